@@ -1,0 +1,43 @@
+"""What the loop feeds an objective: tensors with their shapes in their names.
+
+Shape letters, used all over the project: B rows, T tokens, V vocabulary, D hidden, H query heads, K key/value heads,
+E head width, L layers, G group size, N prompts x G.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TokenBatch:
+    """Packed rows of token ids. No shifted labels: the objective does the one shift there is.
+
+    tokens_BT: int64 token ids.
+    loss_mask_BT: bool, True where the token itself is to be predicted. Never True on the first token of a segment.
+    segment_BT: int32, which document of its row a token belongs to: 1, 2, ...; 0 is padding. Attention stays inside a
+        segment and positions restart with it.
+    rows: where each row stands in the epoch's global order, so that a bad step can name its data.
+    """
+
+    tokens_BT: Tensor
+    loss_mask_BT: Tensor
+    segment_BT: Tensor
+    rows: tuple[int, ...] = ()
+
+    def to(self, device: torch.device) -> TokenBatch:
+        """The same batch on another device."""
+        return replace(
+            self,
+            tokens_BT=self.tokens_BT.to(device, non_blocking=True),
+            loss_mask_BT=self.loss_mask_BT.to(device, non_blocking=True),
+            segment_BT=self.segment_BT.to(device, non_blocking=True),
+        )
+
+    @property
+    def real_tokens(self) -> int:
+        """How many of the tokens are not padding."""
+        return int((self.segment_BT > 0).sum())
