@@ -1,0 +1,71 @@
+# make demo    from nothing to a pretrained model: environment, local Ray cluster, data, tokenizer, training
+# make test    install what testing needs and run all tests
+# make check   ruff, format, mypy, import-linter
+# make clean   remove the environment and every cache (never anything under MINIMIND_HOME)
+#
+# Each is safe to repeat. PYTHON=python3.12 picks another interpreter for a new environment.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format venv clean
+
+help:
+	@sed -n 's/^# \(make .*\)/  \1/p' Makefile
+
+demo: venv
+	@$(BIN)/minimind demo
+
+test: $(VENV)/.installed-dev
+	@$(BIN)/python -m pytest -q
+
+check: $(VENV)/.installed-dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/.installed-dev
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+venv: $(VENV)/.installed
+
+# The stamps are written last: an install that was cut off starts again.
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing (some minutes the first time) ..."
+	@$(PIP) -e . -c constraints.txt || { $(MAKE) -s --no-print-directory .why; exit 1; }
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing with what testing needs (some minutes the first time) ..."
+	@$(PIP) -e '.[dev]' -c constraints.txt || { $(MAKE) -s --no-print-directory .why; exit 1; }
+	@touch $@ $(VENV)/.installed
+
+$(BIN)/python:
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "'$(PYTHON)' was not found. Python 3.11 or newer is needed. On Debian or Ubuntu:" >&2; \
+		echo "    sudo apt install python3 python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "'$(PYTHON)' is $$($(PYTHON) -V 2>&1); Python 3.11 or newer is needed." >&2; \
+		echo "Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+		echo "$$($(PYTHON) -V 2>&1) cannot make virtual environments. On Debian or Ubuntu:" >&2; \
+		echo "    sudo apt install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+.PHONY: .why
+.why:
+	@echo >&2
+	@echo "The packages could not be installed; pip says above why. The usual causes, most frequent first:" >&2
+	@echo "  no network, or a slow one: 'make' again goes on where it stopped; a mirror near you is set with" >&2
+	@echo "      $(BIN)/python -m pip config set global.index-url https://YOUR-MIRROR/simple" >&2
+	@echo "  the disk is full: about 2 GB are needed for a CPU, 8 GB with CUDA ('df -h .')" >&2
+	@echo "  a Python that is newer than the pinned packages know: make clean, then make PYTHON=python3.12 ..." >&2
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
