@@ -1,0 +1,348 @@
+"""The dense language model: Qwen3's layout, under Qwen3's parameter names, in plain PyTorch.
+
+Token embedding, then blocks of (RMSNorm, grouped-query attention with a norm on every query and key head, RMSNorm,
+SwiGLU), then a final RMSNorm; no biases, no dropout. `forward` ends at the final norm: objectives compute logits in
+chunks from `head_weight_VD`, so that the [B, T, V] tensor need never exist.
+
+Nothing in the forward pass branches on the value of a tensor, so it compiles without a graph break and runs on fake
+tensors (which is how memory is planned).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+import torch
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
+
+from minimind.config import Config
+
+
+class YarnConfig(Config):
+    """YaRN (Peng et al. 2023, arXiv 2309.00071): rotary frequencies stretched to a longer context than was trained.
+
+    The meaning and the defaults are those of Hugging Face's rope type "yarn".
+
+    factor: how many times longer the context becomes.
+    original_max_position_embeddings: the context, in tokens, the weights were trained with.
+    beta_fast, beta_slow: dimensions that turn more than beta_fast times over the original context keep their frequency,
+        those that turn fewer than beta_slow times are slowed down by `factor`, with a ramp between.
+    attention_factor: what cos and sin are multiplied by; None computes 0.1 ln(factor) + 1 as the paper does.
+    """
+
+    factor: float = Field(ge=1)
+    original_max_position_embeddings: int = Field(gt=0)
+    beta_fast: float = Field(default=32.0, gt=0)
+    beta_slow: float = Field(default=1.0, gt=0)
+    attention_factor: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _check(self) -> YarnConfig:
+        if self.beta_fast <= self.beta_slow:
+            raise ValueError(f"beta_fast = {self.beta_fast} must be greater than beta_slow = {self.beta_slow}")
+        return self
+
+
+class ModelConfig(Config):
+    """The shape of a model, in Hugging Face's names.
+
+    head_dim and intermediate_size may be left out (or None) and are then hidden_size / num_attention_heads and
+    ceil(pi * hidden_size / 64) * 64, as in MiniMind. A value that equals the one it would be derived to is written out
+    as null again: whoever changes `hidden_size` by a dotted path gets the width that belongs to it, not the old one.
+    """
+
+    vocab_size: int = Field(default=6400, gt=0)
+    hidden_size: int = Field(gt=0)
+    num_hidden_layers: int = Field(gt=0)
+    num_attention_heads: int = Field(default=8, gt=0)
+    num_key_value_heads: int = Field(default=4, gt=0)
+    head_dim: int = Field(default=0, ge=0)
+    intermediate_size: int = Field(default=0, ge=0)
+    max_position_embeddings: int = Field(default=32768, gt=0)
+    rope_theta: float = Field(default=1e6, gt=1)
+    rms_norm_eps: float = Field(default=1e-6, gt=0)
+    tie_word_embeddings: bool = True
+    rope_scaling: YarnConfig | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _none_is_derived(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            return values
+        return {
+            name: value
+            for name, value in values.items()
+            if not (value is None and name in ("head_dim", "intermediate_size"))
+        }
+
+    @model_validator(mode="after")
+    def _resolve_and_check(self) -> ModelConfig:
+        hidden, heads, kv_heads = self.hidden_size, self.num_attention_heads, self.num_key_value_heads
+        if heads % kv_heads:
+            raise ValueError(
+                f"num_attention_heads = {heads} must be a multiple of num_key_value_heads = {kv_heads}: "
+                f"every key/value head serves the same number of query heads"
+            )
+        if not self.head_dim:
+            if hidden % heads:
+                raise ValueError(
+                    f"hidden_size = {hidden} must be a multiple of num_attention_heads = {heads}, or head_dim be given"
+                )
+            object.__setattr__(self, "head_dim", hidden // heads)
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim = {self.head_dim} must be even: rotary embedding turns pairs of dimensions")
+        if not self.intermediate_size:
+            object.__setattr__(self, "intermediate_size", derived_intermediate_size(hidden))
+        return self
+
+    @model_serializer(mode="wrap")
+    def _derived_is_none(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        values = cast(dict[str, Any], serialise(self))
+        if self.head_dim * self.num_attention_heads == self.hidden_size:
+            values["head_dim"] = None
+        if self.intermediate_size == derived_intermediate_size(self.hidden_size):
+            values["intermediate_size"] = None
+        return values
+
+
+def derived_intermediate_size(hidden_size: int) -> int:
+    """MiniMind's width of the feed-forward layer: pi times the hidden size, rounded up to a multiple of 64."""
+    return math.ceil(math.pi * hidden_size / 64) * 64
+
+
+MODEL_PRESETS: dict[str, ModelConfig] = {
+    "tiny": ModelConfig(hidden_size=160, num_hidden_layers=5, num_attention_heads=4, num_key_value_heads=2),
+    "30m": ModelConfig(hidden_size=512, num_hidden_layers=8),
+    "64m": ModelConfig(hidden_size=768, num_hidden_layers=8),
+    "123m": ModelConfig(hidden_size=768, num_hidden_layers=16),
+}
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square norm over the last dimension (Zhang and Sennrich 2019), computed in fp32."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Fp32, in the shape of x."""
+        return F.rms_norm(x.float(), self.weight.shape, self.weight.float(), self.eps)
+
+
+class Attention(nn.Module):
+    """Grouped-query self-attention with a norm on every query and key head, and rotary positions."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        query_width = config.num_attention_heads * config.head_dim
+        kv_width = config.num_key_value_heads * config.head_dim
+        self.head_dim = config.head_dim
+        self.q_proj = nn.Linear(config.hidden_size, query_width, bias=False)
+        self.k_proj = nn.Linear(config.hidden_size, kv_width, bias=False)
+        self.v_proj = nn.Linear(config.hidden_size, kv_width, bias=False)
+        self.o_proj = nn.Linear(query_width, config.hidden_size, bias=False)
+        self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
+        self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
+
+    def forward(self, x_BTD: Tensor, cos_BT1E: Tensor, sin_BT1E: Tensor, mask_B1TT: Tensor | None) -> Tensor:
+        """Attention's contribution [B, T, D] to the residual stream; mask None is plain causal attention."""
+        heads = (*x_BTD.shape[:-1], -1, self.head_dim)
+        v_BTKE = self.v_proj(x_BTD).view(heads)
+        # Norm and rotation in fp32; attention itself in whatever the projections gave (fp16 or bf16 under autocast).
+        q_BTHE = rotate(self.q_norm(self.q_proj(x_BTD).view(heads)), cos_BT1E, sin_BT1E).to(v_BTKE.dtype)
+        k_BTKE = rotate(self.k_norm(self.k_proj(x_BTD).view(heads)), cos_BT1E, sin_BT1E).to(v_BTKE.dtype)
+        out_BHTE = F.scaled_dot_product_attention(
+            q_BTHE.transpose(1, 2),
+            k_BTKE.transpose(1, 2),
+            v_BTKE.transpose(1, 2),
+            attn_mask=None if mask_B1TT is None else mask_B1TT.to(v_BTKE.dtype),
+            is_causal=mask_B1TT is None,
+            enable_gqa=True,
+        )
+        return cast(Tensor, self.o_proj(out_BHTE.transpose(1, 2).flatten(2)))
+
+
+class FeedForward(nn.Module):
+    """SwiGLU (Shazeer 2020): down(silu(gate(x)) * up(x))."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        """The feed-forward contribution [B, T, D] to the residual stream."""
+        return cast(Tensor, self.down_proj(F.silu(self.gate_proj(x_BTD)) * self.up_proj(x_BTD)))
+
+
+class Block(nn.Module):
+    """One layer: attention, then feed-forward, each normed on the way in and added to the fp32 residual stream."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.self_attn = Attention(config)
+        self.mlp = FeedForward(config)
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(self, x_BTD: Tensor, cos_BT1E: Tensor, sin_BT1E: Tensor, mask_B1TT: Tensor | None) -> Tensor:
+        """The residual stream [B, T, D] after this layer."""
+        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos_BT1E, sin_BT1E, mask_B1TT)
+        return x_BTD + cast(Tensor, self.mlp(self.post_attention_layernorm(x_BTD)))
+
+
+class Trunk(nn.Module):
+    """What Hugging Face calls `model`: the embedding, the blocks and the final norm."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+
+class MiniMind(nn.Module):
+    """A causal language model whose state dict is that of transformers' Qwen3ForCausalLM.
+
+    activation_checkpointing: keep only each block's input and compute the block again in the backward pass: far less
+        memory for about a third more compute.
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.activation_checkpointing = False
+        self.model = Trunk(config)
+        if not config.tie_word_embeddings:
+            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.initialize()
+
+    def forward(self, tokens_BT: Tensor, segment_BT: Tensor | None = None) -> Tensor:
+        """Hidden states [B, T, D] after the final norm, for int64 token ids [B, T].
+
+        segment_BT: int document numbers of packed rows. Attention stays inside a run of equal numbers, and positions
+        start at 0 in each. None: every row is one document.
+        """
+        if segment_BT is None:
+            position_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)[None]
+            mask_B1TT = None
+        else:
+            position_BT = segment_positions(segment_BT)
+            mask_B1TT = document_mask(segment_BT, position_BT)
+        cos_BT1E, sin_BT1E = rotary_tables(self.config, position_BT)
+        x_BTD = self.model.embed_tokens(tokens_BT)
+        for block in self.model.layers:
+            if self.activation_checkpointing and torch.is_grad_enabled():
+                # Nothing random happens in a block, so there is no generator state to keep for the second pass.
+                x_BTD = checkpoint(
+                    block, x_BTD, cos_BT1E, sin_BT1E, mask_B1TT, use_reentrant=False, preserve_rng_state=False
+                )
+            else:
+                x_BTD = block(x_BTD, cos_BT1E, sin_BT1E, mask_B1TT)
+        return cast(Tensor, self.model.norm(x_BTD))
+
+    @property
+    def head_weight_VD(self) -> Tensor:  # noqa: N802
+        """The output projection: the embedding itself where they are tied."""
+        return self.model.embed_tokens.weight if self.config.tie_word_embeddings else self.lm_head.weight
+
+    def logits(self, hidden_BTD: Tensor) -> Tensor:
+        """Next-token logits [..., V] of hidden states [..., D]."""
+        return F.linear(hidden_BTD, self.head_weight_VD)
+
+    @torch.no_grad()
+    def initialize(self, generator: torch.Generator | None = None) -> None:
+        """Draws new weights, the same for the same generator state (None: PyTorch's global generator).
+
+        Inner projections are normal with variance 1 / fan-in, so a normed input gives outputs of unit size at any
+        width. Output projections (o_proj, down_proj) are zero: every block starts as the identity, and gradients reach
+        all depths undisturbed from the first step. Norm weights are one.
+        """
+        for name, parameter in self.named_parameters():
+            if name.endswith(("o_proj.weight", "down_proj.weight")):
+                parameter.zero_()
+            elif parameter.dim() == 1:
+                parameter.fill_(1.0)
+            elif name.endswith("embed_tokens.weight"):
+                parameter.normal_(0.0, 0.02, generator=generator)
+            else:
+                parameter.normal_(0.0, parameter.shape[1] ** -0.5, generator=generator)
+
+    def compile_blocks(self) -> None:
+        """Compiles every block in place with torch.compile; the state dict keeps its names."""
+        for block in self.model.layers:
+            block.compile()
+
+    def parameter_count(self) -> int:
+        """How many numbers the model holds; a tied head counts once."""
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def flops_per_token(self) -> int:
+        """Floating-point operations of a training step per token: 6 per weight that enters a matrix product.
+
+        Two for the forward pass and four for the backward; the head counts, the look-up in the embedding, norms,
+        attention scores and recomputation do not (the usual "6N").
+        """
+        layers = sum(p.numel() for p in self.model.layers.parameters() if p.dim() == 2)
+        return 6 * (layers + self.head_weight_VD.numel())
+
+
+def segment_positions(segment_BT: Tensor) -> Tensor:
+    """The position [B, T] of each token in its run of equal segment numbers: 0, 1, 2, ..."""
+    index_T = torch.arange(segment_BT.shape[1], device=segment_BT.device)
+    starts_BT = F.pad(segment_BT[:, 1:] != segment_BT[:, :-1], (1, 0), value=True)
+    return index_T - (index_T * starts_BT).cummax(dim=1).values
+
+
+def document_mask(segment_BT: Tensor, position_BT: Tensor) -> Tensor:
+    """The additive fp32 mask [B, 1, T, T]: 0 on earlier tokens of the same document and itself, -inf elsewhere."""
+    index_T = torch.arange(segment_BT.shape[1], device=segment_BT.device)
+    start_BT1 = (index_T - position_BT)[:, :, None]
+    allowed_BTT = (index_T >= start_BT1) & (index_T <= index_T[:, None])
+    return torch.zeros_like(allowed_BTT, dtype=torch.float32).masked_fill(~allowed_BTT, -math.inf)[:, None]
+
+
+def rotary_tables(config: ModelConfig, position_BT: Tensor) -> tuple[Tensor, Tensor]:
+    """Cosines and sines [B, T, 1, E] in fp32 of the rotary embedding (Su et al. 2021) at the given positions.
+
+    Computed for the positions at hand: for a batch it costs less than a thousandth of the forward pass, where tables
+    for every position up to max_position_embeddings would be kept for ever.
+    """
+    frequency_F, scale = rotary_frequencies(config, position_BT.device)
+    angle_BT1F = position_BT[:, :, None, None].float() * frequency_F
+    angle_BT1E = torch.cat((angle_BT1F, angle_BT1F), dim=-1)
+    return angle_BT1E.cos() * scale, angle_BT1E.sin() * scale
+
+
+def rotary_frequencies(config: ModelConfig, device: torch.device) -> tuple[Tensor, float]:
+    """Angles per position [E/2] in fp32, and what cos and sin are multiplied by (1 without YaRN)."""
+    width, theta, yarn = config.head_dim, config.rope_theta, config.rope_scaling
+    period_F = theta ** (torch.arange(0, width, 2, device=device, dtype=torch.float32) / width)
+    if yarn is None:
+        return 1.0 / period_F, 1.0
+
+    def dimension_with(turns: float) -> float:
+        """The (fractional) dimension that turns so many times over the original context."""
+        return width * math.log(yarn.original_max_position_embeddings / (turns * 2 * math.pi)) / (2 * math.log(theta))
+
+    low = max(math.floor(dimension_with(yarn.beta_fast)), 0)
+    high = min(math.ceil(dimension_with(yarn.beta_slow)), width - 1)
+    span = high - low if high != low else 0.001
+    ramp_F = ((torch.arange(width // 2, device=device, dtype=torch.float32) - low) / span).clamp(0, 1)
+    frequency_F = ramp_F / (yarn.factor * period_F) + (1 - ramp_F) / period_F
+    if yarn.attention_factor is not None:
+        return frequency_F, yarn.attention_factor
+    return frequency_F, 0.1 * math.log(yarn.factor) + 1.0
+
+
+def rotate(x_BTHE: Tensor, cos_BT1E: Tensor, sin_BT1E: Tensor) -> Tensor:
+    """Turns dimension pairs (i, i + E/2) of every head by the angle of its position."""
+    first, second = x_BTHE.chunk(2, dim=-1)
+    return x_BTHE * cos_BT1E + torch.cat((-second, first), dim=-1) * sin_BT1E
