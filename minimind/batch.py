@@ -7,9 +7,33 @@ E head width, L layers, G group size, N prompts x G.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
 import torch
 from torch import Tensor
+
+
+class Batch(Protocol):
+    """What the loop asks of a micro-batch of any stage."""
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """Which rows of the data these are."""
+        ...
+
+    @property
+    def real_tokens(self) -> int:
+        """How many tokens are not padding."""
+        ...
+
+    @property
+    def slots(self) -> int:
+        """How many tokens are computed, padding included."""
+        ...
+
+    def to(self, device: torch.device) -> Self:
+        """The same batch on another device."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -28,7 +52,7 @@ class TokenBatch:
     segment_BT: Tensor
     rows: tuple[int, ...] = ()
 
-    def to(self, device: torch.device) -> TokenBatch:
+    def to(self, device: torch.device) -> Self:
         """The same batch on another device."""
         return replace(
             self,
@@ -41,3 +65,8 @@ class TokenBatch:
     def real_tokens(self) -> int:
         """How many of the tokens are not padding."""
         return int((self.segment_BT > 0).sum())
+
+    @property
+    def slots(self) -> int:
+        """How many tokens are computed, padding included."""
+        return self.tokens_BT.numel()

@@ -30,7 +30,8 @@ def override(config: C, changes: Mapping[str, Any]) -> C:
     tree = config.model_dump()
     problems: list[str] = []
     for path, value in changes.items():
-        node, parts = tree, path.split(".")
+        node: Any = tree
+        parts = path.split(".")
         for depth, part in enumerate(parts):
             if not isinstance(node, dict) or part not in node:
                 problems.append(_unknown(".".join(parts[:depth]), part, path, node))

@@ -1,0 +1,85 @@
+"""Measuring a model: held-out loss, bits per byte, and a look at what it writes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from minimind.batch import Batch
+from minimind.distributed import Parallel
+from minimind.loop import Precision
+from minimind.model import MiniMind
+from minimind.objectives import Models, Objective
+
+
+@dataclass(frozen=True)
+class Validation:
+    """A held-out loss. nats: summed over all `tokens` that were predicted; text_bytes: the UTF-8 length of their text."""
+
+    nats: float
+    tokens: float
+    text_bytes: int
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy in nats per token; depends on the tokenizer."""
+        return self.nats / max(self.tokens, 1.0)
+
+    @property
+    def bits_per_byte(self) -> float:
+        """Bits needed per byte of text; comparable between tokenizers."""
+        return self.nats / math.log(2) / max(self.text_bytes, 1)
+
+
+@torch.no_grad()
+def validate(
+    models: Models,
+    objective: Objective,
+    batches: Iterable[Batch],
+    text_bytes: int,
+    precision: Precision,
+    parallel: Parallel,
+) -> Validation:
+    """The loss over all batches of all ranks. batches: this rank's share. text_bytes: of the whole set."""
+    nats = tokens = 0.0
+    for batch in batches:
+        with precision.autocast():
+            loss = objective(models, batch.to(parallel.device))
+        nats += float(loss.total)
+        tokens += float(loss.weight)
+    parts = parallel.gather((nats, tokens))
+    return Validation(sum(part[0] for part in parts), sum(part[1] for part in parts), text_bytes)
+
+
+@torch.no_grad()
+def continuation(
+    model: MiniMind,
+    prompt_ids: Sequence[int],
+    *,
+    max_tokens: int,
+    eos_id: int,
+    temperature: float = 0.7,
+    seed: int = 0,
+) -> list[int]:
+    """Token ids that the model writes after `prompt_ids`, up to `eos_id` or `max_tokens`; the same for the same seed.
+
+    temperature: 0 takes the likeliest token. The whole text is computed again for every token: fine for a look at a
+    small model after training, not for serving.
+    """
+    device = model.head_weight_VD.device
+    generator = torch.Generator().manual_seed(seed)
+    ids = list(prompt_ids)
+    for _ in range(max_tokens):
+        hidden_1TD = model(torch.tensor([ids], device=device))
+        logits_V = model.logits(hidden_1TD[0, -1]).float().cpu()
+        if temperature > 0:
+            token = int(torch.multinomial(torch.softmax(logits_V / temperature, 0), 1, generator=generator))
+        else:
+            token = int(logits_V.argmax())
+        if token == eos_id:
+            break
+        ids.append(token)
+    return ids[len(prompt_ids) :]

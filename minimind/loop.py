@@ -1,0 +1,345 @@
+"""The training loop. There is one, for every stage: nothing else calls `backward` or `optimizer.step`."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from minimind.batch import Batch
+from minimind.config import Config
+from minimind.distributed import Parallel
+from minimind.objectives import Loss, Models, Objective
+from minimind.optim import Optimizer
+
+
+class LoopConfig(Config):
+    """How a run walks through its data."""
+
+    batch_size: int = Field(8, ge=1, description="rows per forward pass on one worker")
+    accumulation_steps: int = Field(1, ge=1, description="forward passes per optimizer step")
+    epochs: int = Field(1, ge=1, description="passes over the data")
+    max_steps: int | None = Field(None, ge=1, description="stop after this many optimizer steps, if sooner")
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="autocast: auto takes bfloat16 where the GPU has it, else float16 on a GPU, float32 on a CPU",
+    )
+    activation_checkpointing: bool = Field(False, description="compute activations again in backward: less memory")
+    compile: bool = Field(False, description="torch.compile each block: a slow start, then a few percent faster")
+    log_interval: int = Field(10, ge=1, description="steps between two rows of training metrics")
+    eval_interval: int | None = Field(
+        None, ge=1, description="steps between two validations; default: a tenth of the run"
+    )
+    save_interval: int | None = Field(
+        None, ge=1, description="steps between two checkpoints; default: a tenth of the run"
+    )
+    keep_last: int = Field(2, ge=1, description="how many of the newest checkpoints stay on disk")
+    keep_best: int = Field(1, ge=0, description="how many of the best checkpoints, by validation, stay as well")
+    max_bad_steps: int = Field(20, ge=1, description="steps in a row with a non-finite gradient before the run fails")
+
+
+class BatchSource(Protocol):
+    """Where micro-batches come from: files, or rollouts made while the loop pulls."""
+
+    @property
+    def done(self) -> bool:
+        """True when nothing is left; the same on every rank."""
+        ...
+
+    def take(self, count: int) -> Sequence[Batch]:
+        """The micro-batches of this rank for the next step: `count`, or fewer (or none) where the data ends."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """The cursor, and whatever has been made and not yet taken."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to where `state_dict` stood, so that the next `take` gives what it would have given there."""
+        ...
+
+
+@dataclass
+class TrainState:
+    """How far a run has come. It is saved with the weights and says all that the loop remembers.
+
+    step: completed optimizer steps. tokens: real tokens seen by all workers. bad_steps: refused steps in a row.
+    """
+
+    step: int = 0
+    tokens: int = 0
+    bad_steps: int = 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Plain numbers."""
+        return asdict(self)
+
+
+class Hooks(Protocol):
+    """What a run does around its steps. Each is called on every rank, at the same steps."""
+
+    def log(self, state: TrainState, metrics: dict[str, float]) -> None:
+        """Metrics of the steps since the last call."""
+        ...
+
+    def note(self, text: str, **details: Any) -> None:
+        """Something happened that changes or explains the run."""
+        ...
+
+    def evaluate(self, state: TrainState) -> None:
+        """Measure the weights as they are; change nothing."""
+        ...
+
+    def save(self, state: TrainState) -> None:
+        """Write a checkpoint."""
+        ...
+
+    def should_stop(self, state: TrainState) -> bool:
+        """Whether this rank has been asked to stop; one rank is enough to stop all."""
+        ...
+
+
+class NonFiniteLossError(RuntimeError):
+    """Too many steps in a row had a loss or gradient that is not a number."""
+
+
+class Precision:
+    """Autocast in one dtype, and gradient scaling where that dtype is float16.
+
+    units_per_step: about how many units (tokens) one optimizer step sums over. The loss is a sum, not a mean, so the
+    scaler starts that much lower; it finds its own way from there.
+    """
+
+    def __init__(self, dtype: torch.dtype, device: torch.device, units_per_step: int = 1) -> None:
+        self.dtype = dtype
+        self.device = device
+        initial = 2.0 ** (16 - math.ceil(math.log2(max(1, units_per_step))))
+        self.scaler = torch.amp.GradScaler(device.type, init_scale=initial, enabled=dtype == torch.float16)
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """The context that a forward pass runs in."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+
+def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
+    """The autocast dtype that a `LoopConfig.dtype` means on a device."""
+    if name != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
+    if device.type != "cuda":
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+def train(
+    models: Models,
+    objective: Objective,
+    batches: BatchSource,
+    optimizer: Optimizer,
+    learning_rate: Callable[[int], float],
+    config: LoopConfig,
+    state: TrainState,
+    hooks: Hooks,
+    *,
+    precision: Precision,
+    parallel: Parallel,
+    total_steps: int,
+    grad_clip: float,
+) -> TrainState:
+    """Step until the data ends, `total_steps` is reached or a hook asks to stop. The last step is always saved.
+
+    models: by role; every parameter that asks for a gradient is trained. objective: gives a `Loss` per micro-batch.
+    learning_rate: the rate of step 0, 1, ... grad_clip: largest norm of a gradient that is used as it is.
+    The gradient is that of sum(total) / sum(weight) over all micro-batches and workers of the step. A step whose loss
+    or gradient is not finite is refused on all ranks alike and noted with its rows; its data is not seen again.
+
+    Raises NonFiniteLossError after `config.max_bad_steps` refused steps in a row.
+    """
+    parameters = [p for model in models.values() for p in model.parameters() if p.requires_grad]
+    parallel.same_(p.data for p in parameters)
+    hooks.evaluate(state)
+    meter = _Meter(parallel)
+    stop = False
+    while not (stop or batches.done or state.step >= total_steps):
+        meter.start()
+        micro_batches = batches.take(config.accumulation_steps)
+        meter.data_ready()
+        sums = _Sums(stop=float(hooks.should_stop(state)), peak_bytes=parallel.peak_memory_bytes())
+        for batch in micro_batches:
+            on_device = batch.to(parallel.device)
+            with precision.autocast():
+                loss = objective(models, on_device)
+            torch.autograd.backward(precision.scaler.scale(loss.total))
+            sums.add(loss, batch)
+        totals = sums.over(parallel)
+        stop = totals.stop > 0
+        norm = _finish_gradients(parameters, optimizer, precision, parallel, totals.weight, grad_clip)
+        accepted = math.isfinite(norm) and math.isfinite(totals.loss)
+        if accepted:
+            rate = learning_rate(state.step)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            state.step += 1
+            state.bad_steps = 0
+            state.tokens += totals.tokens
+            meter.finish(totals, norm, rate)
+        else:
+            state.bad_steps += 1
+            _note_refusal(hooks, state, precision, micro_batches, totals.loss, norm, parallel)
+        precision.scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+        if state.bad_steps >= config.max_bad_steps:
+            raise NonFiniteLossError(
+                f"step {state.step}: the loss or its gradient was not a number in {state.bad_steps} steps in a row "
+                f"(max_bad_steps = {config.max_bad_steps}); the last checkpoint is good. Lower --learning_rate, try "
+                f"--dtype bfloat16 or float32, and look at the rows that the notes in events.jsonl name."
+            )
+        last = stop or state.step >= total_steps or batches.done
+        if meter.steps and (last or state.step % config.log_interval == 0):
+            hooks.log(state, meter.read())
+        if last or (accepted and _due(state.step, config.save_interval)):
+            hooks.save(state)
+        if (last and not stop) or (accepted and _due(state.step, config.eval_interval)):
+            hooks.evaluate(state)
+    return state
+
+
+def _due(step: int, interval: int | None) -> bool:
+    return interval is not None and step % interval == 0
+
+
+@dataclass
+class _Sums:
+    """What one step adds up to, first on this rank, then over all of them."""
+
+    stop: float
+    peak_bytes: int
+    loss: float = 0.0
+    weight: float = 0.0
+    tokens: int = 0
+    slots: int = 0
+    metrics: dict[str, tuple[float, float]] = field(default_factory=dict)
+    _losses: list[Loss] = field(default_factory=list)
+
+    def add(self, loss: Loss, batch: Batch) -> None:
+        # Only references are kept here: reading a value would wait for the GPU after every micro-batch.
+        detached = {name: (total.detach(), weight.detach()) for name, (total, weight) in loss.metrics.items()}
+        self._losses.append(Loss(loss.total.detach(), loss.weight.detach(), detached))
+        self.tokens += batch.real_tokens
+        self.slots += batch.slots
+
+    def over(self, parallel: Parallel) -> _Sums:
+        for loss in self._losses:
+            self.loss += float(loss.total)
+            self.weight += float(loss.weight)
+            for name, (total, weight) in loss.metrics.items():
+                known = self.metrics.get(name, (0.0, 0.0))
+                self.metrics[name] = (known[0] + float(total), known[1] + float(weight))
+        self._losses = []
+        whole = _Sums(stop=0.0, peak_bytes=0)
+        for part in parallel.gather(self):
+            whole.stop += part.stop
+            whole.peak_bytes = max(whole.peak_bytes, part.peak_bytes)
+            whole.join(part)
+        return whole
+
+    def join(self, other: _Sums) -> None:
+        self.loss += other.loss
+        self.weight += other.weight
+        self.tokens += other.tokens
+        self.slots += other.slots
+        for name, (total, weight) in other.metrics.items():
+            known = self.metrics.get(name, (0.0, 0.0))
+            self.metrics[name] = (known[0] + total, known[1] + weight)
+
+
+def _finish_gradients(
+    parameters: list[nn.Parameter],
+    optimizer: Optimizer,
+    precision: Precision,
+    parallel: Parallel,
+    weight: float,
+    grad_clip: float,
+) -> float:
+    """Sum gradients over ranks, divide by the global weight, clip; gives the norm before clipping."""
+    if parallel.world > 1:
+        for parameter in parameters:
+            if parameter.grad is None:  # this rank had no rows in a short last step, or the parameter was not used
+                parameter.grad = torch.zeros_like(parameter)
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if not gradients:
+        return 0.0
+    parallel.sum_(gradients)
+    precision.scaler.unscale_(optimizer)  # type: ignore[arg-type]  # needs no more of an optimizer than its groups
+    norm = float(nn.utils.get_total_norm(gradients)) / max(weight, 1e-12)
+    factor = min(1.0, grad_clip / (norm + 1e-6)) / max(weight, 1e-12)
+    torch._foreach_mul_(gradients, factor)
+    return norm
+
+
+def _note_refusal(
+    hooks: Hooks,
+    state: TrainState,
+    precision: Precision,
+    micro_batches: Sequence[Batch],
+    loss: float,
+    norm: float,
+    parallel: Parallel,
+) -> None:
+    rows = [row for part in parallel.gather([row for batch in micro_batches for row in batch.rows]) for row in part]
+    scale = precision.scaler.get_scale() if precision.scaler.is_enabled() else None
+    why = "the loss" if not math.isfinite(loss) else "its gradient"
+    text = f"after step {state.step}: {why} is not a number; the step is skipped"
+    if scale is not None and math.isfinite(loss):
+        text += f" and the float16 loss scale halved from {scale:g} (normal in the first steps)"
+    hooks.note(text, rows=rows, loss=loss, grad_norm=norm, loss_scale=scale)
+
+
+class _Meter:
+    """Time and sums since the last row of metrics."""
+
+    def __init__(self, parallel: Parallel) -> None:
+        self.parallel = parallel
+        self.reset()
+
+    def reset(self) -> None:
+        self.sums = _Sums(stop=0.0, peak_bytes=0)
+        self.steps = 0
+        self.wait_s = self.busy_s = self.norm = self.rate = 0.0
+
+    def start(self) -> None:
+        self.started = time.perf_counter()
+
+    def data_ready(self) -> None:
+        self.wait_s += time.perf_counter() - self.started
+
+    def finish(self, totals: _Sums, norm: float, rate: float) -> None:
+        self.parallel.synchronize()
+        self.busy_s += time.perf_counter() - self.started
+        self.sums.join(totals)
+        self.sums.peak_bytes = totals.peak_bytes
+        self.steps += 1
+        self.norm, self.rate = norm, rate
+
+    def read(self) -> dict[str, float]:
+        sums, steps = self.sums, max(1, self.steps)
+        metrics = {
+            "train/loss": sums.loss / max(sums.weight, 1e-12),
+            "train/grad_norm": self.norm,
+            "train/lr": self.rate,
+            "perf/tokens_per_s": sums.tokens / max(self.busy_s, 1e-9),
+            "perf/step_s": self.busy_s / steps,
+            "perf/data_wait_s": self.wait_s / steps,
+            "perf/utilisation": sums.tokens / max(sums.slots, 1),
+            "perf/peak_memory_bytes": float(sums.peak_bytes),
+        }
+        metrics |= {name: total / max(weight, 1e-12) for name, (total, weight) in sums.metrics.items()}
+        self.reset()
+        return metrics

@@ -1,0 +1,118 @@
+"""What a run minimises. An objective maps (models by role, batch) to a `Loss`: a sum over units and how many units.
+
+Sums, not means: the loop adds (sum, weight) over micro-batches and workers and divides the gradient once, so that
+neither the micro-batch size, the accumulation nor the number of workers changes what is learnt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from minimind.batch import TokenBatch
+
+CHUNK_TOKENS = 512
+"""Rows of logits held at once: large enough for the GEMM rate to be flat, small enough for a CPU's last-level cache."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A sum and its weight.
+
+    total: scalar, the sum over all units of this micro-batch; differentiable.
+    weight: scalar, how many units the sum runs over (tokens, pairs, rollouts).
+    metrics: further (sum, weight) pairs by metric name.
+    """
+
+    total: Tensor
+    weight: Tensor
+    metrics: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+
+Models = Mapping[str, nn.Module]
+"""Modules by role: policy, reference, critic, teacher. A role whose parameters ask for no gradient is frozen."""
+
+Objective = Callable[[Models, Any], Loss]
+
+
+def next_token_loss(models: Models, batch: TokenBatch) -> Loss:
+    """Cross-entropy of every token the loss mask names, given the tokens before it in its document, in nats."""
+    policy = models["policy"]
+    hidden_BTD = policy(batch.tokens_BT, batch.segment_BT)
+    head_VD = policy.head_weight_VD
+    assert isinstance(head_VD, Tensor)
+    return cross_entropy(hidden_BTD, head_VD, batch.tokens_BT, batch.loss_mask_BT)
+
+
+def cross_entropy(hidden_BTD: Tensor, head_VD: Tensor, tokens_BT: Tensor, loss_mask_BT: Tensor) -> Loss:
+    """Summed next-token cross-entropy in nats, without ever holding the logits of the whole batch.
+
+    hidden_BTD: the trunk's output; position t predicts token t+1. This is the one place where the shift is made.
+    head_VD: the output matrix. tokens_BT: int64. loss_mask_BT: bool, True where a token is to be predicted.
+    """
+    hidden_ND = hidden_BTD[:, :-1].reshape(-1, hidden_BTD.shape[-1])
+    target_N = tokens_BT[:, 1:].reshape(-1)
+    weight_N = loss_mask_BT[:, 1:].reshape(-1).to(torch.float32)
+    total: Tensor = _CrossEntropy.apply(hidden_ND, head_VD, target_N, weight_N)  # type: ignore[no-untyped-call]
+    return Loss(total=total, weight=weight_N.sum())
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """sum_n weight_n * -log softmax(hidden_n @ head.T)[target_n], a chunk of rows at a time.
+
+    The gradient of a sum is known up to the one factor that backward brings, so it is made in the forward pass from the
+    logits at hand instead of storing or computing them again (as in Liger Kernel, arXiv:2410.10989). Under autocast the
+    matrix products run in its dtype and everything else in fp32.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden_ND: Tensor, head_VD: Tensor, target_N: Tensor, weight_N: Tensor) -> Tensor:
+        need_hidden, need_head = ctx.needs_input_grad[:2]
+        grad_hidden_ND = torch.empty_like(hidden_ND) if need_hidden else None
+        grad_head_VD = torch.zeros_like(head_VD, dtype=torch.float32) if need_head else None
+        total = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
+        for start in range(0, hidden_ND.shape[0], CHUNK_TOKENS):
+            rows = slice(start, start + CHUNK_TOKENS)
+            hidden_CD, target_C1, weight_C = hidden_ND[rows], target_N[rows, None], weight_N[rows]
+            logits_CV = nn.functional.linear(hidden_CD, head_VD)
+            target_logit_C = logits_CV.gather(1, target_C1)[:, 0].float()
+            largest_C = logits_CV.amax(1).float()
+            prob_CV = torch.softmax(logits_CV, 1, dtype=torch.float32)
+            del logits_CV
+            # The largest probability is 1 / sum(exp(logit - largest)) and at least 1/V, so its logarithm is exact where
+            # that of the target's probability may have underflowed.
+            normaliser_C = largest_C - prob_CV.amax(1).log()
+            total += ((normaliser_C - target_logit_C) * weight_C).sum()
+            if not (need_hidden or need_head):
+                continue
+            prob_CV.scatter_add_(1, target_C1, torch.full_like(target_C1, -1.0, dtype=torch.float32))
+            grad_logits_CV = prob_CV.mul_(weight_C[:, None])
+            if grad_hidden_ND is not None:
+                grad_hidden_ND[rows] = grad_logits_CV @ head_VD
+            if grad_head_VD is not None:
+                _add_product(grad_head_VD, grad_logits_CV.T, hidden_CD)
+        ctx.save_for_backward(grad_hidden_ND, grad_head_VD)
+        ctx.head_dtype = head_VD.dtype
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        (factor,) = grads
+        grad_hidden_ND, grad_head_VD = ctx.saved_tensors
+        if grad_hidden_ND is not None:
+            grad_hidden_ND = grad_hidden_ND * factor.to(grad_hidden_ND.dtype)
+        if grad_head_VD is not None:
+            grad_head_VD = (grad_head_VD * factor).to(ctx.head_dtype)
+        return grad_hidden_ND, grad_head_VD, None, None
+
+
+def _add_product(sum_VD: Tensor, left_VC: Tensor, right_CD: Tensor) -> None:
+    """Add left @ right to the sum, in place and in one kernel where no autocast asks for another dtype."""
+    if torch.is_autocast_enabled(sum_VD.device.type):
+        sum_VD += left_VC @ right_CD
+    else:
+        sum_VD.addmm_(left_VC, right_CD.to(left_VC.dtype))

@@ -1,0 +1,198 @@
+"""AdamW and Muon, which parameter goes to which, and the learning-rate schedules."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any, Literal, Protocol
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from minimind.config import Config
+
+
+class OptimConfig(Config):
+    """How weights are updated. One `learning_rate` serves both optimizers: Muon's update is scaled to AdamW's size."""
+
+    name: Literal["adamw", "muon"] = Field("muon", description="muon (with AdamW for embeddings, head, norms) or adamw")
+    learning_rate: float = Field(3e-3, gt=0, description="peak learning rate")
+    weight_decay: float = Field(0.01, ge=0, description="decoupled, on matrices only")
+    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW: decay of the first moment")
+    beta2: float = Field(0.95, ge=0, lt=1, description="AdamW: decay of the second moment")
+    eps: float = Field(1e-8, gt=0, description="AdamW: added to the denominator")
+    momentum: float = Field(0.95, ge=0, lt=1, description="Muon: decay of the momentum")
+    grad_clip: float = Field(1.0, gt=0, description="largest gradient norm that is used as it is")
+    schedule: Literal["cosine", "wsd", "constant"] = Field(
+        "wsd", description="after the warm-up: cosine to the end, flat then linear decay (warmup-stable-decay), or flat"
+    )
+    warmup: float = Field(0.02, ge=0, le=1, description="share of all steps in which the rate rises to its peak")
+    decay: float = Field(0.6, ge=0, le=1, description="wsd: share of all steps, at the end, in which the rate falls")
+    final: float = Field(0.0, ge=0, le=1, description="cosine and wsd: the rate at the end, as a share of the peak")
+
+
+def learning_rate_factor(config: OptimConfig, step: int, total_steps: int) -> float:
+    """The share of the peak learning rate that step `step` (0, 1, ... total_steps - 1) uses.
+
+    wsd is the warmup-stable-decay schedule of MiniCPM (arXiv:2404.06395) with a linear decay.
+    """
+    warmup_steps = round(config.warmup * total_steps)
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    if config.schedule == "constant":
+        return 1.0
+    decay_steps = total_steps - warmup_steps
+    if config.schedule == "wsd":
+        decay_steps = min(decay_steps, round(config.decay * total_steps))
+    progress = min(1.0, max(0.0, 1 - (total_steps - step) / max(1, decay_steps)))
+    shape = (1 + math.cos(math.pi * progress)) / 2 if config.schedule == "cosine" else 1 - progress
+    return config.final + (1 - config.final) * shape
+
+
+class Optimizer(Protocol):
+    """What the loop asks of an optimizer; torch's own and `Combined` have it."""
+
+    param_groups: list[dict[str, Any]]
+
+    def step(self) -> Any:
+        """Update the parameters from their gradients."""
+        ...
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a continued run needs."""
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        ...
+
+
+def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
+    """The optimizer for a model's trainable parameters.
+
+    Matrices inside the blocks go to Muon (or to AdamW with weight decay), embeddings and the head to AdamW with weight
+    decay, vectors (the norms) to AdamW without.
+    """
+    blocks: list[nn.Parameter] = []
+    tables: list[nn.Parameter] = []
+    vectors: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            group = vectors if parameter.ndim < 2 else blocks if ".layers." in f".{name}" else tables
+            group.append(parameter)
+    decayed = tables if config.name == "muon" else tables + blocks
+    groups = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": vectors, "weight_decay": 0.0},
+    ]
+    adamw = torch.optim.AdamW(
+        [group for group in groups if group["params"]],
+        lr=config.learning_rate,
+        betas=(config.beta1, config.beta2),
+        eps=config.eps,
+        fused=True,
+    )
+    if config.name == "adamw" or not blocks:
+        return adamw
+    return Combined(Muon(blocks, config.learning_rate, config.momentum, config.weight_decay), adamw)
+
+
+class Combined:
+    """Two optimizers, each over parameters of its own, behind the interface of one."""
+
+    def __init__(self, *optimizers: torch.optim.Optimizer) -> None:
+        self.optimizers = optimizers
+        self.param_groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+
+    def step(self) -> None:
+        """Update the parameters from their gradients."""
+        for optimizer in self.optimizers:
+            optimizer.step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states of all, in order."""
+        return {"optimizers": [optimizer.state_dict() for optimizer in self.optimizers]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take back what `state_dict` gave."""
+        for optimizer, state in zip(self.optimizers, state_dict["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+        # Loading replaces the group dicts, and the loop sets learning rates through this list.
+        self.param_groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum whose update is made orthogonal, for matrices (K. Jordan et al., "Muon", 2024).
+
+    The update is scaled by 0.2 * sqrt(max(rows, columns)), which gives it the size of an AdamW update (Moonlight,
+    arXiv:2502.16982), so that both use one learning rate. Matrices of one shape are orthogonalised in one batched call.
+    torch.optim.Muon does that step in bf16, which takes 24 times as long as fp32 on a CPU without bf16 units.
+    """
+
+    def __init__(
+        self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0
+    ) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # torch allows a closure, the loop has none
+        """Update every matrix that has a gradient."""
+        for group in self.param_groups:
+            by_shape: dict[torch.Size, list[Tensor]] = defaultdict(list)
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    by_shape[parameter.shape].append(parameter)
+            for shape, parameters in by_shape.items():
+                update = orthogonalize(torch.stack([self._nesterov(p, group["momentum"]) for p in parameters]))
+                scale = 0.2 * math.sqrt(max(shape))
+                for parameter, direction in zip(parameters, update.unbind(), strict=True):
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                    parameter.add_(direction.to(parameter.dtype), alpha=-group["lr"] * scale)
+
+    def _nesterov(self, parameter: Tensor, momentum: float) -> Tensor:
+        state = self.state[parameter]
+        gradient = parameter.grad
+        assert gradient is not None
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        buffer: Tensor = state["momentum_buffer"]
+        buffer.lerp_(gradient, 1 - momentum)
+        return gradient.lerp(buffer, momentum)
+
+
+POLAR_EXPRESS = (
+    (8.156554524902461, -22.48329292557795, 15.878769915207462),
+    (4.042929935166739, -2.808917465908714, 0.5000178451051316),
+    (3.8916678022926607, -2.772484153217685, 0.5060648178503393),
+    (3.285753657755655, -2.3681294933425376, 0.46449024233003106),
+    (2.3465413258596377, -1.7097828382687081, 0.42323551169305323),
+)
+"""(a, b, c) of the five polynomials a x + b x^3 + c x^5 (Amsel et al., "Polar Express", arXiv:2505.16932)."""
+
+
+def orthogonalize(matrices: Tensor) -> Tensor:
+    """The nearest matrices with orthogonal rows or columns: U V^T of each U S V^T, to within about a tenth.
+
+    matrices: [count, rows, columns]. Returns the same shape: fp32 on a CPU, bf16 on a GPU, where that is fast.
+    """
+    x = matrices.to(torch.bfloat16 if matrices.is_cuda else torch.float32)
+    tall = x.shape[1] > x.shape[2]
+    if tall:
+        x = x.mT
+    x = x / (torch.linalg.matrix_norm(x, keepdim=True) * 1.02 + 1e-6)
+    for a, b, c in POLAR_EXPRESS:
+        gram = x @ x.mT
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, polynomial, x, beta=a)
+    return x.mT if tall else x
