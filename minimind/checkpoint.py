@@ -121,11 +121,7 @@ def save(
         _publish(partial, folder)
     except CheckpointError:
         raise
-    except (
-        OSError,
-        SafetensorError,
-        RuntimeError,
-    ) as error:  # safetensors and torch.save have their own for a full disk
+    except (OSError, SafetensorError, RuntimeError) as error:  # each library has its own error for a full disk
         raise CheckpointError(
             f"the checkpoint of step {step} could not be written to {partial.absolute()}: {error}. "
             f"{_size(shutil.disk_usage(_existing(root)).free)} are free there. Older checkpoints are untouched: make "
@@ -383,8 +379,7 @@ def _existing(path: Path) -> Path:
 
 
 def _size(count: float) -> str:
-    for unit in ("KB", "MB", "GB"):
-        count /= 1000
-        if count < 999.95:
-            break
-    return f"{count:.1f} {unit}"
+    unit = 0
+    while count >= 999.95 and unit < 4:
+        count, unit = count / 1000, unit + 1
+    return f"{count:.1f} {('bytes', 'KB', 'MB', 'GB', 'TB')[unit]}"
