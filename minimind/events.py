@@ -174,6 +174,31 @@ def metric_series(path: Path, name: str) -> tuple[list[int], list[float]]:
     return all_series(read_events(path, {"metrics"})).get(name, ([], []))
 
 
+def latest_values(path: Path, names: Collection[str]) -> tuple[int | None, dict[str, float]]:
+    """The last step with metrics (None if there is none), and the newest value of each of these metrics that has one.
+
+    Reads from the end and parses little, so that listing many long runs stays quick.
+    """
+    last: int | None = None
+    found: dict[str, float] = {}
+    marks = {name: f'"{name}"'.encode() for name in names}
+    for line in reversed(path.read_bytes().split(b"\n")[:-1] if path.exists() else []):
+        missing = [name for name in names if name not in found]
+        if last is not None and not missing:
+            break
+        if b'"type": "metrics"' not in line[:64] or (
+            last is not None and not any(marks[name] in line for name in missing)
+        ):
+            continue
+        event = _event(line)
+        if event is None:
+            continue
+        last = event["step"] if last is None else last
+        if event["step"] <= last:  # else it belongs to an attempt that was abandoned
+            found |= {name: event["values"][name] for name in missing if name in event["values"]}
+    return last, found
+
+
 def all_series(events: Iterable[Event]) -> dict[str, tuple[list[int], list[float]]]:
     """Every metric's steps and values. After a resume from step S the steps above S are trained again: what the
     abandoned attempt wrote for them is dropped, so the curves hold each step once and end where the run really is.
