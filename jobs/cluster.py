@@ -1,0 +1,477 @@
+"""The Ray cluster on this machine: start it, find it, end it, and say what a run would wait for in vain.
+
+Everything listens on loopback and asks for the token, because who reaches a Ray cluster runs code on it. The state
+file `$MINIMIND_HOME/cluster.json` lets other shells find the cluster. Its processes carry a mark in their environment,
+so that `stop` ends these and no other cluster (`ray stop` ends them all).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import monotonic, sleep
+
+import psutil
+from filelock import FileLock
+
+from jobs import paths
+
+MARK = "MINIMIND_CLUSTER"
+"""Environment variable of every process of a cluster that was started here."""
+
+_MIB = 1024 * 1024
+_DEFAULT_PORTS = {"gcs": 6379, "dashboard": 8265, "agent": 52365, "client": 10001}
+_ROOTS = ("gcs/gcs_server", "raylet/raylet ", "dashboard/dashboard.py")
+
+
+class ClusterError(RuntimeError):
+    """The cluster is not there, does not answer, or cannot be started."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A Ray cluster.
+
+    `address` is that of its control store (host:port, empty where only the dashboard is known), `dashboard_url` that
+    of the Jobs API. `token_path` is None where the token comes from RAY_AUTH_TOKEN. `ours` says that it was started
+    here and may be ended here.
+    """
+
+    address: str
+    dashboard_url: str
+    token_path: Path | None
+    ours: bool
+
+
+@dataclass(frozen=True)
+class _State:
+    """cluster.json."""
+
+    mark: str
+    address: str
+    dashboard_url: str
+    token_path: str | None
+    ports: dict[str, int]
+
+
+def find() -> Cluster | None:
+    """The cluster that jobs go to, or None.
+
+    It is the one that RAY_API_SERVER_ADDRESS names, if the user set it to something else than ours, and otherwise the
+    one started here, if it is alive.
+    """
+    state = _read_state()
+    chosen = os.environ.get("RAY_API_SERVER_ADDRESS", "").rstrip("/")
+    if chosen and (state is None or chosen != state.dashboard_url):
+        if not chosen.startswith(("http://", "https://")):
+            raise ClusterError(f"RAY_API_SERVER_ADDRESS = {chosen!r}: a URL is wanted, such as http://127.0.0.1:8265.")
+        return Cluster(os.environ.get("RAY_ADDRESS", ""), chosen, token_path(), ours=False)
+    if state is None or not _alive(state):
+        return None
+    return _ours(state)
+
+
+def ensure(say: Callable[[str], None] = lambda line: None) -> Cluster:
+    """The cluster that jobs go to; starts one on this machine if there is none.
+
+    `say` gets lines for the user: what is started, which ports were taken, what is scarce.
+
+    Raises ClusterError with the end of Ray's own log if it does not start.
+    """
+    paths.home().mkdir(parents=True, exist_ok=True)
+    with _lock():
+        cluster = find()
+        if cluster is None:
+            return _start(say)
+    if not _answers(cluster):
+        raise ClusterError(_silent(cluster))
+    return cluster
+
+
+def stop() -> bool:
+    """End the cluster that was started here, with all its jobs. False if there was none.
+
+    Jobs end as if the power went; a run continues from its last checkpoint.
+    """
+    if not paths.home().is_dir():
+        return False
+    with _lock():
+        state = _read_state()
+        if state is None:
+            return False
+        ended = _end(state.mark)
+        _state_path().unlink()
+        return ended
+
+
+def environment(cluster: Cluster) -> dict[str, str]:
+    """The variables with which `ray job submit` and `ray status` reach `cluster`, over those of this process.
+
+    The literal commands need them: the Ray client neither finds another port than 8265 nor sends a token by itself.
+    """
+    own_bin = str(Path(sys.executable).parent)
+    elsewhere = [part for part in os.environ.get("PATH", os.defpath).split(os.pathsep) if part != own_bin]
+    variables = {
+        "PATH": os.pathsep.join([own_bin, *elsewhere]),
+        "RAY_AUTH_MODE": "token",
+        "RAY_API_SERVER_ADDRESS": cluster.dashboard_url,
+    }
+    if cluster.address:
+        variables["RAY_ADDRESS"] = cluster.address
+    if cluster.token_path is not None:
+        variables["RAY_AUTH_TOKEN_PATH"] = str(cluster.token_path)
+    if cluster.ours:
+        variables |= _loopback()
+    return variables
+
+
+def exports(cluster: Cluster) -> str:
+    """`environment` as lines for a shell: eval "$(minimind cluster env)"."""
+    variables = environment(cluster)
+    own_bin = variables.pop("PATH").split(os.pathsep)[0]
+    lines = [f'export PATH={shlex.quote(own_bin)}:"$PATH"']
+    return "\n".join(lines + [f"export {name}={shlex.quote(value)}" for name, value in variables.items()])
+
+
+def token_path() -> Path | None:
+    """Where Ray looks for the token: $RAY_AUTH_TOKEN_PATH, else ~/.ray/auth_token; None if RAY_AUTH_TOKEN holds it."""
+    if os.environ.get("RAY_AUTH_TOKEN"):
+        return None
+    return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser().absolute()
+
+
+def token() -> str:
+    """The token itself. Raises ClusterError if there is none."""
+    path = token_path()
+    if path is None:
+        return os.environ["RAY_AUTH_TOKEN"].strip()
+    text = path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+    if not text:
+        raise ClusterError(
+            f"There is no Ray token in {path}. `minimind cluster start` makes one; for a cluster on another machine "
+            "copy its token to this place, or name the file in RAY_AUTH_TOKEN_PATH."
+        )
+    return text
+
+
+def sharing(cluster: Cluster) -> str:
+    """How another machine gets access, in words."""
+    source = "RAY_AUTH_TOKEN" if cluster.token_path is None else str(cluster.token_path)
+    return (
+        f"Who has the token runs code on this cluster. It is in {source}.\n"
+        "A local cluster listens on this machine only: other machines cannot join it. For several machines start from\n"
+        "ray_cluster.yaml, and give every one of them the same token before Ray starts there:\n"
+        f"    scp {source} OTHER:.ray/auth_token && ssh OTHER chmod 600 .ray/auth_token\n"
+        "    export RAY_AUTH_MODE=token        # on every machine, in ~/.bashrc\n"
+        "The token is not encrypted on the way: use it in a network that you trust, or through ssh -L."
+    )
+
+
+def check(
+    workers: int,
+    gpus_per_worker: float = 0,
+    cpus_per_worker: float = 1,
+    *,
+    nodes: Sequence[Mapping[str, float]],
+    gpus_seen: int | None = None,
+) -> None:
+    """Refuse what this cluster could never place, before Ray waits for it for ever.
+
+    `nodes` are the total resources of each living node, as ``[n["Resources"] for n in ray.nodes() if n["Alive"]]``.
+    `gpus_seen` is how many GPUs PyTorch sees on this machine, if somebody looked.
+
+    Raises ValueError that says what is wanted, what is there and what to do.
+    """
+    places = sum(
+        min(
+            (
+                int(node.get(name, 0) // each)
+                for name, each in (("CPU", cpus_per_worker), ("GPU", gpus_per_worker))
+                if each
+            ),
+            default=workers,
+        )
+        for node in nodes
+    )
+    if places >= workers:
+        return
+    cpus, gpus = (sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU"))
+    each = f"{cpus_per_worker:g} CPU" + (f" and {gpus_per_worker:g} GPU" if gpus_per_worker else "")
+    there = f"{cpus:g} CPU and {gpus:g} GPU on {len(nodes)} {'machine' if len(nodes) == 1 else 'machines'}"
+    message = (
+        f"num_workers = {workers}: every worker needs {each} on one machine; the cluster has {there}, which is room "
+        f"for {places}."
+    )
+    if gpus_per_worker and not gpus and gpus_seen:
+        message += (
+            f" PyTorch sees {gpus_seen} GPU here, but Ray counts them with NVML, which did not start: see what "
+            "`nvidia-smi` says (after a driver update, restart the machine; on WSL2, `wsl --shutdown`), then "
+            "`minimind cluster stop` and `minimind cluster start`."
+        )
+    elif places:
+        message += f" Allowed: up to --num_workers {places}, or 0 to run without Ray's workers."
+    else:
+        message += " Use --num_workers 0 to run in this process, without Ray's workers."
+    raise ValueError(message)
+
+
+def _start(say: Callable[[str], None]) -> Cluster:
+    if sys.platform == "win32":
+        raise ClusterError("A Ray cluster needs Linux or macOS; on Windows use WSL2, or learn with --num_workers 0.")
+    old = _read_state()
+    if old is not None:
+        say("The Ray cluster that ran here is gone; starting it again.")
+        _end(old.mark)
+    _make_token(say)
+    ports = _choose_ports(_DEFAULT_PORTS | (old.ports if old else {}), say)
+    store_bytes = _object_store_bytes(say)
+    path = token_path()
+    state = _State(
+        mark=secrets.token_hex(8),
+        address=f"127.0.0.1:{ports['gcs']}",
+        dashboard_url=f"http://127.0.0.1:{ports['dashboard']}",
+        token_path=None if path is None else str(path),
+        ports=ports,
+    )
+    # Written before the start, so that a start that is cut off leaves nothing behind that `stop` could not end.
+    _write_state(state)
+    say(f"Starting a Ray cluster on this machine (dashboard {state.dashboard_url}) ...")
+    command = [
+        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--disable-usage-stats"),
+        *("--node-ip-address", "127.0.0.1", "--port", str(ports["gcs"])),
+        *("--dashboard-host", "127.0.0.1", "--dashboard-port", str(ports["dashboard"])),
+        *("--dashboard-agent-listen-port", str(ports["agent"]), "--ray-client-server-port", str(ports["client"])),
+        *("--min-worker-port", "0", "--max-worker-port", "0"),  # the kernel chooses, so none can be taken
+        *("--object-store-memory", str(store_bytes)),
+        *(f"--num-gpus={count}" for count in [_unseen_gpus(say)] if count),
+    ]
+    variables = {
+        **{name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")},
+        **environment(_ours(state)),
+        MARK: state.mark,
+        "MINIMIND_HOME": str(paths.home()),
+        "VIRTUAL_ENV": sys.prefix,
+        "PYTHONUNBUFFERED": "1",  # a job's log is followed line by line
+    }
+    del variables["RAY_ADDRESS"], variables["RAY_API_SERVER_ADDRESS"]
+    log = paths.home() / "cluster.log"
+    with log.open("wb") as output:
+        # A session of its own: Ctrl-C in this terminal does not reach the cluster.
+        started = subprocess.run(
+            command,
+            env=variables,
+            cwd=paths.home(),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            check=False,
+        )
+    cluster = _ours(state)
+    if started.returncode or not _answers(cluster, within_s=60):
+        _end(state.mark)
+        tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:])
+        raise ClusterError(f"Ray did not start (exit code {started.returncode}); {log} ends with:\n{tail}")
+    return cluster
+
+
+def _ours(state: _State) -> Cluster:
+    return Cluster(
+        state.address, state.dashboard_url, None if state.token_path is None else Path(state.token_path), ours=True
+    )
+
+
+def _loopback() -> dict[str, str]:
+    """Keeps Ray on 127.0.0.1, which it otherwise replaces by the address on the network, and a proxy out of it."""
+    spared = [name for name in os.environ.get("NO_PROXY", os.environ.get("no_proxy", "")).split(",") if name]
+    spared += [name for name in ("127.0.0.1", "localhost") if name not in spared]
+    return {
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "NO_PROXY": ",".join(spared),
+        "no_proxy": ",".join(spared),
+    }
+
+
+def _make_token(say: Callable[[str], None]) -> None:
+    path = token_path()
+    if path is None:
+        return
+    if path.is_file() and path.read_text(encoding="utf-8").strip():
+        if path.stat().st_mode & 0o077:
+            say(f"{path} can be read by others on this machine: chmod 600 {shlex.quote(str(path))}")
+        return
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(secrets.token_hex(32))
+    say(f"Made a Ray token in {path}.")
+
+
+def _choose_ports(wanted: Mapping[str, int], say: Callable[[str], None]) -> dict[str, int]:
+    ports = {}
+    for name, port in wanted.items():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                probe.bind(("127.0.0.1", 0))
+            ports[name] = probe.getsockname()[1]
+        if name in ("gcs", "dashboard") and ports[name] != port:
+            say(f"Port {port} ({name}) is taken; using {ports[name]}.")
+    return ports
+
+
+def _object_store_bytes(say: Callable[[str], None]) -> int:
+    """A share of the memory: tokens and checkpoints go through files, so the store carries little."""
+    store = min(512 * _MIB, max(100 * _MIB, psutil.virtual_memory().total // 20))
+    shm = Path("/dev/shm")
+    if shm.is_dir() and shutil.disk_usage(shm).free < store:
+        say(
+            f"/dev/shm has only {shutil.disk_usage(shm).free // _MIB} MiB free: Ray keeps its object store in /tmp, "
+            f"which is slower. In a container start it with --shm-size={2 * store // _MIB}m."
+        )
+    return store
+
+
+def _unseen_gpus(say: Callable[[str], None]) -> int:
+    """How many GPUs PyTorch sees where Ray, which asks NVML, sees none."""
+    if not any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg")):
+        return 0
+    import torch
+    from ray._private.accelerators import NvidiaGPUAcceleratorManager
+
+    seen = torch.cuda.device_count()
+    if not seen or NvidiaGPUAcceleratorManager.get_current_node_num_accelerators():
+        return 0
+    say(f"Ray finds no GPU (NVML did not start), PyTorch finds {seen}: telling Ray so.")
+    return seen
+
+
+def _answers(cluster: Cluster, within_s: float = 5) -> bool:
+    """Whether the dashboard takes our token. Raises ClusterError if it refuses it."""
+    request = urllib.request.Request(
+        f"{cluster.dashboard_url}/api/version", headers={"Authorization": f"Bearer {token()}"}
+    )
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({} if cluster.ours else None))
+    end = monotonic() + within_s
+    while True:
+        try:
+            with opener.open(request, timeout=within_s):
+                return True
+        except urllib.error.HTTPError as error:
+            if error.code in (401, 403):
+                raise ClusterError(refused(cluster)) from None
+        except OSError:
+            pass
+        if monotonic() > end:
+            return False
+        sleep(0.1)
+
+
+def _silent(cluster: Cluster) -> str:
+    if cluster.ours:
+        return (
+            f"The Ray cluster at {cluster.dashboard_url} does not answer: minimind cluster stop, then start it again."
+        )
+    return (
+        f"No Ray cluster answers at {cluster.dashboard_url}, which RAY_API_SERVER_ADDRESS names. "
+        "`unset RAY_API_SERVER_ADDRESS RAY_ADDRESS` to use one on this machine."
+    )
+
+
+def refused(cluster: Cluster) -> str:
+    """What to say when the cluster does not take our token."""
+    return (
+        f"The Ray cluster at {cluster.dashboard_url} refuses the token in {cluster.token_path or 'RAY_AUTH_TOKEN'}: "
+        "it was started with another one. "
+        + (
+            "minimind cluster stop, then start it again."
+            if cluster.ours
+            else "Copy the token of that cluster to this place."
+        )
+    )
+
+
+def _alive(state: _State) -> bool:
+    commands = [" ".join((process.info["cmdline"] or [])[:3]) + " " for process in _marked(state.mark)]
+    return all(any(root in command for command in commands) for root in _ROOTS)
+
+
+def _marked(mark: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter(["pid", "cmdline", "status"]):
+        with suppress(psutil.Error):
+            if process.info["status"] != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == mark:
+                found.append(process)
+    return found
+
+
+def _family(mark: str) -> list[psutil.Process]:
+    """Every process of the cluster. Ray's workers overwrite their environment with their title, but they share the
+    session of the ones that do not.
+    """
+    marked = _marked(mark)
+    sessions = set()
+    for process in marked:
+        with suppress(ProcessLookupError):
+            sessions.add(os.getsid(process.pid))
+    sessions.discard(os.getsid(0))
+    family = {process.pid: process for process in marked}
+    for process in psutil.process_iter(["pid", "cmdline", "status"]):
+        with suppress(psutil.Error, ProcessLookupError):
+            if process.info["status"] != psutil.STATUS_ZOMBIE and os.getsid(process.pid) in sessions:
+                family[process.pid] = process
+    family.pop(os.getpid(), None)
+    return list(family.values())
+
+
+def _end(mark: str) -> bool:
+    """Ask the node to end its workers first; kill what does not end. True if there was anything."""
+    family = _family(mark)
+    raylets = [process for process in family if "raylet/raylet" in " ".join(process.info["cmdline"] or ())]
+    for group, patience_s in ((raylets, 5), (family, 2)):
+        for process in group:
+            with suppress(psutil.Error):
+                process.terminate()
+        psutil.wait_procs(group, timeout=patience_s)
+    for process in _family(mark):
+        with suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(family, timeout=5)
+    return bool(family)
+
+
+def _lock() -> FileLock:
+    return FileLock(paths.home() / "cluster.lock", timeout=180)
+
+
+def _state_path() -> Path:
+    return paths.home() / "cluster.json"
+
+
+def _read_state() -> _State | None:
+    try:
+        return _State(**json.loads(_state_path().read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError):
+        raise ClusterError(f"{_state_path()} cannot be read; remove it, and start the cluster again.") from None
+
+
+def _write_state(state: _State) -> None:
+    partial = _state_path().with_suffix(".partial")
+    partial.write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")
+    partial.replace(_state_path())

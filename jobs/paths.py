@@ -1,0 +1,55 @@
+"""Where things lie: MINIMIND_HOME and the checkout."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def home() -> Path:
+    """The folder that holds everything a user keeps: $MINIMIND_HOME, or ~/minimind. It need not exist yet."""
+    return Path(os.environ.get("MINIMIND_HOME") or "~/minimind").expanduser().absolute()
+
+
+def runs() -> Path:
+    """One folder for each run."""
+    return home() / "runs"
+
+
+def data() -> Path:
+    """Data sets that were fetched, built or put there by the user."""
+    return home() / "data"
+
+
+def cache() -> Path:
+    """What can be made again: downloads and token shards."""
+    return home() / "cache"
+
+
+def checkout() -> Path:
+    """The root of this checkout, or inside a job Ray's copy of it."""
+    return Path(__file__).resolve().parent.parent
+
+
+def absolute(path: str | Path, base: Path | None = None) -> Path:
+    """`path` as an absolute path; a relative one counts from `base`, by default MINIMIND_HOME.
+
+    A job runs in Ray's copy of the checkout, which vanishes with it, so there `base` stays the default. The
+    `minimind` command gives the folder that it was called from.
+    """
+    return (base or home()) / Path(path).expanduser()
+
+
+def existing(path: str | Path, what: str, base: Path | None = None) -> Path:
+    """The absolute form of `path`, which must exist. `what` names it in the error: "data file", "tokenizer".
+
+    Raises ValueError with the absolute path that was looked at.
+    """
+    full = absolute(path, base)
+    if full.exists():
+        return full
+    counted = "" if Path(path).expanduser().is_absolute() else f" ('{path}' counts from {base or home()})"
+    nearest = next(parent for parent in full.parents if parent.exists())
+    inside = sorted(entry.name for entry in nearest.iterdir()) if nearest.is_dir() else []
+    listing = ", ".join(inside[:12]) + (", …" if len(inside) > 12 else "") if inside else "nothing"
+    raise ValueError(f"{what} not found: {full}{counted}. {nearest} holds: {listing}.")
