@@ -11,10 +11,8 @@ import contextlib
 import difflib
 import fcntl
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
 import re
 import shutil
 import socket
@@ -251,25 +249,9 @@ def list_runs(runs: Path) -> list[RunRow]:
     return sorted(rows, key=lambda row: row.updated or 0.0, reverse=True)
 
 
-def environment() -> dict[str, str]:
-    """What a result may depend on beside the spec: program, versions, machine, device. Goes into the RUNNING event."""
-    import torch
-
-    found = {
-        "commit": _commit(),
-        "source": _source_sha256()[:12],
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "ray": _version("ray"),
-        "host": socket.gethostname(),
-        "system": platform.platform(),
-        "cpus": str(len(os.sched_getaffinity(0))),
-    }
-    if torch.cuda.is_available():
-        card = torch.cuda.get_device_properties(0)
-        found["gpu"] = f"{torch.cuda.device_count()} x {card.name}, {card.total_memory / 2**30:.1f} GiB"
-        found["cuda"] = str(torch.version.cuda)
-    return found
+def program() -> dict[str, str]:
+    """Which program this is, for a run's RUNNING event: the commit, and a hash of the sources for where there is none."""
+    return {"commit": _commit(), "source": _source_sha256()[:12]}
 
 
 def _directories(runs: Path) -> list[RunDirectory]:
@@ -294,13 +276,6 @@ def _write_atomically(path: Path, content: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.rename(path)
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "none"
 
 
 def _source_sha256() -> str:

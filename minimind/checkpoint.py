@@ -25,6 +25,7 @@ from torch import Tensor
 from minimind.convert import from_hf_config, to_hf_config
 from minimind.model import MiniMind, ModelConfig
 from minimind.tokenizer import Tokenizer
+from minimind.units import size
 
 SCHEMA_VERSION = 1
 WEIGHTS, TRAIN_STATE, MANIFEST = "model.safetensors", "train_state.pt", "manifest.json"
@@ -124,7 +125,7 @@ def save(
     except (OSError, SafetensorError, RuntimeError) as error:  # each library has its own error for a full disk
         raise CheckpointError(
             f"the checkpoint of step {step} could not be written to {partial.absolute()}: {error}. "
-            f"{_size(shutil.disk_usage(_existing(root)).free)} are free there. Older checkpoints are untouched: make "
+            f"{size(shutil.disk_usage(_existing(root)).free)} are free there. Older checkpoints are untouched: make "
             f"room (or see to the disk) and resume the run from the newest of them."
         ) from error
     finally:
@@ -152,8 +153,8 @@ def verify(folder: Path) -> Manifest:
         file = folder / name
         if not file.is_file():
             raise CheckpointError(f"{where}: {name} is missing; the manifest lists it with {expected['bytes']} bytes")
-        if (size := file.stat().st_size) != expected["bytes"]:
-            raise CheckpointError(f"{where}: {name} has {size} bytes, {expected['bytes']} were written: it is damaged")
+        if (actual := file.stat().st_size) != expected["bytes"]:
+            raise CheckpointError(f"{where}: {name} has {actual} bytes, {expected['bytes']} were written")
         if (digest := _sha256(file)) != expected["sha256"]:
             raise CheckpointError(
                 f"{where}: {name} is damaged: sha256 is {digest}, {expected['sha256']} was written. "
@@ -328,7 +329,7 @@ def _require_plain(value: Any, path: str) -> None:
 
 def _tensor_bytes(value: Any) -> int:
     if isinstance(value, Tensor):
-        return value.numel() * value.element_size()
+        return value.numel() * value.elementsize()
     if isinstance(value, dict):
         return sum(map(_tensor_bytes, value.values()))
     if isinstance(value, (list, tuple)):
@@ -340,8 +341,8 @@ def _require_space(root: Path, step: int, tensor_bytes: int) -> None:
     needed, free = tensor_bytes + _SMALL_FILES_BYTES, shutil.disk_usage(root).free
     if needed > free:
         raise CheckpointError(
-            f"the checkpoint of step {step} needs {_size(needed)} ({needed} bytes), but the disk of {root.absolute()} "
-            f"has {_size(free)} ({free} bytes) free. Older checkpoints are untouched: make room, or keep fewer "
+            f"the checkpoint of step {step} needs {size(needed)} ({needed} bytes), but the disk of {root.absolute()} "
+            f"has {size(free)} ({free} bytes) free. Older checkpoints are untouched: make room, or keep fewer "
             f"checkpoints, and resume the run"
         )
 
@@ -376,10 +377,3 @@ def _sync(path: Path) -> None:
 
 def _existing(path: Path) -> Path:
     return next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
-
-
-def _size(count: float) -> str:
-    unit = 0
-    while count >= 999.95 and unit < 4:
-        count, unit = count / 1000, unit + 1
-    return f"{count:.1f} {('bytes', 'KB', 'MB', 'GB', 'TB')[unit]}"

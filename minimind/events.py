@@ -67,10 +67,13 @@ METRICS: dict[str, Metric] = {
 class EventLog:
     """Appends to events.jsonl. Open it only while you hold the run's lock: opening repairs a torn last line."""
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
-        """Opens or creates `path`; its folder must exist. `clock` gives unix seconds."""
+    def __init__(
+        self, path: Path, clock: Callable[[], float] = time.time, listener: Callable[[Event], None] | None = None
+    ) -> None:
+        """Opens or creates `path`; its folder must exist. clock: unix seconds. listener: told of each event written."""
         self.path = path
         self._clock = clock
+        self._listener = listener
         self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         _cut_torn_tail(self._descriptor)
 
@@ -128,6 +131,8 @@ class EventLog:
             raise OSError(f"{self.path}: only {written} of {len(line)} bytes could be written; is the disk full?")
         if durable:
             os.fsync(self._descriptor)
+        if self._listener:
+            self._listener(event)
 
 
 def read_events(path: Path, types: Collection[str] | None = None) -> list[Event]:
@@ -142,12 +147,12 @@ def read_events(path: Path, types: Collection[str] | None = None) -> list[Event]
     return list(_parse(content, path, types))
 
 
-def tail(path: Path, stop: Callable[[], bool], poll_s: float = 0.2) -> Iterator[Event]:
-    """Every event of the file, then every new one as it comes, until `stop()` is true and all is read.
+def tail(path: Path, stop: Callable[[], bool], start: int = 0, poll_s: float = 0.2) -> Iterator[Event]:
+    """Every event of the file from byte `start`, then each new one as it comes, until `stop()` is true and all is read.
 
     The file may appear later, and may be replaced by a new run's: then the new one is read from its start.
     """
-    position, number = 0, 0
+    position, number = start, path.read_bytes()[:start].count(b"\n") if start else 0
     while True:
         last_round = stop()
         content = b""
@@ -165,6 +170,16 @@ def tail(path: Path, stop: Callable[[], bool], poll_s: float = 0.2) -> Iterator[
         if last_round:
             return
         time.sleep(poll_s)
+
+
+def attempt_start(path: Path) -> int:
+    """The byte at which the newest attempt's RUNNING event starts (0 if there is none): for `tail`."""
+    position = start = 0
+    for line in path.read_bytes().split(b"\n")[:-1] if path.exists() else []:
+        if b'"state": "RUNNING"' in line[:64]:
+            start = position
+        position += len(line) + 1
+    return start
 
 
 def metric_series(path: Path, name: str) -> tuple[list[int], list[float]]:

@@ -1,0 +1,34 @@
+"""Numbers as people read them: 1.4 GB, 3 min 20 s, 12.3k."""
+
+from __future__ import annotations
+
+
+def size(count: float) -> str:
+    """A number of bytes, in decimal units as disks are sold."""
+    unit = 0
+    while abs(count) >= 999.95 and unit < 4:
+        count, unit = count / 1000, unit + 1
+    return f"{count:.1f} {('KB', 'MB', 'GB', 'TB')[unit - 1]}" if unit else f"{count:.0f} bytes"
+
+
+def duration(seconds: float) -> str:
+    """A length of time in its two largest units."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    minutes = round(seconds / 60)
+    if minutes < 24 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    hours = round(seconds / 3600)
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def amount(count: float) -> str:
+    """A count with three digits or so: 987, 12.3k, 4.56M."""
+    unit = 0
+    while abs(count) >= 999.5 and unit < 3:
+        count, unit = count / 1000, unit + 1
+    digits = 0 if not unit or abs(count) >= 99.95 else 1 if abs(count) >= 9.995 else 2
+    return f"{count:.{digits}f}{('', 'k', 'M', 'G')[unit]}"
