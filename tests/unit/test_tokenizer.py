@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+from transformers import AutoTokenizer
+
+from minimind.tokenizer import SPECIAL_TOKENS, Tokenizer, compression
+
+TEXTS = [
+    "春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。",
+    "床前明月光，疑是地上霜。举头望明月，低头思故乡。",
+    "The capital of France is Paris. The capital of China is Beijing.",
+    "What is the capital of Germany? The capital of Germany is Berlin.",
+] * 4
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.train(TEXTS, vocab_size=400)
+
+
+def test_special_ids_are_upstreams(tokenizer: Tokenizer) -> None:
+    assert (tokenizer.pad_id, tokenizer.bos_id, tokenizer.eos_id) == (0, 1, 2)
+    assert [tokenizer.special_ids[token] for token in SPECIAL_TOKENS] == list(range(36))
+    assert SPECIAL_TOKENS[21:28] == (
+        "<tool_call>",
+        "</tool_call>",
+        "<tool_response>",
+        "</tool_response>",
+        "<think>",
+        "</think>",
+        "<|buffer1|>",
+    )
+
+
+def test_encode_merges_and_decodes(tokenizer: Tokenizer) -> None:
+    text = "The capital of 月光 is \U0001f600\x00\r\n"
+    ids = tokenizer.encode(text)
+    assert len(ids) < len(text.encode())
+    assert tokenizer.decode(ids) == text
+    assert tokenizer.decode_bytes(ids) == text.encode()
+    assert tokenizer.encode_batch([text, "", text]) == [ids, [], ids]
+
+
+@pytest.mark.parametrize("token", SPECIAL_TOKENS)
+def test_special_text_in_a_document_stays_text(tokenizer: Tokenizer, token: str) -> None:
+    ids = tokenizer.encode(f"a {token} b")
+    assert not set(ids) & set(tokenizer.special_ids.values())
+    assert tokenizer.decode(ids) == f"a {token} b"
+    assert tokenizer.encode_batch([f"a {token} b"]) == [ids]
+    assert tokenizer.decode([tokenizer.special_ids[token]]) == token
+
+
+def test_special_text_in_the_corpus_is_not_learned_as_special() -> None:
+    text = "".join(SPECIAL_TOKENS)
+    assert min(Tokenizer.train([text] * 50, vocab_size=600).encode(text)) >= len(SPECIAL_TOKENS)
+
+
+def test_invalid_bytes_come_back(tokenizer: Tokenizer) -> None:
+    data = bytes(range(256)) + "月光".encode()[:-1] + b"\xed\xa0\x80 the capital"
+    assert tokenizer.decode_bytes(tokenizer.encode_bytes(data)) == data
+    assert tokenizer.encode_bytes("月光 is".encode()) == tokenizer.encode("月光 is")
+    assert tokenizer.decode(tokenizer.encode_bytes(b"a\xff")) == "a\ufffd"
+
+
+def test_split_cjk_keeps_characters_apart() -> None:
+    apart = Tokenizer.train(TEXTS, vocab_size=600, split_cjk=True)
+    together = Tokenizer.train(TEXTS, vocab_size=600)
+    assert apart.encode("明月光") == apart.encode("明") + apart.encode("月") + apart.encode("光")
+    assert len(together.encode("举头望明月")) < len(apart.encode("举头望明月")) == 5
+    assert apart.encode(" of the capital") == [*apart.encode(" of"), *apart.encode(" the"), *apart.encode(" capital")]
+    assert apart.fingerprint != together.fingerprint
+
+
+def test_training_is_deterministic_and_reads_a_stream(tokenizer: Tokenizer) -> None:
+    again = Tokenizer.train(iter(TEXTS), vocab_size=400)
+    assert again.fingerprint == tokenizer.fingerprint
+    assert Tokenizer.train(TEXTS[:4], vocab_size=400).fingerprint != tokenizer.fingerprint
+
+
+def test_a_small_corpus_still_gives_the_size_asked_for() -> None:
+    small = Tokenizer.train(["ab ab"], vocab_size=500)
+    assert small.vocab_size == 500
+    assert small.learned_size < 270
+    assert small.decode([499]) == f"<|spare{499 - small.learned_size - len(SPECIAL_TOKENS)}|>"
+
+
+def test_train_refuses(tokenizer: Tokenizer) -> None:
+    with pytest.raises(ValueError, match="vocab_size = 291: at least 292"):
+        Tokenizer.train(TEXTS, vocab_size=291)
+    with pytest.raises(ValueError, match="no text to train"):
+        Tokenizer.train(["", ""], vocab_size=400)
+
+
+def test_transformers_reads_the_folder_as_it_is(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen3"}), encoding="utf-8")
+    peer = AutoTokenizer.from_pretrained(tmp_path)
+    assert len(peer) == tokenizer.vocab_size
+    assert (peer.pad_token_id, peer.bos_token_id, peer.eos_token_id) == (0, 1, 2)
+    for text in [*TEXTS[:4], " two  spaces\n\n混合 text 123 don't \U0001f600"]:
+        assert peer(text)["input_ids"] == tokenizer.encode(text)
+        assert peer.decode(tokenizer.encode(text)) == text
+    ids = [1, *(tokenizer.special_ids[token] for token in ("<think>", "</think>")), 2]
+    assert peer.decode(ids, skip_special_tokens=True) == "<think></think>"
+
+
+def test_save_load_and_pickle_change_nothing(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path)
+    for other in (
+        Tokenizer.load(tmp_path),
+        Tokenizer.load(tmp_path / "tokenizer.json"),
+        pickle.loads(pickle.dumps(tokenizer)),
+    ):
+        assert other.fingerprint == tokenizer.fingerprint
+        assert other.vocab_size == tokenizer.vocab_size == 400
+        assert other.encode(TEXTS[0]) == tokenizer.encode(TEXTS[0])
+
+
+def test_load_refuses(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"no tokenizer at {tmp_path}/tokenizer.json"):
+        Tokenizer.load(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    file.write_text("{", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"not a tokenizer\.json"):
+        Tokenizer.load(file)
+    tokenizer.save(tmp_path)
+    document = json.loads(file.read_text(encoding="utf-8"))
+    wrong = {
+        "not a byte-level BPE": document | {"model": {"type": "Unigram"}},
+        "normalizer": document | {"normalizer": {"type": "NFC"}},
+        r"lacks the control tokens <\|im_end\|>": _renamed(document, "<|im_end|>", "</s>"),
+        "no token for the bytes": _renamed(document, "!", "!!"),
+    }
+    for message, content in wrong.items():
+        file.write_text(json.dumps(content), encoding="utf-8")
+        with pytest.raises(ValueError, match=message):
+            Tokenizer.load(file)
+
+
+def _renamed(document: dict[str, object], old: str, new: str) -> object:
+    return json.loads(json.dumps(document).replace(json.dumps(old), json.dumps(new)))
+
+
+def test_another_tokenizer_is_refused_with_both_fingerprints(tokenizer: Tokenizer) -> None:
+    tokenizer.require_same(tokenizer.fingerprint, "shards")
+    with pytest.raises(ValueError, match=f"shards in x was made with another tokenizer.*abc.*{tokenizer.fingerprint}"):
+        tokenizer.require_same("abc", "shards in x")
+
+
+def test_ids_and_texts_that_can_not_be(tokenizer: Tokenizer) -> None:
+    for bad in (400, -1):
+        with pytest.raises(ValueError, match=f"token id {bad} is not in the vocabulary: allowed are 0 to 399"):
+            tokenizer.decode([bad])
+    with pytest.raises(ValueError, match="character 1 is half a surrogate pair"):
+        tokenizer.encode("a\ud83d")
+    with pytest.raises(ValueError, match="character 1 is half a surrogate pair"):
+        tokenizer.encode_batch(["fine", "a\ud83d"])
+
+
+def test_compression_by_language(tokenizer: Tokenizer) -> None:
+    measured = compression(tokenizer, [*TEXTS, "123"])
+    assert measured["en"] == pytest.approx(
+        sum(len(text) for text in TEXTS[2:4]) / sum(len(tokenizer.encode(text)) for text in TEXTS[2:4])
+    )
+    assert 0 < measured["zh"] < measured["en"]
+    assert compression(tokenizer, ["123"]) == {}
