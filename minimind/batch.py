@@ -44,7 +44,7 @@ class TokenBatch:
     loss_mask_BT: bool, True where the token itself is to be predicted. Never True on the first token of a segment.
     segment_BT: int32, which document of its row a token belongs to: 1, 2, ...; 0 is padding. Attention stays inside a
         segment and positions restart with it.
-    rows: where each row stands in the epoch's global order, so that a bad step can name its data.
+    rows: which rows of the packed data these are, so that a bad step can name its data.
     """
 
     tokens_BT: Tensor

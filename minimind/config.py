@@ -11,55 +11,58 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class Config(BaseModel):
-    """Frozen; unknown keys are refused; defaults are validated like any other value."""
+    """Frozen; unknown keys, infinities and NaN are refused; defaults are validated like any other value."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False)
 
 
 C = TypeVar("C", bound=Config)
 
 
 def override(config: C, changes: Mapping[str, Any]) -> C:
-    """A copy of `config` with the values at dotted paths replaced, and everything validated again.
+    """A copy of `config` with the values at dotted paths replaced, in order, and everything validated again.
 
-    `changes` maps a path such as ``optim.weight_decay`` to a value. A text is read as JSON where that works
-    (``0.1``, ``true``, ``null``, ``[1, 2]``) and taken as text where it does not, as a command line gives it.
+    `changes` maps a path such as ``optim.weight_decay`` to a value. A text is read by the setting's own type, as a
+    command line gives it (``0.1``, ``true``); ``null``, lists, objects and quoted texts are read as JSON.
 
     Raises ValueError that lists every bad path (with its nearest neighbours) and every bad value at once.
     """
     tree = config.model_dump()
     problems: list[str] = []
     for path, value in changes.items():
-        node: Any = tree
-        parts = path.split(".")
-        for depth, part in enumerate(parts):
-            if not isinstance(node, dict) or part not in node:
-                problems.append(_unknown(".".join(parts[:depth]), part, path, node))
-                break
-            if depth < len(parts) - 1:
-                node = node[part]
-            else:
-                node[part] = _literal(value)
+        *sections, name = path.split(".")
+        try:
+            node = tree
+            for depth, section in enumerate(sections):
+                node = _part(node, section, path, sections[:depth])
+            _part(node, name, path, sections)
+        except ValueError as error:
+            problems.append(str(error))
+        else:
+            node[name] = _literal(value)
+    try:
+        changed = type(config).model_validate(tree)
+    except ValidationError as error:
+        problems.append(explain(error))
     if problems:
         raise ValueError("\n".join(problems))
-    try:
-        return type(config).model_validate(tree)
-    except ValidationError as error:
-        raise ValueError(explain(error)) from None
+    return changed
 
 
 def explain(error: ValidationError) -> str:
     """A pydantic error as lines of `path = value: what is wrong`."""
     lines = []
     for item in error.errors():
-        path = ".".join(str(part) for part in item["loc"]) or type(error).__name__
-        value = "" if item["type"] == "missing" else f" = {item['input']!r}"
-        lines.append(f"{path}{value}: {item['msg'].removeprefix('Value error, ')}")
+        path = ".".join(str(part) for part in item["loc"]) or error.title
+        # What is wrong with a whole section is said by its own validator, with the values that matter.
+        value = "" if item["type"] == "missing" or isinstance(item["input"], dict) else f" = {item['input']!r}"
+        message = "there is no such setting" if item["type"] == "extra_forbidden" else item["msg"]
+        lines.append(f"{path}{value}: {message.removeprefix('Value error, ')}")
     return "\n".join(lines)
 
 
 def _literal(value: Any) -> Any:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not (value == "null" or value.startswith(("[", "{", '"'))):
         return value
     try:
         return json.loads(value)
@@ -67,9 +70,14 @@ def _literal(value: Any) -> Any:
         return value
 
 
-def _unknown(where: str, part: str, path: str, node: Any) -> str:
-    names = sorted(node) if isinstance(node, dict) else []
-    near = difflib.get_close_matches(part, names, n=3) or names
-    inside = f"in {where!r}" if where else "at the top level"
-    hint = f"names there: {', '.join(near)}" if near else f"{where!r} is a single value and has no parts"
-    return f"{path}: no setting {part!r} {inside}; {hint}"
+def _part(node: Any, name: str, path: str, above: list[str]) -> Any:
+    """The value at `name` of a section; ValueError with the neighbouring names if there is none."""
+    if isinstance(node, dict) and name in node:
+        return node[name]
+    where = f"in {'.'.join(above)!r}" if above else "at the top level"
+    if not isinstance(node, dict):
+        hint = f"{'.'.join(above)!r} is a single value ({node!r}) and has no parts"
+    else:
+        names = sorted(node)
+        hint = f"names there: {', '.join(difflib.get_close_matches(name, names, n=3) or names)}"
+    raise ValueError(f"{path}: no setting {name!r} {where}; {hint}")

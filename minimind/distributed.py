@@ -6,12 +6,12 @@ there is no way to call a model "around" it and lose the averaging.
 
 from __future__ import annotations
 
-import resource
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
+import psutil
 import torch
 import torch.distributed as dist
 from torch import Tensor
@@ -51,9 +51,9 @@ class Parallel:
         """The value of every rank, in order of rank, on every rank."""
         if self.world == 1:
             return [value]
-        values: list[T | None] = [None] * self.world
+        values: list[Any] = [None] * self.world
         dist.all_gather_object(values, value)
-        return [item for item in values if item is not None]
+        return values
 
     def synchronize(self) -> None:
         """Wait for the device, so that a clock read now tells the truth."""
@@ -64,6 +64,10 @@ class Parallel:
         """The most memory held so far: allocated on the GPU, or resident in this process on a CPU."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
+        if sys.platform == "win32":
+            return int(psutil.Process().memory_info().peak_wset)
+        import resource  # not on Windows
+
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak if sys.platform == "darwin" else peak * 1024
 

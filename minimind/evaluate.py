@@ -17,7 +17,7 @@ from minimind.objectives import Models, Objective
 
 @dataclass(frozen=True)
 class Validation:
-    """A held-out loss. nats: summed over all `tokens` that were predicted; text_bytes: the UTF-8 length of their text."""
+    """A held-out loss. nats: summed over `tokens` predicted tokens; text_bytes: the UTF-8 length of their text."""
 
     nats: float
     tokens: float

@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
 import torch
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from minimind.batch import Batch
 from minimind.config import Config
 from minimind.distributed import Parallel
-from minimind.objectives import Loss, Models, Objective
+from minimind.objectives import Models, Objective
 from minimind.optim import Optimizer
 
 
@@ -71,11 +71,13 @@ class TrainState:
     """How far a run has come. It is saved with the weights and says all that the loop remembers.
 
     step: completed optimizer steps. tokens: real tokens seen by all workers. bad_steps: refused steps in a row.
+    skipped_steps: refused steps in all.
     """
 
     step: int = 0
     tokens: int = 0
     bad_steps: int = 0
+    skipped_steps: int = 0
 
     def state_dict(self) -> dict[str, int]:
         """Plain numbers."""
@@ -122,6 +124,8 @@ class Precision:
         self.device = device
         initial = 2.0 ** (16 - math.ceil(math.log2(max(1, units_per_step))))
         self.scaler = torch.amp.GradScaler(device.type, init_scale=initial, enabled=dtype == torch.float16)
+        # The scale is made on first use, and the first step of a rank may have no rows to use it on.
+        self.scaler.scale(torch.zeros((), device=device))
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The context that a forward pass runs in."""
@@ -154,46 +158,48 @@ def train(
 ) -> TrainState:
     """Step until the data ends, `total_steps` is reached or a hook asks to stop. The last step is always saved.
 
-    models: by role; every parameter that asks for a gradient is trained. objective: gives a `Loss` per micro-batch.
-    learning_rate: the rate of step 0, 1, ... grad_clip: largest norm of a gradient that is used as it is.
+    models: by role; exactly the parameters that ask for a gradient are trained, and `optimizer` holds them.
+    objective: gives a `Loss` per micro-batch. learning_rate: the rate of step 0, 1, ... grad_clip: largest norm of a
+    gradient that is used as it is.
     The gradient is that of sum(total) / sum(weight) over all micro-batches and workers of the step. A step whose loss
-    or gradient is not finite is refused on all ranks alike and noted with its rows; its data is not seen again.
+    or gradient is not finite is refused on all ranks alike and noted with its rows; its data is not seen again. A step
+    without a single unit of weight changes nothing and does not count.
 
     Raises NonFiniteLossError after `config.max_bad_steps` refused steps in a row.
     """
-    parameters = [p for model in models.values() for p in model.parameters() if p.requires_grad]
-    parallel.same_(p.data for p in parameters)
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    trainable = {id(p) for model in models.values() for p in model.parameters() if p.requires_grad}
+    assert {id(p) for p in parameters} == trainable, "the optimizer must hold exactly what asks for a gradient"
+    parallel.same_(parameter.data for parameter in parameters)
     hooks.evaluate(state)
     meter = _Meter(parallel)
-    stop = False
-    while not (stop or batches.done or state.step >= total_steps):
+    last = batches.done or state.step >= total_steps
+    while not last:
         meter.start()
         micro_batches = batches.take(config.accumulation_steps)
         meter.data_ready()
-        sums = _Sums(stop=float(hooks.should_stop(state)), peak_bytes=parallel.peak_memory_bytes())
-        for batch in micro_batches:
-            on_device = batch.to(parallel.device)
-            with precision.autocast():
-                loss = objective(models, on_device)
-            torch.autograd.backward(precision.scaler.scale(loss.total))
-            sums.add(loss, batch)
-        totals = sums.over(parallel)
-        stop = totals.stop > 0
-        norm = _finish_gradients(parameters, optimizer, precision, parallel, totals.weight, grad_clip)
-        accepted = math.isfinite(norm) and math.isfinite(totals.loss)
-        if accepted:
-            rate = learning_rate(state.step)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.step()
-            state.step += 1
-            state.bad_steps = 0
-            state.tokens += totals.tokens
-            meter.finish(totals, norm, rate)
-        else:
-            state.bad_steps += 1
-            _note_refusal(hooks, state, precision, micro_batches, totals.loss, norm, parallel)
-        precision.scaler.update()
+        losses, sums = _accumulate(models, objective, micro_batches, precision, parallel)
+        sums.stop, sums.peak_bytes = hooks.should_stop(state), parallel.peak_memory_bytes()
+        sums = _Sums.over(parallel.gather(sums))
+        loss, weight = sums.pairs.get("train/loss", (0.0, 0.0))
+        accepted = False
+        if weight != 0:
+            norm = _finish_gradients(parameters, optimizer, precision, parallel, weight, grad_clip)
+            accepted = math.isfinite(norm) and math.isfinite(loss)
+            if accepted:
+                rate = learning_rate(state.step)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                optimizer.step()
+                state.step += 1
+                state.bad_steps = 0
+                state.tokens += sums.tokens
+                meter.finish(sums, norm, rate)
+            else:
+                state.bad_steps += 1
+                state.skipped_steps += 1
+                _note_refusal(hooks, state, precision, parallel, losses, norm)
+            precision.scaler.update()
         optimizer.zero_grad(set_to_none=True)
         if state.bad_steps >= config.max_bad_steps:
             raise NonFiniteLossError(
@@ -201,12 +207,12 @@ def train(
                 f"(max_bad_steps = {config.max_bad_steps}); the last checkpoint is good. Lower --learning_rate, try "
                 f"--dtype bfloat16 or float32, and look at the rows that the notes in events.jsonl name."
             )
-        last = stop or state.step >= total_steps or batches.done
+        last = sums.stop or batches.done or state.step >= total_steps
         if meter.steps and (last or state.step % config.log_interval == 0):
-            hooks.log(state, meter.read())
+            hooks.log(state, meter.read(state, precision))
         if last or (accepted and _due(state.step, config.save_interval)):
             hooks.save(state)
-        if (last and not stop) or (accepted and _due(state.step, config.eval_interval)):
+        if (last and not sums.stop) or (accepted and _due(state.step, config.eval_interval)):
             hooks.evaluate(state)
     return state
 
@@ -217,47 +223,58 @@ def _due(step: int, interval: int | None) -> bool:
 
 @dataclass
 class _Sums:
-    """What one step adds up to, first on this rank, then over all of them."""
+    """What steps add up to, on one rank or over all. pairs: (sum, weight) by metric name, the loss among them."""
 
-    stop: float
-    peak_bytes: int
-    loss: float = 0.0
-    weight: float = 0.0
+    pairs: dict[str, tuple[float, float]] = field(default_factory=dict)
     tokens: int = 0
     slots: int = 0
-    metrics: dict[str, tuple[float, float]] = field(default_factory=dict)
-    _losses: list[Loss] = field(default_factory=list)
+    peak_bytes: int = 0
+    stop: bool = False
 
-    def add(self, loss: Loss, batch: Batch) -> None:
-        # Only references are kept here: reading a value would wait for the GPU after every micro-batch.
-        detached = {name: (total.detach(), weight.detach()) for name, (total, weight) in loss.metrics.items()}
-        self._losses.append(Loss(loss.total.detach(), loss.weight.detach(), detached))
-        self.tokens += batch.real_tokens
-        self.slots += batch.slots
+    def add(self, name: str, total: float, weight: float) -> None:
+        known = self.pairs.get(name, (0.0, 0.0))
+        self.pairs[name] = (known[0] + total, known[1] + weight)
 
-    def over(self, parallel: Parallel) -> _Sums:
-        for loss in self._losses:
-            self.loss += float(loss.total)
-            self.weight += float(loss.weight)
-            for name, (total, weight) in loss.metrics.items():
-                known = self.metrics.get(name, (0.0, 0.0))
-                self.metrics[name] = (known[0] + float(total), known[1] + float(weight))
-        self._losses = []
-        whole = _Sums(stop=0.0, peak_bytes=0)
-        for part in parallel.gather(self):
-            whole.stop += part.stop
+    @classmethod
+    def over(cls, parts: Iterable[_Sums]) -> _Sums:
+        """The parts together."""
+        whole = cls()
+        for part in parts:
+            for name, (total, weight) in part.pairs.items():
+                whole.add(name, total, weight)
+            whole.tokens += part.tokens
+            whole.slots += part.slots
             whole.peak_bytes = max(whole.peak_bytes, part.peak_bytes)
-            whole.join(part)
+            whole.stop |= part.stop
         return whole
 
-    def join(self, other: _Sums) -> None:
-        self.loss += other.loss
-        self.weight += other.weight
-        self.tokens += other.tokens
-        self.slots += other.slots
-        for name, (total, weight) in other.metrics.items():
-            known = self.metrics.get(name, (0.0, 0.0))
-            self.metrics[name] = (known[0] + total, known[1] + weight)
+
+_RowsLoss = tuple[tuple[int, ...], float]
+"""The rows of a micro-batch, and its loss."""
+
+
+def _accumulate(
+    models: Models, objective: Objective, micro_batches: Sequence[Batch], precision: Precision, parallel: Parallel
+) -> tuple[list[_RowsLoss], _Sums]:
+    """Forward and backward over this rank's micro-batches: adds to the gradients, gives the losses and their sums."""
+    pairs: list[dict[str, tuple[Tensor, Tensor]]] = []
+    for batch in micro_batches:
+        with precision.autocast():
+            loss = objective(models, batch.to(parallel.device))
+        torch.autograd.backward(precision.scaler.scale(loss.total))
+        named = {"train/loss": (loss.total, loss.weight), **loss.metrics}
+        pairs.append({name: (total.detach(), weight.detach()) for name, (total, weight) in named.items()})
+        del loss, named  # what still hangs on the graph would live through the next forward pass
+    # Numbers are read when all work is under way: each reading waits for the GPU.
+    sums = _Sums(
+        tokens=sum(batch.real_tokens for batch in micro_batches), slots=sum(batch.slots for batch in micro_batches)
+    )
+    losses: list[_RowsLoss] = []
+    for batch, values in zip(micro_batches, pairs, strict=True):
+        for name, (total, weight) in values.items():
+            sums.add(name, float(total), float(weight))
+        losses.append((batch.rows, float(values["train/loss"][0])))
+    return losses, sums
 
 
 def _finish_gradients(
@@ -269,37 +286,30 @@ def _finish_gradients(
     grad_clip: float,
 ) -> float:
     """Sum gradients over ranks, divide by the global weight, clip; gives the norm before clipping."""
-    if parallel.world > 1:
-        for parameter in parameters:
-            if parameter.grad is None:  # this rank had no rows in a short last step, or the parameter was not used
-                parameter.grad = torch.zeros_like(parameter)
+    for parameter in parameters:
+        if parameter.grad is None:  # nothing used it, or this rank had no rows in a short last step
+            parameter.grad = torch.zeros_like(parameter)
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    if not gradients:
-        return 0.0
     parallel.sum_(gradients)
     precision.scaler.unscale_(optimizer)  # type: ignore[arg-type]  # needs no more of an optimizer than its groups
-    norm = float(nn.utils.get_total_norm(gradients)) / max(weight, 1e-12)
-    factor = min(1.0, grad_clip / (norm + 1e-6)) / max(weight, 1e-12)
-    torch._foreach_mul_(gradients, factor)
+    norm = float(nn.utils.get_total_norm(gradients)) / weight
+    torch._foreach_mul_(gradients, min(1.0, grad_clip / (norm + 1e-6)) / weight)
     return norm
 
 
 def _note_refusal(
-    hooks: Hooks,
-    state: TrainState,
-    precision: Precision,
-    micro_batches: Sequence[Batch],
-    loss: float,
-    norm: float,
-    parallel: Parallel,
+    hooks: Hooks, state: TrainState, precision: Precision, parallel: Parallel, losses: list[_RowsLoss], norm: float
 ) -> None:
-    rows = [row for part in parallel.gather([row for batch in micro_batches for row in batch.rows]) for row in part]
-    scale = precision.scaler.get_scale() if precision.scaler.is_enabled() else None
-    why = "the loss" if not math.isfinite(loss) else "its gradient"
-    text = f"after step {state.step}: {why} is not a number; the step is skipped"
-    if scale is not None and math.isfinite(loss):
-        text += f" and the float16 loss scale halved from {scale:g} (normal in the first steps)"
-    hooks.note(text, rows=rows, loss=loss, grad_norm=norm, loss_scale=scale)
+    """Say which rows a refused step had: those whose loss is not finite, or all where only the gradient is not."""
+    everywhere = [item for part in parallel.gather(losses) for item in part]
+    bad = [(rows, loss) for rows, loss in everywhere if not math.isfinite(loss)]
+    text = f"after step {state.step}: {'the loss' if bad else 'its gradient'} is not a number; the step is skipped"
+    details: dict[str, Any] = {"grad_norm": norm}
+    if precision.scaler.is_enabled():
+        details["loss_scale"] = precision.scaler.get_scale()
+        if not bad:
+            text += f" and the float16 loss scale {details['loss_scale']:g} halved (normal in the first steps)"
+    hooks.note(text, rows=[row for rows, _ in bad or everywhere for row in rows], **details)
 
 
 class _Meter:
@@ -310,7 +320,7 @@ class _Meter:
         self.reset()
 
     def reset(self) -> None:
-        self.sums = _Sums(stop=0.0, peak_bytes=0)
+        self.sums = _Sums()
         self.steps = 0
         self.wait_s = self.busy_s = self.norm = self.rate = 0.0
 
@@ -318,28 +328,30 @@ class _Meter:
         self.started = time.perf_counter()
 
     def data_ready(self) -> None:
-        self.wait_s += time.perf_counter() - self.started
+        self.waited_s = time.perf_counter() - self.started
 
-    def finish(self, totals: _Sums, norm: float, rate: float) -> None:
+    def finish(self, sums: _Sums, norm: float, rate: float) -> None:
         self.parallel.synchronize()
         self.busy_s += time.perf_counter() - self.started
-        self.sums.join(totals)
-        self.sums.peak_bytes = totals.peak_bytes
+        self.wait_s += self.waited_s
+        self.sums = _Sums.over((self.sums, sums))
         self.steps += 1
         self.norm, self.rate = norm, rate
 
-    def read(self) -> dict[str, float]:
-        sums, steps = self.sums, max(1, self.steps)
-        metrics = {
-            "train/loss": sums.loss / max(sums.weight, 1e-12),
+    def read(self, state: TrainState, precision: Precision) -> dict[str, float]:
+        sums = self.sums
+        metrics = {name: total / weight if weight else 0.0 for name, (total, weight) in sums.pairs.items()}
+        metrics |= {
             "train/grad_norm": self.norm,
             "train/lr": self.rate,
-            "perf/tokens_per_s": sums.tokens / max(self.busy_s, 1e-9),
-            "perf/step_s": self.busy_s / steps,
-            "perf/data_wait_s": self.wait_s / steps,
-            "perf/utilisation": sums.tokens / max(sums.slots, 1),
-            "perf/peak_memory_bytes": float(sums.peak_bytes),
+            "train/skipped_steps": state.skipped_steps,
+            "perf/tokens_per_s": sums.tokens / self.busy_s,
+            "perf/step_s": self.busy_s / self.steps,
+            "perf/data_wait_s": self.wait_s / self.steps,
+            "perf/utilisation": sums.tokens / max(1, sums.slots),
+            "perf/peak_memory_bytes": sums.peak_bytes,
         }
-        metrics |= {name: total / max(weight, 1e-12) for name, (total, weight) in sums.metrics.items()}
+        if precision.scaler.is_enabled():
+            metrics["train/loss_scale"] = precision.scaler.get_scale()
         self.reset()
         return metrics
