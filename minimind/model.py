@@ -20,6 +20,9 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from minimind.config import Config
+from minimind.functions import rms_norm, rotate, silu_product
+
+QUERY_CHUNK = 128
 
 
 class YarnConfig(Config):
@@ -123,7 +126,7 @@ MODEL_PRESETS: dict[str, ModelConfig] = {
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square norm over the last dimension (Zhang and Sennrich 2019), computed in fp32."""
+    """Root-mean-square norm over the last dimension, computed in fp32 and given in the type of its input."""
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
@@ -131,8 +134,8 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Fp32, in the shape of x."""
-        return F.rms_norm(x.float(), self.weight.shape, self.weight.float(), self.eps)
+        """The normed x, in its shape."""
+        return rms_norm(x, self.weight, self.eps)
 
 
 class Attention(nn.Module):
@@ -153,19 +156,33 @@ class Attention(nn.Module):
     def forward(self, x_BTD: Tensor, cos_BT1E: Tensor, sin_BT1E: Tensor, mask_B1TT: Tensor | None) -> Tensor:
         """Attention's contribution [B, T, D] to the residual stream; mask None is plain causal attention."""
         heads = (*x_BTD.shape[:-1], -1, self.head_dim)
-        v_BTKE = self.v_proj(x_BTD).view(heads)
-        # Norm and rotation in fp32; attention itself in whatever the projections gave (fp16 or bf16 under autocast).
-        q_BTHE = rotate(self.q_norm(self.q_proj(x_BTD).view(heads)), cos_BT1E, sin_BT1E).to(v_BTKE.dtype)
-        k_BTKE = rotate(self.k_norm(self.k_proj(x_BTD).view(heads)), cos_BT1E, sin_BT1E).to(v_BTKE.dtype)
-        out_BHTE = F.scaled_dot_product_attention(
-            q_BTHE.transpose(1, 2),
-            k_BTKE.transpose(1, 2),
-            v_BTKE.transpose(1, 2),
-            attn_mask=None if mask_B1TT is None else mask_B1TT.to(v_BTKE.dtype),
-            is_causal=mask_B1TT is None,
+        q_BTHE = rotate(self.q_norm(self.q_proj(x_BTD).view(heads)), cos_BT1E, sin_BT1E)
+        k_BTKE = rotate(self.k_norm(self.k_proj(x_BTD).view(heads)), cos_BT1E, sin_BT1E)
+        out_BTHE = attend(q_BTHE, k_BTKE, self.v_proj(x_BTD).view(heads), mask_B1TT)
+        return cast(Tensor, self.o_proj(out_BTHE.flatten(2)))
+
+
+def attend(q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, mask_B1TT: Tensor | None) -> Tensor:
+    """Scaled dot-product attention [B, T, H, E]; mask None is plain causal attention.
+
+    On a CPU the kernel computes masked scores as well, so queries are taken QUERY_CHUNK at a time, each chunk against
+    the keys up to its own end: 20 % less time for attention at 340 tokens, 30 % at 768.
+    """
+    q_BHTE, k_BKTE, v_BKTE = q_BTHE.transpose(1, 2), k_BTKE.transpose(1, 2), v_BTKE.transpose(1, 2)
+    if mask_B1TT is None:
+        return F.scaled_dot_product_attention(q_BHTE, k_BKTE, v_BKTE, is_causal=True, enable_gqa=True).transpose(1, 2)
+    chunk = QUERY_CHUNK if q_BTHE.device.type == "cpu" else q_BTHE.shape[1]
+    outputs = [
+        F.scaled_dot_product_attention(
+            q_BHTE[:, :, start : start + chunk],
+            k_BKTE[:, :, : start + chunk],
+            v_BKTE[:, :, : start + chunk],
+            attn_mask=mask_B1TT[:, :, start : start + chunk, : start + chunk],
             enable_gqa=True,
-        )
-        return cast(Tensor, self.o_proj(out_BHTE.transpose(1, 2).flatten(2)))
+        ).transpose(1, 2)
+        for start in range(0, q_BTHE.shape[1], chunk)
+    ]
+    return torch.cat(outputs, dim=1)
 
 
 class FeedForward(nn.Module):
@@ -179,7 +196,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """The feed-forward contribution [B, T, D] to the residual stream."""
-        return cast(Tensor, self.down_proj(F.silu(self.gate_proj(x_BTD)) * self.up_proj(x_BTD)))
+        return cast(Tensor, self.down_proj(silu_product(self.gate_proj(x_BTD), self.up_proj(x_BTD))))
 
 
 class Block(nn.Module):
@@ -235,7 +252,7 @@ class MiniMind(nn.Module):
             mask_B1TT = None
         else:
             position_BT = segment_positions(segment_BT)
-            mask_B1TT = document_mask(segment_BT, position_BT)
+            mask_B1TT = document_mask(position_BT, self._attention_dtype(tokens_BT.device.type))
         cos_BT1E, sin_BT1E = rotary_tables(self.config, position_BT)
         x_BTD = self.model.embed_tokens(tokens_BT)
         for block in self.model.layers:
@@ -247,6 +264,11 @@ class MiniMind(nn.Module):
             else:
                 x_BTD = block(x_BTD, cos_BT1E, sin_BT1E, mask_B1TT)
         return cast(Tensor, self.model.norm(x_BTD))
+
+    def _attention_dtype(self, device_type: str) -> torch.dtype:
+        if torch.is_autocast_enabled(device_type):
+            return torch.get_autocast_dtype(device_type)
+        return self.model.embed_tokens.weight.dtype
 
     @property
     def head_weight_VD(self) -> Tensor:  # noqa: N802
@@ -301,12 +323,15 @@ def segment_positions(segment_BT: Tensor) -> Tensor:
     return index_T - (index_T * starts_BT).cummax(dim=1).values
 
 
-def document_mask(segment_BT: Tensor, position_BT: Tensor) -> Tensor:
-    """The additive fp32 mask [B, 1, T, T]: 0 on earlier tokens of the same document and itself, -inf elsewhere."""
-    index_T = torch.arange(segment_BT.shape[1], device=segment_BT.device)
+def document_mask(position_BT: Tensor, dtype: torch.dtype) -> Tensor:
+    """The additive mask [B, 1, T, T]: 0 on the token itself and earlier ones of its document, -inf elsewhere.
+
+    position_BT: positions within the document, as `segment_positions` gives them.
+    """
+    index_T = torch.arange(position_BT.shape[1], device=position_BT.device)
     start_BT1 = (index_T - position_BT)[:, :, None]
     allowed_BTT = (index_T >= start_BT1) & (index_T <= index_T[:, None])
-    return torch.zeros_like(allowed_BTT, dtype=torch.float32).masked_fill(~allowed_BTT, -math.inf)[:, None]
+    return torch.zeros_like(allowed_BTT, dtype=dtype).masked_fill_(~allowed_BTT, -math.inf)[:, None]
 
 
 def rotary_tables(config: ModelConfig, position_BT: Tensor) -> tuple[Tensor, Tensor]:
@@ -340,9 +365,3 @@ def rotary_frequencies(config: ModelConfig, device: torch.device) -> tuple[Tenso
     if yarn.attention_factor is not None:
         return frequency_F, yarn.attention_factor
     return frequency_F, 0.1 * math.log(yarn.factor) + 1.0
-
-
-def rotate(x_BTHE: Tensor, cos_BT1E: Tensor, sin_BT1E: Tensor) -> Tensor:
-    """Turns dimension pairs (i, i + E/2) of every head by the angle of its position."""
-    first, second = x_BTHE.chunk(2, dim=-1)
-    return x_BTHE * cos_BT1E + torch.cat((-second, first), dim=-1) * sin_BT1E
