@@ -27,6 +27,9 @@ from minimind.events import Event, latest_values, read_events
 
 SCHEMA_VERSION = 1
 
+KILLED = "the process ended without saying so (killed, power, or out of memory)"
+CONTINUE = "continue with"
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -224,8 +227,7 @@ class RunDirectory:
         if last["state"] == "RUNNING":
             return RunState(
                 "FAILED",
-                f"the process ended without saying so (killed, power, or out of memory); continue with "
-                f"`--name {self.name} --from_resume 1`",
+                f"{KILLED}; {CONTINUE} `--name {self.name} --from_resume 1`",
                 last["time"],
             )
         return RunState(last["state"], last.get("reason", ""), last["time"])
@@ -250,7 +252,7 @@ def list_runs(runs: Path) -> list[RunRow]:
 
 
 def program() -> dict[str, str]:
-    """Which program this is, for a run's RUNNING event: the commit, and a hash of the sources for where there is none."""
+    """Which program this is, for a RUNNING event: the commit, and a hash of the sources for where there is none."""
     return {"commit": _commit(), "source": _source_sha256()[:12]}
 
 

@@ -148,7 +148,7 @@ def verify(folder: Path) -> Manifest:
             f"{where} has no {MANIFEST}, so it is not a complete checkpoint of this system (a Hugging Face folder or "
             f"an upstream file must be imported by `minimind convert` first)"
         )
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     for name, expected in manifest["files"].items():
         file = folder / name
         if not file.is_file():
@@ -231,9 +231,28 @@ def prune(root: Path, keep_last: int, best_steps: Collection[int] = ()) -> list[
     return removed
 
 
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest alone, checked against its own sha256; the other files are not looked at. Raises CheckpointError."""
+    file = folder / MANIFEST
+    try:
+        manifest: Manifest = json.loads(file.read_text("utf-8"))
+        digest = manifest.pop(_SELF)
+        version = manifest["schema_version"]
+    except (ValueError, KeyError, AttributeError, TypeError, OSError) as error:
+        raise CheckpointError(f"{file.absolute()} cannot be read as a manifest, it is damaged ({error!r})") from error
+    if version != SCHEMA_VERSION:
+        raise CheckpointError(
+            f"{file.absolute()} has schema_version {version!r}; this program reads {SCHEMA_VERSION}: "
+            f"use the version of this program that wrote it"
+        )
+    if digest != (actual := _manifest_sha256(manifest)):
+        raise CheckpointError(f"{file.absolute()} is damaged: its sha256 is {actual}, {digest} was written")
+    return manifest
+
+
 def weights_sha256(folder: Path) -> str:
     """The sha256 of the weights file as the manifest has it: equal for equal weights."""
-    return str(_read_manifest(folder)["files"][WEIGHTS]["sha256"])
+    return str(read_manifest(folder)["files"][WEIGHTS]["sha256"])
 
 
 def checkpoint_bytes(parameters: int, optimizer_states: float = 2) -> int:
@@ -262,24 +281,6 @@ def _folders(root: Path) -> list[tuple[int, Path]]:
     found = ((match, path) for path in root.iterdir() if (match := _FOLDER.fullmatch(path.name)))
     ordered = sorted((int(match[1]), match[2] is None, path) for match, path in found)
     return [(step, path) for step, _, path in ordered]
-
-
-def _read_manifest(folder: Path) -> Manifest:
-    file = folder / MANIFEST
-    try:
-        manifest: Manifest = json.loads(file.read_text("utf-8"))
-        digest = manifest.pop(_SELF)
-        version = manifest["schema_version"]
-    except (ValueError, KeyError, AttributeError, TypeError, OSError) as error:
-        raise CheckpointError(f"{file.absolute()} cannot be read as a manifest, it is damaged ({error!r})") from error
-    if version != SCHEMA_VERSION:
-        raise CheckpointError(
-            f"{file.absolute()} has schema_version {version!r}; this program reads {SCHEMA_VERSION}: "
-            f"use the version of this program that wrote it"
-        )
-    if digest != (actual := _manifest_sha256(manifest)):
-        raise CheckpointError(f"{file.absolute()} is damaged: its sha256 is {actual}, {digest} was written")
-    return manifest
 
 
 def _manifest_sha256(manifest: Manifest) -> str:
@@ -329,7 +330,7 @@ def _require_plain(value: Any, path: str) -> None:
 
 def _tensor_bytes(value: Any) -> int:
     if isinstance(value, Tensor):
-        return value.numel() * value.elementsize()
+        return value.numel() * value.element_size()
     if isinstance(value, dict):
         return sum(map(_tensor_bytes, value.values()))
     if isinstance(value, (list, tuple)):

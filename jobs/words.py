@@ -1,0 +1,107 @@
+"""What the tables, plots and progress lines say, in English and Chinese."""
+
+from __future__ import annotations
+
+import os
+
+LANGUAGES = ("en", "zh")
+
+_ZH = {
+    # states
+    "PENDING": "等待中",
+    "RUNNING": "运行中",
+    "SUCCEEDED": "已完成",
+    "FAILED": "失败",
+    "STOPPED": "已停止",
+    # why a run failed
+    "the process ended without saying so (killed, power, or out of memory)": "进程意外结束（被终止、断电或内存不足）",
+    "continue with": "继续训练请加上",
+    # columns and titles
+    "run": "运行",
+    "stage": "阶段",
+    "state": "状态",
+    "step": "步数",
+    "loss": "损失",
+    "age": "距今",
+    "last sign": "最近更新",
+    "metrics": "指标",
+    "last": "最新",
+    "best": "最佳",
+    "best so far": "目前最佳",
+    "newest": "最新",
+    "at step": "所在步",
+    "meaning": "含义",
+    "checkpoint": "检查点",
+    "checkpoints": "检查点",
+    "size": "大小",
+    "settings": "配置",
+    "origin": "来源",
+    "environment": "环境",
+    "disk": "磁盘",
+    "notes": "备注",
+    "files": "文件",
+    "folder": "目录",
+    "picture": "图片",
+    "started": "开始",
+    "attempts": "启动次数",
+    "weights from": "初始权重",
+    "random": "随机初始化",
+    "training data": "训练数据",
+    "tokenizer": "分词器",
+    "free": "剩余",
+    "other files": "其他文件",
+    "resumed at step": "续训起始步",
+    "training": "训练",
+    "training, smoothed": "训练（平滑）",
+    "validation": "验证",
+    "memory": "内存/显存",
+    "ETA": "剩余",
+    "ago": "前",
+    "no runs yet in": "还没有任何运行：",
+    "no metrics yet": "还没有指标",
+    "no picture yet": "还没有图片",
+    # units
+    "nats/token": "奈特/词元",
+    "bits/byte": "比特/字节",
+    "tokens/s": "词元/秒",
+    "characters/token": "字符/词元",
+    "tokens": "词元",
+    "steps": "步",
+    "epochs": "轮",
+    "bytes": "字节",
+    "s": "秒",
+    # meanings of metrics
+    "mean cross-entropy of the step's target tokens": "该步目标词元的平均交叉熵",
+    "length of the whole gradient before clipping": "裁剪前的梯度范数",
+    "learning rate of the step": "该步的学习率",
+    "passes over the training rows so far": "已遍历训练数据的轮数",
+    "real (non-padding) tokens trained on since the run began": "累计训练的有效词元数（不含填充）",
+    "gradient scale of float16 training": "float16 训练的梯度缩放系数",
+    "steps refused so far because a number was not finite": "因出现非有限数值而跳过的步数",
+    "mean cross-entropy of the held-out tokens": "验证集词元的平均交叉熵",
+    "held-out cross-entropy per byte of text, whatever the tokenizer": "验证集每字节文本的交叉熵，可跨分词器比较",
+    "real (non-padding) tokens per second, all workers together": "所有进程合计每秒处理的有效词元数",
+    "wall time of one optimizer step": "每个优化步的实际用时",
+    "part of the step spent waiting for data": "每步中等待数据的时间",
+    "matrix work done (6N per real token) over the device's measured peak": "矩阵算力利用率（每有效词元按 6N 计）",
+    "most memory held so far, on the worker that holds most": "占用最多的进程的内存峰值",
+    "share of the tokens in the batches that is not padding": "批次中有效词元的比例",
+    "compression of Chinese text": "中文文本压缩率",
+    "compression of English text": "英文文本压缩率",
+}
+
+
+def language(asked: str | None = None) -> str:
+    """The language to speak: as asked, else $MINIMIND_LANG, else that of the locale; "zh" or "en".
+
+    Raises ValueError for an asked one that there is not.
+    """
+    if asked is not None and asked not in LANGUAGES:
+        raise ValueError(f"language {asked!r}: there are {', '.join(LANGUAGES)}")
+    names = (asked, *(os.environ.get(name) for name in ("MINIMIND_LANG", "LC_ALL", "LC_MESSAGES", "LANG")))
+    return "zh" if next(filter(None, names), "").lower().startswith("zh") else "en"
+
+
+def say(text: str, lang: str) -> str:
+    """The English `text` in the language `lang`; where there is no translation, as it is."""
+    return _ZH.get(text, text) if lang == "zh" else text
