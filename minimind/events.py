@@ -153,13 +153,16 @@ def tail(path: Path, stop: Callable[[], bool], start: int = 0, poll_s: float = 0
     The file may appear later, and may be replaced by a new run's: then the new one is read from its start.
     """
     position, number = start, path.read_bytes()[:start].count(b"\n") if start else 0
+    inode: int | None = None
     while True:
         last_round = stop()
         content = b""
         try:
             with path.open("rb") as file:
-                if os.fstat(file.fileno()).st_size < position:
+                found = os.fstat(file.fileno())
+                if found.st_size < position or inode not in (None, found.st_ino):
                     position, number = 0, 0
+                inode = found.st_ino
                 file.seek(position)
                 content = file.read()
         except FileNotFoundError:
