@@ -20,7 +20,7 @@ C = TypeVar("C", bound=Config)
 
 
 def override(config: C, changes: Mapping[str, Any]) -> C:
-    """A copy of `config` with the values at dotted paths replaced, in order, and everything validated again.
+    """A copy of `config` with the values at dotted paths replaced, and everything validated again.
 
     `changes` maps a path such as ``optim.weight_decay`` to a value. A text is read by the setting's own type, as a
     command line gives it (``0.1``, ``true``); ``null``, lists, objects and quoted texts are read as JSON.

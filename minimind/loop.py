@@ -23,26 +23,32 @@ from minimind.optim import Optimizer
 class LoopConfig(Config):
     """How a run walks through its data."""
 
-    batch_size: int = Field(8, ge=1, description="rows per forward pass on one worker")
-    accumulation_steps: int = Field(1, ge=1, description="forward passes per optimizer step")
-    epochs: int = Field(1, ge=1, description="passes over the data")
-    max_steps: int | None = Field(None, ge=1, description="stop after this many optimizer steps, if sooner")
+    batch_size: int = Field(default=8, ge=1, description="rows per forward pass on one worker")
+    accumulation_steps: int = Field(default=1, ge=1, description="forward passes per optimizer step")
+    epochs: int = Field(default=1, ge=1, description="passes over the data")
+    max_steps: int | None = Field(default=None, ge=1, description="stop after this many optimizer steps, if sooner")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto",
+        default="auto",
         description="autocast: auto takes bfloat16 where the GPU has it, else float16 on a GPU, float32 on a CPU",
     )
-    activation_checkpointing: bool = Field(False, description="compute activations again in backward: less memory")
-    compile: bool = Field(False, description="torch.compile each block: a slow start, then a few percent faster")
-    log_interval: int = Field(10, ge=1, description="steps between two rows of training metrics")
+    activation_checkpointing: bool = Field(
+        default=False, description="compute activations again in backward: less memory"
+    )
+    compile: bool = Field(
+        default=False, description="torch.compile each block: a slow start, then a few percent faster"
+    )
+    log_interval: int = Field(default=10, ge=1, description="steps between two rows of training metrics")
     eval_interval: int | None = Field(
-        None, ge=1, description="steps between two validations; default: a tenth of the run"
+        default=None, ge=1, description="steps between two validations; default: a tenth of the run"
     )
     save_interval: int | None = Field(
-        None, ge=1, description="steps between two checkpoints; default: a tenth of the run"
+        default=None, ge=1, description="steps between two checkpoints; default: a tenth of the run"
     )
-    keep_last: int = Field(2, ge=1, description="how many of the newest checkpoints stay on disk")
-    keep_best: int = Field(1, ge=0, description="how many of the best checkpoints, by validation, stay as well")
-    max_bad_steps: int = Field(20, ge=1, description="steps in a row with a non-finite gradient before the run fails")
+    keep_last: int = Field(default=2, ge=1, description="how many of the newest checkpoints stay on disk")
+    keep_best: int = Field(default=1, ge=0, description="how many of the best checkpoints, by validation, stay as well")
+    max_bad_steps: int = Field(
+        default=20, ge=1, description="steps in a row with a non-finite gradient before the run fails"
+    )
 
 
 class BatchSource(Protocol):

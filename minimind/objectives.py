@@ -58,8 +58,8 @@ def cross_entropy(hidden_BTD: Tensor, head_VD: Tensor, tokens_BT: Tensor, loss_m
     hidden_ND = hidden_BTD[:, :-1].reshape(-1, hidden_BTD.shape[-1])
     target_N = tokens_BT[:, 1:].reshape(-1)
     weight_N = loss_mask_BT[:, 1:].reshape(-1).to(torch.float32)
-    if not torch.is_grad_enabled():
-        head_VD = head_VD.detach()  # a Function is told that a parameter needs a gradient even where none is recorded
+    if not torch.is_grad_enabled():  # a Function is told of parameters that ask for a gradient even where none is kept
+        hidden_ND, head_VD = hidden_ND.detach(), head_VD.detach()
     total: Tensor = _CrossEntropy.apply(hidden_ND, head_VD, target_N, weight_N)  # type: ignore[no-untyped-call]
     return Loss(total=total, weight=weight_N.sum())
 

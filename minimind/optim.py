@@ -16,20 +16,29 @@ from minimind.config import Config
 class OptimConfig(Config):
     """How weights are updated. One `learning_rate` serves both optimizers: Muon's update is scaled to AdamW's size."""
 
-    name: Literal["adamw", "muon"] = Field("muon", description="muon (with AdamW for embeddings, head, norms) or adamw")
-    learning_rate: float = Field(3e-3, gt=0, description="peak learning rate")
-    weight_decay: float = Field(0.01, ge=0, description="decoupled, on matrices only")
-    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW: decay of the first moment")
-    beta2: float = Field(0.95, ge=0, lt=1, description="AdamW: decay of the second moment")
-    eps: float = Field(1e-8, gt=0, description="AdamW: added to the denominator")
-    momentum: float = Field(0.95, ge=0, lt=1, description="Muon: decay of the momentum")
-    grad_clip: float = Field(1.0, gt=0, description="largest gradient norm that is used as it is")
-    schedule: Literal["cosine", "wsd", "constant"] = Field(
-        "wsd", description="after the warm-up: cosine to the end, flat then linear decay (warmup-stable-decay), or flat"
+    name: Literal["adamw", "muon"] = Field(
+        default="muon", description="muon (with AdamW for embeddings, head, norms) or adamw"
     )
-    warmup: float = Field(0.02, ge=0, le=1, description="share of all steps in which the rate rises to its peak")
-    decay: float = Field(0.6, ge=0, le=1, description="wsd: share of all steps, at the end, in which the rate falls")
-    final: float = Field(0.0, ge=0, le=1, description="cosine and wsd: the rate at the end, as a share of the peak")
+    learning_rate: float = Field(default=3e-3, gt=0, description="peak learning rate")
+    weight_decay: float = Field(default=0.01, ge=0, description="decoupled, on matrices only")
+    beta1: float = Field(default=0.9, ge=0, lt=1, description="AdamW: decay of the first moment")
+    beta2: float = Field(default=0.95, ge=0, lt=1, description="AdamW: decay of the second moment")
+    eps: float = Field(default=1e-8, gt=0, description="AdamW: added to the denominator")
+    momentum: float = Field(default=0.95, ge=0, lt=1, description="Muon: decay of the momentum")
+    grad_clip: float = Field(default=1.0, gt=0, description="largest gradient norm that is used as it is")
+    schedule: Literal["cosine", "wsd", "constant"] = Field(
+        default="wsd",
+        description="after the warm-up: cosine to the end, flat then linear decay (warmup-stable-decay), or flat",
+    )
+    warmup: float = Field(
+        default=0.02, ge=0, le=1, description="share of all steps in which the rate rises to its peak"
+    )
+    decay: float = Field(
+        default=0.6, ge=0, le=1, description="wsd: share of all steps, at the end, in which the rate falls"
+    )
+    final: float = Field(
+        default=0.0, ge=0, le=1, description="cosine and wsd: the rate at the end, as a share of the peak"
+    )
 
 
 def learning_rate_factor(config: OptimConfig, step: int, total_steps: int) -> float:
@@ -123,8 +132,14 @@ class Combined:
         return {"optimizers": [optimizer.state_dict() for optimizer in self.optimizers]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take back what `state_dict` gave."""
-        for optimizer, state in zip(self.optimizers, state_dict["optimizers"], strict=True):
+        """Take back what `state_dict` gave; ValueError if that was of other optimizers."""
+        saved = state_dict["optimizers"]
+        if len(saved) != len(self.optimizers):
+            raise ValueError(
+                f"the saved state is of {len(saved)} optimizers and here are {len(self.optimizers)} "
+                f"({', '.join(type(optimizer).__name__ for optimizer in self.optimizers)}): was optim.name changed?"
+            )
+        for optimizer, state in zip(self.optimizers, saved, strict=True):
             optimizer.load_state_dict(state)
         # Loading replaces the group dicts, and the loop sets learning rates through this list.
         self.param_groups = [group for optimizer in self.optimizers for group in optimizer.param_groups]

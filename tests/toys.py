@@ -1,0 +1,236 @@
+"""Small stand-ins that the loop's tests share: a model, rows of ragged documents, a source, hooks, a whole run."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from minimind.batch import TokenBatch
+from minimind.distributed import Parallel
+from minimind.loop import BatchSource, LoopConfig, Precision, TrainState, train
+from minimind.model import MiniMind, ModelConfig
+from minimind.objectives import Loss, Models, Objective, next_token_loss
+from minimind.optim import OptimConfig, Optimizer, build_optimizer
+
+TOY_CONFIG = ModelConfig(
+    vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2
+)
+
+
+def toy_model(seed: int = 0, config: ModelConfig = TOY_CONFIG) -> MiniMind:
+    """A model in which every weight matters: real initialisation leaves output projections at zero."""
+    generator = torch.Generator().manual_seed(seed)
+    model = MiniMind(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0.0, 0.2, generator=generator)
+    return model
+
+
+def toy_rows(count: int, width: int = 16, seed: int = 0) -> TokenBatch:
+    """Packed rows of ragged documents; most end in padding, so that rows weigh differently."""
+    generator = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(1, TOY_CONFIG.vocab_size, (count, width), generator=generator)
+    segments = torch.zeros(count, width, dtype=torch.int32)
+    for row in range(count):
+        end, number = int(torch.randint(3, width + 1, (), generator=generator)), 0
+        start = 0
+        while start < end:
+            number += 1
+            length = int(torch.randint(1, 8, (), generator=generator))
+            segments[row, start : min(end, start + length)] = number
+            start += length
+    starts = torch.ones_like(segments, dtype=torch.bool)
+    starts[:, 1:] = segments[:, 1:] != segments[:, :-1]
+    return TokenBatch(
+        tokens_BT=tokens.where(segments > 0, 0),
+        loss_mask_BT=(segments > 0) & ~starts,
+        segment_BT=segments,
+        rows=tuple(range(count)),
+    )
+
+
+class RowBatches:
+    """A BatchSource over rows in memory, in the global order that real sources keep."""
+
+    def __init__(self, rows: TokenBatch, batch_size: int, epochs: int = 1, parallel: Parallel | None = None) -> None:
+        self.rows = rows
+        self.batch_size = batch_size
+        self.total = epochs * len(rows.rows)
+        self.parallel = parallel or Parallel()
+        self.position = 0
+
+    @property
+    def done(self) -> bool:
+        return self.position >= self.total
+
+    def take(self, count: int) -> list[TokenBatch]:
+        rank, world = self.parallel.rank, self.parallel.world
+        end = min(self.total, self.position + count * world * self.batch_size)
+        first = self.position + rank * self.batch_size
+        starts = range(first, end, world * self.batch_size)
+        self.position = end
+        return [self._batch(start, min(end, start + self.batch_size)) for start in starts]
+
+    def _batch(self, start: int, end: int) -> TokenBatch:
+        index = torch.arange(start, end) % len(self.rows.rows)
+        return TokenBatch(
+            self.rows.tokens_BT[index],
+            self.rows.loss_mask_BT[index],
+            self.rows.segment_BT[index],
+            tuple(index.tolist()),
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"position": self.position}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.position = state["position"]
+
+
+class PoisonedLoss:
+    """Next-token loss that is not a number on some rows, in its value or only in its gradient."""
+
+    def __init__(self, rows: Collection[int], only_gradient: bool = False) -> None:
+        self.rows = rows
+        self.only_gradient = only_gradient
+
+    def __call__(self, models: Models, batch: TokenBatch) -> Loss:
+        loss = next_token_loss(models, batch)
+        if not set(self.rows) & set(batch.rows):
+            return loss
+        if self.only_gradient:
+            return Loss(loss.total + (loss.total - loss.total).sqrt(), loss.weight)
+        return Loss(loss.total * float("nan"), loss.weight)
+
+
+@dataclass
+class RecordingHooks:
+    """Hooks that write down what the loop calls."""
+
+    stop_before: int | None = None
+    on_save: Callable[[TrainState], None] = lambda state: None
+    calls: list[tuple[str, int]] = field(default_factory=list)
+    metrics: list[dict[str, float]] = field(default_factory=list)
+    notes: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+
+    def steps(self, call: str) -> list[int]:
+        """At which steps this hook was called."""
+        return [step for name, step in self.calls if name == call]
+
+    def log(self, state: TrainState, metrics: dict[str, float]) -> None:
+        self.calls.append(("log", state.step))
+        self.metrics.append(metrics)
+
+    def note(self, text: str, **details: Any) -> None:
+        self.notes.append((text, details))
+
+    def evaluate(self, state: TrainState) -> None:
+        self.calls.append(("evaluate", state.step))
+
+    def save(self, state: TrainState) -> None:
+        self.calls.append(("save", state.step))
+        self.on_save(state)
+
+    def should_stop(self, state: TrainState) -> bool:
+        return self.stop_before is not None and state.step + 1 >= self.stop_before
+
+
+class ToyRun:
+    """Everything `train` takes, and its whole state as one dict that has been through a file."""
+
+    def __init__(
+        self,
+        batches: BatchSource,
+        models: dict[str, MiniMind] | None = None,
+        *,
+        objective: Objective = next_token_loss,
+        optim: OptimConfig | None = None,
+        loop: LoopConfig | None = None,
+        dtype: torch.dtype = torch.float32,
+        parallel: Parallel | None = None,
+        total_steps: int = 1000,
+        units_per_step: int = 64,
+    ) -> None:
+        self.models = models or {"policy": toy_model()}
+        self.model = self.models["policy"]
+        self.batches = batches
+        self.objective = objective
+        self.optim = optim or OptimConfig(learning_rate=0.01)
+        self.loop = loop or LoopConfig()
+        self.optimizer: Optimizer = build_optimizer(self.model, self.optim)
+        self.parallel = parallel or Parallel()
+        self.precision = Precision(dtype, self.parallel.device, units_per_step)
+        self.total_steps = total_steps
+        self.state = TrainState()
+
+    def train(self, hooks: RecordingHooks | None = None) -> RecordingHooks:
+        """Run the loop; gives the hooks that watched it."""
+        hooks = hooks or RecordingHooks()
+        train(
+            self.models,
+            self.objective,
+            self.batches,
+            self.optimizer,
+            lambda step: self.optim.learning_rate / (1 + step),
+            self.loop,
+            self.state,
+            hooks,
+            precision=self.precision,
+            parallel=self.parallel,
+            total_steps=self.total_steps,
+            grad_clip=self.optim.grad_clip,
+        )
+        return hooks
+
+    def state_dict(self) -> dict[str, Any]:
+        file = io.BytesIO()
+        torch.save(
+            {
+                "weights": {role: model.state_dict() for role, model in self.models.items()},
+                "optimizer": self.optimizer.state_dict(),
+                "scaler": self.precision.scaler.state_dict(),
+                "batches": self.batches.state_dict(),
+                "state": self.state.state_dict(),
+            },
+            file,
+        )
+        file.seek(0)
+        loaded: dict[str, Any] = torch.load(file, weights_only=True)
+        return loaded
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        for role, model in self.models.items():
+            model.load_state_dict(saved["weights"][role])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.precision.scaler.load_state_dict(saved["scaler"])
+        self.batches.load_state_dict(saved["batches"])
+        self.state = TrainState(**saved["state"])
+
+
+def weights(model: MiniMind) -> dict[str, Tensor]:
+    """A copy of all weights."""
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+
+def assert_same(left: Any, right: Any, where: str = "") -> None:
+    """Equal to the last bit, however deeply nested."""
+    assert type(left) is type(right), where
+    if isinstance(left, Tensor):
+        assert torch.equal(left, right), where
+    elif isinstance(left, Mapping):
+        assert left.keys() == right.keys(), where
+        for key in left:
+            assert_same(left[key], right[key], f"{where}.{key}")
+    elif isinstance(left, (list, tuple)):
+        assert len(left) == len(right), where
+        for index, (a, b) in enumerate(zip(left, right, strict=True)):
+            assert_same(a, b, f"{where}[{index}]")
+    else:
+        assert left == right, where

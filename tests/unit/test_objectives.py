@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from minimind.batch import TokenBatch
+from minimind.objectives import CHUNK_TOKENS, Loss, cross_entropy, next_token_loss
+from tests.toys import toy_model, toy_rows
+
+D, V = 16, 40
+
+
+class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Watches every operation, those of the backward pass too: the largest result, and how many matrix products."""
+
+    numel = 0
+    products = 0
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        self.products += func in (torch.ops.aten.mm.default, torch.ops.aten.addmm_.default)
+        for tensor in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(tensor, Tensor):
+                self.numel = max(self.numel, tensor.numel())
+        return result
+
+
+def data(rows: int, width: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    hidden = torch.randn(rows, width, D, generator=generator).requires_grad_()
+    head = torch.randn(V, D, generator=generator).requires_grad_()
+    tokens = torch.randint(V, (rows, width), generator=generator)
+    mask = torch.rand(rows, width, generator=generator) < 0.7
+    return hidden, head, tokens, mask
+
+
+def plain(hidden: Tensor, head: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+    """The same sum with all logits at once."""
+    logits = F.linear(hidden[:, :-1], head).reshape(-1, V)
+    each = F.cross_entropy(logits, tokens[:, 1:].reshape(-1), reduction="none")
+    return (each * mask[:, 1:].reshape(-1)).sum()
+
+
+def both(rows: int, width: int) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """(value, gradient of hidden, gradient of head) by chunks, and with all logits at once."""
+    results = []
+    for by_chunks in (True, False):
+        hidden, head, tokens, mask = data(rows, width)
+        total = cross_entropy(hidden, head, tokens, mask).total if by_chunks else plain(hidden, head, tokens, mask)
+        (total * 3.0).backward()  # type: ignore[no-untyped-call]
+        assert hidden.grad is not None
+        assert head.grad is not None
+        results.append((total.detach(), hidden.grad, head.grad))
+    return results
+
+
+@pytest.mark.parametrize(
+    ("rows", "width"),
+    [(1, 2), (3, 7), (1, CHUNK_TOKENS), (1, CHUNK_TOKENS + 1), (1, CHUNK_TOKENS + 2), (5, CHUNK_TOKENS // 2)],
+)
+def test_cross_entropy_has_the_value_and_gradients_of_the_plain_sum(rows: int, width: int) -> None:
+    ours, theirs = both(rows, width)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_cross_entropy_under_autocast_is_as_near_as_its_dtype(dtype: torch.dtype) -> None:
+    exact = both(4, 300)[1]
+    with torch.autocast("cpu", dtype):
+        ours, theirs = both(4, 300)
+    for a, b, reference in zip(ours, theirs, exact, strict=True):
+        assert a.dtype == torch.float32
+        scale = reference.norm()
+        assert (a - reference).norm() / scale < 2 * torch.finfo(dtype).eps
+        assert (a - reference).norm() < 1.5 * (b - reference).norm() + 1e-3 * scale
+
+
+def test_cross_entropy_weighs_masked_targets_only_and_never_the_first_token() -> None:
+    hidden, head, tokens, mask = data(3, 9)
+    loss = cross_entropy(hidden, head, tokens, mask)
+    assert loss.weight == mask[:, 1:].sum()
+    loss.total.backward()  # type: ignore[no-untyped-call]
+    assert hidden.grad is not None
+    used = hidden.grad.abs().sum(-1) > 0
+    assert torch.equal(used[:, :-1], mask[:, 1:])
+    assert not used[:, -1].any()
+    mask[:, 0] = ~mask[:, 0]
+    torch.testing.assert_close(cross_entropy(hidden, head, tokens, mask).total, loss.total)
+
+
+def test_cross_entropy_without_a_target_is_zero_with_zero_gradients() -> None:
+    hidden, head, tokens, mask = data(2, 5)
+    loss = cross_entropy(hidden, head, tokens, torch.zeros_like(mask))
+    loss.total.backward()  # type: ignore[no-untyped-call]
+    assert hidden.grad is not None
+    assert head.grad is not None
+    assert [float(x.detach().abs().max()) for x in (loss.total, loss.weight, hidden.grad, head.grad)] == [0, 0, 0, 0]
+
+
+def test_cross_entropy_stays_exact_where_a_probability_underflows() -> None:
+    hidden, head = torch.tensor([[[1000.0], [0.0]]]), torch.tensor([[1.0], [-1.0]])
+    loss = cross_entropy(hidden, head, torch.tensor([[0, 1]]), torch.ones(1, 2, dtype=torch.bool))
+    assert loss.total == 2000
+
+
+def test_cross_entropy_gives_gradients_only_where_they_are_asked_for() -> None:
+    hidden, head, tokens, mask = data(2, 5)
+    cross_entropy(hidden, head.detach(), tokens, mask).total.backward()  # type: ignore[no-untyped-call]
+    assert hidden.grad is not None
+    assert head.grad is None
+    hidden.grad = None
+    cross_entropy(hidden.detach(), head, tokens, mask).total.backward()  # type: ignore[no-untyped-call]
+    assert hidden.grad is None
+    assert head.grad is not None
+
+
+def test_cross_entropy_never_holds_the_logits_of_all_tokens() -> None:
+    hidden, head, tokens, mask = data(4, 2 * CHUNK_TOKENS)
+    with Watch() as watched:
+        cross_entropy(hidden, head, tokens, mask).total.backward()  # type: ignore[no-untyped-call]
+    assert watched.numel == max(CHUNK_TOKENS * V, hidden.numel())
+    with Watch() as watched:
+        plain(hidden, head, tokens, mask).backward()  # type: ignore[no-untyped-call]
+    assert watched.numel >= 4 * (2 * CHUNK_TOKENS - 1) * V
+
+
+def test_cross_entropy_without_gradients_costs_no_gradients() -> None:
+    hidden, head, tokens, mask = data(1, 9)
+    with Watch() as watched:
+        cross_entropy(hidden, head, tokens, mask)
+    assert watched.products == 3
+    with torch.no_grad(), Watch() as watched:
+        cross_entropy(hidden, head, tokens, mask)
+    assert watched.products == 1
+
+
+def test_loss_carries_no_metrics_of_its_own() -> None:
+    assert Loss(torch.tensor(1.0), torch.tensor(2.0)).metrics == {}
+
+
+def test_next_token_loss_is_that_of_the_models_own_logits() -> None:
+    model, batch = toy_model(), toy_rows(3)
+    loss = next_token_loss({"policy": model}, batch)
+    logits = model.logits(model(batch.tokens_BT, batch.segment_BT))
+    each = F.cross_entropy(logits[:, :-1].flatten(0, 1), batch.tokens_BT[:, 1:].flatten(), reduction="none")
+    torch.testing.assert_close(loss.total, (each * batch.loss_mask_BT[:, 1:].flatten()).sum())
+    assert loss.weight == batch.loss_mask_BT.sum()
+
+
+def test_next_token_loss_trains_a_tied_head_through_both_of_its_uses() -> None:
+    model, batch = toy_model(), toy_rows(3)
+    next_token_loss({"policy": model}, batch).total.backward()  # type: ignore[no-untyped-call]
+    gradient = model.model.embed_tokens.weight.grad
+    assert isinstance(gradient, Tensor)
+    unseen = sorted(set(range(V)) - set(batch.tokens_BT.flatten().tolist()))
+    assert gradient[unseen].abs().sum() > 0  # from the head: these tokens were never looked up
+
+
+def test_next_token_loss_needs_no_segments_where_rows_are_whole_documents() -> None:
+    batch = toy_rows(2)
+    whole = TokenBatch(batch.tokens_BT, batch.segment_BT > 0, torch.ones_like(batch.segment_BT))
+    assert next_token_loss({"policy": toy_model()}, whole).total.isfinite()
