@@ -94,14 +94,15 @@ class RowFile:
             self.done_bytes = raw.tell()
             text = ""
             try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
                 content = json.loads(text)
             except UnicodeDecodeError as error:
                 content = DataError(path, number, "not_utf8", _not_utf8(line, error))
             except (ValueError, RecursionError) as error:
                 if text.isspace() or not text:
                     continue
-                content = DataError(path, number, "broken_json", f"broken JSON: {error}")
+                at = f"{error.msg} (column {error.colno})" if isinstance(error, json.JSONDecodeError) else error
+                content = DataError(path, number, "broken_json", f"broken JSON: {at}")
             else:
                 if _MAYBE_HALF_A_PAIR.search(line) and not _encodable(content):
                     content = DataError(path, number, "not_utf8", "a \\u escape is half a surrogate pair")

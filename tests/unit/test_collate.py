@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from data.collate import PackedBatches, collate, in_order
+from data.pack import Packing, order, pack
+from data.prepare import tokenise
+from data.shards import TokenShards
+from minimind.batch import TokenBatch
+from minimind.tokenizer import Tokenizer
+
+WIDTH = 24
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> TokenShards:
+    folder = tmp_path_factory.mktemp("collate")
+    texts = [f"{i:03} " + "abcdefgh" * (i % 9) for i in range(60)]
+    (folder / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    return tokenise([folder / "a.jsonl"], Tokenizer.train(["zz"], vocab_size=292), folder / "out")
+
+
+@pytest.fixture(scope="module")
+def packing(shards: TokenShards) -> Packing:
+    return pack(shards.lengths, WIDTH)
+
+
+def source(shards: TokenShards, packing: Packing, **settings: Any) -> PackedBatches:
+    return PackedBatches(shards, packing, **({"batch_size": 2, "seed": 3} | settings))
+
+
+def rows_of(batches: list[TokenBatch]) -> list[int]:
+    return [row for batch in batches for row in batch.rows]
+
+
+def drain(batches: PackedBatches, count: int) -> list[list[TokenBatch]]:
+    steps = []
+    while not batches.done:
+        steps.append(batches.take(count))
+    return steps
+
+
+def same(one: list[TokenBatch], other: list[TokenBatch]) -> bool:
+    return len(one) == len(other) and all(
+        a.rows == b.rows and all(torch.equal(getattr(a, name), getattr(b, name)) for name in vars(a) if name != "rows")
+        for a, b in zip(one, other, strict=True)
+    )
+
+
+def test_a_batch_holds_its_documents(shards: TokenShards, packing: Packing) -> None:
+    batch = collate(shards, packing, list(range(packing.rows)), pad_id=77)
+    assert batch.tokens_BT.shape == batch.loss_mask_BT.shape == batch.segment_BT.shape == (packing.rows, WIDTH)
+    assert (batch.tokens_BT.dtype, batch.segment_BT.dtype) == (torch.int64, torch.int32)
+    assert batch.loss_mask_BT.dtype == torch.bool
+    assert batch.real_tokens == packing.tokens
+    assert int(batch.loss_mask_BT.sum()) == packing.targets == shards.tokens - len(shards)
+    assert (batch.tokens_BT[batch.segment_BT == 0] == 77).all()
+    assert not batch.loss_mask_BT[batch.segment_BT == 0].any()
+    for row in range(packing.rows):
+        segments = batch.segment_BT[row].numpy()
+        for number, piece in enumerate(range(packing.row_offsets[row], packing.row_offsets[row + 1]), start=1):
+            at = np.flatnonzero(segments == number)
+            assert at.tolist() == list(range(at[0], at[0] + packing.piece_length[piece]))
+            start = packing.piece_start[piece]
+            document = shards.document(packing.piece_document[piece])
+            assert batch.tokens_BT[row, at].tolist() == document[start : start + len(at)].tolist()
+            assert batch.loss_mask_BT[row, at].tolist() == [False] + [True] * (len(at) - 1)
+
+
+def test_every_row_once_per_epoch_in_its_order(shards: TokenShards, packing: Packing) -> None:
+    steps = drain(source(shards, packing, epochs=2), 3)
+    rows = [row for step in steps for row in rows_of(step)]
+    assert rows == [*order(packing.rows, 3, 0).tolist(), *order(packing.rows, 3, 1).tolist()]
+    assert len(steps) == source(shards, packing, epochs=2).total_steps(3)
+
+
+@pytest.mark.parametrize(("batch_size", "count", "world"), [(8, 1, 1), (4, 2, 1), (2, 4, 1), (4, 1, 2), (1, 2, 4)])
+def test_how_a_step_is_cut_changes_no_row_of_it(
+    shards: TokenShards, packing: Packing, batch_size: int, count: int, world: int
+) -> None:
+    ranks = [
+        drain(source(shards, packing, batch_size=batch_size, rank=rank, world=world), count) for rank in range(world)
+    ]
+    whole = [rows_of(step) for step in drain(source(shards, packing, batch_size=8), 1)]
+    assert [sorted(row for step in steps for row in rows_of(step)) for steps in zip(*ranks, strict=True)] == [
+        sorted(rows) for rows in whole
+    ]
+    in_turn = [
+        [
+            row
+            for micro in range(count)
+            for steps in ranks
+            for row in (rows_of(steps[0])[micro * batch_size :][:batch_size])
+        ]
+    ]
+    assert in_turn == whole[:1]
+
+
+def test_one_two_one_workers_see_every_row_once(shards: TokenShards, packing: Packing) -> None:
+    seen: list[int] = []
+    state = source(shards, packing).state_dict()
+    for world, batch_size, steps in ((1, 2, 2), (2, 3, 1), (1, 2, 99)):
+        ranks = [source(shards, packing, batch_size=batch_size, rank=rank, world=world) for rank in range(world)]
+        for batches in ranks:
+            batches.load_state_dict(state)
+        for _ in range(steps):
+            seen += [row for batches in ranks if not batches.done for row in rows_of(batches.take(2))]
+        assert len({batches.done for batches in ranks}) == 1
+        state = ranks[0].state_dict()
+    assert sorted(seen) == list(range(packing.rows))
+
+
+def test_the_last_step_is_short_and_all_ranks_are_done_together(shards: TokenShards, packing: Packing) -> None:
+    ranks = [source(shards, packing, batch_size=packing.rows - 1, rank=rank, world=3) for rank in range(3)]
+    last = [batches.take(1) for batches in ranks]
+    assert [[len(batch.rows) for batch in step] for step in last] == [[packing.rows - 1], [1], []]
+    assert all(batches.done for batches in ranks)
+    assert [batches.take(1) for batches in ranks] == [[], [], []]
+
+
+def test_a_thread_ahead_changes_nothing(shards: TokenShards, packing: Packing) -> None:
+    plain, ahead = source(shards, packing, epochs=3), source(shards, packing, epochs=3, num_workers=1)
+    counts = [2, 2, 1, 3, 3, 2]
+    for step, count in enumerate(counts):
+        assert same(plain.take(count), ahead.take(count))
+        assert plain.state_dict() == ahead.state_dict()
+        if step == 3:  # going back must not serve what was prepared for the way ahead
+            for batches in (plain, ahead):
+                batches.load_state_dict(batches.state_dict() | {"position": 1})
+    assert all(same(a, b) for a, b in zip(drain(plain, 2), drain(ahead, 2), strict=True))
+
+
+def test_resume_gives_what_would_have_come(shards: TokenShards, packing: Packing) -> None:
+    batches = source(shards, packing, epochs=2)
+    batches.take(3)
+    state = json.loads(json.dumps(batches.state_dict()))
+    resumed = source(shards, packing, epochs=5, num_workers=1)
+    resumed.load_state_dict(state)
+    assert same(batches.take(3), resumed.take(3))
+
+
+@pytest.mark.parametrize("key", ["data", "max_seq_len", "seed", "packing"])
+def test_another_order_of_rows_is_refused(shards: TokenShards, packing: Packing, key: str) -> None:
+    batches = source(shards, packing)
+    with pytest.raises(ValueError, match="was other and is .* rows would be trained on twice or never"):
+        batches.load_state_dict(batches.state_dict() | {key: "other"})
+
+
+def test_settings_that_make_no_sense(shards: TokenShards, packing: Packing) -> None:
+    for name, value in (("batch_size", 0), ("epochs", 0), ("num_workers", -1)):
+        with pytest.raises(ValueError, match=f"{name} = {value}: at least"):
+            source(shards, packing, **{name: value})
+
+
+@pytest.mark.parametrize("world", [1, 2, 5])
+def test_validation_reads_every_row_once(shards: TokenShards, packing: Packing, world: int) -> None:
+    ranks = [list(in_order(shards, packing, batch_size=3, rank=rank, world=world)) for rank in range(world)]
+    assert sorted(row for batches in ranks for row in rows_of(batches)) == list(range(packing.rows))
+    assert max(map(len, ranks)) - min(map(len, ranks)) <= 1
+    assert same(ranks[0][:1], [collate(shards, packing, range(3), 0)])

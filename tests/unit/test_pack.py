@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import time
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from data.pack import order, pack
+
+
+def test_best_fit_decreasing_by_hand() -> None:
+    packing = pack(np.array([3, 7, 2, 5, 3], np.int32), 10)
+    rows = [packing.piece_document[begin:end].tolist() for begin, end in pairwise(packing.row_offsets.tolist())]
+    assert rows == [[1, 0], [3, 4, 2]]
+    assert packing.rows == 2
+    assert (packing.tokens, packing.targets, packing.utilisation) == (20, 15, 1.0)
+
+
+def test_long_documents_overlap_by_one_token() -> None:
+    packing = pack(np.array([10], np.int32), 4)
+    pieces = sorted(zip(packing.piece_start.tolist(), packing.piece_length.tolist(), strict=True))
+    assert pieces == [(0, 4), (3, 4), (6, 4)]
+    assert packing.targets == 9
+    eleven = pack(np.array([11], np.int32), 4)
+    assert max(zip(eleven.piece_start.tolist(), eleven.piece_length.tolist(), strict=True)) == (9, 2)
+
+
+def test_a_choice_of_documents_keeps_their_numbers() -> None:
+    packing = pack(np.array([2, 3, 4, 5], np.int32), 8, np.array([1, 3]))
+    assert sorted(packing.piece_document.tolist()) == [1, 3]
+    assert packing.fingerprint != pack(np.array([2, 3, 4, 5], np.int32), 8, np.array([1, 2])).fingerprint
+
+
+def test_fingerprint_is_of_the_content() -> None:
+    lengths = np.array([2, 3, 4, 5], np.int32)
+    assert pack(lengths, 8).fingerprint == pack(lengths.copy(), 8).fingerprint
+    assert pack(lengths, 8).fingerprint != pack(lengths, 9).fingerprint
+
+
+def test_a_million_documents_in_seconds() -> None:
+    lengths = np.random.default_rng(0).integers(2, 2000, 1_000_000).astype(np.int32)
+    begin = time.process_time()
+    packing = pack(lengths, 340)
+    assert time.process_time() - begin < 3
+    assert packing.utilisation > 0.99
+
+
+def test_refuses_what_holds_no_target() -> None:
+    with pytest.raises(ValueError, match="max_seq_len = 1: at least 2"):
+        pack(np.array([4], np.int32), 1)
+    with pytest.raises(ValueError, match="nothing to train on: 2 documents"):
+        pack(np.array([1, 1], np.int32), 4)
+
+
+def test_order_depends_on_seed_and_epoch_alone() -> None:
+    assert order(5, 0, 0).tolist() == order(5, 0, 0).tolist()
+    different = {tuple(order(50, seed, epoch).tolist()) for seed in range(3) for epoch in range(3)}
+    assert len(different) == 9
+    assert all(sorted(rows) == list(range(50)) for rows in different)
+
+
+def test_order_means_the_same_for_ever() -> None:
+    assert order(8, seed=42, epoch=1).tolist() == [1, 0, 2, 5, 7, 3, 6, 4]
+
+
+def test_order_is_well_mixed() -> None:
+    rows = order(10_000, 1, 0)
+    assert abs(np.corrcoef(np.arange(10_000), rows)[0, 1]) < 0.03
+    assert abs(np.corrcoef(rows, order(10_000, 1, 1))[0, 1]) < 0.03

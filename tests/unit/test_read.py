@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import gzip
+import json
+import pickle
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+from data.read import BadRows, DataError, RowFile, as_row, iter_texts, read_rows, read_texts
+from data.schema import ChatRow, PretrainRow
+
+TEXTS = ["one", "二", "three\u2028still three"]
+
+
+def write(path: Path, *lines: bytes | str | dict[str, str]) -> Path:
+    """Lines as they come: bytes raw, texts in UTF-8, rows as JSON."""
+    raw = [line if isinstance(line, bytes) else _text(line).encode() for line in lines]
+    content = b"\n".join(raw) + b"\n"
+    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    return path
+
+
+def _text(line: str | dict[str, str]) -> str:
+    return line if isinstance(line, str) else json.dumps(line, ensure_ascii=False)
+
+
+def parquet(path: Path, column: pa.Array) -> Path:
+    pyarrow.parquet.write_table(pa.table({"text": column}), path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.parquet"])
+def test_every_format_gives_the_same_rows(tmp_path: Path, name: str) -> None:
+    if name == "a.parquet":
+        path = parquet(tmp_path / name, pa.array(TEXTS))
+    else:
+        path = write(tmp_path / name, *({"text": text} for text in TEXTS))
+    assert list(read_rows(path, PretrainRow)) == [(i, PretrainRow(text=text)) for i, text in enumerate(TEXTS, 1)]
+    assert list(iter_texts(path)) == TEXTS
+    file = RowFile(path)
+    assert file.done_bytes == 0
+    assert list(read_texts(file, BadRows())) == list(enumerate(TEXTS, 1))
+    assert file.done_bytes == file.total_bytes == path.stat().st_size
+
+
+def test_windows_files_and_blank_lines(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", b'\xef\xbb\xbf{"text": "a"}\r', b"\r", b"  ", b'{"text": "b"}\r')
+    assert [(line, row.text) for line, row in read_rows(path, PretrainRow)] == [(1, "a"), (4, "b")]
+
+
+def test_a_thousand_rows_of_parquet_keep_their_numbers(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "a.parquet", pa.array([f"row {i}" for i in range(1, 2501)]))
+    assert all(row.text == f"row {line}" for line, row in read_rows(path, PretrainRow))
+
+
+@pytest.mark.parametrize(
+    ("line", "kind", "message"),
+    [
+        (b'{"text": "a', "broken_json", "broken JSON: Unterminated string starting at .column 10."),
+        (b"[" * 100_000, "broken_json", "broken JSON"),
+        (b'{"text": "\xe4\xbd"}', "not_utf8", "not UTF-8: byte 0xe4 at position 11 of the line"),
+        (b'{"text": "\\ud83d!"}', "not_utf8", "half a surrogate pair"),
+        (b'{"content": "a"}', "wrong_fields", "a row needs text, the fields here are content"),
+        (b'{"text": null}', "wrong_fields", "text = None"),
+        (b'"text"', "wrong_fields", "this is a str"),
+        (b'{"text": " \\n"}', "empty", "the row is empty"),
+    ],
+)
+def test_a_bad_row_is_named_with_file_and_line(tmp_path: Path, line: bytes, kind: str, message: str) -> None:
+    path = write(
+        tmp_path / "a.jsonl",
+        {"text": "fine"},
+        line,
+        {"text": "\U0001f600"},
+    )
+    for read in (lambda: list(read_rows(path, PretrainRow)), lambda: list(iter_texts(path))):
+        with pytest.raises(DataError, match=f"^{path}:2: .*{message}") as caught:
+            read()
+        assert (caught.value.path, caught.value.line, caught.value.kind) == (str(path), 2, kind)
+    bad = BadRows(limit=1)
+    assert [line for line, _ in read_rows(path, PretrainRow, bad)] == [1, 3]
+    assert bad.count == 1
+    assert list(iter_texts(path, BadRows(1))) == ["fine", "\U0001f600"]
+
+
+def test_an_escaped_pair_is_a_character(tmp_path: Path) -> None:
+    assert list(iter_texts(write(tmp_path / "a.jsonl", b'{"text": "\\ud83d\\ude00"}'))) == ["\U0001f600"]
+
+
+def test_the_limit_is_for_all_files_together(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", "{", {"text": "a"})
+    bad = BadRows(limit=1)
+    assert list(iter_texts(path, bad)) == ["a"]
+    with pytest.raises(DataError, match=r":1: .*\(bad row number 2; the limit is 1\)"):
+        list(iter_texts(path, bad))
+
+
+def test_empty_conversations_are_empty(tmp_path: Path) -> None:
+    for messages in ([], [{"role": "user", "content": ""}, {"role": "assistant", "content": " "}]):
+        row = as_row(ChatRow, {"conversations": messages}, tmp_path / "a.jsonl", 7)
+        assert isinstance(row, DataError)
+        assert row.kind == "empty"
+    call = {"conversations": [{"role": "assistant", "content": "", "tool_calls": [{"name": "add"}]}]}
+    assert isinstance(as_row(ChatRow, call, tmp_path / "a.jsonl", 7), ChatRow)
+
+
+def test_utf16_is_recognised(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes('{"text": "a"}\n'.encode("utf-16"))
+    with pytest.raises(DataError, match=r":1: not UTF-8.*looks like UTF-16: save it as UTF-8"):
+        list(iter_texts(tmp_path / "a.jsonl"))
+
+
+def test_parquet_with_bytes_that_are_not_text(tmp_path: Path) -> None:
+    storage = pa.array([b"a", b"\xff", b"c"], pa.binary())
+    path = parquet(tmp_path / "a.parquet", pa.Array.from_buffers(pa.string(), 3, storage.buffers()))
+    with pytest.raises(DataError, match=r"a\.parquet:2: not UTF-8") as caught:
+        list(iter_texts(path))
+    assert caught.value.kind == "not_utf8"
+    assert list(iter_texts(path, BadRows(1))) == ["a", "c"]
+
+
+def test_damaged_files_are_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl.gz", *({"text": f"{i}"} for i in range(10_000)))
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(DataError, match=f"^{path}: damaged gzip file"):
+        list(iter_texts(path, BadRows(99)))
+    path.write_bytes(b"not gzip at all")
+    with pytest.raises(DataError, match="damaged gzip file"):
+        list(iter_texts(path))
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DataError, match="not a readable Parquet file"):
+        list(iter_texts(tmp_path / "a.parquet"))
+
+
+def test_files_that_can_not_be_read_at_all(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/no\.jsonl: no such file"):
+        RowFile(tmp_path / "no.jsonl")
+    with pytest.raises(ValueError, match="is a folder"):
+        RowFile(tmp_path)
+    (tmp_path / "a.csv").touch()
+    with pytest.raises(ValueError, match=r"unknown format; allowed are files that end in \.jsonl, \.jsonl\.gz"):
+        RowFile(tmp_path / "a.csv")
+
+
+def test_data_errors_cross_processes() -> None:
+    error = DataError("a.jsonl", 3, "empty", "the row is empty")
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.line, again.kind) == ("a.jsonl:3: the row is empty", 3, "empty")

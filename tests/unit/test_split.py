@@ -1,0 +1,68 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from data.prepare import tokenise
+from data.shards import TokenShards
+from data.split import split
+from minimind.tokenizer import Tokenizer
+
+TOKENIZER = Tokenizer.train(["text number"] * 2, vocab_size=300)
+
+
+def shards(tmp_path: Path, texts: Sequence[str]) -> TokenShards:
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
+    return tokenise([path], TOKENIZER, tmp_path / "out")
+
+
+def held_out(made: TokenShards, documents: Sequence[int]) -> set[bytes]:
+    return {made.document(i).tobytes() for i in documents}
+
+
+def test_about_the_fraction_is_held_out_and_nothing_overlaps(tmp_path: Path) -> None:
+    made = shards(tmp_path, [f"text {i}" for i in range(2000)])
+    training, validation = split(made, 0.1, 10_000)
+    assert sorted([*training, *validation]) == list(range(2000))
+    assert 150 < len(validation) < 250
+    assert validation.tolist() == sorted(validation.tolist())
+
+
+def test_content_decides_and_not_the_place(tmp_path: Path) -> None:
+    texts = [f"text {i}" for i in range(500)]
+    one, other = shards(tmp_path, texts), shards(tmp_path, texts[::-1])
+    first, second = split(one, 0.05, 1000)[1], split(other, 0.05, 1000)[1]
+    assert held_out(one, first.tolist()) == held_out(other, second.tolist())
+    more = shards(tmp_path, [*texts, *(f"new {i}" for i in range(500))])
+    assert held_out(one, first.tolist()) < held_out(more, split(more, 0.05, 1000)[1].tolist())
+
+
+def test_a_repeated_text_is_never_on_both_sides(tmp_path: Path) -> None:
+    made = shards(tmp_path, [f"text {i % 100}" for i in range(300)])
+    training, validation = split(made, 0.2, 1000)
+    assert not held_out(made, training.tolist()) & held_out(made, validation.tolist())
+    assert len(held_out(made, validation.tolist())) == len(validation)
+    assert len(training) == 3 * (100 - len(validation))
+
+
+def test_at_least_one_and_at_most_the_limit(tmp_path: Path) -> None:
+    made = shards(tmp_path, [f"text {i}" for i in range(200)])
+    assert len(split(made, 1e-9, 100)[1]) == 1
+    assert len(split(made, 0.5, 7)[1]) == 7
+    two = shards(tmp_path, ["a", "b"])
+    assert [len(part) for part in split(two, 0.999, 100)] == [1, 1]
+
+
+def test_what_can_not_be_split(tmp_path: Path) -> None:
+    made = shards(tmp_path, ["same", "same"])
+    with pytest.raises(ValueError, match="2 documents with 1 different texts can't be split"):
+        split(made, 0.1, 10)
+    for fraction in (0, 1, -0.1):
+        with pytest.raises(ValueError, match=f"validation fraction = {fraction}: allowed is"):
+            split(made, fraction, 10)
+    with pytest.raises(ValueError, match="max_documents = 0: at least 1"):
+        split(made, 0.1, 0)
