@@ -32,6 +32,7 @@ MARK = "MINIMIND_CLUSTER"
 """Environment variable of every process of a cluster that was started here."""
 
 _MIB = 1024 * 1024
+_ANSWER_S = 5.0
 _DEFAULT_PORTS = {"gcs": 6379, "dashboard": 8265, "agent": 52365, "client": 10001}
 _ROOTS = ("gcs/gcs_server", "raylet/raylet ", "dashboard/dashboard.py")
 
@@ -95,7 +96,7 @@ def ensure(say: Callable[[str], None] = lambda line: None) -> Cluster:
         cluster = find()
         if cluster is None:
             return _start(say)
-    if not _answers(cluster):
+    if not _answers(cluster, within_s=_ANSWER_S):
         raise ClusterError(_silent(cluster))
     return cluster
 
@@ -132,6 +133,8 @@ def environment(cluster: Cluster) -> dict[str, str]:
         variables["RAY_ADDRESS"] = cluster.address
     if cluster.token_path is not None:
         variables["RAY_AUTH_TOKEN_PATH"] = str(cluster.token_path)
+        if os.environ.get("RAY_AUTH_TOKEN"):
+            variables["RAY_AUTH_TOKEN"] = ""  # it would win over the path, and is that of another cluster
     if cluster.ours:
         variables |= _loopback()
     return variables
@@ -152,15 +155,16 @@ def token_path() -> Path | None:
     return Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser().absolute()
 
 
-def token() -> str:
-    """The token itself. Raises ClusterError if there is none."""
-    path = token_path()
+def token(cluster: Cluster) -> str:
+    """The token of `cluster`. Raises ClusterError if there is none."""
+    path = cluster.token_path
     if path is None:
-        return os.environ["RAY_AUTH_TOKEN"].strip()
-    text = path.read_text(encoding="utf-8").strip() if path.is_file() else ""
+        text, place = os.environ.get("RAY_AUTH_TOKEN", "").strip(), "RAY_AUTH_TOKEN, with which the cluster was started"
+    else:
+        text, place = path.read_text(encoding="utf-8").strip() if path.is_file() else "", str(path)
     if not text:
         raise ClusterError(
-            f"There is no Ray token in {path}. `minimind cluster start` makes one; for a cluster on another machine "
+            f"There is no Ray token in {place}. `minimind cluster start` makes one; for a cluster on another machine "
             "copy its token to this place, or name the file in RAY_AUTH_TOKEN_PATH."
         )
     return text
@@ -360,16 +364,16 @@ def _unseen_gpus(say: Callable[[str], None]) -> int:
     return seen
 
 
-def _answers(cluster: Cluster, within_s: float = 5) -> bool:
+def _answers(cluster: Cluster, within_s: float) -> bool:
     """Whether the dashboard takes our token. Raises ClusterError if it refuses it."""
     request = urllib.request.Request(
-        f"{cluster.dashboard_url}/api/version", headers={"Authorization": f"Bearer {token()}"}
+        f"{cluster.dashboard_url}/api/version", headers={"Authorization": f"Bearer {token(cluster)}"}
     )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({} if cluster.ours else None))
     end = monotonic() + within_s
     while True:
         try:
-            with opener.open(request, timeout=within_s):
+            with opener.open(request, timeout=max(within_s, 1)):
                 return True
         except urllib.error.HTTPError as error:
             if error.code in (401, 403):

@@ -6,12 +6,13 @@ import asyncio
 import logging
 import os
 import shlex
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic, sleep
+from typing import cast
 
 import aiohttp
 import requests
@@ -29,7 +30,10 @@ _RECONNECT_S = 60
 
 @dataclass(frozen=True)
 class Job:
-    """What Ray knows of a job. Times are seconds since 1970; `status` is PENDING, RUNNING, SUCCEEDED, FAILED, STOPPED."""
+    """What Ray knows of a job.
+
+    `status` is PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED; times are seconds since 1970.
+    """
 
     submission_id: str
     run: str
@@ -81,15 +85,17 @@ def follow(submission_id: str, write: Callable[[str], None]) -> str:
         nonlocal seen, deadline
         skip = seen
         try:
-            async for text in client.tail_job_logs(submission_id):
-                deadline = monotonic() + _RECONNECT_S
-                fresh = text[skip:]
-                skip -= len(text) - len(fresh)
-                if fresh:
-                    seen += len(fresh)
-                    write(fresh)
+            # The iterator is an async generator, which must be closed for the connection to end with it.
+            async with aclosing(cast("AsyncGenerator[str]", client.tail_job_logs(submission_id))) as log:
+                async for text in log:
+                    deadline = monotonic() + _RECONNECT_S
+                    fresh = text[skip:]
+                    skip -= len(text) - len(fresh)
+                    if fresh:
+                        seen += len(fresh)
+                        write(fresh)
         except RuntimeError as error:  # what the client raises when the connection breaks
-            raise _Lost(str(error)) from None
+            raise _LostError(str(error)) from None
 
     try:
         while True:
@@ -100,7 +106,7 @@ def follow(submission_id: str, write: Callable[[str], None]) -> str:
                     status = _info(client, submission_id).status
                     if status.is_terminal():
                         return str(status)
-            except _Lost as error:
+            except _LostError as error:
                 if monotonic() > deadline:
                     raise ClusterError(
                         f"{error} The log of {submission_id} broke off. Start the cluster with `minimind cluster "
@@ -167,14 +173,14 @@ def refuse_large(folder: Path, limit_bytes: int = PACKAGE_LIMIT_BYTES) -> int:
         largest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:5]
         named = "\n".join(f"  {sizes[path] / 1e6:8.1f} MB  {path.relative_to(folder)}" for path in largest)
         raise ValueError(
-            f"{folder} is {total / 1e6:.0f} MB, and Ray copies it for every job; allowed are {limit_bytes / 1e6:.0f} MB. "
+            f"{folder} is {total / 1e6:.0f} MB and Ray copies it for every job; allowed are {limit_bytes / 1e6:.0f}. "
             f"The largest files:\n{named}\n"
             f"Move data to {paths.data()} and name it there, or add these to .rayignore."
         )
     return total
 
 
-class _Lost(ClusterError):
+class _LostError(ClusterError):
     """The connection to the cluster is gone, perhaps for a moment."""
 
 
@@ -183,16 +189,18 @@ def _client() -> Iterator[JobSubmissionClient]:
     """A client that carries the token, and errors in words."""
     there = cluster.find()
     if there is None:
-        raise _Lost("No Ray cluster is running here. Start one: minimind cluster start.")
+        raise _LostError("No Ray cluster is running here. Start one: minimind cluster start.")
     for name in ("dashboard.modules.job.sdk", "dashboard.modules.dashboard_sdk", "_private.runtime_env.packaging"):
         logging.getLogger(f"ray.{name}").setLevel(logging.WARNING)  # the commands say the same in their own words
     try:
         with _addressed(there):
-            yield JobSubmissionClient(there.dashboard_url, headers={"Authorization": f"Bearer {cluster.token()}"})
+            yield JobSubmissionClient(there.dashboard_url, headers={"Authorization": f"Bearer {cluster.token(there)}"})
     except AuthenticationError:
         raise ClusterError(cluster.refused(there)) from None
     except (ConnectionError, requests.RequestException, aiohttp.ClientError) as error:
-        raise _Lost(f"The Ray cluster at {there.dashboard_url} does not answer ({type(error).__name__}).") from None
+        raise _LostError(
+            f"The Ray cluster at {there.dashboard_url} does not answer ({type(error).__name__})."
+        ) from None
     except RuntimeError as error:
         if isinstance(error, ClusterError):
             raise

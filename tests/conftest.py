@@ -1,11 +1,16 @@
-"""What every test shares: one torch thread, and a home of its own."""
+"""What every test shares: one torch thread, a home of its own, and one real Ray cluster for those that ask for it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+
+from jobs import cluster
+from jobs.cluster import Cluster
 
 torch.set_num_threads(1)  # on two cores a thread pool costs more than it gives: 24 s instead of 0.4 s was seen
 
@@ -17,3 +22,38 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path.mkdir()
     monkeypatch.setenv("MINIMIND_HOME", str(path))
     return path
+
+
+@contextmanager
+def _at_home(path: Path) -> Iterator[pytest.MonkeyPatch]:
+    """A home with a token of its own, and no trace of the user's clusters."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_MODE"):
+            patch.delenv(name, raising=False)
+        patch.setenv("MINIMIND_HOME", str(path))
+        patch.setenv("RAY_AUTH_TOKEN_PATH", str(path / "auth_token"))
+        yield patch
+
+
+@pytest.fixture(scope="session")
+def _session_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Cluster]]:
+    path = tmp_path_factory.mktemp("ray") / "home"
+    with _at_home(path):
+        started = cluster.ensure()
+    yield path, started
+    with _at_home(path):
+        cluster.stop()
+
+
+@pytest.fixture
+def ray_home(_session_cluster: tuple[Path, Cluster]) -> Iterator[Path]:
+    """The MINIMIND_HOME of the session's cluster, set for one test. Starting it costs about ten seconds, once."""
+    path, _ = _session_cluster
+    with _at_home(path):
+        yield path
+
+
+@pytest.fixture
+def ray_cluster(_session_cluster: tuple[Path, Cluster], ray_home: Path) -> Cluster:
+    """The session's real local Ray cluster: two CPUs or what the machine has, token, loopback."""
+    return _session_cluster[1]

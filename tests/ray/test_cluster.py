@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+from jobs import cluster
+from jobs.cluster import Cluster, ClusterError
+
+
+def _processes(mark: str) -> list[psutil.Process]:
+    """Ray's own processes of the cluster that carries `mark`."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get(cluster.MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def _mark(home: Path) -> str:
+    return str(json.loads((home / "cluster.json").read_text())["mark"])
+
+
+def test_the_running_cluster_is_found_again(ray_cluster: Cluster, ray_home: Path) -> None:
+    lines: list[str] = []
+    assert cluster.ensure(lines.append) == ray_cluster
+    assert cluster.find() == ray_cluster
+    assert lines == []
+
+
+def test_another_shell_finds_it(ray_cluster: Cluster) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from jobs import cluster; print(cluster.find())"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == str(ray_cluster)
+
+
+def test_the_token_is_needed_and_private(ray_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ray_cluster.token_path is not None
+    assert stat.S_IMODE(ray_cluster.token_path.stat().st_mode) == 0o600
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(f"{ray_cluster.dashboard_url}/api/jobs/")
+    with caught.value as refusal:
+        assert refusal.code == 401
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    assert cluster.ensure() == ray_cluster  # its own token, whatever this shell has set
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", ray_cluster.dashboard_url.replace("127.0.0.1", "localhost"))
+    with pytest.raises(ClusterError, match="refuses the token in RAY_AUTH_TOKEN"):
+        cluster.ensure()
+
+
+def test_everything_listens_on_loopback(ray_cluster: Cluster, ray_home: Path) -> None:
+    addresses = {
+        connection.laddr.ip
+        for process in _processes(_mark(ray_home))
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert addresses
+    assert addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+def test_a_second_cluster_survives_a_crash_and_ends_alone(ray_cluster: Cluster, tmp_path: Path) -> None:
+    home = tmp_path / "second"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINIMIND_HOME", str(home))
+        patch.setenv("RAY_AUTH_TOKEN_PATH", str(home / "auth_token"))
+        lines: list[str] = []
+        try:
+            second = cluster.ensure(lines.append)
+            assert any(f"is taken; using {second.dashboard_url.rpartition(':')[2]}." in line for line in lines)
+            assert second.dashboard_url != ray_cluster.dashboard_url
+            token = cluster.token(second)
+
+            dead = _processes(_mark(home))
+            for process in dead:
+                process.kill()
+            psutil.wait_procs(dead, timeout=20)
+            assert cluster.find() is None
+
+            again = cluster.ensure(lines.append)
+            assert "The Ray cluster that ran here is gone; starting it again." in lines
+            assert again == second  # the same ports: what other shells had exported still holds
+            assert cluster.token(again) == token
+            mark = _mark(home)
+        finally:
+            assert cluster.stop()
+        assert cluster.find() is None
+        assert not (home / "cluster.json").exists()
+        assert _processes(mark) == []
+    assert cluster.find() == ray_cluster
+    assert os.environ["MINIMIND_HOME"] != str(home)
