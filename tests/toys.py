@@ -43,7 +43,7 @@ def toy_rows(count: int, width: int = 16, seed: int = 0) -> TokenBatch:
         start = 0
         while start < end:
             number += 1
-            length = int(torch.randint(1, 8, (), generator=generator))
+            length = int(torch.randint(1, 8, (), generator=generator)) + (number == 1)  # every row has a target
             segments[row, start : min(end, start + length)] = number
             start += length
     starts = torch.ones_like(segments, dtype=torch.bool)

@@ -1,0 +1,323 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+
+from minimind.batch import TokenBatch
+from minimind.loop import LoopConfig, NonFiniteLossError, Precision, TrainState, resolve_dtype
+from minimind.objectives import Loss, Models, next_token_loss
+from minimind.optim import OptimConfig
+from tests.toys import PoisonedLoss, RecordingHooks, RowBatches, ToyRun, assert_same, toy_model, toy_rows, weights
+
+CPU = torch.device("cpu")
+
+
+def loss_of(run: ToyRun, rows: TokenBatch) -> float:
+    with torch.no_grad():
+        loss = next_token_loss(run.models, rows)
+    return float(loss.total / loss.weight)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_the_loss_falls_in_every_precision(dtype: torch.dtype, name: str) -> None:
+    rows = toy_rows(4)
+    run = ToyRun(RowBatches(rows, 2, epochs=20), dtype=dtype, optim=OptimConfig.model_validate({"name": name}))
+    before = loss_of(run, rows)
+    hooks = run.train()
+    assert loss_of(run, rows) < 0.8 * before
+    assert all(tensor.dtype == torch.float32 for tensor in run.model.state_dict().values())
+    assert run.state.step + run.state.skipped_steps == 40
+    assert ("train/loss_scale" in hooks.metrics[-1]) == (dtype == torch.float16)
+
+
+def test_one_step_is_that_of_the_mean_over_all_tokens_of_all_micro_batches() -> None:
+    rows = toy_rows(6)
+    run = ToyRun(RowBatches(rows, 2), loop=LoopConfig(accumulation_steps=3), optim=OptimConfig(name="adamw"))
+    hooks = run.train()
+    plain = toy_model()
+    loss = next_token_loss({"policy": plain}, rows)
+    (loss.total / loss.weight).backward()  # type: ignore[no-untyped-call]
+    norm = torch.nn.utils.clip_grad_norm_(plain.parameters(), 1.0)
+    reference = ToyRun(RowBatches(rows, 1), {"policy": plain}, optim=OptimConfig(name="adamw"))
+    for group in reference.optimizer.param_groups:
+        group["lr"] = run.optim.learning_rate
+    reference.optimizer.step()
+    assert norm > 1  # so that clipping is seen
+    assert hooks.metrics[0]["train/grad_norm"] == pytest.approx(float(norm), rel=1e-5)
+    assert hooks.metrics[0]["train/loss"] == pytest.approx(float(loss.total.detach() / loss.weight), rel=1e-6)
+    for name, tensor in weights(run.model).items():
+        torch.testing.assert_close(tensor, plain.state_dict()[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_a_gradient_below_the_limit_is_used_as_it_is() -> None:
+    taken = []
+    for limit in (1e6, 1e9):
+        run = ToyRun(RowBatches(toy_rows(2), 2), optim=OptimConfig(grad_clip=limit))
+        run.train()
+        taken.append(weights(run.model))
+    assert_same(taken[0], taken[1])
+
+
+def test_hooks_are_called_at_their_steps() -> None:
+    loop = LoopConfig(log_interval=2, eval_interval=3, save_interval=4)
+    hooks = ToyRun(RowBatches(toy_rows(9), 1), loop=loop).train()
+    assert hooks.steps("log") == [2, 4, 6, 8, 9]
+    assert hooks.steps("evaluate") == [0, 3, 6, 9]
+    assert hooks.steps("save") == [4, 8, 9]
+
+
+def test_the_last_step_is_saved_and_evaluated_once() -> None:
+    hooks = ToyRun(RowBatches(toy_rows(4), 1), loop=LoopConfig(eval_interval=4, save_interval=2)).train()
+    assert hooks.steps("save") == [2, 4]
+    assert hooks.steps("evaluate") == [0, 4]
+
+
+def test_a_save_comes_after_the_step_is_complete() -> None:
+    seen: list[tuple[int, int]] = []
+    run = ToyRun(batches := RowBatches(toy_rows(6), 2), loop=LoopConfig(save_interval=1))
+    run.train(RecordingHooks(on_save=lambda state: seen.append((state.step, batches.position))))
+    assert seen == [(1, 2), (2, 4), (3, 6)]
+
+
+def test_logged_metrics_cover_the_steps_since_the_last_row() -> None:
+    rows = toy_rows(6)
+    run = ToyRun(RowBatches(rows, 1), loop=LoopConfig(log_interval=4))
+    hooks = run.train()
+    first, second = hooks.metrics
+    assert first.keys() == {
+        "train/loss",
+        "train/grad_norm",
+        "train/lr",
+        "train/skipped_steps",
+        "perf/tokens_per_s",
+        "perf/step_s",
+        "perf/data_wait_s",
+        "perf/utilisation",
+        "perf/peak_memory_bytes",
+    }
+    assert second["train/lr"] == run.optim.learning_rate / 6
+    assert first["perf/utilisation"] == pytest.approx(float((rows.segment_BT[:4] > 0).float().mean()))
+    assert second["perf/utilisation"] == pytest.approx(float((rows.segment_BT[4:] > 0).float().mean()))
+    assert 0 < first["perf/data_wait_s"] < first["perf/step_s"]
+    assert first["perf/tokens_per_s"] == pytest.approx(
+        float((rows.segment_BT[:4] > 0).sum()) / (4 * first["perf/step_s"])
+    )
+    assert first["perf/peak_memory_bytes"] > 1e7
+    assert run.state.tokens == rows.real_tokens
+
+
+def test_metrics_of_an_objective_are_averaged_by_their_own_weights() -> None:
+    def objective(models: Models, batch: TokenBatch) -> Loss:
+        loss = next_token_loss(models, batch)
+        row = torch.tensor(float(batch.rows[0]))
+        return Loss(loss.total, loss.weight, {"policy/entropy": (row * (row + 1), row + 1)})
+
+    hooks = ToyRun(RowBatches(toy_rows(4), 1), objective=objective, loop=LoopConfig(accumulation_steps=2)).train()
+    assert hooks.metrics[0]["policy/entropy"] == pytest.approx((0 * 1 + 1 * 2 + 2 * 3 + 3 * 4) / (1 + 2 + 3 + 4))
+
+
+@pytest.mark.parametrize("only_gradient", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_step_that_is_not_finite_is_refused_and_noted_with_its_rows(only_gradient: bool, dtype: torch.dtype) -> None:
+    rows = toy_rows(4)
+    run = ToyRun(
+        RowBatches(rows, 1),
+        objective=PoisonedLoss({1}, only_gradient),
+        loop=LoopConfig(accumulation_steps=2, save_interval=1),
+        dtype=dtype,
+    )
+    before = run.state_dict()
+    hooks = RecordingHooks(stop_before=1)
+    run.train(hooks)
+    after = run.state_dict()
+    assert_same(after["weights"], before["weights"])
+    assert_same(after["optimizer"]["optimizers"][0]["state"], before["optimizer"]["optimizers"][0]["state"])
+    assert (run.state.step, run.state.bad_steps, run.state.skipped_steps, run.state.tokens) == (0, 1, 1, 0)
+    assert run.batches.state_dict() == {"position": 2}
+    assert hooks.steps("log") == []
+    ((text, details),) = hooks.notes
+    assert text.startswith(f"after step 0: {'its gradient' if only_gradient else 'the loss'} is not a number")
+    assert details["rows"] == ([0, 1] if only_gradient else [1])
+    assert not math.isfinite(details["grad_norm"])
+    assert ("loss_scale" in details) == (dtype == torch.float16)
+    assert ("halved" in text) == (dtype == torch.float16 and only_gradient)
+
+    run.train()
+    assert (run.state.step, run.state.bad_steps, run.state.skipped_steps) == (1, 0, 1)
+    assert all(tensor.isfinite().all() for tensor in weights(run.model).values())
+
+
+def test_a_run_fails_after_max_bad_steps_in_a_row() -> None:
+    run = ToyRun(RowBatches(toy_rows(9), 1), objective=PoisonedLoss({1, 3, 4, 5, 6}), loop=LoopConfig(max_bad_steps=3))
+    hooks = RecordingHooks()
+    with pytest.raises(NonFiniteLossError, match=r"step 2: .* in 3 steps in a row \(max_bad_steps = 3\)"):
+        run.train(hooks)
+    assert run.state == TrainState(step=2, tokens=run.state.tokens, bad_steps=3, skipped_steps=4)
+    assert [details["rows"] for _, details in hooks.notes] == [[1], [3], [4], [5]]
+    assert hooks.steps("save") == []
+
+
+def test_bad_steps_in_a_row_are_counted_across_a_resume() -> None:
+    run = ToyRun(RowBatches(toy_rows(9), 1), objective=PoisonedLoss({0, 1, 2}), loop=LoopConfig(max_bad_steps=3))
+    for _ in range(2):
+        run.train(RecordingHooks(stop_before=1))
+    with pytest.raises(NonFiniteLossError):
+        run.train(RecordingHooks(stop_before=1))
+
+
+def test_the_float16_scale_starts_by_the_units_of_a_step_and_finds_its_way() -> None:
+    assert Precision(torch.float16, CPU, units_per_step=1).scaler.get_scale() == 2.0**16
+    assert Precision(torch.float16, CPU, units_per_step=1000).scaler.get_scale() == 2.0**6
+    run = ToyRun(RowBatches(toy_rows(40), 1), dtype=torch.float16, loop=LoopConfig(max_bad_steps=40))
+    run.precision.scaler.update(2.0**40)
+    hooks = run.train()
+    halvings = run.state.skipped_steps
+    assert halvings > 5
+    assert run.state.step == 40 - halvings
+    assert run.precision.scaler.get_scale() == 2.0 ** (40 - halvings)
+    assert "the float16 loss scale 1.09951e+12 halved (normal in the first steps)" in hooks.notes[0][0]
+    assert 0 < run.precision.scaler.state_dict()["_growth_tracker"] <= run.state.step
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_only_float16_scales(dtype: torch.dtype) -> None:
+    assert not Precision(dtype, CPU).scaler.is_enabled()
+
+
+def test_precision_computes_in_its_dtype() -> None:
+    product = {}
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        with Precision(dtype, CPU).autocast():
+            product[dtype] = torch.nn.functional.linear(torch.ones(2, 2), torch.ones(2, 2)).dtype
+    assert product == {dtype: dtype for dtype in product}
+
+
+def test_resolve_dtype_takes_what_the_device_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = torch.device("cuda")
+    assert resolve_dtype("auto", CPU) == torch.float32
+    for has_bfloat16, dtype in ((True, torch.bfloat16), (False, torch.float16)):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, has=has_bfloat16: has)
+        assert resolve_dtype("auto", cuda) == dtype
+    assert [resolve_dtype(name, cuda) for name in ("float32", "bfloat16", "float16")] == [
+        torch.float32,
+        torch.bfloat16,
+        torch.float16,
+    ]
+
+
+def test_a_stop_ends_after_the_step_under_way_with_a_checkpoint() -> None:
+    run = ToyRun(RowBatches(toy_rows(9), 1))
+    hooks = run.train(RecordingHooks(stop_before=4))
+    assert run.state.step == 4
+    assert hooks.steps("save") == [4]
+    assert hooks.steps("log") == [4]
+    assert hooks.steps("evaluate") == [0]
+
+
+def test_total_steps_end_a_run_before_its_data() -> None:
+    run = ToyRun(RowBatches(toy_rows(9), 1), total_steps=5)
+    hooks = run.train()
+    assert (run.state.step, run.batches.done) == (5, False)
+    assert hooks.steps("save") == [5]
+    assert hooks.steps("evaluate") == [0, 5]
+
+
+def test_a_finished_run_does_nothing_more() -> None:
+    run = ToyRun(RowBatches(toy_rows(3), 1), total_steps=2)
+    run.train()
+    before = run.state_dict()
+    hooks = run.train()
+    assert_same(run.state_dict(), before)
+    assert (hooks.steps("save"), hooks.steps("log")) == ([], [])
+
+
+def test_a_short_last_step_weighs_its_tokens_like_any_other() -> None:
+    rows = toy_rows(5)
+    run = ToyRun(RowBatches(rows, 2), loop=LoopConfig(accumulation_steps=2, log_interval=1))
+    hooks = run.train()
+    assert run.state.step == 2
+    assert run.state.tokens == rows.real_tokens
+    assert hooks.metrics[1]["perf/utilisation"] == pytest.approx(float((rows.segment_BT[4:] > 0).float().mean()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_a_step_without_units_changes_nothing_and_does_not_count(dtype: torch.dtype) -> None:
+    rows = toy_rows(4)
+    rows.loss_mask_BT[1] = False
+    run = ToyRun(RowBatches(rows, 1), loop=LoopConfig(save_interval=1), dtype=dtype)
+    saved: list[dict[str, Any]] = []
+    hooks = run.train(RecordingHooks(on_save=lambda state: saved.append(run.state_dict())))
+    assert run.state.step == 3
+    assert hooks.steps("save") == [1, 2, 3]
+
+    class Nothing(RowBatches):
+        def take(self, count: int) -> list[TokenBatch]:
+            super().take(count)
+            return []
+
+    empty = ToyRun(Nothing(rows, 1), dtype=dtype)
+    before = empty.state_dict()
+    hooks = empty.train()
+    after = empty.state_dict()
+    assert_same(
+        (after["weights"], after["optimizer"], after["scaler"]),
+        (before["weights"], before["optimizer"], before["scaler"]),
+    )
+    assert hooks.steps("save") == [0]
+
+
+def test_a_parameter_that_nothing_uses_has_a_zero_gradient() -> None:
+    run = ToyRun(RowBatches(toy_rows(1), 1), optim=OptimConfig(name="adamw", weight_decay=0))
+    extra = torch.nn.Parameter(torch.ones(3, 3))
+    run.model.register_parameter("unused", extra)
+    run.optimizer = ToyRun(RowBatches(toy_rows(1), 1), run.models, optim=run.optim).optimizer
+    run.train()
+    assert torch.equal(extra, torch.ones(3, 3))
+    assert run.state_dict()["optimizer"]["optimizers"][0]["state"].keys() == set(
+        range(len(list(run.model.parameters())))
+    )
+
+
+def test_frozen_roles_get_no_gradient_and_do_not_change() -> None:
+    def objective(models: Models, batch: TokenBatch) -> Loss:
+        loss, anchor = (next_token_loss({"policy": models[role]}, batch) for role in ("policy", "reference"))
+        return Loss(loss.total + anchor.total.detach(), loss.weight)
+
+    models = {"policy": toy_model(), "reference": toy_model(seed=1).requires_grad_(False)}
+    before = {role: weights(model) for role, model in models.items()}
+    ToyRun(RowBatches(toy_rows(3), 1), models, objective=objective).train()
+    assert_same(weights(models["reference"]), before["reference"])
+    assert all(parameter.grad is None for parameter in models["reference"].parameters())
+    assert not torch.equal(weights(models["policy"])["model.norm.weight"], before["policy"]["model.norm.weight"])
+
+
+def test_what_asks_for_a_gradient_must_be_optimised() -> None:
+    models = {"policy": toy_model(), "reference": toy_model(seed=1)}
+    with pytest.raises(AssertionError, match="the optimizer must hold exactly"):
+        ToyRun(RowBatches(toy_rows(3), 1), models).train()
+
+
+def test_gradients_do_not_outlive_their_step() -> None:
+    run = ToyRun(RowBatches(toy_rows(3), 1), objective=PoisonedLoss({2}))
+    run.train()
+    assert all(parameter.grad is None for parameter in run.model.parameters())
+
+
+def test_activation_checkpointing_takes_the_same_steps() -> None:
+    taken = []
+    for checkpointing in (False, True):
+        run = ToyRun(RowBatches(toy_rows(6), 2))
+        run.model.activation_checkpointing = checkpointing
+        run.train()
+        taken.append(weights(run.model))
+    assert_same(taken[0], taken[1])
+
+
+def test_train_state_is_plain_numbers_and_comes_back() -> None:
+    state = TrainState(step=3, tokens=70, bad_steps=1, skipped_steps=2)
+    assert TrainState(**state.state_dict()) == state
+    assert {type(value) for value in state.state_dict().values()} == {int}
