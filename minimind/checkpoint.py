@@ -219,6 +219,13 @@ def prune(root: Path, keep_last: int, best_steps: Collection[int] = ()) -> list[
     """
     for stale in root.glob("step_*.partial"):
         shutil.rmtree(stale)
+    for aside in root.glob("step_*.replaced"):
+        folder = aside.with_suffix("")
+        if _is_sound(folder):
+            shutil.rmtree(aside)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+            aside.rename(folder)
     folders = _folders(root)
     sound, _ = newest(root)
     keep = {folder for _, folder in folders[max(0, len(folders) - keep_last) :]} | {sound}
@@ -272,6 +279,14 @@ def _publish(partial: Path, folder: Path) -> None:
     partial.rename(folder)
     _sync(folder.parent)
     shutil.rmtree(aside, ignore_errors=True)
+
+
+def _is_sound(folder: Path) -> bool:
+    try:
+        verify(folder)
+    except CheckpointError:
+        return False
+    return True
 
 
 def _folders(root: Path) -> list[tuple[int, Path]]:
