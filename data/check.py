@@ -1,0 +1,282 @@
+"""The data doctor: reads a file as training would and says what is wrong with it, with line numbers.
+
+Memory is a dozen bytes per row: texts are hashed, not kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+from rich.table import Table
+
+from data.read import DataError, RowFile, as_row
+from data.rules import conversations, excerpt, keys, problems
+from data.schema import STAGE_ROWS, PretrainRow, PromptRow, Row, required_fields
+from minimind.config import Config
+from minimind.tokenizer import Tokenizer
+
+EXAMPLES = 10
+"""How many rows of a kind are listed; all are counted."""
+
+
+class CheckLimits(Config):
+    """How many rows of a file may have a problem before it is refused; None: any number."""
+
+    max_bad_rows: int | None = Field(
+        default=0, ge=0, description="rows that can't be read, lack fields or are empty: left out"
+    )
+    max_bad_turns: int | None = Field(
+        default=0, ge=0, description="conversations that teach nothing, or the wrong thing"
+    )
+    max_leaked: int | None = Field(default=0, ge=0, description="rows that stand in the evaluation file too")
+    max_duplicates: int | None = Field(default=None, ge=0, description="rows that came before, word for word")
+    max_truncated: int | None = Field(
+        None, ge=0, description="conversations longer than max_seq_len: their end is lost"
+    )
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A kind of problem. limit: the field of CheckLimits that counts it, None where nothing is lost by it."""
+
+    meaning: str
+    limit: str | None
+
+
+PROBLEMS = {
+    "damaged_file": Problem("the file breaks off: always refused", None),
+    "not_utf8": Problem("bytes that aren't UTF-8", "max_bad_rows"),
+    "broken_json": Problem("not JSON", "max_bad_rows"),
+    "wrong_fields": Problem("fields missing or of another type", "max_bad_rows"),
+    "empty": Problem("no text at all", "max_bad_rows"),
+    "wrong_order": Problem("turns in an order that a conversation can't have", "max_bad_turns"),
+    "empty_answer": Problem("an answer without content", "max_bad_turns"),
+    "fully_masked": Problem("nothing to learn from: no answer, or none before max_seq_len", "max_bad_turns"),
+    "same_answers": Problem("chosen and rejected are the same", "max_bad_turns"),
+    "different_prompts": Problem("chosen and rejected answer different prompts", "max_bad_turns"),
+    "leaked": Problem("also in the evaluation file", "max_leaked"),
+    "duplicate": Problem("the same row again", "max_duplicates"),
+    "truncated": Problem("longer than max_seq_len, the end is lost", "max_truncated"),
+    "cut": Problem("longer than max_seq_len, read in pieces, nothing is lost", None),
+}
+"""What the doctor looks for, worst first."""
+
+
+@dataclass(frozen=True)
+class Issue:
+    """One finding: which kind, where (line 0: the whole file), and what exactly."""
+
+    kind: str
+    file: str
+    line: int
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.detail}" if self.line else f"{self.file}: {self.detail}"
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """How long the rows are, in characters or tokens."""
+
+    total: int
+    mean: float
+    p50: int
+    p90: int
+    p99: int
+    longest: int
+
+
+@dataclass
+class Report:
+    """What was found in one file. rows: all of it, good and bad. counts: rows per problem; examples: the first of them.
+
+    lengths: of the good rows, in "characters" and, with a tokenizer, in "tokens". ignored_fields: fields that no stage
+    reads, with the number of rows that have them.
+    """
+
+    file: str
+    stage: str
+    rows: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, list[Issue]] = field(default_factory=dict)
+    lengths: dict[str, Lengths] = field(default_factory=dict)
+    ignored_fields: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def bad_rows(self) -> int:
+        """How many rows training would leave out, or refuse."""
+        return sum(self.counts[kind] for kind, problem in PROBLEMS.items() if problem.limit == "max_bad_rows")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain JSON."""
+        return asdict(self) | {"counts": dict(self.counts), "ignored_fields": dict(self.ignored_fields)}
+
+    def table(self) -> Table:
+        """The report for a terminal."""
+        table = Table("", "rows", "first lines", title=f"{self.file} as {self.stage}", title_justify="left")
+        table.add_row("rows", f"{self.rows:,}", "")
+        for unit, lengths in self.lengths.items():
+            spread = f"half up to {lengths.p50:,}, 90 % up to {lengths.p90:,}, 99 % up to {lengths.p99:,}"
+            table.add_row(f"{unit} per row", f"{lengths.mean:,.0f}", f"{spread}, longest {lengths.longest:,}")
+        for name, count in self.ignored_fields.most_common():
+            table.add_row(f"field {name!r} is not used", f"{count:,}", "")
+        for kind, problem in PROBLEMS.items():
+            if self.counts[kind]:
+                where = "\n".join(f"{issue.line}: {issue.detail}" for issue in self.examples[kind][:3])
+                table.add_row(f"{kind}: {problem.meaning}", f"{self.counts[kind]:,}", where)
+        return table
+
+    def refuse_above(self, limits: CheckLimits, section: str = "data") -> None:
+        """Raise ValueError if the file has more rows with a problem than allowed, or no row that can be used.
+
+        section: where in the run's settings the limits lie, for the advice in the message.
+        """
+        complaints = [str(issue) for issue in self.examples.get("damaged_file", [])]
+        for name, limit in limits:
+            kinds = [kind for kind, problem in PROBLEMS.items() if problem.limit == name and self.counts[kind]]
+            found = sum(self.counts[kind] for kind in kinds)
+            if limit is not None and found > limit:
+                counts = ", ".join(f"{self.counts[kind]} {kind} ({PROBLEMS[kind].meaning})" for kind in kinds)
+                first = [f"  {issue}" for kind in kinds for issue in self.examples[kind][:3]]
+                advice = f"mend them, or allow them with --set {section}.{name}={found}"
+                complaints.append("\n".join([f"{counts}; {name} = {limit}: {advice}", *first]))
+        if not self.rows - self.bad_rows:
+            complaints.append("no row that can be used")
+        if complaints:
+            raise ValueError(f"{self.file}, {self.rows} rows for {self.stage}: " + "\n".join(complaints))
+
+
+def check_file(
+    path: str | Path,
+    stage: str,
+    *,
+    tokenizer: Tokenizer | None = None,
+    max_seq_len: int | None = None,
+    eval_path: str | Path | None = None,
+) -> Report:
+    """Examine a file for a stage of STAGE_ROWS.
+
+    tokenizer: also measure lengths in tokens, which takes as long as tokenising. max_seq_len: with it, find rows that
+    are cut or truncated. eval_path: a file of any stage's rows; a row leaks if a text or question of it stands there
+    too, case and white space aside.
+
+    Raises ValueError for an unknown stage, and for files that can't be opened; a DataError if the evaluation file has
+    a bad row.
+    """
+    if stage not in STAGE_ROWS:
+        raise ValueError(f"stage {stage!r}: no rows are known for it; allowed are {', '.join(STAGE_ROWS)}")
+    file = RowFile(path)
+    held_out = _held_out(eval_path) if eval_path is not None else frozenset()
+    doctor = _Doctor(Report(str(file.path), stage), tokenizer, max_seq_len, held_out)
+    try:
+        for line, content in file:
+            doctor.look_at(line, content)
+    except DataError as error:
+        doctor.found(error.kind, error.line, error.problem)
+    doctor.finish()
+    return doctor.report
+
+
+class _Doctor:
+    """Looks at one row after the other and keeps numbers only."""
+
+    def __init__(
+        self, report: Report, tokenizer: Tokenizer | None, max_seq_len: int | None, held_out: frozenset[int]
+    ) -> None:
+        self.report = report
+        self.tokenizer, self.max_seq_len, self.held_out = tokenizer, max_seq_len, held_out
+        self.row_type = STAGE_ROWS[report.stage]
+        self.lines, self.digests = array("Q"), array("Q")
+        self.characters, self.tokens = array("Q"), array("Q")
+
+    def found(self, kind: str, line: int, detail: str) -> None:
+        self.report.counts[kind] += 1
+        examples = self.report.examples.setdefault(kind, [])
+        if len(examples) < EXAMPLES:
+            examples.append(Issue(kind, self.report.file, line, detail))
+
+    def look_at(self, line: int, content: object) -> None:
+        self.report.rows += 1
+        row = as_row(self.row_type, content, Path(self.report.file), line)
+        if isinstance(row, DataError):
+            self.found(row.kind, line, row.problem)
+            return
+        if isinstance(content, dict):
+            self.report.ignored_fields.update(content.keys() - self.row_type.model_fields.keys())
+        for kind, detail in problems(row):
+            self.found(kind, line, detail)
+        parts = [part for conversation in conversations(row) for part in conversation]
+        self.lines.append(line)
+        self.digests.append(_digest("\0".join(f"{role}\0{text}" for role, text in parts)))
+        self.characters.append(sum(len(text) for _, text in parts))
+        if self.tokenizer is not None:
+            self._measure(line, row, self.tokenizer)
+        leaked = [key for key in keys(row) if _normal_digest(key) in self.held_out]
+        if leaked:
+            self.found("leaked", line, excerpt(leaked[0]))
+
+    def _measure(self, line: int, row: Row, tokenizer: Tokenizer) -> None:
+        limit, longest, masked = self.max_seq_len, 0, 0
+        for conversation in conversations(row):
+            length, first_answer = 1, None
+            for role, text in conversation:
+                if role == "assistant" and first_answer is None:
+                    first_answer = length
+                length += len(tokenizer.encode(text)) + (_TURN_TOKENS if role else 1)
+            longest, masked = max(longest, length), max(masked, first_answer or 0)
+        self.tokens.append(longest)
+        if limit is None or longest <= limit:
+            return
+        if masked >= limit:
+            self.found("fully_masked", line, f"the first answer begins after {masked} tokens, max_seq_len = {limit}")
+        else:
+            kind = "cut" if isinstance(row, PretrainRow) else "truncated"
+            self.found(kind, line, f"{longest} tokens, max_seq_len = {limit}")
+
+    def finish(self) -> None:
+        digests, lines = np.array(self.digests, np.uint64), np.array(self.lines, np.int64)
+        _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
+        for again in np.flatnonzero(first[inverse] != np.arange(len(digests))):
+            self.found("duplicate", int(lines[again]), f"the same as line {lines[first[inverse[again]]]}")
+        for unit, values in (("characters", self.characters), ("tokens", self.tokens)):
+            if values:
+                self.report.lengths[unit] = _lengths(np.array(values, np.int64))
+
+
+_TURN_TOKENS = 5
+"""Tokens around a turn: <|im_start|>, the role, a line break, <|im_end|>, a line break."""
+
+
+def _held_out(path: str | Path) -> frozenset[int]:
+    """Digests of the keys of an evaluation file, whichever stage's rows it holds."""
+    file = RowFile(path)
+    digests: set[int] = set()
+    for line, content in file:
+        fields = content.keys() if isinstance(content, dict) else set()
+        row_type = next((kind for kind in STAGE_ROWS.values() if required_fields(kind) <= fields), PromptRow)
+        row = as_row(row_type, content, file.path, line)
+        if isinstance(row, DataError):
+            raise row
+        digests.update(map(_normal_digest, keys(row)))
+    return frozenset(digests)
+
+
+def _normal_digest(text: str) -> int:
+    return _digest(" ".join(text.casefold().split()))
+
+
+def _digest(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def _lengths(values: np.ndarray[Any, np.dtype[np.int64]]) -> Lengths:
+    p50, p90, p99, longest = (int(np.percentile(values, q, method="inverted_cdf")) for q in (50, 90, 99, 100))
+    return Lengths(int(values.sum()), float(values.mean()), p50, p90, p99, longest)

@@ -1,0 +1,99 @@
+"""What makes a row good to learn from, beyond having its fields: the order of turns, answers, different preferences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from data.schema import ChatRow, Message, PreferenceRow, PretrainRow, PromptRow, Row
+
+
+def conversations(row: Row) -> list[list[tuple[str, str]]]:
+    """What the model would read at a time, as (role, text)."""
+    match row:
+        case PretrainRow():
+            return [[("", row.text)]]
+        case ChatRow():
+            return [_turns(row.conversations)]
+        case PreferenceRow():
+            return [_turns(row.chosen), _turns(row.rejected)]
+        case PromptRow():
+            return [[("user", row.prompt), ("assistant", row.answer)]]
+    raise TypeError(f"unknown row {type(row).__name__}")
+
+
+def _turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
+    turns: list[tuple[str, str]] = []
+    for message in messages:
+        calls = [repr(call) for call in (*message.tools, *message.tool_calls)]
+        turns.append((message.role, "\n".join(filter(None, [message.reasoning_content, message.content, *calls]))))
+    return turns
+
+
+def problems(row: Row) -> Iterator[tuple[str, str]]:
+    """What is wrong with a row whose fields are right, each kind at most once."""
+    match row:
+        case ChatRow():
+            yield from _turn_problems(row.conversations)
+        case PreferenceRow():
+            yield from dict([*_turn_problems(row.chosen), *_turn_problems(row.rejected)]).items()
+            if row.chosen == row.rejected:
+                yield "same_answers", excerpt(row.chosen[-1].content) if row.chosen else "both are empty"
+            elif row.chosen[:-1] != row.rejected[:-1]:
+                yield "different_prompts", "all turns but the last must be the same"
+        case PromptRow():
+            for kind, text in (("empty", row.prompt), ("empty_answer", row.answer)):
+                if not text.strip():
+                    yield kind, "the prompt is empty" if kind == "empty" else "the answer is empty"
+
+
+_MAY_FOLLOW = {
+    None: ("system", "user"),
+    "system": ("user",),
+    "user": ("assistant",),
+    "assistant": ("user", "tool"),
+    "tool": ("assistant", "tool"),
+}
+
+
+def _turn_problems(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
+    if not any(message.role == "assistant" for message in messages):
+        yield "fully_masked", "no assistant turn"
+        return
+    roles: list[str | None] = [None, *(message.role for message in messages)]
+    for number, (before, role) in enumerate(pairwise(roles), start=1):
+        if role not in _MAY_FOLLOW[before]:
+            after = f"after {before}" if before else "at the beginning"
+            yield "wrong_order", f"turn {number} is {role} {after}; allowed there: {' or '.join(_MAY_FOLLOW[before])}"
+            break
+    else:
+        if roles[-1] != "assistant":
+            yield "wrong_order", f"turn {len(messages)}, the last, is {roles[-1]}; an answer must come last"
+    for number, message in enumerate(messages, start=1):
+        if message.role == "assistant" and not message.content.strip() and not message.tool_calls:
+            yield "empty_answer", f"turn {number} has no content"
+            break
+
+
+def keys(row: Row) -> list[str]:
+    """The texts by which a row is recognised in an evaluation file: its document, or its questions."""
+    match row:
+        case PretrainRow():
+            return [row.text]
+        case ChatRow():
+            return _questions(row.conversations)
+        case PreferenceRow():
+            return _questions(row.chosen)
+        case PromptRow():
+            return [row.prompt]
+    raise TypeError(f"unknown row {type(row).__name__}")
+
+
+def excerpt(text: str) -> str:
+    """The beginning of a text on one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= 60 else f"{line[:59]}…"
+
+
+def _questions(messages: Sequence[Message]) -> list[str]:
+    return [message.content for message in messages if message.role == "user" and message.content.strip()]

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import gzip
+import io
+import json
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from data.check import EXAMPLES, PROBLEMS, CheckLimits, Issue, Report, check_file
+from minimind.tokenizer import Tokenizer
+
+Rows = list[object]
+
+
+def write(path: Path, rows: Rows) -> Path:
+    """Rows as JSON; bytes as they are."""
+    lines = [row if isinstance(row, bytes) else json.dumps(row, ensure_ascii=False).encode() for row in rows]
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+    return path
+
+
+def chat(*contents: str) -> dict[str, object]:
+    roles = ("user", "assistant")
+    return {"conversations": [{"role": roles[i % 2], "content": text} for i, text in enumerate(contents)]}
+
+
+def test_a_clean_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [{"text": "x" * length} for length in range(1, 101)])
+    report = check_file(path, "pretrain")
+    assert (report.rows, report.bad_rows, dict(report.counts)) == (100, 0, {})
+    lengths = report.lengths["characters"]
+    assert (lengths.p50, lengths.p90, lengths.p99, lengths.longest) == (50, 90, 99, 100)
+    assert (lengths.mean, lengths.total) == (50.5, 5050)
+    report.refuse_above(CheckLimits(max_duplicates=0, max_truncated=0))
+
+
+def test_every_bad_row_is_counted_and_placed(tmp_path: Path) -> None:
+    rows: Rows = [
+        {"text": "a"},
+        b"{",
+        {"text": "a"},
+        b'{"text": "\xff"}',
+        {"txt": "a"},
+        {"text": " "},
+        {"text": "b", "id": 1},
+    ]
+    report = check_file(write(tmp_path / "a.jsonl", rows), "pretrain")
+    assert report.rows == 7
+    assert report.counts == {"broken_json": 1, "not_utf8": 1, "wrong_fields": 1, "empty": 1, "duplicate": 1}
+    assert report.bad_rows == 4
+    assert {kind: [issue.line for issue in found] for kind, found in report.examples.items()} == {
+        "broken_json": [2],
+        "duplicate": [3],
+        "not_utf8": [4],
+        "wrong_fields": [5],
+        "empty": [6],
+    }
+    assert report.examples["duplicate"][0].detail == "the same as line 1"
+    assert report.ignored_fields == {"id": 1}
+
+
+def test_conversations(tmp_path: Path) -> None:
+    rows: Rows = [chat("q", "a"), chat("q"), chat("q", ""), chat("q", "a", "q2"), {"conversations": []}]
+    report = check_file(write(tmp_path / "a.jsonl", rows), "sft")
+    assert report.counts == {"fully_masked": 1, "empty_answer": 1, "wrong_order": 1, "empty": 1}
+
+
+def test_preferences_and_prompts(tmp_path: Path) -> None:
+    good, bad = chat("q", "yes")["conversations"], chat("q", "no")["conversations"]
+    rows: Rows = [{"chosen": good, "rejected": bad}, {"chosen": good, "rejected": good}]
+    assert check_file(write(tmp_path / "a.jsonl", rows), "dpo").counts == {"same_answers": 1}
+    rows = [{"prompt": "1+1", "answer": "2"}, {"prompt": "1+1", "answer": ""}]
+    assert check_file(write(tmp_path / "b.jsonl", rows), "rl").counts == {"empty_answer": 1}
+
+
+def test_lengths_in_tokens(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.train(["zz"], vocab_size=292)  # a token per byte
+    path = write(tmp_path / "a.jsonl", [{"text": "x" * 8}, {"text": "x" * 9}])
+    report = check_file(path, "pretrain", tokenizer=tokenizer, max_seq_len=10)
+    assert report.lengths["tokens"].longest == 11
+    assert [issue.line for issue in report.examples["cut"]] == [2]
+    report.refuse_above(CheckLimits(max_truncated=0))
+    chats = write(tmp_path / "b.jsonl", [chat("q", "a"), chat("q", "a" * 50), chat("q" * 50, "a")])
+    report = check_file(chats, "sft", tokenizer=tokenizer, max_seq_len=40)
+    assert {kind: [issue.line for issue in found] for kind, found in report.examples.items()} == {
+        "truncated": [2],
+        "fully_masked": [3],
+    }
+    with pytest.raises(ValueError, match="1 truncated .*max_truncated = 0"):
+        report.refuse_above(CheckLimits(max_truncated=0, max_bad_turns=1))
+
+
+@pytest.mark.parametrize(
+    "held_out", [{"prompt": "What  is it?", "answer": "x"}, chat("what is it?", "y"), {"text": "What is it?"}]
+)
+def test_leaks_into_the_evaluation_file(tmp_path: Path, held_out: object) -> None:
+    eval_path = write(tmp_path / "eval.jsonl", [held_out])
+    rows: Rows = [chat("Else?", "a"), chat("What is it?", "a")]
+    report = check_file(write(tmp_path / "a.jsonl", rows), "sft", eval_path=eval_path)
+    assert report.examples["leaked"] == [Issue("leaked", str(tmp_path / "a.jsonl"), 2, "What is it?")]
+    with pytest.raises(ValueError, match="1 leaked"):
+        report.refuse_above(CheckLimits())
+
+
+def test_a_bad_row_in_the_evaluation_file_is_raised(tmp_path: Path) -> None:
+    eval_path = write(tmp_path / "eval.jsonl", [{"question": "?"}])
+    path = write(tmp_path / "a.jsonl", [{"text": "a"}])
+    with pytest.raises(ValueError, match=r"eval\.jsonl:1: a row needs answer and prompt, the fields here are question"):
+        check_file(path, "pretrain", eval_path=eval_path)
+
+
+def test_refusal_says_what_where_and_how_to_allow_it(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [b"{", {"text": "a"}, b"{", {"text": ""}])
+    report = check_file(path, "pretrain")
+    with pytest.raises(ValueError, match=r"a\.jsonl, 4 rows for pretrain") as caught:
+        report.refuse_above(CheckLimits(max_bad_rows=2), section="data.limits")
+    message = str(caught.value)
+    assert "2 broken_json (not JSON), 1 empty (no text at all); max_bad_rows = 2" in message
+    assert "--set data.limits.max_bad_rows=3" in message
+    assert f"{path}:1: broken JSON" in message
+    assert f"{path}:4: the row is empty" in message
+    report.refuse_above(CheckLimits(max_bad_rows=3))
+    report.refuse_above(CheckLimits(max_bad_rows=None))
+
+
+def test_nothing_usable_is_always_refused(tmp_path: Path) -> None:
+    for rows in ([], [b"{"]):
+        report = check_file(write(tmp_path / "a.jsonl", [*rows]), "pretrain")
+        with pytest.raises(ValueError, match="no row that can be used"):
+            report.refuse_above(CheckLimits(max_bad_rows=None))
+
+
+def test_a_file_that_breaks_off_is_always_refused(tmp_path: Path) -> None:
+    content = b"".join(b'{"text": "%d"}\n' % i for i in range(5000))
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(content)[:-500])
+    report = check_file(tmp_path / "a.jsonl.gz", "pretrain")
+    assert report.counts["damaged_file"] == 1
+    with pytest.raises(ValueError, match=r"a\.jsonl\.gz: damaged gzip file"):
+        report.refuse_above(CheckLimits(max_bad_rows=None))
+
+
+def test_only_the_first_examples_are_kept(tmp_path: Path) -> None:
+    report = check_file(write(tmp_path / "a.jsonl", [b"{"] * 30), "pretrain")
+    assert report.counts["broken_json"] == 30
+    assert [issue.line for issue in report.examples["broken_json"]] == list(range(1, EXAMPLES + 1))
+
+
+def test_the_report_in_json_and_in_a_table(tmp_path: Path) -> None:
+    report = check_file(write(tmp_path / "a.jsonl", [{"text": "a", "id": 1}, b"{"]), "pretrain")
+    content = json.loads(json.dumps(report.to_dict()))
+    assert content["rows"] == 2
+    assert content["counts"] == {"broken_json": 1}
+    assert content["examples"]["broken_json"][0]["line"] == 2
+    assert content["lengths"]["characters"]["longest"] == 1
+    screen = io.StringIO()
+    Console(width=200, file=screen).print(report.table())
+    for text in (
+        "a.jsonl as pretrain",
+        "broken_json: not JSON",
+        "2: broken JSON",
+        "field 'id' is not used",
+        "longest 1",
+    ):
+        assert text in screen.getvalue()
+
+
+def test_limits_name_real_problems() -> None:
+    assert {problem.limit for problem in PROBLEMS.values()} - {None} == set(CheckLimits.model_fields)
+    assert Report("a", "sft").bad_rows == 0
+
+
+def test_an_unknown_stage(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="stage 'ppo': no rows are known for it; allowed are pretrain, sft, dpo, rl"):
+        check_file(write(tmp_path / "a.jsonl", []), "ppo")

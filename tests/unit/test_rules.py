@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import pytest
+
+from data.rules import conversations, excerpt, keys, problems
+from data.schema import ChatRow, Message, PreferenceRow, PretrainRow, PromptRow
+
+ROLES = {"s": "system", "u": "user", "a": "assistant", "t": "tool"}
+
+
+def turns(roles: str) -> list[Message]:
+    return [Message.model_validate({"role": ROLES[role], "content": f"{role}{i}"}) for i, role in enumerate(roles)]
+
+
+@pytest.mark.parametrize("roles", ["ua", "sua", "uaua", "uata", "suatta"])
+def test_orders_that_a_conversation_can_have(roles: str) -> None:
+    assert list(problems(ChatRow(conversations=turns(roles)))) == []
+
+
+@pytest.mark.parametrize(
+    ("roles", "kind", "detail"),
+    [
+        ("u", "fully_masked", "no assistant turn"),
+        ("", "fully_masked", "no assistant turn"),
+        ("au", "wrong_order", "turn 1 is assistant at the beginning; allowed there: system or user"),
+        ("usa", "wrong_order", "turn 2 is system after user; allowed there: assistant"),
+        ("uaa", "wrong_order", "turn 3 is assistant after assistant; allowed there: user or tool"),
+        ("uau", "wrong_order", "turn 3, the last, is user; an answer must come last"),
+    ],
+)
+def test_orders_that_it_can_not_have(roles: str, kind: str, detail: str) -> None:
+    assert list(problems(ChatRow(conversations=turns(roles)))) == [(kind, detail)]
+
+
+def test_an_answer_needs_content_or_a_call() -> None:
+    for answer, found in (
+        (Message(role="assistant", content=" ", reasoning_content="hm"), [("empty_answer", "turn 2 has no content")]),
+        (Message(role="assistant", tool_calls=[{"name": "add"}]), []),
+    ):
+        assert list(problems(ChatRow(conversations=[*turns("u"), answer]))) == found
+
+
+def test_preferences() -> None:
+    right, wrong = turns("ua"), [*turns("u"), Message(role="assistant", content="no")]
+    assert list(problems(PreferenceRow(chosen=right, rejected=wrong))) == []
+    assert list(problems(PreferenceRow(chosen=right, rejected=right))) == [("same_answers", "a1")]
+    other = [Message(role="user", content="else"), wrong[1]]
+    assert [kind for kind, _ in problems(PreferenceRow(chosen=right, rejected=other))] == ["different_prompts"]
+    both = PreferenceRow(chosen=turns("uau"), rejected=turns("uau"))
+    assert [kind for kind, _ in problems(both)] == ["wrong_order", "same_answers"]
+
+
+def test_prompts() -> None:
+    assert list(problems(PromptRow(prompt="1+1", answer="2"))) == []
+    assert [kind for kind, _ in problems(PromptRow(prompt=" ", answer=""))] == ["empty", "empty_answer"]
+
+
+def test_what_the_model_reads_and_what_a_row_is_known_by() -> None:
+    tool = Message(role="assistant", content="so", reasoning_content="hm", tool_calls=[{"name": "add"}])
+    assert conversations(PretrainRow(text="a")) == [[("", "a")]]
+    assert conversations(ChatRow(conversations=[*turns("u"), tool])) == [
+        [("user", "u0"), ("assistant", "hm\nso\n{'name': 'add'}")]
+    ]
+    assert len(conversations(PreferenceRow(chosen=turns("ua"), rejected=turns("ua")))) == 2
+    assert conversations(PromptRow(prompt="q", answer="a")) == [[("user", "q"), ("assistant", "a")]]
+    assert keys(PretrainRow(text="a")) == ["a"]
+    assert keys(ChatRow(conversations=turns("suaua"))) == ["u1", "u3"]
+    assert keys(PreferenceRow(chosen=turns("ua"), rejected=turns("ua"))) == ["u0"]
+    assert keys(PromptRow(prompt="q", answer="a")) == ["q"]
+
+
+def test_excerpt_is_one_short_line() -> None:
+    assert excerpt("a\n b") == "a b"
+    assert len(excerpt("x" * 100)) == 60
