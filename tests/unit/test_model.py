@@ -305,7 +305,8 @@ def test_checkpointing_keeps_less() -> None:
     assert kept_bytes(True) < kept_bytes(False) / 3
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # the compiler's own look at tensors
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # both from inside the compiler
+@pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated:DeprecationWarning")
 def test_blocks_compile_whole_and_keep_their_names() -> None:
     model = small_model()
     names = list(model.state_dict())
