@@ -111,16 +111,8 @@ class RunDirectory:
         (then the old run is deleted), and always over one that is running.
         """
         require_name(self.name)
+        self.require_free(overwrite=overwrite)
         if self.exists:
-            state = self.state()
-            if state.word == "RUNNING":
-                raise RunStateError(self._running_text())
-            if not overwrite:
-                raise RunStateError(
-                    f"the run {self.name!r} exists already ({state.word}, {self.path}). Continue it with "
-                    f"`--from_resume 1`, take another name with `--name`, or delete it and start afresh with "
-                    f"`--overwrite 1`"
-                )
             with self.hold():
                 self.path.rename(self.path.with_name(f".{self.name}.deleted-{os.getpid()}"))
             for rubbish in self.path.parent.glob(f".{self.name}.deleted-*"):
@@ -131,6 +123,23 @@ class RunDirectory:
                 raise RunStateError(f"the run {self.name!r} was created by another process just now ({self.path})")
             content = json.dumps({"schema_version": SCHEMA_VERSION, **spec}, indent=2, ensure_ascii=False) + "\n"
             _write_atomically(self.spec_path, content)
+
+    def require_free(self, *, overwrite: bool = False) -> None:
+        """Raises RunStateError if the run exists, unless `overwrite`; over one that is running always."""
+        if not self.exists:
+            return
+        self.require_idle()
+        if not overwrite:
+            raise RunStateError(
+                f"the run {self.name!r} exists already ({self.state().word}, {self.path}). Continue it with "
+                f"`--from_resume 1`, take another name with `--name`, or delete it and start afresh with "
+                f"`--overwrite 1`"
+            )
+
+    def require_idle(self) -> None:
+        """Raises RunStateError if a process is training this run."""
+        if self.is_running:
+            raise RunStateError(self._running_text())
 
     def spec(self) -> dict[str, Any]:
         """The resolved RunSpec that create() wrote. Raises ValueError if it is not there or not readable."""
@@ -209,7 +218,7 @@ class RunDirectory:
             name=self.name,
             stage=str(self.spec().get("stage", {}).get("kind", "?")),
             state=self._state(running, states),
-            step=step if step is not None else start.get("step"),
+            step=step,
             total_steps=start.get("total_steps"),
             loss=last.get("train/loss"),
             bits_per_byte=last.get("val/bits_per_byte"),

@@ -57,7 +57,7 @@ def show_runs(runs: Path, rows: list[RunRow], console: Console, lang: str | None
     if not rows:
         console.print(f"{say('no runs yet in', lang)} {runs}", highlight=False, soft_wrap=True)
         return
-    console.print(runs_table(rows, lang))
+    console.print(runs_table(rows, lang), soft_wrap=False)
     for row in rows:
         if reason := _reason(row.state, lang):
             console.print(Text.assemble((row.name, "red"), f"  {reason.splitlines()[0]}"), soft_wrap=True)
@@ -73,8 +73,8 @@ def show(run: RunDirectory, console: Console, lang: str | None = None) -> Path |
     series = all_series(events)
     attempts = [event for event in events if event["type"] == "state" and event["state"] == "RUNNING"]
     resumed = [step for event in attempts if (step := event.get("step", 0))]
-    console.print(_head(run, row, attempts, lang))
-    console.print(_curves(series, row, resumed, console, lang))
+    console.print(_head(row, attempts, lang), soft_wrap=False)
+    console.print(_curves(series, row, resumed, console, lang), soft_wrap=False)
     path = picture(run.path / "curve.png", _picture_title(row), series, lang=lang, resumed=resumed)
     environment = attempts[-1].get("environment", {}) if attempts else {}
     notes = [event for event in events if event["type"] == "note"][-_MOST_NOTES:]
@@ -90,11 +90,11 @@ def show(run: RunDirectory, console: Console, lang: str | None = None) -> Path |
     for name, table in sections.items():
         if table.row_count:
             console.print(Text(f"\n{say(name, lang)}", style="bold"))
-            console.print(table)
+            console.print(table, soft_wrap=False)
     return path
 
 
-def _head(run: RunDirectory, row: RunRow, attempts: list[Event], lang: str) -> Group:
+def _head(row: RunRow, attempts: list[Event], lang: str) -> Group:
     lines = [Text.assemble("\n", (row.name, "bold"), f"   {row.stage}   ", _state_text(row.state, lang))]
     if reason := _reason(row.state, lang):
         lines.append(Text(reason, style="red"))

@@ -189,32 +189,7 @@ def metric_series(path: Path, name: str) -> tuple[list[int], list[float]]:
     """Steps and values of one metric, ascending, as the newest attempt has them (see all_series)."""
     if name not in METRICS:
         raise ValueError(f"metric {name!r} is not declared in METRICS")
-    return all_series(read_events(path, {"metrics"})).get(name, ([], []))
-
-
-def latest_values(path: Path, names: Collection[str]) -> tuple[int | None, dict[str, float]]:
-    """The last step with metrics (None if there is none), and the newest value of each of these metrics that has one.
-
-    Reads from the end and parses little, so that listing many long runs stays quick.
-    """
-    last: int | None = None
-    found: dict[str, float] = {}
-    marks = {name: f'"{name}"'.encode() for name in names}
-    for line in reversed(path.read_bytes().split(b"\n")[:-1] if path.exists() else []):
-        missing = [name for name in names if name not in found]
-        if last is not None and not missing:
-            break
-        if b'"type": "metrics"' not in line[:64] or (
-            last is not None and not any(marks[name] in line for name in missing)
-        ):
-            continue
-        event = _event(line)
-        if event is None:
-            continue
-        last = event["step"] if last is None else last
-        if event["step"] <= last:  # else it belongs to an attempt that was abandoned
-            found |= {name: event["values"][name] for name in missing if name in event["values"]}
-    return last, found
+    return all_series(read_events(path, {"metrics", "state"})).get(name, ([], []))
 
 
 def all_series(events: Iterable[Event]) -> dict[str, tuple[list[int], list[float]]]:
@@ -222,18 +197,19 @@ def all_series(events: Iterable[Event]) -> dict[str, tuple[list[int], list[float
     abandoned attempt wrote for them is dropped, so the curves hold each step once and end where the run really is.
     """
     series: dict[str, tuple[list[int], list[float]]] = {}
-    newest = -1
+    reached = -1
     for event in events:
-        if event["type"] != "metrics":
+        step = _step_reached(event)
+        if step is None:
             continue
-        step = event["step"]
-        if step < newest:  # a new attempt starts behind the old one's end
+        if step < reached:
+            first_dropped = step if event["type"] == "metrics" else step + 1
             for steps, values in series.values():
-                while steps and steps[-1] >= step:
+                while steps and steps[-1] >= first_dropped:
                     steps.pop()
                     values.pop()
-        newest = step
-        for name, value in event["values"].items():
+        reached = step
+        for name, value in event.get("values", {}).items():
             steps, values = series.setdefault(name, ([], []))
             if steps and steps[-1] == step:
                 values[-1] = value
@@ -241,6 +217,40 @@ def all_series(events: Iterable[Event]) -> dict[str, tuple[list[int], list[float
                 steps.append(step)
                 values.append(value)
     return {name: points for name, points in series.items() if points[0]}
+
+
+def latest_values(path: Path, names: Collection[str]) -> tuple[int | None, dict[str, float]]:
+    """The step the run has reached (None if it has not started), and the newest value of each metric that has one.
+
+    Reads from the end and parses little, so that listing many long runs stays quick.
+    """
+    reached: int | None = None
+    found: dict[str, float] = {}
+    marks = {name: f'"{name}"'.encode() for name in names}
+    for line in reversed(path.read_bytes().split(b"\n")[:-1] if path.exists() else []):
+        missing = [name for name in names if name not in found]
+        if reached is not None:
+            if not missing:
+                break
+            if not any(marks[name] in line for name in missing):
+                continue
+        event = _event(line)
+        step = _step_reached(event) if event else None
+        if event is None or step is None:
+            continue
+        reached = step if reached is None else reached
+        if step <= reached:  # else it belongs to an attempt that was abandoned
+            found |= {name: event["values"][name] for name in missing if name in event.get("values", {})}
+    return reached, found
+
+
+def _step_reached(event: Event) -> int | None:
+    """The step at which the run stands with this event, if it says so: a row of metrics, or the start of an attempt."""
+    if event["type"] == "metrics":
+        return int(event["step"])
+    if event["type"] == "state" and event["state"] == "RUNNING" and "step" in event:
+        return int(event["step"])
+    return None
 
 
 def _parse(content: bytes, path: Path, types: Collection[str] | None = None, before: int = 0) -> Iterator[Event]:

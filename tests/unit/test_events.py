@@ -148,6 +148,19 @@ def test_a_resume_drops_other_metrics_of_the_steps_that_come_again(path: Path) -
     assert latest_values(path, ["val/loss", "val/bits_per_byte"])[0] == 20
 
 
+def test_a_resume_counts_from_its_running_event_on(path: Path) -> None:
+    with EventLog(path) as log:
+        for step in (10, 20, 30):
+            log.metrics(step, {"train/loss": step, "val/loss": step})
+        log.state("RUNNING", step=20)
+    assert metric_series(path, "val/loss") == ([10, 20], [10.0, 20.0])
+    assert latest_values(path, ["train/loss"]) == (20, {"train/loss": 20.0})
+    with EventLog(path) as log:
+        log.metrics(25, {"train/loss": 25})
+    assert metric_series(path, "val/loss") == ([10, 20], [10.0, 20.0])
+    assert latest_values(path, ["train/loss", "val/loss"]) == (25, {"train/loss": 25.0, "val/loss": 20.0})
+
+
 def test_latest_values_looks_back_as_far_as_needed(path: Path) -> None:
     with EventLog(path) as log:
         log.metrics(0, {"val/loss": 9.0})

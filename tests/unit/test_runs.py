@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import fcntl
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.runs import RunDirectory, RunRow, RunState, RunStateError, list_runs, program, require_name
+from minimind.events import EventLog
+
+SPEC: dict[str, Any] = {"name": "first", "seed": 42, "stage": {"kind": "pretrain"}}
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    found = RunDirectory(tmp_path / "runs" / "first")
+    found.create(SPEC)
+    return found
+
+
+def write(run: RunDirectory, *states: str, step: int = 0) -> None:
+    with run.hold(), EventLog(run.events_path) as log:
+        for word in states:
+            log.state(word, **({"step": step, "total_steps": 10} if word == "RUNNING" else {}))
+
+
+@pytest.mark.parametrize("name", ["a", "pretrain-2", "My.Run_3", "x" * 100])
+def test_names_that_are_allowed(name: str) -> None:
+    assert require_name(name) == name
+
+
+@pytest.mark.parametrize("name", ["", ".hidden", "-flag", "a/b", "..", "a b", "预训练", "a\n", "x" * 101])
+def test_names_that_are_refused_with_the_rule(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"run name .*letters.*digits, '-', '_' and '\.'"):
+        require_name(name)
+    with pytest.raises(ValueError, match="run name"):
+        RunDirectory.find(tmp_path, name)
+
+
+def test_create_writes_the_spec_once(run: RunDirectory) -> None:
+    assert run.exists
+    assert run.spec() == SPEC
+    assert sorted(path.name for path in run.path.iterdir()) == [".lock", "spec.json"]
+    with pytest.raises(RunStateError, match="exists already") as caught:
+        run.create({**SPEC, "seed": 1})
+    assert all(hint in str(caught.value) for hint in ("--from_resume 1", "--name", "--overwrite 1", str(run.path)))
+    assert run.spec() == SPEC
+
+
+def test_create_takes_a_folder_that_somebody_made_without_a_spec(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "first")
+    run.path.mkdir()
+    (run.path / "spec.json.partial").write_text("half")
+    run.create(SPEC)
+    assert run.spec() == SPEC
+
+
+def test_overwrite_deletes_the_old_run(run: RunDirectory) -> None:
+    (run.checkpoints / "step_00000001").mkdir(parents=True)
+    (run.path.parent / ".first.deleted-1" / "rest").mkdir(parents=True)
+    write(run, "RUNNING", "SUCCEEDED")
+    run.create({**SPEC, "seed": 1}, overwrite=True)
+    assert run.spec()["seed"] == 1
+    assert run.state() == RunState("PENDING")
+    assert sorted(path.name for path in run.path.iterdir()) == [".lock", "spec.json"]
+    assert [path.name for path in run.path.parent.iterdir()] == ["first"]
+
+
+def test_a_running_run_is_neither_overwritten_nor_started_again(run: RunDirectory) -> None:
+    with run.hold():
+        running = f"'first' is running already.*process {os.getpid()} on.*minimind stop first"
+        for overwrite in (False, True):
+            with pytest.raises(RunStateError, match=running):
+                run.create(SPEC, overwrite=overwrite)
+        with pytest.raises(RunStateError, match=running):
+            run.require_idle()
+        with pytest.raises(RunStateError, match="is running already"), run.hold(patience_s=0.0):
+            pass
+    run.require_idle()
+    with run.hold(patience_s=0.0):
+        pass
+
+
+def test_require_free(run: RunDirectory, tmp_path: Path) -> None:
+    RunDirectory(tmp_path / "new").require_free()
+    run.require_free(overwrite=True)
+    with pytest.raises(RunStateError, match="exists already"):
+        run.require_free()
+
+
+def test_a_starter_waits_while_others_only_look(run: RunDirectory) -> None:
+    """A looker holds the lock for a moment; the starter must not take it for a running process."""
+    looking = os.open(run.path / ".lock", os.O_RDONLY)
+    fcntl.flock(looking, fcntl.LOCK_SH)
+    timer = threading.Timer(0.05, os.close, [looking])
+    timer.start()
+    with run.hold(patience_s=30.0):
+        timer.join()
+        assert run.is_running
+
+
+def test_a_lock_dies_with_its_process_however_it_dies(run: RunDirectory) -> None:
+    program = (
+        "import sys, pathlib; from jobs.runs import RunDirectory; from minimind.events import EventLog\n"
+        "run = RunDirectory(pathlib.Path(sys.argv[1]))\n"
+        "with run.hold(), EventLog(run.events_path) as log:\n"
+        "    log.state('RUNNING', step=0, total_steps=10); log.metrics(3, {'train/loss': 2.0})\n"
+        "    print('ready', flush=True); sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(run.path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        assert run.state().word == "RUNNING"
+        with pytest.raises(RunStateError, match=f"process {child.pid} on"):
+            run.create(SPEC, overwrite=True)
+        child.send_signal(signal.SIGKILL)
+    assert not run.is_running
+    state = run.state()
+    assert state.word == "FAILED"
+    assert "ended without saying so" in state.reason
+    assert "--name first --from_resume 1" in state.reason
+    write(run, "RUNNING", step=2)
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        ((), "PENDING"),
+        (("PENDING",), "PENDING"),
+        (("RUNNING",), "FAILED"),
+        (("RUNNING", "SUCCEEDED"), "SUCCEEDED"),
+        (("RUNNING", "STOPPED"), "STOPPED"),
+        (("RUNNING", "FAILED"), "FAILED"),
+        (("RUNNING", "FAILED", "PENDING"), "PENDING"),
+        (("RUNNING", "FAILED", "RUNNING", "SUCCEEDED"), "SUCCEEDED"),
+    ],
+)
+def test_the_state_without_a_process(run: RunDirectory, states: tuple[str, ...], expected: str) -> None:
+    write(run, *states)
+    assert run.state().word == expected
+    with run.hold():
+        assert run.state().word == "RUNNING"
+
+
+def test_a_failure_keeps_its_reason(run: RunDirectory) -> None:
+    with EventLog(run.events_path, lambda: 5.0) as log:
+        log.state("FAILED", reason="the loss is not a number")
+    assert run.state() == RunState("FAILED", "the loss is not a number", 5.0)
+
+
+def test_stop_is_asked_for_seen_and_forgotten(run: RunDirectory) -> None:
+    with pytest.raises(RunStateError, match="'first' is not running, it is PENDING: there is nothing to stop"):
+        run.request_stop()
+    with run.hold():
+        assert not run.stop_requested()
+        run.request_stop()
+        assert run.stop_requested()
+        assert (run.path / "STOP").exists()
+        run.clear_stop()
+        assert not run.stop_requested()
+        run.clear_stop()
+
+
+def test_find_names_the_near_runs_and_the_place(run: RunDirectory, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    assert RunDirectory.find(runs, "first").path == run.path
+    with pytest.raises(ValueError, match=rf"no run 'frist' at {runs}/frist; runs there: first"):
+        RunDirectory.find(runs, "frist")
+    with pytest.raises(ValueError, match="there is no run yet"):
+        RunDirectory.find(tmp_path / "nowhere", "first")
+
+
+def test_a_spec_that_cannot_be_read_is_named(run: RunDirectory) -> None:
+    run.spec_path.write_text('{"schema_version": 7}')
+    with pytest.raises(ValueError, match=r"spec\.json has schema_version 7; this program reads 1"):
+        run.spec()
+    run.spec_path.write_text("{")
+    with pytest.raises(ValueError, match=r"spec\.json cannot be read"):
+        run.spec()
+
+
+def test_the_list_has_the_newest_values_and_the_latest_writer_first(run: RunDirectory, tmp_path: Path) -> None:
+    other = RunDirectory(tmp_path / "runs" / "second")
+    other.create({"name": "second", "stage": {"kind": "pretrain"}})
+    os.utime(other.spec_path, (1, 1))
+    (tmp_path / "runs" / "not-a-run").mkdir()
+    with run.hold(), EventLog(run.events_path) as log:
+        log.state("RUNNING", step=0, total_steps=10)
+        log.metrics(4, {"train/loss": 2.5, "perf/tokens_per_s": 100.0, "perf/peak_memory_bytes": 1e9})
+        log.metrics(4, {"val/bits_per_byte": 1.5})
+        rows = list_runs(tmp_path / "runs")
+    assert [row.name for row in rows] == ["first", "second"]
+    first = rows[0]
+    assert first == RunRow(
+        "first", "pretrain", first.state, 4, 10, 2.5, 1.5, 100.0, 1e9, run.events_path.stat().st_mtime
+    )
+    assert first.state.word == "RUNNING"
+    assert rows[1] == RunRow("second", "pretrain", RunState("PENDING"), None, None, None, None, None, None, 1.0)
+    assert list_runs(tmp_path / "nowhere") == []
+
+
+def test_one_unreadable_run_does_not_hide_the_others(run: RunDirectory, tmp_path: Path) -> None:
+    broken = RunDirectory(tmp_path / "runs" / "broken")
+    broken.create(SPEC)
+    broken.spec_path.write_text("{")
+    rows = {row.name: row for row in list_runs(tmp_path / "runs")}
+    assert rows["first"].state.word == "PENDING"
+    assert rows["broken"].state.word == "FAILED"
+    assert "spec.json cannot be read" in rows["broken"].state.reason
+
+
+def test_the_program_is_named_by_its_commit_and_its_sources() -> None:
+    found = program()
+    assert found == program()
+    assert len(found["source"]) == 12
+    assert found["commit"]
+
+
+def test_the_error_pickles() -> None:
+    error = pickle.loads(pickle.dumps(RunStateError("why")))
+    assert isinstance(error, RunStateError)
+    assert str(error) == "why"
