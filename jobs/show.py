@@ -30,7 +30,7 @@ _MOST_NOTES = 5
 def runs_table(rows: Iterable[RunRow], lang: str = "en", now: float | None = None) -> Table:
     """One line for each run; `age` is the time since it last wrote. now: unix seconds, default the clock's."""
     now = time.time() if now is None else now
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column(say("run", lang), overflow="fold", min_width=12)
     table.add_column(say("stage", lang), no_wrap=True)
     table.add_column(say("state", lang), no_wrap=True)
@@ -46,7 +46,7 @@ def runs_table(rows: Iterable[RunRow], lang: str = "en", now: float | None = Non
             "" if row.loss is None else f"{row.loss:.3f}",
             "" if row.tokens_per_s is None else amount(row.tokens_per_s),
             "" if row.peak_memory_bytes is None else size(row.peak_memory_bytes),
-            "" if row.updated is None else duration(max(0.0, now - row.updated)),
+            "" if row.updated is None else _age(now - row.updated),
         )
     return table
 
@@ -106,7 +106,7 @@ def _head(row: RunRow, attempts: list[Event], lang: str) -> Group:
         facts.append(f"{say('started', lang)} {_clock(attempts[0]['time'])}")
         facts.append(f"{say('attempts', lang)} {len(attempts)}")
     if row.updated is not None:
-        facts.append(f"{say('last sign', lang)} {duration(max(0.0, time.time() - row.updated))} {say('ago', lang)}")
+        facts.append(f"{say('last sign', lang)} {_age(time.time() - row.updated)} {say('ago', lang)}")
     if facts:
         lines.append(Text(" · ".join(facts), style="dim"))
     return Group(*lines)
@@ -259,6 +259,11 @@ def _reason(state: RunState, lang: str) -> str:
     for known in (KILLED, CONTINUE):
         reason = reason.replace(known, say(known, lang))
     return reason
+
+
+def _age(seconds: float) -> str:
+    """The larger of a duration's two units is enough in a table."""
+    return " ".join(duration(max(0.0, seconds)).split()[:2])
 
 
 def _clock(seconds: float) -> str:
