@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import io
+import json
+import random
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from data.prepare import tokenise
+from data.shards import TokenShards
 from minimind.batch import TokenBatch
 from minimind.distributed import Parallel
 from minimind.loop import BatchSource, LoopConfig, Precision, TrainState, train
 from minimind.model import MiniMind, ModelConfig
 from minimind.objectives import Loss, Models, Objective, next_token_loss
 from minimind.optim import OptimConfig, Optimizer, build_optimizer
+from minimind.tokenizer import Tokenizer
 
 TOY_CONFIG = ModelConfig(
     vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2
@@ -31,6 +37,21 @@ def toy_model(seed: int = 0, config: ModelConfig = TOY_CONFIG) -> MiniMind:
             if parameter.ndim > 1:
                 parameter.normal_(0.0, 0.2, generator=generator)
     return model
+
+
+def toy_shards(folder: Path) -> TokenShards:
+    """Real token shards in a new folder: 45 short documents of a few words, a vocabulary of 292."""
+    words = ["ab", "abc", "cab", "bca", "dad", "c", "bead", "fed"]
+    draw = random.Random(0)
+    with (folder / "text.jsonl").open("w", encoding="utf-8") as file:
+        for _ in range(45):
+            file.write(json.dumps({"text": " ".join(draw.choices(words, k=draw.randint(1, 5)))}) + "\n")
+    return tokenise([folder / "text.jsonl"], Tokenizer.train(["ab"], vocab_size=292), folder / "shards")
+
+
+def text_model(seed: int = 0) -> MiniMind:
+    """A toy model with the vocabulary of `toy_shards`."""
+    return toy_model(seed, TOY_CONFIG.model_copy(update={"vocab_size": 292}))
 
 
 def toy_rows(count: int, width: int = 16, seed: int = 0) -> TokenBatch:

@@ -1,0 +1,100 @@
+"""Two worker processes take the steps of one, and agree to the last bit with each other."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from data.collate import PackedBatches, in_order
+from data.pack import pack
+from data.shards import TokenShards
+from minimind.distributed import Parallel
+from minimind.evaluate import validate
+from minimind.loop import LoopConfig
+from minimind.objectives import next_token_loss
+from minimind.optim import OptimConfig
+from minimind.tokenizer import Tokenizer
+from tests.ranks import run_ranks
+from tests.toys import PoisonedLoss, RecordingHooks, ToyRun, assert_same, text_model, weights
+
+GLOBAL_ROWS = 4
+
+
+def new_run(shards: TokenShards, parallel: Parallel, name: str = "adamw", dtype: torch.dtype = torch.float32) -> ToyRun:
+    """Four rows a step, whoever computes them; of the last step's rows rank 1 has none."""
+    packing = pack(shards.lengths, 22)
+    batches = PackedBatches(shards, packing, batch_size=2, seed=1, epochs=2, rank=parallel.rank, world=parallel.world)
+    assert batches.total_rows % GLOBAL_ROWS == 2
+    return ToyRun(
+        batches,
+        # A worker that started from weights of its own would not end at those of the others.
+        {"policy": text_model(parallel.rank)},
+        objective=PoisonedLoss({3}),
+        optim=OptimConfig.model_validate({"name": name, "learning_rate": 0.003, "eps": 1e-4}),
+        loop=LoopConfig(accumulation_steps=GLOBAL_ROWS // 2 // parallel.world, log_interval=1, save_interval=1),
+        dtype=dtype,
+        parallel=parallel,
+    )
+
+
+def result(run: ToyRun, hooks: RecordingHooks) -> dict[str, Any]:
+    logged = ("train/loss", "train/grad_norm", "perf/utilisation")
+    return {
+        "weights": weights(run.model),
+        "state": run.state.state_dict(),
+        "calls": hooks.calls,
+        "rows": [sorted(details["rows"]) for _, details in hooks.notes],
+        "metrics": [{name: metrics[name] for name in logged} for metrics in hooks.metrics],
+    }
+
+
+def everything(parallel: Parallel, folder: Path) -> dict[str, Any]:
+    """One worker's results: runs in each optimizer and precision, a stop that one rank asks for, a validation."""
+    results: dict[str, Any] = {}
+    shards = TokenShards.open(folder, Tokenizer.train(["ab"], vocab_size=292).fingerprint)
+    for name in ("adamw", "muon"):
+        run = new_run(shards, parallel, name)
+        results[name] = result(run, run.train())
+
+    saved: list[dict[str, Any]] = []
+    half = new_run(shards, parallel, dtype=torch.float16)
+    results["float16"] = result(half, half.train(RecordingHooks(on_save=lambda state: saved.append(half.state_dict()))))
+    again = new_run(shards, parallel, dtype=torch.float16)
+    again.load_state_dict(saved[-2])  # one step is left, and rank 1 has no row in it to start its loss scale with
+    again.train()
+    assert_same(again.state_dict(), half.state_dict())
+
+    run = new_run(shards, parallel)
+    last_rank = parallel.rank == parallel.world - 1
+    run.train(RecordingHooks(stop_before=2 if last_rank else None))
+    results["stopped"] = run.state.state_dict()
+
+    packing = pack(shards.lengths, 22)
+    batches = in_order(shards, packing, batch_size=2, rank=parallel.rank, world=parallel.world)
+    model = text_model()
+    validation = validate({"policy": model}, next_token_loss, batches, 1, run.precision, parallel)
+    results["validation"] = (validation.nats, validation.tokens)
+    return results
+
+
+def test_two_workers_train_as_one(shards: TokenShards, tmp_path: Path) -> None:
+    alone = everything(Parallel(), shards.folder)
+    first, second = run_ranks(2, partial(everything, folder=shards.folder), tmp_path)
+    assert_same(first, second)
+    assert first["stopped"]["step"] == alone["stopped"]["step"] == 2
+    assert first["validation"] == pytest.approx(alone["validation"], rel=1e-6)
+    for name, tolerance in (("adamw", 1e-4), ("muon", 1e-4), ("float16", 2e-2)):
+        ours, expected = first[name], alone[name]
+        assert ours["state"] == expected["state"]
+        assert ours["calls"] == expected["calls"]
+        assert ours["rows"] == expected["rows"] != []
+        for mine, theirs in zip(ours["metrics"], expected["metrics"], strict=True):
+            assert mine == pytest.approx(theirs, rel=max(tolerance / 10, 1e-5))
+        start = weights(text_model())
+        moved = sum(float((expected["weights"][key] - start[key]).square().sum()) for key in start)
+        apart = sum(float((expected["weights"][key] - ours["weights"][key]).square().sum()) for key in start)
+        assert apart < tolerance**2 * moved
