@@ -123,7 +123,7 @@ def picture(path: Path, title: str, series: Series, *, lang: str = "en", resumed
             2 if below else 1, 1, sharex=True, height_ratios=[2.2, 1] if below else [1], squeeze=False
         )
         loss = axes[0][0]
-        figure.suptitle(title, x=0.015, ha="left", fontweight="bold", fontsize=12)
+        figure.suptitle(title, x=0.015, ha="left", family="DejaVu Sans", fontweight="bold", fontsize=12)
         if "train/loss" in shown:
             steps, values = shown["train/loss"]
             loss.plot(steps, values, color=_TRAIN, alpha=0.28, linewidth=0.9, label=say("training", lang))

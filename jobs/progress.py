@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from jobs.runs import RunDirectory
 from jobs.words import language, say
-from minimind.events import ENDED, Event, attempt_start, tail
+from minimind.events import Event, attempt_start, tail
 from minimind.units import amount, duration, size
 
 _WINDOW = 60  # rows of metrics that the remaining time is told from
@@ -28,13 +29,21 @@ class RunProgress:
 
     In a terminal: notes, validations and checkpoints as lines, and below them a bar. Elsewhere (a job's log, a file):
     a plain line with the first metrics, then every `period_s` seconds of the events' own time, and less often in a
-    long run, up to one a minute.
+    long run, up to one a minute. bar_only: no lines.
     """
 
-    def __init__(self, console: Console | None = None, lang: str | None = None, period_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        console: Console | None = None,
+        lang: str | None = None,
+        period_s: float = 10.0,
+        *,
+        bar_only: bool = False,
+    ) -> None:
         self._console = console or Console()
         self._lang = language(lang)
         self._period_s = period_s
+        self._bar_only = bar_only
         self._total: int | None = None
         self._values: dict[str, float] = {}
         self._recent: deque[tuple[float, int]] = deque(maxlen=_WINDOW)
@@ -159,6 +168,8 @@ class RunProgress:
         return text
 
     def _line(self, event: Event, text: str, style: str = "") -> None:
+        if self._bar_only:
+            return
         clock = datetime.fromtimestamp(event["time"]).astimezone().strftime("%H:%M:%S")
         options: dict[str, Any] = {"highlight": False, "soft_wrap": True}
         self._console.print(f"[dim]{clock}[/dim]  {escape(text)}", style=style or None, **options)
@@ -167,32 +178,33 @@ class RunProgress:
         return say(text, self._lang)
 
 
-def follow(
-    events_path: Path, progress: RunProgress, stop: Callable[[], bool] = lambda: False, start: int | None = None
-) -> str | None:
-    """Shows a run's events as they come, until its attempt ends (gives the state's word) or `stop()` (gives None).
-
-    start: the byte of events.jsonl to begin at; default: where the newest attempt starts. Who submits a run that goes
-    on passes the file's size before it, so that the end of the attempt before is not taken for this one's.
-    """
-    begin = attempt_start(events_path) if start is None else start
-    for event in tail(events_path, stop, begin):
-        progress.update(event)
-        if event["type"] == "state" and event["state"] in ENDED:
-            return str(event["state"])
-    return None
-
-
 @contextmanager
-def following(run: RunDirectory, console: Console) -> Iterator[None]:
-    """Shows the run's new events while the block runs, whichever process writes them."""
-    start = run.events_path.stat().st_size if run.events_path.exists() else 0
-    done = threading.Event()
-    with RunProgress(console) as progress:
-        thread = threading.Thread(target=follow, args=(run.events_path, progress, done.is_set, start), daemon=True)
-        thread.start()
+def following(
+    run: RunDirectory, console: Console | None = None, lang: str | None = None, *, bar_only: bool = False
+) -> Iterator[None]:
+    """Shows the run's events as they come, from a thread of its own, for as long as the block lasts.
+
+    Of a run that is running, what its present attempt has written before is shown too; of any other, only what comes.
+    bar_only: leave out the lines about notes, validations and checkpoints, where a log beside it has them.
+    """
+    path = run.events_path
+    start = attempt_start(path) if run.is_running else path.stat().st_size if path.exists() else 0
+    stop = threading.Event()
+    thread = threading.Thread(
+        target=_follow, args=(path, RunProgress(console, lang, bar_only=bar_only), stop, start), daemon=True
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _follow(path: Path, progress: RunProgress, stop: threading.Event, start: int) -> None:
+    with progress:
         try:
-            yield
-        finally:
-            done.set()
-            thread.join()
+            for event in tail(path, stop.is_set, start):
+                progress.update(event)
+        except ValueError as error:  # a broken file ends the showing, not the run
+            progress.update({"time": time.time(), "type": "note", "kind": "unreadable", "text": str(error)})

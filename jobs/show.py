@@ -85,6 +85,7 @@ def show(run: RunDirectory, console: Console, lang: str | None = None) -> Path |
         "origin": _origin_table(run, attempts, lang),
         "environment": _pairs(environment.items()),
         "notes": _pairs((_clock(event["time"]), event["text"]) for event in notes),
+        "samples": _pairs((sample["prompt"], sample["continuation"]) for sample in _samples(run)),
         "files": _pairs(_files(run, path, lang)),
     }
     for name, table in sections.items():
@@ -205,6 +206,12 @@ def _files(run: RunDirectory, curve: Path | None, lang: str) -> list[tuple[str, 
         (say("picture", lang), str(curve) if curve else say("no picture yet", lang)),
         (say("disk", lang), disk),
     ]
+
+
+def _samples(run: RunDirectory) -> list[dict[str, Any]]:
+    if not run.samples_path.exists():
+        return []
+    return [json.loads(line) for line in run.samples_path.read_text("utf-8").splitlines()]
 
 
 def _picture_title(row: RunRow) -> str:

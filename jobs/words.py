@@ -39,6 +39,7 @@ _ZH = {
     "environment": "环境",
     "disk": "磁盘",
     "notes": "备注",
+    "samples": "续写示例",
     "files": "文件",
     "folder": "目录",
     "picture": "图片",

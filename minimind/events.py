@@ -20,9 +20,6 @@ from typing import Any, Literal
 STATES = ("PENDING", "RUNNING", "SUCCEEDED", "FAILED", "STOPPED")
 """The states of a run, in the words of Ray Jobs."""
 
-ENDED = frozenset({"SUCCEEDED", "FAILED", "STOPPED"})
-"""The states after which an attempt writes nothing more."""
-
 Event = dict[str, Any]
 """One line of events.jsonl: `time` (unix seconds), `type` and what that type carries."""
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from jobs.progress import RunProgress, follow
+from jobs.progress import RunProgress, following
+from jobs.runs import RunDirectory
 from minimind.events import Event, EventLog
 
 
@@ -122,31 +123,64 @@ def test_it_can_listen_to_the_log_itself(tmp_path: Path) -> None:
     assert "step 1/2 50.0%  loss 1.500" in stream.getvalue()
 
 
-def test_following_shows_the_newest_attempt_until_its_end(tmp_path: Path) -> None:
-    path = tmp_path / "events.jsonl"
-    with EventLog(path) as log:
+def test_bar_only_leaves_the_lines_to_the_log() -> None:
+    screen, stream = console(terminal=True)
+    with RunProgress(screen, "en", bar_only=True) as progress:
+        progress.update(running())
+        progress.update({"time": 1, "type": "note", "kind": "x", "text": "a note"})
+        progress.update(metrics(10, 20.0))
+    assert "step 10/100" in stream.getvalue()
+    assert "RUNNING" not in stream.getvalue()
+    assert "a note" not in stream.getvalue()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDirectory:
+    run = RunDirectory(tmp_path / "first")
+    run.create({"stage": {"kind": "pretrain"}})
+    with run.hold(), EventLog(run.events_path) as log:
         log.state("RUNNING", step=0, total_steps=4)
         log.metrics(1, {"train/loss": 9.0})
         log.state("STOPPED")
-        before = path.stat().st_size
+    return run
+
+
+def test_following_a_run_that_goes_on_shows_only_what_comes(run: RunDirectory) -> None:
+    screen, stream = console()
+    with following(run, screen, "en"), run.hold(), EventLog(run.events_path) as log:
         log.state("RUNNING", step=1, total_steps=4)
         log.metrics(4, {"train/loss": 1.0})
+        log.state("FAILED", reason="a worker died")
+        log.state("RUNNING", step=2, total_steps=4)  # the workers were started again
         log.state("SUCCEEDED")
-        log.note("late", "not shown")
-    for start in (None, before):
-        screen, stream = console()
-        with RunProgress(screen, "en") as progress:
-            assert follow(path, progress, start=start) == "SUCCEEDED"
-        assert "step 4/4" in stream.getvalue()
-        assert "9.0" not in stream.getvalue()
-        assert "not shown" not in stream.getvalue()
+    lines = [line.split("  ", 1)[1] for line in stream.getvalue().splitlines()]
+    assert lines == [
+        "RUNNING  step 1 / 4",
+        lines[1],
+        "FAILED  a worker died",
+        "RUNNING  step 2 / 4",
+        "SUCCEEDED",
+    ]
+    assert lines[1].startswith("step 4/4 100.0%  loss 1.000")
 
 
-def test_following_ends_when_told_to(tmp_path: Path) -> None:
-    path = tmp_path / "events.jsonl"
-    with EventLog(path) as log:
-        log.state("RUNNING", step=0, total_steps=4)
+def test_following_a_running_run_shows_its_present_attempt(run: RunDirectory) -> None:
     screen, stream = console()
-    assert follow(path, RunProgress(screen, "en"), stop=lambda: True) is None
-    assert "RUNNING" in stream.getvalue()
-    assert follow(tmp_path / "none", RunProgress(screen, "en"), stop=lambda: True) is None
+    with run.hold(), EventLog(run.events_path) as log:
+        log.state("RUNNING", step=1, total_steps=4)
+        log.metrics(2, {"train/loss": 2.0})
+        with following(run, screen, "en"):
+            pass
+    assert "RUNNING  step 1 / 4" in stream.getvalue()
+    assert "step 2/4" in stream.getvalue()
+    assert "9.000" not in stream.getvalue()
+
+
+def test_following_a_run_without_events_or_with_a_broken_file(tmp_path: Path, run: RunDirectory) -> None:
+    screen, stream = console()
+    with following(RunDirectory(tmp_path / "none"), screen, "en"):
+        pass
+    assert stream.getvalue() == ""
+    with following(run, screen, "en"), run.events_path.open("a") as file:
+        file.write("broken\n")
+    assert "events.jsonl:4: not an event" in stream.getvalue()

@@ -59,6 +59,7 @@ def run(tmp_path: Path) -> RunDirectory:
             log.checkpoint(step, folder.relative_to(run.path))
         log.note("step_skipped", "step 70 was skipped [rows 3, 4]")
         log.state("FAILED", reason="the disk is full")
+    run.samples_path.write_text(json.dumps({"step": 80, "prompt": "中国的首都是", "continuation": "[北京]"}) + "\n")
     return run
 
 
@@ -85,6 +86,7 @@ def test_show_tells_everything_and_draws_the_picture(run: RunDirectory) -> None:
         "gpu",
         torch.__version__,
         "step 70 was skipped [rows 3, 4]",
+        "[北京]",
         str(run.path),
         "free",
     ):
