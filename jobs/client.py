@@ -1,0 +1,42 @@
+"""What `minimind` does around a job: start the cluster if there is none, submit, follow, say how it ended."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+from rich.console import Console
+
+from jobs import cluster, paths, submit
+from jobs.progress import following
+from jobs.runs import RunDirectory
+
+
+def submit_training(name: str, argv: Sequence[str], *, detach: bool, console: Console) -> int:
+    """Submit `python -m jobs ARGV` for the run `name`; follow it unless `detach`. Gives the exit status."""
+    cluster.ensure(lambda line: console.print(line, style="dim"))
+    submission_id = submit.submit(name, argv)
+    console.print(f"Submitted {submission_id}: python -m jobs {shlex.join(argv)}", style="dim")
+    if detach:
+        console.print(f"It runs on its own. Watch it: minimind attach {submission_id}. End it: minimind stop {name}")
+        return 0
+    return attach(submission_id, console)
+
+
+def attach(submission_id: str, console: Console) -> int:
+    """Show a job's log from its beginning, and a progress bar where there is a terminal, until it ends."""
+    run = RunDirectory(paths.runs() / submit.job(submission_id).run)
+
+    def write(text: str) -> None:
+        console.out(text, end="", highlight=False)
+
+    # In a terminal the bar says it better than the log's progress lines would.
+    with following(run, console) if console.is_terminal else nullcontext():
+        status = submit.follow(submission_id, write)
+    if status == "FAILED":
+        message = submit.job(submission_id).message.strip()
+        console.print(f"The job {submission_id} failed. {message.splitlines()[-1] if message else ''}", style="red")
+    sys.stdout.flush()
+    return 0 if status in ("SUCCEEDED", "STOPPED", "RUNNING") else 1

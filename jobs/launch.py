@@ -1,0 +1,115 @@
+"""From a RunSpec to training processes: in this one, or as Ray Train workers that are restarted when they die."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray import train as ray_train
+from ray.train.torch import TorchTrainer, get_device
+
+from jobs.cluster import check
+from jobs.prepare import Prepared
+from jobs.runs import RunDirectory
+from jobs.spec import RunSpec
+from jobs.worker import work
+from minimind.distributed import Parallel
+
+
+def connect() -> None:
+    """Join the Ray cluster of the job that this process is, or the local one; nothing if already joined."""
+    if not ray.is_initialized():
+        ray.init(address="auto", log_to_driver=True, logging_level=logging.WARNING)
+
+
+def resolve_scaling(spec: RunSpec) -> RunSpec:
+    """The spec with the number of workers, GPUs and CPUs that this cluster gives, where it left them open.
+
+    Raises ValueError, in words, for what the cluster could never give: Ray would wait for it for ever.
+    """
+    scaling = spec.scaling
+    if scaling.workers == 0:
+        return spec
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+    gpus, cpus = (int(sum(node.get(name, 0) for node in nodes)) for name in ("GPU", "CPU"))
+    workers = scaling.workers or max(1, gpus)
+    gpus_per_worker = scaling.gpus_per_worker if scaling.gpus_per_worker is not None else float(gpus >= workers)
+    cpus_per_worker = scaling.cpus_per_worker or max(1, cpus // workers)
+    check(workers, gpus_per_worker, cpus_per_worker, nodes=nodes, gpus_seen=torch.cuda.device_count())
+    resolved = scaling.model_copy(
+        update={"workers": workers, "gpus_per_worker": gpus_per_worker, "cpus_per_worker": cpus_per_worker}
+    )
+    return spec.model_copy(update={"scaling": resolved})
+
+
+def launch(spec: RunSpec, prepared: Prepared, run: RunDirectory) -> None:
+    """Train, and come back when the run has ended; its events say how."""
+    if spec.scaling.workers == 0:
+        device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+        with _stop_on_signal(run):
+            work(spec, prepared, run, Parallel(device=device))
+        return
+    trainer = TorchTrainer(
+        _train_worker,
+        train_loop_config={
+            "spec": spec.model_dump(mode="json"),
+            "prepared": prepared.model_dump(mode="json"),
+            "run": str(run.path),
+        },
+        scaling_config=ray_train.ScalingConfig(
+            num_workers=spec.world,
+            use_gpu=bool(spec.scaling.gpus_per_worker),
+            resources_per_worker=_resources(spec),
+        ),
+        run_config=ray_train.RunConfig(
+            name=run.name,
+            storage_path=str(run.path.parent),
+            failure_config=ray_train.FailureConfig(max_failures=spec.scaling.max_failures),
+            worker_runtime_env={"env_vars": {"OMP_WAIT_POLICY": os.environ["OMP_WAIT_POLICY"]}},
+        ),
+    )
+    trainer.fit()
+
+
+def _resources(spec: RunSpec) -> dict[str, float]:
+    wanted = {"CPU": float(spec.scaling.cpus_per_worker or 1), "GPU": float(spec.scaling.gpus_per_worker or 0)}
+    return {name: amount for name, amount in wanted.items() if amount}
+
+
+def _train_worker(config: dict[str, Any]) -> None:
+    spec = RunSpec.model_validate(config["spec"])
+    # Ray gives a worker one OpenMP thread for each CPU only when it sets the variable itself.
+    torch.set_num_threads(spec.scaling.cpus_per_worker or 1)
+    context = ray_train.get_context()
+    parallel = Parallel(context.get_world_rank(), context.get_world_size(), get_device())
+    work(spec, Prepared.model_validate(config["prepared"]), RunDirectory(Path(config["run"])), parallel)
+
+
+@contextmanager
+def _stop_on_signal(run: RunDirectory) -> Iterator[None]:
+    """The first Ctrl-C or SIGTERM asks for a clean stop at the next step; a second one ends the process."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def ask(number: int, frame: Any) -> None:
+        signal.signal(number, before[signal.Signals(number)])
+        os.write(2, b"\nStopping at the next step; the checkpoint is written first. Once more to end at once.\n")
+        run.request_stop()
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

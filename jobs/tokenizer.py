@@ -1,0 +1,92 @@
+"""The tokenizer stage: learn a vocabulary from text. It needs no model and no workers."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+from rich.console import Console
+
+from data.read import iter_texts
+from jobs import paths
+from jobs.runs import RunDirectory, require_name
+from minimind.config import Config, override
+from minimind.events import EventLog
+from minimind.tokenizer import Tokenizer, compression
+
+TOKENIZER_FOLDER = "tokenizer"
+"""Inside a run's folder: tokenizer.json and tokenizer_config.json."""
+
+_MEASURED_TEXTS = 2000
+
+
+class TokenizerStage(Config):
+    """Names the stage in spec.json."""
+
+    kind: Literal["tokenizer"] = "tokenizer"
+
+
+class TokenizerSpec(Config):
+    """One tokenizer run."""
+
+    name: str = Field(default="tokenizer", description="name of the run and of its folder")
+    stage: TokenizerStage = TokenizerStage()
+    path: str = Field(default="data/stock/pretrain.jsonl", description="text: .jsonl, .jsonl.gz or .parquet")
+    vocab_size: int = Field(default=6400, ge=300, description="how many token ids, special ones included")
+    split_cjk: bool = Field(default=False, description="take each CJK character by itself")
+    max_texts: int = Field(default=200_000, ge=1, description="learn from so many texts at most")
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        return require_name(value)
+
+
+TOKENIZER_FLAGS = {"name": "name", "data_path": "path", "vocab_size": "vocab_size", "split_cjk": "split_cjk"}
+"""Flag -> field."""
+
+
+def train_tokenizer(args: argparse.Namespace, console: Console) -> int:
+    """Run the stage that the command line describes. Gives the exit status."""
+    given = {field: value for field in TOKENIZER_FLAGS.values() if (value := getattr(args, field)) is not None}
+    run_tokenizer(override(TokenizerSpec(), given), console, overwrite=args.overwrite)
+    return 0
+
+
+def run_tokenizer(spec: TokenizerSpec, console: Console, *, overwrite: bool = False) -> RunDirectory:
+    """Run the stage to its end: `runs/NAME/tokenizer/` then holds the tokenizer.
+
+    Raises ValueError for text that cannot be used, RunStateError for a name that is taken.
+    """
+    source = paths.existing(spec.path, "data file (`minimind data fetch` brings the stock data to data/stock/)")
+    spec = spec.model_copy(update={"path": str(source)})
+    run = RunDirectory(paths.runs() / spec.name)
+    run.create(spec.model_dump(mode="json"), overwrite=overwrite)
+    with run.hold(), EventLog(run.events_path) as log:
+        log.state("RUNNING")
+        try:
+            measured = learn(spec, run.path / TOKENIZER_FOLDER)
+        except BaseException as error:
+            log.state("FAILED", reason=str(error) or type(error).__name__)
+            raise
+        log.metrics(0, {f"tokenizer/{language}_chars_per_token": value for language, value in measured.items()})
+        log.state("SUCCEEDED")
+    names = {"zh": "Chinese", "en": "English"}
+    words = ", ".join(f"{value:.2f} characters per token in {names[lang]}" for lang, value in measured.items())
+    console.print(f"Tokenizer of {spec.vocab_size} ids in {run.path / TOKENIZER_FOLDER}: {words}.")
+    console.print(f"Use it with: --tokenizer {spec.name}")
+    return run
+
+
+def learn(spec: TokenizerSpec, folder: Path) -> dict[str, float]:
+    """Train on `spec.path`, save into `folder`, and give the characters per token by language."""
+    tokenizer = Tokenizer.train(_texts(spec), spec.vocab_size, spec.split_cjk)
+    tokenizer.save(folder)
+    return compression(tokenizer, itertools.islice(_texts(spec), _MEASURED_TEXTS))
+
+
+def _texts(spec: TokenizerSpec) -> Any:
+    return itertools.islice(iter_texts(Path(spec.path)), spec.max_texts)

@@ -1,0 +1,236 @@
+"""What each training process runs, on a Ray Train worker or in the user's own process: build, resume, train, record."""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import time
+import traceback
+from contextlib import ExitStack
+from typing import Any, cast
+
+import torch
+from tensorboardX import SummaryWriter
+
+import minimind.checkpoint as checkpoints
+from jobs.build import Parts, build
+from jobs.prepare import Prepared
+from jobs.runs import RunDirectory, RunStateError, program
+from jobs.spec import RunSpec
+from minimind.checkpoint import CheckpointError, Lineage
+from minimind.distributed import Parallel
+from minimind.evaluate import continuation, validate
+from minimind.events import EventLog, metric_series
+from minimind.loop import NonFiniteLossError, TrainState, train
+
+EXPECTED_FAILURES = (ValueError, CheckpointError, NonFiniteLossError, RunStateError)
+"""Failures that would come again: they end the run with their message instead of starting workers anew."""
+
+
+def work(spec: RunSpec, prepared: Prepared, run: RunDirectory, parallel: Parallel) -> None:
+    """Train until done, stopped or failed. Rank 0 holds the run's lock and is the only one that writes into its folder.
+
+    Failures of `EXPECTED_FAILURES` are recorded and end normally (the state says FAILED); others are recorded and
+    raised, so that whoever started the process may try again.
+    """
+    with ExitStack() as stack:
+        log: EventLog | None = None
+        if parallel.rank == 0:
+            stack.enter_context(run.hold())
+            log = stack.enter_context(EventLog(run.events_path))
+        try:
+            state = _train(spec, prepared, run, parallel, log)
+        except BaseException as error:
+            if log is not None:
+                log.state("FAILED", reason=str(error) or type(error).__name__, traceback=traceback.format_exc())
+            if not isinstance(error, EXPECTED_FAILURES):
+                raise
+        else:
+            if log is not None:
+                log.state(state)
+
+
+def _train(spec: RunSpec, prepared: Prepared, run: RunDirectory, parallel: Parallel, log: EventLog | None) -> str:
+    parts = build(spec, prepared, parallel)
+    hooks = RunHooks(spec, prepared, run, parallel, parts, log)
+    state = hooks.resume()
+    if log is not None:
+        log.state(
+            "RUNNING",
+            step=state.step,
+            total_steps=parts.total_steps,
+            world=parallel.world,
+            environment=environment(parallel),
+        )
+    train(
+        {"policy": parts.model},
+        parts.objective,
+        parts.batches,
+        parts.optimizer,
+        parts.learning_rate,
+        parts.loop,
+        state,
+        hooks,
+        precision=parts.precision,
+        parallel=parallel,
+        total_steps=parts.total_steps,
+        grad_clip=spec.optim.grad_clip,
+    )
+    if not (parts.batches.done or state.step >= parts.total_steps):
+        return "STOPPED"
+    hooks.write_samples(state)
+    return "SUCCEEDED"
+
+
+class RunHooks:
+    """What the loop calls around its steps, written into the run's folder by rank 0."""
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        prepared: Prepared,
+        run: RunDirectory,
+        parallel: Parallel,
+        parts: Parts,
+        log: EventLog | None,
+    ) -> None:
+        self.spec = spec
+        self.run = run
+        self.parallel = parallel
+        self.parts = parts
+        self.event_log = log
+        self.lineage = Lineage(
+            run_id=spec.name,
+            parent_run=prepared.parent_run,
+            parent_step=prepared.parent_step,
+            data_fingerprint=prepared.data_fingerprint,
+        )
+        self.validations = dict(zip(*metric_series(run.events_path, "val/loss"), strict=True))
+        self.tensorboard = SummaryWriter(str(run.path / "tensorboard")) if log is not None else None
+
+    def resume(self) -> TrainState:
+        """Continue from the newest checkpoint that verifies, on every rank; a fresh state where there is none."""
+        folder, skipped = checkpoints.newest(self.run.checkpoints)
+        if self.event_log is not None:
+            for text in skipped:
+                self.event_log.note("checkpoint_skipped", text)
+        if folder is None:
+            return TrainState()
+        loaded = checkpoints.load(folder, expect=self.spec.model)
+        saved = cast(dict[str, Any], loaded.train_state)
+        if loaded.lineage.data_fingerprint != self.lineage.data_fingerprint:
+            raise ValueError(
+                f"{folder} was trained on other data: its fingerprint is {loaded.lineage.data_fingerprint}, that of "
+                f"{self.spec.data.path} is now {self.lineage.data_fingerprint}. Bring the old file back, or start a "
+                f"new run from these weights with --from_weight {self.spec.name}"
+            )
+        self.parts.model.load_state_dict(loaded.weights)
+        self.parts.optimizer.load_state_dict(saved["optimizer"])
+        self.parts.precision.scaler.load_state_dict(saved["scaler"])
+        self.parts.batches.load_state_dict(saved["batches"])
+        if self.parallel.rank < len(saved["rng"]):
+            self.parallel.set_rng_state(saved["rng"][self.parallel.rank])
+        return TrainState(**saved["state"])
+
+    def log(self, state: TrainState, metrics: dict[str, float]) -> None:
+        """One row of training metrics."""
+        self._metrics(state.step, {**metrics, "train/tokens": state.tokens})
+
+    def note(self, text: str, **details: Any) -> None:
+        """One note in the run's events."""
+        if self.event_log is not None:
+            self.event_log.note("step_skipped", text, **details)
+
+    def evaluate(self, state: TrainState) -> None:
+        """Held-out loss and bits per byte at this step, unless an earlier attempt has measured them."""
+        if state.step in self.validations or self.parts.validation_bytes == 0:
+            return
+        result = validate(
+            {"policy": self.parts.model},
+            self.parts.objective,
+            self.parts.validation(),
+            self.parts.validation_bytes,
+            self.parts.precision,
+            self.parallel,
+        )
+        self.validations[state.step] = result.loss
+        self._metrics(state.step, {"val/loss": result.loss, "val/bits_per_byte": result.bits_per_byte})
+
+    def save(self, state: TrainState) -> None:
+        """A checkpoint of this step, then the old ones that nobody needs are removed."""
+        rng = self.parallel.gather(self.parallel.rng_state())
+        problem = ""
+        if self.event_log is not None:
+            try:
+                self._save(state, rng, self.event_log)
+            except CheckpointError as error:
+                problem = str(error)
+        # A rank that went on alone would wait for ever for one that could not save.
+        if problem := next(filter(None, self.parallel.gather(problem)), ""):
+            raise CheckpointError(problem)
+
+    def should_stop(self, state: TrainState) -> bool:
+        """Whether somebody has put a STOP file into the run's folder."""
+        return self.parallel.rank == 0 and self.run.stop_requested()
+
+    def write_samples(self, state: TrainState) -> None:
+        """Continue the spec's prompts with the final weights, into samples.jsonl."""
+        if self.event_log is None:
+            return
+        tokenizer, config = self.parts.tokenizer, self.spec.eval
+        lines = []
+        for prompt in config.prompts if config.sample_tokens else ():
+            ids = continuation(
+                self.parts.model,
+                [tokenizer.bos_id, *tokenizer.encode(prompt)],
+                max_tokens=config.sample_tokens,
+                eos_id=tokenizer.eos_id,
+                seed=self.spec.seed,
+            )
+            sample = {"step": state.step, "prompt": prompt, "continuation": tokenizer.decode(ids)}
+            lines.append(json.dumps(sample, ensure_ascii=False) + "\n")
+        self.run.samples_path.write_text("".join(lines), "utf-8")
+
+    def _save(self, state: TrainState, rng: list[dict[str, torch.Tensor]], log: EventLog) -> None:
+        started = time.perf_counter()
+        folder = checkpoints.save(
+            self.run.checkpoints,
+            state.step,
+            model_config=self.spec.model,
+            weights=self.parts.model.state_dict(),
+            tokenizer=self.parts.tokenizer,
+            train_state={
+                "state": state.state_dict(),
+                "optimizer": self.parts.optimizer.state_dict(),
+                "scaler": self.parts.precision.scaler.state_dict(),
+                "batches": self.parts.batches.state_dict(),
+                "rng": rng,
+            },
+            lineage=self.lineage,
+        )
+        seconds = round(time.perf_counter() - started, 2)
+        log.checkpoint(state.step, folder.relative_to(self.run.path), save_s=seconds)
+        best = sorted(self.validations, key=lambda step: (self.validations[step], step))
+        on_disk = [step for step in best if step in checkpoints.steps(self.run.checkpoints)]
+        checkpoints.prune(self.run.checkpoints, self.parts.loop.keep_last, on_disk[: self.parts.loop.keep_best])
+
+    def _metrics(self, step: int, values: dict[str, float]) -> None:
+        if self.event_log is not None and self.tensorboard is not None:
+            self.event_log.metrics(step, values)
+            for name, value in values.items():
+                self.tensorboard.add_scalar(name, value, step)
+
+
+def environment(parallel: Parallel) -> dict[str, str]:
+    """What a reader needs to know of the machine to judge or repeat a run."""
+    device = torch.cuda.get_device_name(parallel.device) if parallel.device.type == "cuda" else "cpu"
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "device": device,
+        "threads": str(torch.get_num_threads()),
+        "command": " ".join(sys.argv),
+        **program(),
+    }
