@@ -7,6 +7,7 @@
 
 PYTHON ?= python3
 VENV := .venv
+FRESH ?= 0
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
@@ -17,7 +18,7 @@ help:
 	@sed -n 's/^# \(make .*\)/  \1/p' Makefile
 
 demo: venv
-	@$(BIN)/minimind demo
+	@$(BIN)/minimind demo --fresh $(FRESH)
 
 test: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest -q

@@ -15,7 +15,8 @@ from minimind.tokenizer import Tokenizer
 def convert(source: Path, target: Path, console: Console, *, tokenizer: Path | None) -> Path:
     """Read `source` strictly and write a checkpoint folder below `target`; gives that folder.
 
-    tokenizer: folder of the tokenizer that belongs to the weights; by default the one beside them. Raises ValueError for weights that do not fit.
+    tokenizer: folder of the tokenizer that belongs to the weights; by default the one beside them. Raises ValueError
+    for weights that do not fit.
     """
     if target.exists():
         raise ValueError(f"{target.absolute()} exists already; name a folder that does not")

@@ -67,8 +67,8 @@ def _stock(console: Console) -> Path:
     else:
         fetch_stock(console)
     topics = json.loads((folder / "topics.json").read_text("utf-8"))["topics"]
-    console.print("What the model will read about: " + ", ".join(topic["en"] for topic in topics), style="dim")
-    console.print("模型将学到的主题：" + "、".join(topic["zh"] for topic in topics), style="dim")
+    console.print("What the model will read about: " + ", ".join(topic["title_en"] for topic in topics), style="dim")
+    console.print("模型将学到的主题：" + "、".join(topic["title_zh"] for topic in topics), style="dim")
     return folder / "pretrain.jsonl"
 
 

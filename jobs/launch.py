@@ -18,7 +18,7 @@ from ray.train.torch import TorchTrainer, get_device
 
 from jobs.cluster import check
 from jobs.prepare import Prepared
-from jobs.runs import RunDirectory
+from jobs.runs import RunDirectory, RunStateError
 from jobs.spec import RunSpec
 from jobs.worker import work
 from minimind.distributed import Parallel
@@ -69,14 +69,21 @@ def launch(spec: RunSpec, prepared: Prepared, run: RunDirectory) -> None:
             use_gpu=bool(spec.scaling.gpus_per_worker),
             resources_per_worker=_resources(spec),
         ),
-        run_config=ray_train.RunConfig(
+        run_config=ray_train.RunConfig(  # type: ignore[call-arg]  # its type is still that of Train V1
             name=run.name,
             storage_path=str(run.path.parent),
             failure_config=ray_train.FailureConfig(max_failures=spec.scaling.max_failures),
             worker_runtime_env={"env_vars": {"OMP_WAIT_POLICY": os.environ["OMP_WAIT_POLICY"]}},
         ),
     )
-    trainer.fit()
+    try:
+        trainer.fit()
+    except ray_train.TrainingFailedError as error:
+        raise RunStateError(
+            f"the workers of run {run.name!r} failed more than {spec.scaling.max_failures} times "
+            f"(--set scaling.max_failures=N allows more). Its checkpoints are in {run.checkpoints}; when the cause is "
+            f"gone, go on with `minimind resume {run.name}`. The last failure: {error}"
+        ) from error
 
 
 def _resources(spec: RunSpec) -> dict[str, float]:

@@ -105,7 +105,7 @@ def check_data(
     max_seq_len: int | None = None,
     held_out: Path | None = None,
 ) -> int:
-    """Print what the data doctor finds in a file. Gives the exit status: 1 where a run would be refused as it stands."""
+    """Print what the data doctor finds in a file. Gives the exit status: 1 where a run would refuse the file."""
     vocabulary = Tokenizer.load(tokenizer_folder(tokenizer)) if tokenizer is not None else None
     report = check_file(path, stage, tokenizer=vocabulary, max_seq_len=max_seq_len, eval_path=held_out)
     console.print(report.table())

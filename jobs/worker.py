@@ -27,6 +27,9 @@ from minimind.loop import NonFiniteLossError, TrainState, train
 EXPECTED_FAILURES = (ValueError, CheckpointError, NonFiniteLossError, RunStateError)
 """Failures that would come again: they end the run with their message instead of starting workers anew."""
 
+FAILED_TOGETHER_S = 20.0
+"""How long another rank waits for rank 0 to record the failure that both should have."""
+
 
 def work(spec: RunSpec, prepared: Prepared, run: RunDirectory, parallel: Parallel) -> None:
     """Train until done, stopped or failed. Rank 0 holds the run's lock and is the only one that writes into its folder.
@@ -44,7 +47,7 @@ def work(spec: RunSpec, prepared: Prepared, run: RunDirectory, parallel: Paralle
         except BaseException as error:
             if log is not None:
                 log.state("FAILED", reason=str(error) or type(error).__name__, traceback=traceback.format_exc())
-            if not isinstance(error, EXPECTED_FAILURES):
+            if not isinstance(error, EXPECTED_FAILURES) or (log is None and not _failed_together(run)):
                 raise
         else:
             if log is not None:
@@ -81,6 +84,16 @@ def _train(spec: RunSpec, prepared: Prepared, run: RunDirectory, parallel: Paral
         return "STOPPED"
     hooks.write_samples(state)
     return "SUCCEEDED"
+
+
+def _failed_together(run: RunDirectory) -> bool:
+    """Whether rank 0 has failed as well. If only another rank did, raising there is what frees rank 0 from waiting."""
+    deadline = time.monotonic() + FAILED_TOGETHER_S
+    while time.monotonic() < deadline:
+        if run.state().word == "FAILED":
+            return True
+        time.sleep(0.2)
+    return False
 
 
 class RunHooks:
