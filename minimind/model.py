@@ -287,6 +287,8 @@ class MiniMind(nn.Module):
         width. Output projections (o_proj, down_proj) are zero: every block starts as the identity, and gradients reach
         all depths undisturbed from the first step. Norm weights are one.
         """
+        if self.head_weight_VD.is_meta:
+            return  # shapes without numbers: there is nothing to draw
         for name, parameter in self.named_parameters():
             if name.endswith(("o_proj.weight", "down_proj.weight")):
                 parameter.zero_()
