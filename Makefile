@@ -9,7 +9,7 @@ PYTHON ?= python3
 VENV := .venv
 FRESH ?= 0
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format venv clean
