@@ -126,8 +126,11 @@ def picture(path: Path, title: str, series: Series, *, lang: str = "en", resumed
         figure.suptitle(title, x=0.015, ha="left", family="DejaVu Sans", fontweight="bold", fontsize=12)
         if "train/loss" in shown:
             steps, values = shown["train/loss"]
-            loss.plot(steps, values, color=_TRAIN, alpha=0.28, linewidth=0.9, label=say("training", lang))
-            loss.plot(steps, smooth(values), color=_TRAIN, linewidth=2, label=say("training, smoothed", lang))
+            smoothed = smooth(values)
+            if smoothed != values:
+                loss.plot(steps, values, color=_TRAIN, alpha=0.28, linewidth=0.9, label=say("training", lang))
+            label = say("training, smoothed" if smoothed != values else "training", lang)
+            loss.plot(steps, smoothed, color=_TRAIN, linewidth=2, label=label)
         if "val/loss" in shown:
             _points(loss, *shown["val/loss"], say("validation", lang))
         loss.set_ylabel(f"{say('loss', lang)}  ({say('nats/token', lang)})")
@@ -156,11 +159,13 @@ def picture(path: Path, title: str, series: Series, *, lang: str = "en", resumed
 
 
 def smooth(values: Sequence[float]) -> list[float]:
-    """A centred moving average over a fortieth of the values; near the ends over fewer, always as many on both sides.
+    """A centred moving average over a thirtieth of the values; near the ends over fewer, always as many on both sides.
 
-    Centred, so that it does not lag behind a falling loss.
+    Centred, so that it does not lag behind a falling loss. Fewer than 60 values stay as they are.
     """
-    half = max(1, len(values) // 80)
+    half = len(values) // 60
+    if not half:
+        return list(values)
     sums = [0.0]
     for value in values:
         sums.append(sums[-1] + value)

@@ -104,10 +104,10 @@ def _head(row: RunRow, attempts: list[Event], lang: str) -> Group:
         share = f" ({100 * row.step / row.total_steps:.0f}%)" if row.total_steps else ""
         facts.append(f"{say('step', lang)} {row.step}" + (f" / {row.total_steps}{share}" if row.total_steps else ""))
     if attempts:
-        facts.append(f"{say('started', lang)} {_clock(attempts[0]['time'])}")
+        facts.append(f"{say('started', lang)} {_clock(attempts[0]['time'])[:-3]}")
         facts.append(f"{say('attempts', lang)} {len(attempts)}")
     if row.updated is not None:
-        facts.append(f"{say('last sign', lang)} {_age(time.time() - row.updated)} {say('ago', lang)}")
+        facts.append(f"{say('updated', lang)} {_age(time.time() - row.updated)} {say('ago', lang)}")
     if facts:
         lines.append(Text(" · ".join(facts), style="dim"))
     return Group(*lines)

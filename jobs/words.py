@@ -23,7 +23,7 @@ _ZH = {
     "step": "步数",
     "loss": "损失",
     "age": "距今",
-    "last sign": "最近更新",
+    "updated": "更新于",
     "metrics": "指标",
     "last": "最新",
     "best": "最佳",

@@ -44,7 +44,7 @@ METRICS: dict[str, Metric] = {
     "train/epoch": Metric("epochs", "passes over the training rows so far", None),
     "train/tokens": Metric("tokens", "real (non-padding) tokens trained on since the run began", None),
     "train/loss_scale": Metric("", "gradient scale of float16 training", None),
-    "train/skipped_steps": Metric("steps", "steps refused so far because a number was not finite", "lower"),
+    "train/skipped_steps": Metric("steps", "steps refused so far because a number was not finite", None),
     "val/loss": Metric("nats/token", "mean cross-entropy of the held-out tokens", "lower"),
     "val/bits_per_byte": Metric(
         "bits/byte", "held-out cross-entropy per byte of text, whatever the tokenizer", "lower"

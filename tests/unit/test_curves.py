@@ -66,7 +66,7 @@ def test_in_chinese() -> None:
 def test_smooth_is_centred_and_keeps_length_and_lines() -> None:
     line = [float(index) for index in range(300)]
     assert smooth(line) == pytest.approx(line)
-    assert smooth([5.0]) == [5.0]
+    assert smooth(line[:59]) == line[:59]
     noisy = [(-1.0) ** index for index in range(400)]
     assert max(map(abs, smooth(noisy)[10:-10])) < 0.2
 
