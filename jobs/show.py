@@ -160,7 +160,7 @@ def _checkpoints_table(run: RunDirectory, series: Series, lang: str) -> Table:
     best = min((step for step in found if step in measured), key=lambda step: measured[step], default=None)
     table = _plain_table("step", "size", "bits/byte", "", lang=lang)
     for step in found:
-        folder = run.checkpoints / f"step_{step:08d}"
+        folder = checkpoints.folder_of(run.checkpoints, step)
         marks = [say(word, lang) for word, at in (("newest", found[-1]), ("best so far", best)) if at == step]
         bits = f"{measured[step]:.4f}" if step in measured else ""
         table.add_row(str(step), size(_bytes_below(folder)), bits, ", ".join(marks))
@@ -180,7 +180,7 @@ def _origin_table(run: RunDirectory, attempts: list[Event], lang: str) -> Table:
     steps = checkpoints.steps(run.checkpoints)
     if steps:
         try:
-            manifest = checkpoints.read_manifest(run.checkpoints / f"step_{steps[-1]:08d}")
+            manifest = checkpoints.read_manifest(checkpoints.folder_of(run.checkpoints, steps[-1]))
         except CheckpointError as error:
             rows.append((say("checkpoint", lang), str(error)))
         else:

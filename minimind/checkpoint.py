@@ -90,7 +90,7 @@ def save(
     """
     _require_shapes(weights, model_config, f"the weights of step {step}")
     _require_plain(train_state, "train_state")
-    folder = root / f"step_{step:08d}"
+    folder = folder_of(root, step)
     partial = root / f"{folder.name}.partial"
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -206,6 +206,11 @@ def newest(root: Path) -> tuple[Path | None, list[str]]:
     return None, skipped
 
 
+def folder_of(root: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies below `root`, whether there is one or not."""
+    return root / f"step_{step:08d}"
+
+
 def steps(root: Path) -> list[int]:
     """The steps that have a checkpoint folder below `root`, ascending; whether they verify is not looked at."""
     return sorted({step for step, _ in _folders(root)})
@@ -214,8 +219,8 @@ def steps(root: Path) -> list[int]:
 def prune(root: Path, keep_last: int, best_steps: Collection[int] = ()) -> list[Path]:
     """Removes all checkpoints but the last `keep_last` and those of `best_steps`, and what a kill left half written.
 
-    The newest checkpoint that verifies always stays, however many damaged ones are newer. Returns what was removed.
-    For the holder of the run's lock only.
+    Those newer than the newest that verifies are damaged: they do not count and stay, in case somebody can mend them.
+    keep_last: at least 1. Returns what was removed. For the holder of the run's lock only.
     """
     for stale in root.glob("step_*.partial"):
         shutil.rmtree(stale)
@@ -226,10 +231,11 @@ def prune(root: Path, keep_last: int, best_steps: Collection[int] = ()) -> list[
         else:
             shutil.rmtree(folder, ignore_errors=True)
             aside.rename(folder)
-    folders = _folders(root)
     sound, _ = newest(root)
-    keep = {folder for _, folder in folders[max(0, len(folders) - keep_last) :]} | {sound}
-    removed = [folder for step, folder in folders if folder not in keep and step not in best_steps]
+    folders = [folder for _, folder in _folders(root)]
+    counted = folders[: folders.index(sound) + 1] if sound else []
+    best = {folder_of(root, step) for step in best_steps}
+    removed = [folder for folder in counted[: max(0, len(counted) - keep_last)] if folder not in best]
     for folder in removed:
         # Renamed first, so that a kill in between leaves nothing that looks like a damaged checkpoint.
         rubbish = folder.with_name(f"{folder.name}.partial")

@@ -22,6 +22,7 @@ from minimind.checkpoint import (
     CheckpointError,
     Lineage,
     checkpoint_bytes,
+    folder_of,
     load,
     newest,
     prune,
@@ -91,7 +92,7 @@ def test_what_is_saved_is_loaded(saver: Saver) -> None:
     model = MiniMind(CONFIG)
     model.initialize(torch.Generator().manual_seed(3))
     folder = saver(1000, weights=model.state_dict())
-    assert folder == saver.root / "step_00001000"
+    assert folder == folder_of(saver.root, 1000) == saver.root / "step_00001000"
     assert names(folder) == sorted([*FILES, "manifest.json"])
     assert names(saver.root) == ["step_00001000"]
     loaded = load(folder, expect=CONFIG)
@@ -433,13 +434,20 @@ def test_prune_keeps_the_last_and_the_best(saver: Saver) -> None:
     assert prune(saver.root, keep_last=2, best_steps=[3]) == []
 
 
-def test_prune_never_removes_the_newest_that_verifies(saver: Saver) -> None:
-    for step in range(1, 5):
+def test_prune_does_not_count_damaged_checkpoints_that_are_newer(saver: Saver) -> None:
+    for step in range(1, 6):
         saver(step)
-    for step in (3, 4):
+    for step in (4, 5):
         flip_a_byte(saver.root / f"step_{step:08d}" / "config.json")
+    prune(saver.root, keep_last=2)
+    assert steps(saver.root) == [2, 3, 4, 5]
     prune(saver.root, keep_last=1)
-    assert names(saver.root) == ["step_00000002", "step_00000004"]
+    assert steps(saver.root) == [3, 4, 5]
+    flip_a_byte(saver.root / "step_00000003" / "config.json")
+    assert prune(saver.root, keep_last=1) == []
+    saver(6)
+    prune(saver.root, keep_last=1)
+    assert steps(saver.root) == [6]
 
 
 def test_the_estimate_of_the_size_is_near_and_never_below(saver: Saver) -> None:
