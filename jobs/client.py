@@ -33,7 +33,7 @@ def attach(submission_id: str, console: Console) -> int:
         console.out(text, end="", highlight=False)
 
     # In a terminal the bar says it better than the log's progress lines would.
-    with following(run, console) if console.is_terminal else nullcontext():
+    with following(run, console, bar_only=True) if console.is_terminal else nullcontext():
         status = submit.follow(submission_id, write)
     if status == "FAILED":
         message = submit.job(submission_id).message.strip()

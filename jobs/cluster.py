@@ -11,27 +11,20 @@ import json
 import os
 import secrets
 import shlex
-import shutil
-import socket
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic, sleep
 
-import psutil
 from filelock import FileLock
 
-from jobs import paths
+from jobs import machine, paths, processes
+from jobs.processes import MARK
 
-MARK = "MINIMIND_CLUSTER"
-"""Environment variable of every process of a cluster that was started here."""
-
-_MIB = 1024 * 1024
 _ANSWER_S = 5.0
 _DEFAULT_PORTS = {"gcs": 6379, "dashboard": 8265, "agent": 52365, "client": 10001}
 _ROOTS = ("gcs/gcs_server", "raylet/raylet ", "dashboard/dashboard.py")
@@ -112,7 +105,7 @@ def stop() -> bool:
         state = _read_state()
         if state is None:
             return False
-        ended = _end(state.mark)
+        ended = processes.end(state.mark)
         _state_path().unlink()
         return ended
 
@@ -237,10 +230,10 @@ def _start(say: Callable[[str], None]) -> Cluster:
     old = _read_state()
     if old is not None:
         say("The Ray cluster that ran here is gone; starting it again.")
-        _end(old.mark)
+        processes.end(old.mark)
     _make_token(say)
-    ports = _choose_ports(_DEFAULT_PORTS | (old.ports if old else {}), say)
-    store_bytes = _object_store_bytes(say)
+    ports = machine.free_ports(_DEFAULT_PORTS | (old.ports if old else {}), say)
+    store_bytes = machine.object_store_bytes(say)
     path = token_path()
     state = _State(
         mark=secrets.token_hex(8),
@@ -259,7 +252,7 @@ def _start(say: Callable[[str], None]) -> Cluster:
         *("--dashboard-agent-listen-port", str(ports["agent"]), "--ray-client-server-port", str(ports["client"])),
         *("--min-worker-port", "0", "--max-worker-port", "0"),  # the kernel chooses, so none can be taken
         *("--object-store-memory", str(store_bytes)),
-        *(f"--num-gpus={count}" for count in [_unseen_gpus(say)] if count),
+        *(f"--num-gpus={count}" for count in [machine.gpus_unseen_by_ray(say)] if count),
     ]
     variables = {
         **{name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")},
@@ -285,7 +278,7 @@ def _start(say: Callable[[str], None]) -> Cluster:
         )
     cluster = _ours(state)
     if started.returncode or not _answers(cluster, within_s=60):
-        _end(state.mark)
+        processes.end(state.mark)
         tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:])
         raise ClusterError(f"Ray did not start (exit code {started.returncode}); {log} ends with:\n{tail}")
     return cluster
@@ -321,47 +314,6 @@ def _make_token(say: Callable[[str], None]) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(secrets.token_hex(32))
     say(f"Made a Ray token in {path}.")
-
-
-def _choose_ports(wanted: Mapping[str, int], say: Callable[[str], None]) -> dict[str, int]:
-    ports = {}
-    for name, port in wanted.items():
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                probe.bind(("127.0.0.1", 0))
-            ports[name] = probe.getsockname()[1]
-        if name in ("gcs", "dashboard") and ports[name] != port:
-            say(f"Port {port} ({name}) is taken; using {ports[name]}.")
-    return ports
-
-
-def _object_store_bytes(say: Callable[[str], None]) -> int:
-    """A share of the memory: tokens and checkpoints go through files, so the store carries little."""
-    store = min(512 * _MIB, max(100 * _MIB, psutil.virtual_memory().total // 20))
-    shm = Path("/dev/shm")
-    if shm.is_dir() and shutil.disk_usage(shm).free < store:
-        say(
-            f"/dev/shm has only {shutil.disk_usage(shm).free // _MIB} MiB free: Ray keeps its object store in /tmp, "
-            f"which is slower. In a container start it with --shm-size={2 * store // _MIB}m."
-        )
-    return store
-
-
-def _unseen_gpus(say: Callable[[str], None]) -> int:
-    """How many GPUs PyTorch sees where Ray, which asks NVML, sees none."""
-    if not any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg")):
-        return 0
-    import torch
-    from ray._private.accelerators import NvidiaGPUAcceleratorManager
-
-    seen = torch.cuda.device_count()
-    if not seen or NvidiaGPUAcceleratorManager.get_current_node_num_accelerators():
-        return 0
-    say(f"Ray finds no GPU (NVML did not start), PyTorch finds {seen}: telling Ray so.")
-    return seen
 
 
 def _answers(cluster: Cluster, within_s: float) -> bool:
@@ -410,52 +362,8 @@ def refused(cluster: Cluster) -> str:
 
 
 def _alive(state: _State) -> bool:
-    commands = [" ".join((process.info["cmdline"] or [])[:3]) + " " for process in _marked(state.mark)]
+    commands = [" ".join((process.info["cmdline"] or [])[:3]) + " " for process in processes.marked(state.mark)]
     return all(any(root in command for command in commands) for root in _ROOTS)
-
-
-def _marked(mark: str) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter(["pid", "cmdline", "status"]):
-        with suppress(psutil.Error):
-            if process.info["status"] != psutil.STATUS_ZOMBIE and process.environ().get(MARK) == mark:
-                found.append(process)
-    return found
-
-
-def _family(mark: str) -> list[psutil.Process]:
-    """Every process of the cluster. Ray's workers overwrite their environment with their title, but they share the
-    session of the ones that do not.
-    """
-    marked = _marked(mark)
-    sessions = set()
-    for process in marked:
-        with suppress(ProcessLookupError):
-            sessions.add(os.getsid(process.pid))
-    sessions.discard(os.getsid(0))
-    family = {process.pid: process for process in marked}
-    for process in psutil.process_iter(["pid", "cmdline", "status"]):
-        with suppress(psutil.Error, ProcessLookupError):
-            if process.info["status"] != psutil.STATUS_ZOMBIE and os.getsid(process.pid) in sessions:
-                family[process.pid] = process
-    family.pop(os.getpid(), None)
-    return list(family.values())
-
-
-def _end(mark: str) -> bool:
-    """Ask the node to end its workers first; kill what does not end. True if there was anything."""
-    family = _family(mark)
-    raylets = [process for process in family if "raylet/raylet" in " ".join(process.info["cmdline"] or ())]
-    for group, patience_s in ((raylets, 5), (family, 2)):
-        for process in group:
-            with suppress(psutil.Error):
-                process.terminate()
-        psutil.wait_procs(group, timeout=patience_s)
-    for process in _family(mark):
-        with suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(family, timeout=5)
-    return bool(family)
 
 
 def _lock() -> FileLock:

@@ -74,7 +74,7 @@ def _stock(console: Console) -> Path:
 
 def _report(model: RunDirectory, seconds: float, console: Console) -> None:
     _step(console, 5, "What came of it / 结果")
-    picture = show(model, console)
+    picture = show(model, console, only=())
     _, bits = metric_series(model.events_path, "val/bits_per_byte")
     console.print()
     console.print(

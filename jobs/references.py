@@ -44,7 +44,7 @@ def resolve(text: str, runs: Path) -> Reference:
         step = int(which)
     else:
         raise ValueError(f"{text!r}: there is no such checkpoint in {run.checkpoints}; there are {choices}")
-    return Reference(run.checkpoints / f"step_{step:08d}", name, step)
+    return Reference(checkpoints.folder_of(run.checkpoints, step), name, step)
 
 
 def _best(run: RunDirectory, steps: list[int]) -> int:

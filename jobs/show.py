@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -63,10 +63,12 @@ def show_runs(runs: Path, rows: list[RunRow], console: Console, lang: str | None
             console.print(Text.assemble((row.name, "red"), f"  {reason.splitlines()[0]}"), soft_wrap=True)
 
 
-def show(run: RunDirectory, console: Console, lang: str | None = None) -> Path | None:
+def show(
+    run: RunDirectory, console: Console, lang: str | None = None, *, only: Collection[str] | None = None
+) -> Path | None:
     """Prints everything worth knowing of one run, draws its curve into `curve.png` and returns that file's path.
 
-    None if there is nothing to draw yet. Raises ValueError if the run's files cannot be read.
+    only: below the curves, these sections alone. None if there is nothing to draw yet. Raises ValueError if the run's files cannot be read.
     """
     lang = language(lang)
     row, events = run.row(), read_events(run.events_path)
@@ -89,7 +91,7 @@ def show(run: RunDirectory, console: Console, lang: str | None = None) -> Path |
         "files": _pairs(_files(run, path, lang)),
     }
     for name, table in sections.items():
-        if table.row_count:
+        if table.row_count and (only is None or name in only):
             console.print(Text(f"\n{say(name, lang)}", style="bold"))
             console.print(table, soft_wrap=False)
     return path

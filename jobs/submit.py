@@ -78,7 +78,7 @@ def follow(submission_id: str, write: Callable[[str], None]) -> str:
 
     Raises ClusterError if the job is not known, or if the cluster is gone for a minute.
     """
-    seen = 0
+    seen, run = 0, ""
     deadline = monotonic() + _RECONNECT_S
 
     async def tail(client: JobSubmissionClient) -> None:
@@ -101,7 +101,7 @@ def follow(submission_id: str, write: Callable[[str], None]) -> str:
         while True:
             try:
                 with _client() as client:
-                    _info(client, submission_id)
+                    run = _job(_info(client, submission_id)).run
                     asyncio.run(tail(client))
                     status = _info(client, submission_id).status
                     if status.is_terminal():
@@ -116,7 +116,7 @@ def follow(submission_id: str, write: Callable[[str], None]) -> str:
     except KeyboardInterrupt:
         write(
             f"\nDetached; {submission_id} runs on. Come back: minimind attach {submission_id}. "
-            f"End it: minimind stop {submission_id}\n"
+            f"End it: minimind stop {run or submission_id}\n"
         )
         return str(JobStatus.RUNNING)
 

@@ -39,7 +39,7 @@ def from_arguments(args: argparse.Namespace, console: Console) -> int:
         run = resume(settings.get("name", preset.name), changed, console)
     else:
         run = start(with_paths(flags.apply(preset, settings)), console, overwrite=args.overwrite)
-    show(run, console)
+    show(run, console, only=("checkpoints", "samples", "files"))
     return 0 if run.state().word in ("SUCCEEDED", "STOPPED") else 1
 
 

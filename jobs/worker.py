@@ -66,6 +66,7 @@ def _train(spec: RunSpec, prepared: Prepared, run: RunDirectory, parallel: Paral
             world=parallel.world,
             environment=environment(parallel),
         )
+    hooks.recall_validations()
     train(
         {"policy": parts.model},
         parts.objective,
@@ -119,7 +120,7 @@ class RunHooks:
             parent_step=prepared.parent_step,
             data_fingerprint=prepared.data_fingerprint,
         )
-        self.validations = dict(zip(*metric_series(run.events_path, "val/loss"), strict=True))
+        self.validations: dict[int, float] = {}
         self.tensorboard = SummaryWriter(str(run.path / "tensorboard")) if log is not None else None
 
     def resume(self) -> TrainState:
@@ -145,6 +146,11 @@ class RunHooks:
         if self.parallel.rank < len(saved["rng"]):
             self.parallel.set_rng_state(saved["rng"][self.parallel.rank])
         return TrainState(**saved["state"])
+
+    def recall_validations(self) -> None:
+        """What earlier attempts measured up to where this one starts; its RUNNING event has cut off the rest."""
+        known = dict(zip(*metric_series(self.run.events_path, "val/loss"), strict=True)) if self.event_log else {}
+        self.validations = self.parallel.gather(known)[0]
 
     def log(self, state: TrainState, metrics: dict[str, float]) -> None:
         """One row of training metrics."""
