@@ -12,20 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from jobs import cluster
+from jobs import cluster, processes
 from jobs.cluster import Cluster, ClusterError
-
-
-def _processes(mark: str) -> list[psutil.Process]:
-    """Ray's own processes of the cluster that carries `mark`."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get(cluster.MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        except psutil.Error:
-            continue
-    return found
 
 
 def _mark(home: Path) -> str:
@@ -66,7 +54,7 @@ def test_the_token_is_needed_and_private(ray_cluster: Cluster, monkeypatch: pyte
 def test_everything_listens_on_loopback(ray_cluster: Cluster, ray_home: Path) -> None:
     addresses = {
         connection.laddr.ip
-        for process in _processes(_mark(ray_home))
+        for process in processes.marked(_mark(ray_home))
         for connection in process.net_connections("tcp")
         if connection.status == psutil.CONN_LISTEN
     }
@@ -86,7 +74,7 @@ def test_a_second_cluster_survives_a_crash_and_ends_alone(ray_cluster: Cluster, 
             assert second.dashboard_url != ray_cluster.dashboard_url
             token = cluster.token(second)
 
-            dead = _processes(_mark(home))
+            dead = processes.marked(_mark(home))
             for process in dead:
                 process.kill()
             psutil.wait_procs(dead, timeout=20)
@@ -101,6 +89,6 @@ def test_a_second_cluster_survives_a_crash_and_ends_alone(ray_cluster: Cluster, 
             assert cluster.stop()
         assert cluster.find() is None
         assert not (home / "cluster.json").exists()
-        assert _processes(mark) == []
+        assert processes.marked(mark) == []
     assert cluster.find() == ray_cluster
     assert os.environ["MINIMIND_HOME"] != str(home)

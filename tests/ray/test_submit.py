@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import re
 import select
@@ -16,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from jobs import cluster, submit
+from jobs import cluster, paths, submit
 from jobs.cluster import Cluster, ClusterError
 
 FAKE_JOBS = """
@@ -124,7 +123,7 @@ def test_detach_leaves_the_job_and_stop_ends_it(ray_cluster: Cluster, working_di
             signal.raise_signal(signal.SIGINT)
 
     assert submit.follow(submission_id, interrupt_once) == "RUNNING"
-    assert f"minimind attach {submission_id}" in pieces[-1]
+    assert f"minimind attach {submission_id}. End it: minimind stop waiting" in pieces[-1]
     assert submit.job(submission_id).status == "RUNNING"
     assert submit.stop(submission_id) == "STOPPED"
     assert submit.follow(submission_id, pieces.append) == "STOPPED"  # attaching to what has ended shows its log
@@ -148,6 +147,16 @@ def test_without_a_cluster_the_command_that_starts_one_is_named(home: Path, work
             call()
 
 
+def test_a_cluster_that_is_gone_ends_the_following(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(submit, "_RECONNECT_S", 0)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        nobody = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", nobody)
+    with pytest.raises(ClusterError, match=f"{nobody} does not answer.*The log of run-1 broke off.*--from_resume 1"):
+        submit.follow("run-1", print)
+
+
 def test_a_large_working_directory_is_refused_with_its_largest_files(working_dir: Path) -> None:
     small = submit.refuse_large(working_dir)
     assert small == len(FAKE_JOBS)
@@ -164,7 +173,4 @@ def test_a_large_working_directory_is_refused_with_its_largest_files(working_dir
 
 
 def test_this_checkout_is_small_enough() -> None:
-    from jobs import paths
-
-    assert submit.refuse_large(paths.checkout()) < 5_000_000
-    assert json.dumps(submit.PACKAGE_LIMIT_BYTES) == "52428800"
+    assert submit.refuse_large(paths.checkout()) < submit.PACKAGE_LIMIT_BYTES / 10

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -156,6 +157,12 @@ def test_a_broken_state_file_is_named(home: Path) -> None:
     (home / "cluster.json").write_text("{")
     with pytest.raises(ClusterError, match=r"cluster\.json cannot be read; remove it"):
         cluster.find()
+
+
+def test_windows_is_told_about_wsl2(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(ClusterError, match="on Windows use WSL2, or learn with --num_workers 0"):
+        cluster.ensure()
 
 
 def test_ray_up_accepts_our_file() -> None:
