@@ -81,16 +81,22 @@ class _CrossEntropy(torch.autograd.Function):
         for start in range(0, hidden_ND.shape[0], CHUNK_TOKENS):
             rows = slice(start, start + CHUNK_TOKENS)
             hidden_CD, target_C1, weight_C1 = hidden_ND[rows], target_N[rows, None], weight_N[rows, None]
-            logprob_CV = torch.log_softmax(nn.functional.linear(hidden_CD, head_VD), 1, dtype=torch.float32)
-            total -= (logprob_CV.gather(1, target_C1) * weight_C1).sum()
+            logits_CV = nn.functional.linear(hidden_CD, head_VD).float()
+            target_logit_C1 = logits_CV.gather(1, target_C1)
+            largest_C1 = logits_CV.amax(1, keepdim=True)
+            exp_CV = logits_CV.sub_(largest_C1).exp_()
+            sum_C1 = exp_CV.sum(1, keepdim=True)
+            total += ((largest_C1 + sum_C1.log() - target_logit_C1) * weight_C1).sum()
             if not (need_hidden or need_head):
                 continue
-            # d total / d logits = weight * (softmax - one-hot). The weight goes to the narrow side of both products.
-            error_CV = logprob_CV.exp_().scatter_add_(1, target_C1, -torch.ones_like(weight_C1))
+            # d total / d logits = weight * (exp / sum - one-hot) = scale * (exp - sum * one-hot). The scale goes to the
+            # narrow side of both products: each pass over [C, V] is felt where the model is small.
+            scale_C1 = weight_C1 / sum_C1
+            error_CV = exp_CV.scatter_add_(1, target_C1, -sum_C1)
             if grad_hidden_ND is not None:
-                grad_hidden_ND[rows] = (error_CV @ head_VD) * weight_C1
+                grad_hidden_ND[rows] = (error_CV @ head_VD) * scale_C1
             if grad_head_VD is not None:
-                _add_product(grad_head_VD, error_CV.T, hidden_CD * weight_C1)
+                _add_product(grad_head_VD, error_CV.T, hidden_CD * scale_C1)
         ctx.save_for_backward(grad_hidden_ND, grad_head_VD)
         ctx.head_dtype = head_VD.dtype
         return total
