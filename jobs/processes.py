@@ -26,21 +26,21 @@ def end(mark: str) -> bool:
 
     True if there was anything to end.
     """
-    family = _family(mark)
-    raylets = [process for process in family if "raylet/raylet" in " ".join(process.info["cmdline"] or ())]
-    for group, patience_s in ((raylets, 5), (family, 2)):
+    processes = family(mark)
+    raylets = [process for process in processes if "raylet/raylet" in " ".join(process.info["cmdline"] or ())]
+    for group, patience_s in ((raylets, 5), (processes, 2)):
         for process in group:
             with suppress(psutil.Error):
                 process.terminate()
         psutil.wait_procs(group, timeout=patience_s)
-    for process in _family(mark):
+    for process in family(mark):
         with suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(family, timeout=5)
-    return bool(family)
+    psutil.wait_procs(processes, timeout=5)
+    return bool(processes)
 
 
-def _family(mark: str) -> list[psutil.Process]:
+def family(mark: str) -> list[psutil.Process]:
     """Every process of the cluster. Ray's workers overwrite their environment with their title, but they share the
     session of the ones that do not.
     """

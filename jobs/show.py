@@ -68,7 +68,8 @@ def show(
 ) -> Path | None:
     """Prints everything worth knowing of one run, draws its curve into `curve.png` and returns that file's path.
 
-    only: below the curves, these sections alone. None if there is nothing to draw yet. Raises ValueError if the run's files cannot be read.
+    only: below the curves, these sections alone. None if there is nothing to draw yet. Raises ValueError if the run's
+    files cannot be read.
     """
     lang = language(lang)
     row, events = run.row(), read_events(run.events_path)

@@ -52,6 +52,8 @@ def submit(run_name: str, argv: Sequence[str], working_dir: Path | None = None) 
     """
     folder = working_dir or paths.checkout()
     refuse_large(folder)
+    # What it ignores is what .rayignore says; three lines of warning about that help nobody.
+    logging.getLogger("ray._private.runtime_env").setLevel(logging.ERROR)
     with _client() as client:
         taken = {job.submission_id for job in client.list_jobs()}
         stamp = base = f"{run_name}-{datetime.now(UTC):%m%d-%H%M%S}"

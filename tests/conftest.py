@@ -25,7 +25,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @contextmanager
-def _at_home(path: Path) -> Iterator[pytest.MonkeyPatch]:
+def at_home(path: Path) -> Iterator[pytest.MonkeyPatch]:
     """A home with a token of its own, and no trace of the user's clusters."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_MODE"):
@@ -38,10 +38,10 @@ def _at_home(path: Path) -> Iterator[pytest.MonkeyPatch]:
 @pytest.fixture(scope="session")
 def _session_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Cluster]]:
     path = tmp_path_factory.mktemp("ray") / "home"
-    with _at_home(path):
+    with at_home(path):
         started = cluster.ensure()
     yield path, started
-    with _at_home(path):
+    with at_home(path):
         cluster.stop()
 
 
@@ -49,7 +49,7 @@ def _session_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple
 def ray_home(_session_cluster: tuple[Path, Cluster]) -> Iterator[Path]:
     """The MINIMIND_HOME of the session's cluster, set for one test. Starting it costs about ten seconds, once."""
     path, _ = _session_cluster
-    with _at_home(path):
+    with at_home(path):
         yield path
 
 
