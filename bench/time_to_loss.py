@@ -152,14 +152,16 @@ def peer_run(corpus: Corpus, config: ModelConfig, seed: int, steps_at_most: int)
     return Point(corpus.bits_per_byte(own), tokens_seen, clock.cpu_s, clock.wall_s)
 
 
-def our_run(corpus: Corpus, config: ModelConfig, optim: OptimConfig, seed: int, steps: int) -> Iterator[Point]:
-    """Our recipe planned for `steps`, measured on the way."""
+def our_run(
+    corpus: Corpus, config: ModelConfig, optim: OptimConfig, seed: int, steps: int, measurements: int = EVALUATIONS
+) -> Iterator[Point]:
+    """Our recipe planned for `steps`, measured so often on the way."""
     model = MiniMind(config)
     model.initialize(torch.Generator().manual_seed(seed))
     batches = PackedBatches(corpus.shards, corpus.packing, batch_size=ROWS, seed=seed, epochs=100)
     optimizer = build_optimizer(model, optim)
     state, clock = TrainState(), Clock()
-    every = max(1, steps // EVALUATIONS)
+    every = max(1, steps // measurements)
     for end in range(every, steps + 1, every):
         with clock:
             train(
@@ -255,7 +257,7 @@ def learning_rates(corpus: Corpus, args: argparse.Namespace, console: Console) -
         for optimizer in args.optimizers:
             for rate in args.rates:
                 optim = preset.model_copy(update={"learning_rate": rate, "name": optimizer})
-                ends = [list(our_run(corpus, config, optim, seed, args.steps))[-1] for seed in range(args.seeds)]
+                ends = [list(our_run(corpus, config, optim, seed, args.steps, 1))[-1] for seed in range(args.seeds)]
                 bits = [end.bits_per_byte for end in ends]
                 median = statistics.median(bits)
                 cells = [name, optimizer, f"{rate:g}", *(f"{value:.3f}" for value in bits), f"{median:.3f}"]
