@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -116,19 +116,22 @@ class RowBatches:
 
 
 class PoisonedLoss:
-    """Next-token loss that is not a number on some rows, in its value or only in its gradient."""
+    """Next-token loss that is not a number on some rows: in its value, in its gradient, or in both."""
 
-    def __init__(self, rows: Collection[int], only_gradient: bool = False) -> None:
+    def __init__(self, rows: Collection[int], part: Literal["value", "gradient", "both"] = "both") -> None:
         self.rows = rows
-        self.only_gradient = only_gradient
+        self.part = part
 
     def __call__(self, models: Models, batch: TokenBatch) -> Loss:
         loss = next_token_loss(models, batch)
         if not set(self.rows) & set(batch.rows):
             return loss
-        if self.only_gradient:
-            return Loss(loss.total + (loss.total - loss.total).sqrt(), loss.weight)
-        return Loss(loss.total * float("nan"), loss.weight)
+        poison = {
+            "value": torch.tensor(float("nan")),
+            "gradient": (loss.total - loss.total).sqrt(),
+            "both": loss.total * float("nan"),
+        }
+        return Loss(loss.total + poison[self.part], loss.weight)
 
 
 @dataclass

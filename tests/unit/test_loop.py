@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -120,13 +120,15 @@ def test_metrics_of_an_objective_are_averaged_by_their_own_weights() -> None:
     assert hooks.metrics[0]["policy/entropy"] == pytest.approx((0 * 1 + 1 * 2 + 2 * 3 + 3 * 4) / (1 + 2 + 3 + 4))
 
 
-@pytest.mark.parametrize("only_gradient", [False, True])
+@pytest.mark.parametrize("part", ["value", "gradient", "both"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_a_step_that_is_not_finite_is_refused_and_noted_with_its_rows(only_gradient: bool, dtype: torch.dtype) -> None:
+def test_a_step_that_is_not_finite_is_refused_and_noted_with_its_rows(
+    part: Literal["value", "gradient", "both"], dtype: torch.dtype
+) -> None:
     rows = toy_rows(4)
     run = ToyRun(
         RowBatches(rows, 1),
-        objective=PoisonedLoss({1}, only_gradient),
+        objective=PoisonedLoss({1}, part),
         loop=LoopConfig(accumulation_steps=2, save_interval=1),
         dtype=dtype,
     )
@@ -140,11 +142,11 @@ def test_a_step_that_is_not_finite_is_refused_and_noted_with_its_rows(only_gradi
     assert run.batches.state_dict() == {"position": 2}
     assert hooks.steps("log") == []
     ((text, details),) = hooks.notes
-    assert text.startswith(f"after step 0: {'its gradient' if only_gradient else 'the loss'} is not a number")
-    assert details["rows"] == ([0, 1] if only_gradient else [1])
-    assert not math.isfinite(details["grad_norm"])
+    assert text.startswith(f"after step 0: {'its gradient' if part == 'gradient' else 'the loss'} is not a number")
+    assert details["rows"] == ([0, 1] if part == "gradient" else [1])
+    assert math.isfinite(details["grad_norm"]) == (part == "value")
     assert ("loss_scale" in details) == (dtype == torch.float16)
-    assert ("halved" in text) == (dtype == torch.float16 and only_gradient)
+    assert ("halved" in text) == (dtype == torch.float16 and part == "gradient")
 
     run.train()
     assert (run.state.step, run.state.bad_steps, run.state.skipped_steps) == (1, 0, 1)
