@@ -213,12 +213,13 @@ def train(
                 f"(max_bad_steps = {config.max_bad_steps}); the last checkpoint is good. Lower --learning_rate, try "
                 f"--dtype bfloat16 or float32, and look at the rows that the notes in events.jsonl name."
             )
-        last = sums.stop or batches.done or state.step >= total_steps
+        finished = batches.done or state.step >= total_steps
+        last = finished or sums.stop
         if meter.steps and (last or state.step % config.log_interval == 0):
             hooks.log(state, meter.read(state, precision))
         if last or (accepted and _due(state.step, config.save_interval)):
             hooks.save(state)
-        if (last and not sums.stop) or (accepted and _due(state.step, config.eval_interval)):
+        if finished or (accepted and _due(state.step, config.eval_interval)):
             hooks.evaluate(state)
     return state
 

@@ -220,6 +220,12 @@ def test_a_stop_ends_after_the_step_under_way_with_a_checkpoint() -> None:
     assert hooks.steps("evaluate") == [0]
 
 
+def test_a_stop_in_the_last_step_is_an_end_like_any_other() -> None:
+    hooks = ToyRun(RowBatches(toy_rows(3), 1)).train(RecordingHooks(stop_before=3))
+    assert hooks.steps("evaluate") == [0, 3]
+    assert hooks.steps("save") == [3]
+
+
 def test_total_steps_end_a_run_before_its_data() -> None:
     run = ToyRun(RowBatches(toy_rows(9), 1), total_steps=5)
     hooks = run.train()
