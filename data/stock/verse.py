@@ -83,8 +83,11 @@ def poems(poetry: Path, simplify: Callable[[str], str], everything: bool) -> lis
     return found
 
 
-def facts_of(found: list[Poem]) -> list[Fact]:
-    """Who wrote a poem, and which line follows: for the 300 Tang poems that many people know."""
+def facts_of(found: list[Poem], short: bool = False) -> list[Fact]:
+    """Who wrote a poem, and which line follows: for the 300 Tang poems that many people know.
+
+    short: lines that follow only of poems of four lines, which are the best known.
+    """
     facts = []
     for poem in found:
         if poem.file != TANG_300:
@@ -92,7 +95,8 @@ def facts_of(found: list[Poem]) -> list[Fact]:
         group = f"poem/{poem.author}/{poem.title}/{poem.lines[0]}"
         if poem.author and poem.title and len(poem.title) <= 12:
             facts.append(Fact("author_zh", poem.title, poem.author, group=group))
-        for first, second in _COUPLET.findall("".join(poem.lines)):
+        couplets = _COUPLET.findall("".join(poem.lines))
+        for first, second in couplets if len(couplets) <= 2 or not short else ():
             if len(first) == len(second):
                 facts.append(Fact("next_line_zh", first, second, group=group))
     return unambiguous(facts)

@@ -192,6 +192,9 @@ def _poetry(folder: Path) -> Path:
     poems.append(poem("壞詩", "李二", "山上□□人，水邊一二鳥。"))
     poems.append(poem("無題", "李二", "乾坤何處是，沈水不知年。"))
     poems.append(poem("無題", "張三", "长短，不齐的一句。"))
+    poems.append(
+        poem("三聯", "李二", "一月天寒夜，三更月照人。", "二月花开早，四更鸟唤春。", "三月风吹柳，五更雨洗尘。")
+    )
     collection = {"title": "唐詩三百首", "content": [{"type": "五言", "content": poems}]}
     songs = [{"rhythmic": "如梦令", "author": "赵四", "paragraphs": ["昨夜风停。", "今朝雨住。"]}]
     tang = [{"title": "長詩", "author": "周五", "paragraphs": ["一二三四五，六七八九十。"] * 40}]

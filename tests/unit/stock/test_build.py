@@ -185,10 +185,10 @@ def test_what_a_user_can_get_wrong(tmp_path: Path) -> None:
 
 
 def test_the_bundled_samples_are_what_the_code_builds(tmp_path: Path) -> None:
-    build({}, tmp_path, scale="sample", epochs=1)
+    build({}, tmp_path, scale="sample")
     assert digest(tmp_path) == digest(SAMPLES), (
         "texts or tables were changed: write the samples again with python -c "
-        "\"from data.stock.build import *; build({}, SAMPLES, scale='sample', epochs=1)\""
+        "\"from data.stock.build import *; build({}, SAMPLES, scale='sample')\""
     )
     assert sum(path.stat().st_size for path in SAMPLES.iterdir()) < 300_000
 

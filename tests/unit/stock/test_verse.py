@@ -38,8 +38,15 @@ def test_facts_are_of_the_well_known_poems_and_unambiguous(archives: dict[str, P
     assert "無题" not in authors  # two poets wrote one
     assert "如梦令" not in authors
     assert lines["远山飞白鸟"] == "近水落青沙"
+    assert lines["三月风吹柳"] == "五更雨洗尘"
     assert "长短" not in lines  # halves of unequal length are no couplet
     assert "一二三四五" not in lines
+    short = facts_of(poems(archives["chinese-poetry"], Simplifier(archives["jionlp"]), everything=True), short=True)
+    assert {fact.subject for fact in facts} - {fact.subject for fact in short} == {
+        "一月天寒夜",
+        "二月花开早",
+        "三月风吹柳",
+    }
     poem = [fact.group for fact in facts if fact.subject in {"远山", "远山飞白鸟", "行人歸去晚"}]
     assert len(poem) == 3
     assert len(set(poem)) == 1  # a poem is kept back as a whole
