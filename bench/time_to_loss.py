@@ -5,7 +5,7 @@
 
 The usual recipe, as upstream MiniMind and most people have it: transformers' Qwen3 model with weights drawn from
 N(0, 0.02), rows padded to max_seq_len, AdamW with a learning rate of 5e-4 that falls by a cosine to a tenth without a
-warm-up, one pass over the corpus. Ours: the preset of `jobs/presets.py` over packed rows, planned for a part of the
+warm-up, 200 steps or one pass over the corpus. Ours: the preset of `jobs/presets.py` over packed rows, planned for a part of the
 peer's tokens (SHARE), its loss measured on the way. Corpus, tokenizer, held-out documents, shape and rows x width of a
 step are the same. Validation is in bits per byte and is not part of the time. Tokens are real (non-padding) ones.
 
@@ -230,7 +230,7 @@ def compare(corpus: Corpus, args: argparse.Namespace, console: Console) -> dict[
     for name in args.sizes:
         config, optim = SIZES[name]
         for seed in range(args.seeds):
-            peer = peer_run(corpus, config, seed, 10 if args.quick else 10**9)
+            peer = peer_run(corpus, config, seed, 10 if args.quick else args.peer_steps)
             steps = max(4, round(SHARE * peer.tokens / (ROWS * WIDTH * corpus.packing.utilisation)))
             points = list(our_run(corpus, config, optim, seed, steps))
             there = crossing(points, peer.bits_per_byte)
@@ -242,6 +242,7 @@ def compare(corpus: Corpus, args: argparse.Namespace, console: Console) -> dict[
             found = [peer.cpu_s / there.cpu_s, peer.wall_s / there.wall_s, peer.tokens / there.tokens]
             for key, value in zip(("cpu_ratio", "wall_ratio", "token_ratio"), found, strict=True):
                 ratios[key].append(value)
+            console.print(f"{name} seed {seed}: " + ", ".join(f"{value:.2f}" for value in found), style="dim")
             row += [f"{there.tokens:.0f}", f"{there.cpu_s:.0f}", *(f"{value:.2f}" for value in found)]
             table.add_row(*row, f"{points[-1].bits_per_byte:.3f}")
     console.print(table)
@@ -275,6 +276,7 @@ def main() -> None:
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1, help="torch threads; more than one wants an idle machine")
+    parser.add_argument("--peer_steps", type=int, default=200, help="at most; one pass over the corpus is the most")
     parser.add_argument("--rates", nargs="+", type=float, help="compare learning rates instead of recipes")
     parser.add_argument("--optimizers", nargs="+", default=["muon"], choices=["muon", "adamw"], help="with --rates")
     parser.add_argument("--steps", type=int, default=80, help="with --rates: steps of 2048 tokens")
