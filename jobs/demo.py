@@ -19,7 +19,7 @@ from jobs.show import show
 from jobs.spec import RunSpec
 from jobs.stock import fetch_stock, stock_folder
 from jobs.tokenizer import TokenizerSpec, run_tokenizer
-from jobs.train import resume, start, with_paths
+from jobs.train import resume, start
 from minimind.config import override
 from minimind.events import metric_series
 from minimind.units import duration
@@ -45,7 +45,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         _step(console, 3, "Train the tokenizer / 训练分词器")
         run_tokenizer(TokenizerSpec(name=TOKENIZER_RUN, path=str(text), split_cjk=True), console, overwrite=True)
         _step(console, 4, "Pretrain the tiny model / 预训练 tiny 模型")
-        start(with_paths(_spec(text)), console, overwrite=args.fresh)
+        start(_spec(text), console, overwrite=args.fresh)
     succeeded = model.state().word == "SUCCEEDED"
     if succeeded:
         _report(model, time.monotonic() - started, console)

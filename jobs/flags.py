@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from jobs import paths
 from jobs.spec import RunSpec
-from minimind.config import override
+from minimind.config import C, override
 from minimind.model import MODEL_PRESETS
 
 FLAGS: dict[str, str] = {
@@ -42,69 +43,127 @@ FLAGS: dict[str, str] = {
 }
 """Flag -> dotted path. The handbook's names, with the handbook's meaning."""
 
+FILES = ("data.path", "eval.path")
+"""Settings that are paths."""
 
-def add_flags(parser: argparse.ArgumentParser, preset: RunSpec) -> None:
-    """Every flag of FLAGS with the description of its field and the default of this preset; `--model`; `--set`."""
+RUNS_OR_FOLDERS = ("data.tokenizer", "init_from")
+"""Settings that are the name of a run, or a path where they look like one."""
+
+
+def add_flags(parser: argparse.ArgumentParser, preset: Callable[[str], RunSpec], default_model: str) -> None:
+    """Every flag of FLAGS with the description of its field and its default; `--model`; `--set`.
+
+    preset: model size -> the spec that the flags change.
+    """
     sizes = ", ".join(
         f"{name} ({config.hidden_size}x{config.num_hidden_layers})" for name, config in MODEL_PRESETS.items()
     )
-    parser.add_argument("--model", choices=sorted(MODEL_PRESETS), default=None, help=f"model size: {sizes}")
+    parser.add_argument(
+        "--model", choices=MODEL_PRESETS, help=f"size, hidden x layers: {sizes} (default: {default_model})"
+    )
+    specs = {name: preset(name) for name in (default_model, *MODEL_PRESETS)}
     for flag, path in FLAGS.items():
-        info, value = _field(preset, path)
-        shown = "" if value is None or "default:" in (info.description or "") else f" (default: {value})"
-        parser.add_argument(
-            f"--{flag}", dest=path, metavar="X", default=None, help=f"{info.description or path}{shown}"
-        )
+        info = field_of(RunSpec, path)
+        description = info.description or path
+        defaults = {name: at(spec, path) for name, spec in specs.items()}
+        if defaults[default_model] is not None and "default:" not in description:
+            others = [f"{name}: {value}" for name, value in defaults.items() if value != defaults[default_model]]
+            description += f" (default: {'; '.join([default_text(defaults[default_model]), *others])})"
+        add_flag(parser, flag, path, info, description)
+    add_set(parser, "optim.weight_decay=0.1")
+
+
+def add_flag(parser: argparse.ArgumentParser, flag: str, path: str, info: FieldInfo, description: str) -> None:
+    """One flag that sets a field: its value is kept as text, for `override` to read by the field's own type."""
+    parser.add_argument(f"--{flag}", dest=path, metavar=_metavar(info), help=description.replace("%", "%%"))
+
+
+def default_text(value: Any) -> str:
+    """A default as it would be written on the command line."""
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def add_set(parser: argparse.ArgumentParser, example: str) -> None:
+    """`--set PATH=VALUE`."""
     parser.add_argument(
         "--set",
         dest="settings",
         metavar="PATH=VALUE",
         action="append",
         default=[],
-        help="any other setting of the spec by its dotted path, such as optim.weight_decay=0.1; may be repeated",
+        help=f"any other setting by its dotted path, such as {example}; may be repeated",
     )
 
 
-def changes(args: argparse.Namespace) -> dict[str, Any]:
-    """The settings that the command line gives, by dotted path."""
-    given = {path: value for path in FLAGS.values() if (value := getattr(args, path)) is not None}
-    return given | dict(_assignment(text) for text in args.settings)
+def changes(args: argparse.Namespace, flags: Mapping[str, str] = FLAGS) -> dict[str, Any]:
+    """The settings that the command line gives, by dotted path.
+
+    Raises ValueError for a `--set` that is no assignment, or that says what a flag says as well.
+    """
+    given: dict[str, Any] = {path: value for path in flags.values() if (value := getattr(args, path)) is not None}
+    for text in args.settings:
+        path, value = _assignment(text)
+        if path in given:
+            raise ValueError(f"{path} is given twice: {given[path]!r} and {value!r}; say it once")
+        given[path] = value
+    return given
 
 
-def apply(preset: RunSpec, settings: dict[str, Any]) -> RunSpec:
+def apply(preset: C, settings: Mapping[str, Any], flags: Mapping[str, str] = FLAGS) -> C:
     """The spec with the settings; what is wrong is named by its flag where it has one.
 
     Raises ValueError.
     """
-    flags = {path: flag for flag, path in FLAGS.items()}
     try:
         return override(preset, settings)
     except ValueError as error:
-        lines = [_by_flag(line, flags) for line in str(error).splitlines()]
-        raise ValueError("\n".join(lines)) from None
+        problems = [re.split("( = |: )", line, maxsplit=1) for line in str(error).splitlines()]
+        raise ValueError("\n".join(named(path, flags) + "".join(rest) for path, *rest in problems)) from None
 
 
-def absolute(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
+def named(path: str, flags: Mapping[str, str] = FLAGS) -> str:
+    """A dotted path as the user knows it: with its flag in front, where it has one."""
+    flag = next((flag for flag, place in flags.items() if place == path), None)
+    return f"--{flag} ({path})" if flag else path
+
+
+def absolute(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The settings with paths that count from `folder` made absolute; names of runs stay as they are."""
     result = dict(settings)
-    for path in ("data.path", "eval.path"):
-        if result.get(path) is not None:
-            result[path] = str(folder / Path(result[path]).expanduser())
-    for path in ("data.tokenizer", "init_from"):
+    for path in (*FILES, *RUNS_OR_FOLDERS):
         text = result.get(path)
-        if text is not None and (folder / text).exists():
-            result[path] = str(folder / text)
+        if text not in (None, "null") and (path in FILES or paths.is_path(text)):
+            result[path] = str(paths.absolute(text, folder))
     return result
 
 
-def arguments(settings: dict[str, Any]) -> list[str]:
+def arguments(settings: Mapping[str, Any]) -> list[str]:
     """The command line that gives these settings: for passing them on to a job."""
     return [part for path, value in settings.items() for part in ("--set", f"{path}={value}")]
 
 
-def _by_flag(line: str, flags: dict[str, str]) -> str:
-    path = line.split(" = ", maxsplit=1)[0].split(":", maxsplit=1)[0]
-    return f"--{flags[path]} ({path}){line.removeprefix(path)}" if path in flags else line
+def at(spec: Any, path: str) -> Any:
+    """The value at a dotted path."""
+    for part in path.split("."):
+        spec = getattr(spec, part)
+    return spec
+
+
+def field_of(config: type[Any], path: str) -> FieldInfo:
+    """The declaration of the field at a dotted path below a class of Config."""
+    *sections, name = path.split(".")
+    for section in sections:
+        config = config.model_fields[section].annotation
+    info: FieldInfo = config.model_fields[name]
+    return info
+
+
+def _metavar(info: FieldInfo) -> str:
+    """What a value looks like: the words that are allowed, or its kind."""
+    if get_origin(info.annotation) is Literal:
+        return "|".join(get_args(info.annotation))
+    kinds = get_args(info.annotation) or (info.annotation,)
+    return "0|1" if bool in kinds else "N" if int in kinds else "X" if float in kinds else "TEXT"
 
 
 def _assignment(text: str) -> tuple[str, str]:
@@ -112,14 +171,3 @@ def _assignment(text: str) -> tuple[str, str]:
     if not equals or not path:
         raise ValueError(f"--set {text!r}: it takes PATH=VALUE, such as --set optim.weight_decay=0.1")
     return path, value
-
-
-def _field(spec: BaseModel, path: str) -> tuple[FieldInfo, Any]:
-    node: Any = spec
-    parts: Iterable[str] = path.split(".")
-    info: FieldInfo | None = None
-    for part in parts:
-        info = type(node).model_fields[part]
-        node = getattr(node, part)
-    assert info is not None
-    return info, node

@@ -16,7 +16,7 @@ import torch
 from ray import train as ray_train
 from ray.train.torch import TorchTrainer, get_device
 
-from jobs.cluster import check
+from jobs.cluster import ClusterError, check
 from jobs.prepare import Prepared
 from jobs.runs import RunDirectory, RunStateError
 from jobs.spec import RunSpec
@@ -25,9 +25,24 @@ from minimind.distributed import Parallel
 
 
 def connect() -> None:
-    """Join the Ray cluster of the job that this process is, or the local one; nothing if already joined."""
-    if not ray.is_initialized():
-        ray.init(address="auto", log_to_driver=True, logging_level=logging.WARNING)
+    """Join the Ray cluster of the job that this process is, or the local one; nothing if already joined.
+
+    Raises ClusterError if there is none.
+    """
+    if ray.is_initialized():
+        return
+    address = os.environ.get("RAY_ADDRESS")  # Ray sets it for a job; without it Ray would look for any cluster at all
+    if not address:
+        raise ClusterError(
+            "this process is not part of a Ray cluster. Submit it as a job (`minimind train ...`, or `ray job submit` "
+            'after `minimind cluster start` and `eval "$(minimind cluster env)"`), or train without Ray: --workers 0'
+        )
+    try:
+        ray.init(address=address, log_to_driver=True, logging_level=logging.WARNING)
+    except ConnectionError as error:
+        raise ClusterError(
+            f"no Ray cluster answers at {address}, which RAY_ADDRESS names; start one: minimind cluster start"
+        ) from error
 
 
 def resolve_scaling(spec: RunSpec) -> RunSpec:

@@ -40,6 +40,11 @@ def absolute(path: str | Path, base: Path | None = None) -> Path:
     return (base or home()) / Path(path).expanduser()
 
 
+def is_path(text: str) -> bool:
+    """Whether a text that may name a run or a folder is a path: it has a slash (`./folder`) or begins with a ~."""
+    return "/" in text or os.sep in text or text.startswith("~")
+
+
 def existing(path: str | Path, what: str, base: Path | None = None) -> Path:
     """The absolute form of `path`, which must exist. `what` names it in the error: "data file", "tokenizer".
 

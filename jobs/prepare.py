@@ -10,31 +10,32 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+from filelock import FileLock
 from rich.console import Console
 
 import minimind.checkpoint as checkpoints
 from data.check import CheckLimits, check_file
-from data.prepare import data_source, tokenise
+from data.prepare import Pipeline, data_source, tokenise
 from data.shards import TokenShards
 from jobs import paths
-from jobs.references import resolve
+from jobs.references import resolve, tokenizer_folder
 from jobs.runs import RunDirectory
 from jobs.spec import RunSpec
 from jobs.stages import STAGES
-from jobs.tokenizer import TOKENIZER_FOLDER, TokenizerSpec, learn
+from jobs.tokenizer import DATA_FILE, TokenizerSpec, learn
 from minimind.config import Config
 from minimind.model import MiniMind
 from minimind.tokenizer import Tokenizer
 from minimind.units import amount, size
-
-DATA_FILE = "data file (`minimind data fetch` brings the stock data to data/stock/)"
 
 
 class Prepared(Config):
     """What the workers are told: folders that every one of them can read, and fingerprints.
 
     validation_shards: None where the held-out documents are taken out of `shards`. init_folder: the checkpoint whose
-    weights the run starts from, None for weights drawn anew; parent_run and parent_step name it.
+    weights a run without a checkpoint of its own starts from, None for weights drawn anew; parent_run and parent_step
+    name it. command: what the user typed.
     """
 
     tokenizer: str
@@ -44,46 +45,61 @@ class Prepared(Config):
     init_folder: str | None = None
     parent_run: str | None = None
     parent_step: int | None = None
+    command: str
 
 
-def prepare(spec: RunSpec, console: Console) -> Prepared:
+def prepare(spec: RunSpec, console: Console, *, own: Path | None = None, pipeline: Pipeline | None = None) -> Prepared:
     """Everything that the workers need, made or found in the cache.
 
-    Raises ValueError for files, rows, a tokenizer or weights that do not fit; nothing is left half done then.
+    own: the checkpoint that the run goes on from. Then its tokenizer is taken, and what the run began with may be gone.
+    pipeline: how text becomes tokens; by default on this machine. Raises ValueError for files, rows, a tokenizer or
+    weights that do not fit; nothing is left half done then.
     """
     source = paths.existing(spec.data.path, DATA_FILE)
     held_out = paths.existing(spec.eval.path, "validation file") if spec.eval.path is not None else None
-    _check(spec, source, held_out, console)
-    parent = resolve(spec.init_from, paths.runs()) if spec.init_from is not None else None
-    folder = _tokenizer_folder(spec, source, parent.folder if parent else None, console)
+    digest = data_source(source).sha256
+    _check(spec, source, digest, held_out, console)
+    init = resolve(spec.init_from) if spec.init_from is not None and own is None else None
+    manifest = checkpoints.verify(init) if init else None
+    folder = _tokenizer(spec, source, digest, own, init, console)
     tokenizer = Tokenizer.load(folder)
-    if tokenizer.vocab_size > spec.model.vocab_size:
-        raise ValueError(
-            f"the tokenizer in {folder} has {tokenizer.vocab_size} ids, the model has room for "
-            f"{spec.model.vocab_size}: set model.vocab_size={tokenizer.vocab_size}, or take another tokenizer"
-        )
-    if parent is not None:
-        tokenizer.require_same(checkpoints.verify(parent.folder)["tokenizer_fingerprint"], str(parent.folder))
-    bad_rows = spec.data.limits.max_bad_rows if spec.data.limits.max_bad_rows is not None else sys.maxsize
-    shards = _tokenised(source, tokenizer, bad_rows, console)
-    validation = _tokenised(held_out, tokenizer, bad_rows, console) if held_out else None
+    require_vocabulary(tokenizer, spec.model.vocab_size, str(folder))
+    if manifest:
+        tokenizer.require_same(manifest["tokenizer_fingerprint"], str(init))
+    shards = _tokenised(source, tokenizer, spec, pipeline, console)
+    validation = _tokenised(held_out, tokenizer, spec, pipeline, console) if held_out else None
     return Prepared(
         tokenizer=str(folder),
         shards=str(shards.folder),
         validation_shards=str(validation.folder) if validation else None,
         data_fingerprint=shards.fingerprint,
-        init_folder=str(parent.folder) if parent else None,
-        parent_run=parent.run if parent else None,
-        parent_step=parent.step if parent else None,
+        init_folder=str(init) if init else None,
+        parent_run=manifest["run_id"] if manifest else None,
+        parent_step=manifest["step"] if manifest else None,
+        command=" ".join(sys.argv),
     )
 
 
+def require_vocabulary(tokenizer: Tokenizer, vocab_size: int, where: str) -> None:
+    """Raise ValueError unless a model with `vocab_size` ids knows exactly those of the tokenizer from `where`."""
+    if tokenizer.vocab_size != vocab_size:
+        raise ValueError(
+            f"the tokenizer in {where} has {tokenizer.vocab_size} ids, the model has {vocab_size}: "
+            f"set the model to it with --set model.vocab_size={tokenizer.vocab_size}, or take another tokenizer"
+        )
+
+
 def disk_plan(spec: RunSpec, run: RunDirectory, console: Console) -> None:
-    """Say what the run will take on disk; raises ValueError if it is not there."""
-    states = 2.0 if spec.optim.name == "adamw" else 1.3
-    one = checkpoints.checkpoint_bytes(MiniMind(spec.model).parameter_count(), states)
+    """Say what the run will take on disk; raises ValueError if it is not there.
+
+    Checkpoints that the run has already are not needed twice.
+    """
+    with torch.device("meta"):
+        parameters = MiniMind(spec.model).parameter_count()
+    one = checkpoints.checkpoint_bytes(parameters, 2.0 if spec.optim.name == "adamw" else 1.3)
     kept = spec.loop.keep_last + spec.loop.keep_best + 1  # one more while it is being written
-    needed = one * kept
+    there = sum(file.stat().st_size for file in run.checkpoints.rglob("*") if file.is_file())
+    needed = max(one, one * kept - there)
     existing = next(parent for parent in run.path.parents if parent.exists())
     free = shutil.disk_usage(existing).free
     console.print(
@@ -118,18 +134,11 @@ def check_data(
     return 0
 
 
-def tokenizer_folder(named: str) -> Path:
-    """The folder that a run of the tokenizer stage, or a path, names. Raises ValueError if it is not there."""
-    run = RunDirectory(paths.runs() / named) if "/" not in named else None
-    if run is not None and run.exists:
-        return run.path / TOKENIZER_FOLDER
-    return paths.existing(named, "tokenizer (a folder, or the name of a tokenizer run)")
-
-
-def _check(spec: RunSpec, source: Path, held_out: Path | None, console: Console) -> None:
+def _check(spec: RunSpec, source: Path, digest: str, held_out: Path | None, console: Console) -> None:
     """Let the data doctor look at the file, once for each content and limits."""
-    key = [data_source(path).sha256 for path in (source, held_out) if path] + [spec.data.limits.model_dump()]
-    passed = paths.cache() / "checks" / f"{_digest([*key, spec.stage.kind])}.json"
+    held_out_digest = data_source(held_out).sha256 if held_out else None
+    key = [digest, held_out_digest, spec.data.limits.model_dump(), spec.stage.kind]
+    passed = paths.cache() / "checks" / f"{_key(key)}.json"
     if passed.exists():
         return
     report = check_file(source, STAGES[spec.stage.kind].rows, eval_path=held_out)
@@ -140,42 +149,74 @@ def _check(spec: RunSpec, source: Path, held_out: Path | None, console: Console)
     passed.write_text(json.dumps(report.to_dict(), ensure_ascii=False), "utf-8")
 
 
-def _digest(content: object) -> str:
+def _key(content: object) -> str:
+    """A name in the cache for what was made of `content`."""
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]
 
 
-def _tokenizer_folder(spec: RunSpec, source: Path, parent: Path | None, console: Console) -> Path:
-    """The folder of the tokenizer that was asked for, of the parent's, or of one that is trained on the data."""
-    if spec.data.tokenizer is not None:
-        return tokenizer_folder(spec.data.tokenizer)
-    if parent is not None:
-        return parent
-    key = [data_source(source).sha256, spec.data.vocab_size, spec.data.split_cjk, TokenizerSpec().max_texts]
-    folder = paths.cache() / "tokenizers" / _digest(key)
-    if not (folder / "tokenizer.json").exists():
-        console.print(f"No --tokenizer given: training one with {spec.data.vocab_size} ids on {source}.")
-        wanted = TokenizerSpec(path=str(source), vocab_size=spec.data.vocab_size, split_cjk=spec.data.split_cjk)
-        partial = folder.with_name(f"{folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        learn(wanted, partial)
-        partial.rename(folder)
+def _tokenizer(spec: RunSpec, source: Path, digest: str, own: Path | None, init: Path | None, console: Console) -> Path:
+    """The folder, in the cache, of the tokenizer that the run has, that was asked for, that its first weights have, or
+    that is trained on the data. A copy in the cache outlives whatever becomes of the run it was taken from.
+    """
+    named = own or (tokenizer_folder(spec.data.tokenizer) if spec.data.tokenizer is not None else init)
+    if named is None:
+        return _trained(spec, source, digest, console)
+    tokenizer = Tokenizer.load(named)
+    return _cached(tokenizer.fingerprint[:24], tokenizer.save)
+
+
+def _trained(spec: RunSpec, source: Path, digest: str, console: Console) -> Path:
+    wanted = TokenizerSpec(
+        path=str(source),
+        vocab_size=spec.model.vocab_size,
+        split_cjk=spec.data.split_cjk,
+        max_bad_rows=_bad_rows(spec),
+    )
+
+    def train(folder: Path) -> None:
+        console.print(f"No --tokenizer given: training one with {wanted.vocab_size} ids on {source}.")
+        learn(wanted, folder)
+
+    folder = _cached(_key([digest, wanted.vocab_size, wanted.split_cjk, wanted.max_texts]), train)
     console.print(f"Tokenizer: {folder}")
     return folder
 
 
-def _tokenised(source: Path, tokenizer: Tokenizer, max_bad_rows: int, console: Console) -> TokenShards:
-    started = time.monotonic()
+def _cached(name: str, make: Callable[[Path], object]) -> Path:
+    """The tokenizer folder of this name in the cache, made if it is not there, by one process at a time."""
+    folder = paths.cache() / "tokenizers" / name
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f"{name}.lock")):
+        if not folder.exists():
+            partial = folder.with_name(f"{name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            make(partial)
+            partial.rename(folder)
+    return folder
+
+
+def _bad_rows(spec: RunSpec) -> int:
+    """How many rows that can't be used may be left out; the data doctor has found no more than are allowed."""
+    return spec.data.limits.max_bad_rows if spec.data.limits.max_bad_rows is not None else sys.maxsize
+
+
+def _tokenised(
+    source: Path, tokenizer: Tokenizer, spec: RunSpec, pipeline: Pipeline | None, console: Console
+) -> TokenShards:
     shards = tokenise(
         [source],
         tokenizer,
         paths.cache() / "shards",
-        max_bad_rows=max_bad_rows,
-        progress=_sparse(console.print, started),
+        max_bad_rows=_bad_rows(spec),
+        progress=_sparse(console.print, time.monotonic()),
+        pipeline=pipeline,
     )
     skipped = f"; {shards.skipped_rows} broken rows left out" if shards.skipped_rows else ""
+    long = int((shards.lengths > spec.data.max_seq_len).sum())
+    cut = f"; {amount(long)} longer than {spec.data.max_seq_len} tokens are read in pieces" if long else ""
     console.print(
         f"Data: {source.name}: {amount(len(shards))} documents, {amount(shards.tokens)} tokens, "
-        f"{size(int(shards.text_bytes.sum()))} of text{skipped}."
+        f"{size(int(shards.text_bytes.sum()))} of text{cut}{skipped}."
     )
     return shards
 

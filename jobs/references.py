@@ -1,35 +1,60 @@
-"""How a user names weights: a run, run@step, run@latest, run@best, or a folder."""
+"""How a user names weights or a tokenizer: a run, run@step, run@latest, run@best, or a folder with a slash in it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import minimind.checkpoint as checkpoints
+from jobs import paths
 from jobs.runs import RunDirectory
+from jobs.tokenizer import TOKENIZER_FOLDER
 from minimind.events import metric_series
 
 
-@dataclass(frozen=True)
-class Reference:
-    """A checkpoint folder that somebody named, and where it comes from (None for a folder outside the runs)."""
+def resolve(text: str) -> Path:
+    """The checkpoint folder that `text` names. A bare run name means its last one, and only if the run succeeded.
 
-    folder: Path
-    run: str | None
-    step: int | None
-
-
-def resolve(text: str, runs: Path) -> Reference:
-    """The checkpoint that `text` names. A bare run name means its last checkpoint, and only if the run succeeded.
-
-    Raises ValueError that lists what there is.
+    Whether the checkpoint is whole is not looked at. Raises ValueError that lists what there is.
     """
-    path = Path(text)
-    if path.is_absolute() or (path / "config.json").is_file():
-        manifest = checkpoints.verify(path)
-        return Reference(path, manifest["run_id"], manifest["step"])
+    if not paths.is_path(text):
+        run, step = _run_and_step(text)
+        return checkpoints.folder_of(run.checkpoints, step)
+    folder = paths.existing(text, "checkpoint")
+    if not (folder / checkpoints.MANIFEST).is_file():
+        raise ValueError(
+            f"{folder} is no checkpoint of this system (it has no {checkpoints.MANIFEST}): weights of upstream "
+            f"MiniMind or Hugging Face become one by `minimind convert {folder} NEW_FOLDER`"
+        )
+    return folder
+
+
+def pinned(text: str) -> str:
+    """`text` so that it means the same checkpoint for ever: run@step, or an absolute path. Raises ValueError."""
+    if paths.is_path(text):
+        return str(paths.absolute(text))
+    run, step = _run_and_step(text)
+    return f"{run.name}@{step}"
+
+
+def tokenizer_folder(text: str) -> Path:
+    """The folder that holds the tokenizer of a tokenizer run, of a checkpoint (as in `resolve`), or that is named.
+
+    Raises ValueError that says where was looked.
+    """
+    if paths.is_path(text):
+        return paths.existing(text, "tokenizer")
+    run = RunDirectory(paths.runs() / text)
+    if (run.path / TOKENIZER_FOLDER).is_dir():
+        return run.path / TOKENIZER_FOLDER
+    return resolve(text)
+
+
+def _run_and_step(text: str) -> tuple[RunDirectory, int]:
     name, _, which = text.partition("@")
-    run = RunDirectory.find(runs, name)
+    try:
+        run = RunDirectory.find(paths.runs(), name)
+    except ValueError as error:
+        raise ValueError(f"{text!r}: {error}. A folder is named with a slash in it, such as ./{name}") from None
     steps = checkpoints.steps(run.checkpoints)
     if not steps:
         raise ValueError(f"{text!r}: the run at {run.path} has no checkpoint yet")
@@ -37,14 +62,12 @@ def resolve(text: str, runs: Path) -> Reference:
     if which == "" and (word := run.state().word) != "SUCCEEDED":
         raise ValueError(f"{text!r}: the run is {word}, so say which checkpoint is meant: {choices}")
     if which in ("", "latest"):
-        step = steps[-1]
-    elif which == "best":
-        step = _best(run, steps)
-    elif which.isdecimal() and int(which) in steps:
-        step = int(which)
-    else:
-        raise ValueError(f"{text!r}: there is no such checkpoint in {run.checkpoints}; there are {choices}")
-    return Reference(checkpoints.folder_of(run.checkpoints, step), name, step)
+        return run, steps[-1]
+    if which == "best":
+        return run, _best(run, steps)
+    if which.isdecimal() and int(which) in steps:
+        return run, int(which)
+    raise ValueError(f"{text!r}: there is no such checkpoint in {run.checkpoints}; there are {choices}")
 
 
 def _best(run: RunDirectory, steps: list[int]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from data.check import CheckLimits
 from jobs.pretrain import PretrainConfig
@@ -16,17 +16,21 @@ from minimind.optim import OptimConfig
 class DataConfig(Config):
     """Which text, and how it becomes rows of tokens."""
 
-    path: str = Field(description="training rows: .jsonl, .jsonl.gz or .parquet")
+    path: str = Field(
+        description="training rows: .jsonl, .jsonl.gz or .parquet; in a job a relative path counts from MINIMIND_HOME"
+    )
     tokenizer: str | None = Field(
         default=None,
-        description="folder or run with a tokenizer; default: one trained on the data, kept for the next run",
+        description="a tokenizer: a run, run@step, run@best, or a folder with a slash in it (./folder); default: that "
+        "of the first weights, or one of model.vocab_size ids, trained on the data and kept for the next run",
     )
-    vocab_size: int = Field(default=6400, ge=300, description="size of a tokenizer that is trained for this run")
     split_cjk: bool = Field(
         default=False, description="a tokenizer trained for this run takes each CJK character by itself"
     )
-    max_seq_len: int = Field(default=512, ge=8, description="tokens per packed row; longer documents are cut")
-    num_workers: int = Field(default=1, ge=0, description="threads that prepare the next step; 0: none")
+    max_seq_len: int = Field(
+        default=512, ge=8, description="tokens per packed row; longer documents are read in pieces"
+    )
+    num_workers: int = Field(default=1, ge=0, description="more than 0: a thread prepares the next step meanwhile")
     limits: CheckLimits = CheckLimits()
 
 
@@ -62,7 +66,10 @@ class RunSpec(Config):
     name: str = Field(description="name of the run and of its folder")
     seed: int = Field(default=42, ge=0, description="decides initial weights, row order and samples")
     model: ModelConfig
-    init_from: str | None = Field(default=None, description="first weights: a run, run@step, run@best, or a folder")
+    init_from: str | None = Field(
+        default=None,
+        description="first weights: a run, run@step, run@best, or a checkpoint folder with a slash in it (./folder)",
+    )
     stage: PretrainConfig
     data: DataConfig
     optim: OptimConfig = OptimConfig()
@@ -74,6 +81,13 @@ class RunSpec(Config):
     @classmethod
     def _name(cls, value: str) -> str:
         return require_name(value)
+
+    @model_validator(mode="after")
+    def _rows_fit(self) -> RunSpec:
+        width, most = self.data.max_seq_len, self.model.max_position_embeddings
+        if width > most:
+            raise ValueError(f"data.max_seq_len = {width} is more than model.max_position_embeddings = {most}")
+        return self
 
     @property
     def world(self) -> int:

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import argparse
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator
 from rich.console import Console
 
-from data.read import iter_texts
+from data.read import BadRows, iter_texts
 from jobs import paths
 from jobs.runs import RunDirectory, require_name
-from minimind.config import Config, override
+from minimind.config import Config
 from minimind.events import EventLog
-from minimind.tokenizer import Tokenizer, compression
+from minimind.tokenizer import SPECIAL_TOKENS, Tokenizer, compression
+
+DATA_FILE = "data file (`minimind data fetch` brings the stock data to data/stock/)"
+"""What to call a file of text that is not there."""
 
 TOKENIZER_FOLDER = "tokenizer"
 """Inside a run's folder: tokenizer.json and tokenizer_config.json."""
@@ -35,9 +38,12 @@ class TokenizerSpec(Config):
     name: str = Field(default="tokenizer", description="name of the run and of its folder")
     stage: TokenizerStage = TokenizerStage()
     path: str = Field(default="data/stock/pretrain.jsonl", description="text: .jsonl, .jsonl.gz or .parquet")
-    vocab_size: int = Field(default=6400, ge=300, description="how many token ids, special ones included")
+    vocab_size: int = Field(
+        default=6400, ge=len(SPECIAL_TOKENS) + 256, description="how many token ids, special ones included"
+    )
     split_cjk: bool = Field(default=False, description="take each CJK character by itself")
     max_texts: int = Field(default=200_000, ge=1, description="learn from so many texts at most")
+    max_bad_rows: int = Field(default=0, ge=0, description="rows that can't be used: so many may be left out")
 
     @field_validator("name")
     @classmethod
@@ -45,15 +51,14 @@ class TokenizerSpec(Config):
         return require_name(value)
 
 
-TOKENIZER_FLAGS = {"name": "name", "data_path": "path", "vocab_size": "vocab_size", "split_cjk": "split_cjk"}
+TOKENIZER_FLAGS = {
+    "name": "name",
+    "data_path": "path",
+    "vocab_size": "vocab_size",
+    "split_cjk": "split_cjk",
+    "max_bad_rows": "max_bad_rows",
+}
 """Flag -> field."""
-
-
-def train_tokenizer(args: argparse.Namespace, console: Console) -> int:
-    """Run the stage that the command line describes. Gives the exit status."""
-    given = {field: value for field in TOKENIZER_FLAGS.values() if (value := getattr(args, field)) is not None}
-    run_tokenizer(override(TokenizerSpec(), given), console, overwrite=args.overwrite)
-    return 0
 
 
 def run_tokenizer(spec: TokenizerSpec, console: Console, *, overwrite: bool = False) -> RunDirectory:
@@ -61,7 +66,7 @@ def run_tokenizer(spec: TokenizerSpec, console: Console, *, overwrite: bool = Fa
 
     Raises ValueError for text that cannot be used, RunStateError for a name that is taken.
     """
-    source = paths.existing(spec.path, "data file (`minimind data fetch` brings the stock data to data/stock/)")
+    source = paths.existing(spec.path, DATA_FILE)
     spec = spec.model_copy(update={"path": str(source)})
     run = RunDirectory(paths.runs() / spec.name)
     run.create(spec.model_dump(mode="json"), overwrite=overwrite)
@@ -76,17 +81,20 @@ def run_tokenizer(spec: TokenizerSpec, console: Console, *, overwrite: bool = Fa
         log.state("SUCCEEDED")
     names = {"zh": "Chinese", "en": "English"}
     words = ", ".join(f"{value:.2f} characters per token in {names[lang]}" for lang, value in measured.items())
-    console.print(f"Tokenizer of {spec.vocab_size} ids in {run.path / TOKENIZER_FOLDER}: {words}.")
+    console.print(f"Tokenizer of {spec.vocab_size} ids in {run.path / TOKENIZER_FOLDER}: {words or 'no letters'}.")
     console.print(f"Use it with: --tokenizer {spec.name}")
     return run
 
 
 def learn(spec: TokenizerSpec, folder: Path) -> dict[str, float]:
-    """Train on `spec.path`, save into `folder`, and give the characters per token by language."""
+    """Train on `spec.path`, save into `folder`, and give the characters per token by language.
+
+    Raises ValueError, with file and line, for rows beyond `spec.max_bad_rows` that can't be used.
+    """
     tokenizer = Tokenizer.train(_texts(spec), spec.vocab_size, spec.split_cjk)
     tokenizer.save(folder)
     return compression(tokenizer, itertools.islice(_texts(spec), _MEASURED_TEXTS))
 
 
-def _texts(spec: TokenizerSpec) -> Any:
-    return itertools.islice(iter_texts(Path(spec.path)), spec.max_texts)
+def _texts(spec: TokenizerSpec) -> Iterator[str]:
+    return itertools.islice(iter_texts(Path(spec.path), BadRows(spec.max_bad_rows)), spec.max_texts)

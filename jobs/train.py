@@ -1,44 +1,64 @@
-"""`train STAGE`: from flags to a finished run. This is what a Ray job executes; `--workers 0` does it without Ray."""
+"""`train STAGE`: from settings to a finished run. This is what a Ray job executes; `--workers 0` needs no Ray."""
 
 from __future__ import annotations
 
-import argparse
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
 
+import minimind.checkpoint as checkpoints
 from jobs import flags, launch, paths
 from jobs.prepare import disk_plan, prepare
 from jobs.presets import DEFAULT_MODEL
 from jobs.progress import following
+from jobs.references import pinned
 from jobs.runs import RunDirectory
 from jobs.show import show
 from jobs.spec import RunSpec
 from jobs.stages import STAGES
+from minimind.config import override
 
 MAY_CHANGE = (
     "scaling",
     "data.num_workers",
+    "data.limits",
     "loop.batch_size",
     "loop.accumulation_steps",
+    "loop.activation_checkpointing",
     "loop.log_interval",
     "loop.save_interval",
     "loop.eval_interval",
     "loop.keep_last",
     "loop.keep_best",
+    "loop.max_bad_steps",
+    "eval.prompts",
+    "eval.sample_tokens",
 )
 """What a resumed run may change: none of it changes what is learnt, as long as the global batch stays what it was."""
 
 
-def from_arguments(args: argparse.Namespace, console: Console) -> int:
-    """Run the stage that the command line describes, to its end. Gives the exit status."""
-    settings = flags.changes(args)
-    preset = STAGES[args.stage].preset(args.model or DEFAULT_MODEL)
-    if args.from_resume:
-        changed = settings | ({"model": preset.model} if args.model else {})
-        run = resume(settings.get("name", preset.name), changed, console)
+def train(
+    stage: str,
+    settings: Mapping[str, Any],
+    console: Console,
+    *,
+    model: str | None = None,
+    from_resume: bool = False,
+    overwrite: bool = False,
+) -> int:
+    """Start or continue a run of the stage, to its end, and show what came of it. Gives the exit status.
+
+    model: a name in MODEL_PRESETS. Raises as `start` and `resume` do.
+    """
+    preset = STAGES[stage].preset(model or DEFAULT_MODEL)
+    if from_resume:
+        if overwrite:
+            raise ValueError("--from_resume 1 continues the run and --overwrite 1 deletes it: give one of them")
+        shape = {"model": preset.model.model_dump()} if model else {}
+        run = resume(settings.get("name", preset.name), {**shape, **settings}, console)
     else:
-        run = start(with_paths(flags.apply(preset, settings)), console, overwrite=args.overwrite)
+        run = start(flags.apply(preset, settings), console, overwrite=overwrite)
     show(run, console, only=("checkpoints", "samples", "files"))
     return 0 if run.state().word in ("SUCCEEDED", "STOPPED") else 1
 
@@ -50,28 +70,34 @@ def start(spec: RunSpec, console: Console, *, overwrite: bool = False) -> RunDir
     """
     run = RunDirectory(paths.runs() / spec.name)
     run.require_free(overwrite=overwrite)
-    spec = _placed(spec)
+    places = {path: flags.at(spec, path) for path in (*flags.FILES, *flags.RUNS_OR_FOLDERS)}
+    asked = override(spec, _anchored(places))
+    spec = _placed(asked)
     prepared = prepare(spec, console)
     disk_plan(spec, run, console)
-    run.create(spec.model_dump(mode="json"), overwrite=overwrite)
+    # CPUs and GPUs that were left open stay so: the run may go on where there are more or fewer. The number of workers
+    # is part of the global batch.
+    scaling = asked.scaling.model_copy(update={"workers": spec.scaling.workers})
+    run.create(asked.model_copy(update={"scaling": scaling}).model_dump(mode="json"), overwrite=overwrite)
     with following(run, console):
         launch.launch(spec, prepared, run)
     return run
 
 
-def resume(name: str, settings: dict[str, Any], console: Console) -> RunDirectory:
+def resume(name: str, settings: Mapping[str, Any], console: Console) -> RunDirectory:
     """Continue a run from its newest checkpoint, to its end; one that has succeeded is left as it is.
 
     Raises ValueError if there is no such run or a setting would change what is learnt, RunStateError if it is running.
     """
     run = RunDirectory.find(paths.runs(), name)
-    spec = resumed(RunSpec.model_validate(run.spec()), settings)
     run.require_idle()
+    spec = resumed(RunSpec.model_validate(run.spec()), settings)
     if run.state().word == "SUCCEEDED":
         console.print(f"The run {run.name!r} has finished already; nothing is left to do.")
         return run
     spec = _placed(spec)
-    prepared = prepare(spec, console)
+    own, _ = checkpoints.newest(run.checkpoints)
+    prepared = prepare(spec, console, own=own)
     disk_plan(spec, run, console)
     run.clear_stop()
     with following(run, console):
@@ -79,24 +105,18 @@ def resume(name: str, settings: dict[str, Any], console: Console) -> RunDirector
     return run
 
 
-def with_paths(spec: RunSpec) -> RunSpec:
-    """The spec with every path absolute; relative ones count from MINIMIND_HOME."""
-    data = spec.data.model_copy(update={"path": str(paths.absolute(spec.data.path))})
-    held_out = spec.eval
-    if held_out.path is not None:
-        held_out = held_out.model_copy(update={"path": str(paths.absolute(held_out.path))})
-    return spec.model_copy(update={"data": data, "eval": held_out})
-
-
-def resumed(stored: RunSpec, settings: dict[str, Any]) -> RunSpec:
+def resumed(stored: RunSpec, settings: Mapping[str, Any]) -> RunSpec:
     """The stored spec with the settings of a resume, and with the accumulation that keeps its global batch.
 
     Raises ValueError for a setting that would change what is learnt.
     """
-    spec = with_paths(flags.apply(stored, settings))
+    spec = flags.apply(stored, _anchored(settings))
     changed = [path for path in _differences(stored.model_dump(), spec.model_dump()) if not path.startswith(MAY_CHANGE)]
     if changed:
-        lines = [f"{path}: the run has {_at(stored, path)!r}, asked for is {_at(spec, path)!r}" for path in changed]
+        lines = [
+            f"{flags.named(path)}: the run has {flags.at(stored, path)!r}, asked for is {flags.at(spec, path)!r}"
+            for path in changed
+        ]
         raise ValueError(
             "a resumed run keeps its settings, so that it ends as if it had never stopped:\n"
             + "\n".join(lines)
@@ -115,6 +135,16 @@ def resumed(stored: RunSpec, settings: dict[str, Any]) -> RunSpec:
     return spec.model_copy(update={"loop": spec.loop.model_copy(update={"accumulation_steps": accumulation})})
 
 
+def _anchored(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with nothing in them that may come to mean something else: every path absolute (relative ones count
+    from MINIMIND_HOME), and weights by the step of their run. Raises ValueError if there are no such weights.
+    """
+    result = flags.absolute(settings, paths.home())
+    if result.get("init_from") not in (None, "null"):
+        result["init_from"] = pinned(result["init_from"])
+    return result
+
+
 def _placed(spec: RunSpec) -> RunSpec:
     """The spec with its workers decided, and this process joined to the cluster that will run them."""
     if spec.scaling.workers == 0:
@@ -127,10 +157,3 @@ def _differences(old: Any, new: Any, path: str = "") -> list[str]:
     if isinstance(old, dict) and isinstance(new, dict):
         return [line for key in old for line in _differences(old[key], new[key], f"{path}.{key}" if path else key)]
     return [] if old == new else [path]
-
-
-def _at(spec: RunSpec, path: str) -> Any:
-    node: Any = spec
-    for part in path.split("."):
-        node = getattr(node, part)
-    return node

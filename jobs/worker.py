@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import json
 import platform
-import sys
 import time
 import traceback
 from contextlib import ExitStack
 from typing import Any, cast
 
 import torch
-from tensorboardX import SummaryWriter
 
 import minimind.checkpoint as checkpoints
 from jobs.build import Parts, build
 from jobs.prepare import Prepared
 from jobs.runs import RunDirectory, RunStateError, program
 from jobs.spec import RunSpec
+from jobs.tensorboard import TensorBoard
 from minimind.checkpoint import CheckpointError, Lineage
 from minimind.distributed import Parallel
 from minimind.evaluate import continuation, validate
@@ -43,7 +42,7 @@ def work(spec: RunSpec, prepared: Prepared, run: RunDirectory, parallel: Paralle
             stack.enter_context(run.hold())
             log = stack.enter_context(EventLog(run.events_path))
         try:
-            state = _train(spec, prepared, run, parallel, log)
+            state = _train(spec, prepared, run, parallel, log, stack)
         except BaseException as error:
             if log is not None:
                 log.state("FAILED", reason=str(error) or type(error).__name__, traceback=traceback.format_exc())
@@ -54,17 +53,20 @@ def work(spec: RunSpec, prepared: Prepared, run: RunDirectory, parallel: Paralle
                 log.state(state)
 
 
-def _train(spec: RunSpec, prepared: Prepared, run: RunDirectory, parallel: Parallel, log: EventLog | None) -> str:
+def _train(
+    spec: RunSpec, prepared: Prepared, run: RunDirectory, parallel: Parallel, log: EventLog | None, stack: ExitStack
+) -> str:
     parts = build(spec, prepared, parallel)
     hooks = RunHooks(spec, prepared, run, parallel, parts, log)
     state = hooks.resume()
     if log is not None:
+        hooks.tensorboard = stack.enter_context(TensorBoard(run.path / "tensorboard", state.step + 1))
         log.state(
             "RUNNING",
             step=state.step,
             total_steps=parts.total_steps,
             world=parallel.world,
-            environment=environment(parallel),
+            environment=environment(parallel, prepared.command),
         )
     hooks.recall_validations()
     train(
@@ -121,7 +123,7 @@ class RunHooks:
             data_fingerprint=prepared.data_fingerprint,
         )
         self.validations: dict[int, float] = {}
-        self.tensorboard = SummaryWriter(str(run.path / "tensorboard")) if log is not None else None
+        self.tensorboard: TensorBoard | None = None
 
     def resume(self) -> TrainState:
         """Continue from the newest checkpoint that verifies, on every rank; a fresh state where there is none."""
@@ -133,12 +135,14 @@ class RunHooks:
             return TrainState()
         loaded = checkpoints.load(folder, expect=self.spec.model)
         saved = cast(dict[str, Any], loaded.train_state)
+        self.parts.tokenizer.require_same(loaded.tokenizer_fingerprint, str(folder))
         if loaded.lineage.data_fingerprint != self.lineage.data_fingerprint:
             raise ValueError(
                 f"{folder} was trained on other data: its fingerprint is {loaded.lineage.data_fingerprint}, that of "
                 f"{self.spec.data.path} is now {self.lineage.data_fingerprint}. Bring the old file back, or start a "
-                f"new run from these weights with --from_weight {self.spec.name}"
+                f"new run from these weights with --name OTHER --from_weight {self.spec.name}@latest"
             )
+        self.lineage = loaded.lineage
         self.parts.model.load_state_dict(loaded.weights)
         self.parts.optimizer.load_state_dict(saved["optimizer"])
         self.parts.precision.scaler.load_state_dict(saved["scaler"])
@@ -237,12 +241,11 @@ class RunHooks:
     def _metrics(self, step: int, values: dict[str, float]) -> None:
         if self.event_log is not None and self.tensorboard is not None:
             self.event_log.metrics(step, values)
-            for name, value in values.items():
-                self.tensorboard.add_scalar(name, value, step)
+            self.tensorboard.add(step, values)
 
 
-def environment(parallel: Parallel) -> dict[str, str]:
-    """What a reader needs to know of the machine to judge or repeat a run."""
+def environment(parallel: Parallel, command: str) -> dict[str, str]:
+    """What a reader needs to know of the machine to judge or repeat a run. command: what the user typed."""
     device = torch.cuda.get_device_name(parallel.device) if parallel.device.type == "cuda" else "cpu"
     return {
         "python": platform.python_version(),
@@ -250,6 +253,6 @@ def environment(parallel: Parallel) -> dict[str, str]:
         "platform": platform.platform(),
         "device": device,
         "threads": str(torch.get_num_threads()),
-        "command": " ".join(sys.argv),
+        "command": command,
         **program(),
     }

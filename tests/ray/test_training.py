@@ -27,7 +27,7 @@ SAMPLES = paths.checkout() / "data" / "samples" / "pretrain.jsonl"
 
 SMALL = [
     *("--model", "tiny", "--hidden_size", "32", "--num_hidden_layers", "2", "--max_seq_len", "64", "--batch_size", "4"),
-    *("--set", "model.vocab_size=600", "--set", "data.vocab_size=600", "--set", "scaling.cpus_per_worker=1"),
+    *("--set", "model.vocab_size=600", "--set", "scaling.cpus_per_worker=1"),
     *("--set", "eval.sample_tokens=4", "--log_interval", "1"),
 ]
 """A model that trains a step in hundredths of a second."""

@@ -3,13 +3,10 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import resource
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +31,7 @@ from minimind.checkpoint import (
 )
 from minimind.model import MiniMind, ModelConfig
 from minimind.tokenizer import Tokenizer
+from tests.disk import files_limited_to
 
 CONFIG = ModelConfig(
     vocab_size=320, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=16
@@ -254,17 +252,6 @@ def test_a_disk_without_the_space_is_refused_before_anything_is_written(
     assert str(saver.root) in str(caught.value)
     assert "make room" in str(caught.value)
     assert names(saver.root) == ["step_00000001"]
-
-
-@contextmanager
-def files_limited_to(count: int) -> Iterator[None]:
-    """The operating system refuses to let a file grow beyond `count` bytes, as a full disk would."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (count, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors", "train_state.pt"])

@@ -61,3 +61,8 @@ def test_existing_keeps_a_long_listing_short(home: Path) -> None:
         (home / f"{number:02}.jsonl").touch()
     with pytest.raises(ValueError, match=r"11\.jsonl, …\.$"):
         paths.existing("a.jsonl", "data file")
+
+
+def test_a_path_has_a_slash_and_the_name_of_a_run_has_none() -> None:
+    assert all(map(paths.is_path, ("./a", "a/b", "/a", "~", "~/a")))
+    assert not any(map(paths.is_path, ("a", "a@best", "a.b", "")))

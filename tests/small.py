@@ -1,0 +1,86 @@
+"""A run that takes a second: the bundled samples, a vocabulary of 600, a model of two narrow blocks, a few steps."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+import minimind.checkpoint as checkpoints
+from jobs import paths, presets
+from jobs.runs import RunDirectory
+from jobs.spec import RunSpec
+from minimind.config import override
+
+SAMPLES = paths.checkout() / "data" / "samples" / "pretrain.jsonl"
+
+SETTINGS: dict[str, Any] = {
+    "name": "small",
+    "data.path": str(SAMPLES),
+    "data.max_seq_len": 32,
+    "data.num_workers": 0,
+    "model.vocab_size": 600,
+    "model.hidden_size": 32,
+    "model.num_hidden_layers": 2,
+    "loop.batch_size": 4,
+    "loop.accumulation_steps": 2,
+    "loop.max_steps": 8,
+    "loop.log_interval": 1,
+    "loop.save_interval": 2,
+    "loop.eval_interval": 4,
+    "eval.max_documents": 8,
+    "eval.sample_tokens": 4,
+    "scaling.workers": 0,
+}
+
+
+def small_spec(**settings: Any) -> RunSpec:
+    """The spec with settings changed: `small_spec(loop__epochs=2)` sets loop.epochs."""
+    return override(presets.pretrain("tiny"), SETTINGS | _dotted(settings))
+
+
+def small_flags(**settings: Any) -> list[str]:
+    """The same as arguments of `train pretrain`; None leaves a setting out."""
+    assignments = {path: value for path, value in (SETTINGS | _dotted(settings)).items() if value is not None}
+    return ["--model", "tiny", *(part for path, value in assignments.items() for part in ("--set", f"{path}={value}"))]
+
+
+def _dotted(settings: dict[str, Any]) -> dict[str, Any]:
+    return {name.replace("__", "."): value for name, value in settings.items()}
+
+
+def write_rows(path: Path, texts: list[str]) -> Path:
+    """A pretrain file of these texts."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts), "utf-8")
+    return path
+
+
+class Screen(Console):
+    """A console that is no terminal, and what was printed on it."""
+
+    def __init__(self) -> None:
+        self.stream = io.StringIO()
+        super().__init__(file=self.stream, width=200, highlight=False, soft_wrap=True)
+
+    @property
+    def text(self) -> str:
+        return self.stream.getvalue()
+
+
+def end_of(run: RunDirectory) -> str:
+    """What a run has learnt: the sha256 of its last weights."""
+    return checkpoints.weights_sha256(checkpoints.folder_of(run.checkpoints, checkpoints.steps(run.checkpoints)[-1]))
+
+
+def kill_at(run: RunDirectory, step: int) -> None:
+    """Leave of a finished run what a kill some time after its checkpoint of `step` would have left."""
+    for later in checkpoints.steps(run.checkpoints):
+        if later > step:
+            shutil.rmtree(checkpoints.folder_of(run.checkpoints, later))
+    lines = run.events_path.read_text("utf-8").splitlines(keepends=True)
+    run.events_path.write_text("".join(line for line in lines if '"state": "SUCCEEDED"' not in line), "utf-8")

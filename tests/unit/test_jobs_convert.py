@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import minimind.checkpoint as checkpoints
+from jobs.convert import convert
+from jobs.tokenizer import TokenizerSpec, learn
+from jobs.train import start
+from minimind.model import MiniMind
+from tests.small import SAMPLES, Screen, small_spec
+from tests.toys import assert_same
+
+CONFIG = small_spec().model
+
+
+@pytest.fixture
+def upstream(tmp_path: Path) -> Path:
+    """A folder as upstream leaves it: fp16 weights in a .pth, the tokenizer beside them."""
+    folder = tmp_path / "out"
+    learn(TokenizerSpec(path=str(SAMPLES), vocab_size=600), folder)
+    weights = {name: tensor.half() for name, tensor in MiniMind(CONFIG).state_dict().items()}
+    torch.save(weights | {"lm_head.weight": weights["model.embed_tokens.weight"]}, folder / "pretrain_32.pth")
+    return folder
+
+
+def test_upstream_weights_become_a_checkpoint_to_train_on_from(home: Path, upstream: Path, tmp_path: Path) -> None:
+    screen = Screen()
+    folder = convert(upstream / "pretrain_32.pth", tmp_path / "imported", screen, tokenizer=None)
+    loaded = checkpoints.load(folder)
+    assert folder == tmp_path / "imported" / "step_00000000"
+    assert loaded.model_config == CONFIG
+    assert loaded.lineage.run_id == "imported"
+    expected = torch.load(upstream / "pretrain_32.pth", weights_only=True)
+    assert_same(loaded.weights, {name: expected[name].float() for name in loaded.weights})
+    assert f"--from_weight {folder}" in screen.text
+    run = start(small_spec(init_from=str(folder), loop__max_steps=1), screen)
+    assert run.state().word == "SUCCEEDED"
+    manifest = checkpoints.read_manifest(checkpoints.folder_of(run.checkpoints, 1))
+    assert (manifest["parent_run"], manifest["parent_step"]) == ("imported", 0)
+    assert manifest["tokenizer_fingerprint"] == loaded.tokenizer_fingerprint
+
+
+def test_the_tokenizer_may_lie_elsewhere(upstream: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "alone" / "model.pth"
+    weights.parent.mkdir()
+    (upstream / "pretrain_32.pth").rename(weights)
+    with pytest.raises(ValueError, match=f"no tokenizer at {weights.parent}/tokenizer.json"):
+        convert(weights, tmp_path / "imported", Screen(), tokenizer=None)
+    assert convert(weights, tmp_path / "imported", Screen(), tokenizer=upstream).is_dir()
+
+
+def test_a_tokenizer_of_another_size_is_refused(upstream: Path, tmp_path: Path) -> None:
+    learn(TokenizerSpec(path=str(SAMPLES), vocab_size=500), tmp_path / "other")
+    with pytest.raises(ValueError, match="the tokenizer in .*/other has 500 ids, the model has 600"):
+        convert(upstream / "pretrain_32.pth", tmp_path / "imported", Screen(), tokenizer=tmp_path / "other")
+    assert not (tmp_path / "imported").exists()
+
+
+def test_nothing_is_written_over_and_nothing_is_read_from_nowhere(upstream: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"{upstream} exists already"):
+        convert(upstream / "pretrain_32.pth", upstream, Screen(), tokenizer=None)
+    with pytest.raises(ValueError, match=f"{tmp_path}/none.pth: there is no such file"):
+        convert(tmp_path / "none.pth", tmp_path / "imported", Screen(), tokenizer=None)
+
+
+def test_foreign_weights_are_refused_in_words(upstream: Path, tmp_path: Path) -> None:
+    torch.save({"some.weight": torch.zeros(3)}, upstream / "other.pth")
+    with pytest.raises(ValueError, match="not the weights of a MiniMind model"):
+        convert(upstream / "other.pth", tmp_path / "imported", Screen(), tokenizer=None)
+    assert not (tmp_path / "imported").exists()

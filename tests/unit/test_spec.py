@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from pydantic import ValidationError
+
+from jobs.presets import DEFAULT_MODEL, pretrain
+from jobs.spec import RunSpec
+from jobs.stages import STAGES
+from minimind.config import override
+from minimind.model import MODEL_PRESETS
+from minimind.objectives import next_token_loss
+from tests.small import small_spec
+
+
+@pytest.mark.parametrize("size", MODEL_PRESETS)
+def test_every_preset_is_a_complete_spec_of_its_size(size: str) -> None:
+    spec = pretrain(size)
+    assert spec.model == MODEL_PRESETS[size]
+    assert spec.name == "pretrain"
+    assert spec.data.path == "data/stock/pretrain.jsonl"
+
+
+def test_the_default_model_is_a_preset() -> None:
+    assert pretrain() == pretrain(DEFAULT_MODEL)
+
+
+def test_the_table_of_stages_gives_what_a_run_needs() -> None:
+    stage = STAGES["pretrain"]
+    assert stage.preset("tiny") == pretrain("tiny")
+    assert stage.objective is next_token_loss
+    assert stage.rows == stage.preset("tiny").stage.kind == "pretrain"
+    assert stage.title
+
+
+def test_a_spec_comes_back_from_its_json() -> None:
+    spec = small_spec(eval__prompts='["你好"]', init_from="other@12")
+    assert RunSpec.model_validate(json.loads(json.dumps(spec.model_dump(mode="json")))) == spec
+
+
+def test_the_global_batch_counts_all_workers() -> None:
+    spec = small_spec(loop__batch_size=3, loop__accumulation_steps=5)
+    assert (spec.world, spec.global_batch_size) == (1, 15)
+    for workers, world in ((1, 1), (4, 4), ("null", 1)):
+        spec = override(spec, {"scaling.workers": workers})
+        assert (spec.world, spec.global_batch_size) == (world, 15 * world)
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"name": "../up"}, r"name = '../up': run name '../up': a name has 1 to 100 letters"),
+        ({"data.max_seq_len": 32769}, "data.max_seq_len = 32769 is more than model.max_position_embeddings = 32768"),
+        ({"data.max_seq_len": 7}, "data.max_seq_len = 7: .*greater than or equal to 8"),
+        ({"loop.batch_size": 0}, "loop.batch_size = 0: .*greater than or equal to 1"),
+        ({"eval.fraction": 1.0}, "eval.fraction = 1.0: .*less than 1"),
+        ({"eval.max_documents": 0}, "eval.max_documents = 0"),
+        ({"scaling.workers": -1}, "scaling.workers = -1"),
+        ({"seed": -1}, "seed = -1"),
+        ({"stage.kind": "sft"}, "stage.kind = 'sft': Input should be 'pretrain'"),
+        ({"loop.batchsize": 2}, "loop.batchsize: no setting 'batchsize' in 'loop'; names there: batch_size"),
+        ({"optim.learning_rate": "inf"}, "optim.learning_rate = 'inf'"),
+    ],
+)
+def test_what_makes_no_sense_is_named_with_its_path_and_value(settings: dict[str, object], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        override(small_spec(), settings)
+
+
+def test_a_spec_is_frozen_and_knows_its_fields() -> None:
+    spec = small_spec()
+    with pytest.raises(ValidationError):
+        spec.name = "other"
+    with pytest.raises(ValidationError):
+        RunSpec.model_validate({**spec.model_dump(), "lerning_rate": 1})

@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import minimind.checkpoint as checkpoints
+from jobs import paths
+from jobs.presets import pretrain
+from jobs.runs import RunDirectory, RunStateError
+from jobs.spec import RunSpec
+from jobs.tokenizer import TokenizerSpec, run_tokenizer
+from jobs.train import resume, resumed, start, train
+from minimind.config import override
+from minimind.events import read_events
+from tests.small import SAMPLES, SETTINGS, Screen, end_of, kill_at, small_spec, write_rows
+
+
+@pytest.fixture
+def screen() -> Screen:
+    return Screen()
+
+
+@pytest.fixture
+def stored(home: Path) -> RunSpec:
+    """A spec as a run keeps it: nothing left open, every path absolute."""
+    return small_spec(scaling__workers=2)
+
+
+def test_a_run_from_settings_to_its_end(home: Path, screen: Screen) -> None:
+    assert train("pretrain", SETTINGS, screen, model="tiny") == 0
+    run = RunDirectory.find(paths.runs(), "small")
+    assert run.state().word == "SUCCEEDED"
+    assert RunSpec.model_validate(run.spec()) == small_spec()
+    for said in ("Checked pretrain.jsonl", "Disk: up to", "step 8/8", "bits/byte", "SUCCEEDED", "step_00000008"):
+        assert said in screen.text
+    assert train("pretrain", {"name": "small"}, screen, from_resume=True) == 0
+    assert "The run 'small' has finished already; nothing is left to do." in screen.text
+
+
+def test_a_run_that_fails_gives_its_reason_and_an_exit_status(home: Path, screen: Screen) -> None:
+    broken = SETTINGS | {"optim.learning_rate": 1e30, "loop.max_bad_steps": 2}
+    assert train("pretrain", broken, screen, model="tiny") == 1
+    assert "not a number in 2 steps in a row" in screen.text
+    run = RunDirectory.find(paths.runs(), "small")
+    assert run.state().word == "FAILED"
+    assert train("pretrain", {"name": "small", "loop.max_bad_steps": 3}, screen, from_resume=True) == 1
+    assert "not a number in 3 steps in a row" in screen.text
+
+
+def test_a_name_that_is_taken_is_refused_unless_asked(home: Path, screen: Screen) -> None:
+    start(small_spec(loop__max_steps=1), screen)
+    with pytest.raises(RunStateError, match="exists already .SUCCEEDED") as caught:
+        start(small_spec(), screen)
+    for way_out in ("--from_resume 1", "--name", "--overwrite 1"):
+        assert way_out in str(caught.value)
+    with pytest.raises(ValueError, match="data file"):
+        start(small_spec(data__path="none.jsonl"), screen, overwrite=True)
+    assert RunDirectory.find(paths.runs(), "small").state().word == "SUCCEEDED"  # nothing is lost by a slip
+    run = start(small_spec(loop__max_steps=2), screen, overwrite=True)
+    assert checkpoints.steps(run.checkpoints) == [2]
+
+
+def test_a_second_start_and_a_second_resume_are_refused(home: Path, screen: Screen) -> None:
+    run = start(small_spec(loop__max_steps=1), screen)
+    before = run.events_path.read_bytes()
+    with run.hold():
+        for overwrite in (False, True):
+            with pytest.raises(RunStateError, match="is running already"):
+                start(small_spec(), screen, overwrite=overwrite)
+        with pytest.raises(RunStateError, match="is running already"):
+            resume("small", {}, screen)
+    assert run.events_path.read_bytes() == before
+
+
+def test_nothing_is_left_of_a_start_that_was_refused(home: Path, screen: Screen, tmp_path: Path) -> None:
+    for settings in ({"data__path": "none.jsonl"}, {"data__tokenizer": "none"}, {"init_from": "none"}):
+        with pytest.raises(ValueError, match="none"):
+            start(small_spec(**settings), screen)
+    with pytest.raises(ValueError, match="no row that can be used"):
+        start(small_spec(data__path=str(write_rows(tmp_path / "empty.jsonl", []))), screen)
+    assert not paths.runs().exists()
+
+
+def test_a_killed_run_resumes_to_the_same_end(home: Path, screen: Screen) -> None:
+    whole = end_of(start(small_spec(), screen))
+    run = RunDirectory.find(paths.runs(), "small")
+    kill_at(run, 6)
+    (run.path / "STOP").touch()  # an old wish to stop does not stop the new attempt
+    assert resume("small", {}, screen).state().word == "SUCCEEDED"
+    assert end_of(run) == whole
+    assert [event["step"] for event in read_events(run.events_path, {"state"}) if "step" in event] == [0, 6]
+
+
+def test_a_resume_needs_neither_its_tokenizer_run_nor_the_run_it_came_from(home: Path, screen: Screen) -> None:
+    run_tokenizer(TokenizerSpec(name="words", path=str(SAMPLES), vocab_size=600), screen)
+    mother = start(small_spec(name="mother", data__tokenizer="words", loop__max_steps=2), screen)
+    settings = {"name": "child", "init_from": "mother", "data__tokenizer": "words", "loop__max_steps": 4}
+    whole = end_of(start(small_spec(**settings), screen))
+    child = RunDirectory.find(paths.runs(), "child")
+    assert child.spec()["init_from"] == "mother@2"  # what the run means for ever
+    kill_at(child, 2)
+    shutil.rmtree(mother.path)
+    shutil.rmtree(paths.runs() / "words")
+    shutil.rmtree(paths.cache())
+    resume("child", {}, screen)
+    assert end_of(child) == whole
+    newest = checkpoints.read_manifest(checkpoints.folder_of(child.checkpoints, 4))
+    assert (newest["parent_run"], newest["parent_step"]) == ("mother", 2)
+
+
+def test_first_weights_are_those_of_the_named_step(home: Path, screen: Screen) -> None:
+    mother = start(small_spec(name="mother", loop__max_steps=4), screen)
+    still = {"optim__learning_rate": 1e-30, "loop__max_steps": 2}
+    child = start(small_spec(name="child", init_from="mother@2", **still), screen)
+    first, last = (
+        checkpoints.load(checkpoints.folder_of(run.checkpoints, 2)).weights["model.embed_tokens.weight"]
+        for run in (mother, child)
+    )
+    assert (first - last).abs().max() < 1e-6
+
+
+def test_a_resume_without_a_checkpoint_starts_as_the_run_did(home: Path, screen: Screen) -> None:
+    start(small_spec(name="mother", loop__max_steps=2), screen)
+    child = start(small_spec(name="child", init_from="mother", loop__max_steps=2), screen)
+    whole = end_of(child)
+    kill_at(child, 0)
+    resume("child", {"init_from": "mother"}, screen)
+    assert end_of(child) == whole
+
+
+def test_data_that_changed_is_not_trained_on_in_silence(home: Path, screen: Screen) -> None:
+    path = home / "data" / "rows.jsonl"
+    path.parent.mkdir()
+    shutil.copy(SAMPLES, path)
+    run = start(small_spec(data__path="data/rows.jsonl"), screen)
+    assert run.spec()["data"]["path"] == str(path)
+    kill_at(run, 6)
+    with path.open("a") as file:
+        file.write('{"text": "one more"}\n')
+    assert resume("small", {}, screen).state().word == "FAILED"
+    assert "Bring the old file back" in run.state().reason
+    shutil.copy(SAMPLES, path)
+    assert resume("small", {}, screen).state().word == "SUCCEEDED"
+
+
+def test_an_unknown_run_is_named_with_those_near(home: Path, screen: Screen) -> None:
+    start(small_spec(loop__max_steps=1), screen)
+    with pytest.raises(ValueError, match="no run 'smal' at .*runs there: small"):
+        resume("smal", {}, screen)
+
+
+def test_contradicting_switches_are_refused(home: Path, screen: Screen) -> None:
+    with pytest.raises(ValueError, match="--from_resume 1 continues the run and --overwrite 1 deletes it"):
+        train("pretrain", {}, screen, from_resume=True, overwrite=True)
+
+
+def test_the_same_flags_again_resume(stored: RunSpec) -> None:
+    assert resumed(stored, {}) == stored
+    assert resumed(stored, {path: str(value) for path, value in SETTINGS.items() if "workers" not in path}) == stored
+    assert resumed(stored, {"model": stored.model.model_dump()}) == stored
+
+
+def test_relative_paths_of_a_resume_count_from_home(home: Path) -> None:
+    stored = small_spec(data__path=str(home / "data" / "a.jsonl"))
+    assert resumed(stored, {"data.path": "data/a.jsonl"}) == stored
+    with pytest.raises(ValueError, match=f"--data_path .data.path.: the run has '{home}/data/a.jsonl'"):
+        resumed(stored, {"data.path": "data/b.jsonl"})
+
+
+@pytest.mark.parametrize(
+    ("settings", "batch"),
+    [
+        ({"loop.batch_size": "8"}, (8, 1, 2)),
+        ({"loop.batch_size": "1"}, (1, 8, 2)),
+        ({"loop.batch_size": "2", "loop.accumulation_steps": "4"}, (2, 4, 2)),
+        ({"scaling.workers": "1"}, (4, 4, 1)),
+        ({"scaling.workers": "0"}, (4, 4, 1)),
+        ({"scaling.workers": "4", "loop.batch_size": "2"}, (2, 2, 4)),
+    ],
+)
+def test_a_resume_keeps_the_global_batch(stored: RunSpec, settings: dict[str, str], batch: tuple[int, ...]) -> None:
+    spec = resumed(stored, settings)
+    assert (spec.loop.batch_size, spec.loop.accumulation_steps, spec.world) == batch
+    assert spec.global_batch_size == stored.global_batch_size == 16
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"loop.batch_size": "3"},
+        {"loop.accumulation_steps": "4"},
+        {"scaling.workers": "3"},
+        {"loop.batch_size": "8", "loop.accumulation_steps": "2"},
+    ],
+)
+def test_another_global_batch_is_refused_with_the_numbers(stored: RunSpec, settings: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match=r"is a global batch of \d+ rows; the run has 16") as caught:
+        resumed(stored, settings)
+    assert "Choose numbers whose product is 16" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("data.num_workers", "2"),
+        ("data.limits.max_duplicates", "5"),
+        ("loop.keep_last", "7"),
+        ("loop.save_interval", "3"),
+        ("loop.max_bad_steps", "3"),
+        ("loop.activation_checkpointing", "1"),
+        ("eval.sample_tokens", "9"),
+        ("scaling.max_failures", "9"),
+    ],
+)
+def test_what_changes_nothing_learnt_may_change(stored: RunSpec, path: str, value: str) -> None:
+    assert resumed(stored, {path: value}) == override(stored, {path: value}) != stored
+
+
+@pytest.mark.parametrize(
+    ("settings", "line"),
+    [
+        ({"loop.epochs": "2"}, "--epochs (loop.epochs): the run has 1, asked for is 2"),
+        ({"optim.weight_decay": "0.3"}, "optim.weight_decay: the run has 0.01, asked for is 0.3"),
+        ({"model": pretrain("30m").model.model_dump()}, "--hidden_size (model.hidden_size): the run has 32"),
+        ({"seed": "1"}, "--seed (seed): the run has 42, asked for is 1"),
+        ({"data.max_seq_len": "64"}, "--max_seq_len (data.max_seq_len): the run has 32"),
+        ({"model.rope_scaling": '{"factor": 2, "original_max_position_embeddings": 8}'}, "model.rope_scaling: the run"),
+    ],
+)
+def test_what_would_change_the_result_is_refused(stored: RunSpec, settings: dict[str, str], line: str) -> None:
+    with pytest.raises(ValueError, match="a resumed run keeps its settings") as caught:
+        resumed(stored, settings)
+    assert line in str(caught.value)
+    assert "--name OTHER --from_weight small@latest" in str(caught.value)
+
+
+def test_cpus_that_were_left_open_stay_open(home: Path, screen: Screen) -> None:
+    run = start(small_spec(loop__max_steps=1), screen)
+    assert run.spec()["scaling"]["cpus_per_worker"] is None
+    assert run.spec()["scaling"]["workers"] == 0
