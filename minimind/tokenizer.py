@@ -53,6 +53,9 @@ PAD_TOKEN, BOS_TOKEN, EOS_TOKEN = CONTROL_TOKENS
 _WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?{letters}+| ?\p{{N}}+| ?[^\s\p{{L}}\p{{N}}]+|\s+(?!\S)|\s+"
 _CJK_APART = r"\p{Han}|" + _WORDS.format(letters=r"[\p{L}&&[^\p{Han}]]")
 
+# An encoding takes a hundred times the memory of its ids: take those out while it is still in the cache.
+_PORTION = 128
+
 _HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
 _LATIN = re.compile(r"[A-Za-z]")
 
@@ -179,11 +182,16 @@ class Tokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` of many texts at once, on all cores with the GIL released."""
-        try:
-            encodings = self._backend.encode_batch_fast(texts, add_special_tokens=False)
-        except TypeError:
-            encodings = self._backend.encode_batch_fast([_encodable(text) for text in texts], add_special_tokens=False)
-        return [encoding.ids for encoding in encodings]
+        ids: list[list[int]] = []
+        for at in range(0, len(texts), _PORTION):
+            portion = texts[at : at + _PORTION]
+            try:
+                encodings = self._backend.encode_batch_fast(portion, add_special_tokens=False)
+            except TypeError:  # says no more than that one of them is no text
+                portion = [_encodable(text) for text in portion]
+                encodings = self._backend.encode_batch_fast(portion, add_special_tokens=False)
+            ids += [encoding.ids for encoding in encodings]
+        return ids
 
     def encode_bytes(self, data: bytes) -> list[int]:
         """Token ids of any bytes; those that aren't UTF-8 become one id each. `decode_bytes` gives `data` back."""
