@@ -52,8 +52,6 @@ def submit(run_name: str, argv: Sequence[str], working_dir: Path | None = None) 
     """
     folder = working_dir or paths.checkout()
     refuse_large(folder)
-    # What it ignores is what .rayignore says; three lines of warning about that help nobody.
-    logging.getLogger("ray._private.runtime_env").setLevel(logging.ERROR)
     with _client() as client:
         taken = {job.submission_id for job in client.list_jobs()}
         stamp = base = f"{run_name}-{datetime.now(UTC):%m%d-%H%M%S}"
@@ -61,13 +59,17 @@ def submit(run_name: str, argv: Sequence[str], working_dir: Path | None = None) 
         while stamp in taken:
             count += 1
             stamp = f"{base}-{count}"
+        variables = {"MINIMIND_HOME": str(paths.home()), "PYTHONUNBUFFERED": "1"}
+        if (there := cluster.find()) and there.address:
+            # Where several clusters run on one machine, Ray Train's helper actors take the newest without this.
+            variables["RAY_ADDRESS"] = there.address
         return client.submit_job(
             entrypoint=shlex.join(["python", "-m", "jobs", *argv]),
             submission_id=stamp,
             metadata={"run": run_name},
             runtime_env={
                 "working_dir": str(folder),
-                "env_vars": {"MINIMIND_HOME": str(paths.home()), "PYTHONUNBUFFERED": "1"},
+                "env_vars": variables,
             },
         )
 
@@ -163,6 +165,7 @@ def refuse_large(folder: Path, limit_bytes: int = PACKAGE_LIMIT_BYTES) -> int:
 
     if not folder.is_dir():
         raise ValueError(f"working directory not found: {folder}")
+    _quiet()
     sizes: dict[Path, int] = {}
 
     def weigh(path: Path) -> None:
@@ -182,6 +185,12 @@ def refuse_large(folder: Path, limit_bytes: int = PACKAGE_LIMIT_BYTES) -> int:
     return total
 
 
+def _quiet() -> None:
+    """The commands say in their own words what these would; what Ray leaves out of a copy, .rayignore says."""
+    for name in ("dashboard.modules.job.sdk", "dashboard.modules.dashboard_sdk", "_private.runtime_env"):
+        logging.getLogger(f"ray.{name}").setLevel(logging.ERROR)
+
+
 class _LostError(ClusterError):
     """The connection to the cluster is gone, perhaps for a moment."""
 
@@ -192,8 +201,7 @@ def _client() -> Iterator[JobSubmissionClient]:
     there = cluster.find()
     if there is None:
         raise _LostError("No Ray cluster is running here. Start one: minimind cluster start.")
-    for name in ("dashboard.modules.job.sdk", "dashboard.modules.dashboard_sdk", "_private.runtime_env.packaging"):
-        logging.getLogger(f"ray.{name}").setLevel(logging.WARNING)  # the commands say the same in their own words
+    _quiet()
     try:
         with _addressed(there):
             yield JobSubmissionClient(there.dashboard_url, headers={"Authorization": f"Bearer {cluster.token(there)}"})
