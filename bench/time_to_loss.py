@@ -41,6 +41,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from bench.hooks import NoHooks
 from data.collate import PackedBatches, in_order
 from data.pack import Packing, pack
 from data.prepare import tokenise
@@ -180,22 +181,6 @@ def our_run(
                 grad_clip=optim.grad_clip,
             )
         yield Point(corpus.bits_per_byte(model), state.tokens, clock.cpu_s, clock.wall_s)
-
-
-class NoHooks:
-    """Hooks of a run that nobody watches."""
-
-    def log(self, state: TrainState, metrics: dict[str, float]) -> None: ...
-
-    def note(self, text: str, **details: object) -> None:
-        raise AssertionError(text)
-
-    def evaluate(self, state: TrainState) -> None: ...
-
-    def save(self, state: TrainState) -> None: ...
-
-    def should_stop(self, state: TrainState) -> bool:
-        return False
 
 
 def crossing(points: list[Point], target: float) -> Point | None:

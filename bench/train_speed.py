@@ -44,6 +44,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from bench.hooks import NoHooks
 from data.collate import PackedBatches
 from data.pack import pack
 from data.shards import ShardWriter, TokenShards, shard_schema
@@ -102,22 +103,6 @@ class Ours:
             total_steps=self.state.step + 1,
             grad_clip=OPTIM.grad_clip,
         )
-
-
-class NoHooks:
-    """Hooks of a run that nobody watches."""
-
-    def log(self, state: TrainState, metrics: dict[str, float]) -> None: ...
-
-    def note(self, text: str, **details: Any) -> None:
-        raise AssertionError(text)
-
-    def evaluate(self, state: TrainState) -> None: ...
-
-    def save(self, state: TrainState) -> None: ...
-
-    def should_stop(self, state: TrainState) -> bool:
-        return False
 
 
 class Peer:
