@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from filelock import FileLock
 
-from data.read import BadRows, RowFile, read_texts
+from data.read import BadRows, LeaveOut, RowFile, read_texts
 from data.shards import ShardWriter, Source, TokenShards, shard_schema, shards_fingerprint
 from minimind.tokenizer import Tokenizer
 from minimind.units import size
@@ -111,7 +111,7 @@ def encode_in_threads(
     schema = shard_schema(tokenizer.vocab_size)
     waiting: deque[tuple[Future[pa.RecordBatch], int]] = deque()
     with ThreadPoolExecutor(num_workers, thread_name_prefix="encode") as threads:
-        for batch in text_batches(files, bad):
+        for batch in text_batches(files, bad.leave_out):
             waiting.append((threads.submit(encode_texts, tokenizer, batch, schema), batch.read_bytes))
             if len(waiting) > num_workers + 1:
                 future, read_bytes = waiting.popleft()
@@ -120,14 +120,14 @@ def encode_in_threads(
             yield EncodedBatch(future.result(), read_bytes)
 
 
-def text_batches(files: Sequence[RowFile], bad: BadRows) -> Iterator[TextBatch]:
+def text_batches(files: Sequence[RowFile], leave_out: LeaveOut) -> Iterator[TextBatch]:
     """The texts of pretrain files in batches of about a megabyte; none spans two files."""
     before = 0
     for number, file in enumerate(files):
         lines: list[int] = []
         texts: list[str] = []
         characters = 0
-        for line, text in read_texts(file, bad):
+        for line, text in read_texts(file, leave_out):
             lines.append(line)
             texts.append(text)
             characters += len(text)

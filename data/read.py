@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import gzip
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar, cast
 
@@ -55,11 +57,16 @@ class BadRows:
             raise DataError(error.path, error.line, error.kind, problem)
 
 
+LeaveOut = Callable[[DataError], None]
+"""What to do about a row that can't be used, such as `BadRows.leave_out`."""
+
+
 class RowFile:
     """A data file. Iterating gives (line, content), with the content as JSON gives it, or a DataError in its place.
 
     Lines count from 1; in a Parquet file they are rows. Blank lines are passed over. Memory is that of the longest
-    row, or of a thousand rows of a Parquet file. total_bytes: size of the file; done_bytes: how much has been read.
+    row, or of a thousand rows of a Parquet file. total_bytes: size of the file; done_bytes and done_lines: how much of
+    it has been read.
 
     Raises ValueError if there is no such file, and for a name that doesn't say its format.
     """
@@ -72,13 +79,46 @@ class RowFile:
         if not self.path.name.endswith(SUFFIXES):
             raise ValueError(f"{self.path}: unknown format; allowed are files that end in {', '.join(SUFFIXES)}")
         self.total_bytes = self.path.stat().st_size
-        self.done_bytes = 0
+        self.done_bytes = self.done_lines = 0
+        self._part: tuple[int, int] | None = None  # bytes from and to, or row groups
+
+    def parts(self, size_bytes: int) -> list[RowFile]:
+        """The file in parts of about this size, which may be read in different places; a gzip file stays whole.
+
+        They give the same rows in the same order, but each counts its lines from 1.
+        """
+        if self.path.suffix == ".gz" or self.total_bytes <= size_bytes:
+            return [self]
+        if self.path.suffix != ".parquet":
+            bounds = [*range(0, self.total_bytes, size_bytes), self.total_bytes]
+            return [self._cut(begin, end, end - begin) for begin, end in pairwise(bounds)]
+        try:
+            with pyarrow.parquet.ParquetFile(self.path) as file:
+                sizes = [file.metadata.row_group(group).total_byte_size for group in range(file.num_row_groups)]
+        except pa.ArrowInvalid:
+            return [self]  # whoever reads it says what is wrong
+        parts, begin, done_bytes = [], 0, 0
+        for end in range(1, len(sizes) + 1):
+            if sum(sizes[begin:end]) >= size_bytes or end == len(sizes):
+                end_bytes = self.total_bytes * sum(sizes[:end]) // sum(sizes)
+                parts.append(self._cut(begin, end, end_bytes - done_bytes))
+                begin, done_bytes = end, end_bytes
+        return parts or [self]
+
+    def _cut(self, begin: int, end: int, total_bytes: int) -> RowFile:
+        part = copy.copy(self)
+        part._part, part.total_bytes = (begin, end), total_bytes
+        return part
 
     def __iter__(self) -> Iterator[tuple[int, object]]:
+        self.done_bytes = self.done_lines = 0
         return self._parquet() if self.path.suffix == ".parquet" else self._json_lines()
 
     def _json_lines(self) -> Iterator[tuple[int, object]]:
         with self.path.open("rb") as raw:
+            if self._part is not None:
+                yield from self._json(_lines_between(raw, *self._part), raw, self._part[0])
+                return
             if self.path.suffix != ".gz":
                 yield from self._json(raw, raw)
                 return
@@ -88,13 +128,13 @@ class RowFile:
                 except (EOFError, gzip.BadGzipFile, zlib.error) as error:
                     raise DataError(str(self.path), 0, "damaged_file", f"damaged gzip file: {error}") from None
 
-    def _json(self, lines: Iterable[bytes], raw: BinaryIO) -> Iterator[tuple[int, object]]:
+    def _json(self, lines: Iterable[bytes], raw: BinaryIO, begin: int = 0) -> Iterator[tuple[int, object]]:
         path = str(self.path)
         for number, line in enumerate(lines, start=1):
-            self.done_bytes = raw.tell()
+            self.done_bytes, self.done_lines = raw.tell() - begin, number
             text = ""
             try:
-                text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n")
+                text = line.decode("utf-8-sig" if number == 1 and not begin else "utf-8").rstrip("\r\n")
                 content = json.loads(text)
             except UnicodeDecodeError as error:
                 content = DataError(path, number, "not_utf8", _not_utf8(line, error))
@@ -112,10 +152,12 @@ class RowFile:
         path, before = str(self.path), 0
         try:
             with pyarrow.parquet.ParquetFile(self.path) as file:
-                for batch in file.iter_batches(batch_size=1024):
+                groups = range(*(self._part or (0, file.num_row_groups)))
+                rows = sum(file.metadata.row_group(group).num_rows for group in groups)
+                for batch in file.iter_batches(batch_size=1024, row_groups=list(groups)):
                     yield from enumerate(_rows_of(batch, path, before), start=before + 1)
                     before += batch.num_rows
-                    self.done_bytes = self.total_bytes * before // file.metadata.num_rows
+                    self.done_bytes, self.done_lines = self.total_bytes * before // rows, before
         except pa.ArrowInvalid as error:
             raise DataError(path, 0, "damaged_file", f"not a readable Parquet file: {error}") from None
 
@@ -132,19 +174,19 @@ def read_rows(path: str | Path, row_type: type[R], bad: BadRows | None = None) -
             yield line, row
 
 
-def read_texts(file: RowFile, bad: BadRows) -> Iterator[tuple[int, str]]:
+def read_texts(file: RowFile, leave_out: LeaveOut) -> Iterator[tuple[int, str]]:
     """The texts of a pretrain file with their lines: `read_rows` of PretrainRow, ten times as fast."""
     for line, content in file:
         text = content.get("text") if isinstance(content, dict) else None
         if type(text) is str and text and not text.isspace():
             yield line, text
         else:
-            bad.leave_out(cast(DataError, as_row(PretrainRow, content, file.path, line)))
+            leave_out(cast(DataError, as_row(PretrainRow, content, file.path, line)))
 
 
 def iter_texts(path: str | Path, bad: BadRows | None = None) -> Iterator[str]:
     """The texts of a pretrain file."""
-    return (text for _, text in read_texts(RowFile(path), bad or BadRows()))
+    return (text for _, text in read_texts(RowFile(path), (bad or BadRows()).leave_out))
 
 
 def as_row(row_type: type[R], content: object, path: Path, line: int) -> R | DataError:
@@ -167,6 +209,15 @@ def _holds_nothing(content: Any) -> bool:
     if isinstance(content, list):
         return all(map(_holds_nothing, content))
     return isinstance(content, str) and not content.strip()
+
+
+def _lines_between(raw: BinaryIO, begin: int, end: int) -> Iterator[bytes]:
+    """The lines that start at one of these bytes."""
+    if begin:
+        raw.seek(begin - 1)
+        raw.readline()  # the end of a line that starts before, or the line feed of one that ends there
+    while raw.tell() < end and (line := raw.readline()):
+        yield line
 
 
 def _not_utf8(line: bytes, error: UnicodeDecodeError) -> str:

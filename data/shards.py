@@ -8,7 +8,9 @@ A shard folder holds `tokens-00000.arrow`, ... and, written last, `manifest.json
     file    int32, which of the manifest's sources it comes from
     line    int64, its line there (its row in a Parquet file), from 1
 
-The folder is named after its fingerprint: sha256 of the sources' bytes, the tokenizer and the version of this format.
+A record batch ends with the document that makes it BATCH_DOCUMENTS or BATCH_TOKENS, however the documents came to be
+written: the same texts and tokenizer give the same bytes. The folder is named after its fingerprint: sha256 of the
+sources' bytes, the tokenizer and the version of this format.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ from numpy.typing import NDArray
 
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
+BATCH_DOCUMENTS = 1024
+BATCH_TOKENS = 1 << 19
 _FILE_BYTES = 512 << 20
 
 
@@ -157,6 +161,8 @@ class ShardWriter:
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
         self.folder, self.schema = folder, schema
         self.documents = self.tokens = 0
+        self._batch: list[pa.RecordBatch] = []
+        self._batch_documents = self._batch_tokens = 0
         self._files: dict[str, int] = {}
         self._sink: BinaryIO | None = None
         self._writer: Any = None
@@ -172,17 +178,23 @@ class ShardWriter:
 
     def write(self, batch: pa.RecordBatch) -> None:
         """Append documents. Raises OSError if the disk is full or fails."""
-        if self._sink is None:
-            self._sink = (self.folder / f"tokens-{len(self._files):05d}.arrow").open("wb")
-            self._writer = pa.ipc.new_file(self._sink, self.schema)
-        self._writer.write_batch(batch)
+        offsets = batch.column("tokens").offsets.to_numpy()
         self.documents += batch.num_rows
-        self.tokens += len(batch.column("tokens").values)
-        if self._sink.tell() >= _FILE_BYTES:
-            self._end_file()
+        self.tokens += int(offsets[-1] - offsets[0])
+        start = 0
+        while start < batch.num_rows:
+            full = int(np.searchsorted(offsets, offsets[start] + BATCH_TOKENS - self._batch_tokens))
+            end = min(full, start + BATCH_DOCUMENTS - self._batch_documents, batch.num_rows)
+            self._batch.append(batch.slice(start, end - start))
+            self._batch_documents += end - start
+            self._batch_tokens += int(offsets[end] - offsets[start])
+            if self._batch_documents >= BATCH_DOCUMENTS or self._batch_tokens >= BATCH_TOKENS:
+                self._end_batch()
+            start = end
 
     def finish(self, sources: Sequence[Source], tokenizer_fingerprint: str, skipped_rows: int) -> None:
         """Sync everything to the disk, and the manifest last."""
+        self._end_batch()
         self._end_file()
         manifest = {
             "schema_version": SCHEMA_VERSION,
@@ -198,6 +210,18 @@ class ShardWriter:
             json.dump(manifest, file, ensure_ascii=False, indent=2)
             file.flush()
             os.fsync(file.fileno())
+
+    def _end_batch(self) -> None:
+        if not self._batch:
+            return
+        if self._sink is None:
+            self._sink = (self.folder / f"tokens-{len(self._files):05d}.arrow").open("wb")
+            self._writer = pa.ipc.new_file(self._sink, self.schema)
+        self._writer.write_batch(pa.concat_batches(self._batch))
+        self._batch = []
+        self._batch_documents = self._batch_tokens = 0
+        if self._sink.tell() >= _FILE_BYTES:
+            self._end_file()
 
     def _end_file(self) -> None:
         if self._sink is None:

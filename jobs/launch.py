@@ -16,10 +16,12 @@ import torch
 from ray import train as ray_train
 from ray.train.torch import TorchTrainer, get_device
 
+from data.prepare import Pipeline
 from jobs.cluster import ClusterError, check
 from jobs.prepare import Prepared
 from jobs.runs import RunDirectory, RunStateError
 from jobs.spec import RunSpec
+from jobs.tokenise import encode_on_cluster
 from jobs.worker import work
 from minimind.distributed import Parallel
 
@@ -63,6 +65,13 @@ def resolve_scaling(spec: RunSpec) -> RunSpec:
         update={"workers": workers, "gpus_per_worker": gpus_per_worker, "cpus_per_worker": cpus_per_worker}
     )
     return spec.model_copy(update={"scaling": resolved})
+
+
+def pipeline() -> Pipeline | None:
+    """How text becomes tokens: with Ray Data where this process has joined a cluster of several machines."""
+    if not ray.is_initialized() or sum(node["Alive"] for node in ray.nodes()) < 2:  # type: ignore[no-untyped-call]
+        return None
+    return encode_on_cluster
 
 
 def launch(spec: RunSpec, prepared: Prepared, run: RunDirectory) -> None:

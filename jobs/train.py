@@ -73,7 +73,7 @@ def start(spec: RunSpec, console: Console, *, overwrite: bool = False) -> RunDir
     places = {path: flags.at(spec, path) for path in (*flags.FILES, *flags.RUNS_OR_FOLDERS)}
     asked = override(spec, _anchored(places))
     spec = _placed(asked)
-    prepared = prepare(spec, console)
+    prepared = prepare(spec, console, pipeline=launch.pipeline())
     disk_plan(spec, run, console)
     # CPUs and GPUs that were left open stay so: the run may go on where there are more or fewer. The number of workers
     # is part of the global batch.
@@ -97,7 +97,7 @@ def resume(name: str, settings: Mapping[str, Any], console: Console) -> RunDirec
         return run
     spec = _placed(spec)
     own, _ = checkpoints.newest(run.checkpoints)
-    prepared = prepare(spec, console, own=own)
+    prepared = prepare(spec, console, own=own, pipeline=launch.pipeline())
     disk_plan(spec, run, console)
     run.clear_stop()
     with following(run, console):

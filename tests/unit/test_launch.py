@@ -15,6 +15,7 @@ from tests.small import Screen, end_of, small_spec
 def test_without_workers_nothing_is_asked_of_a_cluster(home: object) -> None:
     spec = small_spec(scaling__workers=0)
     assert launch.resolve_scaling(spec) == spec
+    assert launch.pipeline() is None
 
 
 def test_without_a_cluster_the_ways_to_one_are_named(home: object, monkeypatch: pytest.MonkeyPatch) -> None:

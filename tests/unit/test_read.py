@@ -42,8 +42,45 @@ def test_every_format_gives_the_same_rows(tmp_path: Path, name: str) -> None:
     assert list(iter_texts(path)) == TEXTS
     file = RowFile(path)
     assert file.done_bytes == 0
-    assert list(read_texts(file, BadRows())) == list(enumerate(TEXTS, 1))
+    assert list(read_texts(file, BadRows().leave_out)) == list(enumerate(TEXTS, 1))
     assert file.done_bytes == file.total_bytes == path.stat().st_size
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz", "a.parquet"])
+@pytest.mark.parametrize("size_bytes", [1, 7, 100, 1000, 10**9])
+def test_parts_give_the_same_rows_in_order(tmp_path: Path, name: str, size_bytes: int) -> None:
+    if name == "a.parquet":
+        table = pa.table({"text": [f"row {i}" for i in range(40)]})
+        pyarrow.parquet.write_table(table, tmp_path / name, row_group_size=3)
+        path = tmp_path / name
+    else:
+        rows = [{"text": text} for text in TEXTS]
+        path = write(tmp_path / name, b'\xef\xbb\xbf{"text": "marked"}\r', *rows, b"", b"{", *rows, b'{"text": "last"}')
+        if name == "a.jsonl":
+            path.write_bytes(path.read_bytes().rstrip(b"\n"))
+
+    def rows_of(file: RowFile) -> list[tuple[int, object]]:
+        return [(line, str(content) if isinstance(content, DataError) else content) for line, content in file]
+
+    whole = RowFile(path)
+    expected = rows_of(whole)
+    parts = whole.parts(size_bytes)
+    found: list[tuple[int, object]] = []
+    lines = 0
+    for part in parts:
+        found += [(lines + line, content) for line, content in rows_of(part)]
+        lines += part.done_lines
+    # A message counts lines as the part does; where the row stands is told beside it.
+    assert [line for line, _ in found] == [line for line, _ in expected]
+    assert [content for _, content in found if isinstance(content, dict)] == [
+        content for _, content in expected if isinstance(content, dict)
+    ]
+    assert lines == whole.done_lines
+    assert sum(part.total_bytes for part in parts) == whole.total_bytes
+    if name == "a.jsonl.gz" or size_bytes == 10**9:
+        assert parts == [whole]
+    elif size_bytes < 1000:
+        assert len(parts) > 1
 
 
 def test_windows_files_and_blank_lines(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -65,11 +66,39 @@ def test_documents_are_views_into_the_file(tokenizer: Tokenizer, tmp_path: Path)
 
 def test_large_sets_take_several_files(tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data.shards, "_FILE_BYTES", 1000)
+    monkeypatch.setattr(data.shards, "BATCH_DOCUMENTS", 2)
     texts = [[f"the sun {i}"] for i in range(20)]
     folder = written(tmp_path / "a", tokenizer, texts)
     assert len(list(folder.glob("tokens-*.arrow"))) > 2
     shards = TokenShards.open(folder, tokenizer.fingerprint)
     assert [[tokenizer.decode(shards.document(i)[1:-1].tolist())] for i in range(20)] == texts
+
+
+def test_however_documents_are_written_the_bytes_are_the_same(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(data.shards, "BATCH_DOCUMENTS", 5)
+    monkeypatch.setattr(data.shards, "BATCH_TOKENS", 120)
+    monkeypatch.setattr(data.shards, "_FILE_BYTES", 4000)
+    schema = shard_schema(tokenizer.vocab_size)
+    texts = ["the sun " * (i * 7 % 11) for i in range(60)]
+    everything = encode_texts(tokenizer, TextBatch(0, list(range(60)), texts, 0), schema)
+    folders: list[dict[str, bytes]] = []
+    for cuts in ([0, 60], [*range(61)], [0, 1, 1, 13, 14, 50, 60]):
+        folder = tmp_path / str(len(folders))
+        folder.mkdir()
+        with ShardWriter(folder, schema) as writer:
+            for begin, end in pairwise(cuts):
+                writer.write(everything.slice(begin, end - begin))
+            writer.finish([SOURCE], tokenizer.fingerprint, skipped_rows=0)
+        folders.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert folders[0] == folders[1] == folders[2]
+    assert len(folders[0]) > 2
+    shards = TokenShards.open(tmp_path / "0", tokenizer.fingerprint)
+    assert [tokenizer.decode(shards.document(i)[1:-1].tolist()) for i in range(60)] == texts
+    batches = [len(batch) for batch in shards._batches]
+    assert max(batches) == 5
+    assert min(batches[:-1]) < 5  # a batch ends with the document that brings it to its tokens
 
 
 def test_ids_take_two_bytes_where_they_can() -> None:

@@ -1,0 +1,25 @@
+"""Tokenising on a real cluster gives what it gives on one machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from jobs import cluster, paths
+from jobs.cluster import Cluster
+
+
+def test_tokenising_as_a_job_does(ray_cluster: Cluster) -> None:
+    inside = str(Path(__file__).with_name("inside_a_job.py"))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-W", "default", inside],  # Ray Data warns of what it does itself
+        cwd=paths.checkout(),
+        env={**os.environ, **cluster.environment(ray_cluster)},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
