@@ -110,7 +110,7 @@ SCALES: dict[str, Scale] = {
     "demo": Scale(
         packages=_DEMO_PACKAGES,
         topics=_DEMO_TOPICS,
-        epochs=16,
+        epochs=8,
         fact_passes=3,
         law_bytes=250_000,
         chitchat_bytes=200_000,
