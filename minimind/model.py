@@ -59,8 +59,8 @@ class ModelConfig(Config):
     """
 
     vocab_size: int = Field(default=6400, gt=0)
-    hidden_size: int = Field(gt=0)
-    num_hidden_layers: int = Field(gt=0)
+    hidden_size: int = Field(gt=0, description="width: numbers per token between two blocks")
+    num_hidden_layers: int = Field(gt=0, description="blocks, one after the other")
     num_attention_heads: int = Field(default=8, gt=0)
     num_key_value_heads: int = Field(default=4, gt=0)
     head_dim: int = Field(default=0, ge=0)
@@ -118,7 +118,7 @@ def derived_intermediate_size(hidden_size: int) -> int:
 
 
 MODEL_PRESETS: dict[str, ModelConfig] = {
-    "tiny": ModelConfig(hidden_size=160, num_hidden_layers=5, num_attention_heads=4, num_key_value_heads=2),
+    "tiny": ModelConfig(hidden_size=160, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=2),
     "30m": ModelConfig(hidden_size=512, num_hidden_layers=8),
     "64m": ModelConfig(hidden_size=768, num_hidden_layers=8),
     "123m": ModelConfig(hidden_size=768, num_hidden_layers=16),
@@ -220,7 +220,9 @@ class Trunk(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        # `initialize` draws the numbers. To draw its own on the meta device, torch would load its compiler: 6 s.
+        empty = torch.empty(config.vocab_size, config.hidden_size)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, _weight=empty)
         self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
@@ -285,7 +287,11 @@ class MiniMind(nn.Module):
 
         Inner projections are normal with variance 1 / fan-in, so a normed input gives outputs of unit size at any
         width. Output projections (o_proj, down_proj) are zero: every block starts as the identity, and gradients reach
-        all depths undisturbed from the first step. Norm weights are one.
+        all depths undisturbed from the first step. Norm weights are one. Embeddings have a deviation of
+        8 / hidden_size: where they are the head as well, a new model expects every token to be repeated with a logit of
+        hidden_size times that deviation, and at 512 wide 25 instead of 10 cost 0.14 nats after 90 steps. Against normal
+        weights of deviation 0.02 everywhere, upstream's way, this was worth 0.37 nats after 210 steps of 1024 tokens
+        (160 wide, 4 layers, AdamW at 2e-3, Chinese and English text).
         """
         if self.head_weight_VD.is_meta:
             return  # shapes without numbers: there is nothing to draw
@@ -295,7 +301,7 @@ class MiniMind(nn.Module):
             elif parameter.dim() == 1:
                 parameter.fill_(1.0)
             elif name.endswith("embed_tokens.weight"):
-                parameter.normal_(0.0, 0.02, generator=generator)
+                parameter.normal_(0.0, 8.0 / parameter.shape[1], generator=generator)
             else:
                 parameter.normal_(0.0, parameter.shape[1] ** -0.5, generator=generator)
 
