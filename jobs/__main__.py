@@ -172,10 +172,9 @@ def _attach(args: argparse.Namespace, console: Console) -> int:
     known = submit.jobs()
     match = [job.submission_id for job in known if args.job in (job.submission_id, job.run)]
     if not match:
-        near = difflib.get_close_matches(args.job, [job.submission_id for job in known], n=3)
-        raise ValueError(
-            f"no job or run {args.job!r} on the cluster; {'near: ' + ', '.join(near) if near else 'see: minimind runs'}"
-        )
+        names = sorted({name for job in known for name in (job.submission_id, job.run) if name})
+        near = difflib.get_close_matches(args.job, names, n=3) or names[:5]
+        raise ValueError(f"no job or run {args.job!r} on the cluster; it has: {', '.join(near) or 'none'}")
     return attach(match[0], console)
 
 

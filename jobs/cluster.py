@@ -208,7 +208,7 @@ def check(
     each = f"{cpus_per_worker:g} CPU" + (f" and {gpus_per_worker:g} GPU" if gpus_per_worker else "")
     there = f"{cpus:g} CPU and {gpus:g} GPU on {len(nodes)} {'machine' if len(nodes) == 1 else 'machines'}"
     message = (
-        f"num_workers = {workers}: every worker needs {each} on one machine; the cluster has {there}, which is room "
+        f"workers = {workers}: every worker needs {each} on one machine; the cluster has {there}, which is room "
         f"for {places}."
     )
     if gpus_per_worker and not gpus and gpus_seen:
@@ -218,15 +218,15 @@ def check(
             "`minimind cluster stop` and `minimind cluster start`."
         )
     elif places:
-        message += f" Allowed: up to --num_workers {places}, or 0 to run without Ray's workers."
+        message += f" Allowed: up to --workers {places}, or 0 to run without Ray's workers."
     else:
-        message += " Use --num_workers 0 to run in this process, without Ray's workers."
+        message += " Use --workers 0 to run in this process, without Ray's workers."
     raise ValueError(message)
 
 
 def _start(say: Callable[[str], None]) -> Cluster:
     if sys.platform == "win32":
-        raise ClusterError("A Ray cluster needs Linux or macOS; on Windows use WSL2, or learn with --num_workers 0.")
+        raise ClusterError("A Ray cluster needs Linux or macOS; on Windows use WSL2.")
     old = _read_state()
     if old is not None:
         say("The Ray cluster that ran here is gone; starting it again.")

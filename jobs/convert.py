@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 import minimind.checkpoint as checkpoints
+from jobs import paths
 from jobs.prepare import require_vocabulary
 from minimind.checkpoint import Lineage
 from minimind.convert import read_weights
@@ -19,8 +20,7 @@ def convert(source: Path, target: Path, console: Console, *, tokenizer: Path | N
     tokenizer: folder of the tokenizer that belongs to the weights; by default the one beside them. Raises ValueError
     for weights that do not fit.
     """
-    if not source.exists():
-        raise ValueError(f"{source}: there is no such file or folder")
+    paths.existing(source, "weights")
     if target.exists():
         raise ValueError(f"{target} exists already; name a folder that does not")
     beside = source if source.is_dir() else source.parent

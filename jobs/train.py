@@ -55,8 +55,9 @@ def train(
     if from_resume:
         if overwrite:
             raise ValueError("--from_resume 1 continues the run and --overwrite 1 deletes it: give one of them")
+        name = settings.get("name", preset.name)
         shape = {"model": preset.model.model_dump()} if model else {}
-        run = resume(settings.get("name", preset.name), {**shape, **settings}, console)
+        run = resume(name, {**shape, **settings}, console)
     else:
         run = start(flags.apply(preset, settings), console, overwrite=overwrite)
     show(run, console, only=("checkpoints", "samples", "files"))
@@ -89,7 +90,11 @@ def resume(name: str, settings: Mapping[str, Any], console: Console) -> RunDirec
 
     Raises ValueError if there is no such run or a setting would change what is learnt, RunStateError if it is running.
     """
-    run = RunDirectory.find(paths.runs(), name)
+    try:
+        run = RunDirectory.find(paths.runs(), name)
+    except ValueError as error:
+        # Also what somebody sees whose job was killed while it prepared the data.
+        raise ValueError(f"{error}. Nothing can be continued yet: to start this run, leave --from_resume out") from None
     run.require_idle()
     spec = resumed(RunSpec.model_validate(run.spec()), settings)
     if run.state().word == "SUCCEEDED":

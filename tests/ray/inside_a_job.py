@@ -21,7 +21,7 @@ from data.read import BadRows, DataError, RowFile, iter_texts
 from jobs import launch
 from jobs.tokenise import encode_on_cluster
 from minimind.tokenizer import Tokenizer
-from tests.small import SAMPLES
+from tests.small import SAMPLES, small_spec
 
 PART_BYTES = 20_000
 """Small, so that a sample file is several parts."""
@@ -102,3 +102,13 @@ def test_files_that_cannot_be_read_are_named(tokenizer: Tokenizer, tmp_path: Pat
 
 def test_one_machine_needs_no_ray_data() -> None:
     assert launch.pipeline() is None
+
+
+def test_what_is_left_open_is_what_the_cluster_has() -> None:
+    cpus = int(ray.cluster_resources()["CPU"])  # type: ignore[no-untyped-call]
+    scaling = launch.resolve_scaling(small_spec(scaling__workers="null")).scaling
+    assert (scaling.workers, scaling.gpus_per_worker, scaling.cpus_per_worker) == (1, 0.0, cpus)
+    scaling = launch.resolve_scaling(small_spec(scaling__workers=cpus)).scaling
+    assert (scaling.workers, scaling.cpus_per_worker) == (cpus, 1)
+    with pytest.raises(ValueError, match=f"workers = {cpus + 1}: every worker needs 1 CPU.*room for {cpus}"):
+        launch.resolve_scaling(small_spec(scaling__workers=cpus + 1))

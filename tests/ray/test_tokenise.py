@@ -1,4 +1,4 @@
-"""Tokenising on a real cluster gives what it gives on one machine."""
+"""What a job does with the cluster that it is part of: tokenising, and finding room for workers."""
 
 from __future__ import annotations
 

@@ -35,11 +35,11 @@ def test_check_lets_pass_what_fits(workers: int, gpus: float, cpus: float, nodes
 
 
 def test_check_says_what_is_wanted_what_is_there_and_what_is_allowed() -> None:
-    with pytest.raises(ValueError, match="num_workers = 3") as caught:
+    with pytest.raises(ValueError, match="workers = 3") as caught:
         cluster.check(3, nodes=[{"CPU": 2.0, "memory": 1.0}])
     assert str(caught.value) == (
-        "num_workers = 3: every worker needs 1 CPU on one machine; the cluster has 2 CPU and 0 GPU on 1 machine, which "
-        "is room for 2. Allowed: up to --num_workers 2, or 0 to run without Ray's workers."
+        "workers = 3: every worker needs 1 CPU on one machine; the cluster has 2 CPU and 0 GPU on 1 machine, which "
+        "is room for 2. Allowed: up to --workers 2, or 0 to run without Ray's workers."
     )
 
 
@@ -51,7 +51,7 @@ def test_check_counts_per_machine() -> None:
 def test_check_explains_a_gpu_that_ray_does_not_see() -> None:
     with pytest.raises(ValueError, match=r"PyTorch sees 1 GPU here, but Ray counts them with NVML.*nvidia-smi"):
         cluster.check(1, 1, nodes=[{"CPU": 8.0}], gpus_seen=1)
-    with pytest.raises(ValueError, match="--num_workers 0") as caught:
+    with pytest.raises(ValueError, match="--workers 0") as caught:
         cluster.check(1, 1, nodes=[{"CPU": 8.0}], gpus_seen=0)
     assert "NVML" not in str(caught.value)
 
@@ -161,7 +161,7 @@ def test_a_broken_state_file_is_named(home: Path) -> None:
 
 def test_windows_is_told_about_wsl2(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
-    with pytest.raises(ClusterError, match="on Windows use WSL2, or learn with --num_workers 0"):
+    with pytest.raises(ClusterError, match="on Windows use WSL2"):
         cluster.ensure()
 
 

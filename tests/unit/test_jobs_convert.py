@@ -62,7 +62,7 @@ def test_a_tokenizer_of_another_size_is_refused(upstream: Path, tmp_path: Path) 
 def test_nothing_is_written_over_and_nothing_is_read_from_nowhere(upstream: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"{upstream} exists already"):
         convert(upstream / "pretrain_32.pth", upstream, Screen(), tokenizer=None)
-    with pytest.raises(ValueError, match=f"{tmp_path}/none.pth: there is no such file"):
+    with pytest.raises(ValueError, match=f"weights not found: {tmp_path}/none.pth. {tmp_path} holds: out."):
         convert(tmp_path / "none.pth", tmp_path / "imported", Screen(), tokenizer=None)
 
 

@@ -170,7 +170,11 @@ BAD_LINES = {
         1,
         ["data.max_seq_len = 40000 is more than model.max_position_embeddings = 32768"],
     ),
-    "a run to resume that is not there": (["--from_resume", "1"], 1, ["no run 'pretrain' at", "there is no run yet"]),
+    "a run to resume that is not there": (
+        ["--from_resume", "1"],
+        1,
+        ["no run 'pretrain' at", "there is no run yet", "leave --from_resume out"],
+    ),
     "two ways at once": (["--from_resume", "1", "--overwrite", "1"], 1, ["give one of them"]),
     "no cluster": ([], 1, ["this process is not part of a Ray cluster", "--workers 0"]),
     "first weights of no run": (
@@ -309,9 +313,9 @@ def test_convert_counts_paths_like_everything_else(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert shell(cli.minimind, "convert", "none.pth", "out") == 1
-    assert f"{tmp_path}/none.pth: there is no such file or folder" in shell.err
+    assert f"weights not found: {tmp_path}/none.pth" in shell.err
     assert shell(cli.main, "convert", "none.pth", "out") == 1
-    assert f"{paths.home()}/none.pth: there is no such file or folder" in shell.err
+    assert f"weights not found: {paths.home()}/none.pth" in shell.err
 
 
 def test_the_cluster_that_is_not_there(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
