@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -163,7 +164,8 @@ def _until(true: Callable[[], bool], what: str, within_s: float = 90) -> None:
 
 
 def _driver() -> psutil.Process:
-    for process in psutil.process_iter(["cmdline", "pid"]):
+    """The process that Ray Jobs started, of this cluster and no other."""
+    for process in processes.marked(json.loads((paths.home() / "cluster.json").read_text())["mark"]):
         command = process.info["cmdline"] or []
         if command[:1] and "python" in command[0] and "jobs" in command and "killed" in command:
             return process
@@ -173,7 +175,8 @@ def _driver() -> psutil.Process:
 def _kill_cluster() -> None:
     """What `ray stop --force` does, for this cluster alone."""
     for process in processes.family(json.loads((paths.home() / "cluster.json").read_text())["mark"]):
-        process.kill()
+        with suppress(psutil.NoSuchProcess):  # some end with the first
+            process.kill()
 
 
 def _assert_same(left: object, right: object) -> None:
