@@ -252,6 +252,8 @@ def _start(say: Callable[[str], None]) -> Cluster:
         *("--dashboard-agent-listen-port", str(ports["agent"]), "--ray-client-server-port", str(ports["client"])),
         *("--min-worker-port", "0", "--max-worker-port", "0"),  # the kernel chooses, so none can be taken
         *("--object-store-memory", str(store_bytes)),
+        # There Ray notes which cluster its jobs belong to: in the usual place, the newest one on this machine.
+        *("--temp-dir", f"/tmp/ray-{state.mark}"),
         *(f"--num-gpus={count}" for count in [machine.gpus_unseen_by_ray(say)] if count),
     ]
     variables = {
