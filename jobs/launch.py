@@ -40,13 +40,7 @@ def connect() -> None:
             'after `minimind cluster start` and `eval "$(minimind cluster env)"`), or train without Ray: --workers 0'
         )
     try:
-        ray.init(
-            address=address,
-            # Ray Train's helper actors would look for a cluster as well, and where there are two take the newer one.
-            runtime_env={"env_vars": {"RAY_ADDRESS": address}},
-            log_to_driver=False,
-            logging_level=logging.WARNING,
-        )
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
     except ConnectionError as error:
         raise ClusterError(
             f"no Ray cluster answers at {address}, which RAY_ADDRESS names; start one: minimind cluster start"
