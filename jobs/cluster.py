@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import shlex
+import shutil
 import subprocess
 import sys
 import urllib.error
@@ -106,6 +107,7 @@ def stop() -> bool:
         if state is None:
             return False
         ended = processes.end(state.mark)
+        shutil.rmtree(_temporary(state.mark), ignore_errors=True)
         _state_path().unlink()
         return ended
 
@@ -231,6 +233,7 @@ def _start(say: Callable[[str], None]) -> Cluster:
     if old is not None:
         say("The Ray cluster that ran here is gone; starting it again.")
         processes.end(old.mark)
+        shutil.rmtree(_temporary(old.mark), ignore_errors=True)
     _make_token(say)
     ports = machine.free_ports(_DEFAULT_PORTS | (old.ports if old else {}), say)
     store_bytes = machine.object_store_bytes(say)
@@ -253,7 +256,7 @@ def _start(say: Callable[[str], None]) -> Cluster:
         *("--min-worker-port", "0", "--max-worker-port", "0"),  # the kernel chooses, so none can be taken
         *("--object-store-memory", str(store_bytes)),
         # There Ray notes which cluster its jobs belong to: in the usual place, the newest one on this machine.
-        *("--temp-dir", f"/tmp/ray-{state.mark}"),
+        *("--temp-dir", str(_temporary(state.mark))),
         *(f"--num-gpus={count}" for count in [machine.gpus_unseen_by_ray(say)] if count),
     ]
     variables = {
@@ -284,6 +287,11 @@ def _start(say: Callable[[str], None]) -> Cluster:
         tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:])
         raise ClusterError(f"Ray did not start (exit code {started.returncode}); {log} ends with:\n{tail}")
     return cluster
+
+
+def _temporary(mark: str) -> Path:
+    """Ray's folder for logs and sockets, whose names leave room for a short path only."""
+    return Path("/tmp") / f"ray-{mark}"
 
 
 def _ours(state: _State) -> Cluster:

@@ -12,8 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from jobs import cluster, processes
+from jobs import cluster, processes, submit
 from jobs.cluster import Cluster, ClusterError
+from tests.conftest import at_home
 
 
 def _mark(home: Path) -> str:
@@ -62,7 +63,16 @@ def test_everything_listens_on_loopback(ray_cluster: Cluster, ray_home: Path) ->
     assert addresses <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
 
 
-def test_a_second_cluster_survives_a_crash_and_ends_alone(ray_cluster: Cluster, tmp_path: Path) -> None:
+def _asking(folder: Path) -> Path:
+    """A checkout whose `python -m jobs` says which cluster it is in."""
+    package = folder / "checkout" / "jobs"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "__main__.py").write_text("import os\nprint('address', os.environ['RAY_ADDRESS'])\n")
+    return package.parent
+
+
+def test_a_second_cluster_survives_a_crash_and_ends_alone(ray_cluster: Cluster, ray_home: Path, tmp_path: Path) -> None:
     home = tmp_path / "second"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINIMIND_HOME", str(home))
@@ -85,8 +95,14 @@ def test_a_second_cluster_survives_a_crash_and_ends_alone(ray_cluster: Cluster, 
             assert again == second  # the same ports: what other shells had exported still holds
             assert cluster.token(again) == token
             mark = _mark(home)
+            assert Path(f"/tmp/ray-{mark}").is_dir()
+            with at_home(ray_home):  # a job belongs to the cluster that it was submitted to, not to the newest one
+                log: list[str] = []
+                assert submit.follow(submit.submit("which", [], _asking(tmp_path)), log.append) == "SUCCEEDED"
+                assert f"address {ray_cluster.address}\n" in "".join(log)
         finally:
             assert cluster.stop()
+        assert not Path(f"/tmp/ray-{mark}").exists()
         assert cluster.find() is None
         assert not (home / "cluster.json").exists()
         assert processes.marked(mark) == []
