@@ -40,7 +40,13 @@ def connect() -> None:
             'after `minimind cluster start` and `eval "$(minimind cluster env)"`), or train without Ray: --workers 0'
         )
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+        ray.init(
+            address=address,
+            # Ray Train's helper actors look for a cluster once more: in vain for ten seconds, or find another one.
+            runtime_env={"env_vars": {"RAY_ADDRESS": address}},
+            log_to_driver=False,
+            logging_level=logging.WARNING,
+        )
     except ConnectionError as error:
         raise ClusterError(
             f"no Ray cluster answers at {address}, which RAY_ADDRESS names; start one: minimind cluster start"

@@ -59,17 +59,13 @@ def submit(run_name: str, argv: Sequence[str], working_dir: Path | None = None) 
         while stamp in taken:
             count += 1
             stamp = f"{base}-{count}"
-        variables = {"MINIMIND_HOME": str(paths.home()), "PYTHONUNBUFFERED": "1"}
-        if (there := cluster.find()) and there.address:
-            # Where several clusters run on one machine, Ray Train's helper actors take the newest without this.
-            variables["RAY_ADDRESS"] = there.address
         return client.submit_job(
             entrypoint=shlex.join(["python", "-m", "jobs", *argv]),
             submission_id=stamp,
             metadata={"run": run_name},
             runtime_env={
                 "working_dir": str(folder),
-                "env_vars": variables,
+                "env_vars": {"MINIMIND_HOME": str(paths.home()), "PYTHONUNBUFFERED": "1"},
             },
         )
 

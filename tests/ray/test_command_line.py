@@ -28,7 +28,7 @@ def test_training_is_submitted_left_and_found_again(
     assert "It runs on its own. Watch it: minimind attach cli-" in said
     assert cli.minimind(["attach", "cli"]) == 0
     said = capsys.readouterr().out
-    assert "Checked mine.jsonl: 321 rows" in said
+    assert "Data: mine.jsonl: 321 documents" in said
     assert "SUCCEEDED" in said
     run = RunDirectory.find(paths.runs(), "cli")
     assert run.state().word == "SUCCEEDED"
