@@ -21,7 +21,7 @@ demo: venv
 	@$(BIN)/minimind demo --fresh $(FRESH)
 
 test: $(VENV)/.installed-dev
-	@$(BIN)/python -m pytest -q
+	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup
 
 check: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         )
         resume(RUN, {}, console)
     else:
-        text = _stock(console)
+        text = _stock(console, again=args.fresh)
         _step(console, 2, "Check it / 检查数据")
         if check_data(text, "pretrain", console):
             return 1
@@ -59,10 +59,10 @@ def _spec(text: Path) -> RunSpec:
     return override(pretrain("tiny"), settings)
 
 
-def _stock(console: Console) -> Path:
+def _stock(console: Console, *, again: bool) -> Path:
     _step(console, 1, "Fetch the stock data / 获取数据")
     folder = stock_folder()
-    if all((folder / name).exists() for name in FILES):
+    if not again and all((folder / name).exists() for name in FILES):
         console.print(f"Already there: {folder}")
     else:
         fetch_stock(console)
@@ -88,6 +88,7 @@ def _report(model: RunDirectory, seconds: float, console: Console) -> None:
     console.print(f"Loss curve: {picture}")
     console.print(f"The run:    {model.path}   ({duration(seconds)} for this demo)")
     console.print("Next / 下一步:")
+    console.print("  . .venv/bin/activate                     # once in every new terminal / 每个新终端先执行一次")
     console.print(f"  minimind show {RUN}                      # everything about this run / 查看这次训练")
     console.print("  minimind data check YOUR.jsonl           # is your own text ready? / 检查你自己的数据")
     console.print("  minimind train pretrain --model 30m --data_path YOUR.jsonl   # your own model / 训练你自己的模型")

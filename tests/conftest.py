@@ -12,7 +12,21 @@ import torch
 from jobs import cluster
 from jobs.cluster import Cluster
 
+RAY = Path(__file__).parent / "ray"
+
 torch.set_num_threads(1)  # on two cores a thread pool costs more than it gives: 24 s instead of 0.4 s was seen
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """With several processes (`pytest -n 2 --dist loadgroup`) one of them takes all that needs Ray, from the start on."""
+    ray, others = [], []
+    for item in items:
+        if item.path.is_relative_to(RAY):
+            item.add_marker(pytest.mark.xdist_group("ray"))
+            ray.append(item)
+        else:
+            others.append(item)
+    items[:] = ray + others
 
 
 @pytest.fixture
