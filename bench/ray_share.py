@@ -1,11 +1,12 @@
 """What Ray costs: the time from `ray job submit` to the first optimizer step, and the speed of training under it.
 
-    python bench/ray_share.py [--rounds 5] [--model tiny] [--steps 60]
+    python bench/ray_share.py [--submits 5] [--windows 7] [--window_s 24] [--slice_s 2] [--model tiny]
 
-Each round trains the same run twice, in a process of its own without Ray (`--workers 0`) and as a Ray job with one
-worker, in turn, on all cores. Speed is the median of the real tokens per second of single steps after a warm-up, from
-the run's own events; the loss of speed is 1 - the ratio of both, median over rounds. A cluster is started for the
-benchmark in a folder of its own and ended after it; the time to the first step is that of a cluster that is up.
+The same run trains in a process of its own without Ray (`--workers 0`) and as a Ray job with one worker, each on all
+cores and at the low priority that Ray gives its workers. Both are alive all the time and take turns: while one works,
+the other is suspended (SIGSTOP), and with the Ray job every process of its cluster is. So both meet the same other work
+on the machine. The loss of speed of a window is 1 - the ratio of optimizer steps made in equal time; the median over
+windows is given. The time to the first step is that of a cluster that is up, median over single submissions.
 """
 
 from __future__ import annotations
@@ -20,26 +21,32 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import argparse
 import json
 import os
+import shlex
+import signal
 import statistics
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 
+import psutil
 from rich.console import Console
 from rich.table import Table
 
-from jobs import cluster, paths
+from jobs import cluster, paths, processes
 from jobs.runs import RunDirectory
-from minimind.events import metric_series, read_events
+from minimind.events import read_events
 
-WARM_UP = 10
+WARM_UP_STEPS = 10
+RAY_NICENESS = 15
 
 
-def speed(run: RunDirectory) -> float:
-    """Median real tokens per second of a finished run's steps."""
-    state = run.state()
-    assert state.word == "SUCCEEDED", f"{run.path}: {state}"
-    return statistics.median(metric_series(run.events_path, "perf/tokens_per_s")[1][WARM_UP:])
+def steps_made(run: RunDirectory) -> int:
+    """How many optimizer steps the run has made so far."""
+    if not run.events_path.exists():
+        return 0
+    return sum("train/loss" in row["values"] for row in read_events(run.events_path, {"metrics"}))
 
 
 def first_step_time(run: RunDirectory) -> float:
@@ -48,46 +55,96 @@ def first_step_time(run: RunDirectory) -> float:
     return float(next(row["time"] for row in rows if "train/loss" in row["values"]))
 
 
+def send(members: Iterable[psutil.Process], number: signal.Signals) -> None:
+    """The signal to each of them that is still alive."""
+    for member in members:
+        with suppress(psutil.NoSuchProcess):
+            member.send_signal(number)
+
+
+def wait_for_steps(run: RunDirectory, count: int, process: subprocess.Popen[bytes], within_s: float = 300) -> None:
+    """Until the run has made `count` steps. Raises SystemExit if its process ends before or it takes too long."""
+    end = time.monotonic() + within_s
+    while steps_made(run) < count:
+        if process.poll() is not None or time.monotonic() > end:
+            raise SystemExit(f"{shlex.join(map(str, process.args))} made {steps_made(run)} steps")  # type: ignore[arg-type]
+        time.sleep(0.2)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--submits", type=int, default=5)
+    parser.add_argument("--windows", type=int, default=7)
+    parser.add_argument("--window_s", type=float, default=24)
+    parser.add_argument("--slice_s", type=float, default=2)
     parser.add_argument("--model", default="tiny")
-    parser.add_argument("--steps", type=int, default=60)
     args = parser.parse_args()
     console = Console(width=110)
     text = paths.checkout() / "data" / "samples" / "pretrain.jsonl"
-    common = [
-        *("train", "pretrain", "--model", args.model, "--data_path", str(text), "--max_steps", str(args.steps)),
-        *("--epochs", "1000", "--log_interval", "1", "--save_interval", "1000000", "--eval_interval", "1000000"),
+    train = [
+        *("-m", "jobs", "train", "pretrain", "--model", args.model, "--data_path", str(text), "--epochs", "100000"),
+        *("--log_interval", "1", "--save_interval", "1000000", "--eval_interval", "1000000"),
         *("--set", "eval.sample_tokens=0"),
     ]
-    waits, losses = [], []
-    table = Table("round", "submit to first step", "tokens/s without Ray", "tokens/s as a Ray job", "loss of speed")
+    ray = str(Path(sys.executable).with_name("ray"))
+    submit = [ray, "job", "submit", "--working-dir", ".", "--", "python", *train, "--workers", "1"]
+    alone = ["nice", "-n", str(RAY_NICENESS), sys.executable, *train, "--workers", "0", "--name", "alone"]
     with tempfile.TemporaryDirectory() as folder:
         os.environ["MINIMIND_HOME"] = folder
+        runs = {name: RunDirectory(Path(folder) / "runs" / name) for name in ("alone", "job")}
         there = cluster.ensure()
         environment = {**os.environ, **cluster.environment(there)}
+        mark = json.loads((Path(folder) / "cluster.json").read_text("utf-8"))["mark"]
+        started: list[subprocess.Popen[bytes]] = []
+
+        def begin(command: list[str]) -> subprocess.Popen[bytes]:
+            quiet = subprocess.DEVNULL
+            process = subprocess.Popen(command, cwd=paths.checkout(), env=environment, stdout=quiet, stderr=quiet)
+            started.append(process)
+            return process
+
         try:
-            for number in range(args.rounds):
-                names = [f"alone{number}", f"job{number}"]
-                alone = [sys.executable, "-m", "jobs", *common, "--name", names[0], "--workers", "0"]
-                ray = str(Path(sys.executable).with_name("ray"))
-                job = [ray, "job", "submit", "--working-dir", ".", "--", "python", "-m", "jobs", *common]
-                job += ["--name", names[1], "--workers", "1"]
-                started = 0.0
-                for command in (alone, job) if number % 2 else (job, alone):
-                    if command is job:
-                        started = time.time()
-                    subprocess.run(command, cwd=paths.checkout(), env=environment, check=True, capture_output=True)
-                runs = [RunDirectory(Path(folder) / "runs" / name) for name in names]
-                speeds = [speed(run) for run in runs]
-                waits.append(first_step_time(runs[1]) - started)
-                losses.append(1 - speeds[1] / speeds[0])
-                cells = (f"{waits[-1]:.1f} s", f"{speeds[0]:.0f}", f"{speeds[1]:.0f}", f"{100 * losses[-1]:.1f} %")
-                table.add_row(str(number), *cells)
+            waits = []
+            for number in range(args.submits):
+                submitted = time.time()
+                process = begin([*submit, "--name", f"short{number}", "--max_steps", "2"])
+                if process.wait():
+                    raise SystemExit(f"{shlex.join(submit)} failed")
+                waits.append(first_step_time(RunDirectory(Path(folder) / "runs" / f"short{number}")) - submitted)
+
+            job = begin([*submit, "--name", "job"])
+            wait_for_steps(runs["job"], WARM_UP_STEPS, job)
+            members = {"job": processes.family(mark)}
+            send(members["job"], signal.SIGSTOP)
+            process = begin(alone)
+            wait_for_steps(runs["alone"], WARM_UP_STEPS, process)
+            members["alone"] = [psutil.Process(process.pid)]
+            send(members["alone"], signal.SIGSTOP)
+
+            table = Table("window", "steps without Ray", "steps as a Ray job", "loss of speed")
+            losses = []
+            for window in range(args.windows):
+                before = {name: steps_made(run) for name, run in runs.items()}
+                for _ in range(round(args.window_s / args.slice_s)):
+                    for name in ("alone", "job") if window % 2 else ("job", "alone"):
+                        send(members[name], signal.SIGCONT)
+                        time.sleep(args.slice_s)
+                        send(members[name], signal.SIGSTOP)
+                made = {name: steps_made(run) - before[name] for name, run in runs.items()}
+                losses.append(1 - made["job"] / made["alone"])
+                table.add_row(str(window), str(made["alone"]), str(made["job"]), f"{100 * losses[-1]:.1f} %")
+            for group in members.values():
+                send(group, signal.SIGCONT)
         finally:
+            for process in started:
+                if process.poll() is None:
+                    process.send_signal(signal.SIGCONT)
+                    process.kill()
+                    process.wait()
+            send(processes.family(mark), signal.SIGCONT)
             cluster.stop()
     console.print(table)
+    console.print("submit to first step: " + ", ".join(f"{wait:.1f} s" for wait in waits))
     figures = {
         "submit_to_step_s": round(statistics.median(waits), 1),
         "loss_of_speed": round(statistics.median(losses), 3),

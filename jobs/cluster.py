@@ -96,7 +96,12 @@ def ensure(say: Callable[[str], None] = lambda line: None) -> Cluster:
     with _lock():
         cluster = find()
         if cluster is None:
-            return _start(say)
+            try:
+                return _start(say)
+            except ClusterError as error:
+                # Another program may have taken one of the ports in the moment between their choice and their use.
+                say(f"{str(error).splitlines()[0]} Trying once more ...")
+                return _start(say)
     if not _answers(cluster, within_s=_ANSWER_S):
         raise ClusterError(_silent(cluster))
     return cluster
