@@ -32,7 +32,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import corpus
-from data.prepare import BATCH_DOCUMENTS, tokenise
+from data.encode import BATCH_DOCUMENTS
+from data.prepare import tokenise
 from data.read import iter_texts
 from minimind.tokenizer import Tokenizer
 

@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import Field
 from rich.table import Table
 
+from data.encode import documents
 from data.read import DataError, RowFile, as_row
 from data.rules import conversations, excerpt, keys, problems
 from data.schema import STAGE_ROWS, PretrainRow, PromptRow, Row, required_fields
@@ -57,6 +58,7 @@ PROBLEMS = {
     "wrong_fields": Problem("fields missing or of another type", "max_bad_rows"),
     "empty": Problem("no text at all", "max_bad_rows"),
     "wrong_order": Problem("turns in an order that a conversation can't have", "max_bad_turns"),
+    "unwritable": Problem("what the chat template can't write", "max_bad_turns"),
     "empty_answer": Problem("an answer without content", "max_bad_turns"),
     "fully_masked": Problem("nothing to learn from: no answer, or none before max_seq_len", "max_bad_turns"),
     "same_answers": Problem("chosen and rejected are the same", "max_bad_turns"),
@@ -164,9 +166,9 @@ def check_file(
 ) -> Report:
     """Examine a file for a stage of STAGE_ROWS.
 
-    tokenizer: also measure lengths in tokens, which takes as long as tokenising. max_seq_len: with it, find rows that
-    are cut or truncated. eval_path: a file of any stage's rows; a row leaks if a text or question of it stands there
-    too, case and white space aside.
+    tokenizer: also measure lengths in tokens, as the chat template writes the row, which takes as long as tokenising.
+    max_seq_len: with it, find rows that are cut or truncated. eval_path: a file of any stage's rows; a row leaks if a
+    text or question of it stands there too, case and white space aside.
 
     Raises ValueError for an unknown stage, and for files that can't be opened; a DataError if the evaluation file has
     a bad row.
@@ -211,30 +213,30 @@ class _Doctor:
             return
         if isinstance(content, dict):
             self.report.ignored_fields.update(content.keys() - self.row_type.model_fields.keys())
-        for kind, detail in problems(row):
+        known = list(problems(row))
+        for kind, detail in known:
             self.found(kind, line, detail)
         parts = [part for conversation in conversations(row) for part in conversation]
         self.lines.append(line)
         self.digests.append(_digest("\0".join(f"{role}\0{text}" for role, text in parts)))
         self.characters.append(sum(len(text) for _, text in parts))
         if self.tokenizer is not None:
-            self._measure(line, row, self.tokenizer)
+            try:
+                self._measure(line, row, self.tokenizer)
+            except ValueError as error:
+                if not known:
+                    self.found("unwritable", line, str(error))
         leaked = [key for key in keys(row) if _normal_digest(key) in self.held_out]
         if leaked:
             self.found("leaked", line, excerpt(leaked[0]))
 
     def _measure(self, line: int, row: Row, tokenizer: Tokenizer) -> None:
-        limit, longest, masked = self.max_seq_len, 0, 0
-        for conversation in conversations(row):
-            length, first_answer = 1, None
-            for role, text in conversation:
-                if role == "assistant" and first_answer is None:
-                    first_answer = length
-                length += len(tokenizer.encode(text)) + (_TURN_TOKENS if role else 1)
-            longest, masked = max(longest, length), max(masked, first_answer or 0)
+        found = documents(tokenizer, row)
+        limit, longest = self.max_seq_len, max(len(document.ids) for document in found)
         self.tokens.append(longest)
         if limit is None or longest <= limit:
             return
+        masked = max(document.first_target or 0 for document in found)
         if masked >= limit:
             self.found("fully_masked", line, f"the first answer begins after {masked} tokens, max_seq_len = {limit}")
         else:
@@ -249,10 +251,6 @@ class _Doctor:
         for unit, values in (("characters", self.characters), ("tokens", self.tokens)):
             if values:
                 self.report.lengths[unit] = _lengths(np.array(values, np.int64))
-
-
-_TURN_TOKENS = 5
-"""Tokens around a turn: <|im_start|>, the role, a line break, <|im_end|>, a line break."""
 
 
 def _held_out(path: str | Path) -> frozenset[int]:

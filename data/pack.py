@@ -1,7 +1,8 @@
 """Documents into rows of fixed width: best-fit decreasing, and the order in which an epoch reads the rows.
 
-Nothing is thrown away: a document longer than a row is cut into pieces that overlap by one token. The first token of
-a piece is context and never a target, so every token but a document's first is predicted exactly once.
+Of plain text nothing is thrown away: a document longer than a row is cut into pieces that overlap by one token. The
+first token of a piece is context and never a target, so every token but a document's first is predicted exactly once.
+A conversation is not cut, for half of one has no question to its answer: what is longer than a row loses its end.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+
+from data.shards import TokenShards
 
 Ints = NDArray[np.int64]
 
@@ -43,7 +46,7 @@ class Packing:
 
     @property
     def targets(self) -> int:
-        """Tokens that are predicted in one epoch: all but the first of each piece."""
+        """Tokens of plain text that are predicted in one epoch: all but the first of each piece."""
         return self.tokens - len(self.piece_length)
 
     @property
@@ -60,10 +63,30 @@ class Packing:
         return digest.hexdigest()
 
 
-def pack(lengths: NDArray[np.int32], max_seq_len: int, documents: Ints | None = None) -> Packing:
+def pack_shards(shards: TokenShards, max_seq_len: int, documents: Ints | None = None) -> Packing:
+    """Pack documents as their kind asks for: plain text in pieces; conversations whole, those without a target before
+    `max_seq_len` left out. Otherwise as `pack`.
+    """
+    if not shards.conversations:
+        return pack(shards.lengths, max_seq_len, documents)
+    chosen = learnable(shards, max_seq_len)
+    if documents is not None:
+        chosen = documents[np.isin(documents, chosen)]
+    return pack(shards.lengths, max_seq_len, chosen, whole=True)
+
+
+def learnable(shards: TokenShards, max_seq_len: int) -> Ints:
+    """The numbers of the documents that have a target among their first `max_seq_len` tokens, ascending."""
+    return np.flatnonzero(shards.first_targets < np.minimum(shards.lengths, max_seq_len))
+
+
+def pack(
+    lengths: NDArray[np.int32], max_seq_len: int, documents: Ints | None = None, *, whole: bool = False
+) -> Packing:
     """Pack documents into rows of `max_seq_len` tokens: the longest piece first, each into the fullest row it fits.
 
-    lengths: [documents in the shards], in tokens. documents: the numbers of those to pack; all when None.
+    lengths: [documents in the shards], in tokens. documents: the numbers of those to pack; all when None. whole: do not
+    cut documents; what is longer than a row loses its end.
     Deterministic. Seconds for a million documents, since rows with the same room left are handled together.
 
     Raises ValueError for max_seq_len < 2, and when there is nothing to predict.
@@ -72,7 +95,8 @@ def pack(lengths: NDArray[np.int32], max_seq_len: int, documents: Ints | None = 
         raise ValueError(f"max_seq_len = {max_seq_len}: at least 2 are needed, a token and the one it predicts")
     if documents is None:
         documents = np.arange(len(lengths), dtype=np.int64)
-    document, start, length = _cut(lengths[documents].astype(np.int64), max_seq_len)
+    pieces_of = _truncate if whole else _cut
+    document, start, length = pieces_of(lengths[documents].astype(np.int64), max_seq_len)
     if not len(length):
         raise ValueError(f"nothing to train on: {len(documents)} documents, none of them with two tokens or more")
 
@@ -94,6 +118,12 @@ def order(rows: int, seed: int, epoch: int) -> Ints:
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return np.argsort(z ^ (z >> np.uint64(31)), kind="stable")
+
+
+def _truncate(lengths: Ints, max_seq_len: int) -> tuple[Ints, Ints, Ints]:
+    """As `_cut`, but one piece a document: its beginning."""
+    document = np.flatnonzero(lengths > 1)
+    return document, np.zeros_like(document), np.minimum(lengths[document], max_seq_len)
 
 
 def _cut(lengths: Ints, max_seq_len: int) -> tuple[Ints, Ints, Ints]:

@@ -164,18 +164,21 @@ class RowFile:
 
 def read_rows(path: str | Path, row_type: type[R], bad: BadRows | None = None) -> Iterator[tuple[int, R]]:
     """The rows of a file with their lines. Rows that can't be used are raised as DataError, or left out by `bad`."""
-    bad = bad or BadRows()
-    file = RowFile(path)
+    return read_each(row_type, RowFile(path), (bad or BadRows()).leave_out)
+
+
+def read_each(row_type: type[R], file: RowFile, leave_out: LeaveOut) -> Iterator[tuple[int, R]]:
+    """The rows of an open file with their lines."""
     for line, content in file:
         row = as_row(row_type, content, file.path, line)
         if isinstance(row, DataError):
-            bad.leave_out(row)
+            leave_out(row)
         else:
             yield line, row
 
 
 def read_texts(file: RowFile, leave_out: LeaveOut) -> Iterator[tuple[int, str]]:
-    """The texts of a pretrain file with their lines: `read_rows` of PretrainRow, ten times as fast."""
+    """The texts of a pretrain file with their lines: `read_each` of PretrainRow, ten times as fast."""
     for line, content in file:
         text = content.get("text") if isinstance(content, dict) else None
         if type(text) is str and text and not text.isspace():

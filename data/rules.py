@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 
 from data.schema import ChatRow, Message, PreferenceRow, PretrainRow, PromptRow, Row
+from minimind.template import order_problem
 
 
 def conversations(row: Row) -> list[list[tuple[str, str]]]:
@@ -47,28 +47,14 @@ def problems(row: Row) -> Iterator[tuple[str, str]]:
                     yield kind, "the prompt is empty" if kind == "empty" else "the answer is empty"
 
 
-_MAY_FOLLOW = {
-    None: ("system", "user"),
-    "system": ("user",),
-    "user": ("assistant",),
-    "assistant": ("user", "tool"),
-    "tool": ("assistant", "tool"),
-}
-
-
 def _turn_problems(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
     if not any(message.role == "assistant" for message in messages):
         yield "fully_masked", "no assistant turn"
         return
-    roles: list[str | None] = [None, *(message.role for message in messages)]
-    for number, (before, role) in enumerate(pairwise(roles), start=1):
-        if role not in _MAY_FOLLOW[before]:
-            after = f"after {before}" if before else "at the beginning"
-            yield "wrong_order", f"turn {number} is {role} {after}; allowed there: {' or '.join(_MAY_FOLLOW[before])}"
-            break
-    else:
-        if roles[-1] != "assistant":
-            yield "wrong_order", f"turn {len(messages)}, the last, is {roles[-1]}; an answer must come last"
+    if problem := order_problem([message.role for message in messages]):
+        yield "wrong_order", problem
+    elif messages[-1].role != "assistant":
+        yield "wrong_order", f"turn {len(messages)}, the last, is {messages[-1].role}; an answer must come last"
     for number, message in enumerate(messages, start=1):
         if message.role == "assistant" and not message.content.strip() and not message.tool_calls:
             yield "empty_answer", f"turn {number} has no content"

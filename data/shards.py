@@ -2,15 +2,18 @@
 
 A shard folder holds `tokens-00000.arrow`, ... and, written last, `manifest.json`. A row is a document:
 
-    tokens  list<uint16>, or uint32 where the vocabulary needs it: [bos] + the text's ids + [eos]
-    bytes   int32, UTF-8 length of the text, what bits per byte divides by
-    digest  uint64, hash of the text: the same text has the same one wherever it stands
-    file    int32, which of the manifest's sources it comes from
-    line    int64, its line there (its row in a Parquet file), from 1
+    tokens   list<uint16>, or uint32 where the vocabulary needs it: [bos] + the text's ids + [eos], or a conversation
+             as the chat template writes it
+    bytes    int32, UTF-8 length of the text that is to be learnt, what bits per byte divides by
+    digest   uint64, hash of the row's content: the same content has the same one wherever it stands
+    file     int32, which of the manifest's sources it comes from
+    line     int64, its line there (its row in a Parquet file), from 1
+    targets  list<int32>, of conversations only: flat [start, end) spans of the tokens that are to be learnt, ascending,
+             never the first. Without this column all tokens but the first are
 
 A record batch ends with the document that makes it BATCH_DOCUMENTS or BATCH_TOKENS, however the documents came to be
 written: the same texts and tokenizer give the same bytes. The folder is named after its fingerprint: sha256 of the
-sources' bytes, the tokenizer and the version of this format.
+sources' bytes, the tokenizer, the chat template where one was used, and the version of this format.
 """
 
 from __future__ import annotations
@@ -45,25 +48,39 @@ class Source:
     sha256: str
 
 
-def shards_fingerprint(sources: Sequence[Source], tokenizer_fingerprint: str) -> str:
-    """sha256, in hex, of what decides every byte of the shards: the sources' content, in order, and the tokenizer."""
+def shards_fingerprint(sources: Sequence[Source], tokenizer_fingerprint: str, template: str = "") -> str:
+    """sha256, in hex, of what decides every byte of the shards: the sources' content, in order, the tokenizer, and the
+    chat template for conversations.
+    """
     parts = [str(SCHEMA_VERSION), tokenizer_fingerprint, *(source.sha256 for source in sources)]
+    if template:
+        parts.append(template)
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def shard_schema(vocab_size: int) -> pa.Schema:
-    """The columns of a shard file; token ids take two bytes where the vocabulary allows."""
+def shard_schema(vocab_size: int, chosen_targets: bool = False) -> pa.Schema:
+    """The columns of a shard file; token ids take two bytes where the vocabulary allows. chosen_targets: with the
+    column `targets`.
+    """
     tokens = pa.uint16() if vocab_size <= 1 << 16 else pa.uint32()
-    return pa.schema(
-        {"tokens": pa.list_(tokens), "bytes": pa.int32(), "digest": pa.uint64(), "file": pa.int32(), "line": pa.int64()}
-    )
+    columns = {
+        "tokens": pa.list_(tokens),
+        "bytes": pa.int32(),
+        "digest": pa.uint64(),
+        "file": pa.int32(),
+        "line": pa.int64(),
+    }
+    if chosen_targets:
+        columns["targets"] = pa.list_(pa.int32())
+    return pa.schema(columns)
 
 
 class TokenShards:
     """The documents of a shard folder, in the order of their sources. Token ids are read from the mapped files.
 
     folder: where it lies. fingerprint: see `shards_fingerprint`. lengths: int32 [documents], tokens of each with bos
-    and eos. sources: the files it was made from. skipped_rows: rows of them that could not be used.
+    and eos. sources: the files it was made from. skipped_rows: rows of them that could not be used. conversations:
+    whether the documents name their targets.
     """
 
     def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
@@ -77,10 +94,10 @@ class TokenShards:
         for name in sorted(manifest["files"]):
             reader = pa.ipc.open_file(pa.memory_map(str(folder / name)))
             self._batches += [reader.get_batch(i) for i in range(reader.num_record_batches)]
-        columns = [batch.column("tokens") for batch in self._batches]
-        self._values = [column.values.to_numpy() for column in columns]
-        self._offsets = [column.offsets.to_numpy() for column in columns]
-        self._first = np.cumsum([0, *(len(column) for column in columns)])
+        self._values, self._offsets = self._lists("tokens")
+        self.conversations = bool(self._batches) and "targets" in self._batches[0].schema.names
+        self._spans, self._span_offsets = self._lists("targets") if self.conversations else ([], [])
+        self._first = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
         self.lengths: NDArray[np.int32] = np.concatenate(
             [np.empty(0, np.int32), *(np.diff(offsets) for offsets in self._offsets)]
         )
@@ -125,15 +142,34 @@ class TokenShards:
 
     def document(self, index: int) -> NDArray[np.uint16 | np.uint32]:
         """The token ids of one document, [bos] + text + [eos]: a view into the mapped file."""
-        batch = int(np.searchsorted(self._first, index, side="right")) - 1
-        row = index - int(self._first[batch])
+        batch, row = self._at(index)
         offsets = self._offsets[batch]
         values: NDArray[np.uint16 | np.uint32] = self._values[batch][offsets[row] : offsets[row + 1]]
         return values
 
+    def targets(self, index: int) -> NDArray[np.int32]:
+        """[spans, 2]: start and end of each run of tokens of a document that is to be learnt."""
+        if not self.conversations:
+            return np.array([[1, self.lengths[index]]], np.int32)
+        batch, row = self._at(index)
+        offsets = self._span_offsets[batch]
+        spans: NDArray[np.int32] = self._spans[batch][offsets[row] : offsets[row + 1]]
+        return spans.reshape(-1, 2)
+
+    @cached_property
+    def first_targets(self) -> NDArray[np.int32]:
+        """[documents], the position of the first token that is to be learnt; one past the end where there is none."""
+        if not self.conversations:
+            return np.ones(len(self), np.int32)
+        first = self.lengths.copy()
+        for spans, offsets, begin in zip(self._spans, self._span_offsets, self._first, strict=False):
+            some = np.flatnonzero(np.diff(offsets))
+            first[begin + some] = spans[offsets[some]]
+        return first
+
     @cached_property
     def text_bytes(self) -> NDArray[np.int32]:
-        """[documents], UTF-8 length of each text."""
+        """[documents], UTF-8 length of the text of each that is to be learnt."""
         return self._column("bytes", np.int32)
 
     @cached_property
@@ -143,10 +179,19 @@ class TokenShards:
 
     def where(self, index: int) -> tuple[str, int]:
         """The file and line that a document comes from."""
-        batch = int(np.searchsorted(self._first, index, side="right")) - 1
-        row = index - int(self._first[batch])
+        batch, row = self._at(index)
         columns = self._batches[batch]
         return self.sources[columns.column("file")[row].as_py()].path, columns.column("line")[row].as_py()
+
+    def _at(self, index: int) -> tuple[int, int]:
+        """The batch that holds a document, and its row there."""
+        batch = int(np.searchsorted(self._first, index, side="right")) - 1
+        return batch, index - int(self._first[batch])
+
+    def _lists(self, name: str) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
+        """The values of a column of lists, and their offsets, batch by batch: views into the mapped files."""
+        columns = [batch.column(name) for batch in self._batches]
+        return [column.values.to_numpy() for column in columns], [column.offsets.to_numpy() for column in columns]
 
     def _column(self, name: str, dtype: type[np.generic]) -> NDArray[Any]:
         return np.concatenate([np.empty(0, dtype), *(batch.column(name).to_numpy() for batch in self._batches)])
@@ -192,13 +237,15 @@ class ShardWriter:
                 self._end_batch()
             start = end
 
-    def finish(self, sources: Sequence[Source], tokenizer_fingerprint: str, skipped_rows: int) -> None:
+    def finish(
+        self, sources: Sequence[Source], tokenizer_fingerprint: str, skipped_rows: int, template: str = ""
+    ) -> None:
         """Sync everything to the disk, and the manifest last."""
         self._end_batch()
         self._end_file()
         manifest = {
             "schema_version": SCHEMA_VERSION,
-            "fingerprint": shards_fingerprint(sources, tokenizer_fingerprint),
+            "fingerprint": shards_fingerprint(sources, tokenizer_fingerprint, template),
             "tokenizer_fingerprint": tokenizer_fingerprint,
             "sources": [asdict(source) for source in sources],
             "documents": self.documents,

@@ -7,9 +7,11 @@ from numpy.typing import NDArray
 
 from data.shards import TokenShards
 
+Ints = NDArray[np.int64]
 
-def split(shards: TokenShards, fraction: float, max_documents: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(training, validation): numbers of documents, each in ascending order.
+
+def split(shards: TokenShards, fraction: float, max_documents: int, documents: Ints | None = None) -> tuple[Ints, Ints]:
+    """(training, validation): numbers of documents, each in ascending order, out of `documents`; of all when None.
 
     About `fraction` of the different texts is held out, at least one and at most `max_documents`: those with the
     smallest hash. Order, file names and later additions don't change which; a text that occurs again in the training
@@ -21,13 +23,16 @@ def split(shards: TokenShards, fraction: float, max_documents: int) -> tuple[NDA
         raise ValueError(f"validation fraction = {fraction}: allowed is more than 0 and less than 1, such as 0.01")
     if max_documents < 1:
         raise ValueError(f"validation max_documents = {max_documents}: at least 1 document is needed")
-    digests, first = np.unique(shards.digests, return_index=True)
+    if documents is None:
+        documents = np.arange(len(shards))
+    all_digests = shards.digests[documents]
+    digests, first = np.unique(all_digests, return_index=True)
     if len(digests) < 2:
         raise ValueError(
-            f"{shards.folder}: {len(shards)} documents with {len(digests)} different texts can't be split into "
+            f"{shards.folder}: {len(documents)} documents with {len(digests)} different texts can't be split into "
             "training and validation: add data, or give a validation file of its own"
         )
     below = int(np.searchsorted(digests, np.uint64(int(fraction * 2**64))))
     count = min(max(below, 1), max_documents, len(digests) - 1)
-    held_out = np.isin(shards.digests, digests[:count])
-    return np.flatnonzero(~held_out), np.sort(first[:count])
+    held_out = np.isin(all_digests, digests[:count])
+    return documents[~held_out], documents[np.sort(first[:count])]

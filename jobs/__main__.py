@@ -100,15 +100,34 @@ class Here:
         """The data doctor."""
         from jobs.prepare import check_data
 
-        named = args.tokenizer
         return check_data(
             self.place(args.file),
             args.stage,
             console,
-            tokenizer=str(self.place(named)) if named is not None and paths.is_path(named) else named,
+            tokenizer=self.tokenizer_of(args),
             max_seq_len=args.max_seq_len,
             held_out=self.place(args.eval) if args.eval is not None else None,
         )
+
+    def show_rows(self, args: argparse.Namespace, console: Console) -> int:
+        """What of a file is learnt, and what is only read."""
+        from jobs.masks import show_rows
+
+        tokenizer = self.tokenizer_of(args)
+        show_rows(
+            self.place(args.file),
+            args.stage,
+            console,
+            rows=args.rows,
+            tokenizer=tokenizer,
+            max_seq_len=args.max_seq_len,
+        )
+        return 0
+
+    def tokenizer_of(self, args: argparse.Namespace) -> str | None:
+        """The tokenizer that is named: a run, or a folder with its absolute path."""
+        named: str | None = args.tokenizer
+        return str(self.place(named)) if named is not None and paths.is_path(named) else named
 
     def convert(self, args: argparse.Namespace, console: Console) -> int:
         """Import weights."""
@@ -131,6 +150,7 @@ class Submitting(Here):
     def train(self, args: argparse.Namespace, console: Console) -> int:
         """Submit the stage as a job and follow it; `--workers 0` trains here."""
         from jobs.client import submit_training
+        from jobs.origin import new_spec
 
         settings = flags.absolute(flags.changes(args), Path.cwd())
         if str(settings.get("scaling.workers")) == "0":
@@ -138,7 +158,8 @@ class Submitting(Here):
         preset = STAGES[args.stage].preset(args.model or DEFAULT_MODEL)
         name = str(settings.get("name", preset.name))
         if not args.from_resume:
-            flags.apply(preset, settings)  # what is wrong here would only be found once the job has started
+            # What is wrong here would only be found once the job has started.
+            new_spec(args.stage, settings, args.model)
             RunDirectory(paths.runs() / name).require_free(overwrite=args.overwrite)
         switches = [part for name in ("from_resume", "overwrite") if getattr(args, name) for part in (f"--{name}", "1")]
         model = ["--model", args.model] if args.model else []
@@ -280,7 +301,7 @@ def _parser(verbs: Here) -> argparse.ArgumentParser:
     _detach(demo, verbs)
     demo.set_defaults(command=verbs.demo)
 
-    data = verb.add_parser("data", help="fetch the stock data, check your own").add_subparsers(
+    data = verb.add_parser("data", help="fetch the stock data, check and look at your own").add_subparsers(
         metavar="VERB", required=True
     )
     fetch = data.add_parser(
@@ -298,6 +319,13 @@ def _parser(verbs: Here) -> argparse.ArgumentParser:
     check.add_argument("--max_seq_len", type=_positive, metavar="N", help="tokens; longer rows are counted")
     check.add_argument("--eval", metavar="FILE", help="held-out rows; those that stand in both are listed")
     check.set_defaults(command=verbs.check)
+    look = data.add_parser("show", help="the first rows as a stage reads them: what is learnt, and what is only read")
+    look.add_argument("file", help=f".jsonl, .jsonl.gz or .parquet; {counts}")
+    look.add_argument("--stage", default="sft", choices=["pretrain", "sft"], help="(default: sft)")
+    look.add_argument("--rows", type=_positive, default=5, metavar="N", help="how many (default: 5)")
+    look.add_argument("--tokenizer", metavar="TEXT", help="a run, or a folder; default: a byte counts as a token")
+    look.add_argument("--max_seq_len", type=_positive, metavar="N", help="tokens; shows what is lost behind")
+    look.set_defaults(command=verbs.show_rows)
 
     runs = verb.add_parser("runs", help="list all runs")
     runs.set_defaults(command=_runs)
@@ -328,6 +356,7 @@ def _parser(verbs: Here) -> argparse.ArgumentParser:
         "action", choices=["start", "stop", "status", "env"], help="env prints export lines for `eval`"
     )
     cluster.set_defaults(command=_cluster)
+
     return parser
 
 

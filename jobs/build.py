@@ -5,21 +5,25 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 
 import minimind.checkpoint as checkpoints
-from data.collate import PackedBatches, in_order
-from data.pack import pack
+from data.collate import PackedBatches, Replay, in_order
+from data.encode import learnt_bytes
+from data.pack import Packing, learnable, pack_shards
 from data.shards import TokenShards
 from data.split import split
 from jobs.prepare import Prepared
 from jobs.spec import RunSpec
 from jobs.stages import STAGES
 from minimind.batch import TokenBatch
+from minimind.checkpoint import Adapter
 from minimind.distributed import Parallel
 from minimind.loop import LoopConfig, Precision, resolve_dtype
+from minimind.lora import attach
 from minimind.model import MiniMind
 from minimind.objectives import Objective
 from minimind.optim import Optimizer, build_optimizer, learning_rate_factor
@@ -30,22 +34,34 @@ MOST_STEPS_UNSAVED = 1000
 
 
 @dataclass(frozen=True)
+class HeldOut:
+    """What a loss is measured on. batches: makes an iterator over this rank's share. text_bytes: UTF-8 length of all of
+    the text that is predicted.
+    """
+
+    batches: Callable[[], Iterator[TokenBatch]]
+    text_bytes: int
+
+
+@dataclass(frozen=True)
 class Parts:
     """What `train` takes, and what the hooks around it need.
 
-    validation: makes an iterator over this rank's held-out batches. validation_bytes: UTF-8 length of all held-out
-    text. loop: the spec's, with its intervals decided.
+    validation: held-out rows of the stage's own kind. text: held-out plain text, to see what is forgotten; None where
+    none is known. adapter: what its checkpoints say of an adapter that trains in place of the weights. loop: the
+    spec's, with its intervals decided.
     """
 
     model: MiniMind
     objective: Objective
     batches: PackedBatches
-    validation: Callable[[], Iterator[TokenBatch]]
-    validation_bytes: int
+    validation: HeldOut
+    text: HeldOut | None
     optimizer: Optimizer
     learning_rate: Callable[[int], float]
     precision: Precision
     tokenizer: Tokenizer
+    adapter: Adapter | None
     loop: LoopConfig
     total_steps: int
 
@@ -54,16 +70,13 @@ def build(spec: RunSpec, prepared: Prepared, parallel: Parallel) -> Parts:
     """Open the data and make the model on this rank's device: from `init_from`, or drawn anew from the seed."""
     torch.manual_seed(spec.seed + parallel.rank)
     tokenizer = Tokenizer.load(prepared.tokenizer)
-    shards = TokenShards.open(prepared.shards, tokenizer.fingerprint)
-    if prepared.validation_shards is None:
-        train_documents, held_out = split(shards, spec.eval.fraction, spec.eval.max_documents)
-        validation_shards = shards
-    else:
-        train_documents, held_out = None, None
-        validation_shards = TokenShards.open(prepared.validation_shards, tokenizer.fingerprint)
+
+    rows, held_out = _divided(spec, tokenizer, prepared.shards, prepared.validation_shards)
+    replayed = held_out_text = None
+    if folder := prepared.text_shards or prepared.held_out_text_shards:
+        replayed, held_out_text = _divided(spec, tokenizer, folder, prepared.held_out_text_shards)
     batches = PackedBatches(
-        shards,
-        pack(shards.lengths, spec.data.max_seq_len, train_documents),
+        *rows,
         batch_size=spec.loop.batch_size,
         seed=spec.seed,
         epochs=spec.loop.epochs,
@@ -71,11 +84,21 @@ def build(spec: RunSpec, prepared: Prepared, parallel: Parallel) -> Parts:
         world=parallel.world,
         pad_id=tokenizer.pad_id,
         num_workers=spec.data.num_workers,
+        replay=Replay(*replayed, spec.data.mix) if replayed and spec.data.mix else None,
     )
-    validation_packing = pack(validation_shards.lengths, spec.data.max_seq_len, held_out)
-    text_bytes = validation_shards.text_bytes if held_out is None else validation_shards.text_bytes[held_out]
+
+    def measured(shards: TokenShards, packing: Packing) -> HeldOut:
+        share = {"batch_size": spec.loop.batch_size, "rank": parallel.rank, "world": parallel.world}
+        return HeldOut(
+            partial(in_order, shards, packing, pad_id=tokenizer.pad_id, **share),
+            learnt_bytes(tokenizer, shards, packing),
+        )
 
     model = _model(spec, prepared).to(parallel.device)
+    adapter = None
+    if spec.adapter is not None and prepared.init_folder is not None:
+        attach(model, spec.adapter, torch.Generator().manual_seed(spec.seed))
+        adapter = Adapter(spec.adapter, checkpoints.base_of(Path(prepared.init_folder)))
     model.activation_checkpointing = spec.loop.activation_checkpointing
     if spec.loop.compile:
         model.compile_blocks()
@@ -91,15 +114,8 @@ def build(spec: RunSpec, prepared: Prepared, parallel: Parallel) -> Parts:
         model=model,
         objective=STAGES[spec.stage.kind].objective,
         batches=batches,
-        validation=lambda: in_order(
-            validation_shards,
-            validation_packing,
-            batch_size=spec.loop.batch_size,
-            rank=parallel.rank,
-            world=parallel.world,
-            pad_id=tokenizer.pad_id,
-        ),
-        validation_bytes=int(text_bytes.sum()),
+        validation=measured(*held_out),
+        text=measured(*held_out_text) if held_out_text else None,
         optimizer=build_optimizer(model, spec.optim),
         learning_rate=lambda step: spec.optim.learning_rate * learning_rate_factor(spec.optim, step, total_steps),
         precision=Precision(
@@ -108,17 +124,31 @@ def build(spec: RunSpec, prepared: Prepared, parallel: Parallel) -> Parts:
             units_per_step=spec.global_batch_size * spec.data.max_seq_len,
         ),
         tokenizer=tokenizer,
+        adapter=adapter,
         loop=loop,
         total_steps=total_steps,
     )
 
 
+_Rows = tuple[TokenShards, Packing]
+"""Documents, and those of them that are read, packed."""
+
+
+def _divided(spec: RunSpec, tokenizer: Tokenizer, folder: str, held_out_folder: str | None) -> tuple[_Rows, _Rows]:
+    """What is trained on, and what is held out: other shards, or a part of the same."""
+    width = spec.data.max_seq_len
+    shards = TokenShards.open(folder, tokenizer.fingerprint)
+    if held_out_folder is not None:
+        held_out = TokenShards.open(held_out_folder, tokenizer.fingerprint)
+        return (shards, pack_shards(shards, width)), (held_out, pack_shards(held_out, width))
+    training, validation = split(shards, spec.eval.fraction, spec.eval.max_documents, learnable(shards, width))
+    return (shards, pack_shards(shards, width, training)), (shards, pack_shards(shards, width, validation))
+
+
 def _model(spec: RunSpec, prepared: Prepared) -> MiniMind:
+    if prepared.init_folder is not None:
+        model, _, _ = checkpoints.load_model(Path(prepared.init_folder), expect=spec.model)
+        return model.train()
     model = MiniMind(spec.model)
-    if prepared.init_folder is None:
-        model.initialize(torch.Generator().manual_seed(spec.seed))
-    else:
-        model.load_state_dict(
-            checkpoints.load(Path(prepared.init_folder), expect=spec.model, weights_only=True).weights
-        )
+    model.initialize(torch.Generator().manual_seed(spec.seed))
     return model

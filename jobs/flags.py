@@ -43,7 +43,14 @@ FLAGS: dict[str, str] = {
 }
 """Flag -> dotted path. The handbook's names, with the handbook's meaning."""
 
-FILES = ("data.path", "eval.path")
+ADAPTER_FLAGS: dict[str, str] = {
+    "lora_rank": "adapter.rank",
+    "lora_alpha": "adapter.alpha",
+    "lora_dropout": "adapter.dropout",
+}
+"""Flags of the stages that have an adapter to begin with."""
+
+FILES = ("data.path", "data.mix_path", "eval.path", "eval.pretrain_path")
 """Settings that are paths."""
 
 RUNS_OR_FOLDERS = ("data.tokenizer", "init_from")
@@ -51,7 +58,8 @@ RUNS_OR_FOLDERS = ("data.tokenizer", "init_from")
 
 
 def add_flags(parser: argparse.ArgumentParser, preset: Callable[[str], RunSpec], default_model: str) -> None:
-    """Every flag of FLAGS with the description of its field and its default; `--model`; `--set`.
+    """Every flag of FLAGS, and of ADAPTER_FLAGS where there is an adapter, with the description of its field and its
+    default; `--model`; `--set`.
 
     preset: model size -> the spec that the flags change.
     """
@@ -59,10 +67,12 @@ def add_flags(parser: argparse.ArgumentParser, preset: Callable[[str], RunSpec],
         f"{name} ({config.hidden_size}x{config.num_hidden_layers})" for name, config in MODEL_PRESETS.items()
     )
     parser.add_argument(
-        "--model", choices=MODEL_PRESETS, help=f"size, hidden x layers: {sizes} (default: {default_model})"
+        "--model",
+        choices=MODEL_PRESETS,
+        help=f"size, hidden x layers: {sizes}; with --from_weight that of the weights (default: {default_model})",
     )
     specs = {name: preset(name) for name in (default_model, *MODEL_PRESETS)}
-    for flag, path in FLAGS.items():
+    for flag, path in (FLAGS | (ADAPTER_FLAGS if specs[default_model].adapter else {})).items():
         info = field_of(RunSpec, path)
         description = info.description or path
         defaults = {name: at(spec, path) for name, spec in specs.items()}
@@ -95,12 +105,12 @@ def add_set(parser: argparse.ArgumentParser, example: str) -> None:
     )
 
 
-def changes(args: argparse.Namespace, flags: Mapping[str, str] = FLAGS) -> dict[str, Any]:
+def changes(args: argparse.Namespace, flags: Mapping[str, str] = FLAGS | ADAPTER_FLAGS) -> dict[str, Any]:
     """The settings that the command line gives, by dotted path.
 
     Raises ValueError for a `--set` that is no assignment, or that says what a flag says as well.
     """
-    given: dict[str, Any] = {path: value for path in flags.values() if (value := getattr(args, path)) is not None}
+    given: dict[str, Any] = {path: value for path in flags.values() if (value := getattr(args, path, None)) is not None}
     for text in args.settings:
         path, value = _assignment(text)
         if path in given:
@@ -109,7 +119,7 @@ def changes(args: argparse.Namespace, flags: Mapping[str, str] = FLAGS) -> dict[
     return given
 
 
-def apply(preset: C, settings: Mapping[str, Any], flags: Mapping[str, str] = FLAGS) -> C:
+def apply(preset: C, settings: Mapping[str, Any], flags: Mapping[str, str] = FLAGS | ADAPTER_FLAGS) -> C:
     """The spec with the settings; what is wrong is named by its flag where it has one.
 
     Raises ValueError.
@@ -121,7 +131,7 @@ def apply(preset: C, settings: Mapping[str, Any], flags: Mapping[str, str] = FLA
         raise ValueError("\n".join(named(path, flags) + "".join(rest) for path, *rest in problems)) from None
 
 
-def named(path: str, flags: Mapping[str, str] = FLAGS) -> str:
+def named(path: str, flags: Mapping[str, str] = FLAGS | ADAPTER_FLAGS) -> str:
     """A dotted path as the user knows it: with its flag in front, where it has one."""
     flag = next((flag for flag, place in flags.items() if place == path), None)
     return f"--{flag} ({path})" if flag else path
@@ -153,7 +163,8 @@ def field_of(config: type[Any], path: str) -> FieldInfo:
     """The declaration of the field at a dotted path below a class of Config."""
     *sections, name = path.split(".")
     for section in sections:
-        config = config.model_fields[section].annotation
+        annotation = config.model_fields[section].annotation
+        config = next(kind for kind in (*get_args(annotation), annotation) if kind is not type(None))
     info: FieldInfo = config.model_fields[name]
     return info
 

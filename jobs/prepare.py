@@ -10,22 +10,23 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
 from filelock import FileLock
 from rich.console import Console
 
 import minimind.checkpoint as checkpoints
 from data.check import CheckLimits, check_file
+from data.pack import learnable
 from data.prepare import Pipeline, data_source, tokenise
 from data.shards import TokenShards
 from jobs import paths
+from jobs.adapter import optimizer_states, trained_parameters
 from jobs.references import resolve, tokenizer_folder
 from jobs.runs import RunDirectory
 from jobs.spec import RunSpec
 from jobs.stages import STAGES
 from jobs.tokenizer import DATA_FILE, TokenizerSpec, learn
+from minimind.chat import chat_template
 from minimind.config import Config
-from minimind.model import MiniMind
 from minimind.tokenizer import Tokenizer
 from minimind.units import amount, size
 
@@ -33,14 +34,17 @@ from minimind.units import amount, size
 class Prepared(Config):
     """What the workers are told: folders that every one of them can read, and fingerprints.
 
-    validation_shards: None where the held-out documents are taken out of `shards`. init_folder: the checkpoint whose
-    weights a run without a checkpoint of its own starts from, None for weights drawn anew; parent_run and parent_step
-    name it. command: what the user typed.
+    validation_shards: None where the held-out documents are taken out of `shards`. text_shards: plain text to replay
+    and to see what is forgotten; held_out_text_shards: None where its held-out documents are taken out of it.
+    init_folder: the checkpoint whose weights a run without a checkpoint of its own starts from, and an adapter is put
+    on, None for weights drawn anew; parent_run and parent_step name it. command: what the user typed.
     """
 
     tokenizer: str
     shards: str
     validation_shards: str | None
+    text_shards: str | None = None
+    held_out_text_shards: str | None = None
     data_fingerprint: str
     init_folder: str | None = None
     parent_run: str | None = None
@@ -55,23 +59,36 @@ def prepare(spec: RunSpec, console: Console, *, own: Path | None = None, pipelin
     pipeline: how text becomes tokens; by default on this machine. Raises ValueError for files, rows, a tokenizer or
     weights that do not fit; nothing is left half done then.
     """
+    rows = STAGES[spec.stage.kind].rows
     source = paths.existing(spec.data.path, DATA_FILE)
-    held_out = paths.existing(spec.eval.path, "validation file") if spec.eval.path is not None else None
+    held_out = _existing(spec.eval.path, "validation file")
+    held_out_text = _existing(spec.eval.pretrain_path, "plain text for eval.pretrain_path")
+    # Where it is not replayed it is only measured on, and there may be a file for that.
+    text = _existing(spec.data.mix_path, "plain text for data.mix_path") if spec.data.mix or not held_out_text else None
     digest = data_source(source).sha256
-    _check(spec, source, digest, held_out, console)
-    init = resolve(spec.init_from) if spec.init_from is not None and own is None else None
-    manifest = checkpoints.verify(init) if init else None
+    if rows == "pretrain":  # before a tokenizer is trained on it
+        _check(spec, source, rows, held_out, console)
+    if text:
+        _check(spec, text, "pretrain", held_out_text, console)
+    init, manifest = _first_weights(spec, own)
     folder = _tokenizer(spec, source, digest, own, init, console)
     tokenizer = Tokenizer.load(folder)
     require_vocabulary(tokenizer, spec.model.vocab_size, str(folder))
     if manifest:
         tokenizer.require_same(manifest["tokenizer_fingerprint"], str(init))
-    shards = _tokenised(source, tokenizer, spec, pipeline, console)
-    validation = _tokenised(held_out, tokenizer, spec, pipeline, console) if held_out else None
+    if rows != "pretrain":
+        _check(spec, source, rows, held_out, console, tokenizer)
+
+    def tokenised(path: Path | None, rows: str) -> str | None:
+        return str(_tokenised(path, rows, tokenizer, spec, pipeline, console).folder) if path else None
+
+    shards = _tokenised(source, rows, tokenizer, spec, pipeline, console)
     return Prepared(
         tokenizer=str(folder),
         shards=str(shards.folder),
-        validation_shards=str(validation.folder) if validation else None,
+        validation_shards=tokenised(held_out, rows),
+        text_shards=tokenised(text, "pretrain"),
+        held_out_text_shards=tokenised(held_out_text, "pretrain"),
         data_fingerprint=shards.fingerprint,
         init_folder=str(init) if init else None,
         parent_run=manifest["run_id"] if manifest else None,
@@ -94,9 +111,7 @@ def disk_plan(spec: RunSpec, run: RunDirectory, console: Console) -> None:
 
     Checkpoints that the run has already are not needed twice.
     """
-    with torch.device("meta"):
-        parameters = MiniMind(spec.model).parameter_count()
-    one = checkpoints.checkpoint_bytes(parameters, 2.0 if spec.optim.name == "adamw" else 1.3)
+    one = checkpoints.checkpoint_bytes(trained_parameters(spec), optimizer_states(spec))
     kept = spec.loop.keep_last + spec.loop.keep_best + 1  # one more while it is being written
     there = sum(file.stat().st_size for file in run.checkpoints.rglob("*") if file.is_file())
     needed = max(one, one * kept - there)
@@ -134,14 +149,41 @@ def check_data(
     return 0
 
 
-def _check(spec: RunSpec, source: Path, digest: str, held_out: Path | None, console: Console) -> None:
-    """Let the data doctor look at the file, once for each content and limits."""
+def _existing(path: str | None, what: str) -> Path | None:
+    return paths.existing(path, what) if path is not None else None
+
+
+def _first_weights(spec: RunSpec, own: Path | None) -> tuple[Path | None, checkpoints.Manifest | None]:
+    """The checkpoint that the run's weights come from, and its manifest.
+
+    A run that goes on has its weights, but for those that its adapter stands beside.
+    """
+    if own is not None:
+        init = checkpoints.find_base(own) if spec.adapter is not None else None
+    else:
+        init = resolve(spec.weights) if spec.weights is not None else None
+    if init is None:
+        return None, None
+    manifest = checkpoints.verify(init)
+    if spec.adapter is not None:
+        checkpoints.base_of(init)
+    return init, manifest
+
+
+def _check(
+    spec: RunSpec, source: Path, rows: str, held_out: Path | None, console: Console, tokenizer: Tokenizer | None = None
+) -> None:
+    """Let the data doctor look at the file, once for each content and limits. tokenizer: for rows that a chat template
+    writes, whose answers may lie behind max_seq_len.
+    """
+    width = spec.data.max_seq_len
+    written = [tokenizer.fingerprint, chat_template(tokenizer), width] if tokenizer else []
     held_out_digest = data_source(held_out).sha256 if held_out else None
-    key = [digest, held_out_digest, spec.data.limits.model_dump(), spec.stage.kind]
+    key = [data_source(source).sha256, held_out_digest, spec.data.limits.model_dump(), rows, *written]
     passed = paths.cache() / "checks" / f"{_key(key)}.json"
     if passed.exists():
         return
-    report = check_file(source, STAGES[spec.stage.kind].rows, eval_path=held_out)
+    report = check_file(source, rows, tokenizer=tokenizer, max_seq_len=width if tokenizer else None, eval_path=held_out)
     report.refuse_above(spec.data.limits, "data.limits")
     found = ", ".join(f"{count} {kind}" for kind, count in report.counts.items()) or "nothing wrong"
     console.print(f"Checked {source.name}: {amount(report.rows)} rows, {found}.")
@@ -160,6 +202,8 @@ def _tokenizer(spec: RunSpec, source: Path, digest: str, own: Path | None, init:
     """
     named = own or (tokenizer_folder(spec.data.tokenizer) if spec.data.tokenizer is not None else init)
     if named is None:
+        if STAGES[spec.stage.kind].rows != "pretrain":
+            raise ValueError(f"{spec.stage.kind} without first weights: name a tokenizer with --tokenizer RUN")
         return _trained(spec, source, digest, console)
     tokenizer = Tokenizer.load(named)
     return _cached(tokenizer.fingerprint[:24], tokenizer.save)
@@ -201,22 +245,32 @@ def _bad_rows(spec: RunSpec) -> int:
 
 
 def _tokenised(
-    source: Path, tokenizer: Tokenizer, spec: RunSpec, pipeline: Pipeline | None, console: Console
+    source: Path, rows: str, tokenizer: Tokenizer, spec: RunSpec, pipeline: Pipeline | None, console: Console
 ) -> TokenShards:
     shards = tokenise(
         [source],
         tokenizer,
         paths.cache() / "shards",
+        rows=rows,
         max_bad_rows=_bad_rows(spec),
         progress=_sparse(console.print, time.monotonic()),
         pipeline=pipeline,
     )
     skipped = f"; {shards.skipped_rows} broken rows left out" if shards.skipped_rows else ""
-    long = int((shards.lengths > spec.data.max_seq_len).sum())
-    cut = f"; {amount(long)} longer than {spec.data.max_seq_len} tokens are read in pieces" if long else ""
+    width = spec.data.max_seq_len
+    long = shards.lengths > width
+    if shards.conversations:
+        documents, text = "conversations", "answers"
+        kept = learnable(shards, width)
+        cut = f"; {amount(long[kept].sum())} longer than {width} tokens lose their end" if long[kept].any() else ""
+        lost = len(shards) - len(kept)
+        cut += f"; {amount(lost)} with no answer in their first {width} tokens left out" if lost else ""
+    else:
+        documents, text = "documents", "text"
+        cut = f"; {amount(long.sum())} longer than {width} tokens are read in pieces" if long.any() else ""
     console.print(
-        f"Data: {source.name}: {amount(len(shards))} documents, {amount(shards.tokens)} tokens, "
-        f"{size(int(shards.text_bytes.sum()))} of text{cut}{skipped}."
+        f"Data: {source.name}: {amount(len(shards))} {documents}, {amount(shards.tokens)} tokens, "
+        f"{size(int(shards.text_bytes.sum()))} of {text}{cut}{skipped}."
     )
     return shards
 

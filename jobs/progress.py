@@ -165,6 +165,8 @@ class RunProgress:
             text += f"  {values['val/bits_per_byte']:.4f} {self._say('bits/byte')}"
         if "val/loss" in values:
             text += f"  {self._say('loss')} {values['val/loss']:.4f}"
+        if "val/pretrain_bits_per_byte" in values:
+            text += f"  {self._say('plain text')} {values['val/pretrain_bits_per_byte']:.4f} {self._say('bits/byte')}"
         return text
 
     def _line(self, event: Event, text: str, style: str = "") -> None:

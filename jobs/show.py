@@ -78,6 +78,8 @@ def show(
     resumed = [step for event in attempts if (step := event.get("step", 0))]
     console.print(_head(row, attempts, lang), soft_wrap=False)
     console.print(_curves(series, row, resumed, console, lang), soft_wrap=False)
+    if forgetting := _forgetting(series, lang):
+        console.print(forgetting, soft_wrap=False)
     path = picture(run.path / "curve.png", _picture_title(row), series, lang=lang, resumed=resumed)
     environment = attempts[-1].get("environment", {}) if attempts else {}
     notes = [event for event in events if event["type"] == "note"][-_MOST_NOTES:]
@@ -139,6 +141,17 @@ def _curves(series: Series, row: RunRow, resumed: list[int], console: Console, l
     if resumed:
         plots.append(Text(f"▲ {say('resumed at step', lang)} {', '.join(map(str, resumed))}", style="dim"))
     return Group(*plots)
+
+
+def _forgetting(series: Series, lang: str) -> str:
+    """What a run that went on from other weights has lost of them, in a line; "" where that was not measured."""
+    _, values = series.get("val/pretrain_bits_per_byte", ([], []))
+    if not values:
+        return ""
+    before, after = values[0], values[-1]
+    change = f"{100 * (after / before - 1):+.1f} %"
+    what = say("forgetting (plain text, before and after)", lang)
+    return f"\n{what}: {before:.4f} -> {after:.4f} {say('bits/byte', lang)} ({change})"
 
 
 def _metrics_table(series: Series, lang: str) -> Table:

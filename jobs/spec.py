@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import Field, field_validator, model_validator
 
 from data.check import CheckLimits
 from jobs.pretrain import PretrainConfig
 from jobs.runs import require_name
+from jobs.sft import SftConfig
 from minimind.config import Config
 from minimind.loop import LoopConfig
+from minimind.lora import LoraConfig
 from minimind.model import ModelConfig
 from minimind.optim import OptimConfig
 
@@ -28,10 +32,18 @@ class DataConfig(Config):
         default=False, description="a tokenizer trained for this run takes each CJK character by itself"
     )
     max_seq_len: int = Field(
-        default=512, ge=8, description="tokens per packed row; longer documents are read in pieces"
+        default=512,
+        ge=8,
+        description="tokens per packed row; longer documents are read in pieces, longer conversations lose their end",
     )
     num_workers: int = Field(default=1, ge=0, description="more than 0: a thread prepares the next step meanwhile")
     limits: CheckLimits = CheckLimits()
+    mix: float = Field(
+        default=0.0, ge=0, lt=1, description="share of the rows that are plain text, lest the model forget it"
+    )
+    mix_path: str | None = Field(
+        default=None, description="that text, also to see what is forgotten; default: what the weights learnt from"
+    )
 
 
 class EvalConfig(Config):
@@ -40,6 +52,9 @@ class EvalConfig(Config):
     path: str | None = Field(default=None, description="held-out rows; default: taken out of the training rows")
     fraction: float = Field(default=0.01, gt=0, lt=1, description="share of the documents that is held out")
     max_documents: int = Field(default=500, ge=1, description="at most so many documents are held out")
+    pretrain_path: str | None = Field(
+        default=None, description="plain text to see what is forgotten; default: held out of data.mix_path"
+    )
     prompts: tuple[str, ...] = Field(
         default=("中国的首都是", "The capital of France is"),
         description="continued at the end of the run, into samples.jsonl",
@@ -60,6 +75,10 @@ class ScalingConfig(Config):
     max_failures: int = Field(default=3, ge=0, description="how often dead workers are started again")
 
 
+NO_WEIGHTS = "none"
+"""What `init_from` is where a user says that weights are to be drawn anew, for a stage that otherwise refuses that."""
+
+
 class RunSpec(Config):
     """One run. Sections are declared beside the code that reads them."""
 
@@ -68,14 +87,18 @@ class RunSpec(Config):
     model: ModelConfig
     init_from: str | None = Field(
         default=None,
-        description="first weights: a run, run@step, run@best, or a checkpoint folder with a slash in it (./folder)",
+        description="first weights: a run, run@step, run@best, a checkpoint folder with a slash in it (./folder), or "
+        "none",
     )
-    stage: PretrainConfig
+    stage: Annotated[PretrainConfig | SftConfig, Field(discriminator="kind")]
     data: DataConfig
     optim: OptimConfig = OptimConfig()
     loop: LoopConfig = LoopConfig()
     scaling: ScalingConfig = ScalingConfig()
     eval: EvalConfig = EvalConfig()
+    adapter: LoraConfig | None = Field(
+        default=None, description="an adapter that trains in place of the weights, on any stage; {} for a usual one"
+    )
 
     @field_validator("name")
     @classmethod
@@ -83,11 +106,18 @@ class RunSpec(Config):
         return require_name(value)
 
     @model_validator(mode="after")
-    def _rows_fit(self) -> RunSpec:
+    def _sections_fit(self) -> RunSpec:
         width, most = self.data.max_seq_len, self.model.max_position_embeddings
         if width > most:
             raise ValueError(f"data.max_seq_len = {width} is more than model.max_position_embeddings = {most}")
+        if self.stage.kind == "lora" and self.adapter is None:
+            raise ValueError("adapter = null: lora trains an adapter; the stage that trains all weights is sft")
         return self
+
+    @property
+    def weights(self) -> str | None:
+        """The checkpoint that `init_from` names, None where weights are drawn anew."""
+        return None if self.init_from == NO_WEIGHTS else self.init_from
 
     @property
     def world(self) -> int:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jobs.presets import pretrain
+from jobs import presets
+from jobs.pretrain import beginning
+from jobs.sft import question
 from jobs.spec import RunSpec
 from minimind.objectives import Objective, next_token_loss
+from minimind.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -15,20 +18,41 @@ class Stage:
     """What makes one stage differ from another.
 
     title: one line for the help. rows: which row format its data has, as `data check --stage` calls it.
-    preset: model size -> the complete spec that a run starts from. objective: what is minimised.
+    preset: model size -> the complete spec that a run starts from. objective: what is minimised. prompt: the token ids
+    that a sample is written after. continues: whether it makes sense only on weights that have learnt something.
     """
 
     title: str
     rows: str
     preset: Callable[[str], RunSpec]
     objective: Objective
+    prompt: Callable[[Tokenizer, str], list[int]]
+    continues: bool
 
 
 STAGES: dict[str, Stage] = {
     "pretrain": Stage(
         title="learn language from plain text: predict every next token",
         rows="pretrain",
-        preset=pretrain,
+        preset=presets.pretrain,
         objective=next_token_loss,
+        prompt=beginning,
+        continues=False,
+    ),
+    "sft": Stage(
+        title="learn to answer, from conversations: all weights, on what the assistant says",
+        rows="sft",
+        preset=presets.sft,
+        objective=next_token_loss,
+        prompt=question,
+        continues=True,
+    ),
+    "lora": Stage(
+        title="learn to answer with little memory: SFT of a small adapter beside frozen weights",
+        rows="sft",
+        preset=presets.lora,
+        objective=next_token_loss,
+        prompt=question,
+        continues=True,
     ),
 }

@@ -18,9 +18,9 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.compute
 
-from data.prepare import EncodedBatch, encode_texts, text_batches
+from data.encode import Encoding
+from data.prepare import EncodedBatch
 from data.read import BadRows, DataError, RowFile
-from data.shards import shard_schema
 from minimind.tokenizer import Tokenizer
 
 PART_BYTES = 16 << 20
@@ -53,7 +53,7 @@ class _Piece:
 
 
 def encode_on_cluster(
-    files: Sequence[RowFile], tokenizer: Tokenizer, bad: BadRows, part_bytes: int = PART_BYTES
+    files: Sequence[RowFile], tokenizer: Tokenizer, bad: BadRows, encoding: Encoding, part_bytes: int = PART_BYTES
 ) -> Iterator[EncodedBatch]:
     """A `data.prepare.Pipeline` on the Ray cluster that this process has joined. Every machine must see the files.
 
@@ -67,7 +67,7 @@ def encode_on_cluster(
     dataset = ray.data.range(len(parts), override_num_blocks=len(parts))
     dataset.context.execution_options.preserve_order = True
     dataset.context.enable_progress_bars = False
-    task = partial(_encode_parts, parts=parts, tokenizer=tokenizer, bad_limit=bad.limit)
+    task = partial(_encode_parts, parts=parts, tokenizer=tokenizer, encoding=encoding, bad_limit=bad.limit)
     encoded = dataset.map_batches(task, batch_size=None, batch_format="pyarrow")
     lines_before, last = 0, _Part(files[0], 0, 0)
     for table in encoded.iter_batches(batch_size=None, batch_format="pyarrow"):
@@ -94,16 +94,18 @@ def _parts(files: Sequence[RowFile], part_bytes: int) -> list[_Part]:
     return parts
 
 
-def _encode_parts(numbers: pa.Table, parts: list[_Part], tokenizer: Tokenizer, bad_limit: int) -> Iterator[pa.Table]:
+def _encode_parts(
+    numbers: pa.Table, parts: list[_Part], tokenizer: Tokenizer, encoding: Encoding, bad_limit: int
+) -> Iterator[pa.Table]:
     """What a task runs: the pieces of the parts with these numbers, each pickled in a row."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # a task has one CPU
     for number in numbers.column("id").to_pylist():
-        for piece in _pieces(number, parts[number], tokenizer, bad_limit):
+        for piece in _pieces(number, parts[number], tokenizer, encoding, bad_limit):
             yield pa.table({"piece": pa.array([pickle.dumps(piece, protocol=5)], pa.large_binary())})
 
 
-def _pieces(number: int, part: _Part, tokenizer: Tokenizer, bad_limit: int) -> Iterator[_Piece]:
-    schema = shard_schema(tokenizer.vocab_size)
+def _pieces(number: int, part: _Part, tokenizer: Tokenizer, encoding: Encoding, bad_limit: int) -> Iterator[_Piece]:
+    schema = encoding.schema(tokenizer)
     bad: list[DataError] = []
 
     def leave_out(error: DataError) -> None:
@@ -112,8 +114,8 @@ def _pieces(number: int, part: _Part, tokenizer: Tokenizer, bad_limit: int) -> I
 
     problem: ValueError | None = None
     try:
-        for batch in text_batches([part.rows], leave_out):
-            documents = encode_texts(tokenizer, replace(batch, file=part.file), schema)
+        for batch in encoding.batches([part.rows], leave_out):
+            documents = encoding.encode(tokenizer, replace(batch, file=part.file), schema)
             yield _Piece(number, batch.read_bytes, documents)
     except DataError as error:
         problem = error

@@ -9,13 +9,15 @@ from rich.console import Console
 
 import minimind.checkpoint as checkpoints
 from jobs import flags, launch, paths
+from jobs.adapter import adapter_lines
+from jobs.origin import new_spec, require_weights, with_text
 from jobs.prepare import disk_plan, prepare
 from jobs.presets import DEFAULT_MODEL
 from jobs.progress import following
 from jobs.references import pinned
 from jobs.runs import RunDirectory
 from jobs.show import show
-from jobs.spec import RunSpec
+from jobs.spec import NO_WEIGHTS, RunSpec
 from jobs.stages import STAGES
 from minimind.config import override
 
@@ -56,11 +58,13 @@ def train(
         if overwrite:
             raise ValueError("--from_resume 1 continues the run and --overwrite 1 deletes it: give one of them")
         name = settings.get("name", preset.name)
-        shape = {"model": preset.model.model_dump()} if model else {}
+        shape = _shape_settings(preset, whole=not STAGES[stage].continues) if model else {}
         run = resume(name, {**shape, **settings}, console)
     else:
-        run = start(flags.apply(preset, settings), console, overwrite=overwrite)
+        run = start(new_spec(stage, settings, model), console, overwrite=overwrite)
     show(run, console, only=("checkpoints", "samples", "files"))
+    for line in adapter_lines(RunSpec.model_validate(run.spec())):
+        console.print(line)
     return 0 if run.state().word in ("SUCCEEDED", "STOPPED") else 1
 
 
@@ -71,8 +75,9 @@ def start(spec: RunSpec, console: Console, *, overwrite: bool = False) -> RunDir
     """
     run = RunDirectory(paths.runs() / spec.name)
     run.require_free(overwrite=overwrite)
+    require_weights(spec)
     places = {path: flags.at(spec, path) for path in (*flags.FILES, *flags.RUNS_OR_FOLDERS)}
-    asked = override(spec, _anchored(places))
+    asked = with_text(override(spec, _anchored(places)), console)
     spec = _placed(asked)
     prepared = prepare(spec, console, pipeline=launch.pipeline())
     disk_plan(spec, run, console)
@@ -140,12 +145,19 @@ def resumed(stored: RunSpec, settings: Mapping[str, Any]) -> RunSpec:
     return spec.model_copy(update={"loop": spec.loop.model_copy(update={"accumulation_steps": accumulation})})
 
 
+def _shape_settings(preset: RunSpec, *, whole: bool) -> dict[str, Any]:
+    """The settings that `--model` stands for; where the shape is that of first weights, only what the name says."""
+    if whole:
+        return {"model": preset.model.model_dump()}
+    return {f"model.{name}": getattr(preset.model, name) for name in ("hidden_size", "num_hidden_layers")}
+
+
 def _anchored(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings with nothing in them that may come to mean something else: every path absolute (relative ones count
     from MINIMIND_HOME), and weights by the step of their run. Raises ValueError if there are no such weights.
     """
     result = flags.absolute(settings, paths.home())
-    if result.get("init_from") not in (None, "null"):
+    if result.get("init_from") not in (None, "null", NO_WEIGHTS):
         result["init_from"] = pinned(result["init_from"])
     return result
 

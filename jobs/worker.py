@@ -12,16 +12,19 @@ from typing import Any, cast
 import torch
 
 import minimind.checkpoint as checkpoints
-from jobs.build import Parts, build
+from jobs.build import HeldOut, Parts, build
 from jobs.prepare import Prepared
 from jobs.runs import RunDirectory, RunStateError, program
 from jobs.spec import RunSpec
+from jobs.stages import STAGES
 from jobs.tensorboard import TensorBoard
 from minimind.checkpoint import CheckpointError, Lineage
 from minimind.distributed import Parallel
-from minimind.evaluate import continuation, validate
+from minimind.evaluate import Validation, continuation, validate
 from minimind.events import EventLog, metric_series
 from minimind.loop import NonFiniteLossError, TrainState, train
+from minimind.lora import adapter_state, load_adapter
+from minimind.objectives import Objective, next_token_loss
 
 EXPECTED_FAILURES = (ValueError, CheckpointError, NonFiniteLossError, RunStateError)
 """Failures that would come again: they end the run with their message instead of starting workers anew."""
@@ -143,7 +146,10 @@ class RunHooks:
                 f"new run from these weights with --name OTHER --from_weight {self.spec.name}@latest"
             )
         self.lineage = loaded.lineage
-        self.parts.model.load_state_dict(loaded.weights)
+        if self.parts.adapter is None:
+            self.parts.model.load_state_dict(loaded.weights)
+        else:
+            load_adapter(self.parts.model, loaded.weights)
         self.parts.optimizer.load_state_dict(saved["optimizer"])
         self.parts.precision.scaler.load_state_dict(saved["scaler"])
         self.parts.batches.load_state_dict(saved["batches"])
@@ -166,19 +172,20 @@ class RunHooks:
             self.event_log.note("step_skipped", text, **details)
 
     def evaluate(self, state: TrainState) -> None:
-        """Held-out loss and bits per byte at this step, unless an earlier attempt has measured them."""
-        if state.step in self.validations or self.parts.validation_bytes == 0:
+        """Held-out losses at this step, unless an earlier attempt has measured them."""
+        if state.step in self.validations or self.parts.validation.text_bytes == 0:
             return
-        result = validate(
-            {"policy": self.parts.model},
-            self.parts.objective,
-            self.parts.validation(),
-            self.parts.validation_bytes,
-            self.parts.precision,
-            self.parallel,
-        )
+        result = self._validate(self.parts.objective, self.parts.validation)
+        values = {"val/loss": result.loss, "val/bits_per_byte": result.bits_per_byte}
+        if self.parts.text is not None:
+            values["val/pretrain_bits_per_byte"] = self._validate(next_token_loss, self.parts.text).bits_per_byte
         self.validations[state.step] = result.loss
-        self._metrics(state.step, {"val/loss": result.loss, "val/bits_per_byte": result.bits_per_byte})
+        self._metrics(state.step, values)
+
+    def _validate(self, objective: Objective, held_out: HeldOut) -> Validation:
+        models = {"policy": self.parts.model}
+        batches = held_out.batches()
+        return validate(models, objective, batches, held_out.text_bytes, self.parts.precision, self.parallel)
 
     def save(self, state: TrainState) -> None:
         """A checkpoint of this step, then the old ones that nobody needs are removed."""
@@ -206,7 +213,7 @@ class RunHooks:
         for prompt in config.prompts if config.sample_tokens else ():
             ids = continuation(
                 self.parts.model,
-                [tokenizer.bos_id, *tokenizer.encode(prompt)],
+                STAGES[self.spec.stage.kind].prompt(tokenizer, prompt),
                 max_tokens=config.sample_tokens,
                 eos_id=tokenizer.eos_id,
                 seed=self.spec.seed,
@@ -221,7 +228,7 @@ class RunHooks:
             self.run.checkpoints,
             state.step,
             model_config=self.spec.model,
-            weights=self.parts.model.state_dict(),
+            weights=adapter_state(self.parts.model) if self.parts.adapter else self.parts.model.state_dict(),
             tokenizer=self.parts.tokenizer,
             train_state={
                 "state": state.state_dict(),
@@ -231,6 +238,7 @@ class RunHooks:
                 "rng": rng,
             },
             lineage=self.lineage,
+            adapter=self.parts.adapter,
         )
         seconds = round(time.perf_counter() - started, 2)
         log.checkpoint(state.step, folder.relative_to(self.run.path), save_s=seconds)

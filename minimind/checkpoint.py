@@ -1,8 +1,8 @@
 """Checkpoint folders: written whole or not at all, and never loaded unless every byte is as it was written.
 
 A checkpoint is written to `step_….partial`, synced to the disk, and renamed. `manifest.json`, the last file written,
-holds the size and sha256 of every other file and of itself. The folder is also a Hugging Face model folder:
-transformers, vLLM and llama.cpp read it as it is. docs/run-directory.md describes the format.
+holds the size and sha256 of every other file and of itself. The folder is also a Hugging Face model folder, which
+transformers, vLLM and llama.cpp read as it is, or an adapter folder of PEFT's. docs/run-directory.md describes both.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,23 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from minimind.convert import from_hf_config, to_hf_config
+from minimind.lora import (
+    LoraConfig,
+    adapter_state,
+    attach,
+    detach,
+    from_peft_config,
+    load_adapter,
+    merge,
+    to_peft_config,
+)
 from minimind.model import MiniMind, ModelConfig
 from minimind.tokenizer import Tokenizer
 from minimind.units import size
 
 SCHEMA_VERSION = 1
 WEIGHTS, TRAIN_STATE, MANIFEST = "model.safetensors", "train_state.pt", "manifest.json"
+ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 Manifest = dict[str, Any]
 """The content of manifest.json, see docs/run-directory.md."""
@@ -57,8 +68,34 @@ class Lineage:
 
 
 @dataclass(frozen=True)
+class Base:
+    """The checkpoint whose weights an adapter was trained beside.
+
+    run_id, step: which one. folder: its absolute path then. weights_sha256: of its weights file, which decides whether
+    a folder is this checkpoint.
+    """
+
+    run_id: str
+    step: int
+    folder: str
+    weights_sha256: str
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What makes a checkpoint one of an adapter: its settings, and the base that it needs."""
+
+    config: LoraConfig
+    base: Base
+
+
+@dataclass(frozen=True)
 class Checkpoint:
-    """A verified checkpoint in memory. weights: fp32 on the CPU. train_state: None if it was not asked for."""
+    """A verified checkpoint in memory.
+
+    weights: fp32 on the CPU; those of the adapter alone, under PEFT's names, where `adapter` is not None.
+    train_state: None if it was not asked for.
+    """
 
     folder: Path
     step: int
@@ -67,6 +104,7 @@ class Checkpoint:
     model_config: ModelConfig
     weights: dict[str, Tensor]
     train_state: dict[str, Any] | None
+    adapter: Adapter | None = None
 
 
 def save(
@@ -78,17 +116,19 @@ def save(
     tokenizer: Tokenizer,
     train_state: dict[str, Any],
     lineage: Lineage,
+    adapter: Adapter | None = None,
 ) -> Path:
     """Writes `root/step_<step>`, in one move that a kill or a full disk cannot leave half done, and returns it.
 
-    weights: the model's state dict, of any float dtype and device; stored in fp32. train_state: what else is needed to
-    continue, out of dict, list, tuple, str, int, float, bool, None and tensors. A checkpoint of the same step is
+    weights: the model's state dict, of any float dtype and device; stored in fp32. With `adapter` they are what
+    `lora.adapter_state` gives, and the folder holds nothing of the base but its shape. train_state: what else is needed
+    to continue, out of dict, list, tuple, str, int, float, bool, None and tensors. A checkpoint of the same step is
     replaced.
 
     Raises CheckpointError if the disk lacks the space (before anything is written) or fails on the way; older
     checkpoints stay as they are.
     """
-    _require_shapes(weights, model_config, f"the weights of step {step}")
+    _require_shapes(weights, model_config, adapter, f"the weights of step {step}")
     _require_plain(train_state, "train_state")
     folder = folder_of(root, step)
     partial = root / f"{folder.name}.partial"
@@ -101,7 +141,10 @@ def save(
         _write_json(partial / "generation_config.json", _generation_config(tokenizer))
         tokenizer.save(partial)
         plain = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in weights.items()}
-        safetensors.torch.save_file(plain, partial / WEIGHTS, metadata={"format": "pt"})
+        weights_file = WEIGHTS if adapter is None else ADAPTER_WEIGHTS
+        safetensors.torch.save_file(plain, partial / weights_file, metadata={"format": "pt"})
+        if adapter is not None:
+            _write_json(partial / ADAPTER_CONFIG, to_peft_config(adapter.config, adapter.base.folder))
         torch.save(train_state, partial / TRAIN_STATE)
         files = sorted(partial.iterdir())
         for file in files:
@@ -114,6 +157,7 @@ def save(
             "parent_step": lineage.parent_step,
             "tokenizer_fingerprint": tokenizer.fingerprint,
             "data_fingerprint": lineage.data_fingerprint,
+            **({} if adapter is None else {"base": asdict(adapter.base)}),
             "files": {file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)} for file in files},
         }
         _write_json(partial / MANIFEST, {**manifest, _SELF: _manifest_sha256(manifest)})
@@ -177,8 +221,12 @@ def load(folder: Path, expect: ModelConfig | None = None, *, weights_only: bool 
             f"{where} is a checkpoint of another model: {'; '.join(differences)}. "
             f"Set the model to the checkpoint's, or start from another checkpoint"
         )
-    weights = safetensors.torch.load_file(folder / WEIGHTS)
-    _require_shapes(weights, model_config, f"the weights of {where}")
+    adapter = None
+    if (base := _base(manifest)) is not None:
+        settings = json.loads((folder / ADAPTER_CONFIG).read_text("utf-8"))
+        adapter = Adapter(from_peft_config(settings), base)
+    weights = safetensors.torch.load_file(folder / _weights_file(manifest))
+    _require_shapes(weights, model_config, adapter, f"the weights of {where}")
     train_state = None
     if not weights_only:
         train_state = torch.load(folder / TRAIN_STATE, map_location="cpu", weights_only=True)
@@ -190,6 +238,82 @@ def load(folder: Path, expect: ModelConfig | None = None, *, weights_only: bool 
         model_config=model_config,
         weights=weights,
         train_state=train_state,
+        adapter=adapter,
+    )
+
+
+def load_model(folder: Path, expect: ModelConfig | None = None) -> tuple[MiniMind, Tokenizer, Checkpoint]:
+    """The model of a checkpoint, ready to answer: on the CPU, in eval mode, an adapter merged into its base.
+
+    The third part is what `load` gives, without the train state. Raises CheckpointError as `load` does, and for an
+    adapter whose base is not there, is damaged, or has other weights by now.
+    """
+    checkpoint = load(folder, expect, weights_only=True)
+    plain = checkpoint
+    if checkpoint.adapter is not None:
+        plain = load(find_base(folder), expect=checkpoint.model_config, weights_only=True)
+    with torch.device("meta"):  # memory for the weights, but no numbers drawn that are thrown away at once
+        model = MiniMind(plain.model_config)
+    model.to_empty(device="cpu").load_state_dict(plain.weights)
+    if checkpoint.adapter is not None:
+        attach(model, checkpoint.adapter.config, torch.Generator())
+        load_adapter(model, checkpoint.weights)
+        merged = merge(model)
+        detach(model)
+        model.load_state_dict(merged)
+    return model.eval(), Tokenizer.load(folder), checkpoint
+
+
+def base_of(folder: Path) -> Base:
+    """The checkpoint in `folder` as the base of a new adapter. Raises CheckpointError if it is an adapter itself."""
+    manifest = read_manifest(folder)
+    where = folder.absolute()
+    if (base := _base(manifest)) is not None:
+        raise CheckpointError(
+            f"{where} is an adapter, and an adapter needs a whole model below it: take its base, "
+            f"step {base.step} of the run {base.run_id!r} in {base.folder}, or train all weights from the adapter"
+        )
+    return Base(manifest["run_id"], manifest["step"], str(where), manifest["files"][WEIGHTS]["sha256"])
+
+
+def find_base(folder: Path) -> Path:
+    """Where the base of the adapter in `folder` is: where it was, or at the same place beside the adapter.
+
+    The second finds it when both were moved together: two folders side by side, or all runs. The base's weights must
+    have the recorded sha256; its files are not read. Raises CheckpointError that says where was looked and what was
+    found there.
+    """
+    manifest = read_manifest(folder)
+    where = folder.absolute()
+    if (base := _base(manifest)) is None:
+        raise CheckpointError(f"{where} is no adapter: it has a whole model, and no base")
+    recorded = Path(base.folder)
+    beside = [parent.joinpath(*recorded.parts[-depth:]) for depth, parent in enumerate(where.parents, 1)][:3]
+    looked = list(dict.fromkeys([recorded, *beside]))
+    found = []
+    for place in looked:
+        if not (place / MANIFEST).is_file():
+            continue
+        try:
+            there = read_manifest(place)
+        except CheckpointError as error:
+            found.append(str(error))
+            continue
+        if _base(there) is not None:  # the step of the same number in the adapter's own run
+            continue
+        weights = there["files"][WEIGHTS]["sha256"]
+        if weights == base.weights_sha256:
+            return place
+        found.append(f"the weights of {place} have the sha256 {weights}")
+    what = f"{where} is an adapter for step {base.step} of the run {base.run_id!r}, whose weights have the sha256"
+    if found:
+        raise CheckpointError(
+            f"{what} {base.weights_sha256}; {'; '.join(found)}. On other weights the adapter would compute nonsense: "
+            f"bring the old checkpoint back, or train the adapter anew on the one that is there"
+        )
+    raise CheckpointError(
+        f"{what} {base.weights_sha256}; it is in none of {', '.join(map(str, looked))}. "
+        f"Copy it to one of these places: without its base an adapter is not a model"
     )
 
 
@@ -264,14 +388,16 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def weights_sha256(folder: Path) -> str:
-    """The sha256 of the weights file as the manifest has it: equal for equal weights."""
-    return str(read_manifest(folder)["files"][WEIGHTS]["sha256"])
+    """The sha256 of the weights file, an adapter's or a model's, as the manifest has it: equal for equal weights."""
+    manifest = read_manifest(folder)
+    return str(manifest["files"][_weights_file(manifest)]["sha256"])
 
 
 def checkpoint_bytes(parameters: int, optimizer_states: float = 2) -> int:
     """About how many bytes a checkpoint takes on disk.
 
-    parameters: of the model. optimizer_states: fp32 numbers the optimizer keeps per parameter (AdamW 2, Muon near 1).
+    parameters: that are saved, the model's or the adapter's. optimizer_states: fp32 numbers the optimizer keeps per
+    parameter (AdamW 2, Muon near 1).
     """
     return int(4 * parameters * (1 + optimizer_states)) + _SMALL_FILES_BYTES
 
@@ -308,9 +434,23 @@ def _manifest_sha256(manifest: Manifest) -> str:
     return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
-def _require_shapes(weights: Mapping[str, Tensor], config: ModelConfig, where: str) -> None:
+def _base(manifest: Manifest) -> Base | None:
+    """The base in the manifest of an adapter, None in that of a whole model."""
+    values = manifest.get("base")
+    return Base(**{name: values[name] for name in Base.__dataclass_fields__}) if values is not None else None
+
+
+def _weights_file(manifest: Manifest) -> str:
+    return WEIGHTS if _base(manifest) is None else ADAPTER_WEIGHTS
+
+
+def _require_shapes(weights: Mapping[str, Tensor], config: ModelConfig, adapter: Adapter | None, where: str) -> None:
     with torch.device("meta"):
-        expected = {name: tuple(tensor.shape) for name, tensor in MiniMind(config).state_dict().items()}
+        model = MiniMind(config)
+    if adapter is not None:
+        attach(model, adapter.config, torch.Generator())
+    state = model.state_dict() if adapter is None else adapter_state(model)
+    expected = {name: tuple(tensor.shape) for name, tensor in state.items()}
     actual = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     wrong = [f"{name} is missing" for name in expected if name not in actual]
     wrong += [f"{name} is not part of the model" for name in actual if name not in expected]

@@ -49,6 +49,9 @@ METRICS: dict[str, Metric] = {
     "val/bits_per_byte": Metric(
         "bits/byte", "held-out cross-entropy per byte of text, whatever the tokenizer", "lower"
     ),
+    "val/pretrain_bits_per_byte": Metric(
+        "bits/byte", "the same on held-out plain text: how much is forgotten", "lower"
+    ),
     "perf/tokens_per_s": Metric("tokens/s", "real (non-padding) tokens per second, all workers together", "higher"),
     "perf/step_s": Metric("s", "wall time of one optimizer step", "lower"),
     "perf/data_wait_s": Metric("s", "part of the step spent waiting for data", "lower"),

@@ -16,6 +16,8 @@ from torch.nn import functional as F
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """RMS norm (Zhang and Sennrich 2019) over the last dimension: x / sqrt(mean(x^2) + eps) * weight, typed as x."""
+    if not torch.is_grad_enabled():  # a Function costs as much as the arithmetic of one token
+        return _norm(x, weight, eps)[0]
     return cast(Tensor, _RMSNorm.apply(x, weight, eps))  # type: ignore[no-untyped-call]
 
 
@@ -24,22 +26,24 @@ def rotate(x_BTHE: Tensor, cos_BT1E: Tensor, sin_BT1E: Tensor) -> Tensor:
 
     cos_BT1E and sin_BT1E are fp32 and hold each angle twice, as Hugging Face lays them out.
     """
+    if not torch.is_grad_enabled():
+        return _turn(x_BTHE, cos_BT1E, sin_BT1E, 1.0)
     return cast(Tensor, _Rotate.apply(x_BTHE, cos_BT1E, sin_BT1E))  # type: ignore[no-untyped-call]
 
 
 def silu_product(gate: Tensor, up: Tensor) -> Tensor:
     """silu(gate) * up."""
+    if not torch.is_grad_enabled():
+        return F.silu(gate).mul_(up)
     return cast(Tensor, _SiluProduct.apply(gate, up))  # type: ignore[no-untyped-call]
 
 
 class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        x_32 = x.float()
-        length = torch.linalg.vector_norm(x_32, dim=-1, keepdim=True)
-        inverse: Tensor = (length.square() / x.shape[-1] + eps).rsqrt()
+        normed, inverse = _norm(x, weight, eps)
         ctx.save_for_backward(x, weight, inverse)
-        return (x_32 * inverse).mul_(weight).to(x.dtype)
+        return normed
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
@@ -52,6 +56,14 @@ class _RMSNorm(torch.autograd.Function):
         mean_along = along.mul_(weight).mean(dim=-1, keepdim=True)
         grad_x = normed.mul_(-mean_along).addcmul_(grad.float(), weight.float()).mul_(inverse)
         return grad_x.to(x.dtype), grad_weight, None
+
+
+def _norm(x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """The normed x and, in fp32, what every vector was multiplied by."""
+    x_32 = x.float()
+    length = torch.linalg.vector_norm(x_32, dim=-1, keepdim=True)
+    inverse: Tensor = length.square_().div_(x.shape[-1]).add_(eps).rsqrt_()
+    return (x_32 * inverse).mul_(weight).to(x.dtype), inverse
 
 
 class _Rotate(torch.autograd.Function):

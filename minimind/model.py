@@ -11,6 +11,7 @@ tensors (which is how memory is planned).
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 import torch
@@ -138,6 +139,10 @@ class RMSNorm(nn.Module):
         return rms_norm(x, self.weight, self.eps)
 
 
+CachedAttention = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(q_BTHE, k_BTKE, v_BTKE) -> out_BTHE: attention that knows the keys and values of earlier tokens and keeps these."""
+
+
 class Attention(nn.Module):
     """Grouped-query self-attention with a norm on every query and key head, and rotary positions."""
 
@@ -153,13 +158,31 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
         self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
 
-    def forward(self, x_BTD: Tensor, cos_BT1E: Tensor, sin_BT1E: Tensor, mask_B1TT: Tensor | None) -> Tensor:
-        """Attention's contribution [B, T, D] to the residual stream; mask None is plain causal attention."""
+    def forward(
+        self,
+        x_BTD: Tensor,
+        cos_BT1E: Tensor,
+        sin_BT1E: Tensor,
+        mask_B1TT: Tensor | None,
+        cached: CachedAttention | None = None,
+    ) -> Tensor:
+        """Attention's contribution [B, T, D] to the residual stream.
+
+        mask None is plain causal attention. With `cached` the keys are those of a cache, and the mask is its own.
+        """
+        q_BTHE, k_BTKE, v_BTKE = self.heads(x_BTD, cos_BT1E, sin_BT1E)
+        if cached is None:
+            out_BTHE = attend(q_BTHE, k_BTKE, v_BTKE, mask_B1TT)
+        else:
+            out_BTHE = cached(q_BTHE, k_BTKE, v_BTKE)
+        return cast(Tensor, self.o_proj(out_BTHE.flatten(2)))
+
+    def heads(self, x_BTD: Tensor, cos_BT1E: Tensor, sin_BT1E: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries [B, T, H, E], keys and values [B, T, K, E]; the first two normed and turned to their positions."""
         heads = (*x_BTD.shape[:-1], -1, self.head_dim)
         q_BTHE = rotate(self.q_norm(self.q_proj(x_BTD).view(heads)), cos_BT1E, sin_BT1E)
         k_BTKE = rotate(self.k_norm(self.k_proj(x_BTD).view(heads)), cos_BT1E, sin_BT1E)
-        out_BTHE = attend(q_BTHE, k_BTKE, self.v_proj(x_BTD).view(heads), mask_B1TT)
-        return cast(Tensor, self.o_proj(out_BTHE.flatten(2)))
+        return q_BTHE, k_BTKE, self.v_proj(x_BTD).view(heads)
 
 
 def attend(q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, mask_B1TT: Tensor | None) -> Tensor:
@@ -209,9 +232,16 @@ class Block(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x_BTD: Tensor, cos_BT1E: Tensor, sin_BT1E: Tensor, mask_B1TT: Tensor | None) -> Tensor:
+    def forward(
+        self,
+        x_BTD: Tensor,
+        cos_BT1E: Tensor,
+        sin_BT1E: Tensor,
+        mask_B1TT: Tensor | None,
+        cached: CachedAttention | None = None,
+    ) -> Tensor:
         """The residual stream [B, T, D] after this layer."""
-        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos_BT1E, sin_BT1E, mask_B1TT)
+        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos_BT1E, sin_BT1E, mask_B1TT, cached)
         return x_BTD + cast(Tensor, self.mlp(self.post_attention_layernorm(x_BTD)))
 
 
@@ -232,12 +262,14 @@ class MiniMind(nn.Module):
 
     activation_checkpointing: keep only each block's input and compute the block again in the backward pass: far less
         memory for about a third more compute.
+    random_blocks: blocks draw random numbers (an adapter's dropout), so computing one again must draw the same.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.activation_checkpointing = False
+        self.random_blocks = False
         self.model = Trunk(config)
         if not config.tie_word_embeddings:
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
@@ -259,12 +291,29 @@ class MiniMind(nn.Module):
         x_BTD = self.model.embed_tokens(tokens_BT)
         for block in self.model.layers:
             if self.activation_checkpointing and torch.is_grad_enabled():
-                # Nothing random happens in a block, so there is no generator state to keep for the second pass.
                 x_BTD = checkpoint(
-                    block, x_BTD, cos_BT1E, sin_BT1E, mask_B1TT, use_reentrant=False, preserve_rng_state=False
+                    block,
+                    x_BTD,
+                    cos_BT1E,
+                    sin_BT1E,
+                    mask_B1TT,
+                    use_reentrant=False,
+                    preserve_rng_state=self.random_blocks,
                 )
             else:
                 x_BTD = block(x_BTD, cos_BT1E, sin_BT1E, mask_B1TT)
+        return cast(Tensor, self.model.norm(x_BTD))
+
+    def forward_cached(
+        self, tokens_BT: Tensor, cos_BT1E: Tensor, sin_BT1E: Tensor, cached: Iterable[CachedAttention]
+    ) -> Tensor:
+        """Hidden states [B, T, D] after the final norm, of tokens that continue what a cache holds.
+
+        cos_BT1E, sin_BT1E: the `rotary_tables` of the tokens' positions. cached: attention over the cache, by layer.
+        """
+        x_BTD = self.model.embed_tokens(tokens_BT)
+        for block, attention in zip(self.model.layers, cached, strict=True):
+            x_BTD = block(x_BTD, cos_BT1E, sin_BT1E, None, attention)
         return cast(Tensor, self.model.norm(x_BTD))
 
     def _attention_dtype(self, device_type: str) -> torch.dtype:

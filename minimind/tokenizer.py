@@ -18,6 +18,8 @@ from typing import Any
 from tokenizers import Regex, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
+from minimind.template import jinja_source
+
 # The table that upstream MiniMind trains with, name by name and id by id, so that its vocabularies and ours agree on
 # every special id. Text models use the first three and the markup; the others are there for later.
 CONTROL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
@@ -169,6 +171,7 @@ class Tokenizer:
             "add_prefix_space": False,
             "clean_up_tokenization_spaces": False,
             "model_max_length": 32768,
+            "chat_template": jinja_source(self.special_ids),
         }
         Path(folder).mkdir(parents=True, exist_ok=True)
         for name, content in (("tokenizer.json", self._document), ("tokenizer_config.json", config)):

@@ -18,7 +18,7 @@ torch.set_num_threads(1)  # on two cores a thread pool costs more than it gives:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes (`pytest -n 2 --dist loadgroup`) one of them takes all that needs Ray, from the start on."""
+    """With several processes (`pytest -n 2 --dist loadgroup`) one takes all that needs Ray, from the start on."""
     ray, others = [], []
     for item in items:
         if item.path.is_relative_to(RAY):

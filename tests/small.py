@@ -5,18 +5,21 @@ from __future__ import annotations
 import io
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 import minimind.checkpoint as checkpoints
-from jobs import paths, presets
+from jobs import paths
 from jobs.runs import RunDirectory
 from jobs.spec import RunSpec
+from jobs.stages import STAGES
 from minimind.config import override
 
 SAMPLES = paths.checkout() / "data" / "samples" / "pretrain.jsonl"
+CHATS = SAMPLES.with_name("sft.jsonl")
 
 SETTINGS: dict[str, Any] = {
     "name": "small",
@@ -38,9 +41,13 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def small_spec(**settings: Any) -> RunSpec:
+CHAT_SETTINGS: dict[str, Any] = SETTINGS | {"data.path": str(CHATS), "data.max_seq_len": 96}
+
+
+def small_spec(stage: str = "pretrain", /, **settings: Any) -> RunSpec:
     """The spec with settings changed: `small_spec(loop__epochs=2)` sets loop.epochs."""
-    return override(presets.pretrain("tiny"), SETTINGS | _dotted(settings))
+    usual = SETTINGS if stage == "pretrain" else CHAT_SETTINGS
+    return override(STAGES[stage].preset("tiny"), usual | _dotted(settings))
 
 
 def small_flags(**settings: Any) -> list[str]:
@@ -58,6 +65,19 @@ def write_rows(path: Path, texts: list[str]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts), "utf-8")
     return path
+
+
+def write_chats(path: Path, chats: Sequence[Sequence[str]]) -> Path:
+    """An sft file of these conversations: the turns of user and assistant in turn."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = [{"conversations": turns(*contents)} for contents in chats]
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def turns(*contents: str) -> list[dict[str, str]]:
+    """Messages of user and assistant in turn."""
+    return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(contents)]
 
 
 class Screen(Console):

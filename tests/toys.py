@@ -13,15 +13,19 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from data.collate import PackedBatches, Replay
+from data.pack import Packing, pack_shards
 from data.prepare import tokenise
 from data.shards import TokenShards
 from minimind.batch import TokenBatch
 from minimind.distributed import Parallel
 from minimind.loop import BatchSource, LoopConfig, Precision, TrainState, train
+from minimind.lora import LoraConfig, attach
 from minimind.model import MiniMind, ModelConfig
 from minimind.objectives import Loss, Models, Objective, next_token_loss
 from minimind.optim import OptimConfig, Optimizer, build_optimizer
 from minimind.tokenizer import Tokenizer
+from tests.small import write_chats
 
 TOY_CONFIG = ModelConfig(
     vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2
@@ -47,6 +51,58 @@ def toy_shards(folder: Path) -> TokenShards:
         for _ in range(45):
             file.write(json.dumps({"text": " ".join(draw.choices(words, k=draw.randint(1, 5)))}) + "\n")
     return tokenise([folder / "text.jsonl"], Tokenizer.train(["ab"], vocab_size=292), folder / "shards")
+
+
+def toy_chats(folder: Path) -> TokenShards:
+    """Real shards of 33 conversations with one answer or two, of the same words and vocabulary."""
+    words = ["ab", "abc", "cab", "bca", "dad", "c", "bead", "fed"]
+    draw = random.Random(1)
+    turns_of = [draw.choice((2, 4)) for _ in range(33)]
+    chats = [[" ".join(draw.choices(words, k=draw.randint(1, 4))) for _ in range(turns)] for turns in turns_of]
+    path = write_chats(folder / "chats.jsonl", chats)
+    return tokenise([path], Tokenizer.train(["ab"], vocab_size=292), folder / "shards", rows="sft")
+
+
+@dataclass(frozen=True)
+class ToyStage:
+    """What a stage trains, and on what. width: of a row. replay: plain text of which a third of the rows are. adapter:
+    trained beside weights that stay.
+    """
+
+    shards: TokenShards
+    width: int
+    replay: TokenShards | None = None
+    adapter: LoraConfig | None = None
+
+    @property
+    def packing(self) -> Packing:
+        return pack_shards(self.shards, self.width)
+
+    def batches(self, **settings: Any) -> PackedBatches:
+        """A source; settings are those of PackedBatches."""
+        replay = Replay(self.replay, pack_shards(self.replay, self.width), 1 / 3) if self.replay else None
+        return PackedBatches(self.shards, self.packing, replay=replay, **{"seed": 1, "epochs": 2} | settings)
+
+    def model(self, seed: int = 0) -> MiniMind:
+        """What trains is drawn from the seed: all weights, or the adapter alone."""
+        if self.adapter is None:
+            return text_model(seed)
+        model = text_model()
+        attach(model, self.adapter, torch.Generator().manual_seed(seed))
+        return model
+
+
+STAGE_NAMES = ("pretrain", "sft", "sft with replay", "lora")
+
+
+def toy_stages(text: TokenShards, chats: TokenShards, dropout: float = 0.0) -> dict[str, ToyStage]:
+    """The stages by name. dropout: of the adapter."""
+    return {
+        "pretrain": ToyStage(text, 22),
+        "sft": ToyStage(chats, 90),
+        "sft with replay": ToyStage(chats, 90, replay=text),
+        "lora": ToyStage(chats, 90, adapter=LoraConfig(rank=4, dropout=dropout)),
+    }
 
 
 def text_model(seed: int = 0) -> MiniMind:
@@ -222,6 +278,7 @@ class ToyRun:
                 "scaler": self.precision.scaler.state_dict(),
                 "batches": self.batches.state_dict(),
                 "state": self.state.state_dict(),
+                "rng": self.parallel.rng_state(),
             },
             file,
         )
@@ -236,6 +293,7 @@ class ToyRun:
         self.precision.scaler.load_state_dict(saved["scaler"])
         self.batches.load_state_dict(saved["batches"])
         self.state = TrainState(**saved["state"])
+        self.parallel.set_rng_state(saved["rng"])
 
 
 def weights(model: MiniMind) -> dict[str, Tensor]:

@@ -14,18 +14,20 @@ from data.shards import TokenShards
 from minimind.loop import LoopConfig
 from minimind.objectives import next_token_loss
 from minimind.optim import OptimConfig
-from tests.toys import ToyRun, text_model, weights
+from tests.toys import ToyRun, ToyStage, text_model, weights
 
 WIDTH = 22
 
 
-def trained(shards: TokenShards, batch_size: int, accumulation_steps: int, **settings: Any) -> dict[str, Tensor]:
+def trained(stage: ToyStage, batch_size: int, accumulation_steps: int, **settings: Any) -> dict[str, Tensor]:
     """The weights after two epochs."""
-    batches = PackedBatches(shards, pack(shards.lengths, WIDTH), batch_size=batch_size, seed=1, epochs=2)
+    batches = stage.batches(batch_size=batch_size)
     assert batches.total_rows % 8  # the last step is short
     # AdamW divides by the gradient's own size; eps keeps it from blowing up the rounding of gradients near zero.
     optim = OptimConfig.model_validate({"learning_rate": 0.003, "eps": 1e-4} | settings)
-    run = ToyRun(batches, {"policy": text_model()}, optim=optim, loop=LoopConfig(accumulation_steps=accumulation_steps))
+    run = ToyRun(
+        batches, {"policy": stage.model()}, optim=optim, loop=LoopConfig(accumulation_steps=accumulation_steps)
+    )
     run.train()
     assert run.state.step == batches.total_steps(accumulation_steps) > 3
     return weights(run.model)
@@ -36,12 +38,12 @@ def distance(left: dict[str, Tensor], right: dict[str, Tensor]) -> float:
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])
-def test_eight_by_one_is_four_by_two_is_two_by_four(shards: TokenShards, name: str) -> None:
-    start = weights(text_model())
-    whole = trained(shards, 8, 1, name=name)
+def test_eight_by_one_is_four_by_two_is_two_by_four(stage: ToyStage, name: str) -> None:
+    start = weights(stage.model())
+    whole = trained(stage, 8, 1, name=name)
     moved = distance(whole, start)
     for batch_size, accumulation_steps in ((4, 2), (2, 4), (1, 8)):
-        assert distance(trained(shards, batch_size, accumulation_steps, name=name), whole) < 1e-3 * moved
+        assert distance(trained(stage, batch_size, accumulation_steps, name=name), whole) < 1e-3 * moved
 
 
 def test_means_of_micro_batches_would_not_have_been_the_same(shards: TokenShards) -> None:

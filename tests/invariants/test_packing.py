@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from data.collate import collate, in_order
-from data.pack import pack
+from data.pack import pack, pack_shards
 from data.shards import TokenShards
 from minimind.batch import TokenBatch
 from minimind.objectives import next_token_loss
@@ -41,17 +42,28 @@ def alone(shards: TokenShards) -> Iterable[TokenBatch]:
     """Each document in a row of its own, as long as it is."""
     for index in range(len(shards)):
         tokens = torch.from_numpy(shards.document(index).astype(np.int64))[None]
-        mask = torch.ones_like(tokens, dtype=torch.bool)
-        mask[:, 0] = False
+        mask = torch.zeros_like(tokens, dtype=torch.bool)
+        for begin, end in shards.targets(index).tolist():
+            mask[:, begin:end] = True
         yield TokenBatch(tokens, mask, torch.ones_like(tokens))
 
 
-def test_packed_documents_have_the_loss_and_gradient_of_documents_alone(shards: TokenShards) -> None:
-    packing = pack(shards.lengths, WIDTH)
-    assert shards.lengths.max() <= WIDTH
-    assert packing.rows < len(shards) / 2
-    packed = loss_and_gradient(in_order(shards, packing, batch_size=3))
-    assert_equal(packed, loss_and_gradient(alone(shards)))
+@pytest.mark.parametrize(("kind", "width"), [("shards", WIDTH), ("chats", 200)])
+def test_packed_documents_have_the_loss_and_gradient_of_documents_alone(
+    request: pytest.FixtureRequest, kind: str, width: int
+) -> None:
+    documents = request.getfixturevalue(kind)
+    packing = pack_shards(documents, width)
+    assert documents.lengths.max() <= width
+    assert packing.rows < len(documents) / 2
+    packed = loss_and_gradient(in_order(documents, packing, batch_size=3))
+    assert_equal(packed, loss_and_gradient(alone(documents)))
+
+
+def test_only_the_answers_of_conversations_are_learnt(chats: TokenShards) -> None:
+    _, weight, _ = loss_and_gradient(in_order(chats, pack_shards(chats, 200), batch_size=3))
+    spans = [chats.targets(index) for index in range(len(chats))]
+    assert weight == sum(int((span[:, 1] - span[:, 0]).sum()) for span in spans) < chats.tokens / 2
 
 
 def test_a_document_in_pieces_predicts_every_token_once(shards: TokenShards) -> None:

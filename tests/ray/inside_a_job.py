@@ -16,12 +16,13 @@ import pyarrow.parquet
 import pytest
 import ray
 
+from data.encode import ENCODINGS
 from data.prepare import tokenise
 from data.read import BadRows, DataError, RowFile, iter_texts
 from jobs import launch
 from jobs.tokenise import encode_on_cluster
 from minimind.tokenizer import Tokenizer
-from tests.small import SAMPLES, small_spec
+from tests.small import CHATS, SAMPLES, small_spec
 
 PART_BYTES = 20_000
 """Small, so that a sample file is several parts."""
@@ -77,6 +78,14 @@ def test_the_shards_are_the_same_to_the_last_byte(tokenizer: Tokenizer, tmp_path
     assert progress[-1][2] == there.tokens
 
 
+def test_conversations_are_the_same_too(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    pipeline = partial(encode_on_cluster, part_bytes=PART_BYTES)
+    here = tokenise([CHATS], tokenizer, tmp_path / "here", rows="sft")
+    there = tokenise([CHATS], tokenizer, tmp_path / "there", rows="sft", pipeline=pipeline)
+    assert there.conversations
+    assert files_of(here.folder) == files_of(there.folder)
+
+
 def test_the_row_that_is_one_too_many_is_named(tokenizer: Tokenizer, tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     good = json.dumps({"text": "a row that is long enough to fill a part quickly " * 20})
@@ -97,7 +106,7 @@ def test_files_that_cannot_be_read_are_named(tokenizer: Tokenizer, tmp_path: Pat
     here_only = RowFile(SAMPLES)
     here_only.path = tmp_path / "elsewhere.jsonl"
     with pytest.raises(ValueError, match=f"{here_only.path} can't be read on the machine .*where every machine"):
-        list(encode_on_cluster([here_only], tokenizer, BadRows()))
+        list(encode_on_cluster([here_only], tokenizer, BadRows(), ENCODINGS["pretrain"]))
 
 
 def test_one_machine_needs_no_ray_data() -> None:

@@ -83,12 +83,12 @@ def test_what_is_held_out_is_not_trained_on(prepared: Prepared) -> None:
     trained = set(parts.batches.packing.piece_document.tolist())
     held_out = set(range(len(shards))) - trained
     assert len(held_out) == 3  # one in a hundred of 321
-    assert parts.validation_bytes == sum(int(shards.text_bytes[i]) for i in held_out)
-    targets = sum(int(batch.loss_mask_BT.sum()) for batch in parts.validation())
+    assert parts.validation.text_bytes == sum(int(shards.text_bytes[i]) for i in held_out)
+    targets = sum(int(batch.loss_mask_BT.sum()) for batch in parts.validation.batches())
     assert targets == sum(int(shards.lengths[i]) - 1 for i in held_out)
-    again = sum(int(batch.loss_mask_BT.sum()) for batch in parts.validation())
+    again = sum(int(batch.loss_mask_BT.sum()) for batch in parts.validation.batches())
     assert again == targets
-    shares = [built(small_spec(), prepared, rank=rank, world=2).validation() for rank in (0, 1)]
+    shares = [built(small_spec(), prepared, rank=rank, world=2).validation.batches() for rank in (0, 1)]
     assert sum(int(batch.loss_mask_BT.sum()) for share in shares for batch in share) == targets
 
 
@@ -96,7 +96,7 @@ def test_a_validation_file_leaves_all_rows_to_training(home: Path) -> None:
     spec = small_spec(eval__path=str(write_rows(home / "held.jsonl", ["never seen", "nor this one"])))
     parts = built(spec, prepare(spec, Screen()))
     assert len(set(parts.batches.packing.piece_document.tolist())) == 321
-    assert parts.validation_bytes == len("never seen" + "nor this one")
+    assert parts.validation.text_bytes == len("never seen" + "nor this one")
 
 
 def test_first_weights_come_from_the_named_checkpoint(home: Path, prepared: Prepared) -> None:

@@ -9,7 +9,10 @@ import pytest
 from rich.console import Console
 
 from data.check import EXAMPLES, PROBLEMS, CheckLimits, Issue, Report, check_file
+from data.encode import documents
+from data.schema import ChatRow, parse
 from minimind.tokenizer import Tokenizer
+from tests.small import turns
 
 Rows = list[object]
 
@@ -22,8 +25,7 @@ def write(path: Path, rows: Rows) -> Path:
 
 
 def chat(*contents: str) -> dict[str, object]:
-    roles = ("user", "assistant")
-    return {"conversations": [{"role": roles[i % 2], "content": text} for i, text in enumerate(contents)]}
+    return {"conversations": turns(*contents)}
 
 
 def test_a_clean_file(tmp_path: Path) -> None:
@@ -90,6 +92,27 @@ def test_lengths_in_tokens(tmp_path: Path) -> None:
     }
     with pytest.raises(ValueError, match="1 truncated .*max_truncated = 0"):
         report.refuse_above(CheckLimits(max_truncated=0, max_bad_turns=1))
+
+
+def test_what_the_chat_template_refuses_is_found_with_a_tokenizer(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.train(["zz"], vocab_size=292)
+    call = {"role": "assistant", "content": "", "tool_calls": [{"arguments": {}}]}
+    rows: Rows = [chat("q", "a"), {"conversations": [{"role": "user", "content": "q"}, call]}, chat("q", "a", "q")]
+    path = write(tmp_path / "a.jsonl", rows)
+    assert check_file(path, "sft").counts == {"wrong_order": 1}
+    report = check_file(path, "sft", tokenizer=tokenizer)
+    assert report.counts == {"unwritable": 1, "wrong_order": 1}
+    assert "has no name" in report.examples["unwritable"][0].detail
+    with pytest.raises(ValueError, match=r"1 wrong_order .*1 unwritable .*max_bad_turns = 0"):
+        report.refuse_above(CheckLimits())
+
+
+def test_the_length_of_a_conversation_is_that_of_its_document(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.train(["zz"], vocab_size=292)
+    row = {"conversations": [{"role": "system", "content": "s"}, *turns("q", "a", "q", "a")]}
+    report = check_file(write(tmp_path / "a.jsonl", [row]), "sft", tokenizer=tokenizer)
+    (document,) = documents(tokenizer, parse(ChatRow, row))
+    assert report.lengths["tokens"].longest == len(document.ids)
 
 
 @pytest.mark.parametrize(

@@ -16,11 +16,18 @@ import torch
 
 import minimind.checkpoint as checkpoints
 from minimind.checkpoint import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    Adapter,
+    Base,
     CheckpointError,
     Lineage,
+    base_of,
     checkpoint_bytes,
+    find_base,
     folder_of,
     load,
+    load_model,
     newest,
     prune,
     read_manifest,
@@ -29,6 +36,7 @@ from minimind.checkpoint import (
     verify,
     weights_sha256,
 )
+from minimind.lora import LoraConfig, adapter_state, attach, merge
 from minimind.model import MiniMind, ModelConfig
 from minimind.tokenizer import Tokenizer
 from tests.disk import files_limited_to
@@ -457,3 +465,175 @@ def test_the_weights_file_is_plain_safetensors(saver: Saver) -> None:
     weights = safetensors.torch.load_file(saver(1) / "model.safetensors")
     assert set(weights) == set(MiniMind(CONFIG).state_dict())
     assert "lm_head.weight" not in weights
+
+
+LORA = LoraConfig(rank=4, alpha=12, dropout=0.25, target_modules=("q_proj", "down_proj"))
+ADAPTER_FILES = tuple(name for name in FILES if name != "model.safetensors") + (ADAPTER_CONFIG, ADAPTER_WEIGHTS)
+
+
+class Adapters:
+    """A base run and an adapter on it, in a folder of runs."""
+
+    def __init__(self, runs: Path, tokenizer: Tokenizer) -> None:
+        self.runs = runs
+        self.save_base = Saver(runs / "base" / "checkpoints", tokenizer)
+        self.base = self.save_base(8)
+        self.save = Saver(runs / "lora" / "checkpoints", tokenizer)
+        self.model = MiniMind(CONFIG)
+        self.model.load_state_dict(load(self.base).weights)
+        attach(self.model, LORA, torch.Generator().manual_seed(1))
+        for tensor in adapter_state(self.model).values():
+            tensor.normal_(0.0, 0.1, generator=torch.Generator().manual_seed(2))
+
+    def __call__(self, step: int, **changes: Any) -> Path:
+        arguments = {"weights": adapter_state(self.model), "adapter": Adapter(LORA, base_of(self.base))}
+        return self.save(step, **{**arguments, **changes})
+
+
+@pytest.fixture
+def adapters(tmp_path: Path, tokenizer: Tokenizer) -> Adapters:
+    return Adapters(tmp_path / "runs", tokenizer)
+
+
+def test_an_adapter_is_saved_without_its_base_and_loaded(adapters: Adapters) -> None:
+    folder = adapters(2)
+    assert names(folder) == sorted([*ADAPTER_FILES, "manifest.json"])
+    loaded = load(folder, expect=CONFIG)
+    assert loaded.adapter == Adapter(LORA, base_of(adapters.base))
+    torch.testing.assert_close(loaded.weights, adapter_state(adapters.model), rtol=0, atol=0)
+    assert (loaded.step, loaded.lineage, loaded.model_config) == (2, Lineage("a-run", "parent", 7, "data0"), CONFIG)
+    assert loaded.train_state is not None
+    assert load(folder, weights_only=True).train_state is None
+    assert newest(adapters.save.root) == (folder, [])
+    assert load(adapters.base).adapter is None
+
+
+def test_the_manifest_of_an_adapter_names_its_base(adapters: Adapters) -> None:
+    folder = adapters(2)
+    manifest = read_manifest(folder)
+    assert manifest["schema_version"] == 1
+    assert manifest["files"].keys() == set(ADAPTER_FILES)
+    assert manifest["base"] == {
+        "run_id": "a-run",
+        "step": 8,
+        "folder": str(adapters.base),
+        "weights_sha256": weights_sha256(adapters.base),
+    }
+    assert "base" not in read_manifest(adapters.base)
+    settings = json.loads((folder / ADAPTER_CONFIG).read_text())
+    assert (settings["r"], settings["base_model_name_or_path"]) == (4, str(adapters.base))
+
+
+def test_the_fingerprint_of_an_adapter_is_that_of_its_own_weights(adapters: Adapters) -> None:
+    first, same = weights_sha256(adapters(2)), weights_sha256(adapters(3))
+    for tensor in adapter_state(adapters.model).values():
+        tensor.add_(1.0)
+    assert first == same != weights_sha256(adapters(4))
+
+
+@pytest.mark.parametrize("name", [*ADAPTER_FILES, "manifest.json"])
+def test_a_flipped_byte_is_found_in_every_file_of_an_adapter(adapters: Adapters, name: str) -> None:
+    folder = adapters(2)
+    flip_a_byte(folder / name)
+    with pytest.raises(CheckpointError, match=rf"{name}.* damaged"):
+        load_model(folder)
+
+
+def test_weights_that_are_not_the_adapters_are_refused(adapters: Adapters) -> None:
+    weights = dict(adapter_state(adapters.model))
+    name = "base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"
+    with pytest.raises(CheckpointError, match=rf"step 2 .*{name} is \[5, 32\], the model's is \[4, 32\]"):
+        adapters(2, weights={**weights, name: torch.zeros(5, 32)})
+    with pytest.raises(CheckpointError, match=r"model\.norm\.weight is not part of the model"):
+        adapters(2, weights={**weights, "model.norm.weight": torch.ones(32)})
+    with pytest.raises(CheckpointError, match=f"{name} is missing"):
+        adapters(2, weights=adapters.model.state_dict())
+
+
+def test_a_plain_checkpoint_is_loaded_as_a_model(saver: Saver) -> None:
+    folder = saver(1)
+    random = torch.get_rng_state()
+    model, tokenizer, checkpoint = load_model(folder, expect=CONFIG)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert not model.training
+    assert tokenizer.fingerprint == saver.tokenizer.fingerprint
+    assert (checkpoint.folder, checkpoint.step, checkpoint.train_state) == (folder, 1, None)
+    torch.testing.assert_close(dict(model.state_dict()), load(folder).weights, rtol=0, atol=0)
+    with pytest.raises(CheckpointError, match="hidden_size is 32 in the checkpoint and 64 in this run"):
+        load_model(folder, expect=CONFIG.model_copy(update={"hidden_size": 64}))
+
+
+def test_an_adapter_is_loaded_as_a_model_with_it_merged_in(adapters: Adapters) -> None:
+    folder = adapters(2)
+    random = torch.get_rng_state()
+    model, _, checkpoint = load_model(folder, expect=CONFIG)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert not model.training
+    assert list(model.state_dict()) == list(MiniMind(CONFIG).state_dict())
+    torch.testing.assert_close(dict(model.state_dict()), merge(adapters.model), rtol=0, atol=0)
+    assert checkpoint.adapter is not None
+    tokens = torch.arange(12).view(2, 6)
+    torch.testing.assert_close(model(tokens), adapters.model.eval()(tokens), rtol=0, atol=1e-5)
+
+
+def test_the_base_is_found_where_it_was_or_beside_the_adapter(adapters: Adapters, tmp_path: Path) -> None:
+    folder = adapters(2)
+    adapters(8)  # has the name of the base's folder
+    assert find_base(folder) == adapters.base
+    moved = tmp_path / "elsewhere" / "runs"
+    moved.parent.mkdir()
+    adapters.runs.rename(moved)
+    assert find_base(moved / "lora/checkpoints/step_00000002") == moved / "base/checkpoints/step_00000008"
+    side_by_side = tmp_path / "downloads"
+    shutil.copytree(moved / "lora/checkpoints/step_00000002", side_by_side / "my-adapter")
+    with pytest.raises(CheckpointError, match="it is in none of"):
+        load_model(side_by_side / "my-adapter")
+    shutil.copytree(moved / "base/checkpoints/step_00000008", side_by_side / "step_00000008")
+    model, _, _ = load_model(side_by_side / "my-adapter")
+    torch.testing.assert_close(dict(model.state_dict()), merge(adapters.model), rtol=0, atol=0)
+
+
+def test_an_adapter_without_its_base_says_what_it_needs_and_where_it_looked(adapters: Adapters) -> None:
+    folder = adapters(2)
+    adapters(8)
+    expected = weights_sha256(adapters.base)
+    shutil.rmtree(adapters.base)
+    with pytest.raises(CheckpointError) as caught:
+        load_model(folder)
+    text = str(caught.value)
+    assert f"{folder} is an adapter for step 8 of the run 'a-run', whose weights have the sha256 {expected}" in text
+    assert f"it is in none of {adapters.base}, {folder.parent}/step_00000008" in text
+    assert "Copy it to one of these places" in text
+
+
+def test_a_base_with_other_weights_is_refused_with_both_fingerprints(adapters: Adapters) -> None:
+    folder, old = adapters(2), weights_sha256(adapters.base)
+    adapters.save_base(8, seed=1)
+    new = weights_sha256(adapters.base)
+    assert new != old
+    with pytest.raises(CheckpointError) as caught:
+        load_model(folder)
+    assert f"have the sha256 {old}; the weights of {adapters.base} have the sha256 {new}" in str(caught.value)
+    assert "bring the old checkpoint back, or train the adapter anew" in str(caught.value)
+
+
+def test_a_damaged_base_is_refused(adapters: Adapters) -> None:
+    folder = adapters(2)
+    flip_a_byte(adapters.base / "model.safetensors")
+    with pytest.raises(CheckpointError, match=f"{adapters.base}: model.safetensors is damaged"):
+        load_model(folder)
+    (adapters.base / "manifest.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="cannot be read as a manifest"):
+        find_base(folder)
+
+
+def test_a_base_is_known_by_its_weights(adapters: Adapters) -> None:
+    assert base_of(adapters.base) == Base("a-run", 8, str(adapters.base), weights_sha256(adapters.base))
+    with pytest.raises(CheckpointError, match="is no adapter: it has a whole model"):
+        find_base(adapters.base)
+
+
+def test_an_adapter_is_no_base(adapters: Adapters) -> None:
+    folder = adapters(2)
+    with pytest.raises(CheckpointError, match=f"{folder} is an adapter, .* take its base, step 8 of the run 'a-run'"):
+        base_of(folder)

@@ -7,14 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from data.collate import PackedBatches, collate, in_order
-from data.pack import Packing, order, pack
+from data.collate import PackedBatches, Replay, collate, in_order
+from data.pack import Packing, order, pack, pack_shards
 from data.prepare import tokenise
 from data.shards import TokenShards
 from minimind.batch import TokenBatch
 from minimind.tokenizer import Tokenizer
+from tests.small import write_chats
 
 WIDTH = 24
+NARROW = 26
 
 
 @pytest.fixture(scope="module")
@@ -23,6 +25,15 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> TokenShards:
     texts = [f"{i:03} " + "abcdefgh" * (i % 9) for i in range(60)]
     (folder / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
     return tokenise([folder / "a.jsonl"], Tokenizer.train(["zz"], vocab_size=292), folder / "out")
+
+
+@pytest.fixture(scope="module")
+def chats(tmp_path_factory: pytest.TempPathFactory) -> TokenShards:
+    """Conversations of one answer or two, all of which begin before NARROW and some of which end behind it."""
+    folder = tmp_path_factory.mktemp("chats")
+    rows = [(f"{i:03}", "ab" * (i % 9), "and", "c" * (i % 5 + 1))[: 2 + i % 2 * 2] for i in range(30)]
+    path = write_chats(folder / "a.jsonl", rows)
+    return tokenise([path], Tokenizer.train(["zz"], vocab_size=292), folder / "out", rows="sft")
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +83,71 @@ def test_a_batch_holds_its_documents(shards: TokenShards, packing: Packing) -> N
             assert batch.loss_mask_BT[row, at].tolist() == [False] + [True] * (len(at) - 1)
 
 
+def test_the_targets_of_conversations_are_what_the_shards_name(chats: TokenShards) -> None:
+    for width in (NARROW, 60):
+        packing = pack_shards(chats, width)
+        batch = collate(chats, packing, list(range(packing.rows)), pad_id=0)
+        learnt = 0
+        for row in range(packing.rows):
+            for number, piece in enumerate(range(packing.row_offsets[row], packing.row_offsets[row + 1]), start=1):
+                at = np.flatnonzero(batch.segment_BT[row].numpy() == number)
+                document = packing.piece_document[piece]
+                wanted = np.zeros(chats.lengths[document], np.bool_)
+                for begin, end in chats.targets(document):
+                    wanted[begin:end] = True
+                assert batch.tokens_BT[row, at].tolist() == chats.document(document)[: len(at)].tolist()
+                assert batch.loss_mask_BT[row, at].tolist() == wanted[: len(at)].tolist()
+                learnt += int(wanted[: len(at)].sum())
+        assert int(batch.loss_mask_BT.sum()) == learnt > 0
+
+
+def test_a_share_of_other_rows_is_read_among_the_own(chats: TokenShards, shards: TokenShards) -> None:
+    own, other = pack_shards(chats, 60), pack_shards(shards, 60)
+    batches = source(chats, own, epochs=6, replay=Replay(shards, other, 0.25))
+    replayed = batches.replayed_rows
+    assert replayed == round(own.rows / 3)
+    assert batches.total_rows == 6 * (own.rows + replayed)
+    rows = [row for step in drain(batches, 3) for row in rows_of(step)]
+    epochs = [rows[begin : begin + batches.epoch_rows] for begin in range(0, len(rows), batches.epoch_rows)]
+    assert all(sorted(row for row in epoch if row < own.rows) == list(range(own.rows)) for epoch in epochs)
+    others = [sorted(row - own.rows for row in epoch if row >= own.rows) for epoch in epochs]
+    assert {len(epoch) for epoch in others} == {replayed}
+    # Each epoch takes the next rows of the other text: all of it before any of it again.
+    counts = np.bincount(np.concatenate(others), minlength=other.rows)
+    assert counts.max() - counts.min() <= 1
+    assert others[0] != others[1]
+
+
+def test_replayed_rows_are_those_of_the_other_packing(chats: TokenShards, shards: TokenShards) -> None:
+    own, other = pack_shards(chats, 60), pack_shards(shards, 60)
+    (batch,) = source(chats, own, batch_size=own.rows, replay=Replay(shards, other, 0.25)).take(1)
+    assert max(batch.rows) >= own.rows
+    for index, row in enumerate(batch.rows):
+        alone = collate(shards, other, [row - own.rows], 0) if row >= own.rows else collate(chats, own, [row], 0)
+        assert torch.equal(batch.tokens_BT[index], alone.tokens_BT[0])
+        assert torch.equal(batch.loss_mask_BT[index], alone.loss_mask_BT[0])
+
+
+def test_a_replay_that_makes_no_sense(chats: TokenShards, shards: TokenShards) -> None:
+    own, other = pack_shards(chats, 60), pack_shards(shards, 60)
+    for share in (0.0, 1.0, 1.5):
+        with pytest.raises(ValueError, match=f"replay share = {share}: allowed is more than 0 and less than 1"):
+            source(chats, own, replay=Replay(shards, other, share))
+    with pytest.raises(ValueError, match="replayed rows of 24 tokens among rows of 60"):
+        source(chats, own, replay=Replay(shards, pack_shards(shards, WIDTH), 0.5))
+
+
+def test_another_replay_is_refused_and_an_older_state_has_none(chats: TokenShards, shards: TokenShards) -> None:
+    own, replay = pack_shards(chats, 60), Replay(shards, pack_shards(shards, 60), 0.25)
+    with_replay, without = source(chats, own, replay=replay), source(chats, own)
+    older = {key: value for key, value in without.state_dict().items() if key != "replay"}
+    without.load_state_dict(older)
+    with_replay.load_state_dict(with_replay.state_dict())
+    for batches, state in ((with_replay, older), (without, with_replay.state_dict())):
+        with pytest.raises(ValueError, match=r"the text replayed by data\.mix was .* and is .* now"):
+            batches.load_state_dict(state)
+
+
 def test_every_row_once_per_epoch_in_its_order(shards: TokenShards, packing: Packing) -> None:
     steps = drain(source(shards, packing, epochs=2), 3)
     rows = [row for step in steps for row in rows_of(step)]
@@ -101,18 +177,27 @@ def test_how_a_step_is_cut_changes_no_row_of_it(
     assert in_turn == whole[:1]
 
 
-def test_one_two_one_workers_see_every_row_once(shards: TokenShards, packing: Packing) -> None:
+@pytest.mark.parametrize("share", [0.0, 0.3])
+def test_one_two_one_workers_see_every_row_once(
+    shards: TokenShards, packing: Packing, chats: TokenShards, share: float
+) -> None:
+    replay = Replay(chats, pack_shards(chats, WIDTH), share) if share else None
     seen: list[int] = []
-    state = source(shards, packing).state_dict()
+    whole = source(shards, packing, replay=replay)
+    state = whole.state_dict()
     for world, batch_size, steps in ((1, 2, 2), (2, 3, 1), (1, 2, 99)):
-        ranks = [source(shards, packing, batch_size=batch_size, rank=rank, world=world) for rank in range(world)]
+        ranks = [
+            source(shards, packing, batch_size=batch_size, rank=rank, world=world, replay=replay)
+            for rank in range(world)
+        ]
         for batches in ranks:
             batches.load_state_dict(state)
         for _ in range(steps):
             seen += [row for batches in ranks if not batches.done for row in rows_of(batches.take(2))]
         assert len({batches.done for batches in ranks}) == 1
         state = ranks[0].state_dict()
-    assert sorted(seen) == list(range(packing.rows))
+    assert [row for row in sorted(seen) if row < packing.rows] == list(range(packing.rows))
+    assert sorted(seen) == sorted(row for step in drain(whole, 2) for row in rows_of(step))
 
 
 def test_the_last_step_is_short_and_all_ranks_are_done_together(shards: TokenShards, packing: Packing) -> None:

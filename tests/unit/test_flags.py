@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from jobs import flags
-from jobs.presets import pretrain
+from jobs.presets import lora, pretrain
 from jobs.spec import RunSpec
 from jobs.tokenizer import TOKENIZER_FLAGS, TokenizerSpec
 from minimind.config import override
+from minimind.lora import LoraConfig
 
 
 @pytest.fixture
@@ -42,6 +43,25 @@ def test_every_flag_is_a_setting_and_says_what_it_is_and_its_default(parser: arg
     assert "--optimizer adamw|muon" in text
     assert "--model {tiny,30m,64m,123m}" in text
     assert "(default: 30m)" in text
+
+
+def test_a_stage_with_an_adapter_has_its_flags_too(parser: argparse.ArgumentParser) -> None:
+    with_adapter = argparse.ArgumentParser(allow_abbrev=False)
+    flags.add_flags(with_adapter, lora, "30m")
+    text = " ".join(with_adapter.format_help().split())
+    for flag, path in flags.ADAPTER_FLAGS.items():
+        description = flags.field_of(RunSpec, path).description
+        assert description
+        assert f"--{flag} " in text
+        assert description in text
+        assert f"--{flag} " not in parser.format_help()
+    settings = flags.changes(
+        with_adapter.parse_args(["--lora_rank", "4", "--lora_alpha", "8", "--lora_dropout", "0.1"])
+    )
+    adapter = flags.apply(lora(), settings).adapter
+    assert adapter == LoraConfig(rank=4, alpha=8, dropout=0.1)
+    with pytest.raises(ValueError, match=r"--lora_rank \(adapter.rank\) = '0'"):
+        flags.apply(lora(), {"adapter.rank": "0"})
 
 
 def test_nothing_given_changes_nothing(parser: argparse.ArgumentParser) -> None:
@@ -89,6 +109,8 @@ def test_paths_count_from_the_folder_and_names_of_runs_stay(tmp_path: Path) -> N
     settings = {
         "data.path": "a.jsonl",
         "eval.path": "~/e.jsonl",
+        "data.mix_path": "m.jsonl",
+        "eval.pretrain_path": "/p.jsonl",
         "data.tokenizer": "./tok",
         "init_from": "pretrain@best",
         "seed": "1",
@@ -96,6 +118,8 @@ def test_paths_count_from_the_folder_and_names_of_runs_stay(tmp_path: Path) -> N
     assert flags.absolute(settings, tmp_path) == {
         "data.path": f"{tmp_path}/a.jsonl",
         "eval.path": f"{Path.home()}/e.jsonl",
+        "data.mix_path": f"{tmp_path}/m.jsonl",
+        "eval.pretrain_path": "/p.jsonl",
         "data.tokenizer": f"{tmp_path}/tok",
         "init_from": "pretrain@best",
         "seed": "1",

@@ -14,7 +14,7 @@ from jobs.runs import RunDirectory
 from jobs.stages import STAGES
 from jobs.tokenizer import TokenizerSpec, run_tokenizer
 from minimind.tokenizer import Tokenizer
-from tests.small import SAMPLES, Screen, end_of, kill_at, small_flags, write_rows
+from tests.small import CHATS, SAMPLES, Screen, end_of, kill_at, small_flags, write_chats, write_rows
 
 Main = Callable[[list[str]], int]
 
@@ -53,12 +53,15 @@ VERBS = [
     [],
     ["train"],
     [*TRAIN],
+    ["train", "sft"],
+    ["train", "lora"],
     ["train", "tokenizer"],
     ["resume"],
     ["demo"],
     ["data"],
     ["data", "fetch"],
     ["data", "check"],
+    ["data", "show"],
     ["runs"],
     ["show"],
     ["attach"],
@@ -74,7 +77,8 @@ def test_every_verb_has_help(shell: Shell, verb: list[str], main: Main) -> None:
     assert shell(main, *verb, "--help") == 0
     program = "minimind" if main is cli.minimind else "python -m jobs"
     assert shell.out.startswith(" ".join(["usage:", program, *verb]))
-    assert ("--detach" in shell.out) == (main is cli.minimind and verb[:2] in (TRAIN, ["train", "tokenizer"], ["demo"]))
+    trains = len(verb) == 2 and verb[0] == "train"
+    assert ("--detach" in shell.out) == (main is cli.minimind and (trains or verb == ["demo"]))
 
 
 def test_the_helps_say_where_relative_paths_count_from(shell: Shell) -> None:
@@ -108,6 +112,43 @@ def test_train_show_runs_and_resume(shell: Shell) -> None:
     assert checkpoints.steps(run.checkpoints)[-1] == 8
     assert shell(cli.main, "resume", "small") == 0
     assert "has finished already" in shell.out
+
+
+def test_sft_and_lora_go_on_from_a_run(shell: Shell) -> None:
+    assert shell(cli.main, *TRAIN, *small_flags(loop__max_steps=1)) == 0
+    chats = CHATS.read_text("utf-8").splitlines(keepends=True)[:40]
+    (paths.home() / "chats.jsonl").write_text("".join(chats), "utf-8")
+    argv = ["--data_path", "chats.jsonl", "--max_steps", "2", "--max_seq_len", "96", "--workers", "0"]
+    for stage in ("sft", "lora"):
+        assert shell(cli.main, "train", stage, *argv) == 1
+        assert f"{stage} goes on from weights that have learnt language" in shell.err
+        assert shell(cli.main, "train", stage, *argv, "--from_weight", "small", "--set", "data.mix=0.2") == 0
+        assert "forgetting" in shell.out
+        run = RunDirectory.find(paths.runs(), stage)
+        whole = end_of(run)
+        kill_at(run, 1)
+        assert shell(cli.main, "resume", stage) == 0
+        assert end_of(run) == whole
+    assert "of memory saved" in shell.out
+    assert shell(cli.main, "train", "sft", "--name", "other", *argv, "--from_weight", "gone") == 1
+    assert "'gone': no run 'gone'" in shell.err
+    mixed = ["--from_weight", "small", "--set", "data.mix=1.5"]
+    assert shell(cli.main, "train", "sft", "--name", "other", *argv, *mixed) == 1
+    assert "data.mix = '1.5': Input should be less than 1" in shell.err
+
+
+def test_what_a_stage_learns_of_a_file(
+    shell: Shell, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = write_chats(tmp_path / "chats.jsonl", [("q", f"answer {number}") for number in range(9)])
+    assert shell(cli.minimind, "data", "show", path.name, "--rows", "2") == 0
+    assert "⟦answer 1<|im_end|>⟧" in shell.out
+    assert "answer 2" not in shell.out
+    assert shell(cli.minimind, "data", "show", str(rows), "--stage", "pretrain") == 0
+    assert "⟦row number 0<|im_end|>⟧" in shell.out
+    assert shell(cli.minimind, "data", "show", "none.jsonl") == 1
+    assert f"{tmp_path}/none.jsonl: no such file" in shell.err
 
 
 def test_minimind_trains_here_without_workers(
@@ -178,9 +219,9 @@ BAD_LINES = {
     "two ways at once": (["--from_resume", "1", "--overwrite", "1"], 1, ["give one of them"]),
     "no cluster": ([], 1, ["this process is not part of a Ray cluster", "--workers 0"]),
     "first weights of no run": (
-        ["--workers", "0", "--from_weight", "none"],
+        ["--workers", "0", "--from_weight", "gone"],
         1,
-        ["'none': no run 'none' at", "A folder is named with a slash in it, such as ./none"],
+        ["'gone': no run 'gone' at", "A folder is named with a slash in it, such as ./gone"],
     ),
     "first weights of no folder": (
         ["--workers", "0", "--from_weight", "./none"],

@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import time
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data.pack import order, pack
+from data.pack import learnable, order, pack, pack_shards
+from data.prepare import tokenise
+from minimind.tokenizer import Tokenizer
+from tests.small import write_chats, write_rows
 
 
 def test_best_fit_decreasing_by_hand() -> None:
@@ -24,6 +28,41 @@ def test_long_documents_overlap_by_one_token() -> None:
     assert packing.targets == 9
     eleven = pack(np.array([11], np.int32), 4)
     assert max(zip(eleven.piece_start.tolist(), eleven.piece_length.tolist(), strict=True)) == (9, 2)
+
+
+def test_conversations_are_not_cut() -> None:
+    lengths = np.array([10, 3, 4, 0, 1], np.int32)
+    packing = pack(lengths, 4, whole=True)
+    pieces = sorted(zip(packing.piece_document.tolist(), packing.piece_length.tolist(), strict=True))
+    assert pieces == [(0, 4), (1, 3), (2, 4)]
+    assert not packing.piece_start.any()
+    assert packing.rows == 3
+    with pytest.raises(ValueError, match="nothing to train on: 1 documents"):
+        pack(lengths, 4, np.array([3]), whole=True)
+
+
+def test_conversations_without_a_target_in_their_row_are_left_out(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.train(["zz"], vocab_size=292)  # a token per byte
+    path = write_chats(tmp_path / "chats.jsonl", [("q", "a"), ("q" * 30, "a"), ("q", "a" * 30), ("q" * 9, "a")])
+    shards = tokenise([path], tokenizer, tmp_path, rows="sft")
+    first = int(shards.first_targets[3])
+    for width, expected in ((first, [0, 2]), (first + 1, [0, 2, 3]), (200, [0, 1, 2, 3])):
+        assert learnable(shards, width).tolist() == expected
+        packing = pack_shards(shards, width)
+        assert sorted(packing.piece_document.tolist()) == expected
+        assert packing.fingerprint == pack_shards(shards, width, np.arange(4)).fingerprint
+    assert pack_shards(shards, 40, np.array([1, 2])).piece_document.tolist() == [2]
+    with pytest.raises(ValueError, match="nothing to train on"):
+        pack_shards(shards, 5)
+
+
+def test_plain_text_is_packed_in_pieces(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.train(["zz"], vocab_size=292)
+    shards = tokenise([write_rows(tmp_path / "rows.jsonl", ["a" * 30, "b"])], tokenizer, tmp_path)
+    assert pack_shards(shards, 8).fingerprint == pack(shards.lengths, 8).fingerprint
+    assert learnable(shards, 8).tolist() == [0, 1]
+    one = np.array([1])
+    assert pack_shards(shards, 8, one).fingerprint == pack(shards.lengths, 8, one).fingerprint
 
 
 def test_a_choice_of_documents_keeps_their_numbers() -> None:

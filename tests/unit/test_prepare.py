@@ -12,11 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from data.prepare import EncodedBatch, TextBatch, data_source, encode_in_threads, encode_texts, text_batches, tokenise
+from data.encode import ENCODINGS, Encoding
+from data.prepare import EncodedBatch, data_source, encode_in_threads, tokenise
 from data.read import BadRows, DataError, RowFile
-from data.shards import shard_schema
 from minimind.tokenizer import Tokenizer
 
+TEXT = ENCODINGS["pretrain"]
 TEXTS = [f"第{i}行 row number {i}. " + "更上一层楼 the river flows " * (i % 7) for i in range(3000)]
 
 
@@ -58,7 +59,9 @@ def test_it_is_done_once(corpus: Path, tokenizer: Tokenizer, tmp_path: Path) -> 
     first = tokenise([corpus], tokenizer, tmp_path / "out")
     copy = write(tmp_path / "same content.jsonl", TEXTS)
 
-    def never(files: Sequence[RowFile], tokenizer: Tokenizer, bad: BadRows) -> Iterator[EncodedBatch]:
+    def never(
+        files: Sequence[RowFile], tokenizer: Tokenizer, bad: BadRows, encoding: Encoding
+    ) -> Iterator[EncodedBatch]:
         raise AssertionError("tokenised again")
 
     assert tokenise([copy], tokenizer, tmp_path / "out", pipeline=never).folder == first.folder
@@ -98,8 +101,10 @@ def test_nothing_to_tokenise(tokenizer: Tokenizer, tmp_path: Path) -> None:
 
 
 def test_a_file_that_changes_meanwhile_is_refused(corpus: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
-    def meanwhile(files: Sequence[RowFile], tokenizer: Tokenizer, bad: BadRows) -> Iterator[EncodedBatch]:
-        yield from encode_in_threads(files, tokenizer, bad)
+    def meanwhile(
+        files: Sequence[RowFile], tokenizer: Tokenizer, bad: BadRows, encoding: Encoding
+    ) -> Iterator[EncodedBatch]:
+        yield from encode_in_threads(files, tokenizer, bad, encoding)
         write(corpus, TEXTS[:-1])
 
     with pytest.raises(ValueError, match=r"corpus\.jsonl changed while it was read"):
@@ -110,9 +115,11 @@ def test_a_file_that_changes_meanwhile_is_refused(corpus: Path, tokenizer: Token
 def test_the_same_shards_at_once_are_made_once(corpus: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
     made: list[int] = []
 
-    def counting(files: Sequence[RowFile], tokenizer: Tokenizer, bad: BadRows) -> Iterator[EncodedBatch]:
+    def counting(
+        files: Sequence[RowFile], tokenizer: Tokenizer, bad: BadRows, encoding: Encoding
+    ) -> Iterator[EncodedBatch]:
         made.append(1)
-        yield from encode_in_threads(files, tokenizer, bad)
+        yield from encode_in_threads(files, tokenizer, bad, encoding)
 
     threads = [
         threading.Thread(target=tokenise, args=([corpus], tokenizer, tmp_path / "out"), kwargs={"pipeline": counting})
@@ -160,26 +167,9 @@ tokenise([sys.argv[1]], Tokenizer.load(sys.argv[2]), sys.argv[3], progress=progr
     return subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_batches_are_of_bounded_size(corpus: Path, tmp_path: Path) -> None:
-    long = write(tmp_path / "long.jsonl", ["x" * 600_000] * 3)
-    batches = list(text_batches([RowFile(corpus), RowFile(long)], BadRows().leave_out))
-    assert [(batch.file, len(batch.texts)) for batch in batches] == [(0, 1024), (0, 1024), (0, 952), (1, 2), (1, 1)]
-    assert batches[-1].read_bytes == corpus.stat().st_size + long.stat().st_size
-    assert batches[1].lines[0] == 1025
-
-
-def test_encode_texts_alone(tokenizer: Tokenizer) -> None:
-    batch = TextBatch(file=3, lines=[7, 9], texts=["层楼", ""], read_bytes=0)
-    rows = encode_texts(tokenizer, batch, shard_schema(tokenizer.vocab_size)).to_pylist()
-    assert rows[0]["tokens"] == [1, *tokenizer.encode("层楼"), 2]
-    assert rows[1] | {"digest": 0} == {"tokens": [1, 2], "bytes": 0, "digest": 0, "file": 3, "line": 9}
-    wide = encode_texts(tokenizer, batch, shard_schema(1 << 17))
-    assert wide.column("tokens").type == pa.list_(pa.uint32())
-    assert wide.to_pylist() == rows
-
-
 def test_worker_count_changes_nothing(corpus: Path, tokenizer: Tokenizer) -> None:
     def tokens(num_workers: int) -> list[pa.RecordBatch]:
-        return [b.documents for b in encode_in_threads([RowFile(corpus)], tokenizer, BadRows(), num_workers)]
+        batches = encode_in_threads([RowFile(corpus)], tokenizer, BadRows(), TEXT, num_workers)
+        return [batch.documents for batch in batches]
 
     assert tokens(1) == tokens(4)

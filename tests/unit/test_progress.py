@@ -91,6 +91,14 @@ def test_validations_checkpoints_notes_and_the_end_are_lines_of_their_own() -> N
     assert lines[3] == "FAILED  disk full"
 
 
+def test_what_is_forgotten_stands_beside_a_validation() -> None:
+    screen, stream = console()
+    with RunProgress(screen, "en") as progress:
+        values = {"val/bits_per_byte": 1.25, "val/pretrain_bits_per_byte": 1.5}
+        progress.update({"time": 1, "type": "metrics", "step": 5, "values": values})
+    assert "validation  step 5  1.2500 bits/byte  plain text 1.5000 bits/byte" in stream.getvalue()
+
+
 def test_in_chinese() -> None:
     screen, stream = console()
     with RunProgress(screen, "zh") as progress:

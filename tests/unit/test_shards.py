@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 import data.shards
-from data.prepare import TextBatch, encode_texts
+from data.encode import RowBatch, encode_texts
 from data.shards import MANIFEST, ShardWriter, Source, TokenShards, shard_schema, shards_fingerprint
 from minimind.tokenizer import Tokenizer
 
@@ -27,7 +27,7 @@ def written(folder: Path, tokenizer: Tokenizer, batches: list[list[str]]) -> Pat
     folder.mkdir()
     with ShardWriter(folder, schema) as writer:
         for texts in batches:
-            writer.write(encode_texts(tokenizer, TextBatch(0, list(range(1, len(texts) + 1)), texts, 0), schema))
+            writer.write(encode_texts(tokenizer, RowBatch(0, list(range(1, len(texts) + 1)), texts, 0), schema))
         writer.finish([SOURCE], tokenizer.fingerprint, skipped_rows=4)
     return folder
 
@@ -82,7 +82,7 @@ def test_however_documents_are_written_the_bytes_are_the_same(
     monkeypatch.setattr(data.shards, "_FILE_BYTES", 4000)
     schema = shard_schema(tokenizer.vocab_size)
     texts = ["the sun " * (i * 7 % 11) for i in range(60)]
-    everything = encode_texts(tokenizer, TextBatch(0, list(range(60)), texts, 0), schema)
+    everything = encode_texts(tokenizer, RowBatch(0, list(range(60)), texts, 0), schema)
     folders: list[dict[str, bytes]] = []
     for cuts in ([0, 60], [*range(61)], [0, 1, 1, 13, 14, 50, 60]):
         folder = tmp_path / str(len(folders))

@@ -5,7 +5,7 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from jobs.presets import DEFAULT_MODEL, pretrain
+from jobs.presets import DEFAULT_MODEL, lora, pretrain, sft
 from jobs.spec import RunSpec
 from jobs.stages import STAGES
 from minimind.config import override
@@ -22,16 +22,43 @@ def test_every_preset_is_a_complete_spec_of_its_size(size: str) -> None:
     assert spec.data.path == "data/stock/pretrain.jsonl"
 
 
+@pytest.mark.parametrize("size", MODEL_PRESETS)
+def test_presets_of_fine_tuning_read_conversations(size: str) -> None:
+    for stage, preset in (("sft", sft), ("lora", lora)):
+        spec = preset(size)
+        assert RunSpec.model_validate(spec.model_dump()) == spec
+        assert (spec.name, spec.stage.kind, spec.model) == (stage, stage, MODEL_PRESETS[size])
+        assert spec.data.path == "data/stock/sft.jsonl"
+        assert (spec.adapter is not None) == (stage == "lora")
+        assert spec.init_from is None
+    assert sft(size).optim.learning_rate < pretrain(size).optim.learning_rate
+
+
+def test_what_tiny_was_measured_with() -> None:
+    spec = sft("tiny")
+    assert (spec.loop.batch_size, spec.data.max_seq_len, spec.loop.epochs) == (4, 256, 8)
+    assert (spec.optim.name, spec.optim.learning_rate) == ("muon", 3e-3)
+
+
+def test_none_is_no_weights() -> None:
+    assert small_spec(init_from="none").weights is None
+    assert small_spec().weights is None
+    assert small_spec(init_from="small@1").weights == "small@1"
+
+
 def test_the_default_model_is_a_preset() -> None:
     assert pretrain() == pretrain(DEFAULT_MODEL)
 
 
 def test_the_table_of_stages_gives_what_a_run_needs() -> None:
-    stage = STAGES["pretrain"]
-    assert stage.preset("tiny") == pretrain("tiny")
-    assert stage.objective is next_token_loss
-    assert stage.rows == stage.preset("tiny").stage.kind == "pretrain"
-    assert stage.title
+    for name, preset, rows in (("pretrain", pretrain, "pretrain"), ("sft", sft, "sft"), ("lora", lora, "sft")):
+        stage = STAGES[name]
+        assert stage.preset("tiny") == preset("tiny")
+        assert stage.preset("tiny").stage.kind == name
+        assert stage.objective is next_token_loss
+        assert stage.rows == rows
+        assert stage.continues == (name != "pretrain")
+        assert stage.title
 
 
 def test_a_spec_comes_back_from_its_json() -> None:
@@ -58,7 +85,13 @@ def test_the_global_batch_counts_all_workers() -> None:
         ({"eval.max_documents": 0}, "eval.max_documents = 0"),
         ({"scaling.workers": -1}, "scaling.workers = -1"),
         ({"seed": -1}, "seed = -1"),
-        ({"stage.kind": "sft"}, "stage.kind = 'sft': Input should be 'pretrain'"),
+        (
+            {"stage.kind": "sftt"},
+            "stage: Input tag 'sftt' found using 'kind' does not match .*'lora'",
+        ),
+        ({"data.mix": 1.5}, "data.mix = 1.5: Input should be less than 1"),
+        ({"data.mix": -0.1}, "data.mix = -0.1: Input should be greater than or equal to 0"),
+        ({"stage.kind": "lora"}, "adapter = null: lora trains an adapter"),
         ({"loop.batchsize": 2}, "loop.batchsize: no setting 'batchsize' in 'loop'; names there: batch_size"),
         ({"optim.learning_rate": "inf"}, "optim.learning_rate = 'inf'"),
     ],

@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from data.prepare import tokenise
@@ -30,6 +31,14 @@ def test_about_the_fraction_is_held_out_and_nothing_overlaps(tmp_path: Path) -> 
     assert sorted([*training, *validation]) == list(range(2000))
     assert 150 < len(validation) < 250
     assert validation.tolist() == sorted(validation.tolist())
+
+
+def test_a_choice_of_documents_is_split_by_the_same_hash(tmp_path: Path) -> None:
+    made = shards(tmp_path, [f"text {i}" for i in range(400)])
+    chosen = np.arange(1, 400, 2)
+    training, validation = split(made, 0.1, 1000, chosen)
+    assert sorted([*training, *validation]) == chosen.tolist()
+    assert set(validation) == set(split(made, 0.1, 1000)[1]) & set(chosen)
 
 
 def test_content_decides_and_not_the_place(tmp_path: Path) -> None:

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs import paths
+from jobs.origin import new_spec, require_weights, with_text
+from jobs.presets import lora, pretrain, sft
+from jobs.runs import RunDirectory
+from jobs.spec import RunSpec
+from jobs.train import start
+from minimind.checkpoint import CheckpointError
+from tests.small import SAMPLES, Screen, small_spec, write_rows
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with a pretrained run of another shape than any preset."""
+    home = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINIMIND_HOME", str(home))
+        start(small_spec(loop__max_steps=1), Screen())
+    return home
+
+
+@pytest.fixture
+def home(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "home"
+    shutil.copytree(trained, path)
+    monkeypatch.setenv("MINIMIND_HOME", str(path))
+    return path
+
+
+def text_of(spec: RunSpec, screen: Screen | None = None) -> tuple[str | None, str | None]:
+    found = with_text(spec, screen or Screen())
+    return found.data.mix_path, found.eval.pretrain_path
+
+
+@pytest.mark.parametrize("stage", ["sft", "lora", "pretrain"])
+def test_the_shape_is_that_of_the_weights(home: Path, stage: str) -> None:
+    spec = new_spec(stage, {"init_from": "small", "loop.epochs": "3"})
+    assert spec.model == small_spec().model
+    assert spec.loop.epochs == 3
+    assert spec.data.max_seq_len == 256  # the preset is that of the nearest size
+    assert spec.stage.kind == stage
+    assert new_spec(stage, {"init_from": "small", "model.hidden_size": "32"}, "tiny").model == spec.model
+
+
+def test_another_shape_is_refused(home: Path) -> None:
+    with pytest.raises(
+        ValueError, match=r"--hidden_size \(model.hidden_size\) = 64: the model's shape is that of .*small"
+    ):
+        new_spec("sft", {"init_from": "small", "model.hidden_size": "64"})
+    with pytest.raises(ValueError, match="--model 30m is 512x8, the first weights, small, are 32x2: leave it out"):
+        new_spec("sft", {"init_from": "small"}, "30m")
+
+
+def test_without_weights_the_preset_is_what_it_says(home: Path) -> None:
+    assert new_spec("pretrain", {}, "tiny") == pretrain("tiny")
+    assert new_spec("pretrain", {}) == pretrain()
+    spec = new_spec("sft", {"init_from": "none"}, "tiny")
+    assert (spec.model, spec.weights) == (sft("tiny").model, None)
+
+
+@pytest.mark.parametrize("settings", [{}, {"init_from": None}, {"init_from": "null"}])
+def test_a_stage_that_goes_on_says_what_to_type(home: Path, settings: dict[str, Any]) -> None:
+    for stage in ("sft", "lora"):
+        with pytest.raises(ValueError, match=f"^{stage} goes on from weights .* --from_weight pretrain") as caught:
+            new_spec(stage, settings)
+        assert "--from_weight none" in str(caught.value)
+
+
+def test_an_adapter_needs_weights_to_stand_beside(home: Path) -> None:
+    for spec in (
+        small_spec(adapter="{}"),
+        lora("tiny").model_copy(update={"init_from": "none"}),
+        small_spec(adapter="{}", init_from="none"),
+    ):
+        with pytest.raises(ValueError, match="adapter: it trains beside weights .*--from_weight RUN"):
+            require_weights(spec)
+    require_weights(small_spec(adapter="{}", init_from="small@1"))
+    require_weights(small_spec())
+
+
+def test_unknown_weights_are_named_with_what_there_is(home: Path) -> None:
+    with pytest.raises(ValueError, match="'smal': no run 'smal' at .*runs there: small"):
+        new_spec("sft", {"init_from": "smal"})
+    with pytest.raises(ValueError, match="'small@7': there is no such checkpoint .*small@1"):
+        new_spec("sft", {"init_from": "small@7"})
+    with pytest.raises(ValueError, match="checkpoint not found: .*gone"):
+        new_spec("sft", {"init_from": "./gone"})
+
+
+def test_damaged_weights_are_named(home: Path) -> None:
+    (RunDirectory(paths.runs() / "small").checkpoints / "step_00000001" / "config.json").unlink()
+    with pytest.raises(CheckpointError, match="config.json is missing"):
+        new_spec("sft", {"init_from": "small"})
+
+
+def test_the_stage_is_chosen_by_its_name(home: Path) -> None:
+    with pytest.raises(ValueError, match="stage.kind = 'sft': a stage is chosen by its name, `train sft`"):
+        new_spec("pretrain", {"stage.kind": "sft", "init_from": "small"})
+
+
+def test_the_text_is_what_the_parent_learnt_from(home: Path) -> None:
+    spec = small_spec("sft", init_from="small@1")
+    assert text_of(spec) == (str(SAMPLES), None)
+    folder = RunDirectory(paths.runs() / "small").checkpoints / "step_00000001"
+    assert text_of(small_spec("sft", init_from=str(folder))) == (str(SAMPLES), None)
+    assert text_of(small_spec("sft", init_from="none")) == (None, None)
+    assert text_of(small_spec(init_from="small@1")) == (None, None)
+    copied = home / "elsewhere"
+    shutil.copytree(folder, copied)  # a folder alone knows of no run
+    assert text_of(small_spec("sft", init_from=str(copied))) == (None, None)
+
+
+def test_the_parents_held_out_text_is_measured_on_and_its_own_parent_is_asked(home: Path, tmp_path: Path) -> None:
+    held_out = str(write_rows(tmp_path / "held.jsonl", ["never seen"]))
+    run = RunDirectory(paths.runs() / "small")
+
+    def stored(spec: RunSpec) -> None:
+        run.spec_path.write_text(json.dumps({"schema_version": 1, **spec.model_dump(mode="json")}))
+
+    stored(small_spec(eval__path=held_out))
+    spec = small_spec("sft", init_from="small@1")
+    assert text_of(spec) == (str(SAMPLES), held_out)
+    stored(small_spec("sft", data__mix_path=held_out, eval__pretrain_path=str(SAMPLES)))
+    assert text_of(spec) == (held_out, str(SAMPLES))
+    mine = {"data__mix_path": str(tmp_path / "mine.jsonl"), "eval__pretrain_path": str(tmp_path / "held.jsonl")}
+    assert text_of(small_spec("sft", init_from="small@1", **mine)) == tuple(mine.values())
+
+
+def test_text_that_is_gone_is_said_and_only_needed_to_replay(home: Path) -> None:
+    run = RunDirectory(paths.runs() / "small")
+    gone = small_spec(data__path=str(home / "gone.jsonl")).model_dump(mode="json")
+    run.spec_path.write_text(json.dumps({"schema_version": 1, **gone}))
+    screen = Screen()
+    assert text_of(small_spec("sft", init_from="small@1"), screen) == (None, None)
+    assert f"the weights learnt from {home}/gone.jsonl, which is gone" in screen.text
+    for spec in (
+        small_spec("sft", init_from="small@1", data__mix=0.1),
+        small_spec("sft", init_from="none", data__mix=0.1),
+    ):
+        with pytest.raises(ValueError, match="data.mix = 0.1: .*name it with --set data.mix_path=FILE"):
+            with_text(spec, screen)
