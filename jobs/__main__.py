@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 from rich.console import Console
 from rich.markup import escape
 
-from jobs import flags, paths
+from jobs import chat, flags, paths, serve
 from jobs.cluster import ClusterError
 from jobs.presets import DEFAULT_MODEL
 from jobs.runs import RunDirectory, RunStateError
@@ -357,6 +357,8 @@ def _parser(verbs: Here) -> argparse.ArgumentParser:
     )
     cluster.set_defaults(command=_cluster)
 
+    serve.add_parser(verb)
+    chat.add_parser(verb)
     return parser
 
 

@@ -1,0 +1,112 @@
+"""The same model with smaller weights, and which weights are the fastest ones that lose nothing worth mentioning."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, cast, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from minimind.decoder import Decoder
+from minimind.linears import BFloat16Linear, Int8Linear
+from minimind.lora import LoraLinear
+from minimind.model import MiniMind
+
+WeightType = Literal["float32", "bfloat16", "int8"]
+"""How the weights of linear maps are held. Embedding and norms stay in fp32, and so does all arithmetic."""
+
+WEIGHT_TYPES: tuple[WeightType, ...] = get_args(WeightType)
+
+LOSS_LIMIT = 0.005
+"""A type may cost this share of the bits per byte."""
+
+MEASURED_ROWS = 16
+"""A text is measured in so many pieces at once."""
+
+
+def quantized(model: MiniMind, weight_type: WeightType) -> MiniMind:
+    """The model with weights of that type: itself for float32, else a copy that shares what stays in fp32.
+
+    Raises ValueError for int8 on a GPU, and for a model whose adapter is not merged.
+    """
+    return model if weight_type == "float32" else QuantizedModel(model, weight_type)
+
+
+class QuantizedModel(MiniMind):
+    """A MiniMind for inference whose linear maps, the head included, have smaller weights."""
+
+    def __init__(self, source: MiniMind, weight_type: Literal["bfloat16", "int8"]) -> None:
+        device = source.head_weight_VD.device
+        if weight_type == "int8" and device.type != "cpu":
+            raise ValueError(f"weights in int8 are for CPUs, and this model is on {device}: take bfloat16 there")
+        adapted = [name for name, part in source.named_modules() if isinstance(part, LoraLinear)]
+        if adapted:
+            raise ValueError(f"{adapted[0]} has an adapter: merge it before weights are turned into {weight_type}")
+        with torch.device("meta"):
+            super().__init__(source.config)
+        linear = {"bfloat16": BFloat16Linear, "int8": Int8Linear}[weight_type]
+        for name, part in source.named_modules():
+            if isinstance(part, nn.Linear):
+                self.set_submodule(name, linear(part.weight))
+            elif not any(part.children()) and name:
+                self.set_submodule(name, part)
+        self.head = linear(source.head_weight_VD)
+
+    def logits(self, hidden_BTD: Tensor) -> Tensor:
+        """Next-token logits [..., V] of hidden states [..., D]."""
+        return cast(Tensor, self.head(hidden_BTD))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which weights to serve with, and what was measured.
+
+    losses: by what share the bits per byte of a text grow against float32 (0.005 is 0.5 %). seconds: of a step that
+    writes one token.
+    """
+
+    weight_type: WeightType
+    losses: dict[WeightType, float]
+    seconds: dict[WeightType, float]
+
+
+def choose_precision(
+    model: MiniMind, tokens: Sequence[int], *, candidates: Sequence[WeightType] = WEIGHT_TYPES
+) -> Choice:
+    """The fastest of `candidates` that loses less than LOSS_LIMIT of the bits per byte of a text, or float32.
+
+    tokens: ids of a text the model is meant for; some hundred make the figure steady. Losses and times are those of the
+    steps that write answers, on this machine as it is now.
+
+    Raises ValueError for a text of less than two tokens for each of MEASURED_ROWS.
+    """
+    if len(tokens) < 2 * MEASURED_ROWS:
+        raise ValueError(f"a text of {len(tokens)} tokens is too short to measure on: give {2 * MEASURED_ROWS} or more")
+    kinds: tuple[WeightType, ...] = ("float32", *(kind for kind in candidates if kind != "float32"))
+    measured = {kind: _measure(quantized(model, kind), tokens) for kind in kinds}
+    least = measured["float32"][0]
+    losses = {kind: nats / least - 1 for kind, (nats, _) in measured.items()}
+    seconds = {kind: time_s for kind, (_, time_s) in measured.items()}
+    good = [kind for kind in candidates if losses[kind] < LOSS_LIMIT]
+    return Choice(min(good, key=seconds.__getitem__, default="float32"), losses, seconds)
+
+
+def _measure(model: MiniMind, tokens: Sequence[int]) -> tuple[float, float]:
+    """Nats of a text cut into pieces, and seconds per token of writing one at a time."""
+    length = min(len(tokens) // MEASURED_ROWS, model.config.max_position_embeddings)
+    pieces_RT = torch.tensor(tokens[: MEASURED_ROWS * length]).view(MEASURED_ROWS, length)
+    decoder = Decoder(model, MEASURED_ROWS, length)
+    slots, nats, seconds = range(MEASURED_ROWS), 0.0, []
+    for place in range(length - 1):
+        logits_RV = decoder.write(pieces_RT[:, place].tolist(), slots, [place] * MEASURED_ROWS)
+        nats += float(F.cross_entropy(logits_RV.cpu(), pieces_RT[:, place + 1], reduction="sum"))
+    for _ in range(5):
+        began = time.perf_counter()
+        decoder.write([tokens[0]], [0], [length - 1])
+        seconds.append(time.perf_counter() - began)
+    return nats, statistics.median(seconds)

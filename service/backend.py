@@ -1,0 +1,145 @@
+"""The seam between HTTP and the models: what a request asks of a replica, and what comes back.
+
+Everything here is plain data, so it crosses a process boundary as it is. A replica answers a `Generation` with one
+`Accepted`, then lists of `Piece`s until every choice has a `finish`; or with a `Failure`, at any point, and nothing
+after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from minimind.chat import Delta
+from service.errors import ApiError
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """A conversation to answer. thinking: None leaves it to the model.
+
+    forced: the answer must be a call of this tool; "" of any; None leaves it to the model.
+    """
+
+    messages: list[dict[str, Any]]
+    tools: list[dict[str, Any]]
+    thinking: bool | None = None
+    forced: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Texts, or token ids, to go on from. echo: give them back in front of the answer."""
+
+    prompts: list[str | list[int]]
+    echo: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One request. n: answers for each prompt. max_tokens: None is as much as fits.
+
+    logprobs: how many alternatives to name at each token, 0 only the chosen one's, None none at all. stream: pieces
+    are wanted as they come, not all at the end.
+    """
+
+    model: str
+    prompt: Chat | Texts
+    n: int = 1
+    max_tokens: int | None = None
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None
+    stream: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The model is in memory and the prompts fit. fingerprint: equal for equal weights in equal precision."""
+
+    model: str
+    fingerprint: str
+    prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenProb:
+    """A token's bytes and its log-probability (None for the first of a text); top: the likeliest, best first."""
+
+    token: bytes
+    logprob: float | None
+    top: list[tuple[bytes, float]]
+
+
+@dataclass(slots=True)
+class Piece:
+    """What is new of one choice. tokens: where log-probs were asked for. finish: "stop" or "length", at its end."""
+
+    choice: int
+    deltas: list[Delta] = field(default_factory=list)
+    tokens: list[TokenProb] = field(default_factory=list)
+    completion_tokens: int = 0
+    finish: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The request cannot be answered, or not to its end."""
+
+    error: ApiError
+
+
+Reply = Accepted | list[Piece] | Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model in a replica's memory. bytes: of weights and KV cache."""
+
+    model: str
+    dtype: str
+    bytes: int
+    slots: int
+    running: int
+    waiting: int
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A replica at one moment."""
+
+    replica: str
+    memory_bytes: int
+    models: list[Loaded]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """A model that can be asked for. created: unix seconds. root: the checkpoint it means, as run@step."""
+
+    id: str
+    created: int
+    root: str
+    stage: str
+    step: int
+
+
+class Backend(Protocol):
+    """Whoever answers: replicas behind Serve, or one in this process."""
+
+    def generate(self, generation: Generation) -> AsyncGenerator[Reply]:
+        """The replies to a request. Closing the generator cancels it."""
+
+    async def models(self) -> list[ModelCard]:
+        """What can be asked for now."""
+
+    async def status(self) -> Status:
+        """What a replica holds. Raises ApiError while there is none."""

@@ -1,0 +1,216 @@
+"""A model in memory and the thread that runs it.
+
+The engine belongs to its thread: requests go in as calls that the thread makes between two steps, and what a step
+yields goes back to the event loop with one hand-over, for all requests together. Tokens of a stream are gathered, so
+that a replica hands on at most CHUNKS_PER_S pieces a second however many streams there are: with one stream that is
+every token, with 64 what HTTP costs stays a small share of what the tokens cost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from minimind.engine import Engine, Event
+from minimind.sampling import SamplingParams
+
+logger = logging.getLogger(__name__)
+
+CHUNKS_PER_S = 200
+
+T = TypeVar("T")
+
+
+class EngineStoppedError(RuntimeError):
+    """The engine failed, or its model was taken out of memory, before the answer was complete."""
+
+
+class Ticket:
+    """Sequences that were handed in together. `take` is for the event loop; the rest is the host's."""
+
+    def __init__(self, sequences: int, *, stream: bool) -> None:
+        self.stream = stream
+        self.open = sequences
+        self.pending: list[tuple[int, Event]] = []  # of the thread
+        self.due = 0.0
+        self._arrived: list[tuple[int, Event]] = []  # of the event loop
+        self._error: Exception | None = None
+        self._wake = asyncio.Event()
+
+    async def take(self) -> list[tuple[int, Event]]:
+        """What is new: (number of the sequence, event). Raises what the engine raised for this request."""
+        await self._wake.wait()
+        self._wake.clear()
+        if self._error is not None:
+            raise self._error
+        arrived, self._arrived = self._arrived, []
+        return arrived
+
+    def arrive(self, events: list[tuple[int, Event]]) -> None:
+        """Events from the thread, in the event loop."""
+        self._arrived += events
+        self._wake.set()
+
+    def fail(self, error: Exception) -> None:
+        """The request ends with an error, in the event loop."""
+        self._error = error
+        self._wake.set()
+
+
+class EngineHost:
+    """An engine in a thread of its own. Made and used in one event loop."""
+
+    def __init__(self, engine: Engine, name: str) -> None:
+        self.open = 0
+        self.failed = False
+        self._engine = engine
+        self._loop = asyncio.get_running_loop()
+        self._calls: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._owners: dict[int, tuple[Ticket, int]] = {}  # of the thread
+        self._tickets: set[Ticket] = set()
+        self._futures: set[asyncio.Future[Any]] = set()
+        self._thread = threading.Thread(target=self._run, name=f"engine {name}", daemon=True)
+        self._thread.start()
+
+    def submit(self, prompts: Sequence[list[int]], params: Sequence[SamplingParams], *, stream: bool) -> Ticket:
+        """Hand in sequences to generate."""
+        ticket = Ticket(len(prompts), stream=stream)
+        if self.failed:
+            ticket.fail(EngineStoppedError("the model's engine has stopped"))
+        else:
+            self.open += len(prompts)
+            self._tickets.add(ticket)
+            self._calls.put(partial(self._add, ticket, prompts, params))
+        return ticket
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Give the slots of a request away, before the next step. Harmless for one that has ended."""
+        if ticket in self._tickets:
+            self._tickets.discard(ticket)
+            self._calls.put(partial(self._cancel, ticket))
+
+    async def call(self, work: Callable[[Engine], T]) -> T:
+        """`work(engine)`, in the thread, between two steps. Raises what it raises."""
+        if self.failed:
+            raise EngineStoppedError("the model's engine has stopped")
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._futures.add(future)
+        future.add_done_callback(self._futures.discard)
+        self._calls.put(partial(self._work, work, future))
+        return await future
+
+    def close(self) -> None:
+        """End the thread after its current step; whoever still waits is told."""
+        self.failed = True
+        self._calls.put(None)
+
+    def _run(self) -> None:
+        error: Exception = EngineStoppedError("the model was taken out of memory")
+        try:
+            while True:
+                while not self._engine.busy or not self._calls.empty():
+                    call = self._calls.get()
+                    if call is None:
+                        return
+                    call()
+                self._hand_over(self._engine.step())
+        except Exception as failure:  # the thread's top: each request is told, and the log has the traceback
+            logger.exception("the engine of %s failed", self._thread.name)
+            error = EngineStoppedError(f"the engine failed ({type(failure).__name__}: {failure}); the log says where")
+        finally:
+            self._tell(self._stopped, error)
+
+    def _work(self, work: Callable[[Engine], Any], future: asyncio.Future[Any]) -> None:
+        try:
+            result, error = work(self._engine), None
+        except Exception as failure:  # noqa: BLE001
+            # Whatever it is, whoever waits for it is told.
+            result, error = None, failure
+        self._tell(_settle, future, result, error)
+
+    def _add(self, ticket: Ticket, prompts: Sequence[list[int]], params: Sequence[SamplingParams]) -> None:
+        try:
+            for number, (prompt, how) in enumerate(zip(prompts, params, strict=True)):
+                self._owners[self._engine.add(prompt, how)] = (ticket, number)
+        except ValueError as error:
+            self._drop(ticket)
+            self._tell(self._refused, ticket, error, len(prompts))
+
+    def _cancel(self, ticket: Ticket) -> None:
+        if dropped := self._drop(ticket):
+            self._tell(self._arrived, [], dropped)
+
+    def _drop(self, ticket: Ticket) -> int:
+        mine = [request for request, (owner, _) in self._owners.items() if owner is ticket]
+        for request in mine:
+            self._engine.cancel(request)
+            del self._owners[request]
+        return len(mine)
+
+    def _hand_over(self, events: list[Event]) -> None:
+        now = time.monotonic()
+        touched: dict[int, Ticket] = {}
+        ended = 0
+        for event in events:
+            owner = self._owners.get(event.request)
+            if owner is None:  # cancelled
+                continue
+            ticket, number = owner
+            ticket.pending.append((number, event))
+            touched[id(ticket)] = ticket
+            if event.finish is not None:
+                del self._owners[event.request]
+                ticket.open -= 1
+                ended += 1
+        interval_s = len(self._owners) / CHUNKS_PER_S
+        ready = []
+        for ticket in touched.values():
+            if ticket.open == 0 or (ticket.stream and now >= ticket.due):
+                ready.append((ticket, ticket.pending))
+                ticket.pending = []
+                ticket.due = now + interval_s
+        if ready or ended:
+            self._tell(self._arrived, ready, ended)
+
+    # What follows runs in the event loop.
+
+    def _tell(self, function: Callable[..., None], *arguments: object) -> None:
+        with suppress(RuntimeError):  # the loop has been closed: there is nobody left to tell
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    def _arrived(self, ready: list[tuple[Ticket, list[tuple[int, Event]]]], ended: int) -> None:
+        self.open -= ended
+        for ticket, events in ready:
+            if ticket.open == 0:
+                self._tickets.discard(ticket)
+            ticket.arrive(events)
+
+    def _refused(self, ticket: Ticket, error: ValueError, sequences: int) -> None:
+        self.open -= sequences
+        self._tickets.discard(ticket)
+        ticket.fail(error)
+
+    def _stopped(self, error: Exception) -> None:
+        self.failed = True
+        self.open = 0
+        for ticket in self._tickets:
+            ticket.fail(error)
+        self._tickets.clear()
+        for future in list(self._futures):
+            _settle(future, None, error)
+
+
+def _settle(future: asyncio.Future[T], result: T, error: Exception | None) -> None:
+    if future.done():
+        return
+    if error is not None:
+        future.set_exception(error)
+    else:
+        future.set_result(result)

@@ -1,0 +1,144 @@
+"""The models in a replica's memory: loaded when they are asked for, gone when the room is needed for others."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from minimind.checkpoint import CheckpointError
+from minimind.tokenizer import Tokenizer
+from minimind.units import size
+from service.backend import Loaded
+from service.catalog import Catalog, Found, damaged
+from service.engine_host import EngineHost
+from service.errors import ApiError, loading
+from service.loading import Plan, load, plan
+from service.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class PooledModel:
+    """A model in memory. users: requests that are being answered."""
+
+    found: Found
+    plan: Plan
+    host: EngineHost
+    tokenizer: Tokenizer
+    users: int = 0
+    used_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for equal weights in equal precision."""
+        return f"fp_{self.found.fingerprint[:12]}_{self.plan.weight_type}"
+
+    def loaded(self) -> Loaded:
+        """What there is to say of it."""
+        running = min(self.host.open, self.plan.slots)
+        waiting = self.host.open - running
+        return Loaded(self.found.id, str(self.plan.weight_type), self.plan.bytes, self.plan.slots, running, waiting)
+
+
+class ModelPool:
+    """Models by id, within `memory_bytes`; the least recently used that nobody uses leaves first.
+
+    For one event loop. A checkpoint is planned, and room made for it, before its weights are read.
+    """
+
+    def __init__(self, catalog: Catalog, settings: Settings) -> None:
+        self._catalog = catalog
+        self._settings = settings
+        self._models: dict[str, PooledModel] = {}
+        self._loading: dict[Found, asyncio.Task[PooledModel]] = {}
+        self._one_at_a_time = asyncio.Lock()
+
+    @asynccontextmanager
+    async def use(self, name: str) -> AsyncGenerator[PooledModel]:
+        """The model that `name` means now, which stays in memory inside the `async with`.
+
+        Raises ApiError: 404 for one that is not there, 500 for a damaged one, 503 if it takes too long to load or if
+        there is no room beside those in use, 400 if it can never fit.
+        """
+        found = await asyncio.to_thread(self._catalog.find, name)
+        model = self._models.get(found.id)
+        if model is None or model.found != found or model.host.failed:
+            model = await self._load(found)
+        model.users += 1
+        try:
+            yield model
+        finally:
+            model.users -= 1
+            model.used_at = time.monotonic()
+
+    def loaded(self) -> list[Loaded]:
+        """The models in memory, the last used first."""
+        return [model.loaded() for model in sorted(self._models.values(), key=lambda model: -model.used_at)]
+
+    def close(self) -> None:
+        """End all engines."""
+        for model in self._models.values():
+            model.host.close()
+        self._models.clear()
+
+    async def _load(self, found: Found) -> PooledModel:
+        task = self._loading.get(found)
+        if task is None:
+            task = self._loading[found] = asyncio.create_task(self._load_now(found))
+            task.add_done_callback(lambda done: self._forget(found, done))
+        try:
+            # The work is shared: one client that goes away does not end it.
+            return await asyncio.wait_for(asyncio.shield(task), self._settings.load_timeout_s)
+        except TimeoutError:
+            raise loading(f"the model {found.id!r} is being loaded, ask again soon") from None
+
+    def _forget(self, found: Found, task: asyncio.Task[PooledModel]) -> None:
+        del self._loading[found]
+        if not task.cancelled():
+            task.exception()  # has been seen, also where every client has gone
+
+    async def _load_now(self, found: Found) -> PooledModel:
+        async with self._one_at_a_time:
+            old = self._models.pop(found.id, None)
+            if old is not None:  # the run was overwritten, or the engine has failed
+                old.host.close()
+            try:
+                needs = await asyncio.to_thread(plan, found.folder, self._settings)
+                self._make_room(found, needs)
+                engine, tokenizer, holds = await asyncio.to_thread(load, found.folder, needs)
+            except (CheckpointError, ValueError, OSError, RuntimeError) as error:
+                raise damaged(found.id, error) from error
+            logger.info(
+                "%s is in memory: %s in %s, %d slots", found.id, size(holds.bytes), holds.weight_type, holds.slots
+            )
+            model = self._models[found.id] = PooledModel(found, holds, EngineHost(engine, found.id), tokenizer)
+            return model
+
+    def _make_room(self, found: Found, needs: Plan) -> None:
+        limit = self._settings.memory_bytes
+        if needs.bytes > limit:
+            raise ApiError(
+                400,
+                f"model {found.id!r} needs {size(needs.bytes)} ({size(needs.weight_bytes)} of weights, "
+                f"{size(needs.kv_bytes)} of KV cache), the server may use {size(limit)}: start it with fewer slots, a "
+                f"shorter context or more memory",
+                code="model_too_large",
+                param="model",
+            )
+        while sum(model.plan.bytes for model in self._models.values()) + needs.bytes > limit:
+            idle = [model for model in self._models.values() if not model.users]
+            if not idle:
+                busy = ", ".join(sorted(self._models))
+                raise loading(
+                    f"there is no room for {found.id!r} ({size(needs.bytes)}; the server may use {size(limit)}) while "
+                    f"these answer: {busy}"
+                )
+            oldest = min(idle, key=lambda model: model.used_at)
+            logger.info("%s leaves the memory", oldest.found.id)
+            oldest.host.close()
+            del self._models[oldest.found.id]

@@ -1,0 +1,63 @@
+"""What a server may use and who may ask it: read once, from the environment of its process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Literal
+
+import psutil
+from pydantic import Field, ValidationError
+
+from minimind.config import Config, explain
+
+PREFIX = "MINIMIND_SERVE_"
+API_KEY = "MINIMIND_API_KEY"
+
+
+class Settings(Config):
+    """The settings of a server. Each is `MINIMIND_SERVE_` and its name in capitals; the key is MINIMIND_API_KEY.
+
+    Where runs lie is MINIMIND_HOME, as everywhere.
+    """
+
+    api_key: str | None = Field(default=None, min_length=8, description="what clients must send; None: nobody is asked")
+    memory_bytes: int = Field(
+        default_factory=lambda: psutil.virtual_memory().total // 2,
+        gt=0,
+        description="weights and KV caches of all models in one replica, together",
+    )
+    slots: int = Field(default=16, ge=1, le=1024, description="sequences that one model generates at the same time")
+    context_tokens: int = Field(default=2048, ge=16, description="longest prompt with its answer, in tokens")
+    queue: int = Field(default=256, ge=0, description="sequences of one model that may wait for a slot")
+    dtype: Literal["auto", "float32", "bfloat16", "int8"] = Field(
+        default="auto",
+        description="precision of the weights; auto: the fastest that loses less than 0.5 % of bits per byte",
+    )
+    threads: int = Field(
+        default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, description="CPU threads of one replica"
+    )
+    load_timeout_s: float = Field(default=60.0, gt=0, description="how long a request waits for its model to load")
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str] = os.environ) -> Settings:
+        """The settings of this process. Raises ValueError that names the variable, its value and what is allowed."""
+        given = {
+            name: environment[PREFIX + name.upper()]
+            for name in cls.model_fields
+            if PREFIX + name.upper() in environment
+        }
+        unknown = sorted(
+            name for name in environment if name.startswith(PREFIX) and name[len(PREFIX) :].lower() not in given
+        )
+        if unknown:
+            known = ", ".join(PREFIX + name.upper() for name in cls.model_fields if name != "api_key")
+            raise ValueError(f"{', '.join(unknown)}: there is no such setting; there are {known}")
+        if key := environment.get(API_KEY):
+            given["api_key"] = key
+        try:
+            return cls.model_validate(given)
+        except ValidationError as error:
+            # A key is never repeated, not even a bad one.
+            hidden = explain(error).replace(repr(key), "(hidden)") if key else explain(error)
+            raise ValueError(f"settings of the server ({PREFIX}…, {API_KEY}): {hidden}") from None

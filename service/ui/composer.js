@@ -1,0 +1,61 @@
+/** The message field. */
+
+import { byId } from "./dom.js";
+
+/**
+ * Whether a key press sends. Enter that takes a candidate from an input method (Chinese, Japanese) does not; Safari
+ * reports that one after the composition has ended, with the code 229.
+ *
+ * @param {KeyboardEvent} event
+ */
+export const isSendKey = (event) =>
+  event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229;
+
+/**
+ * Wires the field and its two buttons.
+ *
+ * @param {object} on
+ * @param {(text: string) => boolean} on.send false when it cannot be sent now: then the text stays
+ * @param {() => void} on.stop
+ * @param {() => void} on.editLast
+ */
+export function composer(on) {
+  const form = byId("composer", HTMLFormElement);
+  const field = byId("prompt", HTMLTextAreaElement);
+  const send = byId("send", HTMLButtonElement);
+  const stop = byId("stop", HTMLButtonElement);
+
+  const typed = () => {
+    send.disabled = !field.value.trim();
+  };
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const text = field.value.trim();
+    if (!text || !on.send(text)) return;
+    field.value = "";
+    typed();
+  });
+  field.addEventListener("input", typed);
+  field.addEventListener("keydown", (event) => {
+    if (isSendKey(event)) {
+      event.preventDefault();
+      form.requestSubmit();
+    } else if (event.key === "ArrowUp" && !field.value && !event.isComposing) {
+      event.preventDefault();
+      on.editLast();
+    }
+  });
+  stop.addEventListener("click", on.stop);
+  typed();
+
+  return {
+    focus: () => field.focus(),
+    /** @param {boolean} running an answer is being written: the button stops it */
+    setRunning(running) {
+      const focused = document.activeElement === send || document.activeElement === stop;
+      send.hidden = running;
+      stop.hidden = !running;
+      if (focused) (running ? stop : field).focus();
+    },
+  };
+}

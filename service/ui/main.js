@@ -1,0 +1,309 @@
+/** The chat page: what happens when. */
+
+/** @import { Message, Model } from "./api.js" */
+/** @import { Answer, Turn } from "./state.js" */
+/** @import { ServerState } from "./welcome.js" */
+
+import { ApiError, hasKey, listModels, setKey } from "./api.js";
+import { composer } from "./composer.js";
+import { ConversationView } from "./conversation.js";
+import { byId, h } from "./dom.js";
+import { generate } from "./generate.js";
+import { language, setLanguage, t, translatePage } from "./i18n.js";
+import { settingsPanel } from "./settings.js";
+import { chatRequest, isOver, load, newTurn, save } from "./state.js";
+import { applyTheme, toggleTheme } from "./theme.js";
+import { drawWelcome } from "./welcome.js";
+
+const LOOK_AGAIN_MS = 3000;
+const KEEP_MS = 500;
+const TOAST_MS = 8000;
+
+const state = load();
+const { settings } = state;
+
+/** @type {Model[]} */
+let models = [];
+/** @type {ServerState} */
+let server = "loading";
+/** Stops the answers that are being written; null when none is. */
+/** @type {AbortController | null} */
+let running = null;
+
+const pickers = [byId("model-a", HTMLSelectElement), byId("model-b", HTMLSelectElement)];
+const compare = byId("compare", HTMLButtonElement);
+const clear = byId("clear", HTMLButtonElement);
+const announcer = byId("announcer", HTMLElement);
+
+const conversation = new ConversationView({
+  again,
+  edit,
+  enterKey: async (turn) => {
+    if (await askForKey(hasKey())) again(turn);
+  },
+  otherModel: async () => {
+    await refreshModels();
+    pickers[0].focus();
+    pickers[0].showPicker?.();
+  },
+  toolResults: (results) => ask(results),
+});
+const field = composer({
+  send: (text) => ask([{ role: "user", content: text }]),
+  stop,
+  editLast: () => {
+    const last = state.turns.findLast(({ prompt }) => prompt[0].role === "user");
+    if (last && !running) conversation.edit(last);
+  },
+});
+const panel = settingsPanel(settings, keepSoon);
+
+// Asking and answering.
+
+/**
+ * @param {Message[]} prompt
+ * @returns {boolean} false when nothing can be asked now
+ */
+function ask(prompt) {
+  if (running || !settings.models[0]) return false;
+  const turn = newTurn(prompt, settings);
+  state.turns.push(turn);
+  conversation.follow();
+  answer(turn);
+  return true;
+}
+
+/** @param {Turn} turn asked anew, with the models and settings of now; what came after it is dropped */
+function again(turn) {
+  edit(turn, null);
+}
+
+/**
+ * @param {Turn} turn
+ * @param {string | null} text the message instead of its own
+ */
+function edit(turn, text) {
+  if (running) return;
+  state.turns.length = state.turns.indexOf(turn);
+  ask(text === null ? turn.prompt : [{ role: "user", content: text }]);
+}
+
+/** @param {Turn} turn the last one */
+async function answer(turn) {
+  running = new AbortController();
+  const { signal } = running;
+  show();
+  announcer.textContent = t("waiting");
+  await Promise.all(
+    turn.answers.map((each, column) =>
+      generate(each, chatRequest(state.turns, column, settings), signal, () => {
+        conversation.changed(each);
+        keepSoon();
+      }),
+    ),
+  );
+  running = null;
+  show();
+  keep();
+  announcer.textContent = turn.answers.map(spoken).join(" ");
+  await recover(turn.answers);
+}
+
+/** @param {Answer} answer @returns {string} how it ended, for those who do not see it */
+function spoken({ state: how, model, error, content }) {
+  if (error) return t(error.kind, { model, n: 0 });
+  return how === "stopped" ? t("stopped") : `${t("finished", { model })} ${content}`;
+}
+
+/** @param {Answer[]} answers after whose errors something is to be done */
+async function recover(answers) {
+  const kinds = new Set(answers.map(({ error }) => error?.kind));
+  const turn = state.turns.at(-1);
+  if (kinds.has("unauthorized") && turn && (await askForKey(hasKey()))) again(turn);
+  else if (kinds.has("missing") || kinds.has("network")) await refreshModels();
+}
+
+function stop() {
+  running?.abort();
+}
+
+// What the page shows.
+
+function show() {
+  document.body.toggleAttribute("data-running", running !== null);
+  document.body.toggleAttribute("data-compare", settings.compare);
+  field.setRunning(running !== null);
+  conversation.show(state.turns);
+  clear.disabled = running !== null || !state.turns.length;
+  compare.setAttribute("aria-pressed", String(settings.compare));
+  byId("second-picker", HTMLElement).hidden = !settings.compare;
+  document.body.toggleAttribute("data-choice", models.length > 0);
+  byId("welcome", HTMLElement).hidden = state.turns.length > 0;
+  if (!state.turns.length) drawWelcome(server, chosen(), { ask: (text) => ask([{ role: "user", content: text }]), enterKey });
+}
+
+/** @returns {Model[]} the models that a question goes to */
+function chosen() {
+  const ids = settings.compare ? settings.models : settings.models.slice(0, 1);
+  return ids.flatMap((id) => models.find((model) => model.id === id) ?? []);
+}
+
+function translate() {
+  translatePage();
+  byId("language", HTMLButtonElement).lang = language() === "zh" ? "en" : "zh-CN";
+  panel.labels();
+  conversation.redraw(state.turns);
+  show();
+}
+
+// The models.
+
+let looksAgain = 0;
+
+/** Asks which models there are; a server that does not answer is asked again until it does. */
+async function refreshModels() {
+  clearTimeout(looksAgain);
+  try {
+    models = await listModels();
+    server = models.length ? "ready" : "empty";
+    fillPickers();
+  } catch (error) {
+    if (!(error instanceof ApiError)) throw error;
+    server = error.kind === "unauthorized" ? "locked" : error.kind === "network" ? "offline" : "loading";
+  }
+  if (server !== "ready" && server !== "locked") looksAgain = setTimeout(refreshModels, LOOK_AGAIN_MS);
+  show();
+}
+
+function fillPickers() {
+  pickers.forEach((picker, index) => {
+    const known = models.some(({ id }) => id === settings.models[index]);
+    if (!known) settings.models[index] = (models[index] ?? models[0])?.id ?? "";
+    picker.replaceChildren(...runs().map(drawRun));
+    picker.value = settings.models[index];
+  });
+}
+
+/** The models' names, those of one run together. */
+function runs() {
+  /** @type {Map<string, string[]>} */
+  const names = new Map();
+  for (const { id } of models) {
+    const run = id.split("@")[0];
+    names.set(run, [...(names.get(run) ?? []), id]);
+  }
+  return [...names];
+}
+
+/** @param {[string, string[]]} run */
+function drawRun([run, ids]) {
+  const options = ids.map((id) => h("option", { value: id }, id));
+  return ids.length > 1 ? h("optgroup", { label: run }, ...options) : options[0];
+}
+
+// The key.
+
+function enterKey() {
+  askForKey(false);
+}
+
+/**
+ * Asks for the API key.
+ *
+ * @param {boolean} wrong whether one was entered that the server does not know
+ * @returns {Promise<boolean>} false when the reader closed the question
+ */
+async function askForKey(wrong) {
+  const dialog = byId("key-dialog", HTMLDialogElement);
+  const input = byId("key", HTMLInputElement);
+  byId("key-why", HTMLElement).textContent = t(wrong ? "keyWrong" : "keyWhy");
+  input.value = "";
+  dialog.returnValue = "";
+  dialog.showModal();
+  await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
+  const key = dialog.returnValue === "used" ? input.value.trim() : "";
+  input.value = "";
+  if (!key) return false;
+  setKey(key);
+  await refreshModels();
+  return server === "locked" ? askForKey(true) : true;
+}
+
+// Keeping.
+
+let keeper = 0;
+let warned = false;
+
+/** Keeps everything within half a second, however often it is called. */
+function keepSoon() {
+  keeper ||= setTimeout(keep, KEEP_MS);
+}
+
+function keep() {
+  clearTimeout(keeper);
+  keeper = 0;
+  if (save(state)) return;
+  if (!warned) toast(t("notKept"));
+  warned = true;
+}
+
+/**
+ * @param {string} text
+ * @param {string} [label] of a button
+ * @param {() => void} [action]
+ */
+function toast(text, label, action) {
+  const box = byId("toast", HTMLElement);
+  const button = h("button", { type: "button", class: "quiet", onclick: () => (action?.(), (box.hidden = true)) }, label);
+  box.replaceChildren(h("span", {}, text), label ? button : "");
+  box.hidden = false;
+  clearTimeout(toastTimer);
+  toastTimer = setTimeout(() => (box.hidden = true), TOAST_MS);
+}
+let toastTimer = 0;
+
+// The controls.
+
+pickers.forEach((picker, index) =>
+  picker.addEventListener("change", () => {
+    settings.models[index] = picker.value;
+    show();
+    keepSoon();
+  }),
+);
+compare.addEventListener("click", () => {
+  settings.compare = !settings.compare;
+  show();
+  keepSoon();
+});
+clear.addEventListener("click", () => {
+  const before = state.turns;
+  const use = (/** @type {Turn[]} */ turns) => {
+    state.turns = turns;
+    show();
+    keep();
+    field.focus();
+  };
+  use([]);
+  toast(t("cleared"), t("undo"), () => !running && use(before));
+});
+byId("theme", HTMLButtonElement).addEventListener("click", toggleTheme);
+byId("language", HTMLButtonElement).addEventListener("click", () => {
+  setLanguage(language() === "zh" ? "en" : "zh");
+  translate();
+});
+byId("key-cancel", HTMLButtonElement).addEventListener("click", () => byId("key-dialog", HTMLDialogElement).close());
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape" && running && !event.isComposing) stop();
+});
+// A checkpoint that appeared meanwhile is in the list when the reader comes back.
+document.addEventListener("visibilitychange", () => {
+  if (document.hidden) keep();
+  else if (state.turns.every(({ answers }) => answers.every(isOver))) refreshModels();
+});
+addEventListener("pagehide", keep);
+
+applyTheme();
+translate();
+await refreshModels();
+field.focus();

@@ -1,0 +1,166 @@
+"""The whole HTTP application over a backend: API, health, metrics, the page, and who may come in."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+from pathlib import Path
+
+from fastapi import FastAPI, Response
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.responses import FileResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service import chat_api, errors
+from service.backend import Backend, Status
+from service.errors import ApiError
+from service.metrics import CONTENT_TYPE, Measured, Metrics
+from service.schemas import UNSUPPORTED
+from service.settings import API_KEY, Settings
+
+UI = Path(__file__).parent / "ui"
+MAX_BODY_BYTES = 8 * 1024 * 1024
+
+_TYPES = {
+    ".html": "text/html",
+    ".css": "text/css",
+    ".js": "text/javascript",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".woff2": "font/woff2",
+    ".json": "application/json",
+}
+"""Said here, for what the system's own table says differs from machine to machine."""
+
+PAGE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; "
+        "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+_PUBLIC = ("/", "/healthz", "/ui/")
+"""What needs no key: the page, which asks for one, and whether the server lives."""
+
+
+def create(backend: Backend, settings: Settings) -> FastAPI:
+    """The application."""
+    metrics = Metrics()
+    backend = Measured(backend, metrics)
+    app = FastAPI(title="MiniMind", version="1", docs_url=None, redoc_url=None)
+    errors.install(app, {name: why for name, (why, _) in UNSUPPORTED.items()})
+    app.include_router(chat_api.router(backend))
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, object]:
+        """Whether requests can be answered."""
+        there = await backend.status()
+        return {"status": "ok", "models": [model.model for model in there.models]}
+
+    @app.get("/metrics")
+    async def show_metrics() -> Response:
+        """Numbers for Prometheus."""
+        try:
+            there: Status | None = await backend.status()
+        except ApiError:
+            there = None
+        return Response(metrics.text(there), media_type=CONTENT_TYPE)
+
+    files = {file.relative_to(UI).as_posix(): file for file in UI.rglob("*") if file.suffix in _TYPES}
+
+    @app.get("/", include_in_schema=False)
+    @app.get("/ui/{path:path}", include_in_schema=False)
+    async def page(path: str = "index.html") -> FileResponse:
+        """The chat page and what it is made of."""
+        if path not in files:
+            raise HTTPException(404)
+        return FileResponse(files[path], media_type=_TYPES[files[path].suffix], headers=PAGE_HEADERS)
+
+    app.add_middleware(Door, settings=settings, metrics=metrics)
+    return app
+
+
+class Door:
+    """ASGI middleware: who may come in, how much they may bring, and how many came.
+
+    Without a key only this machine is answered: the connection must have come in on a loopback address, and the Host
+    must be a name of it, for a page elsewhere can point its own name at 127.0.0.1.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
+        self._app = app
+        self._key = settings.api_key.encode() if settings.api_key else None
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request in, or answer it here."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status, received = 499, 0
+
+        async def counting_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        async def counting_receive() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > MAX_BODY_BYTES:
+                raise HTTPException(413, f"a request may have {MAX_BODY_BYTES} bytes")
+            return message
+
+        self._metrics.opened()
+        try:
+            self._require_allowed(scope)
+            await self._app(scope, counting_receive, counting_send)
+        except ApiError as error:
+            await error.response()(scope, receive, counting_send)
+        finally:
+            self._metrics.closed(getattr(scope.get("route"), "path", "other"), status)
+
+    def _require_allowed(self, scope: Scope) -> None:
+        headers = Headers(scope=scope)
+        if self._key is None:
+            server = (scope.get("server") or ("", 0))[0]
+            if not _is_loopback(server) or not _is_loopback(_host(headers.get("host", ""))):
+                raise ApiError(
+                    403,
+                    f"this server has no key, so it answers only on this machine (127.0.0.1, localhost). To open it to "
+                    f"others set {API_KEY} where it is started, and send it as 'Authorization: Bearer …'",
+                    code="key_needed",
+                )
+        elif scope["path"] not in _PUBLIC[:2] and not scope["path"].startswith(_PUBLIC[2]):
+            scheme, _, given = headers.get("authorization", "").partition(" ")
+            if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), self._key):
+                raise ApiError(
+                    401,
+                    f"this server asks for a key: send the value of its {API_KEY} as 'Authorization: Bearer …'",
+                    code="invalid_api_key",
+                )
+        length = headers.get("content-length", "0")
+        if length.isdecimal() and (len(length) > 12 or int(length) > MAX_BODY_BYTES):
+            raise ApiError(413, f"a request may have {MAX_BODY_BYTES} bytes, this one has {length}")
+
+
+def _host(header: str) -> str:
+    """The name in a Host header, without its port."""
+    if header.startswith("["):
+        return header[1:].partition("]")[0]
+    return header.partition(":")[0]
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

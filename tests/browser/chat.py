@@ -1,0 +1,62 @@
+"""The page as a reader uses it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from playwright.sync_api import ConsoleMessage, Locator, Page, expect
+
+
+class Chat:
+    """The chat page. complaints: what the browser logged as an error or warning, but for `expects`' HTTP failures."""
+
+    def __init__(self, page: Page, expects: set[str]) -> None:
+        self.page = page
+        self.complaints: list[str] = []
+        self._expects = expects
+        page.on("console", self._hear)
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.field = page.locator("#prompt")
+        self.answers = page.locator(".answer")
+        self.answer = self.answers.last
+        self.prose = self.answer.locator(".prose")
+        self.bubbles = page.locator(".bubble")
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        if message.type not in {"error", "warning"}:
+            return
+        # Chromium logs every answer above 399 and every lost connection; no page can keep it from that.
+        expected = "Failed to load resource" in message.text and any(cause in message.text for cause in self._expects)
+        if not expected:
+            self.complaints.append(message.text)
+
+    def open(self, address: str) -> None:
+        self.page.goto(address)
+        expect(self.field).to_be_focused()
+
+    def ask(self, text: str) -> None:
+        self.field.fill(text)
+        self.field.press("Enter")
+
+    def ask_and_wait(self, text: str) -> None:
+        before = self.answers.count()
+        self.ask(text)
+        expect(self.answers).to_have_count(before + 1)
+        self.wait_done()
+
+    def wait_done(self) -> None:
+        expect(self.page.locator("#stop")).to_be_hidden()
+        for answer in self.answers.all():
+            expect(answer).to_have_attribute("aria-busy", "false")
+
+    def button(self, name: str) -> Locator:
+        return self.page.get_by_role("button", name=name, exact=True)
+
+    def open_settings(self) -> Locator:
+        self.page.locator("#open-settings").click()
+        panel = self.page.locator("#settings")
+        expect(panel).to_be_visible()
+        return panel
+
+    def run(self, script: str, argument: Any = None) -> Any:
+        return self.page.evaluate(script, argument)

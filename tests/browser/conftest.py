@@ -1,0 +1,79 @@
+"""Headless Chromium. Where there is none the tests here are skipped; with REQUIRE_BROWSER=1 that is an error."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.browser.chat import Chat
+from tests.browser.scripted import Listening, ScriptedServer, listening
+
+TIMEOUT_MS = 20_000
+
+OpenChat = Callable[..., Chat]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "tests/browser/" in item.path.as_posix():
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """One Chromium a module: its driver keeps an event loop in this thread, which tests elsewhere must not find."""
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next((found for name in names if (found := shutil.which(name))), None)
+    if path is None:
+        notice = "no Chromium here: `apt install chromium` to test the chat page"
+        if os.environ.get("REQUIRE_BROWSER") == "1":
+            pytest.fail(notice)
+        pytest.skip(notice)
+    as_root = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=as_root)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def server() -> ScriptedServer:
+    return ScriptedServer()
+
+
+@pytest.fixture
+def here(server: ScriptedServer) -> Iterator[Listening]:
+    """Where the scripted server listens."""
+    with listening(server.app) as started:
+        yield started
+
+
+@pytest.fixture
+def open_chat(browser: Browser, here: Listening) -> Iterator[OpenChat]:
+    """Opens the page as a reader with this language, theme and screen. What it logs as an error fails the test."""
+    opened: list[Chat] = []
+
+    def open_page(address: str | None = None, expects: set[str] | None = None, **reader: Any) -> Chat:
+        context = browser.new_context(**{"locale": "en-US", "viewport": {"width": 1280, "height": 800}} | reader)
+        context.set_default_timeout(TIMEOUT_MS)
+        chat = Chat(context.new_page(), expects or set())
+        opened.append(chat)
+        chat.open(address or here.address)
+        return chat
+
+    yield open_page
+    for chat in opened:
+        chat.page.context.close()
+    for chat in opened:
+        assert chat.complaints == []
+
+
+@pytest.fixture
+def chat(open_chat: OpenChat) -> Chat:
+    """The page in English on a desktop."""
+    return open_chat()

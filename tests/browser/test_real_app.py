@@ -1,0 +1,135 @@
+"""The page over the real application and a real model that knows a few answers by heart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect
+
+from service.replica import ModelReplica
+from service.settings import Settings
+from service.web import create
+from tests import taught
+from tests.browser.chat import Chat
+from tests.browser.conftest import OpenChat
+from tests.browser.scripted import Listening, listening
+
+SETTINGS = Settings(context_tokens=512, slots=4, dtype="float32", threads=1)
+KEY = "a-key-for-tests"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The runs of a home with one model that learnt and one that hardly did."""
+    home = tmp_path_factory.mktemp("served")
+    for name, steps in (("young", 1), ("taught", 60)):
+        taught.write_run(home / "runs", name, *taught.taught(steps))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINIMIND_HOME", str(home))
+        yield home / "runs"
+
+
+@pytest.fixture
+def real(runs: Path) -> Iterator[Listening]:
+    replica = ModelReplica(SETTINGS)
+    with listening(create(replica, SETTINGS)) as started:
+        yield started
+    replica.close()
+
+
+@pytest.fixture
+def chat(open_chat: OpenChat, real: Listening) -> Chat:
+    """The page, with the model that learnt and the likeliest answers."""
+    chat = open_chat(real.address)
+    chat.page.locator("#model-a").select_option("taught")
+    panel = chat.open_settings()
+    panel.get_by_label("Temperature").fill("0")
+    panel.get_by_label("Longest answer").fill("100")
+    panel.locator("#close-settings").click()
+    return chat
+
+
+def test_it_answers(chat: Chat) -> None:
+    chat.ask_and_wait(taught.CAPITAL)
+    expect(chat.prose).to_have_text("Paris.")
+    expect(chat.answer.locator(".cost")).to_contain_text("tokens")
+    chat.button("New conversation").click()
+    chat.ask_and_wait(taught.CAPITAL_ZH)
+    expect(chat.prose).to_have_text("巴黎。")
+
+
+def test_it_thinks(chat: Chat) -> None:
+    chat.ask_and_wait(taught.PRIME)
+    expect(chat.prose).to_have_text("Yes.")
+    chat.answer.locator("summary").click()
+    expect(chat.answer.locator(".thinking div")).to_have_text("Only 1 and 7 divide it.")
+
+
+def test_it_calls_a_tool_and_reads_its_result(chat: Chat) -> None:
+    panel = chat.open_settings()
+    panel.get_by_text("Tools the model may call").click()
+    panel.locator("#tools").fill(chat.run("(tool) => JSON.stringify([tool])", taught.WEATHER))
+    chat.ask_and_wait(taught.FORECAST)
+    expect(chat.answer.locator(".call header")).to_have_text("Calls get_weather")
+    expect(chat.answer.locator(".call code")).to_contain_text('"city": "Paris"')
+    chat.answer.locator(".results textarea").fill('{"sky": "sunny"}')
+    chat.button("Hand over").click()
+    expect(chat.prose).to_have_text("It is sunny in Paris.")
+
+
+def test_two_models_side_by_side(chat: Chat) -> None:
+    chat.button("Compare two models").click()
+    chat.page.locator("#model-b").select_option("young")
+    chat.ask(taught.CAPITAL)
+    expect(chat.answers).to_have_count(2)
+    chat.wait_done()
+    expect(chat.answers.nth(0).locator(".prose")).to_have_text("Paris.")
+    expect(chat.answers.nth(1).locator(".prose")).not_to_have_text("Paris.")
+
+
+def test_stop_and_go_on(chat: Chat) -> None:
+    chat.page.locator("#model-a").select_option("young")
+    panel = chat.open_settings()
+    panel.get_by_label("Longest answer").fill("")
+    panel.get_by_label("Temperature").fill("2")
+    chat.ask("Talk.")
+    expect(chat.prose).not_to_be_empty()
+    chat.page.keyboard.press("Escape")
+    chat.wait_done()
+    chat.page.locator("#model-a").select_option("taught")
+    panel.get_by_label("Temperature").fill("0")
+    chat.button("New conversation").click()
+    chat.ask_and_wait(taught.CAPITAL)
+    expect(chat.prose).to_have_text("Paris.")
+
+
+def test_a_conversation_that_is_too_long_is_told_with_both_numbers(open_chat: OpenChat, real: Listening) -> None:
+    chat = open_chat(real.address, expects={"400"})
+    chat.ask_and_wait("word " * 2000)
+    expect(chat.answer).to_contain_text("The server did not accept this request.")
+    expect(chat.answer.locator(".detail")).to_contain_text("512")
+
+
+def test_a_run_that_ends_while_the_page_is_open_can_be_asked(chat: Chat, runs: Path) -> None:
+    taught.write_run(runs, "fresh", *taught.taught(1))
+    chat.run("document.dispatchEvent(new Event('visibilitychange'))")
+    chat.page.locator("#model-a").select_option("fresh@10")
+    chat.ask_and_wait("hello")
+    expect(chat.answer.locator(".error")).to_have_count(0)
+
+
+def test_a_server_with_a_key(open_chat: OpenChat, runs: Path) -> None:
+    settings = SETTINGS.model_copy(update={"api_key": KEY})
+    replica = ModelReplica(settings)
+    with listening(create(replica, settings)) as there:
+        chat = open_chat(there.address, expects={"401"})
+        chat.button("Enter the key").click()
+        chat.page.locator("#key").fill(KEY)
+        chat.button("Use it").click()
+        expect(chat.page.locator("#key-dialog")).to_be_hidden()
+        chat.page.locator("#model-a").select_option("taught")
+        chat.ask_and_wait(taught.CAPITAL)
+        expect(chat.answer.locator(".error")).to_have_count(0)
+    replica.close()

@@ -1,0 +1,299 @@
+"""OpenAI's own client against the real application and a real model."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Any
+
+import httpx
+import openai
+import pytest
+from openai.types.chat import ChatCompletionMessageParam
+
+from tests import taught
+from tests.unit.service.conftest import Served
+
+WEATHER: Any = taught.WEATHER
+
+
+def said(text: str) -> list[ChatCompletionMessageParam]:
+    return [{"role": "user", "content": text}]
+
+
+def until(condition: Any, within_s: float = 20.0) -> None:
+    end = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.005)
+
+
+def test_the_models_are_the_runs_and_their_checkpoints(client: openai.OpenAI) -> None:
+    ids = [model.id for model in client.models.list()]
+    assert set(ids) == {"taught", "taught@10", "young@latest", "young@2", "young@1"}
+    assert client.models.retrieve("taught").model_dump()["root"] == "taught@10"
+    with pytest.raises(openai.NotFoundError, match=r"taught@10"):
+        client.models.retrieve("nobody")
+
+
+@pytest.mark.parametrize(("question", "answer"), [(taught.CAPITAL, "Paris."), (taught.CAPITAL_ZH, "巴黎。")])
+def test_a_plain_answer(client: openai.OpenAI, question: str, answer: str) -> None:
+    reply = client.chat.completions.create(model="taught", messages=said(question), temperature=0)
+    assert reply.choices[0].message.content == answer
+    assert (reply.choices[0].finish_reason, reply.model, reply.object) == ("stop", "taught", "chat.completion")
+    assert reply.usage is not None
+    assert reply.usage.total_tokens == reply.usage.prompt_tokens + reply.usage.completion_tokens
+    assert reply.usage.completion_tokens > 1
+    assert reply.system_fingerprint is not None
+
+
+def test_a_streamed_answer_with_its_usage(client: openai.OpenAI) -> None:
+    stream = client.chat.completions.create(
+        model="taught",
+        messages=said(taught.COUNT),
+        temperature=0,
+        stream=True,
+        stream_options={"include_usage": True},
+    )
+    chunks = list(stream)
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks[:-1]) == taught.COUNTED
+    assert [chunk.choices[0].finish_reason for chunk in chunks[-3:-1]] == [None, "stop"]
+    assert len(chunks) > 10, "it did not come bit by bit"
+    assert chunks[-1].choices == []
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens >= 20
+    assert {chunk.id for chunk in chunks} == {chunks[0].id}
+
+
+def test_a_stream_says_usage_only_when_asked(client: openai.OpenAI) -> None:
+    stream = client.chat.completions.create(model="taught", messages=said(taught.CAPITAL), temperature=0, stream=True)
+    assert all(chunk.usage is None for chunk in stream)
+
+
+def test_thoughts_stand_beside_the_answer(client: openai.OpenAI) -> None:
+    message = (
+        client.chat.completions.create(model="taught", messages=said(taught.PRIME), temperature=0).choices[0].message
+    )
+    assert message.model_dump()["reasoning_content"] == "Only 1 and 7 divide it."
+    assert message.content == "Yes."
+
+
+def test_the_thinking_switch_is_in_the_prompt(client: openai.OpenAI) -> None:
+    tokens = {}
+    for thinking in (None, True, False):
+        extra = {} if thinking is None else {"chat_template_kwargs": {"enable_thinking": thinking}}
+        reply = client.chat.completions.create(
+            model="taught", messages=said(taught.CAPITAL), temperature=0, max_tokens=4, extra_body=extra
+        )
+        assert reply.usage is not None
+        tokens[thinking] = reply.usage.prompt_tokens
+    assert tokens[None] < tokens[True] < tokens[False]
+
+
+@pytest.mark.parametrize("choice", ["auto", "required", {"type": "function", "function": {"name": "get_weather"}}])
+def test_a_tool_call_and_what_follows(client: openai.OpenAI, choice: Any) -> None:
+    reply = client.chat.completions.create(
+        model="taught", messages=said(taught.FORECAST), temperature=0, tools=[WEATHER], tool_choice=choice
+    )
+    assert reply.choices[0].finish_reason == "tool_calls"
+    message = reply.choices[0].message
+    assert message.content is None
+    assert message.tool_calls is not None
+    call: Any = message.tool_calls[0]
+    assert (call.function.name, json.loads(call.function.arguments)) == ("get_weather", {"city": "Paris"})
+    # The client's own objects go back as they came.
+    history: list[Any] = [
+        *said(taught.FORECAST),
+        message,
+        {"role": "tool", "tool_call_id": call.id, "content": '{"sky": "sunny"}'},
+    ]
+    after = client.chat.completions.create(model="taught", messages=history, temperature=0, tools=[WEATHER])
+    assert after.choices[0].message.content == "It is sunny in Paris."
+
+
+def test_streamed_tool_calls(client: openai.OpenAI) -> None:
+    stream = client.chat.completions.create(
+        model="taught", messages=said(taught.FORECAST), temperature=0, tools=[WEATHER], stream=True
+    )
+    name, arguments, finish = "", "", None
+    for chunk in stream:
+        for call in chunk.choices[0].delta.tool_calls or ():
+            assert call.index == 0
+            assert call.function is not None
+            name += call.function.name or ""
+            arguments += call.function.arguments or ""
+        finish = chunk.choices[0].finish_reason or finish
+    assert (name, json.loads(arguments), finish) == ("get_weather", {"city": "Paris"}, "tool_calls")
+
+
+def test_tool_choice_none_hides_the_tools(client: openai.OpenAI) -> None:
+    common: Any = {"model": "taught", "messages": said(taught.FORECAST), "temperature": 0, "max_tokens": 8}
+    hidden = client.chat.completions.create(**common, tools=[WEATHER], tool_choice="none")
+    assert hidden.choices[0].message.tool_calls is None
+    plain = client.chat.completions.create(**common)
+    assert hidden.usage == plain.usage
+
+
+def test_logprobs_of_a_chat(client: openai.OpenAI) -> None:
+    reply = client.chat.completions.create(
+        model="taught", messages=said(taught.CAPITAL), temperature=0, logprobs=True, top_logprobs=3
+    )
+    logprobs = reply.choices[0].logprobs
+    assert logprobs is not None
+    assert logprobs.content is not None
+    assert "".join(token.token for token in logprobs.content) == "Paris."
+    for token in logprobs.content:
+        assert len(token.top_logprobs) == 3
+        assert token.top_logprobs[0].token == token.token  # temperature 0 takes the likeliest
+        assert token.logprob == token.top_logprobs[0].logprob <= 0
+        assert bytes(token.bytes or []).decode() == token.token
+
+
+def test_logprobs_of_a_stream_are_those_of_the_whole(client: openai.OpenAI) -> None:
+    common: Any = {"model": "taught", "messages": said(taught.COUNT), "temperature": 0, "logprobs": True}
+    whole = client.chat.completions.create(**common).choices[0].logprobs
+    streamed: list[Any] = []
+    for chunk in client.chat.completions.create(**common, stream=True):
+        if chunk.choices[0].logprobs is not None:
+            streamed += chunk.choices[0].logprobs.content or []
+    assert whole is not None
+    assert whole.content is not None
+    assert [token.token for token in whole.content] == [token.token for token in streamed]
+    expected = [token.logprob for token in whole.content]
+    assert [token.logprob for token in streamed] == pytest.approx(expected, abs=1e-4)
+
+
+def test_n_answers_differ_and_come_again_with_the_seed(client: openai.OpenAI) -> None:
+    def answers(seed: int) -> list[str | None]:
+        reply = client.chat.completions.create(
+            model="taught", messages=said("Talk."), temperature=2, max_tokens=12, n=4, seed=seed
+        )
+        assert [choice.index for choice in reply.choices] == [0, 1, 2, 3]
+        return [choice.message.content for choice in reply.choices]
+
+    first = answers(7)
+    assert len(set(first)) == 4
+    assert answers(7) == first
+    assert answers(8) != first
+
+
+def test_n_answers_in_one_stream(client: openai.OpenAI) -> None:
+    texts = {0: "", 1: "", 2: ""}
+    stream = client.chat.completions.create(
+        model="taught", messages=said(taught.COUNT), temperature=0, n=3, stream=True
+    )
+    for chunk in stream:
+        for choice in chunk.choices:
+            texts[choice.index] += choice.delta.content or ""
+    assert set(texts.values()) == {taught.COUNTED}
+
+
+def test_stop_strings(client: openai.OpenAI) -> None:
+    reply = client.chat.completions.create(
+        model="taught", messages=said(taught.COUNT), temperature=0, stop=["7", "never said"]
+    )
+    assert reply.choices[0].message.content == "1, 2, 3, 4, 5, 6,"
+    assert reply.choices[0].finish_reason == "stop"
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_length(client: openai.OpenAI, name: str) -> None:
+    limit: Any = {name: 3}
+    reply = client.chat.completions.create(model="taught", messages=said(taught.COUNT), temperature=0, **limit)
+    assert reply.choices[0].finish_reason == "length"
+    assert reply.usage is not None
+    assert reply.usage.completion_tokens == 3
+
+
+def test_completions_of_several_prompts(client: openai.OpenAI) -> None:
+    reply = client.completions.create(model="taught", prompt=["1, 2, 3", "4, 5, 6"], temperature=0, n=2, max_tokens=6)
+    assert [choice.index for choice in reply.choices] == [0, 1, 2, 3]
+    texts = [choice.text for choice in reply.choices]
+    assert texts[0] == texts[1]
+    assert texts[2] == texts[3]
+    streamed = {0: "", 1: "", 2: "", 3: ""}
+    stream = client.completions.create(
+        model="taught", prompt=["1, 2, 3", "4, 5, 6"], temperature=0, n=2, max_tokens=6, stream=True
+    )
+    for chunk in stream:
+        for choice in chunk.choices:
+            streamed[choice.index] += choice.text
+    assert list(streamed.values()) == texts
+
+
+def test_echo_with_logprobs_scores_a_text(client: openai.OpenAI) -> None:
+    """What evaluation harnesses ask: how likely is this text?"""
+    text = "<|im_start|> 法国 1, 2, 3"
+    reply = client.completions.create(model="taught", prompt=text, echo=True, logprobs=2, max_tokens=0)
+    choice = reply.choices[0]
+    assert (choice.text, choice.finish_reason) == (text, "length")
+    logprobs: Any = choice.logprobs
+    assert logprobs.token_logprobs[0] is None
+    assert all(value < 0 for value in logprobs.token_logprobs[1:])
+    assert logprobs.top_logprobs[0] is None
+    assert all(2 <= len(best) <= 3 for best in logprobs.top_logprobs[1:])
+    assert len(logprobs.tokens) == len(logprobs.text_offset) == len(logprobs.token_logprobs)
+    assert logprobs.text_offset[0] == 0
+    assert logprobs.text_offset == sorted(logprobs.text_offset)
+    assert logprobs.text_offset[-1] < len(text)
+    longer = client.completions.create(model="taught", prompt=text, echo=True, logprobs=2, max_tokens=2, temperature=0)
+    more: Any = longer.choices[0].logprobs
+    assert more.token_logprobs[1 : len(logprobs.tokens)] == pytest.approx(logprobs.token_logprobs[1:], abs=1e-4)
+    assert len(more.tokens) == len(logprobs.tokens) + 2
+
+
+def test_token_ids_as_prompt(client: openai.OpenAI) -> None:
+    text = client.completions.create(model="taught", prompt=[[36, 37], [38]], echo=True, max_tokens=0)
+    assert [len(choice.text) for choice in text.choices] == [2, 1]
+    with pytest.raises(openai.BadRequestError, match="token id 600 is not in the vocabulary of 600"):
+        client.completions.create(model="taught", prompt=[600])
+
+
+def test_errors(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.NotFoundError, match=r"model 'nobody'.*models: .*taught@10") as missing:
+        client.chat.completions.create(model="nobody", messages=said("hi"))
+    assert (missing.value.param, missing.value.code) == ("model", "model_not_found")
+    with pytest.raises(openai.NotFoundError, match=r"not a path"):
+        client.chat.completions.create(model="../taught", messages=said("hi"))
+    with pytest.raises(openai.NotFoundError, match=r"RUNNING|FAILED.*young@latest"):
+        client.chat.completions.create(model="young", messages=said("hi"))
+    with pytest.raises(openai.BadRequestError, match=r"temperature: .*less than or equal to 2") as hot:
+        client.chat.completions.create(model="taught", messages=said("hi"), temperature=3)
+    assert hot.value.param == "temperature"
+    with pytest.raises(openai.BadRequestError, match=r"context is 512 tokens.*has \d+ tokens and 500 more") as long:
+        client.chat.completions.create(model="taught", messages=said("hi " * 30), max_tokens=500)
+    assert long.value.code == "context_length_exceeded"
+
+
+def test_a_client_that_goes_away_frees_its_slot_within_a_second(served: Served, client: openai.OpenAI) -> None:
+    stream = client.chat.completions.create(
+        model="taught", messages=said("Talk."), temperature=2, stream=True, max_tokens=400, n=4
+    )
+    next(iter(stream))
+    assert _open(served) == 4
+    stream.close()
+    gone = time.monotonic()
+    until(lambda: _open(served) == 0)
+    assert time.monotonic() - gone < 1
+
+    # The same for one that waits for a whole answer.
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(
+            f"{served.address}/v1/chat/completions",
+            json={"model": "taught", "messages": said("Talk."), "temperature": 2, "max_tokens": 450, "n": 60},
+            timeout=httpx.Timeout(10, read=0.3),
+        )
+    gone = time.monotonic()
+    until(lambda: _open(served) == 0)
+    assert time.monotonic() - gone < 1
+
+
+def _open(served: Served) -> int:
+    status = httpx.get(f"{served.address}/metrics").text
+    lines = [
+        line
+        for line in status.splitlines()
+        if line.startswith(("minimind_sequences_running{", "minimind_sequences_waiting{"))
+    ]
+    return int(sum(float(line.rpartition(" ")[2]) for line in lines if 'taught@10"' in line))
