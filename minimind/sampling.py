@@ -113,6 +113,7 @@ def limit(logits_BV: Tensor, params: Sequence[SamplingParams]) -> Tensor:
     floor_B1 = _floor(logits_BV, params, min(few, vocab_size))
     if floor_B1 is None:
         floor_B1 = _floor(logits_BV, params, vocab_size)
+    assert floor_B1 is not None
     return logits_BV.masked_fill(logits_BV < floor_B1, -math.inf)
 
 
