@@ -10,9 +10,11 @@ import torch
 
 from minimind.batch import Batch
 from minimind.distributed import Parallel
+from minimind.engine import Engine
 from minimind.loop import Precision
 from minimind.model import MiniMind
 from minimind.objectives import Models, Objective
+from minimind.sampling import SamplingParams
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,6 @@ def validate(
     return Validation(sum(part[0] for part in parts), sum(part[1] for part in parts), text_bytes)
 
 
-@torch.no_grad()
 def continuation(
     model: MiniMind,
     prompt_ids: Sequence[int],
@@ -66,20 +67,9 @@ def continuation(
 ) -> list[int]:
     """Token ids that the model writes after `prompt_ids`, up to `eos_id` or `max_tokens`; the same for the same seed.
 
-    temperature: 0 takes the likeliest token. The whole text is computed again for every token: fine for a look at a
-    small model after training, not for serving.
+    temperature: 0 takes the likeliest token.
     """
-    device = model.head_weight_VD.device
-    generator = torch.Generator().manual_seed(seed)
-    ids = list(prompt_ids)
-    for _ in range(max_tokens):
-        hidden_1TD = model(torch.tensor([ids], device=device))
-        logits_V = model.logits(hidden_1TD[0, -1]).float().cpu()
-        if temperature > 0:
-            token = int(torch.multinomial(torch.softmax(logits_V / temperature, 0), 1, generator=generator))
-        else:
-            token = int(logits_V.argmax())
-        if token == eos_id:
-            break
-        ids.append(token)
-    return ids[len(prompt_ids) :]
+    engine = Engine(model, slots=1, context_tokens=len(prompt_ids) + max_tokens)
+    params = SamplingParams(max_tokens, temperature=temperature, seed=seed, stop_ids=(eos_id,))
+    (answer,) = engine.generate([prompt_ids], params)
+    return answer.token_ids[:-1] if answer.finish == "stop" else answer.token_ids

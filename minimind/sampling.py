@@ -110,15 +110,14 @@ def limit(logits_BV: Tensor, params: Sequence[SamplingParams]) -> Tensor:
     """
     vocab_size = logits_BV.shape[1]
     few = max(1, *(p.top_k for p in params), CANDIDATES if any(p.top_p < 1 for p in params) else 1)
-    floor_B1 = _floor(logits_BV, params, min(few, vocab_size))
-    if floor_B1 is None:
-        floor_B1 = _floor(logits_BV, params, vocab_size)
-    assert floor_B1 is not None
+    floor_B1, found = _floor(logits_BV, params, min(few, vocab_size))
+    if not found:
+        floor_B1, _ = _floor(logits_BV, params, vocab_size)
     return logits_BV.masked_fill(logits_BV < floor_B1, -math.inf)
 
 
-def _floor(logits_BV: Tensor, params: Sequence[SamplingParams], width: int) -> Tensor | None:
-    """The least logit [B, 1] that stays, found among the `width` largest; None if they do not reach far enough."""
+def _floor(logits_BV: Tensor, params: Sequence[SamplingParams], width: int) -> tuple[Tensor, bool]:
+    """The least logit [B, 1] that stays, and whether it was found: top-p may reach below the `width` largest."""
     device, vocab_size = logits_BV.device, logits_BV.shape[1]
     top_k_B1 = torch.tensor([[min(p.top_k, vocab_size) or vocab_size] for p in params], device=device)
     top_p_B1 = torch.tensor([[p.top_p] for p in params], device=device)
@@ -129,13 +128,12 @@ def _floor(logits_BV: Tensor, params: Sequence[SamplingParams], width: int) -> T
     kept_BW = sorted_BW.masked_fill(torch.arange(width, device=device) >= top_k_B1, -math.inf)
     whole_B1 = torch.where(top_k_B1 < vocab_size, kept_BW.logsumexp(1, True), logits_BV.logsumexp(1, True))
     sum_BW = (kept_BW - whole_B1).exp().cumsum(1)
-    if width < vocab_size and bool(((top_k_B1 == vocab_size) & (top_p_B1 < 1) & (sum_BW[:, -1:] < top_p_B1)).any()):
-        return None
+    beyond_B1 = (top_k_B1 == vocab_size) & (top_p_B1 < 1) & (sum_BW[:, -1:] < top_p_B1)
     # A token stays if those before it have less than top_p of the probability: the likeliest always does.
     enough_B1 = torch.where(top_p_B1 < 1, (sum_BW < top_p_B1).sum(1, True), vocab_size)
     last_B1 = enough_B1.minimum(top_k_B1 - 1).clamp(max=width - 1)
     floor_B1 = kept_BW.gather(1, last_B1).masked_fill(all_stay_B1, -math.inf)
-    return floor_B1.maximum(sorted_BW[:, :1] + min_p_B1.log())
+    return floor_B1.maximum(sorted_BW[:, :1] + min_p_B1.log()), width == vocab_size or not bool(beyond_B1.any())
 
 
 def choose(logits_BV: Tensor, params: Sequence[SamplingParams], noise_B: Sequence[float]) -> list[int]:

@@ -147,8 +147,10 @@ def _http(request: Request, error: HTTPException) -> ApiError:
 
 def _validation(error: RequestValidationError, unsupported: dict[str, str]) -> ApiError:
     problems: dict[str, str] = {}
-    for item in error.errors():
-        path = _path(error.body, item["loc"], item["type"])
+    found = [(_path(error.body, item["loc"], item["type"]), item) for item in error.errors()]
+    for path, item in found:
+        if any(_outdoes(path, item, other_path, other) for other_path, other in found):
+            continue
         if item["type"] == "wrong_field":
             path, message = item["ctx"]["field"], item["ctx"]["message"]
         elif item["type"] == "extra_forbidden":
@@ -164,6 +166,15 @@ def _validation(error: RequestValidationError, unsupported: dict[str, str]) -> A
     texts = [f"{path}: {message}" if path else message for path, message in list(problems.items())[:3]]
     more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
     return invalid("; ".join(texts) + more, next(iter(problems)) or None)
+
+
+def _outdoes(path: str, item: Any, other_path: str, other: Any) -> bool:
+    """Whether `item` comes of a branch of a union that was not meant: another branch liked the value's type."""
+    if not item["type"].endswith("_type"):
+        return False
+    return other_path.startswith((f"{path}.", f"{path}[")) or (
+        other_path == path and not other["type"].endswith("_type")
+    )
 
 
 def _path(body: Any, location: Sequence[Any], kind: str) -> str:

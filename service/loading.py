@@ -65,14 +65,14 @@ def plan(folder: Path, settings: Settings) -> Plan:
 
 
 def weight_bytes(config: ModelConfig, weight_type: WeightType) -> int:
-    """What the weights of a serving model take. The embedding stays in fp32; the head is a copy in the other types."""
+    """What the weights of a serving model take, but for norms and scales. In the smaller types the embedding stays in
+    fp32, and the head is a copy.
+    """
     with torch.device("meta"):
         numbers = sum(parameter.numel() for parameter in MiniMind(config).parameters())
     if weight_type == "float32":
         return 4 * numbers
-    table = config.vocab_size * config.hidden_size
-    tables = 1 if config.tie_word_embeddings else 2
-    return 4 * tables * table + _BYTES[weight_type] * (numbers - tables * table + table)
+    return 4 * config.vocab_size * config.hidden_size + _BYTES[weight_type] * numbers
 
 
 def load(folder: Path, needs: Plan) -> tuple[Engine, Tokenizer, Plan]:

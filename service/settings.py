@@ -42,17 +42,10 @@ class Settings(Config):
     @classmethod
     def read(cls, environment: Mapping[str, str] = os.environ) -> Settings:
         """The settings of this process. Raises ValueError that names the variable, its value and what is allowed."""
-        given = {
-            name: environment[PREFIX + name.upper()]
-            for name in cls.model_fields
-            if PREFIX + name.upper() in environment
-        }
-        unknown = sorted(
-            name for name in environment if name.startswith(PREFIX) and name[len(PREFIX) :].lower() not in given
-        )
-        if unknown:
-            known = ", ".join(PREFIX + name.upper() for name in cls.model_fields if name != "api_key")
-            raise ValueError(f"{', '.join(unknown)}: there is no such setting; there are {known}")
+        variables = {PREFIX + name.upper(): name for name in cls.model_fields if name != "api_key"}
+        if unknown := sorted(name for name in environment if name.startswith(PREFIX) and name not in variables):
+            raise ValueError(f"{', '.join(unknown)}: there is no such setting; there are {', '.join(variables)}")
+        given = {name: environment[variable] for variable, name in variables.items() if variable in environment}
         if key := environment.get(API_KEY):
             given["api_key"] = key
         try:

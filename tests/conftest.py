@@ -20,6 +20,7 @@ collect_ignore = ["browser", "unit/service"]
 torch.set_num_threads(1)  # on two cores a thread pool costs more than it gives: 24 s instead of 0.4 s was seen
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several processes (`pytest -n 2 --dist loadgroup`) one takes all that needs Ray, from the start on."""
     ray, others = [], []

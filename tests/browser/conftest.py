@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.browser.chat import Chat
 from tests.browser.scripted import Listening, ScriptedServer, listening
 
 TIMEOUT_MS = 20_000
+
+expect.set_options(timeout=TIMEOUT_MS)  # the default of 5 s is short on a machine with other work
 
 OpenChat = Callable[..., Chat]
 

@@ -59,7 +59,7 @@ def test_a_streamed_answer_with_its_usage(client: openai.OpenAI) -> None:
     assert chunks[0].choices[0].delta.role == "assistant"
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks[:-1]) == taught.COUNTED
     assert [chunk.choices[0].finish_reason for chunk in chunks[-3:-1]] == [None, "stop"]
-    assert len(chunks) > 10, "it did not come bit by bit"
+    assert chunks[0].choices[0].delta.content in ("1", "1,"), "it did not come bit by bit"
     assert chunks[-1].choices == []
     assert chunks[-1].usage is not None
     assert chunks[-1].usage.completion_tokens >= 20
@@ -268,10 +268,10 @@ def test_errors(client: openai.OpenAI) -> None:
 
 def test_a_client_that_goes_away_frees_its_slot_within_a_second(served: Served, client: openai.OpenAI) -> None:
     stream = client.chat.completions.create(
-        model="taught", messages=said("Talk."), temperature=2, stream=True, max_tokens=400, n=4
+        model="taught", messages=said("Talk."), temperature=2, stream=True, max_tokens=480, n=128
     )
     next(iter(stream))
-    assert _open(served) == 4
+    assert _open(served) > 64
     stream.close()
     gone = time.monotonic()
     until(lambda: _open(served) == 0)
@@ -281,8 +281,8 @@ def test_a_client_that_goes_away_frees_its_slot_within_a_second(served: Served, 
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(
             f"{served.address}/v1/chat/completions",
-            json={"model": "taught", "messages": said("Talk."), "temperature": 2, "max_tokens": 450, "n": 60},
-            timeout=httpx.Timeout(10, read=0.3),
+            json={"model": "taught", "messages": said("Talk."), "temperature": 2, "max_tokens": 480, "n": 128},
+            timeout=httpx.Timeout(10, read=0.1),
         )
     gone = time.monotonic()
     until(lambda: _open(served) == 0)

@@ -1,0 +1,206 @@
+"""The cache and the decoder over it, in PyTorch and in decode.c."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from minimind.cache import KVCache, kv_cache_bytes
+from minimind.config import override
+from minimind.decoder import Decoder
+from minimind.linears import Int8Linear
+from minimind.lora import LoraConfig, attach
+from minimind.model import MiniMind, ModelConfig
+from minimind.native import library, supports
+from minimind.quantize import QuantizedModel, WeightType, quantized
+from tests.toys import TOY_CONFIG, toy_model
+
+CONFIGS = {
+    "toy": TOY_CONFIG,
+    "one head for all": ModelConfig(
+        vocab_size=61, hidden_size=40, num_hidden_layers=1, num_attention_heads=5, num_key_value_heads=1
+    ),
+    "wide heads, own head": ModelConfig(
+        vocab_size=70,
+        hidden_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        head_dim=72,
+        intermediate_size=56,
+        tie_word_embeddings=False,
+    ),
+}
+
+
+@pytest.fixture(params=[False, True], ids=["pytorch", "native"])
+def is_native(request: pytest.FixtureRequest) -> bool:
+    if request.param and library() is None:
+        pytest.skip("no C compiler with OpenMP here")
+    return bool(request.param)
+
+
+def ids(count: int, seed: int = 0, vocab_size: int = 60) -> list[int]:
+    drawn: list[int] = torch.randint(0, vocab_size, (count,), generator=torch.Generator().manual_seed(seed)).tolist()
+    return drawn
+
+
+@torch.no_grad()
+def plain_logits(model: MiniMind, tokens: list[int]) -> Tensor:
+    """Logits [V] after a text, by the plain forward."""
+    return model.logits(model(torch.tensor([tokens]))[0, -1])
+
+
+# The cache
+
+
+def test_the_cache_takes_what_was_said() -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        cache = KVCache(TOY_CONFIG, 3, 20, dtype, torch.device("cpu"))
+        assert cache.nbytes == kv_cache_bytes(TOY_CONFIG, 3, 20, dtype)
+    # 2 layers, keys and values, 2 heads of 8 numbers
+    assert kv_cache_bytes(TOY_CONFIG, 3, 20) == 2 * 2 * 2 * 8 * 4 * 3 * 20
+
+
+def test_copying_a_slot_copies_the_beginning_alone() -> None:
+    cache = KVCache(TOY_CONFIG, 3, 6, torch.float32, torch.device("cpu"))
+    for tensor in (*cache.keys, *cache.values):
+        tensor.normal_()
+    before = [tensor.clone() for tensor in (*cache.keys, *cache.values)]
+    cache.copy(0, 2, 4)
+    for old, new in zip(before, (*cache.keys, *cache.values), strict=True):
+        assert torch.equal(new[2, :, :4], old[0, :, :4])
+        assert torch.equal(new[2, :, 4:], old[2, :, 4:])
+        assert torch.equal(new[:2], old[:2])
+
+
+# The decoder
+
+
+@pytest.mark.parametrize("name", list(CONFIGS))
+def test_chunks_and_single_tokens_give_what_the_whole_text_gives(name: str, is_native: bool) -> None:
+    model, text = toy_model(config=CONFIGS[name]), ids(24)
+    decoder = Decoder(model, 3, 40, native=is_native)
+    assert decoder.native is is_native
+    hidden_TD = torch.cat([decoder.prefill(text[:7], 1, 0), decoder.prefill(text[7:15], 1, 7)])
+    for place in range(15):
+        torch.testing.assert_close(decoder.logits(hidden_TD)[place], plain_logits(model, text[: place + 1]))
+    for place in range(15, 24):
+        logits_BV = decoder.write([text[place]], [1], [place])
+        torch.testing.assert_close(logits_BV[0], plain_logits(model, text[: place + 1]), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("slots", [[0, 1, 2, 3], [0, 2, 3], [3], [1, 5], list(range(8))])
+def test_ragged_texts_in_any_slots_give_what_they_give_alone(slots: list[int], is_native: bool) -> None:
+    model = toy_model()
+    decoder = Decoder(model, 8, 40, native=is_native)
+    texts = {slot: ids(4 + 3 * slot, seed=slot) for slot in slots}
+    for slot, text in texts.items():
+        decoder.prefill(text[:-1], slot, 0)
+    logits_BV = decoder.write([texts[s][-1] for s in slots], slots, [len(texts[s]) - 1 for s in slots])
+    expected_BV = torch.stack([plain_logits(model, texts[slot]) for slot in slots])
+    torch.testing.assert_close(logits_BV, expected_BV, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("weight_type", ["float32", "bfloat16", "int8"])
+def test_quantised_weights_give_the_same_in_c_and_in_pytorch(weight_type: WeightType, is_native: bool) -> None:
+    model = quantized(toy_model(), weight_type)
+    decoder = Decoder(model, 2, 20, native=is_native)
+    text = ids(12)
+    for place, token in enumerate(text):
+        logits_BV = decoder.write([token, token], [0, 1], [place, place])
+    rounded = toy_model()
+    with torch.no_grad():
+        for name, part in rounded.named_modules():
+            if isinstance(part, nn.Linear):
+                part.weight.copy_(weight_of(model.get_submodule(name)))
+        hidden_D = rounded(torch.tensor([text]))[0, -1]
+    expected_V = weight_of(model.head if isinstance(model, QuantizedModel) else model.model.embed_tokens) @ hidden_D
+    # PyTorch's products with such weights round their inputs to bfloat16 as well.
+    tolerance = 1e-4 if is_native or weight_type == "float32" else 0.05
+    torch.testing.assert_close(logits_BV[0], expected_V, rtol=tolerance, atol=tolerance)
+
+
+def weight_of(part: nn.Module) -> Tensor:
+    """The weight in fp32 that the rounded one stands for."""
+    weight = part.weight
+    assert isinstance(weight, Tensor)
+    return weight.detach().float() * (part.scale[:, None] if isinstance(part, Int8Linear) else 1.0)
+
+
+@pytest.mark.parametrize("weight_type", ["float32", "bfloat16", "int8"])
+def test_in_c_a_row_is_the_same_to_the_last_bit_however_many_there_are(weight_type: WeightType) -> None:
+    if library() is None:
+        pytest.skip("no C compiler with OpenMP here")
+    model = quantized(toy_model(), weight_type)
+    text = ids(9)
+
+    def logits(rows: int, row: int) -> Tensor:
+        decoder = Decoder(model, rows, 12, native=True)
+        for place, token in enumerate(text):
+            others = [(token + other) % 60 for other in range(rows)]
+            others[row] = token
+            logits_BV = decoder.write(others, range(rows), [place] * rows)
+        return logits_BV[row]
+
+    alone = logits(1, 0)
+    for rows, row in ((2, 1), (3, 0), (6, 5), (7, 6), (11, 8), (32, 31)):
+        assert torch.equal(logits(rows, row), alone)
+
+
+def test_native_follows_weights_that_change_in_place() -> None:
+    if library() is None:
+        pytest.skip("no C compiler with OpenMP here")
+    model = toy_model()
+    decoder = Decoder(model, 1, 8, native=True)
+    before = decoder.write([5], [0], [0])
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.1)
+    after = decoder.write([5], [0], [0])
+    assert not torch.equal(before, after)
+    torch.testing.assert_close(after[0], plain_logits(model, [5]), rtol=1e-4, atol=1e-5)
+
+
+def test_refresh_finds_weights_that_were_replaced() -> None:
+    if library() is None:
+        pytest.skip("no C compiler with OpenMP here")
+    model = toy_model()
+    decoder = Decoder(model, 1, 8, native=True)
+    model.load_state_dict(toy_model(seed=1).state_dict(), assign=True)
+    decoder.refresh()
+    torch.testing.assert_close(decoder.write([5], [0], [0])[0], plain_logits(model, [5]), rtol=1e-4, atol=1e-5)
+
+
+def test_native_takes_what_it_can_compute_and_nothing_else() -> None:
+    adapted = toy_model()
+    attach(adapted, LoraConfig(rank=2), torch.Generator().manual_seed(0))
+    odd = toy_model(config=override(TOY_CONFIG, {"head_dim": 12}))
+    for model in (adapted, odd, toy_model().bfloat16()):
+        assert not supports(model)
+        assert not Decoder(model, 1, 8).native
+        with pytest.raises(ValueError, match="native = True"):
+            Decoder(model, 1, 8, native=True)
+    assert supports(toy_model()) is (library() is not None)
+
+
+def test_without_a_compiler_pytorch_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    library.cache_clear()
+    try:
+        assert library() is None
+        assert not Decoder(toy_model(), 1, 8).native
+    finally:
+        library.cache_clear()
+
+
+def test_a_compiler_that_fails_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: "false")
+    library.cache_clear()
+    try:
+        assert library() is None
+    finally:
+        library.cache_clear()
