@@ -20,8 +20,16 @@ help:
 demo: venv
 	@$(BIN)/minimind demo --fresh $(FRESH)
 
+# Those on a Ray cluster mostly wait for processes to start, so the others run beside them.
 test: $(VENV)/.installed-dev
-	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+	@$(MAKE) -s --no-print-directory -j 2 .test-ray .test-others
+
+.PHONY: .test-ray .test-others
+.test-ray:
+	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/ray
+
+.test-others:
+	@$(BIN)/python -m pytest -q --ignore tests/ray
 
 check: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .

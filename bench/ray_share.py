@@ -67,7 +67,7 @@ def wait_for_steps(run: RunDirectory, count: int, process: subprocess.Popen[byte
     end = time.monotonic() + within_s
     while steps_made(run) < count:
         if process.poll() is not None or time.monotonic() > end:
-            raise SystemExit(f"{shlex.join(map(str, process.args))} made {steps_made(run)} steps")  # type: ignore[arg-type]
+            raise SystemExit(f"the run {run.name!r} made {steps_made(run)} of {count} steps; {run.path}")
         time.sleep(0.2)
 
 

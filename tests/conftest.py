@@ -12,25 +12,10 @@ import torch
 from jobs import cluster
 from jobs.cluster import Cluster
 
-RAY = Path(__file__).parent / "ray"
-
 # Under way with the service that they drive; they are run by name until it is whole.
 collect_ignore = ["browser", "unit/service"]
 
 torch.set_num_threads(1)  # on two cores a thread pool costs more than it gives: 24 s instead of 0.4 s was seen
-
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """With several processes (`pytest -n 2 --dist loadgroup`) one takes all that needs Ray, from the start on."""
-    ray, others = [], []
-    for item in items:
-        if item.path.is_relative_to(RAY):
-            item.add_marker(pytest.mark.xdist_group("ray"))
-            ray.append(item)
-        else:
-            others.append(item)
-    items[:] = ray + others
 
 
 @pytest.fixture
