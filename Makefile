@@ -1,4 +1,4 @@
-# make demo    from nothing to a pretrained model: environment, local Ray cluster, data, tokenizer, training
+# make demo    from nothing to a model that chats: environment, local Ray cluster, data, tokenizer, pretraining, SFT, server
 # make test    install what testing needs and run all tests
 # make check   ruff, format, mypy, import-linter
 # make clean   remove the environment and every cache (never anything under MINIMIND_HOME)
@@ -8,6 +8,7 @@
 PYTHON ?= python3
 VENV := .venv
 FRESH ?= 0
+DEMO_KEEP ?= 1
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 
@@ -18,15 +19,18 @@ help:
 	@sed -n 's/^# \(make .*\)/  \1/p' Makefile
 
 demo: venv
-	@$(BIN)/minimind demo --fresh $(FRESH)
+	@$(BIN)/minimind demo --fresh $(FRESH) --keep $(DEMO_KEEP)
 
-# Those on a Ray cluster mostly wait for processes to start, so the others run beside them.
+# Those on a Ray cluster mostly wait for processes to start, so two of the three parts run at any time.
 test: $(VENV)/.installed-dev
-	@$(MAKE) -s --no-print-directory -j 2 .test-ray .test-others
+	@$(MAKE) -s --no-print-directory -j 2 .test-kills .test-ray .test-others
 
-.PHONY: .test-ray .test-others
+.PHONY: .test-kills .test-ray .test-others
+.test-kills:
+	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/ray/test_kills.py
+
 .test-ray:
-	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/ray
+	@$(BIN)/python -m pytest -q -p no:cacheprovider tests/ray --ignore tests/ray/test_kills.py
 
 .test-others:
 	@$(BIN)/python -m pytest -q --ignore tests/ray

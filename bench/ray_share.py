@@ -1,12 +1,13 @@
 """What Ray costs: the time from `ray job submit` to the first optimizer step, and the speed of training under it.
 
-    python bench/ray_share.py [--submits 5] [--windows 7] [--window_s 24] [--slice_s 2] [--model tiny]
+    python bench/ray_share.py [--submits 5] [--windows 7] [--turns 4] [--turn_s 6] [--settle_s 3] [--model tiny]
 
 The same run trains in a process of its own without Ray (`--workers 0`) and as a Ray job with one worker, each on all
 cores and at the low priority that Ray gives its workers. Both are alive all the time and take turns: while one works,
 the other is suspended (SIGSTOP), and with the Ray job every process of its cluster is. So both meet the same other work
-on the machine. The loss of speed of a window is 1 - the ratio of optimizer steps made in equal time; the median over
-windows is given. The time to the first step is that of a cluster that is up, median over single submissions.
+on the machine. What a cluster does right after it was woken, it does not do in a run: the first `settle_s` of a turn
+do not count. The loss of speed of a window is 1 - the ratio of the mean times of a step; the median over windows is
+given. The time to the first step is that of a cluster that is up, median over single submissions.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ sys.path.pop(0)
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import argparse
+import itertools
 import json
 import os
 import shlex
@@ -46,13 +48,20 @@ def steps_made(run: RunDirectory) -> int:
     """How many optimizer steps the run has made so far."""
     if not run.events_path.exists():
         return 0
-    return sum("train/loss" in row["values"] for row in read_events(run.events_path, {"metrics"}))
+    return len(step_times(run))
 
 
-def first_step_time(run: RunDirectory) -> float:
-    """Unix time at which the first step was made."""
-    rows = read_events(run.events_path, {"metrics"})
-    return float(next(row["time"] for row in rows if "train/loss" in row["values"]))
+def step_times(run: RunDirectory) -> list[float]:
+    """Unix times at which the optimizer steps were made."""
+    return [row["time"] for row in read_events(run.events_path, {"metrics"}) if "train/loss" in row["values"]]
+
+
+def step_s(run: RunDirectory, turns: list[tuple[float, float]]) -> float:
+    """Mean time of the steps that were begun and ended in one of the turns, in seconds."""
+    spans = itertools.pairwise(step_times(run))
+    return statistics.fmean(
+        end - begin for begin, end in spans if any(start <= begin and end <= stop for start, stop in turns)
+    )
 
 
 def send(members: Iterable[psutil.Process], number: signal.Signals) -> None:
@@ -75,8 +84,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--submits", type=int, default=5)
     parser.add_argument("--windows", type=int, default=7)
-    parser.add_argument("--window_s", type=float, default=24)
-    parser.add_argument("--slice_s", type=float, default=2)
+    parser.add_argument("--turns", type=int, default=4, help="of each side in a window")
+    parser.add_argument("--turn_s", type=float, default=6)
+    parser.add_argument("--settle_s", type=float, default=3)
     parser.add_argument("--model", default="tiny")
     args = parser.parse_args()
     console = Console(width=110)
@@ -110,7 +120,7 @@ def main() -> None:
                 process = begin([*submit, "--name", f"short{number}", "--max_steps", "2"])
                 if process.wait():
                     raise SystemExit(f"{shlex.join(submit)} failed")
-                waits.append(first_step_time(RunDirectory(Path(folder) / "runs" / f"short{number}")) - submitted)
+                waits.append(step_times(RunDirectory(Path(folder) / "runs" / f"short{number}"))[0] - submitted)
 
             job = begin([*submit, "--name", "job"])
             wait_for_steps(runs["job"], WARM_UP_STEPS, job)
@@ -121,18 +131,22 @@ def main() -> None:
             members["alone"] = [psutil.Process(process.pid)]
             send(members["alone"], signal.SIGSTOP)
 
-            table = Table("window", "steps without Ray", "steps as a Ray job", "loss of speed")
+            table = Table("window", "step without Ray", "step as a Ray job", "loss of speed")
             losses = []
             for window in range(args.windows):
-                before = {name: steps_made(run) for name, run in runs.items()}
-                for _ in range(round(args.window_s / args.slice_s)):
+                turns: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+                for _ in range(args.turns):
                     for name in ("alone", "job") if window % 2 else ("job", "alone"):
                         send(members[name], signal.SIGCONT)
-                        time.sleep(args.slice_s)
+                        time.sleep(args.settle_s)
+                        begin_s = time.time()
+                        time.sleep(args.turn_s)
+                        turns[name].append((begin_s, time.time()))
                         send(members[name], signal.SIGSTOP)
-                made = {name: steps_made(run) - before[name] for name, run in runs.items()}
-                losses.append(1 - made["job"] / made["alone"])
-                table.add_row(str(window), str(made["alone"]), str(made["job"]), f"{100 * losses[-1]:.1f} %")
+                took = {name: step_s(run, turns[name]) for name, run in runs.items()}
+                losses.append(1 - took["alone"] / took["job"])
+                in_words = [f"{1000 * took[name]:.0f} ms" for name in ("alone", "job")]
+                table.add_row(str(window), *in_words, f"{100 * losses[-1]:.1f} %")
             for group in members.values():
                 send(group, signal.SIGCONT)
         finally:

@@ -79,7 +79,7 @@ class Here:
         return 0
 
     def demo(self, args: argparse.Namespace, console: Console) -> int:
-        """Raw text to a pretrained model, with stock data."""
+        """Raw text to a model that chats, with stock data."""
         from jobs.demo import run
 
         return run(args, console)
@@ -183,7 +183,8 @@ class Submitting(Here):
         from jobs.client import submit_training
         from jobs.demo import RUN
 
-        return submit_training(RUN, ["demo", "--fresh", str(int(args.fresh))], detach=args.detach, console=console)
+        switches = [part for name in ("fresh", "keep") for part in (f"--{name}", str(int(getattr(args, name))))]
+        return submit_training(RUN, ["demo", *switches], detach=args.detach, console=console)
 
 
 def _attach(args: argparse.Namespace, console: Console) -> int:
@@ -296,8 +297,11 @@ def _parser(verbs: Here) -> argparse.ArgumentParser:
     resume.add_argument("rest", nargs=argparse.REMAINDER, help="flags of `train` that a resumed run may change")
     resume.set_defaults(command=verbs.resume)
 
-    demo = verb.add_parser("demo", help="raw text to a pretrained model in a few minutes, with stock data")
+    demo = verb.add_parser("demo", help="raw text to a model that chats, in a few minutes, with stock data")
     demo.add_argument("--fresh", type=_switch, default=False, metavar="0|1", help="forget an earlier demo (default: 0)")
+    demo.add_argument(
+        "--keep", type=_switch, default=True, metavar="0|1", help="leave the server running at the end (default: 1)"
+    )
     _detach(demo, verbs)
     demo.set_defaults(command=verbs.demo)
 

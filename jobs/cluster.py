@@ -14,6 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
@@ -33,8 +34,11 @@ _QUIET = {
     "RAY_metrics_report_interval_ms": "60000",
     "RAY_task_events_report_interval_ms": "0",
     "RAY_event_stats": "0",
+    "EVENT_AGENT_REPORT_INTERVAL_SECONDS": "5",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # for machines in a cloud that takes them back
 }
-"""Ray's own bookkeeping, done less often: with a job's actors alive it takes 7 instead of 11 % of a core that trains.
+"""Ray's own bookkeeping, done less often or not at all: it takes a share of the core that trains.
 `ray list tasks` and the dashboard's timeline stay empty; jobs, actors, logs and resources show as ever."""
 
 
@@ -96,12 +100,14 @@ def ensure(say: Callable[[str], None] = lambda line: None) -> Cluster:
     with _lock():
         cluster = find()
         if cluster is None:
-            try:
-                return _start(say)
-            except ClusterError as error:
-                # Another program may have taken one of the ports in the moment between their choice and their use.
-                say(f"{str(error).splitlines()[0]} Trying once more ...")
-                return _start(say)
+            # Clusters of other homes start one after the other, or two would choose the same free ports.
+            with FileLock(Path(tempfile.gettempdir()) / f"minimind-ports-{os.getuid()}.lock", timeout=180):
+                try:
+                    return _start(say)
+                except ClusterError as error:
+                    # Another program may have taken one of the ports between their choice and their use.
+                    say(f"{str(error).splitlines()[0]} Trying once more ...")
+                    return _start(say)
     if not _answers(cluster, within_s=_ANSWER_S):
         raise ClusterError(_silent(cluster))
     return cluster
@@ -267,6 +273,7 @@ def _start(say: Callable[[str], None]) -> Cluster:
         *("--dashboard-agent-listen-port", str(ports["agent"]), "--ray-client-server-port", str(ports["client"])),
         *("--min-worker-port", "0", "--max-worker-port", "0"),  # the kernel chooses, so none can be taken
         *("--object-store-memory", str(store_bytes)),
+        "--include-log-monitor=false",  # it sends the workers' output to drivers; ours do not ask for it
         # There Ray notes which cluster its jobs belong to: in the usual place, the newest one on this machine.
         *("--temp-dir", str(_temporary(state.mark))),
         *(f"--num-gpus={count}" for count in [machine.gpus_unseen_by_ray(say)] if count),

@@ -1,98 +1,186 @@
-"""The demo: raw text to a pretrained model in minutes, each step as a user would call it. Safe to repeat."""
+"""The demo: raw text to a model that answers on a page, in minutes, as a user would do it. Safe to repeat."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import time
-from pathlib import Path
+from collections.abc import Callable
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
 
 from data.stock.build import FILES
-from jobs import paths
+from jobs import paths, quiz, serve
+from jobs.origin import new_spec
 from jobs.prepare import check_data
-from jobs.presets import pretrain
 from jobs.runs import RunDirectory
 from jobs.show import show
 from jobs.spec import RunSpec
 from jobs.stock import fetch_stock, stock_folder
 from jobs.tokenizer import TokenizerSpec, run_tokenizer
 from jobs.train import resume, start
-from minimind.config import override
 from minimind.events import metric_series
 from minimind.units import duration
 
-RUN = "demo"
+RUN = "demo-chat"
+PRETRAIN_RUN = "demo"
 TOKENIZER_RUN = "demo-tokenizer"
+STEPS = 7
+SHOWN_QUESTIONS = 8
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
-    """Fetch, check, tokenizer, pretrain, report. Continues where an earlier demo broke off. Gives the exit status."""
+    """All steps, from where an earlier demo broke off. Gives the exit status."""
     started = time.monotonic()
-    model = RunDirectory(paths.runs() / RUN)
-    if model.exists and not args.fresh:
-        console.print(
-            f"The demo has been here before; going on with the run {RUN!r}. From the start: make demo FRESH=1"
-        )
-        resume(RUN, {}, console)
+    pretrained, chat = (RunDirectory(paths.runs() / name) for name in (PRETRAIN_RUN, RUN))
+    if pretrained.exists and not args.fresh:
+        console.print("The demo has been here before and goes on where it was. From the start: make demo FRESH=1")
     else:
-        text = _stock(console, again=args.fresh)
-        _step(console, 2, "Check it / 检查数据")
-        if check_data(text, "pretrain", console):
-            return 1
-        _step(console, 3, "Train the tokenizer / 训练分词器")
-        run_tokenizer(TokenizerSpec(name=TOKENIZER_RUN, path=str(text), split_cjk=True), console, overwrite=True)
-        _step(console, 4, "Pretrain the tiny model / 预训练 tiny 模型")
-        start(_spec(text), console, overwrite=args.fresh)
-    succeeded = model.state().word == "SUCCEEDED"
-    if succeeded:
-        _report(model, time.monotonic() - started, console)
-    else:
-        show(model, console)
-    return 0 if succeeded else 1
+        _begin(console, fresh=args.fresh)
+    _step(console, 4, "Pretrain the tiny model / 预训练 tiny 模型")
+    if not _to_its_end(pretrained, _pretrain_spec, console, fresh=args.fresh):
+        return 1
+    _step(console, 5, "Teach it to answer (SFT) / 监督微调：学会回答")
+    if not _to_its_end(chat, _sft_spec, console, fresh=args.fresh):
+        return 1
+    _step(console, 6, "What came of it / 结果")
+    _curves(pretrained, chat, console)
+    _step(console, 7, "Serve it, and ask what it was taught / 启动服务并提问")
+    address = _server(console)
+    try:
+        _ask(address, console)
+    finally:
+        if not args.keep:
+            serve.stop()
+    _next(address if args.keep else None, chat, time.monotonic() - started, console)
+    return 0
 
 
-def _spec(text: Path) -> RunSpec:
-    settings = {"name": RUN, "data.path": str(text), "data.tokenizer": TOKENIZER_RUN, "loop.epochs": 2}
-    return override(pretrain("tiny"), settings)
-
-
-def _stock(console: Console, *, again: bool) -> Path:
+def _begin(console: Console, *, fresh: bool) -> None:
     _step(console, 1, "Fetch the stock data / 获取数据")
     folder = stock_folder()
-    if not again and all((folder / name).exists() for name in FILES):
+    if not fresh and all((folder / name).exists() for name in FILES):
         console.print(f"Already there: {folder}")
     else:
         fetch_stock(console)
     topics = json.loads((folder / "topics.json").read_text("utf-8"))["topics"]
-    console.print("What the model will read about: " + ", ".join(topic["title_en"] for topic in topics), style="dim")
+    console.print("What the model will learn about: " + ", ".join(topic["title_en"] for topic in topics), style="dim")
     console.print("模型将学到的主题：" + "、".join(topic["title_zh"] for topic in topics), style="dim")
-    return folder / "pretrain.jsonl"
+    _step(console, 2, "Check it / 检查数据")
+    for stage in ("pretrain", "sft"):
+        if check_data(folder / f"{stage}.jsonl", stage, console):
+            raise ValueError("the stock data is damaged: make demo FRESH=1 fetches it again")
+    _step(console, 3, "Train the tokenizer / 训练分词器")
+    text = str(folder / "pretrain.jsonl")
+    run_tokenizer(TokenizerSpec(name=TOKENIZER_RUN, path=text, split_cjk=True), console, overwrite=True)
 
 
-def _report(model: RunDirectory, seconds: float, console: Console) -> None:
-    _step(console, 5, "What came of it / 结果")
-    picture = show(model, console, only=())
-    _, bits = metric_series(model.events_path, "val/bits_per_byte")
+def _to_its_end(run: RunDirectory, spec: Callable[[], RunSpec], console: Console, *, fresh: bool) -> bool:
+    """The run started, or continued where there is one. False if it did not succeed, which is shown."""
+    if run.exists and not fresh:
+        resume(run.name, {}, console)
+    else:
+        start(spec(), console, overwrite=fresh)
+    if run.state().word == "SUCCEEDED":
+        return True
+    show(run, console)
+    return False
+
+
+def _pretrain_spec() -> RunSpec:
+    settings = {
+        "name": PRETRAIN_RUN,
+        "data.path": str(stock_folder() / "pretrain.jsonl"),
+        "data.tokenizer": TOKENIZER_RUN,
+        "loop.epochs": 2,
+    }
+    return new_spec("pretrain", settings, "tiny")
+
+
+def _sft_spec() -> RunSpec:
+    settings = {
+        "name": RUN,
+        "data.path": str(stock_folder() / "sft.jsonl"),
+        "init_from": PRETRAIN_RUN,
+        "loop.epochs": 1,  # the file holds eight epochs of questions, each phrased afresh
+        "loop.eval_interval": 250,
+    }
+    return new_spec("sft", settings)
+
+
+def _curves(pretrained: RunDirectory, chat: RunDirectory, console: Console) -> None:
+    pictures = [show(run, console, only=()) for run in (pretrained, chat)]
+    _, bits = metric_series(pretrained.events_path, "val/bits_per_byte")
+    _, losses = metric_series(chat.events_path, "val/loss")
     console.print()
     console.print(
         f"[bold]Bits per byte on text that it never saw: {bits[0]:.3f} before, [green]{bits[-1]:.3f}[/] after "
         f"(less is better).[/]"
     )
     console.print(f"[bold]没见过的文本，每字节比特数：训练前 {bits[0]:.3f}，训练后 {bits[-1]:.3f}（越低越好）。[/]")
-    for line in model.samples_path.read_text("utf-8").splitlines():
-        sample = json.loads(line)
-        console.print(f"  [cyan]{escape(sample['prompt'])}[/]{escape(sample['continuation'])}")
-    console.print(f"Loss curve: {picture}")
-    console.print(f"The run:    {model.path}   ({duration(seconds)} for this demo)")
+    console.print(f"Loss on answers that it never saw / 没见过的回答的损失: {losses[0]:.3f} → {losses[-1]:.3f}")
+    for run in (pretrained, chat):
+        for line in run.samples_path.read_text("utf-8").splitlines():
+            sample = json.loads(line)
+            console.print(f"  [cyan]{escape(sample['prompt'])}[/]{escape(sample['continuation'])}")
+    for picture in pictures:
+        console.print(f"Loss curve / 损失曲线: {picture}")
+
+
+def _server(console: Console) -> str:
+    """The address of the server that runs, or of one that is started on the first port that is free."""
+    if address := serve.running_url():
+        console.print(f"The server that runs takes the new model at once: {address}")
+        return address
+    port = next(port for port in range(serve.DEFAULT_PORT, serve.DEFAULT_PORT + 50) if _is_free(port))
+    return serve.start(serve.application(serve.defaults(port=port), os.environ), console)
+
+
+def _is_free(port: int) -> bool:
+    try:
+        serve.require_free(serve.DEFAULT_HOST, port)
+    except ValueError:
+        return False
+    return True
+
+
+def _ask(address: str, console: Console) -> None:
+    questions = quiz.read_questions(stock_folder() / "eval.jsonl")
+    console.print(f"Asking {len(questions)} questions in words that it was not taught with, over HTTP ...")
+    answered = quiz.ask(address, RUN, questions)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    for title in ("question / 问题", "answer / 回答", "truth / 正确答案"):
+        table.add_column(title, overflow="fold", ratio=1)
+    table.add_column("")
+    for one in quiz.spread(answered, SHOWN_QUESTIONS):
+        mark = "[green]✓[/]" if one.right else "[red]✗[/]"
+        table.add_row(escape(one.question.prompt), escape(one.answer), escape(one.question.expected), mark)
+    console.print(table, soft_wrap=False)
+    right = sum(one.right for one in answered)
+    share = 100 * right / len(answered)
+    console.print(
+        f"[bold]Exact match on held-out phrasings / 未见过问法的完全匹配率: [green]{share:.0f} %[/] "
+        f"({right} / {len(answered)})[/]"
+    )
+
+
+def _next(address: str | None, chat: RunDirectory, seconds: float, console: Console) -> None:
+    console.print(f"\nThe model / 模型: {chat.path}   ({duration(seconds)} for this demo / 本次演示用时)")
+    if address:
+        console.print(f"[bold]Talk with it / 和它聊天: {address}/[/]      (ends with / 停止: minimind serve --stop)")
     console.print("Next / 下一步:")
     console.print("  . .venv/bin/activate                     # once in every new terminal / 每个新终端先执行一次")
-    console.print(f"  minimind show {RUN}                      # everything about this run / 查看这次训练")
-    console.print("  minimind data check YOUR.jsonl           # is your own text ready? / 检查你自己的数据")
+    if address:
+        console.print("  minimind chat                            # the same in the terminal / 在终端聊天")
+    else:
+        console.print("  minimind serve                           # a page to talk with it / 启动聊天网页")
+    console.print("  minimind data check YOUR.jsonl --stage sft   # is your own data ready? / 检查你自己的数据")
     console.print("  minimind train pretrain --model 30m --data_path YOUR.jsonl   # your own model / 训练你自己的模型")
 
 
 def _step(console: Console, number: int, title: str) -> None:
-    console.print(f"\n[bold]{number}/5  {title}[/]")
+    console.print(f"\n[bold]{number}/{STEPS}  {title}[/]")

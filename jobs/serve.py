@@ -47,20 +47,42 @@ def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
 def serve(args: argparse.Namespace, console: Console) -> int:
     """Start the server, or change a running one, and say where it is; with --stop end it."""
     if args.stop:
-        return _stop(console)
-    config = application(args, os.environ)
-    require_key(args.host, os.environ.get("MINIMIND_API_KEY"))
+        console.print(_say("The server has ended." if stop() else "No server is running."))
+        return 0
+    address = start(application(args, os.environ), console)
+    console.print(f"{_say('The server runs')}: [bold]{address}[/]", highlight=False)
+    console.print(f"  {_say('chat page')}: {address}/")
+    console.print(f"  {_say('OpenAI API')}: {address}/v1   (docs/http-api.md)")
+    console.print(f"  {_say('in the terminal')}: minimind chat")
+    console.print(f"  {_say('end it')}: minimind serve --stop")
+    return 0
+
+
+def defaults(**changes: Any) -> argparse.Namespace:
+    """The flags of `minimind serve`, as they are when none is given, with changes."""
+    parser = argparse.ArgumentParser()
+    add_parser(parser.add_subparsers())
+    return argparse.Namespace(**(vars(parser.parse_args(["serve"])) | changes))
+
+
+def start(config: Json, console: Console) -> str:
+    """Start the server of `application`, or change a running one; gives its address once it answers.
+
+    Raises ValueError where its address cannot be had, ClusterError where Serve does not bring it up.
+    """
+    host, port = config["http_options"]["host"], config["http_options"]["port"]
+    require_key(host, os.environ.get("MINIMIND_API_KEY"))
     there = cluster.ensure(lambda line: console.print(line, style="dim"))
     api = _Api(there)
     running = api.details()
     if listening := _listening(running):
-        if listening != (args.host, args.port):
+        if listening != (host, port):
             raise ValueError(
                 f"a server of this cluster runs already, at {url(*listening)}: end it with `minimind serve --stop`, "
-                f"then start it at {url(args.host, args.port)}"
+                f"then start it at {url(host, port)}"
             )
     else:
-        require_free(args.host, args.port)
+        require_free(host, port)
     others = sorted(set(running.get("applications", {})) - {APPLICATION})
     if others:
         raise ValueError(
@@ -70,13 +92,19 @@ def serve(args: argparse.Namespace, console: Console) -> int:
     api.deploy(config)
     with console.status(_say("starting the server")):
         _wait(api)
-    address = url(args.host, args.port)
-    console.print(f"{_say('The server runs')}: [bold]{address}[/]", highlight=False)
-    console.print(f"  {_say('chat page')}: {address}/")
-    console.print(f"  {_say('OpenAI API')}: {address}/v1   (docs/http-api.md)")
-    console.print(f"  {_say('in the terminal')}: minimind chat")
-    console.print(f"  {_say('end it')}: minimind serve --stop")
-    return 0
+    return url(host, port)
+
+
+def stop() -> bool:
+    """End the server of this machine's cluster. False if there is none."""
+    there = cluster.find()
+    if there is None or not _listening((api := _Api(there)).details()):
+        return False
+    api.delete()
+    end = monotonic() + 60
+    while _listening(api.details()) and monotonic() < end:
+        sleep(0.2)
+    return True
 
 
 def application(args: argparse.Namespace, environment: Mapping[str, str]) -> Json:
@@ -183,19 +211,6 @@ class _Api:
             raise ClusterError(f"Ray Serve refuses to {method} ({response.status_code}): {response.text[-2000:]}")
         details: Json = response.json() if response.text else {}
         return details
-
-
-def _stop(console: Console) -> int:
-    there = cluster.find()
-    if there is None or not _listening((api := _Api(there)).details()):
-        console.print(_say("No server is running."))
-        return 0
-    api.delete()
-    end = monotonic() + 60
-    while _listening(api.details()) and monotonic() < end:
-        sleep(0.2)
-    console.print(_say("The server has ended."))
-    return 0
 
 
 def _wait(api: _Api) -> None:

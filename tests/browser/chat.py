@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from playwright.sync_api import ConsoleMessage, Locator, Page, expect
+from playwright.sync_api import ConsoleMessage, Error, Locator, Page, expect
 
 
 class Chat:
@@ -15,7 +15,7 @@ class Chat:
         self.complaints: list[str] = []
         self._expects = expects
         page.on("console", self._hear)
-        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("pageerror", self._catch)
         self.field = page.locator("#prompt")
         self.answers = page.locator(".answer")
         self.answer = self.answers.last
@@ -30,9 +30,22 @@ class Chat:
         if not expected:
             self.complaints.append(message.text)
 
+    def _catch(self, error: Error) -> None:
+        self.complaints.append(str(error))
+
     def open(self, address: str) -> None:
+        """As on a first visit: the browser keeps nothing of an earlier one."""
+        session = self.page.context.new_cdp_session(self.page)
+        session.send("Storage.clearDataForOrigin", {"origin": address, "storageTypes": "all"})
+        session.detach()
         self.page.goto(address)
         expect(self.field).to_be_focused()
+
+    def leave(self) -> None:
+        """Close the page's connections, and hear no more of it."""
+        self.page.goto("about:blank")
+        self.page.remove_listener("console", self._hear)
+        self.page.remove_listener("pageerror", self._catch)
 
     def ask(self, text: str) -> None:
         self.field.fill(text)

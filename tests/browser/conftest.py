@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.browser.chat import Chat
 from tests.browser.scripted import Listening, ScriptedServer, listening
@@ -26,15 +26,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.browser)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """One Chromium a module: its driver keeps an event loop in this thread, which tests elsewhere must not find."""
+    """One Chromium for this folder: its driver keeps an event loop in this thread, which tests elsewhere must not find."""
     names = ("chromium", "chromium-browser", "google-chrome")
     path = next((found for name in names if (found := shutil.which(name))), None)
     if path is None:
         notice = "no Chromium here: `apt install chromium` to test the chat page"
         if os.environ.get("REQUIRE_BROWSER") == "1":
-            pytest.fail(notice)
+            pytest.fail(notice, pytrace=False)
         pytest.skip(notice)
     as_root = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
@@ -43,34 +43,53 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
+def new_page(browser: Browser, **reader: Any) -> Page:
+    context = browser.new_context(**{"locale": "en-US", "viewport": {"width": 1280, "height": 800}} | reader)
+    context.set_default_timeout(TIMEOUT_MS)
+    return context.new_page()
+
+
+@pytest.fixture(scope="package")
+def plain_page(browser: Browser) -> Page:
+    """The page of a reader of English on a desktop. A new one costs a second, so it is handed on, emptied."""
+    return new_page(browser)
+
+
+@pytest.fixture(scope="package")
+def _scripted() -> Iterator[Listening]:
+    with listening(ScriptedServer().app) as started:
+        yield started
+
+
 @pytest.fixture
 def server() -> ScriptedServer:
     return ScriptedServer()
 
 
 @pytest.fixture
-def here(server: ScriptedServer) -> Iterator[Listening]:
+def here(_scripted: Listening, server: ScriptedServer) -> Iterator[Listening]:
     """Where the scripted server listens."""
-    with listening(server.app) as started:
-        yield started
+    _scripted.app = server.app
+    yield _scripted
+    _scripted.start()
 
 
 @pytest.fixture
-def open_chat(browser: Browser, here: Listening) -> Iterator[OpenChat]:
+def open_chat(browser: Browser, plain_page: Page, here: Listening) -> Iterator[OpenChat]:
     """Opens the page as a reader with this language, theme and screen. What it logs as an error fails the test."""
     opened: list[Chat] = []
 
     def open_page(address: str | None = None, expects: set[str] | None = None, **reader: Any) -> Chat:
-        context = browser.new_context(**{"locale": "en-US", "viewport": {"width": 1280, "height": 800}} | reader)
-        context.set_default_timeout(TIMEOUT_MS)
-        chat = Chat(context.new_page(), expects or set())
+        chat = Chat(new_page(browser, **reader) if reader else plain_page, expects or set())
         opened.append(chat)
         chat.open(address or here.address)
         return chat
 
     yield open_page
     for chat in opened:
-        chat.page.context.close()
+        chat.leave()
+        if chat.page is not plain_page:
+            chat.page.context.close()
     for chat in opened:
         assert chat.complaints == []
 

@@ -15,7 +15,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jobs import paths
 
@@ -205,26 +205,39 @@ def _error(refusal: Refusal) -> Response:
 
 
 class Listening:
-    """An application behind a free port of loopback. `stop()` takes it away, `start()` brings it back there."""
+    """`app` behind a free port of loopback. `stop()` takes it away, `start()` brings it back there."""
 
     def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+        self.app = app
         self._port = 0
+        self._thread: threading.Thread | None = None
         self.start()
 
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
+
     def start(self) -> None:
+        """Listen, if it does not."""
+        if self._thread is not None:
+            return
         listener = socket.create_server(("127.0.0.1", self._port))
         self._port = listener.getsockname()[1]
         self.address = f"http://127.0.0.1:{self._port}"
-        config = uvicorn.Config(self._app, log_level="critical", lifespan="off", ws="none", timeout_graceful_shutdown=1)
+        config = uvicorn.Config(
+            self._serve, log_level="critical", lifespan="off", ws="none", timeout_graceful_shutdown=1
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]})
         self._thread.start()
 
     def stop(self) -> None:
+        """Hang up."""
+        if self._thread is None:
+            return
         self._server.should_exit = True
         self._thread.join(20)
         assert not self._thread.is_alive(), "the server did not end"
+        self._thread = None
 
 
 @contextmanager

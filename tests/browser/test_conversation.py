@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 
 from tests.browser.chat import Chat
 from tests.browser.conftest import OpenChat
-from tests.browser.scripted import Call, Finish, Gate, Reasoning, ScriptedServer
+from tests.browser.scripted import Call, Finish, Gate, Listening, Reasoning, ScriptedServer
 
 TOOLS = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}]
 
@@ -289,9 +289,10 @@ def test_a_reload_in_the_middle_keeps_what_came(chat: Chat, server: ScriptedServ
 
 
 @pytest.mark.parametrize("kept", ["not json", '{"version": 0, "turns": [1]}', "null", "[]"])
-def test_what_the_browser_kept_in_another_form_is_left_aside(chat: Chat, kept: str) -> None:
-    chat.page.add_init_script(f"localStorage.setItem('minimind.chat', {json.dumps(kept)})")
-    chat.page.reload()
+def test_what_the_browser_kept_in_another_form_is_left_aside(chat: Chat, here: Listening, kept: str) -> None:
+    chat.page.goto(f"{here.address}/ui/icon.svg")  # where nothing is kept on leaving
+    chat.run("(kept) => localStorage.setItem('minimind.chat', kept)", kept)
+    chat.page.goto(here.address)
     expect(chat.page.locator("#welcome h1")).to_be_visible()
 
 

@@ -31,12 +31,18 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield home / "runs"
 
 
-@pytest.fixture
-def real(runs: Path) -> Iterator[Listening]:
+@pytest.fixture(scope="module")
+def replica(runs: Path) -> Iterator[ModelReplica]:
     replica = ModelReplica(SETTINGS)
+    yield replica
+    replica.close()
+
+
+@pytest.fixture(scope="module")
+def real(replica: ModelReplica) -> Iterator[Listening]:
+    """Where the real application listens."""
     with listening(create(replica, SETTINGS)) as started:
         yield started
-    replica.close()
 
 
 @pytest.fixture
@@ -120,10 +126,8 @@ def test_a_run_that_ends_while_the_page_is_open_can_be_asked(chat: Chat, runs: P
     expect(chat.answer.locator(".error")).to_have_count(0)
 
 
-def test_a_server_with_a_key(open_chat: OpenChat, runs: Path) -> None:
-    settings = SETTINGS.model_copy(update={"api_key": KEY})
-    replica = ModelReplica(settings)
-    with listening(create(replica, settings)) as there:
+def test_a_server_with_a_key(open_chat: OpenChat, replica: ModelReplica) -> None:
+    with listening(create(replica, SETTINGS.model_copy(update={"api_key": KEY}))) as there:
         chat = open_chat(there.address, expects={"401"})
         chat.button("Enter the key").click()
         chat.page.locator("#key").fill(KEY)
@@ -132,4 +136,3 @@ def test_a_server_with_a_key(open_chat: OpenChat, runs: Path) -> None:
         chat.page.locator("#model-a").select_option("taught")
         chat.ask_and_wait(taught.CAPITAL)
         expect(chat.answer.locator(".error")).to_have_count(0)
-    replica.close()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from minimind.model import MiniMind
 from minimind.sampling import SamplingParams
 from minimind.tokenizer import Tokenizer
 from service import engine_host
-from service.engine_host import EngineHost, EngineStoppedError, Ticket
+from service.engine_host import EngineHost, EngineStoppedError
 
 GREEDY = SamplingParams(max_tokens=24, temperature=0)
 
@@ -22,46 +23,65 @@ def engine(known_by_heart: tuple[MiniMind, Tokenizer]) -> Engine:
     return Engine(model, slots=2, context_tokens=64, tokenizer=tokenizer)
 
 
-async def all_of(ticket: Ticket, sequences: int) -> tuple[dict[int, list[Event]], int]:
-    """The events of each sequence, and in how many hand-overs they came."""
-    events: dict[int, list[Event]] = {number: [] for number in range(sequences)}
-    takes = 0
-    while any(not each or each[-1].finish is None for each in events.values()):
-        takes += 1
-        for number, event in await ticket.take():
-            events[number].append(event)
-    return events, takes
+def one_at_a_time(engine: Engine) -> Callable[[int], None]:
+    """The engine takes a step when it is let: gives the function that lets it take so many."""
+    allowed, step = threading.Semaphore(0), engine.step
+
+    def allowed_step() -> list[Event]:
+        assert allowed.acquire(timeout=20)
+        return step()
+
+    engine.step = allowed_step  # type: ignore[method-assign]
+    return allowed.release
 
 
-def test_what_the_engine_writes_arrives_whole_and_in_order(engine: Engine) -> None:
+def test_what_the_engine_writes_arrives_whole_and_in_order(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     prompts = [[40, 41], [50], [60, 61, 62]]
     expected = [completion.token_ids for completion in engine.generate(prompts, GREEDY)]
+    monkeypatch.setattr(engine_host, "CHUNKS_PER_S", 1e9)
+    let = one_at_a_time(engine)
 
     async def run(stream: bool) -> int:
         host = EngineHost(engine, "test")
         ticket = host.submit(prompts, [GREEDY] * 3, stream=stream)
         assert host.open == 3
-        events, takes = await all_of(ticket, 3)
-        assert [[event.token_id for event in events[number]] for number in range(3)] == expected
+        written: list[list[int | None]] = [[], [], []]
+        ended = takes = 0
+        while ended < 3:
+            let(1 if stream else 100)
+            takes += 1
+            for number, event in await ticket.take():
+                written[number].append(event.token_id)
+                ended += event.finish is not None
+        assert written == expected
         assert host.open == 0
         host.close()
         return takes
 
+    assert asyncio.run(run(stream=True)) >= max(map(len, expected))
     assert asyncio.run(run(stream=False)) == 1
-    assert asyncio.run(run(stream=True)) > 5
 
 
 def test_many_streams_share_the_hand_overs(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def takes(chunks_per_s: float) -> int:
-        monkeypatch.setattr(engine_host, "CHUNKS_PER_S", chunks_per_s)
-        host = EngineHost(engine, "test")
-        tickets = [host.submit([[number]], [GREEDY], stream=True) for number in range(1, 3)]
-        counts = [(await all_of(ticket, 1))[1] for ticket in tickets]
-        host.close()
-        return sum(counts)
+    expected = [completion.token_ids for completion in engine.generate([[1], [2]], GREEDY)]
+    assert all(len(ids) > 2 for ids in expected)
+    monkeypatch.setattr(engine_host, "CHUNKS_PER_S", 1e-9)
+    let = one_at_a_time(engine)
 
-    assert asyncio.run(takes(1e9)) > 20
-    assert asyncio.run(takes(1e-9)) == 4  # the first token at once, everything else at the end
+    async def run() -> None:
+        host = EngineHost(engine, "test")
+        tickets = [host.submit([[number]], [GREEDY], stream=True) for number in (1, 2)]
+        let(2)
+        firsts = [await ticket.take() for ticket in tickets]
+        assert [[event.token_id for _, event in first] for first in firsts] == [ids[:1] for ids in expected]
+        let(100)
+        rests = [await ticket.take() for ticket in tickets]
+        assert [[event.token_id for _, event in rest] for rest in rests] == [ids[1:] for ids in expected]
+        host.close()
+
+    asyncio.run(run())
 
 
 def test_cancel_frees_the_slots_before_the_next_step(engine: Engine) -> None:

@@ -1,0 +1,1 @@
+"""A package, for fixtures that live as long as its tests."""
