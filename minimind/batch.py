@@ -6,7 +6,7 @@ E head width, L layers, G group size, N prompts x G.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
 import torch
@@ -45,12 +45,19 @@ class TokenBatch:
     segment_BT: int32, which document of its row a token belongs to: 1, 2, ...; 0 is padding. Attention stays inside a
         segment and positions restart with it.
     rows: which rows of the packed data these are, so that a bad step can name its data.
+    predicted_N: int64, where in [B x T] the mask is True. Found when the batch is made, on the CPU: in the step it
+        would be a shape that depends on data, for which a GPU has to be waited for.
     """
 
     tokens_BT: Tensor
     loss_mask_BT: Tensor
     segment_BT: Tensor
     rows: tuple[int, ...] = ()
+    predicted_N: Tensor = field(default=None)  # type: ignore[assignment]  # made below where it is not given
+
+    def __post_init__(self) -> None:
+        if self.predicted_N is None:
+            object.__setattr__(self, "predicted_N", predicted(self.loss_mask_BT))  # type: ignore[unreachable]
 
     def to(self, device: torch.device) -> Self:
         """The same batch on another device."""
@@ -59,6 +66,7 @@ class TokenBatch:
             tokens_BT=self.tokens_BT.to(device, non_blocking=True),
             loss_mask_BT=self.loss_mask_BT.to(device, non_blocking=True),
             segment_BT=self.segment_BT.to(device, non_blocking=True),
+            predicted_N=self.predicted_N.to(device, non_blocking=True),
         )
 
     @property
@@ -70,3 +78,10 @@ class TokenBatch:
     def slots(self) -> int:
         """How many tokens are computed, padding included."""
         return self.tokens_BT.numel()
+
+
+def predicted(loss_mask_BT: Tensor) -> Tensor:
+    """Where in [B x T] the mask is True, int64 [N]. The first token of a row is not among them: none is before it."""
+    first_out_BT = loss_mask_BT.clone()
+    first_out_BT[:, 0] = False
+    return first_out_BT.flatten().nonzero()[:, 0]

@@ -46,26 +46,26 @@ def next_token_loss(models: Models, batch: TokenBatch) -> Loss:
     hidden_BTD = policy(batch.tokens_BT, batch.segment_BT)
     head_VD = policy.head_weight_VD
     assert isinstance(head_VD, Tensor)
-    return cross_entropy(hidden_BTD, head_VD, batch.tokens_BT, batch.loss_mask_BT)
+    return cross_entropy(hidden_BTD, head_VD, batch.tokens_BT, batch.predicted_N)
 
 
-def cross_entropy(hidden_BTD: Tensor, head_VD: Tensor, tokens_BT: Tensor, loss_mask_BT: Tensor) -> Loss:
+def cross_entropy(hidden_BTD: Tensor, head_VD: Tensor, tokens_BT: Tensor, predicted_N: Tensor) -> Loss:
     """Summed next-token cross-entropy in nats, without ever holding the logits of the whole batch.
 
     hidden_BTD: the trunk's output; position t predicts token t+1. This is the one place where the shift is made.
-    head_VD: the output matrix. tokens_BT: int64. loss_mask_BT: bool, True where a token is to be predicted.
+    head_VD: the output matrix. tokens_BT: int64. predicted_N: int64, where in [B x T] the tokens to be predicted are:
+    no others have logits.
     """
-    hidden_ND = hidden_BTD[:, :-1].reshape(-1, hidden_BTD.shape[-1])
-    target_N = tokens_BT[:, 1:].reshape(-1)
-    weight_N = loss_mask_BT[:, 1:].reshape(-1).to(torch.float32)
+    hidden_ND = hidden_BTD.flatten(0, 1)[predicted_N - 1]
+    target_N = tokens_BT.flatten()[predicted_N]
     if not torch.is_grad_enabled():  # a Function is told of parameters that ask for a gradient even where none is kept
         hidden_ND, head_VD = hidden_ND.detach(), head_VD.detach()
-    total: Tensor = _CrossEntropy.apply(hidden_ND, head_VD, target_N, weight_N)  # type: ignore[no-untyped-call]
-    return Loss(total=total, weight=weight_N.sum())
+    total: Tensor = _CrossEntropy.apply(hidden_ND, head_VD, target_N)  # type: ignore[no-untyped-call]
+    return Loss(total=total, weight=torch.full_like(total, len(target_N)))
 
 
 class _CrossEntropy(torch.autograd.Function):
-    """sum_n weight_n * -log softmax(hidden_n @ head.T)[target_n], a chunk of rows at a time.
+    """sum_n -log softmax(hidden_n @ head.T)[target_n], a chunk of rows at a time.
 
     The gradient of a sum is known up to the one factor that backward brings, so it is made in the forward pass from the
     logits at hand instead of storing or computing them again (as in Liger Kernel, arXiv:2410.10989). Under autocast the
@@ -73,44 +73,43 @@ class _CrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, hidden_ND: Tensor, head_VD: Tensor, target_N: Tensor, weight_N: Tensor) -> Tensor:
+    def forward(ctx: Any, hidden_ND: Tensor, head_VD: Tensor, target_N: Tensor) -> Tensor:
         need_hidden, need_head = ctx.needs_input_grad[:2]
         grad_hidden_ND = torch.empty_like(hidden_ND) if need_hidden else None
         grad_head_VD = torch.zeros_like(head_VD, dtype=torch.float32) if need_head else None
         total = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
         for start in range(0, hidden_ND.shape[0], CHUNK_TOKENS):
             rows = slice(start, start + CHUNK_TOKENS)
-            hidden_CD, target_C1, weight_C1 = hidden_ND[rows], target_N[rows, None], weight_N[rows, None]
+            hidden_CD, target_C1 = hidden_ND[rows], target_N[rows, None]
             logits_CV = nn.functional.linear(hidden_CD, head_VD).float()
             target_logit_C1 = logits_CV.gather(1, target_C1)
             largest_C1 = logits_CV.amax(1, keepdim=True)
             exp_CV = logits_CV.sub_(largest_C1).exp_()
             sum_C1 = exp_CV.sum(1, keepdim=True)
-            total += ((largest_C1 + sum_C1.log() - target_logit_C1) * weight_C1).sum()
+            total += (largest_C1 + sum_C1.log() - target_logit_C1).sum()
             if not (need_hidden or need_head):
                 continue
-            # d total / d logits = weight * (exp / sum - one-hot) = scale * (exp - sum * one-hot). The scale goes to the
-            # narrow side of both products: each pass over [C, V] is felt where the model is small.
-            scale_C1 = weight_C1 / sum_C1
+            # d total / d logits = exp / sum - one-hot = (exp - sum * one-hot) / sum. The division goes to the narrow
+            # side of both products: each pass over [C, V] is felt where the model is small.
             error_CV = exp_CV.scatter_add_(1, target_C1, -sum_C1)
             if grad_hidden_ND is not None:
-                grad_hidden_ND[rows] = (error_CV @ head_VD) * scale_C1
+                grad_hidden_ND[rows] = (error_CV @ head_VD) / sum_C1
             if grad_head_VD is not None:
-                _add_product(grad_head_VD, error_CV.T, hidden_CD * scale_C1)
+                _add_product(grad_head_VD, error_CV.T, hidden_CD / sum_C1)
         ctx.save_for_backward(grad_hidden_ND, grad_head_VD)
         ctx.head_dtype = head_VD.dtype
         return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         (factor,) = grads
         grad_hidden_ND, grad_head_VD = ctx.saved_tensors
         if grad_hidden_ND is not None:
             grad_hidden_ND = grad_hidden_ND * factor.to(grad_hidden_ND.dtype)
         if grad_head_VD is not None:
             grad_head_VD = (grad_head_VD * factor).to(ctx.head_dtype)
-        return grad_hidden_ND, grad_head_VD, None, None
+        return grad_hidden_ND, grad_head_VD, None
 
 
 def _add_product(sum_VD: Tensor, left_VC: Tensor, right_CD: Tensor) -> None:

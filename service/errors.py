@@ -142,6 +142,8 @@ def _http(request: Request, error: HTTPException) -> ApiError:
         )
     if error.status_code == 405:
         return ApiError(405, f"{request.url.path} does not take {request.method}")
+    if error.status_code == 400:  # FastAPI's word for whatever went wrong in between
+        return invalid("the body cannot be read: it must be JSON in UTF-8, and nested a few levels deep at most")
     return ApiError(error.status_code, str(error.detail))
 
 

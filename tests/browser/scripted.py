@@ -224,7 +224,7 @@ class Listening:
         self._port = listener.getsockname()[1]
         self.address = f"http://127.0.0.1:{self._port}"
         config = uvicorn.Config(
-            self._serve, log_level="critical", lifespan="off", ws="none", timeout_graceful_shutdown=1
+            self._serve, interface="asgi3", log_level="critical", lifespan="off", ws="none", timeout_graceful_shutdown=1
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [listener]})

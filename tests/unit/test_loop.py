@@ -255,7 +255,7 @@ def test_a_short_last_step_weighs_its_tokens_like_any_other() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_a_step_without_units_changes_nothing_and_does_not_count(dtype: torch.dtype) -> None:
     rows = toy_rows(4)
-    rows.loss_mask_BT[1] = False
+    rows.loss_mask_BT[1] = False  # before a batch is made of it
     run = ToyRun(RowBatches(rows, 1), loop=LoopConfig(save_interval=1), dtype=dtype)
     saved: list[dict[str, Any]] = []
     hooks = run.train(RecordingHooks(on_save=lambda state: saved.append(run.state_dict())))

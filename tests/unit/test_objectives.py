@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from minimind.batch import TokenBatch
+from minimind.batch import TokenBatch, predicted
 from minimind.objectives import CHUNK_TOKENS, Loss, cross_entropy, next_token_loss
 from tests.toys import toy_model, toy_rows
 
@@ -54,7 +54,11 @@ def both(rows: int, width: int) -> list[tuple[Tensor, Tensor, Tensor]]:
     results = []
     for by_chunks in (True, False):
         hidden, head, tokens, mask = data(rows, width)
-        total = cross_entropy(hidden, head, tokens, mask).total if by_chunks else plain(hidden, head, tokens, mask)
+        total = (
+            cross_entropy(hidden, head, tokens, predicted(mask)).total
+            if by_chunks
+            else plain(hidden, head, tokens, mask)
+        )
         (total * 3.0).backward()  # type: ignore[no-untyped-call]
         assert hidden.grad is not None
         assert head.grad is not None
@@ -86,7 +90,7 @@ def test_cross_entropy_under_autocast_is_as_near_as_its_dtype(dtype: torch.dtype
 
 def test_cross_entropy_weighs_masked_targets_only_and_never_the_first_token() -> None:
     hidden, head, tokens, mask = data(3, 9)
-    loss = cross_entropy(hidden, head, tokens, mask)
+    loss = cross_entropy(hidden, head, tokens, predicted(mask))
     assert loss.weight == mask[:, 1:].sum()
     loss.total.backward()  # type: ignore[no-untyped-call]
     assert hidden.grad is not None
@@ -94,12 +98,12 @@ def test_cross_entropy_weighs_masked_targets_only_and_never_the_first_token() ->
     assert torch.equal(used[:, :-1], mask[:, 1:])
     assert not used[:, -1].any()
     mask[:, 0] = ~mask[:, 0]
-    torch.testing.assert_close(cross_entropy(hidden, head, tokens, mask).total, loss.total)
+    torch.testing.assert_close(cross_entropy(hidden, head, tokens, predicted(mask)).total, loss.total)
 
 
 def test_cross_entropy_without_a_target_is_zero_with_zero_gradients() -> None:
     hidden, head, tokens, mask = data(2, 5)
-    loss = cross_entropy(hidden, head, tokens, torch.zeros_like(mask))
+    loss = cross_entropy(hidden, head, tokens, predicted(torch.zeros_like(mask)))
     loss.total.backward()  # type: ignore[no-untyped-call]
     assert hidden.grad is not None
     assert head.grad is not None
@@ -108,17 +112,17 @@ def test_cross_entropy_without_a_target_is_zero_with_zero_gradients() -> None:
 
 def test_cross_entropy_stays_exact_where_a_probability_underflows() -> None:
     hidden, head = torch.tensor([[[1000.0], [0.0]]]), torch.tensor([[1.0], [-1.0]])
-    loss = cross_entropy(hidden, head, torch.tensor([[0, 1]]), torch.ones(1, 2, dtype=torch.bool))
+    loss = cross_entropy(hidden, head, torch.tensor([[0, 1]]), torch.tensor([1]))
     assert loss.total == 2000
 
 
 def test_cross_entropy_gives_gradients_only_where_they_are_asked_for() -> None:
     hidden, head, tokens, mask = data(2, 5)
-    cross_entropy(hidden, head.detach(), tokens, mask).total.backward()  # type: ignore[no-untyped-call]
+    cross_entropy(hidden, head.detach(), tokens, predicted(mask)).total.backward()  # type: ignore[no-untyped-call]
     assert hidden.grad is not None
     assert head.grad is None
     hidden.grad = None
-    cross_entropy(hidden.detach(), head, tokens, mask).total.backward()  # type: ignore[no-untyped-call]
+    cross_entropy(hidden.detach(), head, tokens, predicted(mask)).total.backward()  # type: ignore[no-untyped-call]
     assert hidden.grad is None
     assert head.grad is not None
 
@@ -126,7 +130,7 @@ def test_cross_entropy_gives_gradients_only_where_they_are_asked_for() -> None:
 def test_cross_entropy_never_holds_the_logits_of_all_tokens() -> None:
     hidden, head, tokens, mask = data(4, 2 * CHUNK_TOKENS)
     with Watch() as watched:
-        cross_entropy(hidden, head, tokens, mask).total.backward()  # type: ignore[no-untyped-call]
+        cross_entropy(hidden, head, tokens, predicted(mask)).total.backward()  # type: ignore[no-untyped-call]
     assert watched.numel == max(CHUNK_TOKENS * V, hidden.numel())
     with Watch() as watched:
         plain(hidden, head, tokens, mask).backward()  # type: ignore[no-untyped-call]
@@ -136,10 +140,10 @@ def test_cross_entropy_never_holds_the_logits_of_all_tokens() -> None:
 def test_cross_entropy_without_gradients_costs_no_gradients() -> None:
     hidden, head, tokens, mask = data(1, 9)
     with Watch() as watched:
-        cross_entropy(hidden, head, tokens, mask)
+        cross_entropy(hidden, head, tokens, predicted(mask))
     assert watched.products == 3
     with torch.no_grad(), Watch() as watched:
-        cross_entropy(hidden, head, tokens, mask)
+        cross_entropy(hidden, head, tokens, predicted(mask))
     assert watched.products == 1
 
 

@@ -1,12 +1,18 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import openai
 import pytest
 
+from jobs import paths
+from minimind.engine import Engine, Event
 from minimind.model import MiniMind
 from minimind.tokenizer import Tokenizer
 from service.replica import ModelReplica
@@ -24,8 +30,18 @@ class Served:
 
     address: str
     runs: Path
-    replica: ModelReplica
     client: openai.OpenAI
+
+
+@contextmanager
+def serving(settings: Settings = SETTINGS) -> Iterator[Served]:
+    """A server of the runs in MINIMIND_HOME."""
+    replica = ModelReplica(settings)
+    key = settings.api_key or "none"
+    with listening(create(replica, settings)) as there:  # noqa: SIM117
+        with openai.OpenAI(base_url=f"{there.address}/v1", api_key=key, max_retries=0, timeout=60) as client:
+            yield Served(there.address, paths.runs(), client)
+    replica.close()
 
 
 @pytest.fixture(scope="session")
@@ -42,14 +58,42 @@ def served(tmp_path_factory: pytest.TempPathFactory, known_by_heart: tuple[MiniM
     taught.write_run(home / "runs", "young", *known_by_heart, steps=(1, 2), state="RUNNING")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINIMIND_HOME", str(home))
-        replica = ModelReplica(SETTINGS)
-        with listening(create(replica, SETTINGS)) as there:  # noqa: SIM117
-            with openai.OpenAI(base_url=f"{there.address}/v1", api_key="none", max_retries=0, timeout=60) as client:
-                yield Served(there.address, home / "runs", replica, client)
-        replica.close()
+        with serving() as there:
+            yield there
 
 
 @pytest.fixture
 def client(served: Served) -> openai.OpenAI:
     """OpenAI's own client."""
     return served.client
+
+
+@pytest.fixture
+def engines_may_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Engines stand still while it is clear."""
+    go_on = threading.Event()
+    step: Callable[[Engine], list[Event]] = Engine.step
+
+    def step_when_allowed(engine: Engine) -> list[Event]:
+        assert go_on.wait(60)
+        return step(engine)
+
+    monkeypatch.setattr(Engine, "step", step_when_allowed)
+    yield go_on
+    go_on.set()
+
+
+def until(condition: Callable[[], bool], within_s: float = 60.0) -> None:
+    """Wait for something to come true."""
+    end = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.005)
+
+
+def open_sequences(served: Served, model: str) -> int:
+    """How many sequences of a model are running or waiting."""
+    lines = httpx.get(f"{served.address}/metrics").text.splitlines()
+    wanted = ("minimind_sequences_running{", "minimind_sequences_waiting{")
+    numbers = [line.rpartition(" ")[2] for line in lines if line.startswith(wanted) and f'"{model}"' in line]
+    return int(sum(map(float, numbers)))

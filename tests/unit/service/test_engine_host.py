@@ -35,9 +35,7 @@ def one_at_a_time(engine: Engine) -> Callable[[int], None]:
     return allowed.release
 
 
-def test_what_the_engine_writes_arrives_whole_and_in_order(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_the_engine_writes_arrives_whole_and_in_order(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     prompts = [[40, 41], [50], [60, 61, 62]]
     expected = [completion.token_ids for completion in engine.generate(prompts, GREEDY)]
     monkeypatch.setattr(engine_host, "CHUNKS_PER_S", 1e9)

@@ -87,8 +87,8 @@ def message(**changes: object) -> dict[str, object]:
         (message(n=-1), "n", "greater than or equal to 1"),
         ({"messages": []}, "model", "model: is missing"),
         (b"{", None, "the body is not JSON"),
-        (b"[" * 100_000, None, ""),
-        (b'{"model": "\xff"}', None, ""),
+        (b"[" * 100_000, None, "nested a few levels"),
+        (b'{"model": "\xff"}', None, "JSON in UTF-8"),
         (b"[]", None, "valid dictionary"),
     ],
 )

@@ -12,20 +12,13 @@ import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
 from tests import taught
-from tests.unit.service.conftest import Served
+from tests.unit.service.conftest import Served, open_sequences, until
 
 WEATHER: Any = taught.WEATHER
 
 
 def said(text: str) -> list[ChatCompletionMessageParam]:
     return [{"role": "user", "content": text}]
-
-
-def until(condition: Any, within_s: float = 20.0) -> None:
-    end = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < end, "it did not come true"
-        time.sleep(0.005)
 
 
 def test_the_models_are_the_runs_and_their_checkpoints(client: openai.OpenAI) -> None:
@@ -164,6 +157,39 @@ def test_logprobs_of_a_stream_are_those_of_the_whole(client: openai.OpenAI) -> N
     assert [token.logprob for token in streamed] == pytest.approx(expected, abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    "penalty", [{"frequency_penalty": 2.0}, {"presence_penalty": 2.0}, {"extra_body": {"repetition_penalty": 2.0}}]
+)
+def test_penalties_change_what_is_drawn(client: openai.OpenAI, penalty: Any) -> None:
+    def answers(**more: Any) -> list[str | None]:
+        reply = client.chat.completions.create(
+            model="taught", messages=said(taught.COUNT), temperature=2, seed=1, n=4, max_tokens=60, **more
+        )
+        return [choice.message.content for choice in reply.choices]
+
+    assert answers(**penalty) == answers(**penalty) != answers()
+
+
+def test_content_in_parts_and_a_system_message(client: openai.OpenAI) -> None:
+    def prompt_tokens(*messages: Any) -> int:
+        reply = client.chat.completions.create(model="taught", messages=messages, temperature=0, max_tokens=1)
+        assert reply.usage is not None
+        return reply.usage.prompt_tokens
+
+    first, second = taught.CAPITAL[:8], taught.CAPITAL[8:]
+    parts = [{"type": "text", "text": first}, {"type": "text", "text": second}]
+    [plain] = said(taught.CAPITAL)
+    reply = client.chat.completions.create(
+        model="taught",
+        messages=[{"role": "user", "content": [{"type": "text", "text": first}, {"type": "text", "text": second}]}],
+        temperature=0,
+    )
+    assert reply.choices[0].message.content == "Paris."
+    assert prompt_tokens({"role": "user", "content": parts}) == prompt_tokens(plain)
+    system = prompt_tokens({"role": "system", "content": "Be brief."}, plain)
+    assert system == prompt_tokens({"role": "developer", "content": "Be brief."}, plain) > prompt_tokens(plain)
+
+
 def test_n_answers_differ_and_come_again_with_the_seed(client: openai.OpenAI) -> None:
     def answers(seed: int) -> list[str | None]:
         reply = client.chat.completions.create(
@@ -271,10 +297,10 @@ def test_a_client_that_goes_away_frees_its_slot_within_a_second(served: Served, 
         model="taught", messages=said("Talk."), temperature=2, stream=True, max_tokens=480, n=128
     )
     next(iter(stream))
-    assert _open(served) > 64
+    assert open_sequences(served, "taught@10") > 64
     stream.close()
     gone = time.monotonic()
-    until(lambda: _open(served) == 0)
+    until(lambda: open_sequences(served, "taught@10") == 0)
     assert time.monotonic() - gone < 1
 
     # The same for one that waits for a whole answer.
@@ -285,15 +311,5 @@ def test_a_client_that_goes_away_frees_its_slot_within_a_second(served: Served, 
             timeout=httpx.Timeout(10, read=0.1),
         )
     gone = time.monotonic()
-    until(lambda: _open(served) == 0)
+    until(lambda: open_sequences(served, "taught@10") == 0)
     assert time.monotonic() - gone < 1
-
-
-def _open(served: Served) -> int:
-    status = httpx.get(f"{served.address}/metrics").text
-    lines = [
-        line
-        for line in status.splitlines()
-        if line.startswith(("minimind_sequences_running{", "minimind_sequences_waiting{"))
-    ]
-    return int(sum(float(line.rpartition(" ")[2]) for line in lines if 'taught@10"' in line))

@@ -1,0 +1,106 @@
+"""Who may come in, how much they may bring, and what is there beside the API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from minimind.model import MiniMind
+from minimind.tokenizer import Tokenizer
+from service import web
+from tests import taught
+from tests.unit.service.conftest import SETTINGS, Served, serving
+
+KEY = "a-key-for-tests-ü"
+
+
+@pytest.fixture
+def keyed(home: Path) -> Iterator[Served]:
+    """A server that asks for a key."""
+    with serving(SETTINGS.model_copy(update={"api_key": KEY})) as there:
+        yield there
+
+
+def test_the_page_and_its_files_say_what_they_may_do(served: Served) -> None:
+    page = httpx.get(served.address)
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert "default-src 'none'" in page.headers["Content-Security-Policy"]
+    for file in web.UI.iterdir():
+        there = httpx.get(f"{served.address}/ui/{file.name}")
+        assert there.content == file.read_bytes()
+        assert there.headers["X-Content-Type-Options"] == "nosniff"
+    for path in ("/ui/", "/ui/nothing.js", "/ui/..%2fweb.py", "/ui/../web.py", "/ui/%2e%2e/web.py"):
+        assert httpx.get(served.address + path).status_code == 404
+
+
+def test_health_and_numbers(served: Served) -> None:
+    served.client.chat.completions.create(
+        model="taught", messages=[{"role": "user", "content": taught.CAPITAL}], temperature=0
+    )
+    assert httpx.get(f"{served.address}/healthz").json() == {"status": "ok", "models": ["taught@10"]}
+    numbers = httpx.get(f"{served.address}/metrics")
+    assert numbers.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    for line in (
+        'minimind_http_responses_total{path="/v1/chat/completions",status="200"} 1.0',
+        "minimind_http_requests_open 1.0",
+        'minimind_completion_tokens_total{model="taught"}',
+        'minimind_first_token_seconds_count{model="taught"} 1.0',
+        'minimind_model_bytes{model="taught@10",replica="local"}',
+        'minimind_sequences_running{model="taught@10",replica="local"} 0.0',
+    ):
+        assert line in numbers.text
+
+
+@pytest.mark.parametrize("sent", ["", "Bearer", "Bearer wrong", f"Basic {KEY}", f"Bearer {KEY} x", f"Bearer  {KEY[:-1]}"])
+def test_without_the_key_there_is_only_the_page(keyed: Served, sent: str) -> None:
+    headers = {"Authorization": sent.encode()} if sent else {}
+    for path in ("/v1/models", "/metrics", "/openapi.json", "/nothing"):
+        refused = httpx.get(keyed.address + path, headers=headers)
+        assert (refused.status_code, refused.headers["WWW-Authenticate"]) == (401, "Bearer")
+        assert refused.json()["error"]["code"] == "invalid_api_key"
+    for path in ("/", "/ui/index.html", "/healthz"):
+        assert httpx.get(keyed.address + path, headers=headers).status_code == 200
+
+
+def test_the_key_opens_the_door_to_every_host(keyed: Served) -> None:
+    headers = {"Authorization": f"bearer {KEY}".encode(), "Host": "elsewhere.example"}
+    assert httpx.get(f"{keyed.address}/v1/models", headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "10.0.0.1", "", "[::2]:80", "127.0.0.1.evil.example"])
+def test_without_a_key_only_names_of_this_machine_are_answered(served: Served, host: str) -> None:
+    refused = httpx.get(f"{served.address}/v1/models", headers={"Host": host})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "key_needed")
+    assert "MINIMIND_API_KEY" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("host", ["localhost", "localhost:8000", "127.0.0.1", "127.5.5.5:1", "[::1]:8000"])
+def test_names_of_this_machine_are_answered(served: Served, host: str) -> None:
+    assert httpx.get(f"{served.address}/v1/models", headers={"Host": host}).status_code == 200
+
+
+def test_a_body_has_a_limit(served: Served) -> None:
+    def pieces() -> Iterator[bytes]:  # no Content-Length
+        for _ in range(web.MAX_BODY_BYTES // 2**20 + 1):
+            yield b" " * 2**20
+
+    for body in (b" " * (web.MAX_BODY_BYTES + 1), pieces()):
+        refused = httpx.post(f"{served.address}/v1/chat/completions", content=body)
+        assert refused.status_code == 413
+        assert f"{web.MAX_BODY_BYTES} bytes" in refused.json()["error"]["message"]
+
+
+def test_a_server_without_models_says_how_to_get_one(
+    home: Path, known_by_heart: tuple[MiniMind, Tokenizer]
+) -> None:
+    with serving() as there:
+        assert httpx.get(f"{there.address}/v1/models").json() == {"object": "list", "data": []}
+        reply = httpx.post(
+            f"{there.address}/v1/chat/completions",
+            json={"model": "any", "messages": [{"role": "user", "content": "hi"}]},
+        )
+        assert reply.status_code == 404
+        assert "minimind train" in reply.json()["error"]["message"]
