@@ -155,12 +155,9 @@ def read_events(data: bytes) -> tuple[Answer, int]:
 
 def start(console: Console, slots: int) -> int:
     """A server with this many slots; gives its port."""
-    port = machine.free_ports({"http": 8000}, lambda line: None)["http"]
-    args = argparse.Namespace(
-        host="127.0.0.1", port=port, slots=str(slots), context=str(CONTEXT), dtype="float32", memory_gb=None
-    )
-    args.replicas, args.stop = "1", False
-    serve.serve(args, console)
+    port = machine.free_ports({"http": serve.DEFAULT_PORT}, lambda line: None)["http"]
+    args = serve.defaults(port=port, slots=str(slots), context=str(CONTEXT), dtype="float32")
+    serve.start(serve.application(args, os.environ), console)
     return port
 
 

@@ -154,12 +154,17 @@ def peer_run(corpus: Corpus, config: ModelConfig, seed: int, steps_at_most: int)
     return Point(corpus.bits_per_byte(own), tokens_seen, clock.cpu_s, clock.wall_s)
 
 
-def our_run(
-    corpus: Corpus, config: ModelConfig, optim: OptimConfig, seed: int, steps: int, measurements: int = EVALUATIONS
-) -> Iterator[Point]:
-    """Our recipe planned for `steps`, measured so often on the way."""
+def new_model(config: ModelConfig, seed: int) -> MiniMind:
+    """A model with the weights that this seed draws."""
     model = MiniMind(config)
     model.initialize(torch.Generator().manual_seed(seed))
+    return model
+
+
+def our_run(
+    corpus: Corpus, model: MiniMind, optim: OptimConfig, seed: int, steps: int, measurements: int = EVALUATIONS
+) -> Iterator[Point]:
+    """Our recipe planned for `steps`, measured so often on the way; the model is trained in place."""
     batches = PackedBatches(corpus.shards, corpus.packing, batch_size=ROWS, seed=seed, epochs=100)
     optimizer = build_optimizer(model, optim)
     state, clock = TrainState(), Clock()
@@ -218,7 +223,7 @@ def compare(corpus: Corpus, args: argparse.Namespace, console: Console) -> dict[
         for seed in range(args.seeds):
             peer = peer_run(corpus, config, seed, 10 if args.quick else args.peer_steps)
             steps = max(4, round(SHARE * peer.tokens / (ROWS * WIDTH * corpus.packing.utilisation)))
-            points = list(our_run(corpus, config, optim, seed, steps))
+            points = list(our_run(corpus, new_model(config, seed), optim, seed, steps))
             there = crossing(points, peer.bits_per_byte)
             row = [name, str(seed), f"{peer.bits_per_byte:.3f}", f"{peer.tokens:.0f}", f"{peer.cpu_s:.0f}"]
             if there is None:
@@ -244,7 +249,10 @@ def learning_rates(corpus: Corpus, args: argparse.Namespace, console: Console) -
         for optimizer in args.optimizers:
             for rate in args.rates:
                 optim = preset.model_copy(update={"learning_rate": rate, "name": optimizer})
-                ends = [list(our_run(corpus, config, optim, seed, args.steps, 1))[-1] for seed in range(args.seeds)]
+                ends = [
+                    list(our_run(corpus, new_model(config, seed), optim, seed, args.steps, 1))[-1]
+                    for seed in range(args.seeds)
+                ]
                 bits = [end.bits_per_byte for end in ends]
                 median = statistics.median(bits)
                 cells = [name, optimizer, f"{rate:g}", *(f"{value:.3f}" for value in bits), f"{median:.3f}"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import requests
@@ -24,6 +25,17 @@ Message = dict[str, Any]
 MAX_TOKENS = 1024
 """Longest answer without a server, in tokens."""
 
+TEMPERATURE = 0.7
+"""At 1 a small model strays too often."""
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How to answer. thinking: None leaves it to the model."""
+
+    temperature: float = TEMPERATURE
+    thinking: bool | None = None
+
 
 @dataclass(frozen=True)
 class Part:
@@ -39,7 +51,7 @@ class Answerer(Protocol):
     def models(self) -> list[str]:
         """What can be talked to, the newest first."""
 
-    def answer(self, model: str, messages: Sequence[Message], thinking: bool | None) -> Iterator[Part]:
+    def answer(self, model: str, messages: Sequence[Message], manner: Manner) -> Iterator[Part]:
         """The answer, as it comes. Closing the iterator stops it. Raises ValueError in words."""
 
 
@@ -58,11 +70,11 @@ class Server:
         with closing(self._ask("GET", "/v1/models")) as response:
             return [card["id"] for card in response.json()["data"]]
 
-    def answer(self, model: str, messages: Sequence[Message], thinking: bool | None) -> Iterator[Part]:
+    def answer(self, model: str, messages: Sequence[Message], manner: Manner) -> Iterator[Part]:
         """A streamed chat completion."""
-        body: Message = {"model": model, "messages": list(messages), "stream": True}
-        if thinking is not None:
-            body["chat_template_kwargs"] = {"enable_thinking": thinking}
+        body = {"model": model, "messages": list(messages), "stream": True, "temperature": manner.temperature}
+        if manner.thinking is not None:
+            body["chat_template_kwargs"] = {"enable_thinking": manner.thinking}
         with closing(self._ask("POST", "/v1/chat/completions", body)) as response:
             try:
                 for line in response.iter_lines(chunk_size=1):
@@ -96,21 +108,22 @@ class InProcess:
         rows = list_runs(paths.runs())
         return [row.name for row in rows if row.state.word == "SUCCEEDED" and row.stage != "tokenizer"]
 
-    def answer(self, model: str, messages: Sequence[Message], thinking: bool | None) -> Iterator[Part]:
+    def answer(self, model: str, messages: Sequence[Message], manner: Manner) -> Iterator[Part]:
         """The answer of an engine with one slot."""
         from minimind.chat import StreamParser, render
         from minimind.sampling import SamplingParams
 
         engine, tokenizer = self._engine(model)
-        prompt = render(tokenizer, messages, thinking=thinking, add_generation_prompt=True).ids
+        prompt = render(tokenizer, messages, thinking=manner.thinking, add_generation_prompt=True).ids
         room = engine.context_tokens - len(prompt)
         if room < 1:
             raise ValueError(
                 f"{len(prompt)} / {engine.context_tokens} tokens: {_say('the conversation is too long; /new')}"
             )
         stop_ids = (tokenizer.eos_id, tokenizer.pad_id)
-        parser = StreamParser(tokenizer, thinking=bool(thinking))
-        request = engine.add(prompt, SamplingParams(max_tokens=min(room, MAX_TOKENS), stop_ids=stop_ids))
+        parser = StreamParser(tokenizer, thinking=bool(manner.thinking))
+        params = SamplingParams(min(room, MAX_TOKENS), temperature=manner.temperature, stop_ids=stop_ids)
+        request = engine.add(prompt, params)
         try:
             while engine.busy:
                 for event in engine.step():
@@ -138,7 +151,7 @@ class Conversation:
     answerer: Answerer
     model: str
     system: str = ""
-    thinking: bool | None = None
+    manner: Manner = Manner()
     turns: list[Message] = field(default_factory=list)
 
     @property
@@ -150,7 +163,7 @@ class Conversation:
         """Say something and show the answer as it comes. Ctrl-C stops it; what had come stays said."""
         self.turns.append({"role": "user", "content": text})
         said: dict[str, str] = {}
-        parts = self.answerer.answer(self.model, self.messages, self.thinking)
+        parts = self.answerer.answer(self.model, self.messages, self.manner)
         try:
             for part in parts:
                 if part.kind == "content" and said.get("reasoning") and not said.get("content"):
@@ -200,12 +213,29 @@ class Conversation:
                 console.print(f"{_say('system prompt')}: {escape(rest) or _say('none')}")
             case "think":
                 if rest in ("on", "off", "auto"):
-                    self.thinking = {"on": True, "off": False, "auto": None}[rest]
-                shown = {True: "on", False: "off", None: "auto"}[self.thinking]
+                    self.manner = replace(self.manner, thinking={"on": True, "off": False, "auto": None}[rest])
+                shown = {True: "on", False: "off", None: "auto"}[self.manner.thinking]
                 console.print(f"{_say('thinking')}: {shown}   (/think on|off|auto)")
+            case "temperature":
+                try:
+                    self.manner = replace(self.manner, temperature=temperature(rest)) if rest else self.manner
+                except ValueError as error:
+                    console.print(f"[red]{escape(str(error))}[/]")
+                console.print(f"{_say('temperature')}: {self.manner.temperature}")
             case _:
                 console.print(f"/{escape(name)}: {_say('no such command')}; /help")
         return True
+
+
+def temperature(text: str) -> float:
+    """The number in a text. Raises ValueError for one that is no temperature."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 2:
+        raise ValueError(f"{_say('temperature')} {text!r}: {_say('a number from 0 (always the likeliest word) to 2')}")
+    return value
 
 
 def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
@@ -214,25 +244,32 @@ def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("model", nargs="?", help="a run, run@step, run@latest or run@best (default: the newest)")
     parser.add_argument("--url", help="a server (default: the running one; without one the model is loaded here)")
     parser.add_argument("--system", default="", help="system prompt")
+    parser.add_argument(
+        "--temperature",
+        metavar="X",
+        default=str(TEMPERATURE),
+        help=f"0 always takes the likeliest word, 2 is the wildest (default: {TEMPERATURE})",
+    )
     parser.set_defaults(command=chat)
 
 
 def chat(args: argparse.Namespace, console: Console) -> int:
     """Lines from the terminal, one after the other, until /exit or Ctrl-D."""
+    manner = Manner(temperature(args.temperature))
     address = args.url or running_url()
     answerer: Answerer = Server(address, os.environ.get("MINIMIND_API_KEY")) if address else InProcess()
     known = answerer.models()
     if not known and args.model is None:
         raise ValueError(_say("There is no model yet: minimind train"))
-    conversation = Conversation(answerer, args.model or known[0], args.system)
+    conversation = Conversation(answerer, args.model or known[0], args.system, manner)
     console.print(
         f"[bold]{escape(conversation.model)}[/]  [dim]{address or _say('in this process')}   {_say('/help')}[/]"
     )
+    prompt = "[bold green]> [/]" if sys.stdin.isatty() else ""
     while True:
         try:
-            line = console.input("[bold green]> [/]").strip()
+            line = console.input(prompt).strip()
         except EOFError:
-            console.print()
             return 0
         if line.startswith("/"):
             if not conversation.command(line, console):
@@ -257,6 +294,7 @@ _HELP = """\
 /model [NAME]          show the models, or take another one
 /system TEXT           give the model a role, and begin anew
 /think on|off|auto     let the model think before it answers
+/temperature X         0 always takes the likeliest word, 2 is the wildest
 /new                   forget what was said
 /exit                  leave (also Ctrl-D); Ctrl-C stops an answer"""
 
@@ -265,12 +303,15 @@ _ZH = {
 /model [名称]          列出模型，或切换模型
 /system 文本           设置系统提示词，并重新开始对话
 /think on|off|auto     回答前是否先思考
+/temperature X         采样温度：0 总选最可能的词，2 最随意
 /new                   清空对话
 /exit                  退出（也可按 Ctrl-D）；Ctrl-C 停止当前回答""",
     "stopped": "已停止",
     "model": "模型",
     "system prompt": "系统提示词",
     "thinking": "思考",
+    "temperature": "采样温度",
+    "a number from 0 (always the likeliest word) to 2": "应为 0（总选最可能的词）到 2 之间的数",
     "none": "无",
     "/help": "输入 /help 查看命令",
     "in this process": "在本进程中运行",

@@ -141,6 +141,7 @@ def environment(cluster: Cluster) -> dict[str, str]:
         "PATH": os.pathsep.join([own_bin, *elsewhere]),
         "RAY_AUTH_MODE": "token",
         "RAY_API_SERVER_ADDRESS": cluster.dashboard_url,
+        "RAY_DASHBOARD_ADDRESS": cluster.dashboard_url,  # what `serve deploy` reads
     }
     if cluster.address:
         variables["RAY_ADDRESS"] = cluster.address
@@ -287,7 +288,7 @@ def _start(say: Callable[[str], None]) -> Cluster:
         "VIRTUAL_ENV": sys.prefix,
         "PYTHONUNBUFFERED": "1",  # a job's log is followed line by line
     }
-    del variables["RAY_ADDRESS"], variables["RAY_API_SERVER_ADDRESS"]
+    del variables["RAY_ADDRESS"], variables["RAY_API_SERVER_ADDRESS"], variables["RAY_DASHBOARD_ADDRESS"]
     log = paths.home() / "cluster.log"
     with log.open("wb") as output:
         # A session of its own: Ctrl-C in this terminal does not reach the cluster.

@@ -72,8 +72,9 @@ def start(config: Json, console: Console) -> str:
     """
     host, port = config["http_options"]["host"], config["http_options"]["port"]
     require_key(host, os.environ.get("MINIMIND_API_KEY"))
-    there = cluster.ensure(lambda line: console.print(line, style="dim"))
-    api = _Api(there)
+    if cluster.find() is None:
+        require_free(host, port)
+    api = _Api(cluster.ensure(lambda line: console.print(line, style="dim")))
     running = api.details()
     if listening := _listening(running):
         if listening != (host, port):

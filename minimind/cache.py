@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -20,6 +21,16 @@ def kv_cache_bytes(config: ModelConfig, slots: int, context_tokens: int, dtype: 
     """What a KVCache of this size takes, to the byte."""
     numbers = config.num_hidden_layers * config.num_key_value_heads * config.head_dim
     return 2 * numbers * slots * context_tokens * dtype.itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Tokens that continue the text in a slot from `place` on. logits: wanted after so many of them, the last ones."""
+
+    slot: int
+    place: int
+    tokens: Sequence[int]
+    logits: int = 1
 
 
 class KVCache:
@@ -50,7 +61,7 @@ class KVCache:
     def extend_one(self, slot: int, start: int, tokens: int) -> Iterator[CachedAttention]:
         """Attention, layer by layer, of a batch of one row: `tokens` more tokens of a slot that holds `start`."""
         mask_TS = None
-        if start and tokens > 1:
+        if start:
             index = torch.arange(start + tokens, device=self.keys[0].device)
             later_TS = index > index[start:, None]
             mask_TS = torch.zeros_like(later_TS, dtype=self.keys[0].dtype).masked_fill_(later_TS, -math.inf)
@@ -96,13 +107,10 @@ def _extend_one(
     k_1TKE: Tensor,
     v_1TKE: Tensor,
 ) -> Tensor:
-    tokens = q_1THE.shape[1]
-    stop = start + tokens
+    stop = start + q_1THE.shape[1]
     keys_KSE[:, start:stop] = k_1TKE[0].transpose(0, 1)
     values_KSE[:, start:stop] = v_1TKE[0].transpose(0, 1)
     keys, values = keys_KSE[None, :, :stop], values_KSE[None, :, :stop]
-    if tokens == 1:
-        return _attend_one(q_1THE, keys, values, None)
     out_1HTE = F.scaled_dot_product_attention(
         q_1THE.transpose(1, 2), keys, values, attn_mask=mask_TS, is_causal=mask_TS is None, enable_gqa=True
     )

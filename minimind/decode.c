@@ -1,11 +1,12 @@
-// One more token for each of several texts: the forward pass of minimind/model.py for a CPU, over a KV cache.
+// More tokens for each of several texts: the forward pass of minimind/model.py for a CPU, over a KV cache.
 //
 // Producing a token reads every weight once, so it should take about as long as that. In PyTorch the 80 small operations
 // of a layer take longer than its matrix products, and those use one core. Here a step is one call: rows share the
 // weights they read, the threads meet five times in a layer, and weights may be fp32, bfloat16 or int8.
 //
-// What a row gets does not depend on the other rows, to the last bit: every sum runs over its inputs in one order,
-// eight lanes wide, however many rows are computed. (So no -ffast-math.)
+// What a token gets depends on the text before it and on nothing else, to the last bit: every sum runs over its inputs in
+// one order, eight lanes wide, however many rows are computed. (So no -ffast-math, and no products contracted with sums
+// where the compiler thinks fit: -ffp-contract=off.)
 //
 // Plain C with GCC's vector extensions, which clang has too. native.py compiles and calls it; its structures mirror ours.
 
@@ -13,11 +14,12 @@
 #include <omp.h>
 #include <stdint.h>
 #include <string.h>
-#ifdef __AVX2__
+#ifdef __AVX__
 #include <immintrin.h>
 #endif
 
 typedef float v8 __attribute__((vector_size(32)));
+typedef float v4 __attribute__((vector_size(16)));
 typedef int32_t v8i __attribute__((vector_size(32)));
 typedef int8_t v8b __attribute__((vector_size(8)));
 typedef int16_t v8s __attribute__((vector_size(16)));
@@ -25,7 +27,7 @@ typedef uint16_t v8h __attribute__((vector_size(16)));
 typedef uint32_t v8u __attribute__((vector_size(32)));
 
 #define INLINE static inline __attribute__((always_inline))
-enum { LANES = 8, BLOCK = 8, TILE = 2, TILE_ROWS = 6, CHUNK = 4, LINE = 64, AHEAD = 16384 };
+enum { LANES = 8, BLOCK = 8, MOST_ROWS = 6, NEAR_ROWS = 3, FEW_ROWS = 24, CHUNK = 4, LINE = 64, AHEAD = 16384, SOME_KEYS = 64 };
 enum { FLOAT32, BFLOAT16, INT8 };
 
 typedef struct {
@@ -39,6 +41,10 @@ typedef struct {
     const float *input_norm, *q_norm, *k_norm, *post_norm;
     float *keys, *values;  // [slots, kv_heads, context, head_dim]
 } Layer;
+
+typedef struct {
+    int64_t slot, place, rows;  // so many of the rows continue the text in the slot, from this place on
+} Piece;
 
 typedef struct {
     int64_t layers, hidden, heads, kv_heads, head_dim, intermediate, context;
@@ -57,7 +63,32 @@ INLINE v8 load(const float *from) {
 
 INLINE void store(float *to, v8 value) { memcpy(to, &value, sizeof value); }
 
+INLINE v8 multiply_add(v8 a, v8 b, v8 c) {
+#ifdef __FMA__
+    return (v8)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+    return a * b + c;
+#endif
+}
+
+// GCC would rather load a number again for each product, and loads are what a product of many rows waits for.
+#ifdef __AVX__
+#define IN_REGISTER(v) __asm__("" : "+x"(v))
+#else
+#define IN_REGISTER(v)
+#endif
+
 INLINE float sum(v8 a) { return ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7])); }
+
+INLINE v4 folded(v8 a) { return (v4){a[0], a[1], a[2], a[3]} + (v4){a[4], a[5], a[6], a[7]}; }
+
+// Four sums, each in the same order.
+INLINE v4 sums(v8 a, v8 b, v8 c, v8 d) {
+    v4 p = folded(a), q = folded(b), r = folded(c), s = folded(d);
+    v4 t = (v4){p[0], p[1], q[0], q[1]} + (v4){p[2], p[3], q[2], q[3]};
+    v4 u = (v4){r[0], r[1], s[0], s[1]} + (v4){r[2], r[3], s[2], s[3]};
+    return (v4){t[0], t[2], u[0], u[2]} + (v4){t[1], t[3], u[1], u[3]};
+}
 
 // exp, to 2e-7 of its value; 0 below -87 and for ever the same above 88.
 INLINE v8 exp8(v8 x) {
@@ -66,7 +97,9 @@ INLINE v8 exp8(v8 x) {
     v8 shifted = x * 1.44269504f + 12582912.0f;  // rounds to an integer, which stands in the low bits
     v8 whole = shifted - 12582912.0f;
     v8 r = (x - whole * 0.693145752f) - whole * 1.42860677e-6f;
-    v8 p = 1.0f + r * (1.0f + r * (0.5f + r * (1.66666672e-1f + r * (4.16664022e-2f + r * (8.33345205e-3f + r * 1.39304355e-3f)))));
+    static const float factors[] = {8.33345205e-3f, 4.16664022e-2f, 1.66666672e-1f, 0.5f, 1.0f, 1.0f};
+    v8 p = (v8){0} + 1.39304355e-3f;
+    for (int i = 0; i < 6; i++) p = multiply_add(p, r, (v8){0} + factors[i]);
     v8i bits = ((v8i)shifted << 23) + (v8i)p;
     return (v8)(bits & (v8i)(x > -87.0f));
 }
@@ -92,61 +125,82 @@ INLINE v8 weights(int type, const void *from, int64_t at) {
 #endif
 }
 
-// `outs` outputs from number `first` on, for `rows` rows of x. The type and both counts are constants where this is
-// called, so that the sums stay in registers. fetch: ask for the weights that come AHEAD; processors foresee a long
-// stream of bytes but not several short ones beside each other, and int8 took three times as long without.
-INLINE void tile(int type, int outs, int rows, int fetch, const Matrix *m, int64_t first, const float *x, float *y, int64_t y_stride) {
-    int64_t size = type == FLOAT32 ? 4 : type == BFLOAT16 ? 2 : 1;
-    const char *ahead = (const char *)m->weight + first * m->inputs * size + AHEAD;
-    v8 sums[BLOCK][TILE_ROWS];
+INLINE int64_t bytes(int64_t type) { return type == FLOAT32 ? 4 : type == BFLOAT16 ? 2 : 1; }
+
+// y[row * y_stride + output] for `outs` outputs of `rows` rows of x, from their weights `w` on. type, outs, rows and near
+// are constants where this is called, so that the sums stay in registers. Unless the weights are near, in the cache, it
+// asks for those that come AHEAD: processors foresee a long stream of bytes but not several short ones beside each other,
+// and int8 took three times as long without.
+INLINE void tile(int type, int outs, int rows, int near, const char *w, int64_t inputs, const float *x, float *y, int64_t y_stride) {
+    v8 sums[BLOCK][MOST_ROWS];
     for (int o = 0; o < outs; o++)
         for (int r = 0; r < rows; r++) sums[o][r] = (v8){0};
-    for (int64_t i = 0; i < m->inputs; i += LANES) {
-        if (fetch)
-            for (int64_t at = 0; at < outs * LANES * size; at += LINE) __builtin_prefetch(ahead + i * outs * size + at);
-        v8 in[TILE_ROWS];
-        for (int r = 0; r < rows; r++) in[r] = load(x + r * m->inputs + i);
+    for (int64_t i = 0; i < inputs; i += LANES) {
+        int64_t size = outs * LANES * bytes(type);
+        if (!near)
+            for (int64_t at = 0; at < size; at += LINE) __builtin_prefetch(w + AHEAD + i / LANES * size + at);
+        v8 in[MOST_ROWS];
+        for (int r = 0; r < rows; r++) {
+            in[r] = load(x + r * inputs + i);
+            if (near) IN_REGISTER(in[r]);
+        }
         for (int o = 0; o < outs; o++) {
-            v8 w = weights(type, m->weight, (first + o) * m->inputs + i);
-            for (int r = 0; r < rows; r++) sums[o][r] += w * in[r];
+            v8 weight = weights(type, w, o * inputs + i);
+            if (near) IN_REGISTER(weight);
+            for (int r = 0; r < rows; r++) sums[o][r] = multiply_add(weight, in[r], sums[o][r]);
         }
     }
     for (int o = 0; o < outs; o++)
-        for (int r = 0; r < rows; r++) y[r * y_stride + o] = sum(sums[o][r]) * (type == INT8 ? m->scale[first + o] : 1.0f);
+        for (int r = 0; r < rows; r++) y[r * y_stride + o] = sum(sums[o][r]);
 }
 
-INLINE void tiles(int type, int outs, const Matrix *m, int64_t first, const float *x, int64_t rows, float *y, int64_t y_stride) {
-    if (rows >= TILE_ROWS) {
-        tile(type, outs, TILE_ROWS, 1, m, first, x, y, y_stride);
-        for (int64_t r = TILE_ROWS; r + TILE_ROWS <= rows; r += TILE_ROWS)
-            tile(type, outs, TILE_ROWS, 0, m, first, x + r * m->inputs, y + r * y_stride, y_stride);
+// A function for each type and number of rows, `step` of any number of outputs at a time. (Inlined into one function, they
+// would fight for registers.)
+typedef void Strip(const char *w, int64_t outs, int64_t inputs, const float *x, float *y, int64_t y_stride);
+#define STRIP(name, type, rows, step, near) \
+    static void name(const char *w, int64_t outs, int64_t inputs, const float *x, float *y, int64_t y_stride) { \
+        int64_t o = 0, stride = inputs * bytes(type); \
+        for (; o + step <= outs; o += step) tile(type, step, rows, near, w + o * stride, inputs, x, y + o, y_stride); \
+        for (; o < outs; o++) tile(type, 1, rows, near, w + o * stride, inputs, x, y + o, y_stride); \
     }
-    int64_t done = rows / TILE_ROWS * TILE_ROWS;
-    x += done * m->inputs, y += done * y_stride;
-    switch (rows - done) {  // a constant for each
-        case 1: tile(type, outs, 1, 1, m, first, x, y, y_stride); break;
-        case 2: tile(type, outs, 2, 1, m, first, x, y, y_stride); break;
-        case 3: tile(type, outs, 3, 1, m, first, x, y, y_stride); break;
-        case 4: tile(type, outs, 4, 1, m, first, x, y, y_stride); break;
-        case 5: tile(type, outs, 5, 1, m, first, x, y, y_stride); break;
-    }
+#define STRIPS(type) \
+    STRIP(type##_1, type, 1, 8, 0) STRIP(type##_2, type, 2, 4, 0) STRIP(type##_3, type, 3, 4, 0) \
+    STRIP(type##_4, type, 4, 2, 0) STRIP(type##_5, type, 5, 2, 0) STRIP(type##_6, type, 6, 2, 0) \
+    static Strip *const type##_strips[] = {type##_1, type##_2, type##_3, type##_4, type##_5, type##_6};
+STRIPS(FLOAT32)
+STRIPS(BFLOAT16)
+STRIPS(INT8)
+STRIP(near_1, FLOAT32, 1, 8, 1)
+STRIP(near_2, FLOAT32, 2, 4, 1)
+STRIP(near_3, FLOAT32, 3, 4, 1)
+static Strip *const near_strips[] = {near_1, near_2, near_3};
+
+// The product of `outs` outputs, `most` rows at a time.
+static void strip(Strip *const *strips, int64_t most, const char *w, int64_t outs, int64_t inputs, const float *x, int64_t rows, float *y, int64_t y_stride) {
+    for (; rows > most; rows -= most, x += most * inputs, y += most * y_stride) strips[most - 1](w, outs, inputs, x, y, y_stride);
+    strips[rows - 1](w, outs, inputs, x, y, y_stride);
 }
 
-INLINE void block_of(int type, const Matrix *m, int64_t first, const float *x, int64_t rows, float *y, int64_t y_stride) {
-    int64_t last = first + BLOCK < m->outputs ? first + BLOCK : m->outputs;
-    if (rows == 1 && last - first == BLOCK) {
-        tile(type, BLOCK, 1, 1, m, first, x, y, y_stride);
-        return;
-    }
-    for (; last - first >= TILE; first += TILE, y += TILE) tiles(type, TILE, m, first, x, rows, y, y_stride);
-    for (; first < last; first++, y++) tiles(type, 1, m, first, x, rows, y, y_stride);
-}
-
-// Up to BLOCK outputs from `first` on: y[row * y_stride + output - first].
+// Up to BLOCK outputs from `first` on: y[row * y_stride + output - first]. Many rows wait for their own numbers and not for
+// the weights, which are then put near, in fp32.
 static void block(const Matrix *m, int64_t first, const float *x, int64_t rows, float *y, int64_t y_stride) {
-    if (m->type == FLOAT32) block_of(FLOAT32, m, first, x, rows, y, y_stride);
-    else if (m->type == BFLOAT16) block_of(BFLOAT16, m, first, x, rows, y, y_stride);
-    else block_of(INT8, m, first, x, rows, y, y_stride);
+    int64_t outs = first + BLOCK < m->outputs ? BLOCK : m->outputs - first, numbers = outs * m->inputs;
+    const char *w = (const char *)m->weight + first * m->inputs * bytes(m->type);
+    if (rows <= FEW_ROWS) {
+        Strip *const *strips = m->type == FLOAT32 ? FLOAT32_strips : m->type == BFLOAT16 ? BFLOAT16_strips : INT8_strips;
+        strip(strips, MOST_ROWS, w, outs, m->inputs, x, rows, y, y_stride);
+    } else {
+        float near[m->type == FLOAT32 ? 1 : numbers];
+        for (int64_t at = 0; at < numbers * bytes(m->type); at += LINE) __builtin_prefetch(w + AHEAD + at, 0, 2);
+        if (m->type == BFLOAT16)
+            for (int64_t i = 0; i < numbers; i += LANES) store(near + i, weights(BFLOAT16, w, i));
+        if (m->type == INT8)
+            for (int64_t i = 0; i < numbers; i += LANES) store(near + i, weights(INT8, w, i));
+        strip(near_strips, NEAR_ROWS, m->type == FLOAT32 ? w : (const char *)near, outs, m->inputs, x, rows, y, y_stride);
+    }
+    if (m->scale)
+        for (int64_t r = 0; r < rows; r++)
+            for (int64_t o = 0; o < outs; o++) y[r * y_stride + o] *= m->scale[first + o];
 }
 
 // y = x @ weight.T, shared by the threads that call it. They do not wait for each other.
@@ -199,58 +253,106 @@ static void turned(const float *x, const float *weight, int64_t width, double ep
     }
 }
 
-// `vectors` times eight numbers of the mean of values, weighted by scores.
-INLINE void mix(int vectors, const float *values, int64_t width, const float *scores, int64_t length, float inverse, float *out) {
-    v8 mixed[4];
-    for (int i = 0; i < vectors; i++) mixed[i] = (v8){0};
-    for (int64_t s = 0; s <= length; s++)
-        for (int i = 0; i < vectors; i++) mixed[i] += scores[s] * load(values + s * width + i * LANES);
-    for (int i = 0; i < vectors; i++) store(out + i * LANES, mixed[i] * inverse);
+// scores[s] of the keys from number s to `stop`: query times key, times factor.
+static void score(const float *query, const float *keys, int64_t width, int64_t s, int64_t stop, float factor, float *scores) {
+    for (; s + LANES <= stop; s += LANES) {
+        v8 dots[LANES] = {{0}};
+        for (int64_t i = 0; i < width; i += LANES) {
+            v8 q = load(query + i);
+            IN_REGISTER(q);
+            for (int k = 0; k < LANES; k++) dots[k] = multiply_add(q, load(keys + (s + k) * width + i), dots[k]);
+        }
+        for (int k = 0; k < LANES; k += 4) {
+            v4 four = sums(dots[k], dots[k + 1], dots[k + 2], dots[k + 3]) * factor;
+            memcpy(scores + s + k, &four, sizeof four);
+        }
+    }
+    for (; s < stop; s++) {
+        v8 dot = {0};
+        for (int64_t i = 0; i < width; i += LANES) dot = multiply_add(load(query + i), load(keys + s * width + i), dot);
+        scores[s] = sum(dot) * factor;
+    }
 }
 
-// Keeps the new key and value of one key/value head, and attends with the query heads that share it.
-static void attend(const Model *m, const Layer *l, int64_t head, int64_t slot, int64_t length, float *q, const float *k, const float *v, float *scores, float *out) {
-    int64_t width = m->head_dim, group = m->heads / m->kv_heads;
-    const float *cos = m->cos + length * width, *sin = m->sin + length * width;
+// Scores of `length` keys become e to their power, but for a factor; gives the sum.
+static float exponents(float *scores, int64_t length) {
+    int64_t padded = (length + LANES - 1) / LANES * LANES;
+    for (int64_t s = length; s < padded; s++) scores[s] = -INFINITY;
+    v8 most = load(scores), total = {0};
+    for (int64_t s = LANES; s < padded; s += LANES) {
+        v8 next = load(scores + s);
+        v8i larger = next > most;
+        most = (v8)((larger & (v8i)next) | (~larger & (v8i)most));
+    }
+    float largest = most[0];
+    for (int i = 1; i < LANES; i++) largest = most[i] > largest ? most[i] : largest;
+    for (int64_t s = 0; s < padded; s += LANES) {
+        v8 e = exp8(load(scores + s) - largest);
+        store(scores + s, e);
+        total += e;
+    }
+    return sum(total);
+}
+
+// Adds values from number s to `stop`, times their scores: `vectors` times eight numbers of them.
+INLINE void mix(int vectors, const float *values, int64_t width, const float *scores, int64_t s, int64_t stop, float *out) {
+    v8 mixed[8];
+    for (int i = 0; i < vectors; i++) mixed[i] = load(out + i * LANES);
+    for (; s < stop; s++)
+        for (int i = 0; i < vectors; i++) mixed[i] = multiply_add((v8){0} + scores[s], load(values + s * width + i * LANES), mixed[i]);
+    for (int i = 0; i < vectors; i++) store(out + i * LANES, mixed[i]);
+}
+
+// How many rows of a piece attend together: they and the heads of a group read the same keys, SOME_KEYS at a time.
+INLINE int64_t together(const Model *m) { return m->heads / m->kv_heads < 8 ? 8 / (m->heads / m->kv_heads) : 1; }
+
+// Keeps the new keys and values of one key/value head, and attends with the query heads that share it. q and out are
+// [rows, heads, width], k and v [rows, kv_heads, width], from this head on; so many rows as `together` at most. place: of
+// the first row.
+static void attend(const Model *m, const Layer *l, int64_t head, int64_t slot, int64_t place, int64_t rows, float *q, const float *k, const float *v, float *scores, float *out) {
+    int64_t width = m->head_dim, group = m->heads / m->kv_heads, room = m->context + LANES, end = place + rows;
     float *keys = l->keys + (slot * m->kv_heads + head) * m->context * width;
     float *values = l->values + (slot * m->kv_heads + head) * m->context * width;
-    turned(k, l->k_norm, width, m->eps, cos, sin, keys + length * width);
-    memcpy(values + length * width, v, (size_t)width * sizeof *v);
     float factor = 1.0f / sqrtf((float)width);
-    int64_t padded = (length + LANES) / LANES * LANES;  // length + 1, rounded up
-    for (int64_t g = 0; g < group; g++) {
-        float *query = q + g * width;
-        turned(query, l->q_norm, width, m->eps, cos, sin, query);
-        float largest = -INFINITY;
-        for (int64_t s = 0; s <= length; s++) {
-            v8 dot = {0};
-            for (int64_t i = 0; i < width; i += LANES) dot += load(query + i) * load(keys + s * width + i);
-            scores[s] = sum(dot) * factor;
-            if (scores[s] > largest) largest = scores[s];
+    for (int64_t r = 0; r < rows; r++) {
+        const float *cos = m->cos + (place + r) * width, *sin = m->sin + (place + r) * width;
+        turned(k + r * m->kv_heads * width, l->k_norm, width, m->eps, cos, sin, keys + (place + r) * width);
+        memcpy(values + (place + r) * width, v + r * m->kv_heads * width, (size_t)width * sizeof *v);
+        for (int64_t g = 0; g < group; g++) {
+            float *query = q + (r * m->heads + g) * width;
+            turned(query, l->q_norm, width, m->eps, cos, sin, query);
         }
-        for (int64_t s = length + 1; s < padded; s++) scores[s] = -INFINITY;
-        v8 total = {0};
-        for (int64_t s = 0; s < padded; s += LANES) {
-            v8 e = exp8(load(scores + s) - largest);
-            store(scores + s, e);
-            total += e;
-        }
-        float inverse = 1.0f / sum(total);
-        int64_t i = 0;
-        for (; i + 4 * LANES <= width; i += 4 * LANES) mix(4, values + i, width, scores, length, inverse, out + g * width + i);
-        for (; i < width; i += LANES) mix(1, values + i, width, scores, length, inverse, out + g * width + i);
+        memset(out + r * m->heads * width, 0, (size_t)(group * width) * sizeof *out);
     }
+#define EACH_QUERY for (int64_t r = 0; r < rows; r++) for (int64_t g = 0; g < group; g++)
+#define STOP (s + SOME_KEYS < place + r + 1 ? s + SOME_KEYS : place + r + 1)
+    for (int64_t s = 0; s < end; s += SOME_KEYS)
+        EACH_QUERY score(q + (r * m->heads + g) * width, keys, width, s, STOP, factor, scores + (r * group + g) * room);
+    float totals[rows * group];
+    EACH_QUERY totals[r * group + g] = exponents(scores + (r * group + g) * room, place + r + 1);
+    for (int64_t s = 0; s < end; s += SOME_KEYS)
+        EACH_QUERY {
+            const float *own = scores + (r * group + g) * room;
+            float *to = out + (r * m->heads + g) * width;
+            int64_t i = 0;
+            for (; i + 8 * LANES <= width; i += 8 * LANES) mix(8, values + i, width, own, s, STOP, to + i);
+            for (; i < width; i += LANES) mix(1, values + i, width, own, s, STOP, to + i);
+        }
+    EACH_QUERY for (int64_t i = 0; i < width; i++) out[(r * m->heads + g) * width + i] /= totals[r * group + g];
 }
 
 // How much room `decode` needs for what it computes on the way.
 int64_t scratch_floats(const Model *m, int64_t rows, int64_t threads) {
     int64_t shared = m->hidden + (2 * m->heads + 2 * m->kv_heads) * m->head_dim + m->intermediate;
-    return rows * shared + threads * (rows * m->hidden + m->context + LANES);
+    int64_t scores = together(m) * (m->heads / m->kv_heads) * (m->context + LANES);
+    return rows * shared + threads * (rows * m->hidden + scores);
 }
 
-// tokens[row] goes to place lengths[row] of slots[row]; logits: [rows, vocabulary], what comes after it.
-void decode(const Model *m, int64_t rows, const int64_t *tokens, const int64_t *slots, const int64_t *lengths, int64_t threads, float *scratch, float *logits) {
-    int64_t hidden = m->hidden, width = m->head_dim, group = m->heads / m->kv_heads;
+// tokens: of all pieces, one after the other, a row each. Every piece has a slot of its own. logits: [wanted, vocabulary],
+// what comes after the tokens of the rows `wanted_rows`.
+void decode(const Model *m, int64_t pieces, const Piece *piece, const int64_t *tokens, int64_t wanted, const int64_t *wanted_rows, int64_t threads, float *scratch, float *logits) {
+    int64_t hidden = m->hidden, width = m->head_dim, group = m->heads / m->kv_heads, rows = 0, first_row[pieces];
+    for (int64_t p = 0; p < pieces; p++) first_row[p] = rows, rows += piece[p].rows;
     float *x = scratch;
     float *q = x + rows * hidden;
     float *mixed = q + rows * m->heads * width;
@@ -262,7 +364,7 @@ void decode(const Model *m, int64_t rows, const int64_t *tokens, const int64_t *
 #pragma omp parallel num_threads(threads)
     {
         // Norms are cheap enough for every thread to compute all of them: it saves two meetings.
-        float *normed = private + omp_get_thread_num() * (rows * hidden + m->context + LANES);
+        float *normed = private + omp_get_thread_num() * (rows * hidden + together(m) * group * (m->context + LANES));
         float *scores = normed + rows * hidden;
         for (int64_t i = 0; i < m->layers; i++) {
             const Layer *l = m->layer + i;
@@ -272,17 +374,20 @@ void decode(const Model *m, int64_t rows, const int64_t *tokens, const int64_t *
             product(&l->v, normed, rows, v);
 #pragma omp barrier
 #pragma omp for schedule(dynamic, 1)
-            for (int64_t at = 0; at < rows * m->kv_heads; at++) {
-                int64_t r = at / m->kv_heads, head = at % m->kv_heads;
-                int64_t queries = (r * m->heads + head * group) * width;
-                attend(m, l, head, slots[r], lengths[r], q + queries, k + at * width, v + at * width, scores, mixed + queries);
+            for (int64_t at = 0; at < pieces * m->kv_heads; at++) {
+                const Piece *p = piece + at / m->kv_heads;
+                int64_t head = at % m->kv_heads;
+                for (int64_t t = 0; t < p->rows; t += together(m)) {
+                    int64_t some = p->rows - t < together(m) ? p->rows - t : together(m), own = (first_row[p - piece] + t) * m->kv_heads + head;
+                    attend(m, l, head, p->slot, p->place + t, some, q + own * group * width, k + own * width, v + own * width, scores, mixed + own * group * width);
+                }
             }
             add_product(&l->o, mixed, rows, x);
             for (int64_t r = 0; r < rows; r++) norm(x + r * hidden, l->post_norm, hidden, m->eps, normed + r * hidden);
             gated_product(&l->gate, &l->up, normed, rows, wide);
             add_product(&l->down, wide, rows, x);
         }
-        for (int64_t r = 0; r < rows; r++) norm(x + r * hidden, m->final_norm, hidden, m->eps, normed + r * hidden);
-        product(&m->head, normed, rows, logits);
+        for (int64_t w = 0; w < wanted; w++) norm(x + wanted_rows[w] * hidden, m->final_norm, hidden, m->eps, normed + w * hidden);
+        if (wanted) product(&m->head, normed, wanted, logits);
     }
 }

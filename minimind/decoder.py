@@ -1,4 +1,4 @@
-"""A model and its KV cache: prompts go in by chunks, then one token for each of several texts at a time."""
+"""A model and its KV cache: pieces of several texts go in at a time, logits come out."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from minimind.cache import KVCache
+from minimind.cache import KVCache, Piece
 from minimind.model import MiniMind, rotary_tables
 from minimind.native import NativeStep, supports
 
@@ -15,13 +15,16 @@ from minimind.native import NativeStep, supports
 class Decoder:
     """A model that continues the texts in the slots of its cache.
 
-    native: whether tokens are written by decode.c, where it can run this model; None is yes if it can. It gives the
-    same numbers but for rounding, and every text the same ones, to the last bit, whatever else is in the batch.
+    native: whether decode.c computes, where it can run this model; None is yes if it can. It gives the same numbers as
+    PyTorch but for rounding. What it computes for a token depends on the text before it alone, to the last bit: not on
+    how the text was cut into pieces, nor on what else is computed at the same time. PyTorch's products round
+    differently for another number of rows; with weights in bfloat16 or int8 it also rounds what goes into them where
+    rows are few (see minimind.linears).
     """
 
     def __init__(self, model: MiniMind, slots: int, context_tokens: int, native: bool | None = None) -> None:
-        self.model = model
-        weight = model.head_weight_VD
+        self._model = model
+        weight = model.model.embed_tokens.weight
         self._device = weight.device
         self.cache = KVCache(model.config, slots, context_tokens, weight.dtype, weight.device)
         positions_1S = torch.arange(context_tokens, device=weight.device)[None]
@@ -31,37 +34,41 @@ class Decoder:
 
     def refresh(self) -> None:
         """To be called when the model's weights were replaced, not only changed in place."""
-        can = self._wanted is not False and supports(self.model)
+        can = self._wanted is not False and supports(self._model)
         if self._wanted and not can:
             raise ValueError("native = True: this model cannot run in decode.c here; take None")
         tables = (self._cos_1S1E[0, :, 0], self._sin_1S1E[0, :, 0])
-        self._native = NativeStep(self.model, self.cache, *tables) if can else None
+        self._native = NativeStep(self._model, self.cache, *tables) if can else None
 
     @property
     def native(self) -> bool:
-        """Whether decode.c writes the tokens."""
+        """Whether decode.c computes."""
         return self._native is not None
 
     @torch.inference_mode()
-    def prefill(self, tokens: Sequence[int], slot: int, length: int) -> Tensor:
-        """Hidden states [T, D] of tokens that follow the `length` tokens of a slot."""
-        places = slice(length, length + len(tokens))
-        cached = self.cache.extend_one(slot, length, len(tokens))
-        tokens_1T = torch.tensor([tokens], device=self._device)
-        return self.model.forward_cached(tokens_1T, self._cos_1S1E[:, places], self._sin_1S1E[:, places], cached)[0]
-
-    @torch.inference_mode()
-    def write(self, tokens: Sequence[int], slots: Sequence[int], lengths: Sequence[int]) -> Tensor:
-        """fp32 logits [B, V] after one token for each of `slots`, which hold `lengths` tokens. slots: ascending."""
+    def extend(self, pieces: Sequence[Piece]) -> Tensor:
+        """fp32 logits [W, V] after the tokens that the pieces want them for. Every piece has a slot of its own."""
         if self._native is not None:
-            return self._native(tokens, slots, lengths)
-        places_B = torch.tensor(lengths, device=self._device)
-        tokens_B1 = torch.tensor(tokens, device=self._device)[:, None]
-        cos_B11E, sin_B11E = self._cos_1S1E[0, places_B, None], self._sin_1S1E[0, places_B, None]
-        cached = self.cache.extend_many(slots, lengths)
-        return self.logits(self.model.forward_cached(tokens_B1, cos_B11E, sin_B11E, cached)[:, 0])
+            return self._native(pieces)
+        hidden = self._single_tokens(sorted((p for p in pieces if len(p.tokens) == 1), key=lambda p: p.slot))
+        hidden |= {piece.slot: self._several_tokens(piece) for piece in pieces if len(piece.tokens) > 1}
+        wanted_WD = torch.cat([hidden[piece.slot][len(piece.tokens) - piece.logits :] for piece in pieces])
+        return self._model.logits(wanted_WD).float()
 
-    @torch.inference_mode()
-    def logits(self, hidden_TD: Tensor) -> Tensor:
-        """fp32 logits [T, V] of hidden states."""
-        return self.model.logits(hidden_TD).float()
+    def _single_tokens(self, pieces: Sequence[Piece]) -> dict[int, Tensor]:
+        """Hidden states [1, D] by slot, computed together. pieces: in the order of their slots."""
+        if not pieces:
+            return {}
+        slots, places = [piece.slot for piece in pieces], [piece.place for piece in pieces]
+        place_B = torch.tensor(places, device=self._device)
+        tokens_B1 = torch.tensor([piece.tokens for piece in pieces], device=self._device)
+        cos_B11E, sin_B11E = self._cos_1S1E[0, place_B, None], self._sin_1S1E[0, place_B, None]
+        cached = self.cache.extend_many(slots, places)
+        return dict(zip(slots, self._model.forward_cached(tokens_B1, cos_B11E, sin_B11E, cached), strict=True))
+
+    def _several_tokens(self, piece: Piece) -> Tensor:
+        """Hidden states [T, D]."""
+        places = slice(piece.place, piece.place + len(piece.tokens))
+        cached = self.cache.extend_one(piece.slot, piece.place, len(piece.tokens))
+        tokens_1T = torch.tensor([piece.tokens], device=self._device)
+        return self._model.forward_cached(tokens_1T, self._cos_1S1E[:, places], self._sin_1S1E[:, places], cached)[0]

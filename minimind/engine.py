@@ -5,8 +5,8 @@ computed in chunks between the steps of the others, and the step in which it end
 a slot holds is kept until it is needed, so a prompt that begins like an earlier one, as all of a group and the turns
 of a conversation do, is computed from where they part.
 
-Scheduler decides and never touches a tensor; `Engine.step` is the only method that runs the model. One thread calls an
-engine: nothing in it locks.
+Scheduler decides and never touches a tensor; `Engine.step` is the only method that runs the model, once for all that is
+under way. One thread calls an engine: nothing in it locks.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from minimind.cache import kv_cache_bytes
+from minimind.cache import Piece, kv_cache_bytes
 from minimind.decoder import Decoder
 from minimind.model import MiniMind
 from minimind.quantize import WeightType, quantized
@@ -114,18 +114,17 @@ class Scheduler:
         self._free = list(range(slots))  # the longest unused first
 
     def plan(self) -> tuple[list[Chunk], list[Request]]:
-        """The chunks of prompts to compute, in order, and the requests to write one token each, by slot.
+        """The chunks of prompts to compute, one of a request, and the requests to write one token each, by slot.
 
         Counts on them being computed. A step begins no further chunk once it has `prefill_tokens` tokens of prompts, so
-        that a long one does not keep the others waiting. Where a prompt is cut depends on nothing but the prompt.
+        that a long one does not keep the others waiting. A prompt that begins like one in this step waits for the next.
         """
         writing = [request for request in self.running if request is not None and request.written]
         chunks: list[Chunk] = []
         budget = self.prefill_tokens
-        while budget > 0 and (next_one := self._to_prefill()) is not None:
+        while budget > 0 and (next_one := self._to_prefill(chunks)) is not None:
             request, source = next_one
-            start = request.cached
-            stop = min(len(request.prompt), (start // self.prefill_tokens + 1) * self.prefill_tokens)
+            start, stop = request.cached, min(len(request.prompt), request.cached + self.prefill_tokens)
             chunks.append(Chunk(request, start, stop, source))
             self._held[request.slot] += request.prompt[start:stop]
             request.cached = stop
@@ -148,17 +147,26 @@ class Scheduler:
         for slot in self._free:
             self._held[slot] = []
 
-    def _to_prefill(self) -> tuple[Request, int | None] | None:
+    def _to_prefill(self, chunks: list[Chunk]) -> tuple[Request, int | None] | None:
+        """The next request to compute a chunk of, and the slot that its beginning is to be copied from."""
         for request in self.running:
             if request is not None and request.cached < len(request.prompt):
                 return request, None
         if not self.waiting or not self._free:
             return None
-        request = self.waiting.popleft()
-        return request, self._seat(request)
+        request = self.waiting[0]
+        slot, source, shared = self._place(request)
+        if any(chunk.request.slot == source for chunk in chunks):
+            return None
+        self.waiting.popleft()
+        self._free.remove(slot)
+        self.running[slot] = request
+        request.slot, request.cached = slot, shared
+        self._held[slot] = request.prompt[:shared]
+        return request, source if source != slot else None
 
-    def _seat(self, request: Request) -> int | None:
-        """Give the request a slot; the slot that its beginning is to be copied from, None if it has it."""
+    def _place(self, request: Request) -> tuple[int, int, int]:
+        """The slot for a request, the slot that holds its beginning, and how much of it."""
         shared = [0] * len(self._held)
         if request.params.prompt_logprobs is None:
             # At least the last token of a prompt is computed, for its logits.
@@ -167,14 +175,9 @@ class Scheduler:
         if shared[best] < SHARED_TOKENS:
             best = self._free[0]
         source = max(range(len(shared)), key=shared.__getitem__)
-        if shared[source] < SHARED_TOKENS or shared[source] == shared[best]:
-            source = best
-        self._free.remove(best)
-        self.running[best] = request
-        request.slot = best
-        request.cached = shared[source] if shared[source] >= SHARED_TOKENS else 0
-        self._held[best] = request.prompt[: request.cached]
-        return None if source == best else source
+        if shared[source] < SHARED_TOKENS:
+            return best, best, 0
+        return best, best if shared[best] == shared[source] else source, shared[source]
 
 
 def _common(left: list[int], right: list[int]) -> int:
@@ -235,8 +238,8 @@ class Engine:
     kv_cache_bytes: what the cache takes, all that grows with slots and context; the function of that name in
         minimind.cache tells it beforehand.
 
-    The same request with the same seed gets the same answer whatever else is under way: to the last bit if decode.c
-    writes the tokens, else but for rounding, as where the beginning of its prompt was found in a slot.
+    The same request with the same seed gets the same answer and log-probs, whatever else is under way and wherever the
+    beginning of its prompt was found: to the last bit if decode.c computes, else but for rounding (see Decoder).
 
     Raises ValueError for sizes that cannot be.
     """
@@ -336,43 +339,32 @@ class Engine:
         while self.busy:
             for event in self.step():
                 events[event.request].append(event)
-        return [_completion(events[request]) for request in requests]
+        return [completion(events[request]) for request in requests]
 
     @torch.inference_mode()
     def step(self) -> list[Event]:
         """Compute the next piece of prompts and one token of every answer under way; what came of it, in order."""
         events, self._pending = self._pending, []
         chunks, writing = self._scheduler.plan()
-        requests, logits = list(writing), []
-        if writing:
-            tokens = [request.written[-1] for request in writing]
-            places = [request.cached - 1 for request in writing]
-            logits.append(self._decoder.write(tokens, [request.slot for request in writing], places))
         for chunk in chunks:
-            last_1V = self._prefill(chunk)
+            if chunk.source is not None:
+                self._decoder.cache.copy(chunk.source, chunk.request.slot, chunk.start)
+        pieces = [Piece(request.slot, request.cached - 1, request.written[-1:]) for request in writing]
+        pieces += map(_piece, chunks)
+        if not pieces:
+            return events
+        logits_WV = self._decoder.extend(pieces)
+        rows, end = list(range(len(writing))), len(writing)
+        for chunk, piece in zip(chunks, pieces[len(writing) :], strict=True):
+            start, end = end, end + piece.logits
+            if chunk.request.params.prompt_logprobs is not None:
+                _score(chunk, logits_WV[start:end])
             if chunk.stop == len(chunk.request.prompt):
-                requests.append(chunk.request)
-                logits.append(last_1V)
-        if requests:
-            events += self._choose(requests, torch.cat(logits) if len(logits) > 1 else logits[0])
+                writing.append(chunk.request)
+                rows.append(end - 1)
+        if rows:
+            events += self._choose(writing, logits_WV if len(rows) == end else logits_WV[rows])
         return events
-
-    def _prefill(self, chunk: Chunk) -> Tensor:
-        """Logits [1, V] after the chunk's last token."""
-        request = chunk.request
-        if chunk.source is not None:
-            self._decoder.cache.copy(chunk.source, request.slot, chunk.start)
-        hidden_TD = self._decoder.prefill(request.prompt[chunk.start : chunk.stop], request.slot, chunk.start)
-        alternatives = request.params.prompt_logprobs
-        if alternatives is None:
-            return self._decoder.logits(hidden_TD[-1:])
-        logits_TV = self._decoder.logits(hidden_TD)
-        if chunk.start == 0:
-            request.prompt_logprobs.append(PromptToken(None))
-        targets = request.prompt[chunk.start + 1 : chunk.stop + 1]
-        found = token_logprobs(logits_TV[: len(targets)], targets, alternatives)
-        request.prompt_logprobs += [PromptToken(logprob, top) for logprob, top in found]
-        return logits_TV[-1:]
 
     def _choose(self, requests: list[Request], logits_BV: Tensor) -> list[Event]:
         """The events of these requests, given the logits after the last token of each."""
@@ -434,7 +426,27 @@ class Engine:
         self._scheduler.release(request)
 
 
-def _completion(events: list[Event]) -> Completion:
+def _piece(chunk: Chunk) -> Piece:
+    """What to compute of a chunk: the logits after its last token if it ends the prompt, all if they are asked for."""
+    tokens = chunk.request.prompt[chunk.start : chunk.stop]
+    scored = chunk.request.params.prompt_logprobs is not None
+    logits = len(tokens) if scored else int(chunk.stop == len(chunk.request.prompt))
+    return Piece(chunk.request.slot, chunk.start, tokens, logits)
+
+
+def _score(chunk: Chunk, logits_TV: Tensor) -> None:
+    """Keep the log-probs of a prompt's tokens, given the logits after each of a chunk's."""
+    request, alternatives = chunk.request, chunk.request.params.prompt_logprobs
+    assert alternatives is not None
+    if chunk.start == 0:
+        request.prompt_logprobs.append(PromptToken(None))
+    targets = request.prompt[chunk.start + 1 : chunk.stop + 1]
+    found = token_logprobs(logits_TV[: len(targets)], targets, alternatives)
+    request.prompt_logprobs += [PromptToken(logprob, top) for logprob, top in found]
+
+
+def completion(events: list[Event]) -> Completion:
+    """A whole answer, given all events of its request."""
     tokens = [event for event in events if event.token_id is not None]
     last = events[-1]
     assert last.finish is not None

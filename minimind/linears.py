@@ -54,7 +54,7 @@ class Int8Linear(nn.Module):
         if len(x_RI) > FEW_ROWS[torch.int8]:
             return F.linear(x, self.weight.float().mul_(self.scale[:, None]))
         out_RO = torch.ops.aten._weight_int8pack_mm(x_RI.bfloat16(), self.weight, self.scale.bfloat16())
-        return cast(Tensor, out_RO.float()).view(*x.shape[:-1], -1)
+        return cast(Tensor, out_RO.float()).view(*x.shape[:-1], len(self.weight))
 
 
 @functools.cache

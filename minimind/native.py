@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import shutil
 import subprocess
 import tempfile
@@ -18,7 +19,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from minimind.cache import KVCache
+from minimind.cache import KVCache, Piece
 from minimind.linears import BFloat16Linear, Int8Linear
 from minimind.model import MiniMind
 
@@ -45,6 +46,10 @@ class _Layer(ctypes.Structure):
     )
 
 
+class _Piece(ctypes.Structure):
+    _fields_ = (("slot", c_int64), ("place", c_int64), ("rows", c_int64))
+
+
 class _Model(ctypes.Structure):
     _fields_ = (
         *((name, c_int64) for name in ("layers", "hidden", "heads", "kv_heads", "head_dim", "intermediate", "context")),
@@ -63,13 +68,16 @@ def library() -> ctypes.CDLL | None:
         return None
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "decode.so"
-        flags = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-shared", "-fPIC")
+        flags = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-ffp-contract=off", "-shared", "-fPIC")
         try:
             subprocess.run([compiler, *flags, SOURCE, "-o", file], check=True, capture_output=True, timeout=60)
             loaded = ctypes.CDLL(str(file))  # it finds the OpenMP that PyTorch has loaded, and uses its threads
         except (OSError, subprocess.SubprocessError):
             return None
-    loaded.decode.argtypes = (POINTER(_Model), c_int64, c_void_p, c_void_p, c_void_p, c_int64, c_void_p, c_void_p)
+    loaded.decode.argtypes = (
+        *(POINTER(_Model), c_int64, POINTER(_Piece), c_void_p),
+        *(c_int64, c_void_p, c_int64, c_void_p, c_void_p),
+    )
     loaded.decode.restype = None
     loaded.scratch_floats.argtypes = (POINTER(_Model), c_int64, c_int64)
     loaded.scratch_floats.restype = c_int64
@@ -81,7 +89,7 @@ def supports(model: MiniMind) -> bool:
     config = model.config
     widths = (config.hidden_size, config.intermediate_size, config.head_dim)
     projections = (part for name, part in model.named_modules() if name.endswith("_proj"))
-    embedding = model.head_weight_VD
+    embedding = model.model.embed_tokens.weight
     return (
         embedding.device.type == "cpu"
         and embedding.dtype == torch.float32
@@ -98,7 +106,7 @@ def _head(model: MiniMind) -> nn.Module:
 
 
 class NativeStep:
-    """The step that writes one token to each of several slots of a cache, for a model that `supports` accepts.
+    """The step that puts tokens into several slots of a cache, for a model that `supports` accepts.
 
     It reads weights where they are, so it follows a model whose weights are changed in place.
     """
@@ -136,16 +144,28 @@ class NativeStep:
             layer=layers,
         )
 
-    def __call__(self, tokens: Sequence[int], slots: Sequence[int], lengths: Sequence[int]) -> Tensor:
-        """Logits [B, V] after `tokens`, which are put at the places `lengths` of `slots`."""
+    def __call__(self, pieces: Sequence[Piece]) -> Tensor:
+        """Logits [W, V] after the tokens that the pieces want them for."""
         loaded = library()
         assert loaded is not None
-        rows, threads = len(tokens), torch.get_num_threads()
-        scratch = torch.empty(loaded.scratch_floats(byref(self._model), rows, threads))
-        logits_BV = torch.empty(rows, self._vocab_size)
-        places = ((c_int64 * rows)(*values) for values in (tokens, slots, lengths))
-        loaded.decode(byref(self._model), rows, *places, threads, scratch.data_ptr(), logits_BV.data_ptr())
-        return logits_BV
+        tokens = [token for piece in pieces for token in piece.tokens]
+        ends = itertools.accumulate(len(piece.tokens) for piece in pieces)
+        wanted = [row for piece, end in zip(pieces, ends, strict=True) for row in range(end - piece.logits, end)]
+        threads = torch.get_num_threads()
+        scratch = torch.empty(loaded.scratch_floats(byref(self._model), len(tokens), threads))
+        logits_WV = torch.empty(len(wanted), self._vocab_size)
+        loaded.decode(
+            byref(self._model),
+            len(pieces),
+            (_Piece * len(pieces))(*(_Piece(piece.slot, piece.place, len(piece.tokens)) for piece in pieces)),
+            (c_int64 * len(tokens))(*tokens),
+            len(wanted),
+            (c_int64 * len(wanted))(*wanted),
+            threads,
+            scratch.data_ptr(),
+            logits_WV.data_ptr(),
+        )
+        return logits_WV
 
     def _pointer(self, tensor: Tensor) -> int:
         tensor = tensor.detach().contiguous()

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from minimind.cache import Piece
 from minimind.decoder import Decoder
 from minimind.linears import BFloat16Linear, Int8Linear
 from minimind.lora import LoraLinear
@@ -55,7 +56,8 @@ class QuantizedModel(MiniMind):
                 self.set_submodule(name, linear(part.weight))
             elif not any(part.children()) and name:
                 self.set_submodule(name, part)
-        self.head = linear(source.head_weight_VD)
+        tied = source.config.tie_word_embeddings
+        self.head = linear(source.head_weight_VD) if tied else self.lm_head
 
     def logits(self, hidden_BTD: Tensor) -> Tensor:
         """Next-token logits [..., V] of hidden states [..., D]."""
@@ -101,12 +103,14 @@ def _measure(model: MiniMind, tokens: Sequence[int]) -> tuple[float, float]:
     length = min(len(tokens) // MEASURED_ROWS, model.config.max_position_embeddings)
     pieces_RT = torch.tensor(tokens[: MEASURED_ROWS * length]).view(MEASURED_ROWS, length)
     decoder = Decoder(model, MEASURED_ROWS, length)
-    slots, nats, seconds = range(MEASURED_ROWS), 0.0, []
+    nats, seconds = 0.0, []
     for place in range(length - 1):
-        logits_RV = decoder.write(pieces_RT[:, place].tolist(), slots, [place] * MEASURED_ROWS)
+        logits_RV = decoder.extend(
+            [Piece(row, place, pieces_RT[row, place : place + 1].tolist()) for row in range(MEASURED_ROWS)]
+        )
         nats += float(F.cross_entropy(logits_RV.cpu(), pieces_RT[:, place + 1], reduction="sum"))
     for _ in range(5):
         began = time.perf_counter()
-        decoder.write([tokens[0]], [0], [length - 1])
+        decoder.extend([Piece(0, length - 1, tokens[:1])])
         seconds.append(time.perf_counter() - began)
     return nats, statistics.median(seconds)

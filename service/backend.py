@@ -123,13 +123,17 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """A model that can be asked for. created: unix seconds. root: the checkpoint it means, as run@step."""
+    """A model that can be asked for. created: unix seconds. root: the checkpoint it means, as run@step.
+
+    stock: it learnt to answer from the stock data, so its topics can be asked.
+    """
 
     id: str
     created: int
     root: str
     stage: str
     step: int
+    stock: bool = False
 
 
 class Backend(Protocol):

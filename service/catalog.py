@@ -9,6 +9,7 @@ from pathlib import Path
 import minimind.checkpoint as checkpoints
 from jobs import paths, references
 from jobs.runs import RunDirectory, list_runs
+from jobs.stock import stock_folder
 from minimind.checkpoint import CheckpointError
 from service.backend import ModelCard
 from service.errors import ApiError, unknown_model
@@ -35,12 +36,14 @@ class Catalog:
         """Everything that can be asked for, the run that wrote last first."""
         cards = []
         for row in list_runs(paths.runs()):
-            root = RunDirectory(paths.runs() / row.name).checkpoints
+            run = RunDirectory(paths.runs() / row.name)
+            root = run.checkpoints
             steps = sorted(checkpoints.steps(root), reverse=True)
+            stock = bool(steps) and _is_from_stock(run)
             newest = row.name if row.state.word == "SUCCEEDED" else f"{row.name}@latest"
             names = [(newest, step) for step in steps[:1]] + [(f"{row.name}@{step}", step) for step in steps]
             cards += [
-                ModelCard(name, _written(checkpoints.folder_of(root, step)), f"{row.name}@{step}", row.stage, step)
+                ModelCard(name, _written(root, step), f"{row.name}@{step}", row.stage, step, stock)
                 for name, step in names
             ]
         return cards
@@ -56,7 +59,9 @@ class Catalog:
             name, folder = self._place(model)
             return Found(name, folder, checkpoints.weights_sha256(folder))
         except ValueError as error:
-            raise self._unknown(model, str(error).partition(": ")[2] or str(error)) from None
+            run = model.partition("@")[0]
+            there = run in {row.name for row in list_runs(paths.runs())}
+            raise self._unknown(model, str(error).partition(": ")[2] if there else f"there is no run {run!r}") from None
         except CheckpointError as error:
             if not folder.is_dir():
                 self._recent.pop(model, None)
@@ -82,8 +87,17 @@ def damaged(model: str, error: Exception) -> ApiError:
     return ApiError(500, f"model {model!r} cannot be loaded: {error}", code="model_damaged", param="model")
 
 
-def _written(folder: Path) -> int:
+def _is_from_stock(run: RunDirectory) -> bool:
     try:
-        return int((folder / checkpoints.MANIFEST).stat().st_mtime)
+        spec = run.spec()
+    except ValueError:
+        return False
+    kind, path = (spec.get(section, {}).get(name) for section, name in (("stage", "kind"), ("data", "path")))
+    return kind != "pretrain" and path is not None and paths.absolute(path).parent == stock_folder()
+
+
+def _written(root: Path, step: int) -> int:
+    try:
+        return int((checkpoints.folder_of(root, step) / checkpoints.MANIFEST).stat().st_mtime)
     except OSError:
         return 0

@@ -115,7 +115,7 @@ def _card(card: ModelCard) -> dict[str, Any]:
         "created": card.created,
         "owned_by": "minimind",
         "root": card.root,
-        "minimind": {"stage": card.stage, "step": card.step},
+        "minimind": {"stage": card.stage, "step": card.step, "stock": card.stock},
     }
 
 

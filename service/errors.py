@@ -160,6 +160,8 @@ def _validation(error: RequestValidationError, unsupported: dict[str, str]) -> A
             message = f"is not supported: {why}" if why else "there is no such field"
         elif item["type"] == "json_invalid":
             path, message = "", f"the body is not JSON: {item['ctx']['error']}"
+        elif isinstance(item["input"], bytes):
+            message = "the body must be JSON, with the header 'Content-Type: application/json'"
         elif item["type"] == "missing":
             message = "is missing"
         else:

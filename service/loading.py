@@ -66,13 +66,14 @@ def plan(folder: Path, settings: Settings) -> Plan:
 
 def weight_bytes(config: ModelConfig, weight_type: WeightType) -> int:
     """What the weights of a serving model take, but for norms and scales. In the smaller types the embedding stays in
-    fp32, and the head is a copy.
+    fp32, and a head that is tied to it is a copy.
     """
     with torch.device("meta"):
         numbers = sum(parameter.numel() for parameter in MiniMind(config).parameters())
     if weight_type == "float32":
         return 4 * numbers
-    return 4 * config.vocab_size * config.hidden_size + _BYTES[weight_type] * numbers
+    embedding = config.vocab_size * config.hidden_size
+    return 4 * embedding + _BYTES[weight_type] * (numbers if config.tie_word_embeddings else numbers - embedding)
 
 
 def load(folder: Path, needs: Plan) -> tuple[Engine, Tokenizer, Plan]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import json
 from pathlib import Path
 
 from fastapi import FastAPI, Response
@@ -12,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from jobs.stock import stock_folder
 from service import chat_api, errors
 from service.backend import Backend, Status
 from service.errors import ApiError
@@ -69,6 +71,16 @@ def create(backend: Backend, settings: Settings) -> FastAPI:
         except ApiError:
             there = None
         return Response(metrics.text(there), media_type=CONTENT_TYPE)
+
+    @app.get("/ui/topics.json", include_in_schema=False)
+    async def topics() -> dict[str, list[dict[str, object]]]:
+        """What the stock data teaches, in both languages, with questions to try."""
+        try:
+            text = (stock_folder() / "topics.json").read_text("utf-8")
+        except FileNotFoundError:
+            return {"topics": []}
+        shown = ("language", "title_zh", "title_en", "examples")
+        return {"topics": [{name: topic[name] for name in shown} for topic in json.loads(text)["topics"]]}
 
     files = {file.relative_to(UI).as_posix(): file for file in UI.rglob("*") if file.suffix in _TYPES}
 

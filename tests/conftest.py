@@ -12,9 +12,6 @@ import torch
 from jobs import cluster
 from jobs.cluster import Cluster
 
-# Under way with the service that they drive; they are run by name until it is whole.
-collect_ignore = ["browser", "unit/service"]
-
 torch.set_num_threads(1)  # on two cores a thread pool costs more than it gives: 24 s instead of 0.4 s was seen
 
 

@@ -1,8 +1,8 @@
 /** The server's OpenAI-shaped API: the models, and one streamed chat completion. */
 
 /**
- * @typedef {{title_en?: string, title_zh?: string}} Topic
- * @typedef {{id: string, minimind?: {topics?: Topic[], stage?: string, step?: number, parameters?: number}}} Model
+ * @typedef {{language: string, title_en: string, title_zh: string, examples: string[]}} Topic
+ * @typedef {{id: string, minimind?: {stage?: string, step?: number, stock?: boolean}}} Model `stock`: taught the topics
  * @typedef {{id: string, type: "function", function: {name: string, arguments: string}}} ToolCall
  * @typedef {{role: "system" | "user" | "assistant" | "tool", content: string, reasoning_content?: string,
  *     tool_calls?: ToolCall[], tool_call_id?: string, name?: string}} Message
@@ -79,6 +79,16 @@ export async function listModels() {
   const body = await response.json().catch(() => null);
   if (!Array.isArray(body?.data)) throw new ApiError("server", "GET /v1/models gave no list");
   return body.data;
+}
+
+/**
+ * What the stock data teaches. Suggestions are no reason to fail: none come where the server cannot say.
+ *
+ * @returns {Promise<Topic[]>}
+ */
+export async function listTopics() {
+  const body = await request("ui/topics.json", {}).then((response) => response.json()).catch(() => null);
+  return Array.isArray(body?.topics) ? body.topics : [];
 }
 
 /**

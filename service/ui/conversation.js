@@ -96,13 +96,13 @@ export class ConversationView {
   }
 
   #keepUp() {
-    if (this.follows) this.scroller.scrollTop = this.scroller.scrollHeight;
+    if (this.follows && this.turns.size) this.scroller.scrollTop = this.scroller.scrollHeight;
     this.#scrolled();
   }
 
   #scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = this.scroller;
-    this.follows = scrollHeight - clientHeight - scrollTop < AT_END;
+    this.follows = !this.turns.size || scrollHeight - clientHeight - scrollTop < AT_END;
     this.jump.hidden = this.follows;
   }
 

@@ -50,9 +50,9 @@ const TEXTS = {
 
     greeting: "What would you like to ask?",
     greetingTaught: "Ask what it was taught",
-    taughtLead: "{model} learned about these things. A click asks.",
-    plainLead: "{model} is ready. It says nothing about what it was taught: try it.",
-    moreTopics: "Show all {n}",
+    taughtLead: "{model} learned about these. Pick a question, or write your own.",
+    plainLead: "{model} is ready.",
+    moreQuestions: "Show all {n} questions",
     compareLead: "Both models get the same prompt and the same seed.",
     noModels: "No model yet",
     noModelsLead: "Train one, and it appears here without a restart. This makes a first one:",
@@ -62,7 +62,6 @@ const TEXTS = {
     loadingLead: "It is loading. This page goes on by itself as soon as it answers.",
     keyNeeded: "This server asks for a key",
     factStep: "step {step}",
-    factParameters: "{n} parameters",
 
     you: "You",
     edit: "Edit and send again",
@@ -162,9 +161,9 @@ const TEXTS = {
 
     greeting: "想问点什么？",
     greetingTaught: "问问它学过的",
-    taughtLead: "{model} 学过下面这些，点一下就问。",
-    plainLead: "{model} 已就绪。它没有写明学过什么，试试看。",
-    moreTopics: "显示全部 {n} 条",
+    taughtLead: "{model} 学过下面这些。点一个问题，或自己写。",
+    plainLead: "{model} 已就绪。",
+    moreQuestions: "显示全部 {n} 个问题",
     compareLead: "两个模型会收到相同的问题和相同的随机种子。",
     noModels: "还没有模型",
     noModelsLead: "训练一个，它就会出现在这里，不必重启。这条命令做出第一个模型：",
@@ -174,7 +173,6 @@ const TEXTS = {
     loadingLead: "正在加载，一就绪本页就会自动继续。",
     keyNeeded: "这台服务器需要密钥",
     factStep: "第 {step} 步",
-    factParameters: "{n}参数",
 
     you: "你",
     edit: "修改并重新发送",
@@ -280,7 +278,7 @@ export function translatePage() {
 const marked = (name) => document.querySelectorAll(`[data-${name}]`);
 
 /**
- * A number as the reader writes it, in few digits: 1,234 and 6.6M (660万 in Chinese).
+ * A number as the reader writes it: 1,234.
  *
  * @param {number} value
  * @param {Intl.NumberFormatOptions} [options]

@@ -1,10 +1,10 @@
 /** The chat page: what happens when. */
 
-/** @import { Message, Model } from "./api.js" */
+/** @import { Message, Model, Topic } from "./api.js" */
 /** @import { Answer, Turn } from "./state.js" */
 /** @import { ServerState } from "./welcome.js" */
 
-import { ApiError, hasKey, listModels, setKey } from "./api.js";
+import { ApiError, hasKey, listModels, listTopics, setKey } from "./api.js";
 import { composer } from "./composer.js";
 import { ConversationView } from "./conversation.js";
 import { byId, h } from "./dom.js";
@@ -24,6 +24,8 @@ const { settings } = state;
 
 /** @type {Model[]} */
 let models = [];
+/** @type {Topic[]} */
+let topics = [];
 /** @type {ServerState} */
 let server = "loading";
 /** Stops the answers that are being written; null when none is. */
@@ -139,7 +141,7 @@ function show() {
   byId("second-picker", HTMLElement).hidden = !settings.compare;
   document.body.toggleAttribute("data-choice", models.length > 0);
   byId("welcome", HTMLElement).hidden = state.turns.length > 0;
-  if (!state.turns.length) drawWelcome(server, chosen(), { ask: (text) => ask([{ role: "user", content: text }]), enterKey });
+  if (!state.turns.length) drawWelcome(server, chosen(), topics, { ask: (text) => ask([{ role: "user", content: text }]), enterKey });
 }
 
 /** @returns {Model[]} the models that a question goes to */
@@ -165,6 +167,7 @@ async function refreshModels() {
   clearTimeout(looksAgain);
   try {
     models = await listModels();
+    if (models.some(({ minimind }) => minimind?.stock)) topics = await listTopics();
     server = models.length ? "ready" : "empty";
     fillPickers();
   } catch (error) {

@@ -1,5 +1,5 @@
 /**
- * A small, safe subset of Markdown: paragraphs, headings, lists, fenced code, inline code and bold.
+ * A small, safe subset of Markdown: paragraphs, headings, lists, tables, quotes, fenced code, inline code and bold.
  *
  * Links, images and HTML stay the text they are: what a model writes never becomes anything that loads or leads
  * elsewhere. The parser is a fold over lines: a line extends the last block or begins a new one, so that a text that
@@ -15,12 +15,17 @@ import { t } from "./i18n.js";
  * @typedef {{type: "heading", start: number, level: number, text: string}} Heading
  * @typedef {{type: "code", start: number, fence: string, language: string, lines: string[], closed: boolean}} Code
  * @typedef {{type: "list", start: number, items: Item[], gap: boolean}} List
- * @typedef {Paragraph | Heading | Code | List} Block `start` is its offset in the source
+ * @typedef {{type: "quote", start: number, text: string}} Quote
+ * @typedef {{type: "table", start: number, head: string[], align: string[], rows: string[][]}} Table
+ * @typedef {Paragraph | Heading | Code | List | Quote | Table} Block `start` is its offset in the source
  */
 
 const FENCE = /^ *(`{3,}|~{3,})([^`]*)$/;
 const HEADING = /^(#{1,6})\s+(\S.*)$/;
 const ITEM = /^(\s*)(?:([-*+•])|(\d{1,9})[.)])\s+(.*)$/;
+const QUOTE = /^ {0,3}> ?(.*)$/;
+/** The line below a table's head: it says how each column is set. */
+const RULE = /^ *\|?(?: *:?-+:? *\|)+(?: *:?-+:? *)?$/;
 const DEEPEST = 3;
 
 /**
@@ -86,6 +91,17 @@ function addLine(blocks, line, start, blank) {
     }
     return false;
   }
+  const quote = QUOTE.exec(line);
+  if (quote) {
+    if (last?.type === "quote" && !blank) last.text += `\n${quote[1]}`;
+    else blocks.push({ type: "quote", start, text: quote[1] });
+    return false;
+  }
+  if (last?.type === "table" && !blank && line.includes("|")) {
+    last.rows.push(cells(line));
+    return false;
+  }
+  if (last?.type === "paragraph" && !blank && RULE.test(line) && beginTable(blocks, last, cells(line))) return false;
   if (last?.type === "list" && (!last.gap || /^\s{2,}/.test(line))) {
     const entry = last.items[last.items.length - 1];
     entry.text += `\n${line.trim()}`;
@@ -95,6 +111,35 @@ function addLine(blocks, line, start, blank) {
   if (last?.type === "paragraph" && !blank) last.text += `\n${line}`;
   else blocks.push({ type: "paragraph", start, text: line });
   return false;
+}
+
+/**
+ * Makes the last line of a paragraph the head of a table, if it has as many cells as the rule below it.
+ *
+ * @param {Block[]} blocks
+ * @param {Paragraph} last
+ * @param {string[]} rule
+ * @returns {boolean}
+ */
+function beginTable(blocks, last, rule) {
+  const begin = last.text.lastIndexOf("\n") + 1;
+  const head = cells(last.text.slice(begin));
+  if (head.length !== rule.length) return false;
+  const align = rule.map((cell) => (cell.endsWith(":") ? (cell.startsWith(":") ? "center" : "right") : "left"));
+  if (begin === 0) blocks.pop();
+  else last.text = last.text.slice(0, begin - 1);
+  blocks.push({ type: "table", start: last.start + begin, head, align, rows: [] });
+  return true;
+}
+
+/**
+ * The cells of a table's line. A bar behind a backslash is text.
+ *
+ * @param {string} line
+ */
+function cells(line) {
+  const bare = line.trim().replace(/^\|/, "").replace(/(?<!\\)\|$/, "");
+  return bare.split(/(?<!\\)\|/).map((cell) => cell.trim().replaceAll("\\|", "|"));
 }
 
 /**
@@ -174,6 +219,10 @@ function draw(block) {
       return h(block.level < 3 ? "h3" : "h4", {}, ...inline(block.text));
     case "list":
       return drawList(block.items, 0, block.items.length);
+    case "quote":
+      return h("blockquote", {}, h("p", {}, ...inline(block.text)));
+    case "table":
+      return drawTable(block);
     case "code":
       return h(
         "figure",
@@ -187,6 +236,19 @@ function draw(block) {
         h("pre", { tabindex: "0" }, h("code", {}, block.lines.join("\n"))),
       );
   }
+}
+
+/**
+ * Scrolls by itself where it is too wide. A row is as long as it was written, but never longer than the head.
+ *
+ * @param {Table} table
+ */
+function drawTable({ head, align, rows }) {
+  /** @param {"th" | "td"} tag @param {string[]} texts */
+  const row = (tag, texts) =>
+    h("tr", {}, ...texts.slice(0, head.length).map((text, column) => h(tag, { class: align[column] }, ...inline(text))));
+  const table = h("table", {}, h("thead", {}, row("th", head)), h("tbody", {}, ...rows.map((texts) => row("td", texts))));
+  return h("div", { class: "table", tabindex: "0" }, table);
 }
 
 /**

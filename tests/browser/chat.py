@@ -62,6 +62,10 @@ class Chat:
         for answer in self.answers.all():
             expect(answer).to_have_attribute("aria-busy", "false")
 
+    def come_back(self) -> None:
+        """As a reader who was in another tab: the page looks again what there is."""
+        self.page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+
     def button(self, name: str) -> Locator:
         return self.page.get_by_role("button", name=name, exact=True)
 

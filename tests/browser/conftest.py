@@ -19,26 +19,30 @@ expect.set_options(timeout=TIMEOUT_MS)  # the default of 5 s is short on a machi
 
 OpenChat = Callable[..., Chat]
 
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if "tests/browser/" in item.path.as_posix():
-            item.add_marker(pytest.mark.browser)
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark the tests of this folder. Without a browser one of them stands for all: one notice is enough."""
+    ours = [item for item in items if "tests/browser/" in item.path.as_posix()]
+    for item in ours:
+        item.add_marker(pytest.mark.browser)
+    if CHROMIUM is None and ours:
+        config.hook.pytest_deselected(items=ours[1:])
+        items[:] = [item for item in items if item not in ours[1:]]
 
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """One Chromium for this folder: its driver keeps an event loop in this thread, which tests elsewhere must not find."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = next((found for name in names if (found := shutil.which(name))), None)
-    if path is None:
-        notice = "no Chromium here: `apt install chromium` to test the chat page"
+    """One Chromium for this folder, and no longer: its driver's event loop runs in this thread, which fails others."""
+    if CHROMIUM is None:
+        notice = "no Chromium here, so the chat page is not tested: `apt-get install chromium` brings one"
         if os.environ.get("REQUIRE_BROWSER") == "1":
             pytest.fail(notice, pytrace=False)
         pytest.skip(notice)
     as_root = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=as_root)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=as_root)
         yield browser
         browser.close()
 
@@ -56,7 +60,8 @@ def plain_page(browser: Browser) -> Page:
 
 
 @pytest.fixture(scope="package")
-def _scripted() -> Iterator[Listening]:
+def scripted() -> Iterator[Listening]:
+    """Where one scripted server after another listens."""
     with listening(ScriptedServer().app) as started:
         yield started
 
@@ -67,11 +72,11 @@ def server() -> ScriptedServer:
 
 
 @pytest.fixture
-def here(_scripted: Listening, server: ScriptedServer) -> Iterator[Listening]:
-    """Where the scripted server listens."""
-    _scripted.app = server.app
-    yield _scripted
-    _scripted.start()
+def here(scripted: Listening, server: ScriptedServer) -> Iterator[Listening]:
+    """Where the scripted server of this test listens."""
+    scripted.app = server.app
+    yield scripted
+    scripted.start()
 
 
 @pytest.fixture

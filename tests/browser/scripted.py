@@ -92,6 +92,7 @@ class ScriptedServer:
 
     def __init__(self, models: list[dict[str, Any]] | None = None, key: str | None = None) -> None:
         self.models: list[dict[str, Any]] = models if models is not None else [{"id": "sft"}, {"id": "sft@200"}]
+        self.topics: list[dict[str, Any]] | None = []
         self.key = key
         self.not_ready: Refusal | None = None
         self.requests: list[dict[str, Any]] = []
@@ -115,6 +116,10 @@ class ScriptedServer:
         @app.get("/")
         async def page() -> Response:
             return FileResponse(UI / "index.html", headers={"Content-Security-Policy": CSP})
+
+        @app.get("/ui/topics.json")
+        async def topics() -> Response:
+            return _error(Refusal(500, "damaged")) if self.topics is None else JSONResponse({"topics": self.topics})
 
         @app.get("/ui/{name}")
         async def file(name: str) -> Response:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from playwright.sync_api import Browser
 
 from tests.browser.chat import Chat
+from tests.browser.conftest import new_page
+from tests.browser.scripted import Listening, ScriptedServer
 
 DOCUMENT = """Intro with **bold**, `code` and a stray ** here
 second line
@@ -31,10 +35,32 @@ def f():
 
     return "```not the end"
 ```
+Before
+| a | b |
+|---|--:|
+| 1 | `2` |
+| 3 |
+after it
+> said
+> so
+
+> again
 ~~~
 open fence
 """
 MODULE = "async ([name, argument]) => { const ui = await import(`/ui/${name}.js`); return (%s)(ui, argument); }"
+
+
+@pytest.fixture(scope="module")
+def chat(browser: Browser, scripted: Listening) -> Iterator[Chat]:
+    """A page whose modules are called; nothing here changes it."""
+    scripted.app = ScriptedServer().app
+    chat = Chat(new_page(browser), set())
+    chat.open(scripted.address)
+    yield chat
+    chat.leave()
+    chat.page.context.close()
+    assert chat.complaints == []
 
 
 def call(chat: Chat, module: str, script: str, argument: Any = None) -> Any:
@@ -116,7 +142,9 @@ def test_inline(chat: Chat, text: str, html: str) -> None:
     assert call(chat, "markdown", script, text) == html
 
 
-@pytest.mark.parametrize("piece", ["**a ", "`", "``` ", "- ", "# #", "** **", "`a ``b ", "  - x\n", "1. \n\n", "~~~`"])
+@pytest.mark.parametrize(
+    "piece", ["**a ", "`", "``` ", "- ", "# #", "** **", "`a ``b ", "  - x\n", "1. \n\n", "~~~`", "|-", "> "]
+)
 def test_no_text_takes_long(chat: Chat, piece: str) -> None:
     """A text of 200,000 characters is read in a blink, whatever it repeats: a model may loop on anything."""
     milliseconds = call(

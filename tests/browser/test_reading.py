@@ -17,7 +17,16 @@ MARKUP = (
     "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
     "[click](javascript:document.title='owned') ![](http://127.0.0.1:9/x.png) <b>bold</b> &lt;i&gt;"
 )
-TOPICS = [{"title_en": f"Question {number}?", "title_zh": f"问题{number}？"} for number in range(1, 11)]
+TOPICS = [
+    {
+        "language": language,
+        "title_en": f"topic {number}",
+        "title_zh": f"主题{number}",
+        "examples": ["A longer one: " + form.format(number, 0), *(form.format(number, turn) for turn in rounds)],
+    }
+    for language, form in (("en", "Question {}.{}?"), ("zh", "问题{}.{}？"))
+    for number, rounds in ((1, (1, 2)), (2, (1,)), (3, (1, 2)), (4, (1,)))
+]
 CONTRAST = """([theme, pairs]) => {
   document.documentElement.dataset.theme = theme;
   const probe = document.body.appendChild(document.createElement("i"));
@@ -73,7 +82,7 @@ def test_the_page_itself_forbids_foreign_and_inline_code(chat: Chat) -> None:
 
 
 def test_markdown(chat: Chat, server: ScriptedServer) -> None:
-    server.answer("# Title\nOne **two** `three`\nfour\n\n1. a\n   - b\n2. c\n\n```py\nx = 1\n```\nend")
+    server.answer("# Title\nOne **two** `three`\nfour\n\n1. a\n   - b\n2. c\n\n```py\nx = 1\n```\nend\n\n> said\n> so")
     chat.ask_and_wait("q")
     assert chat.prose.evaluate("node => [...node.children].map((child) => child.tagName)") == [
         "H3",
@@ -81,11 +90,28 @@ def test_markdown(chat: Chat, server: ScriptedServer) -> None:
         "OL",
         "FIGURE",
         "P",
+        "BLOCKQUOTE",
     ]
     expect(chat.prose.locator("strong")).to_have_text("two")
     expect(chat.prose.locator("p code")).to_have_text("three")
     expect(chat.prose.locator("ol > li > ul > li")).to_have_text("b")
     expect(chat.prose.locator("figcaption")).to_have_text("py")
+    expect(chat.prose.locator("blockquote")).to_have_text("said\nso")
+
+
+def test_tables(chat: Chat, server: ScriptedServer) -> None:
+    server.answer("Look:\n| a | b\\|c |\n|:-:|--:|\n| **1** | 2 | 3 |\n| 4 |\nend\n\nno | table\n---|---|---\n")
+    chat.ask_and_wait("q")
+    expect(chat.prose.locator("p").first).to_have_text("Look:")
+    expect(chat.prose.locator("th")).to_have_text(["a", "b|c"])
+    expect(chat.prose.locator("td")).to_have_text(["1", "2", "4"])
+    expect(chat.prose.locator("td strong")).to_have_text("1")
+    assert chat.prose.locator("th").evaluate_all("all => all.map((cell) => getComputedStyle(cell).textAlign)") == [
+        "center",
+        "right",
+    ]
+    expect(chat.prose.locator("p").nth(1)).to_have_text("end")
+    expect(chat.prose.locator("table")).to_have_count(1)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +212,8 @@ def test_enter_that_takes_a_candidate_of_an_input_method_does_not_send(chat: Cha
 @pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
 @pytest.mark.parametrize("width", [320, 375])
 def test_a_phone(open_chat: OpenChat, server: ScriptedServer, locale: str, width: int) -> None:
-    server.models[0] = {"id": "a-run-with-a-rather-long-name-20261124@12000", "minimind": {"topics": TOPICS}}
+    server.models[0] = {"id": "a-run-with-a-rather-long-name-20261124@12000", "minimind": {"stock": True}}
+    server.topics = TOPICS
     chat = open_chat(viewport={"width": width, "height": 667}, locale=locale, is_mobile=True, has_touch=True)
 
     def fits() -> None:
@@ -213,28 +240,88 @@ def test_a_phone(open_chat: OpenChat, server: ScriptedServer, locale: str, width
     expect(panel).to_be_hidden()
 
 
-def test_what_the_model_was_taught_can_be_asked_with_a_click(open_chat: OpenChat, server: ScriptedServer) -> None:
-    server.models[0]["minimind"] = {"topics": TOPICS, "stage": "sft", "step": 1200, "parameters": 6_600_000}
-    chat = open_chat(locale="zh-CN")
+@pytest.mark.parametrize(
+    ("locale", "titles", "second", "more", "facts"),
+    [
+        ("en-GB", "topic {}", "Question 2.1?", "Show all 10 questions", ["sft", "step 1,200"]),
+        ("zh-CN", "主题{}", "问题2.1？", "显示全部 10 个问题", ["sft", "第 1,200 步"]),
+    ],
+)
+def test_what_the_model_was_taught_can_be_asked_with_a_click(
+    open_chat: OpenChat, server: ScriptedServer, locale: str, titles: str, second: str, more: str, facts: list[str]
+) -> None:
+    server.models[0]["minimind"] = {"stage": "sft", "step": 1200, "stock": True}
+    server.topics = TOPICS
+    chat = open_chat(locale=locale)
     welcome = chat.page.locator("#welcome")
-    expect(welcome.locator(".facts span")).to_have_text(["sft", "第 1,200 步", "660万参数"])
-    expect(welcome.locator(".topics button:not(.quiet)")).to_have_count(8)
-    chat.button("显示全部 10 条").click()
-    expect(welcome.locator(".topics button")).to_have_count(10)
-    chat.button("问题2？").click()
-    expect(chat.bubbles).to_have_text("问题2？")
+    expect(welcome.locator(".facts span")).to_have_text(facts)
+    # One question of each topic comes first, the shortest.
+    expect(welcome.locator(".title")).to_have_text([titles.format(number) for number in (1, 2, 3, 4)])
+    chat.button(more).click()
+    questions = welcome.locator(".topics button")
+    expect(questions).to_have_count(10)
+    expect(questions.nth(4)).to_be_focused()
+    questions.nth(1).click()
+    expect(chat.bubbles).to_have_text(second)
     expect(welcome).to_be_hidden()
     chat.wait_done()
-    assert server.requests[0]["messages"] == [{"role": "user", "content": "问题2？"}]
+    assert server.requests[0]["messages"] == [{"role": "user", "content": second}]
+
+
+def test_no_topics_are_claimed_of_a_model_that_was_not_taught_them(chat: Chat, server: ScriptedServer) -> None:
+    server.models[1]["minimind"] = {"stage": "sft", "step": 200, "stock": True}
+    server.topics = [topic for topic in TOPICS if topic["language"] == "zh"]
+    chat.page.reload()
+    picker, welcome = chat.page.locator("#model-a"), chat.page.locator("#welcome")
+    picker.select_option("sft@200")
+    # They are all in Chinese: better than nothing.
+    expect(welcome.locator(".question").first).to_have_text("问题1.1？")
+    picker.select_option("sft")
+    expect(welcome.locator("h1")).to_have_text("What would you like to ask?")
+    expect(welcome.locator(".topics")).to_have_count(0)
 
 
 def test_names_from_the_server_stay_text(open_chat: OpenChat, server: ScriptedServer) -> None:
-    server.models[0] = {"id": MARKUP, "minimind": {"topics": [{"title_en": MARKUP}], "stage": MARKUP}}
+    server.models[0] = {"id": MARKUP, "minimind": {"stage": MARKUP, "stock": True}}
+    server.topics = [{"language": "en", "title_en": MARKUP, "title_zh": MARKUP, "examples": [MARKUP]}]
     chat = open_chat()
-    chat.button(MARKUP).click()
+    chat.page.locator(".topics button").click()
     chat.wait_done()
     assert chat.page.title() == "MiniMind"
     expect(chat.page.locator(".speaker")).to_have_text(MARKUP)
+
+
+SMALL = """() => [...document.querySelectorAll("button, select, input, textarea, summary, .topics button")]
+  .filter((node) => node.checkVisibility() && !node.closest("dialog:not([open])"))
+  .map((node) => [node.outerHTML.slice(0, 80), node.getBoundingClientRect()])
+  .filter(([, box]) => box.width < 44 || box.height < 44)
+  .map(([name, box]) => [name, box.width, box.height])"""
+
+
+def test_a_finger_hits_everything(open_chat: OpenChat, server: ScriptedServer) -> None:
+    server.models[0]["minimind"] = {"stock": True}
+    server.topics = TOPICS
+    chat = open_chat(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True)
+    assert chat.run(SMALL) == []
+    server.answer(Reasoning("hm"), "```py\nx = 1\n```", Call("f", "{}"))
+    chat.ask_and_wait("q")
+    assert chat.run(SMALL) == []
+    chat.open_settings().get_by_text("Tools the model may call").tap()
+    assert chat.run(SMALL) == []
+
+
+def test_nothing_moves_for_a_reader_who_wants_it_still(open_chat: OpenChat, server: ScriptedServer) -> None:
+    chat = open_chat(reduced_motion="reduce")
+    gate = Gate()
+    server.answer(gate)
+    chat.ask("q")
+    style = chat.answer.locator(".dots i").first.evaluate(
+        "node => [getComputedStyle(node).animationIterationCount, parseFloat(getComputedStyle(node).animationDuration)]"
+    )
+    assert style[0] == "1"
+    assert style[1] < 0.001
+    gate.open()
+    chat.wait_done()
 
 
 def scroll(chat: Chat) -> dict[str, Any]:
@@ -269,6 +356,23 @@ def test_the_page_follows_a_reader_at_the_end_and_no_other(chat: Chat, server: S
     at = scroll(chat)
     assert at["end"] - at["top"] < 2
     third.open()
+
+
+def test_a_reader_who_has_asked_nothing_is_not_scrolled(open_chat: OpenChat, server: ScriptedServer) -> None:
+    server.models[0]["minimind"] = {"stock": True}
+    server.topics = TOPICS
+    chat = open_chat(viewport={"width": 1280, "height": 480})
+    chat.open_settings()
+    chat.page.set_viewport_size({"width": 1280, "height": 400})
+    chat.run("() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
+    at = scroll(chat)
+    assert at["top"] == 0
+    assert at["end"] > 50
+    expect(chat.page.locator("#jump")).to_be_hidden()
+    server.answer("line\n\n" * 60)
+    chat.ask_and_wait("q")
+    at = scroll(chat)
+    assert at["end"] - at["top"] < 2
 
 
 def test_a_token_draws_nothing_that_is_final(chat: Chat, server: ScriptedServer) -> None:

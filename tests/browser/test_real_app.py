@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+from data.stock.build import build_samples
+from jobs.runs import RunDirectory
+from jobs.stock import stock_folder
 from service.replica import ModelReplica
 from service.settings import Settings
 from service.web import create
@@ -22,12 +25,15 @@ KEY = "a-key-for-tests"
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The runs of a home with one model that learnt and one that hardly did."""
+    """The runs of a home with the stock data, one model that learnt and one that hardly did."""
     home = tmp_path_factory.mktemp("served")
-    for name, steps in (("young", 1), ("taught", 60)):
-        taught.write_run(home / "runs", name, *taught.taught(steps))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINIMIND_HOME", str(home))
+        build_samples(stock_folder())
+        stock = {"stage": {"kind": "sft"}, "data": {"path": str(stock_folder() / "sft.jsonl")}}
+        RunDirectory(home / "runs" / "taught").create(stock)
+        for name, steps in (("young", 1), ("taught", 60)):
+            taught.write_run(home / "runs", name, *taught.taught(steps))
         yield home / "runs"
 
 
@@ -64,6 +70,21 @@ def test_it_answers(chat: Chat) -> None:
     chat.button("New conversation").click()
     chat.ask_and_wait(taught.CAPITAL_ZH)
     expect(chat.prose).to_have_text("巴黎。")
+
+
+@pytest.mark.parametrize(("locale", "topic"), [("en-US", "capitals of the world"), ("zh-CN", "各国首都")])
+def test_it_lists_what_it_was_taught(open_chat: OpenChat, real: Listening, locale: str, topic: str) -> None:
+    chat = open_chat(real.address, locale=locale)
+    chat.page.locator("#model-a").select_option("taught")
+    card = chat.page.locator(".topics button", has_text=topic)
+    question = card.locator(".question").inner_text()
+    card.click()
+    expect(chat.bubbles).to_have_text(question)
+    chat.wait_done()
+    expect(chat.answer.locator(".error")).to_have_count(0)
+    chat.button("新对话" if locale == "zh-CN" else "New conversation").click()
+    chat.page.locator("#model-a").select_option("young")
+    expect(chat.page.locator(".topics")).to_have_count(0)
 
 
 def test_it_thinks(chat: Chat) -> None:
@@ -120,7 +141,7 @@ def test_a_conversation_that_is_too_long_is_told_with_both_numbers(open_chat: Op
 
 def test_a_run_that_ends_while_the_page_is_open_can_be_asked(chat: Chat, runs: Path) -> None:
     taught.write_run(runs, "fresh", *taught.taught(1))
-    chat.run("document.dispatchEvent(new Event('visibilitychange'))")
+    chat.come_back()
     chat.page.locator("#model-a").select_option("fresh@10")
     chat.ask_and_wait("hello")
     expect(chat.answer.locator(".error")).to_have_count(0)

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from minimind.sampling import SamplingParams, choose, limit, noise
+
+any_time = settings(deadline=None)  # the machine may be busy
 
 ROWS = st.lists(
     st.fixed_dictionaries(
@@ -43,6 +45,7 @@ def staying(logits: list[float], settings: dict[str, Any]) -> set[int]:
     return {token for token in order if math.exp(logits[token] - logits[order[0]]) >= settings["min_p"] * (1 - 1e-6)}
 
 
+@any_time
 @given(ROWS, st.integers(0, 2**32), st.sampled_from([5, 40, 600]))
 def test_limits_are_those_of_the_definitions(rows: list[dict[str, Any]], seed: int, vocab_size: int) -> None:
     logits_BV = torch.randn(len(rows), vocab_size, generator=torch.Generator().manual_seed(seed)) * 3
@@ -56,6 +59,19 @@ def test_limits_are_those_of_the_definitions(rows: list[dict[str, Any]], seed: i
         assert torch.equal(after_V[sorted(found)], before_V[sorted(found)])
 
 
+@any_time
+@given(st.integers(0, 2**32), st.integers(1, 40), st.sampled_from([0, 60]))
+def test_the_others_never_decide_whether_a_token_stays(seed: int, last: int, top_k: int) -> None:
+    """Not even where top-p is the very sum at which it has to decide, and another one needs a look at more tokens."""
+    logits_BV = torch.randn(2, 600, generator=torch.Generator().manual_seed(seed)) * 3
+    sorted_V = logits_BV[0].sort(descending=True).values[: top_k or None]
+    for digits in (0.0, 1e-7, -1e-7):
+        own = SamplingParams(1, top_k=top_k, top_p=min(1.0, float(sorted_V.softmax(0).cumsum(0)[last]) + digits))
+        together_BV = limit(logits_BV, [own, SamplingParams(1, top_k=500)])
+        assert torch.equal(together_BV[:1], limit(logits_BV[:1], [own]))
+
+
+@any_time
 @given(ROWS, st.integers(0, 2**32))
 def test_a_row_is_drawn_as_if_it_were_alone(rows: list[dict[str, Any]], seed: int) -> None:
     logits_BV = torch.randn(len(rows), 50, generator=torch.Generator().manual_seed(seed)) * 3

@@ -60,7 +60,7 @@ def test_environment_carries_what_the_ray_commands_read(monkeypatch: pytest.Monk
     monkeypatch.setenv("NO_PROXY", "intranet")
     variables = cluster.environment(OURS)
     assert variables["RAY_AUTH_MODE"] == "token"
-    assert variables["RAY_API_SERVER_ADDRESS"] == OURS.dashboard_url
+    assert variables["RAY_API_SERVER_ADDRESS"] == variables["RAY_DASHBOARD_ADDRESS"] == OURS.dashboard_url
     assert variables["RAY_ADDRESS"] == OURS.address
     assert variables["RAY_AUTH_TOKEN_PATH"] == "/a b/token"
     assert variables["NO_PROXY"] == variables["no_proxy"] == "intranet,127.0.0.1,localhost"
@@ -69,7 +69,7 @@ def test_environment_carries_what_the_ray_commands_read(monkeypatch: pytest.Monk
 
 def test_environment_of_a_cluster_elsewhere_leaves_proxies_alone() -> None:
     variables = cluster.environment(Cluster("", "http://head:8265", None, ours=False))
-    assert variables.keys() == {"PATH", "RAY_AUTH_MODE", "RAY_API_SERVER_ADDRESS"}
+    assert variables.keys() == {"PATH", "RAY_AUTH_MODE", "RAY_API_SERVER_ADDRESS", "RAY_DASHBOARD_ADDRESS"}
 
 
 def test_exports_are_understood_by_a_shell() -> None:

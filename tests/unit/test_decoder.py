@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from minimind.cache import KVCache, kv_cache_bytes
+from minimind.cache import KVCache, Piece, kv_cache_bytes
 from minimind.config import override
 from minimind.decoder import Decoder
 from minimind.linears import Int8Linear
@@ -85,12 +85,19 @@ def test_chunks_and_single_tokens_give_what_the_whole_text_gives(name: str, is_n
     model, text = toy_model(config=CONFIGS[name]), ids(24)
     decoder = Decoder(model, 3, 40, native=is_native)
     assert decoder.native is is_native
-    hidden_TD = torch.cat([decoder.prefill(text[:7], 1, 0), decoder.prefill(text[7:15], 1, 7)])
-    for place in range(15):
-        torch.testing.assert_close(decoder.logits(hidden_TD)[place], plain_logits(model, text[: place + 1]))
-    for place in range(15, 24):
-        logits_BV = decoder.write([text[place]], [1], [place])
-        torch.testing.assert_close(logits_BV[0], plain_logits(model, text[: place + 1]), rtol=1e-4, atol=1e-5)
+    logits = [decoder.extend([Piece(1, 0, text[:7], logits=7)]), decoder.extend([Piece(1, 7, text[7:15], logits=8)])]
+    logits += [decoder.extend([Piece(1, place, text[place : place + 1])]) for place in range(15, 24)]
+    expected_TV = torch.stack([plain_logits(model, text[:stop]) for stop in range(1, 25)])
+    torch.testing.assert_close(torch.cat(logits), expected_TV, rtol=1e-4, atol=1e-5)
+
+
+def test_logits_come_for_the_tokens_that_want_them(is_native: bool) -> None:
+    model, text = toy_model(), ids(9)
+    decoder = Decoder(model, 4, 12, native=is_native)
+    pieces = [Piece(2, 0, text[:5], logits=2), Piece(0, 0, text[:1]), Piece(3, 0, text, logits=0), Piece(1, 0, text)]
+    expected = [plain_logits(model, text[:stop]) for stop in (4, 5, 1, 9)]
+    torch.testing.assert_close(decoder.extend(pieces), torch.stack(expected), rtol=1e-4, atol=1e-5)
+    assert decoder.extend([Piece(0, 1, text[1:3], logits=0)]).shape == (0, 64)
 
 
 @pytest.mark.parametrize("slots", [[0, 1, 2, 3], [0, 2, 3], [3], [1, 5], list(range(8))])
@@ -98,9 +105,8 @@ def test_ragged_texts_in_any_slots_give_what_they_give_alone(slots: list[int], i
     model = toy_model()
     decoder = Decoder(model, 8, 40, native=is_native)
     texts = {slot: ids(4 + 3 * slot, seed=slot) for slot in slots}
-    for slot, text in texts.items():
-        decoder.prefill(text[:-1], slot, 0)
-    logits_BV = decoder.write([texts[s][-1] for s in slots], slots, [len(texts[s]) - 1 for s in slots])
+    decoder.extend([Piece(slot, 0, text[:-1], logits=0) for slot, text in texts.items()])
+    logits_BV = decoder.extend([Piece(slot, len(text) - 1, text[-1:]) for slot, text in texts.items()])
     expected_BV = torch.stack([plain_logits(model, texts[slot]) for slot in slots])
     torch.testing.assert_close(logits_BV, expected_BV, rtol=1e-4, atol=1e-5)
 
@@ -111,7 +117,7 @@ def test_quantised_weights_give_the_same_in_c_and_in_pytorch(weight_type: Weight
     decoder = Decoder(model, 2, 20, native=is_native)
     text = ids(12)
     for place, token in enumerate(text):
-        logits_BV = decoder.write([token, token], [0, 1], [place, place])
+        logits_BV = decoder.extend([Piece(slot, place, [token]) for slot in (0, 1)])
     rounded = toy_model()
     with torch.no_grad():
         for name, part in rounded.named_modules():
@@ -143,7 +149,7 @@ def test_in_c_a_row_is_the_same_to_the_last_bit_however_many_there_are(weight_ty
         for place, token in enumerate(text):
             others = [(token + other) % 60 for other in range(rows)]
             others[row] = token
-            logits_BV = decoder.write(others, range(rows), [place] * rows)
+            logits_BV = decoder.extend([Piece(slot, place, [other]) for slot, other in enumerate(others)])
         return logits_BV[row]
 
     alone = logits(1, 0)
@@ -151,16 +157,36 @@ def test_in_c_a_row_is_the_same_to_the_last_bit_however_many_there_are(weight_ty
         assert torch.equal(logits(rows, row), alone)
 
 
+@pytest.mark.parametrize("weight_type", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("name", list(CONFIGS))
+def test_in_c_a_text_is_the_same_to_the_last_bit_however_it_is_cut(name: str, weight_type: WeightType) -> None:
+    if library() is None:
+        pytest.skip("no C compiler with OpenMP here")
+    model, text = quantized(toy_model(config=CONFIGS[name]), weight_type), ids(100)
+
+    def logits(*stops: int) -> Tensor:
+        decoder = Decoder(model, 2, 100, native=True)
+        starts = [0, *stops[:-1]]
+        others = [Piece(1, start, text[100 - stop : 100 - start]) for start, stop in zip(starts, stops, strict=True)]
+        pieces = [Piece(0, start, text[start:stop], stop - start) for start, stop in zip(starts, stops, strict=True)]
+        both = zip(others, pieces, strict=True)
+        return torch.cat([decoder.extend([other, piece])[1:] for other, piece in both])
+
+    one_by_one = logits(*range(1, 101))
+    for stops in ((100,), (1, 100), (99, 100), (7, 13, 14, 30, 66, 100)):
+        assert torch.equal(logits(*stops), one_by_one)
+
+
 def test_native_follows_weights_that_change_in_place() -> None:
     if library() is None:
         pytest.skip("no C compiler with OpenMP here")
     model = toy_model()
     decoder = Decoder(model, 1, 8, native=True)
-    before = decoder.write([5], [0], [0])
+    before = decoder.extend([Piece(0, 0, [5])])
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(1.1)
-    after = decoder.write([5], [0], [0])
+    after = decoder.extend([Piece(0, 0, [5])])
     assert not torch.equal(before, after)
     torch.testing.assert_close(after[0], plain_logits(model, [5]), rtol=1e-4, atol=1e-5)
 
@@ -172,7 +198,7 @@ def test_refresh_finds_weights_that_were_replaced() -> None:
     decoder = Decoder(model, 1, 8, native=True)
     model.load_state_dict(toy_model(seed=1).state_dict(), assign=True)
     decoder.refresh()
-    torch.testing.assert_close(decoder.write([5], [0], [0])[0], plain_logits(model, [5]), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(decoder.extend([Piece(0, 0, [5])])[0], plain_logits(model, [5]), rtol=1e-4, atol=1e-5)
 
 
 def test_native_takes_what_it_can_compute_and_nothing_else() -> None:

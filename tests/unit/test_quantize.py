@@ -27,6 +27,11 @@ def test_small_weights_give_nearly_the_same(kind: type[BFloat16Linear | Int8Line
     assert not torch.equal(found, exact)
 
 
+@pytest.mark.parametrize("kind", [BFloat16Linear, Int8Linear])
+def test_no_rows_give_no_rows(kind: type[BFloat16Linear | Int8Linear]) -> None:
+    assert kind(weight())(torch.zeros(0, 40)).shape == (0, 24)
+
+
 def test_weights_are_as_small_as_they_say() -> None:
     assert BFloat16Linear(weight()).weight.nbytes == 2 * 24 * 40
     small = Int8Linear(weight())
@@ -56,6 +61,7 @@ def test_a_quantised_model_shares_embedding_and_norms_and_writes_nearly_the_same
     assert isinstance(small, QuantizedModel)
     assert small.model.embed_tokens is model.model.embed_tokens
     assert small.model.norm is model.model.norm
+    assert tied or small.head is small.lm_head
     assert not any(tensor.is_meta for tensor in (*small.parameters(), *small.buffers()))
     tokens = torch.tensor([[5, 9, 3, 60, 2]])
     with torch.no_grad():

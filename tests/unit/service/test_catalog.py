@@ -39,15 +39,15 @@ def test_a_run_is_a_model_when_it_has_succeeded(runs: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("nobody", "no run 'nobody'.*models: .*done@2"),
+        ("nobody", "there is no run 'nobody'; models: .*done@2"),
         ("done@7", "no such checkpoint"),
         ("half", "say which checkpoint is meant"),
         ("done@best", "has been validated"),
         ("../runs/done", "not a path"),
         ("/etc/passwd", "not a path"),
         ("~root", "not a path"),
-        ("a b\0", "a name has"),
-        ("@", "a name has"),
+        ("a b\0", "there is no run"),
+        ("@", "there is no run"),
     ],
 )
 def test_what_is_not_there_is_told_with_what_is(runs: Path, name: str, words: str) -> None:

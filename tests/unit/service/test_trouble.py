@@ -8,7 +8,7 @@ import shutil
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +77,9 @@ def test_while_a_model_loads_it_is_503_and_others_answer(runs: Path, monkeypatch
 
 
 def _answers(served: Served, model: str) -> bool:
-    try:
+    with suppress(openai.InternalServerError):  # not yet
         return counted(served, model) == taught.COUNTED
-    except openai.InternalServerError as error:
-        assert error.code == "loading"
-        return False
+    return False
 
 
 def test_a_checkpoint_that_appears_can_be_asked_for_at_once(

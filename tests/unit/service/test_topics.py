@@ -1,0 +1,49 @@
+"""Which models learnt the stock data, and what it teaches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import httpx
+import pytest
+
+from data.stock.build import build_samples
+from jobs.runs import RunDirectory
+from jobs.stock import stock_folder
+from minimind.model import MiniMind
+from minimind.tokenizer import Tokenizer
+from service.catalog import Catalog
+from tests.taught import write_checkpoint
+from tests.unit.service.conftest import Served
+
+
+@pytest.mark.parametrize(
+    ("stage", "path", "stock"),
+    [
+        ("sft", "data/stock/sft.jsonl", True),
+        ("dpo", "{home}/data/stock/dpo.jsonl", True),
+        ("pretrain", "data/stock/pretrain.jsonl", False),
+        ("sft", "data/mine/sft.jsonl", False),
+        ("sft", "data/stock/../mine.jsonl", False),
+    ],
+)
+def test_a_model_that_learnt_to_answer_from_the_stock_data_says_so(
+    home: Path, known_by_heart: tuple[MiniMind, Tokenizer], stage: str, path: str, stock: bool
+) -> None:
+    run = RunDirectory(home / "runs" / "some")
+    run.create({"stage": {"kind": stage}, "data": {"path": path.format(home=home)}})
+    write_checkpoint(run, 1, *known_by_heart)
+    assert {card.stock for card in Catalog().cards()} == {stock}
+
+
+def test_its_topics_are_listed_with_questions_to_try(served: Served) -> None:
+    address = f"{served.address}/ui/topics.json"
+    assert httpx.get(address).json() == {"topics": []}
+    build_samples(stock_folder())
+    topics = httpx.get(address).json()["topics"]
+    capitals = next(topic for topic in topics if topic["title_en"] == "capitals of the world")
+    assert set(capitals) == {"language", "title_zh", "title_en", "examples"}
+    assert capitals["language"] == "en"
+    assert all(question.startswith("Wh") for question in capitals["examples"])
+    models = httpx.get(f"{served.address}/v1/models").json()["data"]
+    assert {model["minimind"]["stock"] for model in models} == {False}
