@@ -91,7 +91,7 @@ def _wait_for_steps(run: RunDirectory, attempt: int, count: int) -> None:
     _until(there, f"step {count} of attempt {attempt}")
 
 
-def _until(true: Callable[[], bool], what: str, within_s: float = 90) -> None:
+def _until(true: Callable[[], bool], what: str, within_s: float = 180) -> None:
     end = time.monotonic() + within_s
     while not true():
         assert time.monotonic() < end, f"waited {within_s} s for {what}"
