@@ -1,0 +1,698 @@
+"""What the real training step allocates, found without running it: birth and death of every tensor, on fake tensors.
+
+`trace` runs `minimind.loop.train` for a few steps under FakeTensorMode, where tensors have shapes and no numbers, and
+writes down when each storage is born and when it dies. What kernels allocate for themselves never reaches Python, so it
+is added by rule. There are two sets of rules:
+
+"cpu": what PyTorch's CPU kernels do. It is there to be checked: it equals the events of the C++ allocator
+(torch.profiler with profile_memory) in the same step.
+
+"cuda": what the CUDA kernels of PyTorch 2.13 do by its source, some of it read in neighbouring versions, none of it
+measured: the attention kernel that scaled_dot_product_attention would choose
+(ATen/native/transformers/cuda/sdp_utils.cpp) and the scratch space of its backward pass
+(mem_eff_attention/kernel_backward.h, flash_attn/flash_api.cpp), cuBLAS workspaces (ATen/cuda/CublasHandlePool.cpp),
+sorting in the backward pass of embeddings and indexing (ATen/native/cuda/EmbeddingBackwardKernel.cu, Indexing.cu),
+batches that come from the host. Casts of weights, and how long they are kept, are autocast's own, which is the same
+code on every device.
+
+Not in it: several processes (the buckets in which gradients are summed), torch.compile, cuDNN, staging buffers of
+large reductions (kilobytes), random states that checkpointing keeps on the host (5 KB for each map with dropout).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import sys
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, cast
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.autograd.graph import _engine_run_backward
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from minimind.allocator import Event
+from minimind.batch import Batch, TokenBatch
+from minimind.distributed import Parallel
+from minimind.loop import LoopConfig, Precision, TrainState, train
+from minimind.objectives import Loss, Models, Objective
+from minimind.optim import Optimizer
+
+aten = torch.ops.aten
+
+Rules: TypeAlias = Literal["cpu", "cuda"]
+
+CUBLAS_WORKSPACE_BYTES = 8_519_680
+"""Of each handle, on cards before Hopper: two times 4096 KiB and eight times 16 KiB."""
+
+HIGHEST_SORTED = 3072
+"""Up to so many rows CUDA adds up the gradients of an embedding without sorting them first."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the loop needs to make a step. dtype: of autocast."""
+
+    models: Models
+    objective: Objective
+    optimizer: Optimizer
+    batch: Batch
+    loop: LoopConfig
+    dtype: torch.dtype
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The events of a few steps. categories: by number of the tensor, what it is for.
+
+    Weights come first. They are "weights", "adapters", or the name of a role that is not trained; then "gradients",
+    "optimizer", "activations" (made in the forward pass), "logits", "casts" (of weights, by autocast), "workspace" (of
+    a kernel), "batch", and "temporaries" (made in the backward pass or by the optimizer).
+    """
+
+    events: list[Event]
+    categories: list[str]
+
+    def peak(self) -> tuple[int, int]:
+        """The most bytes alive at once, and after which event."""
+        sizes: dict[int, int] = {}
+        alive = most = where = 0
+        for index, (number, size) in enumerate(self.events):
+            if size:
+                sizes[number] = size
+                alive += size
+                if alive > most:
+                    most, where = alive, index
+            else:
+                alive -= sizes.pop(number)
+        return most, where
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most bytes alive at once."""
+        return self.peak()[0]
+
+    def breakdown(self) -> dict[str, int]:
+        """Bytes by category at the moment of the peak, largest first; they add up to `peak_bytes`."""
+        alive: dict[int, int] = {}
+        for number, size in self.events[: self.peak()[1] + 1]:
+            if size:
+                alive[number] = size
+            else:
+                del alive[number]
+        sums: dict[str, int] = {}
+        for number, size in alive.items():
+            category = self.categories[number]
+            sums[category] = sums.get(category, 0) + size
+        return dict(sorted(sums.items(), key=lambda item: -item[1]))
+
+
+def worst_batch(rows: int, width: int) -> TokenBatch:
+    """A batch [rows, width] that costs as much as one can: every token that has one before it is predicted."""
+    return TokenBatch(
+        tokens_BT=torch.ones(rows, width, dtype=torch.int64),
+        loss_mask_BT=torch.ones(rows, width, dtype=torch.bool),
+        segment_BT=torch.ones(rows, width, dtype=torch.int32),
+        rows=tuple(range(rows)),
+        predicted_N=torch.arange(rows * (width - 1)),
+    )
+
+
+def trace(make: Callable[[], Step], rules: Rules = "cuda", steps: int = 2) -> Trace:
+    """The events of the first steps of a run.
+
+    The first step has one micro-batch and the others at most three, whatever the loop's config says: the peak is that
+    of all of them, and what the allocator must reserve for it was within 1 %. Casts of weights that autocast drops
+    together die in no certain order, as they do for real.
+
+    make: builds everything on the CPU; it is called where tensors are fake, so it costs no memory. steps: 2 are enough:
+    the first creates the optimizer's state, the second is like all that follow.
+    """
+    with FakeTensorMode() as fake:
+        step = make()
+        recorder = _Recorder(rules, fake)
+        recorder.adopt_models(step.models)
+        batch: Batch = step.batch
+        if rules == "cuda":
+            batch = _HostBatch(step.batch, recorder)
+        else:
+            recorder.adopt(_tensors(step.batch), "batch")
+        recorder.adopt(_tensors(step.optimizer.state_dict()), "optimizer")
+        with recorder, _CudaFunctions() if rules == "cuda" else contextlib.nullcontext():
+            precision = Precision(step.dtype, torch.device("cpu"))
+            watched = _Watched(recorder, step)
+            train(
+                step.models,
+                watched.objective,
+                _Endless(batch),
+                watched,
+                lambda _: 1e-3,
+                step.loop.model_copy(update={"eval_interval": None, "save_interval": None}),
+                TrainState(),
+                _NoHooks(),
+                precision=precision,
+                parallel=Parallel(),
+                total_steps=steps,
+                grad_clip=1.0,
+            )
+        recorder.listening = False
+    return Trace(recorder.events, recorder.categories)
+
+
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's __init_subclass__
+    """Sees every operation below autograd and autocast, and what it creates."""
+
+    def __init__(self, rules: Rules, fake: FakeTensorMode) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.events: list[Event] = []
+        self.categories: list[str] = []
+        self.phase = "optimizer"
+        self.vocabulary: set[int] = set()
+        self.leaves: set[int] = set()
+        self.listening = True
+        self._numbers: dict[int, int] = {}
+        self._watchers: dict[int, weakref.ref[Any]] = {}
+        self._kinds: dict[Any, str] = {}
+        self._shapes = _Shapes(fake)
+        self._workspaces = _CUDA_WORKSPACES if rules == "cuda" else _CPU_WORKSPACES
+        self._has_cublas = rules == "cuda"
+        self._cublas_of: set[str] = set()
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled here, and skipping costs two frames for every operation
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func is torch.ops.prim.device.default:
+            return torch.device("cpu")  # asked so often that the answer is worth a short cut
+        if func is aten._local_scalar_dense.default:
+            return 1  # the loop reads its loss and its norm: finite numbers
+        kwargs = kwargs or {}
+        with torch._C.DisableTorchFunction():
+            if func is aten.add.Tensor and sys._getframe(1).f_code is _ENGINE and (total := _sum_in_place(*args)):
+                return total[0]
+            kind = self._kinds.get(func) or self._kind(func)
+            result = self._shapes.run(func, args, kwargs) if kind in ("new", "view") else None
+            if result is None:
+                result = args[0] if kind == "in place" else func(*args, **kwargs)
+            if kind in ("new", "several"):
+                category = "activations" if self.phase == "forward" else "temporaries"
+                if func is aten._to_copy.default and id(args[0]) in self.leaves:
+                    category = "casts"
+                for tensor in result if isinstance(result, (tuple, list)) else (result,):
+                    if isinstance(tensor, Tensor):
+                        self._born(tensor, category)
+            workspace = self._workspaces.get(func)
+            if workspace is not None:
+                self._transient(workspace(*args, **kwargs))
+            elif self._has_cublas and func in _MATRIX_PRODUCTS:
+                self._cublas()
+        return result
+
+    def _kind(self, func: Any) -> str:
+        """What an operation gives: a new tensor, several of which some are new, its own first argument, or no more than
+        views.
+        """
+        returns = func._schema.returns
+        if len(returns) == 1 and returns[0].alias_info is None and str(returns[0].type) == "Tensor":
+            kind = "new"
+        elif any(output.alias_info is None for output in returns):
+            kind = "several"
+        elif returns and returns[0].alias_info.is_write and torch.Tag.pointwise in func.tags:
+            kind = "in place"
+        else:
+            kind = "view" if len(returns) == 1 and str(returns[0].type) == "Tensor" else "views"
+        self._kinds[func] = kind
+        return kind
+
+    def adopt_models(self, models: Models) -> None:
+        """Models that exist already, in the order of their parameters."""
+        for role, model in models.items():
+            trained = any(parameter.requires_grad for parameter in model.parameters())
+            config = getattr(model, "config", None)
+            if (size := getattr(config, "vocab_size", None)) is not None:
+                self.vocabulary.add(size)
+            for name, parameter in model.named_parameters():
+                own = "adapters" if ".lora_" in name else "weights"
+                self.adopt([parameter], own if trained else role)
+                self.leaves.add(id(parameter))
+            self.adopt(model.buffers(), "weights" if trained else role)
+
+    def adopt(self, tensors: Iterable[Tensor], category: str) -> None:
+        """Tensors that exist already."""
+        for tensor in tensors:
+            self._born(tensor, category)
+
+    def name(self, tensors: Iterable[Tensor], category: str) -> None:
+        """Say what tensors are for, now that it is known."""
+        with torch._C.DisableTorchFunction():
+            for tensor in tensors:
+                number = self._numbers.get(tensor.untyped_storage()._cdata)
+                if number is not None:
+                    self.categories[number] = category
+
+    def _born(self, tensor: Tensor, category: str) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key in self._numbers:
+            return
+        size = storage.nbytes()
+        if size == 0:
+            return
+        if category != "weights" and tensor.dim() > 1 and tensor.shape[-1] in self.vocabulary:
+            category = "logits"
+        number = self._event(size, category)
+        self._numbers[key] = number
+        self._watchers[key] = weakref.ref(storage, lambda _: self._died(key))
+
+    def _event(self, size: int, category: str) -> int:
+        number = len(self.categories)
+        self.categories.append(category)
+        self.events.append((number, size))
+        return number
+
+    def _died(self, key: int) -> None:
+        del self._watchers[key]
+        number = self._numbers.pop(key)
+        if self.listening:
+            self.events.append((number, 0))
+
+    def _transient(self, sizes: Iterable[int]) -> None:
+        numbers = [self._event(size, "workspace") for size in sizes if size]
+        self.events += [(number, 0) for number in reversed(numbers)]
+
+    def _cublas(self) -> None:
+        """One workspace for the thread that runs the loop, one for that of the backward pass; both stay."""
+        thread = "backward" if self.phase == "backward" else "main"
+        if thread not in self._cublas_of:
+            self._cublas_of.add(thread)
+            self._event(CUBLAS_WORKSPACE_BYTES, "workspace")
+
+
+class _Shapes:
+    """The results of operations that came before with arguments of the same shapes. FakeTensorMode keeps them as well,
+    under a key that takes four times as long to make.
+    """
+
+    def __init__(self, fake: FakeTensorMode) -> None:
+        self.fake = fake
+        self.known: dict[Any, tuple[Any, ...]] = {}
+
+    def run(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Tensor | None:
+        """A new tensor or a view of the first argument; None where only the operation itself can tell."""
+        key: list[Any] = [func, *kwargs.items()]
+        for arg in args:
+            if isinstance(arg, Tensor):
+                if not arg.dim():
+                    return None  # whether it counts in the result's type depends on where it comes from
+                key += (arg.shape, arg.stride(), arg.dtype, arg.storage_offset())
+            elif isinstance(arg, (list, tuple)):
+                if any(isinstance(item, Tensor) for item in arg):
+                    return None
+                key.append(tuple(arg))
+            else:
+                key += (type(arg), arg)
+        name = tuple(key)
+        known = self.known.get(name)
+        if known is None:
+            result = cast(Tensor, func(*args, **kwargs))
+            where = (result.shape, result.stride(), result.storage_offset())
+            if isinstance(args[0], Tensor) and result.untyped_storage()._cdata == args[0].untyped_storage()._cdata:
+                self.known[name] = (None, where)  # not only views: _unsafe_view does not say that it is one
+            else:
+                self.known[name] = (result.dtype, where)
+            return result
+        dtype, where = known
+        with torch._C._DisableTorchDispatch():
+            if dtype is None:
+                plain = torch.as_strided(args[0], *where)
+            else:
+                plain = torch.empty_strided(*where[:2], dtype=dtype, device="meta")
+        return FakeTensor(self.fake, plain, torch.device("cpu"))
+
+
+_ENGINE = _engine_run_backward.__code__
+
+
+def _sum_in_place(*summands: Tensor) -> list[Tensor]:
+    """What the autograd engine does where two gradients meet and it alone holds one of them: it adds to that one. With
+    fake tensors it never does, so it is done here. Empty if neither is the engine's alone.
+    """
+    for index, own in enumerate(summands):
+        storage = own.untyped_storage()
+        holders: int = own._use_count()  # type: ignore[attr-defined]
+        if holders == _ENGINE_HOLDS and torch._C._storage_Use_Count(storage._cdata) == 2 and _is_dense(own):
+            return [own.add_(summands[1 - index])]
+    return []
+
+
+_ENGINE_HOLDS = 4
+"""References to a tensor that nothing but the engine's buffer and the call at hand hold."""
+
+
+def _is_dense(x: Tensor) -> bool:
+    """Whether its elements fill its memory without gaps or overlaps, in any order of dimensions."""
+    expected = 1
+    for stride, size in sorted(zip(x.stride(), x.shape, strict=True)):
+        if size != 1 and stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+class _Watched:
+    """The step's objective and optimizer, and what the recorder learns from being told where the step stands."""
+
+    def __init__(self, recorder: _Recorder, step: Step) -> None:
+        self.recorder = recorder
+        self.inner = step.optimizer
+        self.made = step.objective
+        self.param_groups = step.optimizer.param_groups
+        self.named = False
+
+    def objective(self, models: Models, batch: Any) -> Loss:
+        self.recorder.phase = "forward"
+        loss = self.made(models, batch)
+        self.recorder.phase = "backward"
+        return loss
+
+    def step(self) -> None:
+        self.recorder.phase = "optimizer"
+        gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        self.recorder.name(gradients, "gradients")
+        self.inner.step()
+        if not self.named:
+            self.recorder.name(_tensors(self.inner.state_dict()), "optimizer")
+            self.named = True
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.inner.zero_grad(set_to_none)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.inner.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.inner.load_state_dict(state_dict)
+
+
+@dataclass(frozen=True)
+class _HostBatch:
+    """A batch in the host's memory: it exists on the device from `to` on."""
+
+    batch: Any
+    recorder: _Recorder
+
+    @property
+    def rows(self) -> tuple[int, ...]:
+        return cast(tuple[int, ...], self.batch.rows)
+
+    @property
+    def real_tokens(self) -> int:
+        return self.slots
+
+    @property
+    def slots(self) -> int:
+        return cast(int, self.batch.slots)
+
+    def to(self, device: torch.device) -> Any:
+        names = [item.name for item in dataclasses.fields(self.batch)]
+        values = {name: getattr(self.batch, name) for name in names}
+        copies = {name: value.clone() for name, value in values.items() if isinstance(value, Tensor)}
+        self.recorder.name(copies.values(), "batch")
+        return dataclasses.replace(self.batch, **copies)
+
+
+@dataclass
+class _Endless:
+    """A source that always gives the same batch: once for the first step, then up to three times where the loop asks
+    for so many. The fourth would find memory as the third did.
+    """
+
+    batch: Batch
+    done: bool = False
+    most: int = 1
+
+    def take(self, count: int) -> list[Batch]:
+        taken, self.most = min(count, self.most), 3
+        return [self.batch] * taken
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        return None
+
+
+class _NoHooks:
+    def log(self, state: TrainState, metrics: dict[str, float]) -> None:
+        return None
+
+    def note(self, text: str, **details: Any) -> None:
+        return None
+
+    def evaluate(self, state: TrainState) -> None:
+        return None
+
+    def save(self, state: TrainState) -> None:
+        return None
+
+    def should_stop(self, state: TrainState) -> bool:
+        return False
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    """All tensors in nested containers, or in the fields of a dataclass."""
+    if isinstance(values, Tensor):
+        return [values]
+    if dataclasses.is_dataclass(values):
+        values = [getattr(values, item.name) for item in dataclasses.fields(values)]
+    if isinstance(values, Mapping):
+        values = list(values.values())
+    if isinstance(values, (list, tuple)):
+        return [tensor for value in values for tensor in _tensors(value)]
+    return []
+
+
+class _CudaFunctions(TorchFunctionMode):
+    """Lets fake CPU tensors go where CUDA's would: which kernels are taken, and what code asks of a device."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func in _DEVICE_QUESTIONS:
+            return _DEVICE_QUESTIONS[func]
+        if func is F.scaled_dot_product_attention:
+            return _attention(*args, **(kwargs or {}))
+        if func is F.dropout:
+            return _dropout(*args, **(kwargs or {}))
+        if func is torch.autograd.backward:
+            (loss,) = args[0]
+            with self:  # else what checkpointing computes again would take the CPU's kernels
+                return _engine_run_backward(
+                    (loss,), (torch.ones_like(loss),), False, False, (), allow_unreachable=True, accumulate_grad=True
+                )
+        return func(*args, **(kwargs or {}))
+
+
+_DEVICE_QUESTIONS = {Tensor.is_cuda.__get__: True, Tensor.is_cpu.__get__: False}  # type: ignore[attr-defined]
+
+
+def _dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
+    return cast(Tensor, aten.native_dropout(x, p, True)[0]) if training and p else x
+
+
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """The kernel that PyTorch 2.13 chooses on cards from Ampere on that are no data centre's Hopper or Blackwell.
+
+    Flash attention takes no mask and no fp32. Memory-efficient attention takes as many key heads as query heads. What
+    neither takes is computed with all scores in memory, in fp32.
+    """
+    if torch.is_autocast_enabled("cpu"):
+        dtype = torch.get_autocast_dtype("cpu")
+        query, key, value = (x.to(dtype) for x in (query, key, value))
+        if attn_mask is not None and attn_mask.dtype != torch.bool:
+            attn_mask = attn_mask.to(dtype)
+    with torch.autocast("cpu", enabled=False):  # as inside an operation that autocast has cast for
+        return _kernel(query, key, value, attn_mask, dropout_p, is_causal, scale, enable_gqa)
+
+
+def _kernel(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None,
+    dropout_p: float,
+    is_causal: bool,
+    scale: float | None,
+    enable_gqa: bool,
+) -> Tensor:
+    width = query.shape[-1]
+    half = query.dtype in (torch.float16, torch.bfloat16)
+    if attn_mask is None and half and width <= 256 and not dropout_p:
+        padded = [F.pad(x, (0, -width % 8)) if width % 8 else x for x in (query, key, value)]
+        output = aten._scaled_dot_product_flash_attention(*padded, 0.0, is_causal, scale=scale or width**-0.5)[0]
+        return cast(Tensor, output[..., :width])
+    if width % (8 if half else 4) == 0 and query.shape[-3] == key.shape[-3]:
+        if attn_mask is not None:
+            attn_mask = _bias(attn_mask, query)
+        trains = torch.is_grad_enabled() and any(x.requires_grad for x in (query, key, value))
+        efficient = aten._scaled_dot_product_efficient_attention
+        return cast(Tensor, efficient(query, key, value, attn_mask, trains, dropout_p, is_causal, scale=scale)[0])
+    plain = aten._scaled_dot_product_attention_math
+    return cast(
+        Tensor,
+        plain(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa)[0],
+    )
+
+
+def _bias(mask: Tensor, query: Tensor) -> Tensor:
+    """The mask as the memory-efficient kernel takes it: added to scores, rows aligned to 8 numbers."""
+    if mask.dtype == torch.bool:
+        mask = torch.zeros_like(mask, dtype=query.dtype).masked_fill_(~mask, -math.inf)
+    keys = mask.shape[-1]
+    if keys % 8:
+        mask = F.pad(mask, (0, -keys % 8))[..., :keys]
+    return mask.expand(*query.shape[:-1], keys)
+
+
+_Workspace: TypeAlias = Callable[..., list[int]]
+"""An operation's arguments -> the sizes in bytes of what its kernel allocates for as long as it runs."""
+
+
+def _flash_forward_cpu(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> list[int]:
+    """Scores of one block of queries for each thread (ATen/native/cpu/FlashAttentionKernel.cpp)."""
+    length, width = query.shape[2:]
+    block, keys = min(length, _query_block(length)), min(512, key.shape[2])
+    threads = torch.get_num_threads()
+    reduced = 2 * block * keys if query.dtype != torch.float32 else 0
+    return [4 * threads * (block * keys + 2 * block + block * width), threads * reduced]
+
+
+def _flash_backward_cpu(grad: Tensor, query: Tensor, key: Tensor, *args: Any, **kwargs: Any) -> list[int]:
+    """Scores and their gradients of one block of queries for each thread; a gradient with gaps is copied."""
+    length = query.shape[2]
+    block, keys = min(length, _query_block(length)), min(512, key.shape[2])
+    threads = torch.get_num_threads()
+    reduced = 4 * block * keys if query.dtype != torch.float32 else 0
+    copied = 0 if grad.is_contiguous() else grad.numel() * grad.element_size()
+    return [copied, 8 * threads * block * keys, threads * reduced, 4 * block]
+
+
+def _query_block(length: int) -> int:
+    return 256 if length >= 768 else 64 if length >= 192 else 32
+
+
+def _mixed_cpu(*args: Any, **kwargs: Any) -> list[int]:
+    """A CPU casts whole tensors to the type an elementwise operation computes in; a GPU casts number by number."""
+    tensors = [arg for arg in args if isinstance(arg, Tensor)]
+    common = tensors[0].dtype
+    for tensor in tensors:
+        common = torch.promote_types(common, tensor.dtype)
+    return [tensor.numel() * common.itemsize for tensor in tensors if tensor.dtype != common and tensor.dim()]
+
+
+def _flash_backward_cuda(grad: Tensor, query: Tensor, key: Tensor, *args: Any, **kwargs: Any) -> list[int]:
+    """Sums over rows, the gradient of queries in fp32, and with fewer key heads than query heads those of all heads."""
+    rows, heads, length, width = query.shape
+    rounded, wide = _up(length, 128), _up(width, 32 if width <= 128 else 64)
+    expanded = 0 if key.shape[1] == heads else rows * heads * key.shape[2] * width * key.element_size()
+    return [4 * rows * heads * rounded, 4 * rows * rounded * heads * wide, expanded, expanded]
+
+
+def _efficient_backward_cuda(
+    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
+) -> list[int]:
+    """The sums over rows, and the gradient of queries in fp32; that of keys and values where heads are wide."""
+    rows, heads, length, width = query.shape
+    keys = key.shape[2]
+    half = query.dtype != torch.float32
+    block, columns = 64 if width <= 64 or (half and width > 96) else 128, 64
+    per_head = -(-length // block) * -(-width // columns) * (4 + block * columns)
+    if half and width > 96:
+        splits = max(1, min(-(-keys // columns), 200 // (rows * heads)))
+        per_head += 2 * splits * columns * _up(width, block)
+    product = 0 if half else grad.numel() * 4
+    return [4 * rows * heads * length, product, 4 * rows * heads * _up(per_head, 4)]
+
+
+def _embedding_backward_cuda(
+    grad: Tensor, indices: Tensor, num_weights: int, padding_idx: int, scale_grad_by_freq: bool
+) -> list[int]:
+    """Indices are sorted, then partial sums of up to ten rows each are made in fp32."""
+    count = indices.numel()
+    if count <= HIGHEST_SORTED:
+        return []
+    segments = min(count, num_weights)
+    partial = count // 10 + segments
+    return [*_sort_cuda(count), 8 * segments, 8 * segments, 8 * segments, 8 * partial, 4 * partial * grad.shape[-1]]
+
+
+def _index_put_cuda(
+    x: Tensor, indices: Sequence[Tensor | None], values: Tensor, accumulate: bool = False, unsafe: bool = False
+) -> list[int]:
+    """What is added up is sorted by where it goes."""
+    counts = [index.numel() for index in indices if index is not None]
+    return [8 * max(counts), *_sort_cuda(max(counts))] if accumulate else []
+
+
+def _sort_cuda(count: int) -> list[int]:
+    """Sorted keys, where they came from, and a second buffer of both to sort in."""
+    return [8 * count, 8 * count, 16 * count]
+
+
+def _up(number: int, multiple: int) -> int:
+    return -(-number // multiple) * multiple
+
+
+_CPU_WORKSPACES: dict[Any, _Workspace] = {
+    aten._scaled_dot_product_flash_attention_for_cpu.default: _flash_forward_cpu,
+    aten._scaled_dot_product_flash_attention_for_cpu_backward.default: _flash_backward_cpu,
+    **dict.fromkeys(
+        (
+            aten.add.Tensor,
+            aten.add_.Tensor,
+            aten.sub.Tensor,
+            aten.mul.Tensor,
+            aten.mul_.Tensor,
+            aten.div.Tensor,
+            aten.div_.Tensor,
+            aten.addcmul_.default,
+        ),
+        _mixed_cpu,
+    ),
+}
+
+_CUDA_WORKSPACES: dict[Any, _Workspace] = {
+    aten._scaled_dot_product_flash_attention_backward.default: _flash_backward_cuda,
+    aten._scaled_dot_product_efficient_attention_backward.default: _efficient_backward_cuda,
+    aten.embedding_dense_backward.default: _embedding_backward_cuda,
+    aten._index_put_impl_.default: _index_put_cuda,
+    aten.index_put_.default: _index_put_cuda,
+    aten.index_put.default: _index_put_cuda,
+}
+
+_MATRIX_PRODUCTS = {
+    aten.mm.default,
+    aten.addmm.default,
+    aten.addmm_.default,
+    aten.bmm.default,
+    aten.baddbmm.default,
+}

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from minimind.allocator import MIB, smallest_limit
+from minimind.memory import (
+    CLOSED_FORM_ERROR,
+    PLATFORMS,
+    UNCALIBRATED_SAFETY,
+    Calibration,
+    Plan,
+    Platform,
+    Verdict,
+    closed_form,
+    judge,
+    largest_batch,
+)
+from minimind.trace import trace
+from tests.plans import BF16, HELD_OUT_SHAPES, SHAPES, WHOLE_GRID, Case
+
+CASES = SHAPES + HELD_OUT_SHAPES if WHOLE_GRID else [SHAPES[0], SHAPES[9], SHAPES[20], SHAPES[39], HELD_OUT_SHAPES[18]]
+
+BARE = Platform(context_bytes=0, display_bytes=0, expandable=False)
+SMALL = Case(vocab=6400, width=128)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_closed_form_is_near_the_trace(case: Case) -> None:
+    assert closed_form(case.shape) == pytest.approx(trace(case.step).peak_bytes, rel=CLOSED_FORM_ERROR)
+
+
+def test_the_closed_form_takes_no_time() -> None:
+    shape = SHAPES[0].shape
+    times = []
+    for _ in range(50):
+        started = time.perf_counter()
+        closed_form(shape)
+        times.append(time.perf_counter() - started)
+    assert min(times) < 100e-6
+
+
+def limit(case: Case) -> int:
+    return smallest_limit(trace(case.step).events)
+
+
+def test_a_plan_fits_with_its_margin_is_tight_without_it_and_else_does_not_fit() -> None:
+    least = limit(SMALL)
+    with_margin = -int(-least * UNCALIBRATED_SAFETY // 1)
+    expected: dict[int, Verdict] = {
+        with_margin: "fits",
+        with_margin - 1: "tight",
+        least: "tight",
+        least - 1: "does not fit",
+    }
+    for capacity, verdict in expected.items():
+        plan = judge(SMALL.step, capacity, BARE)
+        assert (plan.verdict, plan.level, plan.needed_bytes) == (verdict, "replay", with_margin)
+
+
+def test_a_plan_adds_up() -> None:
+    platform = PLATFORMS["windows"]
+    plan = judge(SMALL.step, 8 << 30, platform)
+    steps = trace(SMALL.step)
+    assert sum(plan.breakdown.values()) == plan.needed_bytes
+    assert plan.peak_bytes == steps.peak_bytes
+    assert {name: plan.breakdown[name] for name in steps.breakdown()} == steps.breakdown()
+    assert plan.breakdown["context"] == platform.context_bytes
+    assert plan.breakdown["display"] == platform.display_bytes
+    assert plan.breakdown["fragmentation"] == limit(SMALL) - steps.peak_bytes
+    assert not plan.calibrated
+
+
+def test_what_a_closed_form_rejects_is_not_traced() -> None:
+    def never() -> None:
+        pytest.fail("traced")
+
+    case = replace(SHAPES[0], rows=64)
+    plan = judge(never, 2 << 30, PLATFORMS["linux"], shape=case.shape)  # type: ignore[arg-type]
+    assert (plan.verdict, plan.level) == ("does not fit", "closed form")
+    assert sum(plan.breakdown.values()) == plan.needed_bytes > 2 << 30
+
+
+def test_a_closed_form_alone_accepts_nothing() -> None:
+    plan = judge(SMALL.step, limit(SMALL), BARE, shape=SMALL.shape)
+    assert (plan.level, plan.verdict) == ("replay", "tight")
+
+
+def test_a_calibration_takes_the_place_of_assumptions() -> None:
+    seen = Calibration(1.0, 1.02, 200 * MIB, card="a card", driver="1", torch="2.13", system="Linux")
+    plan = judge(SMALL.step, 8 << 30, PLATFORMS["linux"], calibration=seen)
+    least = smallest_limit(trace(SMALL.step).events, expandable=True)
+    assert plan.calibrated
+    assert seen.safety == pytest.approx(1.03)
+    assert plan.breakdown["context"] == 200 * MIB
+    assert plan.breakdown["margin"] == pytest.approx(0.03 * least, abs=2)
+
+
+def test_a_card_that_uses_less_than_predicted_still_has_a_margin() -> None:
+    assert Calibration(0.9, 0.9, 0, "", "", "", "").safety == 1.01
+
+
+def test_expandable_segments_are_used_where_they_can_be() -> None:
+    case = replace(SHAPES[0], rows=3, checkpointing=True)
+    linux = judge(case.step, 8 << 30, replace(BARE, expandable=True))
+    windows = judge(case.step, 8 << 30, BARE)
+    assert linux.peak_bytes == windows.peak_bytes
+    assert linux.needed_bytes < windows.needed_bytes
+
+
+def planned(rows: int, capacity: int, per_row: int = 10, fixed: int = 100) -> Plan:
+    needed = fixed + per_row * rows + rows % 3  # not quite a line
+    return Plan("fits" if needed <= capacity else "does not fit", "replay", capacity, needed, needed)
+
+
+@pytest.mark.parametrize("capacity", [0, 109, 111, 112, 122, 500, 1000, 5127, 10**6])
+def test_the_largest_batch_is_the_last_that_fits(capacity: int) -> None:
+    asked: list[int] = []
+
+    def judged(rows: int) -> Plan:
+        asked.append(rows)
+        return planned(rows, capacity)
+
+    found = largest_batch(judged, most=800)
+    assert found == max((rows for rows in range(1, 801) if planned(rows, capacity).verdict == "fits"), default=0)
+    assert len(asked) == len(set(asked)) <= 8
+
+
+def test_the_largest_batch_of_a_real_step_fits_and_one_more_does_not() -> None:
+    def judged(rows: int) -> Plan:
+        case = replace(SMALL, rows=rows, dtype=BF16)
+        return judge(case.step, 120 * MIB, BARE, shape=case.shape)
+
+    rows = largest_batch(judged)
+    assert rows > 8
+    assert judged(rows).verdict == "fits"
+    assert judged(rows + 1).verdict != "fits"
