@@ -50,13 +50,17 @@ def run(args: argparse.Namespace, console: Console) -> int:
     _step(console, 6, "What came of it / 结果")
     _curves(pretrained, chat, console)
     _step(console, 7, "Serve it, and ask what it was taught / 启动服务并提问")
-    address = _server(console)
+    running = serve.running_url()
+    if running:
+        console.print(f"The server that runs takes the new model at once: {running}")
+    address = running or _start_server(console)
+    stays = bool(running or args.keep)  # one that ran before is not the demo's to end
     try:
         _ask(address, console)
     finally:
-        if not args.keep:
+        if not stays:
             serve.stop()
-    _next(address if args.keep else None, chat, time.monotonic() - started, console)
+    _next(address if stays else None, chat, time.monotonic() - started, console)
     return 0
 
 
@@ -131,11 +135,8 @@ def _curves(pretrained: RunDirectory, chat: RunDirectory, console: Console) -> N
         console.print(f"Loss curve / 损失曲线: {picture}")
 
 
-def _server(console: Console) -> str:
-    """The address of the server that runs, or of one that is started on the first port that is free."""
-    if address := serve.running_url():
-        console.print(f"The server that runs takes the new model at once: {address}")
-        return address
+def _start_server(console: Console) -> str:
+    """The address of a server that is started on the first port that is free."""
     port = next(port for port in range(serve.DEFAULT_PORT, serve.DEFAULT_PORT + 50) if _is_free(port))
     return serve.start(serve.application(serve.defaults(port=port), os.environ), console)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,30 +44,20 @@ def read_questions(path: Path, kind: str = "heldout_phrasing") -> list[Question]
     return [Question(row["prompt"], row["sentence"]) for row in rows if row["kind"] == kind]
 
 
-def ask(
-    url: str,
-    model: str,
-    questions: Sequence[Question],
-    progress: Callable[[int], None] = lambda answered: None,
-) -> list[Answered]:
+def ask(url: str, model: str, questions: Sequence[Question]) -> list[Answered]:
     """The likeliest answer (temperature 0) to each question, in their order, AT_ONCE of them at the same time.
 
-    url: of an OpenAI-compatible server, without /v1. progress gets the number of answers so far.
+    url: of an OpenAI-compatible server, without /v1.
 
     Raises ValueError with the server's own words if it refuses one.
     """
     key = os.environ.get("MINIMIND_API_KEY")
-    answered: list[Answered] = []
     with requests.Session() as session, ThreadPoolExecutor(AT_ONCE) as pool:
         session.trust_env = False  # a proxy for the web is none for loopback
         session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=AT_ONCE))
         session.headers.update({"Authorization": f"Bearer {key}"} if key else {})
-        for question, answer in zip(
-            questions, pool.map(lambda question: _answer(session, url, model, question), questions), strict=True
-        ):
-            answered.append(Answered(question, answer))
-            progress(len(answered))
-    return answered
+        answers = pool.map(lambda question: _answer(session, url, model, question), questions)
+        return [Answered(question, answer) for question, answer in zip(questions, answers, strict=True)]
 
 
 def spread(answered: Sequence[Answered], count: int) -> list[Answered]:

@@ -57,7 +57,7 @@ class TokenBatch:
 
     def __post_init__(self) -> None:
         if self.predicted_N is None:
-            object.__setattr__(self, "predicted_N", predicted(self.loss_mask_BT))  # type: ignore[unreachable]
+            object.__setattr__(self, "predicted_N", predicted(self.loss_mask_BT))  # type: ignore[unreachable]  # see its default
 
     def to(self, device: torch.device) -> Self:
         """The same batch on another device."""

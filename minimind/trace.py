@@ -121,7 +121,7 @@ def worst_batch(rows: int, width: int) -> TokenBatch:
         loss_mask_BT=torch.ones(rows, width, dtype=torch.bool),
         segment_BT=torch.ones(rows, width, dtype=torch.int32),
         rows=tuple(range(rows)),
-        predicted_N=torch.arange(rows * (width - 1)),
+        predicted_N=torch.arange(rows * width).view(rows, width)[:, 1:].flatten(),
     )
 
 
@@ -349,7 +349,7 @@ def _sum_in_place(*summands: Tensor) -> list[Tensor]:
     """
     for index, own in enumerate(summands):
         storage = own.untyped_storage()
-        holders: int = own._use_count()  # type: ignore[attr-defined]
+        holders: int = own._use_count()  # type: ignore[attr-defined]  # torch's stubs leave it out
         if holders == _ENGINE_HOLDS and torch._C._storage_Use_Count(storage._cdata) == 2 and _is_dense(own):
             return [own.add_(summands[1 - index])]
     return []

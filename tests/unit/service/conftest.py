@@ -3,7 +3,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,12 +36,13 @@ class Served:
 @contextmanager
 def serving(settings: Settings = SETTINGS) -> Iterator[Served]:
     """A server of the runs in MINIMIND_HOME."""
-    replica = ModelReplica(settings)
     key = settings.api_key or "none"
-    with listening(create(replica, settings)) as there:  # noqa: SIM117
-        with openai.OpenAI(base_url=f"{there.address}/v1", api_key=key, max_retries=0, timeout=60) as client:
-            yield Served(there.address, paths.runs(), client)
-    replica.close()
+    with (
+        closing(ModelReplica(settings)) as replica,
+        listening(create(replica, settings)) as there,
+        openai.OpenAI(base_url=f"{there.address}/v1", api_key=key, max_retries=0, timeout=60) as client,
+    ):
+        yield Served(there.address, paths.runs(), client)
 
 
 @pytest.fixture(scope="session")

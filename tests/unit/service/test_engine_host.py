@@ -31,7 +31,7 @@ def one_at_a_time(engine: Engine) -> Callable[[int], None]:
         assert allowed.acquire(timeout=20)
         return step()
 
-    engine.step = allowed_step  # type: ignore[method-assign]
+    engine.step = allowed_step  # type: ignore[method-assign]  # of this engine alone
     return allowed.release
 
 
