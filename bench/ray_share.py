@@ -8,6 +8,10 @@ the other is suspended (SIGSTOP), and with the Ray job every process of its clus
 on the machine. What a cluster does right after it was woken, it does not do in a run: the first `settle_s` of a turn
 do not count. The loss of speed of a window is 1 - the ratio of the mean times of a step; the median over windows is
 given. The time to the first step is that of a cluster that is up, median over single submissions.
+
+On a machine whose speed changes from second to second that ratio changes with it. What Ray takes shows more steadily in
+how much of the cores the training threads get: `loss_of_cores` is 1 - the ratio of their CPU seconds per second. It is
+the loss of speed if a step takes the same CPU seconds with Ray as without, which `cpu_per_step` (job / alone) shows.
 """
 
 from __future__ import annotations
@@ -62,6 +66,22 @@ def step_s(run: RunDirectory, turns: list[tuple[float, float]]) -> float:
     return statistics.fmean(
         end - begin for begin, end in spans if any(start <= begin and end <= stop for start, stop in turns)
     )
+
+
+def training_cpu_s(process: psutil.Process, threads: int) -> float:
+    """CPU seconds so far of the threads that compute: those with the most, as many as there are cores."""
+    return sum(sorted((thread.user_time + thread.system_time for thread in process.threads()), reverse=True)[:threads])
+
+
+def busiest(members: Iterable[psutil.Process]) -> psutil.Process:
+    """The one with the most CPU seconds: of a cluster with one job, the worker that trains."""
+
+    def seconds(member: psutil.Process) -> float:
+        with suppress(psutil.NoSuchProcess):
+            return sum(member.cpu_times()[:2])
+        return 0.0
+
+    return max(members, key=seconds)
 
 
 def send(members: Iterable[psutil.Process], number: signal.Signals) -> None:
@@ -131,22 +151,33 @@ def main() -> None:
             members["alone"] = [psutil.Process(process.pid)]
             send(members["alone"], signal.SIGSTOP)
 
-            table = Table("window", "step without Ray", "step as a Ray job", "loss of speed")
-            losses = []
+            trainers = {name: busiest(group) for name, group in members.items()}
+            cores = os.cpu_count() or 1
+            table = Table(
+                "window", "step alone", "as a Ray job", "loss of speed", "cores alone", "as a Ray job", "loss of cores"
+            )
+            losses, core_losses, cpu_ratios = [], [], []
             for window in range(args.windows):
                 turns: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+                used = dict.fromkeys(runs, 0.0)
                 for _ in range(args.turns):
                     for name in ("alone", "job") if window % 2 else ("job", "alone"):
                         send(members[name], signal.SIGCONT)
                         time.sleep(args.settle_s)
-                        begin_s = time.time()
+                        begin_s, cpu_s = time.time(), training_cpu_s(trainers[name], cores)
                         time.sleep(args.turn_s)
                         turns[name].append((begin_s, time.time()))
+                        used[name] += training_cpu_s(trainers[name], cores) - cpu_s
                         send(members[name], signal.SIGSTOP)
                 took = {name: step_s(run, turns[name]) for name, run in runs.items()}
                 losses.append(1 - took["alone"] / took["job"])
-                in_words = [f"{1000 * took[name]:.0f} ms" for name in ("alone", "job")]
-                table.add_row(str(window), *in_words, f"{100 * losses[-1]:.1f} %")
+                busy = {name: used[name] / sum(end - begin for begin, end in turns[name]) for name in runs}
+                core_losses.append(1 - busy["job"] / busy["alone"])
+                cpu_ratios.append(busy["job"] * took["job"] / (busy["alone"] * took["alone"]))
+                steps = [f"{1000 * took[name]:.0f} ms" for name in ("alone", "job")]
+                shares = [f"{busy[name]:.2f}" for name in ("alone", "job")]
+                lost = [f"{100 * loss[-1]:.1f} %" for loss in (losses, core_losses)]
+                table.add_row(str(window), *steps, lost[0], *shares, lost[1])
             for group in members.values():
                 send(group, signal.SIGCONT)
         finally:
@@ -162,6 +193,8 @@ def main() -> None:
     figures = {
         "submit_to_step_s": round(statistics.median(waits), 1),
         "loss_of_speed": round(statistics.median(losses), 3),
+        "loss_of_cores": round(statistics.median(core_losses), 3),
+        "cpu_per_step": round(statistics.median(cpu_ratios), 3),
     }
     print(json.dumps(figures))
 

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import os
+import platform
+import sys
 
 # An OpenMP thread that waits for the next piece of work burns its core by default. With two threads and anything else
 # running on a two-core machine, a training step was seen to take 3 to 50 times as long. Must be set before torch is
 # loaded; see docs/benchmarks.md.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# Less memory is lost between tensors; plans for "linux" count on it. Whether WSL 2 and Windows have it is not certain.
+if sys.platform == "linux" and "microsoft" not in platform.release().lower():
+    os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+
+WORKER_ENVIRONMENT = [name for name in ("OMP_WAIT_POLICY", "PYTORCH_ALLOC_CONF") if name in os.environ]
+"""What the processes that train must be told before they load torch."""

@@ -70,7 +70,14 @@ class Here:
         from jobs.train import train
 
         switches = {"from_resume": args.from_resume, "overwrite": args.overwrite}
-        return train(args.stage, settings, console, model=args.model, **switches)
+        return train(args.stage, settings, console, model=args.model, budget=args.preset, **switches)
+
+    def plan(self, args: argparse.Namespace, console: Console) -> int:
+        """Whether a stage fits a card, without running it."""
+        from jobs.plan_view import show_stage
+
+        settings = flags.absolute(flags.changes(args), self.place("."))
+        return show_stage(args.stage, settings, console, model=args.model, budget=args.preset, system=args.system)
 
     def tokenizer(self, args: argparse.Namespace, console: Console) -> int:
         """The tokenizer stage."""
@@ -162,8 +169,10 @@ class Submitting(Here):
             new_spec(args.stage, settings, args.model)
             RunDirectory(paths.runs() / name).require_free(overwrite=args.overwrite)
         switches = [part for name in ("from_resume", "overwrite") if getattr(args, name) for part in (f"--{name}", "1")]
-        model = ["--model", args.model] if args.model else []
-        argv = ["train", args.stage, *model, *switches, *flags.arguments(settings)]
+        named = [
+            part for name in ("model", "preset") if getattr(args, name) for part in (f"--{name}", getattr(args, name))
+        ]
+        argv = ["train", args.stage, *named, *switches, *flags.arguments(settings)]
         return submit_training(name, argv, detach=args.detach, console=console)
 
     def tokenizer(self, args: argparse.Namespace, console: Console) -> int:
@@ -233,6 +242,15 @@ def _show(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _plan(args: argparse.Namespace, console: Console) -> int:
+    if args.table:
+        from jobs.plan_view import what_fits
+
+        console.print(what_fits(console), soft_wrap=False)
+        return 0
+    raise ValueError("plan: name a stage, or --table; see minimind plan --help")
+
+
 def _fetch(args: argparse.Namespace, console: Console) -> int:
     from jobs.stock import fetch_stock
 
@@ -291,6 +309,8 @@ def _parser(verbs: Here) -> argparse.ArgumentParser:
     counts = f"relative paths count from {'MINIMIND_HOME' if verbs.program != 'minimind' else 'this folder'}"
     verb = parser.add_subparsers(title="verbs", metavar="VERB", required=True)
     _train_parsers(verb.add_parser("train", help="train one stage", description="Train one stage."), verbs)
+
+    _plan_parsers(verb.add_parser("plan", help="whether a stage fits a card, before it runs and without one"), verbs)
 
     resume = verb.add_parser("resume", help="continue a run where it stopped or died")
     resume.add_argument("run", help="name of the run")
@@ -381,6 +401,7 @@ def _train_parsers(train: argparse.ArgumentParser, verbs: Here) -> None:
     for name, entry in STAGES.items():
         parser = stage.add_parser(name, help=entry.title, description=entry.title)
         flags.add_flags(parser, entry.preset, DEFAULT_MODEL)
+        _preset(parser)
         parser.add_argument(
             "--from_resume",
             type=_switch,
@@ -391,6 +412,37 @@ def _train_parsers(train: argparse.ArgumentParser, verbs: Here) -> None:
         _overwrite(parser)
         _detach(parser, verbs)
         parser.set_defaults(command=verbs.train, stage=name)
+
+
+def _plan_parsers(plan: argparse.ArgumentParser, verbs: Here) -> None:
+    plan.description = (
+        "Where the memory of a training step goes and whether it fits, from the shapes alone: nothing is trained. "
+        "Without --vram for the device that is here."
+    )
+    plan.add_argument(
+        "--table", action="store_true", help="for every stage and model, the largest batch_size on 4, 6, 8 and 12 GB"
+    )
+    plan.set_defaults(command=_plan)
+    stages = plan.add_subparsers(title="stages", metavar="STAGE")
+    for name, entry in STAGES.items():
+        parser = stages.add_parser(name, help=entry.title, description=entry.title)
+        flags.add_flags(parser, entry.preset, DEFAULT_MODEL)
+        _preset(parser)
+        parser.add_argument(
+            "--system", choices=["linux", "wsl2", "windows"], help="where the card of --vram is (default: as here)"
+        )
+        parser.set_defaults(command=verbs.plan, stage=name)
+
+
+def _preset(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--preset",
+        type=_budget,
+        metavar="NAME",
+        help="choose batch_size, accumulation_steps, max_seq_len and activation_checkpointing for the card: "
+        "conservative (保守, at most 60 %% of it), standard (标准, 80 %%) or aggressive (激进, 92 %%); "
+        "what is given stays",
+    )
 
 
 def _overwrite(parser: argparse.ArgumentParser) -> None:
@@ -408,6 +460,15 @@ def _positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
+
+
+def _budget(text: str) -> str:
+    from jobs.plan import preset_name
+
+    try:
+        return preset_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _switch(text: str) -> bool:

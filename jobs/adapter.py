@@ -14,7 +14,7 @@ def adapter_lines(spec: RunSpec) -> list[str]:
     """The report on a run's adapter, in English and Chinese; nothing for a run without one."""
     if spec.adapter is None:
         return []
-    found = adapter_report(_shapes(spec), optimizer_states(spec))
+    found = adapter_report(without_numbers(spec), optimizer_states(spec))
     trained, total, share = amount(found.trained), amount(found.total), f"{100 * found.share:.1f} %"
     adapter_bytes = size(found.gradient_bytes + found.optimizer_bytes)
     full_bytes = size(found.full_gradient_bytes + found.full_optimizer_bytes)
@@ -32,7 +32,7 @@ def adapter_lines(spec: RunSpec) -> list[str]:
 
 def trained_parameters(spec: RunSpec) -> int:
     """How many numbers a run trains, and its checkpoints hold."""
-    return sum(parameter.numel() for parameter in _shapes(spec).parameters() if parameter.requires_grad)
+    return sum(parameter.numel() for parameter in without_numbers(spec).parameters() if parameter.requires_grad)
 
 
 def optimizer_states(spec: RunSpec) -> float:
@@ -40,8 +40,8 @@ def optimizer_states(spec: RunSpec) -> float:
     return 2.0 if spec.optim.name == "adamw" else 1.3
 
 
-def _shapes(spec: RunSpec) -> MiniMind:
-    """The run's model without its numbers."""
+def without_numbers(spec: RunSpec) -> MiniMind:
+    """The run's model, and its adapter, on the meta device: shapes without numbers."""
     with torch.device("meta"):
         model = MiniMind(spec.model)
     if spec.adapter is not None:

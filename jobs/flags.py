@@ -39,6 +39,7 @@ FLAGS: dict[str, str] = {
     "num_hidden_layers": "model.num_hidden_layers",
     "from_weight": "init_from",
     "workers": "scaling.workers",
+    "vram": "memory.vram",
     "seed": "seed",
 }
 """Flag -> dotted path. The handbook's names, with the handbook's meaning."""

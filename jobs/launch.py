@@ -8,6 +8,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from ray import train as ray_train
 from ray.train.torch import TorchTrainer, get_device
 
 from data.prepare import Pipeline
+from jobs import WORKER_ENVIRONMENT
+from jobs.card import Card, this_card
 from jobs.cluster import ClusterError, check
 from jobs.prepare import Prepared
 from jobs.runs import RunDirectory, RunStateError
@@ -73,6 +76,22 @@ def resolve_scaling(spec: RunSpec) -> RunSpec:
     return spec.model_copy(update={"scaling": resolved})
 
 
+def worker_card(spec: RunSpec) -> Card:
+    """The device that one worker of a run gets: the run's scaling is decided, and this process has joined the cluster.
+
+    Where workers take GPUs, a task of the cluster looks at one: this process may stand on a machine that has none.
+    """
+    vram, scaling = spec.memory.vram, spec.scaling
+    if not scaling.workers:
+        return this_card(vram)
+    if scaling.gpus_per_worker:
+        share = min(1.0, scaling.gpus_per_worker)
+        look = ray.remote(num_gpus=share)(partial(this_card, vram, share=share))
+        found: Card = ray.get(look.remote())
+        return found
+    return this_card(vram, share=1 / scaling.workers)
+
+
 def pipeline() -> Pipeline | None:
     """How text becomes tokens: with Ray Data where this process has joined a cluster of several machines."""
     if not ray.is_initialized() or sum(node["Alive"] for node in ray.nodes()) < 2:  # type: ignore[no-untyped-call]
@@ -103,7 +122,7 @@ def launch(spec: RunSpec, prepared: Prepared, run: RunDirectory) -> None:
             name=run.name,
             storage_path=str(run.path.parent),
             failure_config=ray_train.FailureConfig(max_failures=spec.scaling.max_failures),
-            worker_runtime_env={"env_vars": {"OMP_WAIT_POLICY": os.environ["OMP_WAIT_POLICY"]}},
+            worker_runtime_env={"env_vars": {name: os.environ[name] for name in WORKER_ENVIRONMENT}},
         ),
     )
     try:

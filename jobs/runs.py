@@ -84,6 +84,7 @@ class RunDirectory:
         self.spec_path = self.path / "spec.json"
         self.events_path = self.path / "events.jsonl"
         self.samples_path = self.path / "samples.jsonl"
+        self.plan_path = self.path / "plan.json"
         self.checkpoints = self.path / "checkpoints"
         self._stop_path = self.path / "STOP"
         self._lock_path = self.path / ".lock"
@@ -123,6 +124,20 @@ class RunDirectory:
                 raise RunStateError(f"the run {self.name!r} was created by another process just now ({self.path})")
             content = json.dumps({"schema_version": SCHEMA_VERSION, **spec}, indent=2, ensure_ascii=False) + "\n"
             _write_atomically(self.spec_path, content)
+
+    def write_plan(self, plan: Mapping[str, Any]) -> None:
+        """Keeps the memory plan of the attempt that begins now."""
+        _write_atomically(self.plan_path, json.dumps(plan, indent=2, ensure_ascii=False) + "\n")
+
+    def plan(self) -> dict[str, Any] | None:
+        """The memory plan of the last attempt; None for a run that has none. Raises ValueError if it cannot be read."""
+        if not self.plan_path.exists():
+            return None
+        try:
+            content: dict[str, Any] = json.loads(self.plan_path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{self.plan_path} cannot be read: {error}") from error
+        return content
 
     def require_free(self, *, overwrite: bool = False) -> None:
         """Raises RunStateError if the run exists, unless `overwrite`; over one that is running always."""

@@ -21,7 +21,7 @@ from jobs.runs import CONTINUE, KILLED, RunDirectory, RunRow, RunState
 from jobs.words import language, say
 from minimind.checkpoint import CheckpointError
 from minimind.events import METRICS, Event, all_series, read_events
-from minimind.units import amount, duration, size
+from minimind.units import amount, duration, memory, size
 
 _STYLES = {"PENDING": "dim", "RUNNING": "cyan", "SUCCEEDED": "green", "FAILED": "red", "STOPPED": "yellow"}
 _MOST_NOTES = 5
@@ -85,6 +85,7 @@ def show(
     notes = [event for event in events if event["type"] == "note"][-_MOST_NOTES:]
     sections = {
         "metrics": _metrics_table(series, lang),
+        "memory": _pairs(_memory(run, series, lang)),
         "checkpoints": _checkpoints_table(run, series, lang),
         "settings": _settings_table(run.spec()),
         "origin": _origin_table(run, attempts, lang),
@@ -98,6 +99,23 @@ def show(
             console.print(Text(f"\n{say(name, lang)}", style="bold"))
             console.print(table, soft_wrap=False)
     return path
+
+
+def _memory(run: RunDirectory, series: Series, lang: str) -> list[tuple[str, str]]:
+    """What was planned, and where tensors were counted, how far that was from what they took."""
+    plan = run.plan()
+    if plan is None:
+        return []
+    peak = plan["peak_bytes"]
+    rows = [
+        (say("planned", lang), f"{memory(plan['needed_bytes'])} / {memory(plan['capacity_bytes'])}, {plan['card']}"),
+        (say("tensors, predicted peak", lang), memory(peak)),
+    ]
+    if plan["counts_tensors"] and "perf/peak_memory_bytes" in series:
+        _, measured = series["perf/peak_memory_bytes"]
+        error = 100 * (peak / measured[-1] - 1)
+        rows.append((say("tensors, measured peak", lang), f"{memory(measured[-1])} ({error:+.2f} %)"))
+    return rows
 
 
 def _head(row: RunRow, attempts: list[Event], lang: str) -> Group:

@@ -11,6 +11,8 @@ import minimind.checkpoint as checkpoints
 from jobs import flags, launch, paths
 from jobs.adapter import adapter_lines
 from jobs.origin import new_spec, require_weights, with_text
+from jobs.plan import Planner, to_json
+from jobs.plan_view import choice_line, show_plan
 from jobs.prepare import disk_plan, prepare
 from jobs.presets import DEFAULT_MODEL
 from jobs.progress import following
@@ -36,6 +38,7 @@ MAY_CHANGE = (
     "loop.max_bad_steps",
     "eval.prompts",
     "eval.sample_tokens",
+    "memory",
 )
 """What a resumed run may change: none of it changes what is learnt, as long as the global batch stays what it was."""
 
@@ -46,12 +49,14 @@ def train(
     console: Console,
     *,
     model: str | None = None,
+    budget: str | None = None,
     from_resume: bool = False,
     overwrite: bool = False,
 ) -> int:
     """Start or continue a run of the stage, to its end, and show what came of it. Gives the exit status.
 
-    model: a name in MODEL_PRESETS. Raises as `start` and `resume` do.
+    model: a name in MODEL_PRESETS. budget: a name in BUDGETS, for which sizes are chosen that `settings` leave open.
+    Raises as `start` and `resume` do.
     """
     preset = STAGES[stage].preset(model or DEFAULT_MODEL)
     if from_resume:
@@ -61,8 +66,12 @@ def train(
         shape = _shape_settings(preset, whole=not STAGES[stage].continues) if model else {}
         run = resume(name, {**shape, **settings}, console)
     else:
-        run = start(new_spec(stage, settings, model), console, overwrite=overwrite)
-    show(run, console, only=("checkpoints", "samples", "files"))
+        spec = new_spec(stage, settings, model)
+        if budget is not None:
+            RunDirectory(paths.runs() / spec.name).require_free(overwrite=overwrite)
+            spec = chosen(spec, budget, frozenset(settings), console)
+        run = start(spec, console, overwrite=overwrite)
+    show(run, console, only=("memory", "checkpoints", "samples", "files"))
     for line in adapter_lines(RunSpec.model_validate(run.spec())):
         console.print(line)
     return 0 if run.state().word in ("SUCCEEDED", "STOPPED") else 1
@@ -79,12 +88,14 @@ def start(spec: RunSpec, console: Console, *, overwrite: bool = False) -> RunDir
     places = {path: flags.at(spec, path) for path in (*flags.FILES, *flags.RUNS_OR_FOLDERS)}
     asked = with_text(override(spec, _anchored(places)), console)
     spec = _placed(asked)
+    plan = planned(spec, console)
     prepared = prepare(spec, console, pipeline=launch.pipeline())
     disk_plan(spec, run, console)
     # CPUs and GPUs that were left open stay so: the run may go on where there are more or fewer. The number of workers
     # is part of the global batch.
     scaling = asked.scaling.model_copy(update={"workers": spec.scaling.workers})
     run.create(asked.model_copy(update={"scaling": scaling}).model_dump(mode="json"), overwrite=overwrite)
+    run.write_plan(plan)
     with following(run, console):
         launch.launch(spec, prepared, run)
     return run
@@ -106,6 +117,7 @@ def resume(name: str, settings: Mapping[str, Any], console: Console) -> RunDirec
         console.print(f"The run {run.name!r} has finished already; nothing is left to do.")
         return run
     spec = _placed(spec)
+    run.write_plan(planned(spec, console))
     own, _ = checkpoints.newest(run.checkpoints)
     prepared = prepare(spec, console, own=own, pipeline=launch.pipeline())
     disk_plan(spec, run, console)
@@ -143,6 +155,26 @@ def resumed(stored: RunSpec, settings: Mapping[str, Any]) -> RunSpec:
         )
     accumulation = stored.global_batch_size // rows
     return spec.model_copy(update={"loop": spec.loop.model_copy(update={"accumulation_steps": accumulation})})
+
+
+def planned(spec: RunSpec, console: Console) -> dict[str, Any]:
+    """The memory plan of a run on the device it gets, shown, as the run keeps it. Raises ValueError where it does not
+    fit, with the nearest run that does.
+    """
+    planner = Planner(launch.worker_card(spec))
+    plan = planner.plan(spec)
+    show_plan(plan, planner.card, spec, console)
+    if plan.verdict == "does not fit":
+        raise ValueError(planner.refusal(spec))
+    return to_json(plan, planner.card)
+
+
+def chosen(spec: RunSpec, budget: str, given: frozenset[str], console: Console) -> RunSpec:
+    """The run with the sizes that a preset's budget gives it, and what was chosen said. given: settings that stay."""
+    card = launch.worker_card(_placed(spec))
+    result = Planner(card).choose(spec, budget, given)
+    console.print(choice_line(spec, result, budget, card))
+    return result
 
 
 def _shape_settings(preset: RunSpec, *, whole: bool) -> dict[str, Any]:

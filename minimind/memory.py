@@ -24,7 +24,7 @@ from minimind.allocator import MIB, smallest_limit
 from minimind.lora import LoraConfig
 from minimind.model import ModelConfig
 from minimind.objectives import CHUNK_TOKENS
-from minimind.trace import CUBLAS_WORKSPACE_BYTES, HIGHEST_SORTED, Step, trace
+from minimind.trace import CUBLAS_WORKSPACE_BYTES, HIGHEST_SORTED, Rules, Step, trace
 
 CLOSED_FORM_ERROR = 0.03
 """How far the closed form may be off, as a share of the trace's peak."""
@@ -32,8 +32,8 @@ CLOSED_FORM_ERROR = 0.03
 
 @dataclass(frozen=True)
 class Platform:
-    """What of a card's memory is not the allocator's to reserve, in bytes. expandable: whether the allocator's
-    expandable segments can be used.
+    """What of a device's memory tensors cannot have, in bytes. expandable: whether the allocator's expandable segments
+    can be used. rules: whose kernels and autocast (see `minimind.trace`); the CPU's allocator has no pools.
 
     context: kernels and state of the CUDA driver for one process. display: what the desktop and its windows hold.
     """
@@ -41,20 +41,28 @@ class Platform:
     context_bytes: int
     display_bytes: int
     expandable: bool
+    rules: Rules = "cuda"
 
 
 PLATFORMS = {
     "linux": Platform(context_bytes=300 * MIB, display_bytes=300 * MIB, expandable=True),
-    "wsl2": Platform(context_bytes=300 * MIB, display_bytes=500 * MIB, expandable=True),
+    "wsl2": Platform(context_bytes=300 * MIB, display_bytes=500 * MIB, expandable=False),
     "windows": Platform(context_bytes=300 * MIB, display_bytes=500 * MIB, expandable=False),
+    "cpu": Platform(context_bytes=600 * MIB, display_bytes=0, expandable=False, rules="cpu"),
+    "emulated": Platform(context_bytes=0, display_bytes=0, expandable=False, rules="cpu"),
 }
-"""Assumed, not measured. Context: 300 to 400 MB are reported with lazily loaded kernels (pytorch#107667, #109888). A
-display on the same card: 300 MB for a Linux desktop, 500 MB where Windows draws the desktop, also under WSL 2. A card
-without a screen needs no display; pass a Platform of your own. Expandable segments were for long not to be had on
-Windows.
+"""For "emulated", a limit on the tensors of a CPU, nothing is beside them. The others are assumed, not measured.
+Context: 300 to 400 MB are reported with lazily loaded kernels (pytorch#107667, #109888); a process that trains on a CPU
+holds about 600 MB of Python, PyTorch and Ray. A display on the same card: 300 MB for a Linux desktop, 500 MB where
+Windows draws the desktop, also under WSL 2. A card without a screen needs no display; pass a Platform of your own.
+Expandable segments were for long not to be had on Windows, and whether WSL 2 has them is not known here, so they are
+used on Linux alone.
 """
 
 UNCALIBRATED_SAFETY = 1.05
+
+EMULATED_SAFETY = 1.01
+"""Where tensors alone count, the trace is within 0.1 % of what they take."""
 
 
 @dataclass(frozen=True)
@@ -117,44 +125,63 @@ class Shape:
     lora: LoraConfig | None = None
 
 
-def judge(
-    make: Callable[[], Step],
-    capacity_bytes: int,
-    platform: Platform,
-    *,
-    shape: Shape | None = None,
-    calibration: Calibration | None = None,
-) -> Plan:
-    """Whether the step that `make` builds (see `trace`) fits a card of so many bytes.
-
-    shape: the same step's, where the closed form knows it: what cannot fit is then rejected without a trace.
+@dataclass(frozen=True)
+class Need:
+    """What a step takes on a platform, in bytes. peak_bytes: of tensors alive at once. reserved_bytes: what the
+    allocator must hold for them. breakdown: of the peak.
     """
+
+    peak_bytes: int
+    reserved_bytes: int
+    breakdown: dict[str, int]
+
+
+def need(make: Callable[[], Step], platform: Platform) -> Need:
+    """What the step that `make` builds (see `trace`) takes: about a second."""
+    steps = trace(make, platform.rules)
+    peak = steps.peak_bytes
+    reserved = peak if platform.rules == "cpu" else smallest_limit(steps.events, platform.expandable)
+    return Need(peak, reserved, steps.breakdown())
+
+
+def rejected(
+    shape: Shape, capacity_bytes: int, platform: Platform, calibration: Calibration | None = None
+) -> Plan | None:
+    """A plan for what cannot fit a card of so many bytes, by the closed form; None where only a trace can tell."""
+    if platform.rules != "cuda":
+        return None
+    least = int(closed_form(shape) * (1 - CLOSED_FORM_ERROR))
+    context = calibration.context_bytes if calibration else platform.context_bytes
+    parts = {"tensors": least, "context": context, "display": platform.display_bytes}
+    total = sum(parts.values())
+    if total <= capacity_bytes:
+        return None
+    return Plan("does not fit", "closed form", capacity_bytes, total, least, _by_size(parts), calibration is not None)
+
+
+def judge(needs: Need, capacity_bytes: int, platform: Platform, calibration: Calibration | None = None) -> Plan:
+    """Whether what a step needs fits a card of so many bytes."""
     context = calibration.context_bytes if calibration else platform.context_bytes
     outside = context + platform.display_bytes
-    safety = calibration.safety if calibration else UNCALIBRATED_SAFETY
-    calibrated = calibration is not None
-    if shape is not None:
-        least = int(closed_form(shape) * (1 - CLOSED_FORM_ERROR))
-        if least + outside > capacity_bytes:
-            parts = {"tensors": least, "context": context, "display": platform.display_bytes}
-            return Plan(
-                "does not fit", "closed form", capacity_bytes, least + outside, least, _by_size(parts), calibrated
-            )
-    steps = trace(make)
-    limit = smallest_limit(steps.events, platform.expandable)
-    needed = math.ceil(limit * safety) + outside
+    if calibration:
+        safety = calibration.safety
+    else:
+        safety = EMULATED_SAFETY if platform == PLATFORMS["emulated"] else UNCALIBRATED_SAFETY
+    needed = math.ceil(needs.reserved_bytes * safety) + outside
     verdict: Verdict = "does not fit"
     if needed <= capacity_bytes:
         verdict = "fits"
-    elif limit + outside <= capacity_bytes:
+    elif needs.reserved_bytes + outside <= capacity_bytes:
         verdict = "tight"
-    parts = steps.breakdown() | {
-        "fragmentation": limit - steps.peak_bytes,
-        "margin": needed - outside - limit,
+    parts = needs.breakdown | {
+        "fragmentation": needs.reserved_bytes - needs.peak_bytes,
+        "margin": needed - outside - needs.reserved_bytes,
         "context": context,
         "display": platform.display_bytes,
     }
-    return Plan(verdict, "replay", capacity_bytes, needed, steps.peak_bytes, _by_size(parts), calibrated)
+    parts = {name: part for name, part in parts.items() if part}
+    calibrated = calibration is not None
+    return Plan(verdict, "replay", capacity_bytes, needed, needs.peak_bytes, _by_size(parts), calibrated)
 
 
 def largest_batch(judged: Callable[[int], Plan], most: int = 1024) -> int:

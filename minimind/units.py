@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 def size(count: float) -> str:
     """A number of bytes, in decimal units as disks are sold."""
@@ -32,3 +34,24 @@ def amount(count: float) -> str:
         count, unit = count / 1000, unit + 1
     digits = 0 if not unit or abs(count) >= 99.95 else 1 if abs(count) >= 9.995 else 2
     return f"{count:.{digits}f}{('', 'k', 'M', 'G')[unit]}"
+
+
+def memory(count: float) -> str:
+    """A number of bytes of memory, in the binary units that graphics cards are sold in: an "8 GB" card has 8 x 2^30."""
+    gigabytes = count / 2**30
+    return f"{gigabytes:.2f} GB" if gigabytes >= 1 else f"{count / 2**20:.0f} MB"
+
+
+_MEMORY = re.compile(r"(\d+(?:\.\d+)?)(GB|GiB|MB|MiB)")
+
+
+def parse_memory(text: str) -> int:
+    """Bytes of memory from a text such as 8GB or 512MB; binary units, as graphics cards are sold.
+
+    Raises ValueError.
+    """
+    found = _MEMORY.fullmatch(text)
+    count = int(float(found[1]) * (2**30 if found[2].startswith("G") else 2**20)) if found else 0
+    if count <= 0:
+        raise ValueError(f"{text!r} is no size of memory: write a number and GB or MB, such as 8GB, 7.5GB or 512MB")
+    return count

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ import pytest
 from minimind.allocator import MIB, smallest_limit
 from minimind.memory import (
     CLOSED_FORM_ERROR,
+    EMULATED_SAFETY,
     PLATFORMS,
     UNCALIBRATED_SAFETY,
     Calibration,
@@ -17,6 +19,8 @@ from minimind.memory import (
     closed_form,
     judge,
     largest_batch,
+    need,
+    rejected,
 )
 from minimind.trace import trace
 from tests.plans import BF16, HELD_OUT_SHAPES, SHAPES, WHOLE_GRID, Case
@@ -55,14 +59,15 @@ def test_a_plan_fits_with_its_margin_is_tight_without_it_and_else_does_not_fit()
         least: "tight",
         least - 1: "does not fit",
     }
+    needs = need(SMALL.step, BARE)
     for capacity, verdict in expected.items():
-        plan = judge(SMALL.step, capacity, BARE)
+        plan = judge(needs, capacity, BARE)
         assert (plan.verdict, plan.level, plan.needed_bytes) == (verdict, "replay", with_margin)
 
 
 def test_a_plan_adds_up() -> None:
     platform = PLATFORMS["windows"]
-    plan = judge(SMALL.step, 8 << 30, platform)
+    plan = judge(need(SMALL.step, platform), 8 << 30, platform)
     steps = trace(SMALL.step)
     assert sum(plan.breakdown.values()) == plan.needed_bytes
     assert plan.peak_bytes == steps.peak_bytes
@@ -73,24 +78,28 @@ def test_a_plan_adds_up() -> None:
     assert not plan.calibrated
 
 
-def test_what_a_closed_form_rejects_is_not_traced() -> None:
-    def never() -> None:
-        pytest.fail("traced")
-
-    case = replace(SHAPES[0], rows=64)
-    plan = judge(never, 2 << 30, PLATFORMS["linux"], shape=case.shape)  # type: ignore[arg-type]
+def test_a_closed_form_rejects_what_is_far_too_large_and_accepts_nothing() -> None:
+    plan = rejected(replace(SHAPES[0], rows=64).shape, 2 << 30, PLATFORMS["linux"])
+    assert plan is not None
     assert (plan.verdict, plan.level) == ("does not fit", "closed form")
     assert sum(plan.breakdown.values()) == plan.needed_bytes > 2 << 30
+    assert rejected(SMALL.shape, limit(SMALL), BARE) is None
 
 
-def test_a_closed_form_alone_accepts_nothing() -> None:
-    plan = judge(SMALL.step, limit(SMALL), BARE, shape=SMALL.shape)
-    assert (plan.level, plan.verdict) == ("replay", "tight")
+def test_under_the_rules_of_a_cpu_tensors_alone_count() -> None:
+    emulated = PLATFORMS["emulated"]
+    needs = need(SMALL.step, emulated)
+    assert needs.reserved_bytes == needs.peak_bytes == trace(SMALL.step, "cpu").peak_bytes
+    assert judge(needs, needs.peak_bytes, emulated).verdict == "tight"
+    assert judge(needs, math.ceil(needs.peak_bytes * EMULATED_SAFETY), emulated).verdict == "fits"
+    assert judge(needs, needs.peak_bytes, PLATFORMS["cpu"]).verdict == "does not fit"
+    assert rejected(SMALL.shape, 0, emulated) is None, "the closed form is of CUDA"
 
 
 def test_a_calibration_takes_the_place_of_assumptions() -> None:
     seen = Calibration(1.0, 1.02, 200 * MIB, card="a card", driver="1", torch="2.13", system="Linux")
-    plan = judge(SMALL.step, 8 << 30, PLATFORMS["linux"], calibration=seen)
+    linux = PLATFORMS["linux"]
+    plan = judge(need(SMALL.step, linux), 8 << 30, linux, seen)
     least = smallest_limit(trace(SMALL.step).events, expandable=True)
     assert plan.calibrated
     assert seen.safety == pytest.approx(1.03)
@@ -104,10 +113,9 @@ def test_a_card_that_uses_less_than_predicted_still_has_a_margin() -> None:
 
 def test_expandable_segments_are_used_where_they_can_be() -> None:
     case = replace(SHAPES[0], rows=3, checkpointing=True)
-    linux = judge(case.step, 8 << 30, replace(BARE, expandable=True))
-    windows = judge(case.step, 8 << 30, BARE)
+    linux, windows = need(case.step, replace(BARE, expandable=True)), need(case.step, BARE)
     assert linux.peak_bytes == windows.peak_bytes
-    assert linux.needed_bytes < windows.needed_bytes
+    assert linux.reserved_bytes < windows.reserved_bytes
 
 
 def planned(rows: int, capacity: int, per_row: int = 10, fixed: int = 100) -> Plan:
@@ -131,7 +139,7 @@ def test_the_largest_batch_is_the_last_that_fits(capacity: int) -> None:
 def test_the_largest_batch_of_a_real_step_fits_and_one_more_does_not() -> None:
     def judged(rows: int) -> Plan:
         case = replace(SMALL, rows=rows, dtype=BF16)
-        return judge(case.step, 120 * MIB, BARE, shape=case.shape)
+        return rejected(case.shape, 120 * MIB, BARE) or judge(need(case.step, BARE), 120 * MIB, BARE)
 
     rows = largest_batch(judged)
     assert rows > 8

@@ -1,0 +1,225 @@
+"""Whether a run fits a device before it starts, the nearest run that does, and what a preset's budget buys."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from jobs import flags
+from jobs.card import Card
+from jobs.needs import Needs
+from jobs.spec import RunSpec
+from jobs.stages import STAGES
+from minimind.lora import attach
+from minimind.memory import PLATFORMS, Plan, Shape, judge, rejected
+from minimind.model import MiniMind
+from minimind.objectives import next_token_loss
+from minimind.optim import build_optimizer
+from minimind.trace import Step, worst_batch
+from minimind.units import memory
+
+BUDGETS = {"conservative": 0.60, "standard": 0.80, "aggressive": 0.92}
+"""The share of a card that each preset may plan with."""
+
+CHINESE_PRESETS = {"保守": "conservative", "标准": "standard", "激进": "aggressive"}
+
+LEAST_TOKENS = 1024
+"""Tokens in a forward pass below which a GPU waits for its next kernel most of the time; then activation checkpointing,
+which computes a third more, is the smaller loss.
+"""
+
+SHORTEST = 64
+"""Tokens per row below which nothing is suggested."""
+
+
+class Planner:
+    """Plans for one card. A step is traced once, whatever is asked about it.
+
+    needs: what is known already, and where it is remembered; by default in MINIMIND_HOME's cache.
+    """
+
+    def __init__(self, card: Card, needs: Needs | None = None) -> None:
+        self.card = card
+        self.needs = needs if needs is not None else Needs.cached()
+
+    def plan(self, spec: RunSpec, budget: float = 1.0) -> Plan:
+        """Whether a run's step fits into `budget` of the card."""
+        capacity = int(self.card.capacity_bytes * budget)
+        platform, calibration = self.card.platform, self.card.calibration
+        shape = shape_of(spec, self._dtype(spec))
+        supervised = STAGES[spec.stage.kind].objective is next_token_loss
+        kind = "supervised" if supervised else spec.stage.kind
+        if supervised and not self.needs.has(kind, shape, platform):
+            plan = rejected(shape, capacity, platform, calibration)
+            if plan is not None:
+                return plan
+        needs = self.needs.of(kind, shape, platform, lambda: step_of(spec, shape))
+        return judge(needs, capacity, platform, calibration)
+
+    def fits(self, spec: RunSpec, budget: float = 1.0) -> bool:
+        """Whether it does, with its margin."""
+        return self.plan(spec, budget).verdict == "fits"
+
+    def largest(self, spec: RunSpec, budget: float = 1.0) -> RunSpec | None:
+        """The run with the largest batch_size that fits and keeps its global batch; None if not even one row does.
+
+        What a step needs grows with its rows, so it is found by bisection over the divisors of the global batch.
+        """
+        per_worker = spec.loop.batch_size * spec.loop.accumulation_steps
+        sizes = [rows for rows in range(1, per_worker + 1) if per_worker % rows == 0]
+        low, high = 0, len(sizes)
+        while low < high:
+            # The largest first: on most cards the whole batch of a small model fits.
+            middle = high - 1 if high == len(sizes) else (low + high) // 2
+            if self.fits(_with_rows(spec, sizes[middle]), budget):
+                low = middle + 1
+            else:
+                high = middle
+        return _with_rows(spec, sizes[low - 1]) if low else None
+
+    def nearest(self, spec: RunSpec) -> RunSpec | None:
+        """The run that is nearest to one that does not fit and does, in the order in which a smaller step is bought:
+        fewer rows at a time with the same global batch, then activation checkpointing, then shorter rows, as many
+        tokens to a step as before.
+        """
+        width = spec.data.max_seq_len
+        while width >= min(SHORTEST, spec.data.max_seq_len):
+            shorter = _with_width(spec, width)
+            for checkpointing in sorted({spec.loop.activation_checkpointing, True}):
+                found = self.largest(_with_checkpointing(shorter, checkpointing))
+                if found is not None:
+                    return found
+            width //= 2
+        return None
+
+    def choose(self, spec: RunSpec, preset: str, given: frozenset[str] = frozenset()) -> RunSpec:
+        """The run as a preset's budget has it: batch_size, accumulation_steps, max_seq_len and activation checkpointing
+        chosen for the card, the tokens of a step kept. given: settings that the user has chosen, which stay.
+
+        Raises ValueError where nothing fits the budget.
+        """
+        budget = BUDGETS[preset]
+        widths = [spec.data.max_seq_len]
+        if "data.max_seq_len" not in given:
+            while widths[-1] // 2 >= SHORTEST:
+                widths.append(widths[-1] // 2)
+        ways = [spec.loop.activation_checkpointing]
+        if "loop.activation_checkpointing" not in given:
+            ways = [False, True]
+        fixed = bool(given & {"loop.batch_size", "loop.accumulation_steps"})
+        for width in widths:
+            best: RunSpec | None = None
+            for checkpointing in ways:
+                wanted = _with_checkpointing(_with_width(spec, width), checkpointing)
+                found = (wanted if self.fits(wanted, budget) else None) if fixed else self.largest(wanted, budget)
+                if found is not None and (best is None or found.loop.batch_size > best.loop.batch_size):
+                    best = found
+                if best is not None and (fixed or best.loop.batch_size * width >= LEAST_TOKENS):
+                    break
+            if best is not None:
+                return best
+        raise ValueError(self.refusal(spec, budget=budget))
+
+    def refusal(self, spec: RunSpec, *, budget: float = 1.0) -> str:
+        """Why a run is not started, in words, with the command that starts one that fits."""
+        plan = self.plan(spec, budget)
+        share = f" ({100 * budget:.0f} % of it)" if budget < 1 else ""
+        needed, there = memory(plan.needed_bytes), memory(plan.capacity_bytes)
+        verdict = (
+            f"the run does not fit: a step needs {needed}, {self.card.name} has {there}{share}. / "
+            f"放不下：每步需要 {needed}，可用 {there}。"
+        )
+        nearest = self.nearest(spec) if budget == 1 else None
+        if nearest is not None:
+            change = " ".join(command_flags(spec, nearest))
+            advice = f"The nearest that fits, with the same global batch / 最接近的可行配置（全局批次不变）: {change}"
+        else:
+            advice = (
+                "No batch of it fits, not even one short row with activation checkpointing. Train an adapter (lora), "
+                "take a smaller --model, or close what else uses the card. / 任何批次都放不下：请改用 LoRA、更小的 "
+                "--model，或关闭占用显存的程序。"
+            )
+        return f"{verdict}\n{advice}"
+
+    def _dtype(self, spec: RunSpec) -> torch.dtype:
+        if spec.loop.dtype == "auto":
+            return self.card.dtype
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[spec.loop.dtype]
+
+
+def shape_of(spec: RunSpec, dtype: torch.dtype) -> Shape:
+    """What the memory of a run's step depends on. More than three micro-batches are like three."""
+    return Shape(
+        model=spec.model,
+        rows=spec.loop.batch_size,
+        width=spec.data.max_seq_len,
+        dtype=dtype,
+        accumulation_steps=min(spec.loop.accumulation_steps, 3),
+        checkpointing=spec.loop.activation_checkpointing,
+        muon=spec.optim.name == "muon",
+        lora=spec.adapter,
+    )
+
+
+def step_of(spec: RunSpec, shape: Shape) -> Step:
+    """A run's step as `jobs.build` makes it, on whatever device tensors are made on."""
+    model = MiniMind(spec.model)
+    if spec.adapter is not None:
+        attach(model, spec.adapter, torch.Generator())
+    model.activation_checkpointing = spec.loop.activation_checkpointing
+    return Step(
+        models={"policy": model},
+        objective=STAGES[spec.stage.kind].objective,
+        optimizer=build_optimizer(model, spec.optim),
+        batch=worst_batch(shape.rows, shape.width),
+        loop=spec.loop.model_copy(update={"accumulation_steps": shape.accumulation_steps}),
+        dtype=shape.dtype,
+    )
+
+
+def command_flags(before: RunSpec, after: RunSpec) -> list[str]:
+    """The flags that turn one run into the other, as a user types them."""
+    words = []
+    for flag, path in flags.FLAGS.items():
+        old, new = flags.at(before, path), flags.at(after, path)
+        if old != new:
+            words += [f"--{flag}", flags.default_text(new)]
+    return words
+
+
+def to_json(plan: Plan, card: Card) -> dict[str, Any]:
+    """A plan as a run keeps it. counts_tensors: whether the peak that the run measures is one of tensors, as the plan's
+    is, and not of the whole process.
+    """
+    return {**asdict(plan), "card": card.name, "counts_tensors": card.platform != PLATFORMS["cpu"]}
+
+
+def preset_name(text: str) -> str:
+    """The English name of a preset. Raises ValueError for one that there is not."""
+    name = CHINESE_PRESETS.get(text, text)
+    if name not in BUDGETS:
+        known = ", ".join(f"{english} ({chinese})" for chinese, english in CHINESE_PRESETS.items())
+        raise ValueError(f"preset {text!r}: there are {known}")
+    return name
+
+
+def _with_rows(spec: RunSpec, rows: int) -> RunSpec:
+    per_worker = spec.loop.batch_size * spec.loop.accumulation_steps
+    return _with_loop(spec, batch_size=rows, accumulation_steps=per_worker // rows)
+
+
+def _with_width(spec: RunSpec, width: int) -> RunSpec:
+    """Shorter rows, and as many more of them to a step, so that its tokens stay."""
+    times = spec.data.max_seq_len // width
+    shorter = spec.model_copy(update={"data": spec.data.model_copy(update={"max_seq_len": width})})
+    return _with_loop(shorter, accumulation_steps=spec.loop.accumulation_steps * times)
+
+
+def _with_checkpointing(spec: RunSpec, wanted: bool) -> RunSpec:
+    return _with_loop(spec, activation_checkpointing=wanted)
+
+
+def _with_loop(spec: RunSpec, **changes: Any) -> RunSpec:
+    return spec.model_copy(update={"loop": spec.loop.model_copy(update=changes)})
