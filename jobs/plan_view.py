@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -26,6 +26,9 @@ from minimind.units import amount, memory
 
 CARDS = ("4GB", "6GB", "8GB", "12GB")
 """The cards of the table of what fits."""
+
+MOST_ROWS = 128
+"""Beyond so many rows at a time nothing is gained, and nothing is looked for."""
 
 _BAR = 40
 
@@ -124,7 +127,12 @@ def choice_line(asked: RunSpec, chosen: RunSpec, budget: str, card: Card) -> str
     )
 
 
-def what_fits(console: Console, stages: Iterable[str] = tuple(STAGES), cards: Iterable[str] = CARDS) -> Table:
+def what_fits(
+    console: Console,
+    stages: Iterable[str] = tuple(STAGES),
+    cards: Iterable[str] = CARDS,
+    models: Sequence[str] = tuple(MODEL_PRESETS),
+) -> Table:
     """For every stage and model size, in rows as long as its preset's, the largest batch_size that fits each card
     without / with activation checkpointing. Tens of steps are traced the first time, which takes minutes.
     """
@@ -134,18 +142,19 @@ def what_fits(console: Console, stages: Iterable[str] = tuple(STAGES), cards: It
         table.add_column(title, no_wrap=True)
     for planner in planners:
         table.add_column(memory(planner.card.capacity_bytes), justify="right", no_wrap=True)
-    jobs = [(stage, size) for stage in stages for size in MODEL_PRESETS]
+    jobs = [(stage, size) for stage in stages for size in models]
     for stage, size in track(jobs, "Tracing steps / 分析训练步骤", console=console, transient=True):
         spec = STAGES[stage].preset(size)
         parameters = amount(without_numbers(spec).parameter_count())
-        cells = [_largest(planner, spec) for planner in planners]
+        cells = [largest_batches(planner, spec) for planner in planners]
         table.add_row(stage, f"{size} ({parameters})", str(spec.data.max_seq_len), *cells)
     return table
 
 
-def _largest(planner: Planner, spec: RunSpec) -> str:
-    counts = [largest_batch(partial(_judged, planner, spec, wanted)) for wanted in (False, True)]
-    return " / ".join(str(count) if count else "–" for count in counts)
+def largest_batches(planner: Planner, spec: RunSpec) -> str:
+    """The largest batch_size up to MOST_ROWS, in rows as long as the run's, without / with activation checkpointing."""
+    counts = [largest_batch(partial(_judged, planner, spec, wanted), MOST_ROWS) for wanted in (False, True)]
+    return " / ".join(f"{count}" + "+" * (count == MOST_ROWS) if count else "–" for count in counts)
 
 
 def _judged(planner: Planner, spec: RunSpec, checkpointing: bool, rows: int) -> Plan:

@@ -42,7 +42,7 @@ def memory(count: float) -> str:
     return f"{gigabytes:.2f} GB" if gigabytes >= 1 else f"{count / 2**20:.0f} MB"
 
 
-_MEMORY = re.compile(r"(\d+(?:\.\d+)?)(GB|GiB|MB|MiB)")
+_MEMORY = re.compile(r"([0-9]+(?:\.[0-9]+)?)(GB|GiB|MB|MiB)")
 
 
 def parse_memory(text: str) -> int:

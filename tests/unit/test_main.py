@@ -62,6 +62,8 @@ VERBS = [
     ["data", "fetch"],
     ["data", "check"],
     ["data", "show"],
+    ["plan"],
+    ["plan", "pretrain"],
     ["runs"],
     ["show"],
     ["attach"],
@@ -202,6 +204,13 @@ BAD_LINES = {
         ["--epochs (loop.epochs) = 'many': Input should be a valid integer"],
     ),
     "an unknown dtype": (["--dtype", "fp8"], 1, ["--dtype (loop.dtype) = 'fp8'", "'bfloat16'"]),
+    "a limit that is no size": (["--vram", "8gb"], 1, ["--vram (memory.vram) = '8gb'", "such as 8GB"]),
+    "an unknown preset": (["--preset", "bold"], 2, ["argument --preset: preset 'bold'", "conservative (保守)"]),
+    "a run that does not fit": (
+        ["--workers", "0", "--model", "tiny", "--vram", "60MB"],
+        1,
+        ["the run does not fit: a step needs", "has 60 MB", "--batch_size 1 --accumulation_steps 8"],
+    ),
     "an unknown model": (["--model", "7b"], 2, ["argument --model: invalid choice: '7b'", "tiny"]),
     "an impossible shape": (["--hidden_size", "33"], 1, ["hidden_size = 33 must be a multiple of num_attention_heads"]),
     "a bad name": (["--name", "a/b"], 1, ["--name (name) = 'a/b': run name 'a/b': a name has 1 to 100 letters"]),
@@ -235,6 +244,17 @@ BAD_LINES = {
         ["data file (`minimind data fetch` brings the stock data to data/stock/) not found", "holds: rows.jsonl."],
     ),
 }
+
+
+@pytest.mark.parametrize("main", [cli.main, cli.minimind])
+def test_plan_says_whether_a_stage_fits(shell: Shell, main: Main) -> None:
+    assert shell(main, "plan", "sft", "--model", "tiny", "--vram", "4GB", "--system", "wsl2") == 0
+    assert "fits / 放得下" in shell.out
+    assert shell(main, "plan", "sft", "--model", "tiny", "--vram", "850MB", "--preset", "激进", "--system", "wsl2") == 1
+    assert "does not fit" in shell.err
+    assert shell(main, "plan") == 1
+    assert "plan: name a stage, or --table" in shell.err
+    assert not paths.runs().exists()
 
 
 @pytest.mark.parametrize("case", BAD_LINES)

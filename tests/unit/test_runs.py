@@ -192,6 +192,17 @@ def test_a_spec_that_cannot_be_read_is_named(run: RunDirectory) -> None:
         run.spec()
 
 
+def test_a_plan_is_kept_and_read(run: RunDirectory) -> None:
+    write(run)
+    assert run.plan() is None
+    run.write_plan({"verdict": "fits"})
+    run.write_plan({"verdict": "tight"})
+    assert run.plan() == {"verdict": "tight"}
+    run.plan_path.write_text("{")
+    with pytest.raises(ValueError, match=r"plan\.json cannot be read"):
+        run.plan()
+
+
 def test_the_list_has_the_newest_values_and_the_latest_writer_first(run: RunDirectory, tmp_path: Path) -> None:
     other = RunDirectory(tmp_path / "runs" / "second")
     other.create({"name": "second", "stage": {"kind": "pretrain"}})

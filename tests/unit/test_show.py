@@ -95,6 +95,19 @@ def test_show_tells_everything_and_draws_the_picture(run: RunDirectory) -> None:
     assert "⣀" in text or "⠤" in text
 
 
+def test_show_compares_the_planned_peak_with_the_measured_one(run: RunDirectory) -> None:
+    plan = {"needed_bytes": 3 << 30, "capacity_bytes": 4 << 30, "peak_bytes": 2 << 30, "card": "a card"}
+    with run.hold(), EventLog(run.events_path) as log:
+        log.metrics(90, {"perf/peak_memory_bytes": float((2 << 30) * 0.99)})
+    for counts, said in ((True, "1.98 GB (+1.01 %)"), (False, "")):
+        run.write_plan(plan | {"counts_tensors": counts})
+        screen = Screen()
+        show(run, screen, "en")
+        assert "3.00 GB / 4.00 GB, a card" in screen.text
+        assert said in screen.text
+        assert ("measured peak" in screen.text) == counts
+
+
 def test_the_best_checkpoint_is_the_one_with_the_fewest_bits(run: RunDirectory) -> None:
     screen = Screen()
     show(run, screen, "en")

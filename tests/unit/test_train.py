@@ -240,3 +240,26 @@ def test_cpus_that_were_left_open_stay_open(home: Path, screen: Screen) -> None:
     run = start(small_spec(loop__max_steps=1), screen)
     assert run.spec()["scaling"]["cpus_per_worker"] is None
     assert run.spec()["scaling"]["workers"] == 0
+
+
+def test_a_run_shows_and_keeps_its_memory_plan(home: Path, screen: Screen) -> None:
+    run = start(small_spec(loop__max_steps=1), screen)
+    plan = run.plan()
+    assert plan is not None
+    assert (plan["verdict"], plan["card"]) == ("fits", "CPU")
+    assert "fits / 放得下" in screen.text
+
+
+def test_a_run_that_does_not_fit_is_not_created(home: Path, screen: Screen) -> None:
+    with pytest.raises(ValueError, match="the run does not fit"):
+        start(small_spec(memory__vram="1MB"), screen)
+    assert not (paths.runs() / "small").exists()
+
+
+def test_a_preset_chooses_the_sizes_of_a_run(home: Path, screen: Screen) -> None:
+    settings = {name: value for name, value in SETTINGS.items() if name != "loop.accumulation_steps"}
+    assert train("pretrain", settings | {"loop.max_steps": 1}, screen, model="tiny", budget="standard") == 0
+    spec = RunSpec.model_validate(RunDirectory.find(paths.runs(), "small").spec())
+    assert spec.loop.batch_size == 4, "as given"
+    with pytest.raises(RunStateError, match="exists already"):
+        train("pretrain", settings, screen, model="tiny", budget="standard")

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from minimind.units import amount, duration, size
+from minimind.units import amount, duration, memory, parse_memory, size
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,23 @@ def test_duration(seconds: float, text: str) -> None:
 )
 def test_amount(count: float, text: str) -> None:
     assert amount(count) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 MB"), (500 << 20, "500 MB"), (1 << 30, "1.00 GB"), (int(7.5 * 2**30), "7.50 GB")]
+)
+def test_memory(count: float, text: str) -> None:
+    assert memory(count) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("8GB", 8 << 30), ("8GiB", 8 << 30), ("7.5GB", 15 << 29), ("512MB", 512 << 20), ("1MiB", 1 << 20)]
+)
+def test_parse_memory(text: str, count: int) -> None:
+    assert parse_memory(text) == count
+
+
+@pytest.mark.parametrize("text", ["8gb", "8 GiB", "-1", "-1GB", "8", "0GB", "", "GB", "8GBs", "1e3GB", "８GB"])
+def test_parse_memory_refuses_what_is_no_size(text: str) -> None:
+    with pytest.raises(ValueError, match="is no size of memory: write a number and GB or MB, such as 8GB"):
+        parse_memory(text)

@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs import paths
+from jobs.needs import Needs
+from minimind.memory import PLATFORMS
+from minimind.trace import Step
+from tests.plans import Case
+
+CASE = Case(width=16)
+CPU, LINUX, WSL2, WINDOWS = (PLATFORMS[name] for name in ("cpu", "linux", "wsl2", "windows"))
+
+
+def never() -> Step:
+    pytest.fail("traced")
+
+
+def test_a_step_is_traced_once_for_its_shape_and_rules() -> None:
+    needs = Needs()
+    assert not needs.has("sft", CASE.shape, WSL2)
+    found = needs.of("sft", CASE.shape, WSL2, CASE.step)
+    assert needs.of("sft", CASE.shape, WINDOWS, never) is found, "their allocator is the same"
+    assert needs.has("sft", CASE.shape, WSL2)
+    for kind, platform in (("dpo", WSL2), ("sft", CPU), ("sft", LINUX)):
+        assert not needs.has(kind, CASE.shape, platform)
+
+
+def test_what_is_known_is_remembered_in_the_cache(home: Path) -> None:
+    found = Needs.cached().of("sft", CASE.shape, CPU, CASE.step)
+    assert Needs.cached().of("sft", CASE.shape, CPU, never) == found
+    (file,) = (paths.cache() / "plans").iterdir()
+    file.write_text("{cut off")
+    assert Needs.cached().of("sft", CASE.shape, CPU, CASE.step) == found
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    needs = Needs(tmp_path / "file" / "plans.json")
+    assert needs.of("sft", CASE.shape, CPU, CASE.step).peak_bytes > 0

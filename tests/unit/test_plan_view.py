@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from jobs.card import Card
+from jobs.needs import Needs
+from jobs.plan import Planner
+from jobs.plan_view import choice_line, show_plan, show_stage, what_fits
+from minimind.memory import PLATFORMS
+from tests.small import Screen
+from tests.unit.test_plan import SETTINGS, SPEC, with_sizes
+
+SMALL = {name: str(value) for name, value in SETTINGS.items()}
+
+
+@pytest.fixture
+def screen() -> Screen:
+    return Screen()
+
+
+def test_a_plan_shows_its_parts_and_its_verdict_in_both_languages(screen: Screen) -> None:
+    card = Card("a card", 4 << 30, PLATFORMS["wsl2"], bf16=True)
+    plan = Planner(card, Needs()).plan(SPEC)
+    show_plan(plan, card, SPEC, screen)
+    for said in ("weights / 权重", "fragmentation / 显存碎片", "context / CUDA 上下文", "together / 合计", "fits / 放得下"):
+        assert said in screen.text
+    assert "pretrain, 8 rows x 256 tokens x 2 accumulation, auto on a card" in screen.text
+    assert "uncalibrated / 未校准" in screen.text
+    assert "█" in screen.text
+
+
+def test_on_a_cpu_the_context_is_the_process_and_nothing_is_uncalibrated(screen: Screen) -> None:
+    card = Card("CPU", 4 << 30, PLATFORMS["cpu"], bf16=True)
+    show_plan(Planner(card, Needs()).plan(SPEC), card, SPEC, screen)
+    assert "Python, PyTorch, Ray / 运行环境" in screen.text
+    assert "uncalibrated" not in screen.text
+
+
+def test_a_stage_is_planned_for_a_card_that_is_named(home: Path, screen: Screen) -> None:
+    assert show_stage("pretrain", SMALL | {"memory.vram": "4GB"}, screen, model="tiny", system="windows") == 0
+    assert "on 4.00 GB, windows" in screen.text
+    assert show_stage("pretrain", SMALL | {"memory.vram": "840MB"}, screen, model="tiny", system="windows") == 1
+    assert "最接近的可行配置" in screen.text
+    assert "--batch_size" in screen.text
+
+
+def test_a_stage_is_planned_for_what_is_here(home: Path, screen: Screen) -> None:
+    assert show_stage("sft", SMALL, screen, model="tiny") == 0
+    assert "sft, 8 rows" in screen.text
+
+
+def test_a_preset_says_what_it_chose(home: Path, screen: Screen) -> None:
+    assert show_stage("pretrain", SMALL | {"memory.vram": "4GB"}, screen, model="tiny", budget="standard") == 0
+    assert "Preset standard / 标准: at most 80 % of 4.00 GB" in screen.text
+    line = choice_line(SPEC, with_sizes(16, 1), "conservative", Card("a card", 1 << 30, PLATFORMS["cpu"], bf16=True))
+    assert "保守" in line
+    assert line.endswith("--batch_size 16 --accumulation_steps 1")
+    assert choice_line(SPEC, SPEC, "aggressive", Card("", 1, PLATFORMS["cpu"], bf16=True)).endswith("无需改动")
+
+
+@pytest.mark.parametrize("vram", ["8gb", "8 GiB", "-1", "8", "0GB", ""])
+def test_a_limit_that_is_no_size_is_refused(home: Path, screen: Screen, vram: str) -> None:
+    with pytest.raises(ValueError, match=rf"--vram \(memory.vram\) = '{vram}': .*such as 8GB"):
+        show_stage("pretrain", {"memory.vram": vram}, screen)
+
+
+def test_a_limit_smaller_than_the_weights_is_refused_with_what_helps(home: Path, screen: Screen) -> None:
+    assert show_stage("pretrain", {"memory.vram": "64MB"}, screen, model="123m") == 1
+    assert "No batch of it fits" in screen.text
+    assert "lora" in screen.text
+
+
+def test_the_table_of_what_fits_has_the_largest_batch_for_each_card(home: Path, screen: Screen) -> None:
+    screen.print(what_fits(screen, stages=["lora"], cards=["1GB", "4GB"], models=["tiny"]))
+    row = next(line for line in screen.text.splitlines() if line.startswith("lora"))
+    plain, slash, checkpointed, *large = row.split()[-6:]
+    assert slash == "/"
+    assert 0 < int(plain) < int(checkpointed)
+    assert large == ["128+", "/", "128+"]

@@ -1,0 +1,194 @@
+"""The tables of docs/vram.md and docs/vram_zh.md: made here, checked by tests/unit/test_vram_tables.py.
+
+    python -m tests.vram_tables      writes them anew (some minutes)
+
+A table stands between `<!-- table: NAME -->` and `<!-- end -->`. Cards are planned as on WSL 2, uncalibrated, in bf16.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from jobs.card import named_card
+from jobs.needs import Needs
+from jobs.plan import BUDGETS, CHINESE_PRESETS, Planner
+from jobs.plan_view import CARDS, largest_batches
+from jobs.spec import RunSpec
+from jobs.stages import STAGES
+from minimind.config import override
+from minimind.memory import closed_form
+from minimind.model import MODEL_PRESETS
+from minimind.trace import trace
+from minimind.units import memory
+from tests.plans import HELD_OUT_SHAPES, MORE_REAL_CASES, REAL_CASES, SHAPES, Case, allocator_peak
+
+PAGES = [Path(__file__).parent.parent / "docs" / name for name in ("vram.md", "vram_zh.md")]
+
+SYSTEM = "wsl2"
+
+KNOWN = Needs()
+"""Shared by all tables: most ask about the same steps."""
+
+Rows = list[list[str]]
+
+
+def planner(vram: str) -> Planner:
+    """Of a card by its memory."""
+    return Planner(named_card(vram, os=SYSTEM), KNOWN)
+
+
+def parts() -> Rows:
+    """Where the memory of each stage and size goes, with its preset's sizes, on an 8 GB card."""
+    specs = {f"{stage} {size}": STAGES[stage].preset(size) for stage in STAGES for size in MODEL_PRESETS}
+    plans = {name: planner("8GB").plan(spec) for name, spec in specs.items()}
+    names = list(dict.fromkeys(part for plan in plans.values() for part in plan.breakdown))
+    head = ["", "batch_size x accumulation_steps x max_seq_len", *names, "together"]
+    return [
+        head,
+        *(
+            [
+                name,
+                _sizes(specs[name]),
+                *(memory(plan.breakdown[part]) if part in plan.breakdown else "–" for part in names),
+                memory(plan.needed_bytes),
+            ]
+            for name, plan in plans.items()
+        ),
+    ]
+
+
+KNOBS: dict[str, dict[str, Any]] = {
+    "as the preset has it": {},
+    "--batch_size 4 --accumulation_steps 8": {"loop.batch_size": 4, "loop.accumulation_steps": 8},
+    "--batch_size 1 --accumulation_steps 32": {"loop.batch_size": 1, "loop.accumulation_steps": 32},
+    "--max_seq_len 256": {"data.max_seq_len": 256},
+    "--activation_checkpointing 1": {"loop.activation_checkpointing": True},
+    "--dtype float32": {"loop.dtype": "float32"},
+    "--optimizer adamw": {"optim.name": "adamw"},
+}
+
+
+def knobs() -> Rows:
+    """What each flag costs or saves: 64m pretraining on an 8 GB card."""
+    base = STAGES["pretrain"].preset("64m")
+    plans = {flag: planner("8GB").plan(override(base, changes)) for flag, changes in KNOBS.items()}
+    plans["train lora"] = planner("8GB").plan(STAGES["lora"].preset("64m"))
+    whole = plans["as the preset has it"].needed_bytes
+    rows = [
+        [f"`{name}`", memory(plan.peak_bytes), memory(plan.needed_bytes), _change(plan.needed_bytes / whole)]
+        for name, plan in plans.items()
+    ]
+    return [["", "tensors at the peak", "needed in all", "against the preset"], *rows]
+
+
+def fits(models: Sequence[str] = tuple(MODEL_PRESETS)) -> Rows:
+    """The largest batch_size on each card, without / with activation checkpointing."""
+    planners = [planner(card) for card in CARDS]
+    rows = [
+        [stage, size, str(spec.data.max_seq_len), *(largest_batches(each, spec) for each in planners)]
+        for stage in STAGES
+        for size in models
+        for spec in [STAGES[stage].preset(size)]
+    ]
+    return [["stage", "model", "max_seq_len", *(f"{card[:-2]} GB" for card in CARDS)], *rows]
+
+
+def presets(models: Sequence[str] = tuple(MODEL_PRESETS)) -> Rows:
+    """What each preset chooses for each stage, size and card."""
+    rows = []
+    for stage in STAGES:
+        for size in models:
+            spec = STAGES[stage].preset(size)
+            for card in ("4GB", "6GB", "8GB"):
+                chosen = [_chosen(planner(card), spec, budget) for budget in BUDGETS]
+                rows.append([stage, size, f"{card[:-2]} GB", *chosen])
+    names = [f"{english} / {chinese}" for chinese, english in CHINESE_PRESETS.items()]
+    return [["stage", "model", "card", *names], *rows]
+
+
+def closed_form_errors() -> Rows:
+    """The closed form against the trace, on what it was written by and on what nobody had looked at."""
+    return [
+        ["configurations", "how many", "mean", "largest"],
+        ["those it was written by", *_errors(_closed_form_error(case) for case in SHAPES)],
+        ["held out", *_errors(_closed_form_error(case) for case in HELD_OUT_SHAPES)],
+    ]
+
+
+def allocator_errors() -> Rows:
+    """The trace against what PyTorch's C++ allocator hands out in the same real step on a CPU."""
+    cases = REAL_CASES | MORE_REAL_CASES
+    rows = []
+    for name, case in cases.items():
+        predicted, real = trace(case.step, "cpu").peak_bytes, allocator_peak(case.step)
+        rows.append([name, f"{predicted:,}", f"{real:,}", f"{100 * (predicted / real - 1):+.4f} %"])
+    return [["step", "predicted bytes", "allocated bytes", "error"], *rows]
+
+
+TABLES: dict[str, Callable[[], Rows]] = {
+    "parts": parts,
+    "knobs": knobs,
+    "fits": fits,
+    "presets": presets,
+    "closed form": closed_form_errors,
+    "allocator": allocator_errors,
+}
+
+
+def markdown(rows: Rows) -> str:
+    """A table; its first row is the head."""
+    head, *body = rows
+    rule = ["---"] * len(head)
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, rule, *body))
+
+
+def written(page: str, name: str) -> str:
+    """The table of this name as a page has it."""
+    found = re.search(rf"<!-- table: {name} -->\n\n(.*?)\n\n<!-- end -->", page, re.DOTALL)
+    assert found is not None, f"no table {name!r}"
+    return found[1]
+
+
+def main() -> None:
+    torch.set_num_threads(1)  # kernels take a workspace for each thread
+    for name, make in TABLES.items():
+        table = markdown(make())
+        for path in PAGES:
+            page = path.read_text("utf-8")
+            block = f"<!-- table: {name} -->\n\n{table}\n\n<!-- end -->"
+            old = rf"<!-- table: {name} -->.*?<!-- end -->"
+            path.write_text(re.sub(old, block.replace("\\", "\\\\"), page, flags=re.DOTALL), "utf-8")
+
+
+def _sizes(spec: RunSpec) -> str:
+    return f"{spec.loop.batch_size} x {spec.loop.accumulation_steps} x {spec.data.max_seq_len}"
+
+
+def _change(ratio: float) -> str:
+    return f"{100 * (ratio - 1):+.0f} %"
+
+
+def _chosen(planner: Planner, spec: RunSpec, budget: str) -> str:
+    try:
+        found = planner.choose(spec, budget)
+    except ValueError:
+        return "–"
+    return _sizes(found) + (" c" if found.loop.activation_checkpointing else "")
+
+
+def _closed_form_error(case: Case) -> float:
+    return abs(closed_form(case.shape) / trace(case.step).peak_bytes - 1)
+
+
+def _errors(values: Iterable[float]) -> list[str]:
+    errors = list(values)
+    return [str(len(errors)), f"{100 * sum(errors) / len(errors):.2f} %", f"{100 * max(errors):.2f} %"]
+
+
+if __name__ == "__main__":
+    main()
