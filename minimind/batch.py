@@ -85,3 +85,14 @@ def predicted(loss_mask_BT: Tensor) -> Tensor:
     first_out_BT = loss_mask_BT.clone()
     first_out_BT[:, 0] = False
     return first_out_BT.flatten().nonzero()[:, 0]
+
+
+def worst_batch(rows: int, width: int) -> TokenBatch:
+    """A batch [rows, width] that costs as much as one can: every token that has one before it is predicted."""
+    return TokenBatch(
+        tokens_BT=torch.ones(rows, width, dtype=torch.int64),
+        loss_mask_BT=torch.ones(rows, width, dtype=torch.bool),
+        segment_BT=torch.ones(rows, width, dtype=torch.int32),
+        rows=tuple(range(rows)),
+        predicted_N=torch.arange(rows * width).view(rows, width)[:, 1:].flatten(),
+    )

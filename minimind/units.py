@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 def size(count: float) -> str:
     """A number of bytes, in decimal units as disks are sold."""
@@ -32,3 +34,26 @@ def amount(count: float) -> str:
         count, unit = count / 1000, unit + 1
     digits = 0 if not unit or abs(count) >= 99.95 else 1 if abs(count) >= 9.995 else 2
     return f"{count:.{digits}f}{('', 'k', 'M', 'G')[unit]}"
+
+
+def memory(count: float) -> str:
+    """A number of bytes of memory, in binary units as cards are sold: 7.50 GiB."""
+    unit = 0
+    while abs(count) >= 1023.995 and unit < 3:
+        count, unit = count / 1024, unit + 1
+    return f"{count:.2f} {('KiB', 'MiB', 'GiB')[unit - 1]}" if unit else f"{count:.0f} bytes"
+
+
+def parse_memory(text: str) -> int:
+    """The bytes that a text such as 8GB, 7.5GiB or 900MB means. All units are binary, for so cards are sold.
+
+    Raises ValueError.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(GB|GiB|MB|MiB)", text, re.ASCII)
+    count = int(float(match[1]) * (1 << 30 if match[2][0] == "G" else 1 << 20)) if match else 0
+    if count <= 0:
+        raise ValueError(
+            f"{text!r} is not an amount of memory: allowed is a number above 0 and, without a space, GB, GiB, MB or MiB "
+            f"(1GB = 1GiB = 1024MB), such as 8GB or 7.5GB"
+        )
+    return count

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from minimind.batch import Batch
+from minimind.batch import Batch, worst_batch
 from minimind.distributed import Parallel
 from minimind.loop import LoopConfig, Precision, TrainState, train
 from minimind.lora import LoraConfig, attach
@@ -18,7 +18,7 @@ from minimind.memory import Shape
 from minimind.model import MiniMind, ModelConfig
 from minimind.objectives import next_token_loss
 from minimind.optim import OptimConfig, build_optimizer
-from minimind.trace import Step, worst_batch
+from minimind.trace import Step
 from tests.toys import RecordingHooks
 
 WHOLE_GRID = bool(os.environ.get("MINIMIND_WHOLE_GRID"))
