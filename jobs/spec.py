@@ -15,6 +15,7 @@ from minimind.loop import LoopConfig
 from minimind.lora import LoraConfig
 from minimind.model import ModelConfig
 from minimind.optim import OptimConfig
+from minimind.units import parse_memory
 
 
 class DataConfig(Config):
@@ -75,6 +76,21 @@ class ScalingConfig(Config):
     max_failures: int = Field(default=3, ge=0, description="how often dead workers are started again")
 
 
+class MemoryConfig(Config):
+    """What the run may take of each device's memory."""
+
+    vram: str | None = Field(
+        default=None, description="the most memory to use, such as 8GB; without a GPU it is emulated; default: all"
+    )
+
+    @field_validator("vram")
+    @classmethod
+    def _vram(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_memory(value)
+        return value
+
+
 NO_WEIGHTS = "none"
 """What `init_from` is where a user says that weights are to be drawn anew, for a stage that otherwise refuses that."""
 
@@ -96,6 +112,7 @@ class RunSpec(Config):
     loop: LoopConfig = LoopConfig()
     scaling: ScalingConfig = ScalingConfig()
     eval: EvalConfig = EvalConfig()
+    memory: MemoryConfig = MemoryConfig()
     adapter: LoraConfig | None = Field(
         default=None, description="an adapter that trains in place of the weights, on any stage; {} for a usual one"
     )

@@ -22,6 +22,7 @@ from jobs.stages import STAGES
 from minimind.config import override
 
 MAY_CHANGE = (
+    "memory",
     "scaling",
     "data.num_workers",
     "data.limits",

@@ -6,11 +6,13 @@ E head width, L layers, G group size, N prompts x G.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 class Batch(Protocol):
@@ -33,6 +35,10 @@ class Batch(Protocol):
 
     def to(self, device: torch.device) -> Self:
         """The same batch on another device."""
+        ...
+
+    def split(self, rows: int) -> Sequence[Self]:
+        """The same rows in order, as batches of at most so many: their losses add up to that of the whole."""
         ...
 
 
@@ -67,6 +73,39 @@ class TokenBatch:
             loss_mask_BT=self.loss_mask_BT.to(device, non_blocking=True),
             segment_BT=self.segment_BT.to(device, non_blocking=True),
             predicted_N=self.predicted_N.to(device, non_blocking=True),
+        )
+
+    def split(self, rows: int) -> list[Self]:
+        """The same rows in order, as batches of at most so many."""
+        if len(self.tokens_BT) <= rows:
+            return [self]
+        starts = range(0, len(self.tokens_BT), rows)
+        return [
+            type(self)(
+                self.tokens_BT[start : start + rows],
+                self.loss_mask_BT[start : start + rows],
+                self.segment_BT[start : start + rows],
+                self.rows[start : start + rows],
+            )
+            for start in starts
+        ]
+
+    def halved(self) -> Self:
+        """Each row as two of half its length, one after the other: what is after the cut is read as a new document.
+
+        The halves overlap by one token, so that every token is still predicted once. The second may end in padding.
+        """
+        half = self.tokens_BT.shape[1] // 2 + 1
+
+        def cut(whole_BT: Tensor) -> Tensor:
+            second_BT = whole_BT[:, half - 1 :]
+            second_BT = F.pad(second_BT, (0, half - second_BT.shape[1]))
+            return torch.stack((whole_BT[:, :half], second_BT), dim=1).flatten(0, 1)
+
+        loss_mask_BT = cut(self.loss_mask_BT)
+        loss_mask_BT[1::2, 0] = False  # predicted in the first half
+        return type(self)(
+            cut(self.tokens_BT), loss_mask_BT, cut(self.segment_BT), tuple(row for row in self.rows for _ in range(2))
         )
 
     @property

@@ -6,7 +6,6 @@ small card can be made to happen, and tested, without one.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,10 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
-from minimind.storages import CPU_WORKSPACES, ENGINE, Storages, gives, sum_in_place, tensors_in
+from minimind.storages import CPU_WORKSPACES, Storages, gives, tensors_in
 from minimind.units import memory
-
-aten = torch.ops.aten
 
 
 class MemoryLimit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's __init_subclass__
@@ -43,8 +40,6 @@ class MemoryLimit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch'
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         with torch._C.DisableTorchFunction():
-            if func is aten.add.Tensor and sys._getframe(1).f_code is ENGINE and (total := sum_in_place(*args)):
-                return total[0]
             result = func(*args, **kwargs) if kwargs else func(*args)
             kind = gives(func)
             if kind == "new":
@@ -95,7 +90,7 @@ def is_limited(device: torch.device) -> bool:
 
     Elsewhere the operating system ends the process.
     """
-    return device.type == "cuda" or (limit := active()) is not None and limit.limit_bytes is not None
+    return device.type == "cuda" or ((limit := active()) is not None and limit.limit_bytes is not None)
 
 
 @contextmanager

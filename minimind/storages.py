@@ -12,7 +12,6 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import _engine_run_backward
 
 aten = torch.ops.aten
 
@@ -77,36 +76,6 @@ def tensors_in(values: Any) -> list[Tensor]:
     if isinstance(values, (list, tuple)):
         return [tensor for value in values for tensor in tensors_in(value)]
     return []
-
-
-ENGINE = _engine_run_backward.__code__
-"""The frame that an operation comes from where the autograd engine itself calls it."""
-
-
-def sum_in_place(*summands: Tensor) -> list[Tensor]:
-    """What the autograd engine does where two gradients meet and it alone holds one of them: it adds to that one. Where
-    operations go through Python it never does, so it is done here. Empty if neither is the engine's alone.
-    """
-    for index, own in enumerate(summands):
-        storage = own.untyped_storage()
-        holders: int = own._use_count()  # type: ignore[attr-defined]  # torch's stubs leave it out
-        if holders == _ENGINE_HOLDS and torch._C._storage_Use_Count(storage._cdata) == 2 and _is_dense(own):
-            return [own.add_(summands[1 - index])]
-    return []
-
-
-_ENGINE_HOLDS = 4
-"""References to a tensor that nothing but the engine's buffer and the call at hand hold."""
-
-
-def _is_dense(x: Tensor) -> bool:
-    """Whether its elements fill its memory without gaps or overlaps, in any order of dimensions."""
-    expected = 1
-    for stride, size in sorted(zip(x.stride(), x.shape, strict=True)):
-        if size != 1 and stride != expected:
-            return False
-        expected *= size
-    return True
 
 
 Workspace: TypeAlias = Callable[..., list[int]]

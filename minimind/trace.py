@@ -43,7 +43,7 @@ from minimind.distributed import Parallel
 from minimind.loop import LoopConfig, Precision, TrainState, train
 from minimind.objectives import Loss, Models, Objective
 from minimind.optim import Optimizer
-from minimind.storages import CPU_WORKSPACES, ENGINE, Storages, Workspace, gives, sum_in_place, tensors_in
+from minimind.storages import CPU_WORKSPACES, Storages, Workspace, gives, tensors_in
 
 aten = torch.ops.aten
 
@@ -185,7 +185,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
             return 1  # the loop reads its loss and its norm: finite numbers
         kwargs = kwargs or {}
         with torch._C.DisableTorchFunction():
-            if func is aten.add.Tensor and sys._getframe(1).f_code is ENGINE and (total := sum_in_place(*args)):
+            if func is aten.add.Tensor and sys._getframe(1).f_code is _ENGINE and (total := _sum_in_place(*args)):
                 return total[0]
             kind = gives(func)
             result = self._shapes.run(func, args, kwargs) if kind in ("new", "view") else None
@@ -304,6 +304,35 @@ class _Shapes:
         return FakeTensor(self.fake, plain, torch.device("cpu"))
 
 
+_ENGINE = _engine_run_backward.__code__
+
+
+def _sum_in_place(*summands: Tensor) -> list[Tensor]:
+    """What the autograd engine does where two gradients meet and it alone holds one of them: it adds to that one. With
+    fake tensors it never does, so it is done here. Empty if neither is the engine's alone.
+    """
+    for index, own in enumerate(summands):
+        storage = own.untyped_storage()
+        holders: int = own._use_count()  # type: ignore[attr-defined]  # torch's stubs leave it out
+        if holders == _ENGINE_HOLDS and torch._C._storage_Use_Count(storage._cdata) == 2 and _is_dense(own):
+            return [own.add_(summands[1 - index])]
+    return []
+
+
+_ENGINE_HOLDS = 4
+"""References to a tensor that nothing but the engine's buffer and the call at hand hold."""
+
+
+def _is_dense(x: Tensor) -> bool:
+    """Whether its elements fill its memory without gaps or overlaps, in any order of dimensions."""
+    expected = 1
+    for stride, size in sorted(zip(x.stride(), x.shape, strict=True)):
+        if size != 1 and stride != expected:
+            return False
+        expected *= size
+    return True
+
+
 class _Watched:
     """The step's objective and optimizer, and what the recorder learns from being told where the step stands."""
 
@@ -358,6 +387,9 @@ class _HostBatch:
     def slots(self) -> int:
         return cast(int, self.batch.slots)
 
+    def split(self, rows: int) -> list[_HostBatch]:
+        return [dataclasses.replace(self, batch=part) for part in self.batch.split(rows)]
+
     def to(self, device: torch.device) -> Any:
         names = [item.name for item in dataclasses.fields(self.batch)]
         values = {name: getattr(self.batch, name) for name in names}
@@ -379,6 +411,9 @@ class _Endless:
     def take(self, count: int) -> list[Batch]:
         taken, self.most = min(count, self.most), 3
         return [self.batch] * taken
+
+    def stop_reading_ahead(self) -> bool:
+        return False
 
     def state_dict(self) -> dict[str, Any]:
         return {}

@@ -53,7 +53,7 @@ def parse_memory(text: str) -> int:
     count = int(float(match[1]) * (1 << 30 if match[2][0] == "G" else 1 << 20)) if match else 0
     if count <= 0:
         raise ValueError(
-            f"{text!r} is not an amount of memory: allowed is a number above 0 and, without a space, GB, GiB, MB or MiB "
-            f"(1GB = 1GiB = 1024MB), such as 8GB or 7.5GB"
+            f"{text!r} is not an amount of memory: allowed is a number above 0 and, without a space, GB, GiB, MB or "
+            f"MiB (1GB = 1GiB = 1024MB), such as 8GB or 7.5GB"
         )
     return count

@@ -140,6 +140,9 @@ class _Same:
     def take(self, count: int) -> list[Batch]:
         return [self.batch] * count
 
+    def stop_reading_ahead(self) -> bool:
+        return False
+
     def state_dict(self) -> dict[str, Any]:
         return {}
 
