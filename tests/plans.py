@@ -112,7 +112,7 @@ def allocator_peak(make: Callable[[], Step], steps: int = 2) -> int:
         train(
             step.models,
             step.objective,
-            _Same(step.batch),
+            Same(step.batch),
             step.optimizer,
             lambda _: 1e-4,
             step.loop,
@@ -131,7 +131,7 @@ def allocator_peak(make: Callable[[], Step], steps: int = 2) -> int:
 
 
 @dataclass
-class _Same:
+class Same:
     """A source that gives one batch again and again."""
 
     batch: Batch

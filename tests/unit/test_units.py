@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from minimind.units import amount, duration, size
+from minimind.units import amount, duration, memory, parse_memory, size
 
 
 @pytest.mark.parametrize(
@@ -49,3 +49,24 @@ def test_duration(seconds: float, text: str) -> None:
 )
 def test_amount(count: float, text: str) -> None:
     assert amount(count) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 bytes"), (1023, "1023 bytes"), (1 << 20, "1.00 MiB"), (7.5 * 2**30, "7.50 GiB")]
+)
+def test_memory(count: float, text: str) -> None:
+    assert memory(count) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [("8GB", 8 << 30), ("8GiB", 8 << 30), ("7.5GB", 15 << 29), ("900MB", 900 << 20), ("0.5MiB", 1 << 19)],
+)
+def test_parse_memory(text: str, count: int) -> None:
+    assert parse_memory(text) == count
+
+
+@pytest.mark.parametrize("text", ["8gb", "8 GiB", "-1", "8", "0GB", "0.0MB", "", "GB", "8GB ", "1e3MB", "8TB", "٨GB"])
+def test_what_is_no_amount_of_memory_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"is not an amount of memory: allowed is .* GB, GiB, MB or MiB .* such as 8GB"):
+        parse_memory(text)
