@@ -10,7 +10,7 @@ class NoHooks:
 
     def log(self, state: TrainState, metrics: dict[str, float]) -> None: ...
 
-    def note(self, text: str, **details: object) -> None:
+    def note(self, kind: str, text: str, **details: object) -> None:
         raise AssertionError(text)
 
     def evaluate(self, state: TrainState) -> None: ...

@@ -112,6 +112,13 @@ class PackedBatches:
             self._ahead = (self.position, count), self._thread.submit(self._build, self.position, count)
         return batches
 
+    def stop_reading_ahead(self) -> bool:
+        """Prepare nothing before it is taken; False where that was so already."""
+        thread, self._thread, self._ahead = self._thread, None, None
+        if thread is not None:
+            thread.shutdown()
+        return thread is not None
+
     def state_dict(self) -> dict[str, Any]:
         """The position, and what it is a position in."""
         return {

@@ -22,9 +22,10 @@ from jobs.runs import RunDirectory, RunStateError
 from jobs.stages import STAGES
 from jobs.tokenizer import TOKENIZER_FLAGS, TokenizerSpec, run_tokenizer
 from minimind.checkpoint import CheckpointError
+from minimind.ladder import DoesNotFitError
 from minimind.loop import NonFiniteLossError
 
-FAILURES = (ValueError, CheckpointError, ClusterError, NonFiniteLossError, RunStateError, OSError)
+FAILURES = (ValueError, CheckpointError, ClusterError, DoesNotFitError, NonFiniteLossError, RunStateError, OSError)
 """What is told in a sentence; anything else is a bug and keeps its traceback."""
 
 Command = Callable[[argparse.Namespace, Console], int]

@@ -12,12 +12,13 @@ from jobs.card import Card
 from jobs.needs import Needs
 from jobs.spec import RunSpec
 from jobs.stages import STAGES
+from minimind.batch import worst_batch
 from minimind.lora import attach
 from minimind.memory import PLATFORMS, Plan, Shape, judge, rejected
 from minimind.model import MiniMind
 from minimind.objectives import next_token_loss
 from minimind.optim import build_optimizer
-from minimind.trace import Step, worst_batch
+from minimind.trace import Step
 from minimind.units import memory
 
 BUDGETS = {"conservative": 0.60, "standard": 0.80, "aggressive": 0.92}

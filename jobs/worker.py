@@ -18,15 +18,19 @@ from jobs.runs import RunDirectory, RunStateError, program
 from jobs.spec import RunSpec
 from jobs.stages import STAGES
 from jobs.tensorboard import TensorBoard
+from minimind.batch import worst_batch
 from minimind.checkpoint import CheckpointError, Lineage
 from minimind.distributed import Parallel
 from minimind.evaluate import Validation, continuation, validate
 from minimind.events import EventLog, metric_series
+from minimind.ladder import DoesNotFitError, beyond_rungs
+from minimind.limit import hold
 from minimind.loop import NonFiniteLossError, TrainState, train
 from minimind.lora import adapter_state, load_adapter
 from minimind.objectives import Objective, next_token_loss
+from minimind.units import parse_memory
 
-EXPECTED_FAILURES = (ValueError, CheckpointError, NonFiniteLossError, RunStateError)
+EXPECTED_FAILURES = (ValueError, CheckpointError, DoesNotFitError, NonFiniteLossError, RunStateError)
 """Failures that would come again: they end the run with their message instead of starting workers anew."""
 
 FAILED_TOGETHER_S = 20.0
@@ -45,7 +49,9 @@ def work(spec: RunSpec, prepared: Prepared, run: RunDirectory, parallel: Paralle
             stack.enter_context(run.hold())
             log = stack.enter_context(EventLog(run.events_path))
         try:
-            state = _train(spec, prepared, run, parallel, log, stack)
+            limit_bytes = parse_memory(spec.memory.vram) if spec.memory.vram else None
+            with hold(parallel.device, limit_bytes), beyond_rungs("outside the steps of training"):
+                state = _train(spec, prepared, run, parallel, log, stack)
         except BaseException as error:
             if log is not None:
                 log.state("FAILED", reason=str(error) or type(error).__name__, traceback=traceback.format_exc())
@@ -85,6 +91,7 @@ def _train(
         parallel=parallel,
         total_steps=parts.total_steps,
         grad_clip=spec.optim.grad_clip,
+        worst=worst_batch(spec.loop.batch_size, spec.data.max_seq_len),
     )
     if not (parts.batches.done or state.step >= parts.total_steps):
         return "STOPPED"
@@ -166,26 +173,28 @@ class RunHooks:
         """One row of training metrics."""
         self._metrics(state.step, {**metrics, "train/tokens": state.tokens})
 
-    def note(self, text: str, **details: Any) -> None:
+    def note(self, kind: str, text: str, **details: Any) -> None:
         """One note in the run's events."""
         if self.event_log is not None:
-            self.event_log.note("step_skipped", text, **details)
+            self.event_log.note(kind, text, **details)
 
     def evaluate(self, state: TrainState) -> None:
         """Held-out losses at this step, unless an earlier attempt has measured them."""
         if state.step in self.validations or self.parts.validation.text_bytes == 0:
             return
-        result = self._validate(self.parts.objective, self.parts.validation)
+        result = self._validate(self.parts.objective, self.parts.validation, state)
         values = {"val/loss": result.loss, "val/bits_per_byte": result.bits_per_byte}
         if self.parts.text is not None:
-            values["val/pretrain_bits_per_byte"] = self._validate(next_token_loss, self.parts.text).bits_per_byte
+            values["val/pretrain_bits_per_byte"] = self._validate(next_token_loss, self.parts.text, state).bits_per_byte
         self.validations[state.step] = result.loss
         self._metrics(state.step, values)
 
-    def _validate(self, objective: Objective, held_out: HeldOut) -> Validation:
+    def _validate(self, objective: Objective, held_out: HeldOut, state: TrainState) -> Validation:
         models = {"policy": self.parts.model}
-        batches = held_out.batches()
-        return validate(models, objective, batches, held_out.text_bytes, self.parts.precision, self.parallel)
+        batches, precision = held_out.batches(), self.parts.precision
+        return validate(
+            models, objective, batches, held_out.text_bytes, precision, self.parallel, rows_at_once=state.rows_at_once
+        )
 
     def save(self, state: TrainState) -> None:
         """A checkpoint of this step, then the old ones that nobody needs are removed."""

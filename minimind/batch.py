@@ -6,11 +6,13 @@ E head width, L layers, G group size, N prompts x G.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, Self
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 class Batch(Protocol):
@@ -33,6 +35,10 @@ class Batch(Protocol):
 
     def to(self, device: torch.device) -> Self:
         """The same batch on another device."""
+        ...
+
+    def split(self, rows: int) -> Sequence[Self]:
+        """The same rows in order, as batches of at most so many: their losses add up to that of the whole."""
         ...
 
 
@@ -69,6 +75,39 @@ class TokenBatch:
             predicted_N=self.predicted_N.to(device, non_blocking=True),
         )
 
+    def split(self, rows: int) -> list[Self]:
+        """The same rows in order, as batches of at most so many."""
+        if len(self.tokens_BT) <= rows:
+            return [self]
+        starts = range(0, len(self.tokens_BT), rows)
+        return [
+            type(self)(
+                self.tokens_BT[start : start + rows],
+                self.loss_mask_BT[start : start + rows],
+                self.segment_BT[start : start + rows],
+                self.rows[start : start + rows],
+            )
+            for start in starts
+        ]
+
+    def halved(self) -> Self:
+        """Each row as two of half its length, one after the other: what is after the cut is read as a new document.
+
+        The halves overlap by one token, so that every token is still predicted once. The second may end in padding.
+        """
+        half = self.tokens_BT.shape[1] // 2 + 1
+
+        def cut(whole_BT: Tensor) -> Tensor:
+            second_BT = whole_BT[:, half - 1 :]
+            second_BT = F.pad(second_BT, (0, half - second_BT.shape[1]))
+            return torch.stack((whole_BT[:, :half], second_BT), dim=1).flatten(0, 1)
+
+        loss_mask_BT = cut(self.loss_mask_BT)
+        loss_mask_BT[1::2, 0] = False  # predicted in the first half
+        return type(self)(
+            cut(self.tokens_BT), loss_mask_BT, cut(self.segment_BT), tuple(row for row in self.rows for _ in range(2))
+        )
+
     @property
     def real_tokens(self) -> int:
         """How many of the tokens are not padding."""
@@ -85,3 +124,14 @@ def predicted(loss_mask_BT: Tensor) -> Tensor:
     first_out_BT = loss_mask_BT.clone()
     first_out_BT[:, 0] = False
     return first_out_BT.flatten().nonzero()[:, 0]
+
+
+def worst_batch(rows: int, width: int) -> TokenBatch:
+    """A batch [rows, width] that costs as much as one can: every token that has one before it is predicted."""
+    return TokenBatch(
+        tokens_BT=torch.ones(rows, width, dtype=torch.int64),
+        loss_mask_BT=torch.ones(rows, width, dtype=torch.bool),
+        segment_BT=torch.ones(rows, width, dtype=torch.int32),
+        rows=tuple(range(rows)),
+        predicted_N=torch.arange(rows * width).view(rows, width)[:, 1:].flatten(),
+    )

@@ -16,6 +16,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from minimind import limit
+
 T = TypeVar("T")
 
 BUCKET_ELEMENTS = 1 << 23
@@ -61,9 +63,13 @@ class Parallel:
             torch.cuda.synchronize(self.device)
 
     def peak_memory_bytes(self) -> int:
-        """The most memory held so far: allocated on the GPU, or resident in this process on a CPU."""
+        """The most memory held so far: allocated on the GPU; on a CPU counted by a limit that this thread has entered,
+        else resident in this process.
+        """
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device)
+        if (counted := limit.active()) is not None:
+            return counted.peak_bytes
         if sys.platform == "win32":
             return int(psutil.Process().memory_info().peak_wset)
         import resource  # not on Windows

@@ -11,6 +11,7 @@ import torch
 from minimind.batch import Batch
 from minimind.distributed import Parallel
 from minimind.engine import Engine
+from minimind.ladder import parts
 from minimind.loop import Precision
 from minimind.model import MiniMind
 from minimind.objectives import Models, Objective
@@ -44,12 +45,15 @@ def validate(
     text_bytes: int,
     precision: Precision,
     parallel: Parallel,
+    rows_at_once: int = 0,
 ) -> Validation:
-    """The loss over all batches of all ranks. batches: this rank's share. text_bytes: of the whole set."""
+    """The loss over all batches of all ranks. batches: this rank's share. text_bytes: of the whole set. rows_at_once:
+    rows computed together, 0 for all of a batch.
+    """
     nats = tokens = 0.0
-    for batch in batches:
+    for part in (part for batch in batches for part in parts(batch, rows_at_once)):
         with precision.autocast():
-            loss = objective(models, batch.to(parallel.device))
+            loss = objective(models, part.to(parallel.device))
         nats += float(loss.total)
         tokens += float(loss.weight)
     parts = parallel.gather((nats, tokens))

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from minimind.batch import Batch
 from minimind.config import Config
 from minimind.distributed import Parallel
+from minimind.ladder import Ladder, Shortage, beyond_rungs, release, shortage_in
+from minimind.limit import adopt, is_limited
 from minimind.objectives import Models, Objective
 from minimind.optim import Optimizer
 
@@ -33,6 +35,10 @@ class LoopConfig(Config):
     )
     activation_checkpointing: bool = Field(
         default=False, description="compute activations again in backward: less memory"
+    )
+    allow_shorter: bool = Field(
+        default=False,
+        description="where not even one row fits into memory: cut rows in half, documents are read in more pieces",
     )
     compile: bool = Field(
         default=False, description="torch.compile each block: a slow start, then a few percent faster"
@@ -63,6 +69,10 @@ class BatchSource(Protocol):
         """The micro-batches of this rank for the next step: `count`, or fewer (or none) where the data ends."""
         ...
 
+    def stop_reading_ahead(self) -> bool:
+        """Prepare nothing before it is taken, to spare memory; False where that was so already."""
+        ...
+
     def state_dict(self) -> dict[str, Any]:
         """The cursor, and whatever has been made and not yet taken."""
         ...
@@ -77,13 +87,18 @@ class TrainState:
     """How far a run has come. It is saved with the weights and says all that the loop remembers.
 
     step: completed optimizer steps. tokens: real tokens seen by all workers. bad_steps: refused steps in a row.
-    skipped_steps: refused steps in all.
+    skipped_steps: refused steps in all. The rest is what `minimind.ladder` has done to spare memory: rows_at_once: how
+    many rows are computed together, 0 for all of a micro-batch; checkpointing: whether activation checkpointing was
+    turned on; cuts: how often every row is halved.
     """
 
     step: int = 0
     tokens: int = 0
     bad_steps: int = 0
     skipped_steps: int = 0
+    rows_at_once: int = 0
+    checkpointing: bool = False
+    cuts: int = 0
 
     def state_dict(self) -> dict[str, int]:
         """Plain numbers."""
@@ -97,8 +112,8 @@ class Hooks(Protocol):
         """Metrics of the steps since the last call."""
         ...
 
-    def note(self, text: str, **details: Any) -> None:
-        """Something happened that changes or explains the run."""
+    def note(self, kind: str, text: str, **details: Any) -> None:
+        """Something happened that changes or explains the run. kind: one word to search for."""
         ...
 
     def evaluate(self, state: TrainState) -> None:
@@ -161,42 +176,87 @@ def train(
     parallel: Parallel,
     total_steps: int,
     grad_clip: float,
+    worst: Batch | None = None,
 ) -> TrainState:
     """Step until the data ends, `total_steps` is reached or a hook asks to stop. The last step is always saved.
 
     models: by role; exactly the parameters that ask for a gradient are trained, and `optimizer` holds them.
     objective: gives a `Loss` per micro-batch. learning_rate: the rate of step 0, 1, ... grad_clip: largest norm of a
-    gradient that is used as it is.
+    gradient that is used as it is. worst: a micro-batch that costs as much memory as one can. Where memory is limited
+    it is computed, and nothing learnt from it, before the first step and, when the optimizer has made its state, after
+    it: so memory runs out in the first minute or not at all.
     The gradient is that of sum(total) / sum(weight) over all micro-batches and workers of the step. A step whose loss
     or gradient is not finite is refused on all ranks alike and noted with its rows; its data is not seen again. A step
-    without a single unit of weight changes nothing and does not count.
+    without a single unit of weight changes nothing and does not count. A step that runs out of memory on any rank is
+    taken again by all of them on the next rung of `minimind.ladder`.
 
-    Raises NonFiniteLossError after `config.max_bad_steps` refused steps in a row.
+    Raises NonFiniteLossError after `config.max_bad_steps` refused steps in a row, DoesNotFitError where memory runs out
+    and no rung is left.
     """
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     trainable = {id(p) for model in models.values() for p in model.parameters() if p.requires_grad}
     assert {id(p) for p in parameters} == trainable, "the optimizer must hold exactly what asks for a gradient"
     parallel.same_(parameter.data for parameter in parameters)
+    ladder = Ladder(state, models, batches.stop_reading_ahead, allow_shorter=config.allow_shorter)
+    adopt([[*model.parameters(), *model.buffers()] for model in models.values()], optimizer.state_dict())
+
+    def compute(micro_batches: Sequence[Batch]) -> tuple[list[_RowsLoss], _Sums]:
+        """Gradients of the micro-batches on the first rung that every rank has the memory for; this rank's losses, and
+        the sums of all ranks.
+        """
+        random = parallel.rng_state()
+        while True:
+            losses, sums = _accumulate(models, objective, micro_batches, precision, parallel, ladder)
+            sums.stop, sums.peak_bytes = hooks.should_stop(state), parallel.peak_memory_bytes()
+            # No collective comes before this one, so all ranks learn here whether one ran out of memory.
+            sums = _Sums.over(parallel.gather(sums))
+            shortage = Shortage.over(sums.shortages)
+            if shortage is None:
+                return losses, sums
+            optimizer.zero_grad(set_to_none=True)
+            release(parallel.device)
+            parallel.set_rng_state(random)
+            text = f"out of memory after step {state.step}: {ladder.descend(shortage)}"
+            standing = {name: getattr(state, name) for name in ("rows_at_once", "checkpointing", "cuts")}
+            hooks.note("out_of_memory", text, cause=shortage.cause, **standing)
+
+    def probe() -> None:
+        """Compute the worst case as a step would, with gradients of an earlier micro-batch where there can be some, and
+        leave no trace of it.
+        """
+        if worst is None or not is_limited(parallel.device):
+            return
+        random = parallel.rng_state()
+        adopt(worst)
+        compute([worst] * min(2, config.accumulation_steps))
+        optimizer.zero_grad(set_to_none=True)
+        parallel.set_rng_state(random)
+
+    last = batches.done or state.step >= total_steps
+    if not last:
+        probe()
     hooks.evaluate(state)
     meter = _Meter(parallel)
-    last = batches.done or state.step >= total_steps
+    stepped = False
     while not last:
         meter.start()
         micro_batches = batches.take(config.accumulation_steps)
+        adopt(micro_batches)
         meter.data_ready()
-        losses, sums = _accumulate(models, objective, micro_batches, precision, parallel)
-        sums.stop, sums.peak_bytes = hooks.should_stop(state), parallel.peak_memory_bytes()
-        sums = _Sums.over(parallel.gather(sums))
+        losses, sums = compute(micro_batches)
         loss, weight = sums.pairs.get("train/loss", (0.0, 0.0))
         accepted = False
         if weight != 0:
-            norm = _finish_gradients(parameters, optimizer, precision, parallel, weight, grad_clip)
-            accepted = math.isfinite(norm) and math.isfinite(loss)
+            # There is no way back from half an update, nor from gradients that some ranks have summed and others not.
+            with beyond_rungs("in the optimizer's step, which cannot be taken again; the last checkpoint is good"):
+                norm = _finish_gradients(parameters, optimizer, precision, parallel, weight, grad_clip)
+                accepted = math.isfinite(norm) and math.isfinite(loss)
+                if accepted:
+                    rate = learning_rate(state.step)
+                    for group in optimizer.param_groups:
+                        group["lr"] = rate
+                    optimizer.step()
             if accepted:
-                rate = learning_rate(state.step)
-                for group in optimizer.param_groups:
-                    group["lr"] = rate
-                optimizer.step()
                 state.step += 1
                 state.bad_steps = 0
                 state.tokens += sums.tokens
@@ -207,6 +267,9 @@ def train(
                 _note_refusal(hooks, state, precision, parallel, losses, norm)
             precision.scaler.update()
         optimizer.zero_grad(set_to_none=True)
+        if accepted and not stepped:
+            probe()
+            stepped = True
         if state.bad_steps >= config.max_bad_steps:
             raise NonFiniteLossError(
                 f"step {state.step}: the loss or its gradient was not a number in {state.bad_steps} steps in a row "
@@ -230,13 +293,16 @@ def _due(step: int, interval: int | None) -> bool:
 
 @dataclass
 class _Sums:
-    """What steps add up to, on one rank or over all. pairs: (sum, weight) by metric name, the loss among them."""
+    """What steps add up to, on one rank or over all. pairs: (sum, weight) by metric name, the loss among them.
+    shortages: where memory ran out; then the rest means nothing.
+    """
 
     pairs: dict[str, tuple[float, float]] = field(default_factory=dict)
     tokens: int = 0
     slots: int = 0
     peak_bytes: int = 0
     stop: bool = False
+    shortages: list[Shortage] = field(default_factory=list)
 
     def add(self, name: str, total: float, weight: float) -> None:
         known = self.pairs.get(name, (0.0, 0.0))
@@ -253,6 +319,7 @@ class _Sums:
             whole.slots += part.slots
             whole.peak_bytes = max(whole.peak_bytes, part.peak_bytes)
             whole.stop |= part.stop
+            whole.shortages += part.shortages
         return whole
 
 
@@ -261,26 +328,36 @@ _RowsLoss = tuple[tuple[int, ...], float]
 
 
 def _accumulate(
-    models: Models, objective: Objective, micro_batches: Sequence[Batch], precision: Precision, parallel: Parallel
+    models: Models,
+    objective: Objective,
+    micro_batches: Sequence[Batch],
+    precision: Precision,
+    parallel: Parallel,
+    ladder: Ladder,
 ) -> tuple[list[_RowsLoss], _Sums]:
     """Forward and backward over this rank's micro-batches: adds to the gradients, gives the losses and their sums."""
-    pairs: list[dict[str, tuple[Tensor, Tensor]]] = []
-    for batch in micro_batches:
-        with precision.autocast():
-            loss = objective(models, batch.to(parallel.device))
-        torch.autograd.backward(precision.scaler.scale(loss.total))
+    computed: list[tuple[tuple[int, ...], dict[str, tuple[Tensor, Tensor]]]] = []
+    for part in (part for batch in micro_batches for part in ladder.parts(batch)):
+        try:
+            with precision.autocast():
+                loss = objective(models, part.to(parallel.device))
+            torch.autograd.backward(precision.scaler.scale(loss.total))
+        except torch.OutOfMemoryError as error:
+            return [], _Sums(shortages=[shortage_in(part, error)])
         named = {"train/loss": (loss.total, loss.weight), **loss.metrics}
-        pairs.append({name: (total.detach(), weight.detach()) for name, (total, weight) in named.items()})
+        computed.append(
+            (part.rows, {name: (total.detach(), weight.detach()) for name, (total, weight) in named.items()})
+        )
         del loss, named  # what still hangs on the graph would live through the next forward pass
     # Numbers are read when all work is under way: each reading waits for the GPU.
     sums = _Sums(
         tokens=sum(batch.real_tokens for batch in micro_batches), slots=sum(batch.slots for batch in micro_batches)
     )
     losses: list[_RowsLoss] = []
-    for batch, values in zip(micro_batches, pairs, strict=True):
+    for rows, values in computed:
         for name, (total, weight) in values.items():
             sums.add(name, float(total), float(weight))
-        losses.append((batch.rows, float(values["train/loss"][0])))
+        losses.append((rows, float(values["train/loss"][0])))
     return losses, sums
 
 
@@ -316,7 +393,7 @@ def _note_refusal(
         details["loss_scale"] = precision.scaler.get_scale()
         if not bad:
             text += f" and the float16 loss scale {details['loss_scale']:g} halved (normal in the first steps)"
-    hooks.note(text, rows=[row for rows, _ in bad or everywhere for row in rows], **details)
+    hooks.note("step_skipped", text, rows=[row for rows, _ in bad or everywhere for row in rows], **details)
 
 
 class _Meter:

@@ -25,7 +25,6 @@ import contextlib
 import dataclasses
 import math
 import sys
-import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
@@ -39,11 +38,12 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from minimind.allocator import Event
-from minimind.batch import Batch, TokenBatch
+from minimind.batch import Batch
 from minimind.distributed import Parallel
 from minimind.loop import LoopConfig, Precision, TrainState, train
 from minimind.objectives import Loss, Models, Objective
 from minimind.optim import Optimizer
+from minimind.storages import CPU_WORKSPACES, Storages, Workspace, gives, tensors_in
 
 aten = torch.ops.aten
 
@@ -114,17 +114,6 @@ class Trace:
         return dict(sorted(sums.items(), key=lambda item: -item[1]))
 
 
-def worst_batch(rows: int, width: int) -> TokenBatch:
-    """A batch [rows, width] that costs as much as one can: every token that has one before it is predicted."""
-    return TokenBatch(
-        tokens_BT=torch.ones(rows, width, dtype=torch.int64),
-        loss_mask_BT=torch.ones(rows, width, dtype=torch.bool),
-        segment_BT=torch.ones(rows, width, dtype=torch.int32),
-        rows=tuple(range(rows)),
-        predicted_N=torch.arange(rows * width).view(rows, width)[:, 1:].flatten(),
-    )
-
-
 def trace(make: Callable[[], Step], rules: Rules = "cuda", steps: int = 2) -> Trace:
     """The events of the first steps of a run.
 
@@ -143,8 +132,8 @@ def trace(make: Callable[[], Step], rules: Rules = "cuda", steps: int = 2) -> Tr
         if rules == "cuda":
             batch = _HostBatch(step.batch, recorder)
         else:
-            recorder.adopt(_tensors(step.batch), "batch")
-        recorder.adopt(_tensors(step.optimizer.state_dict()), "optimizer")
+            recorder.adopt(tensors_in(step.batch), "batch")
+        recorder.adopt(tensors_in(step.optimizer.state_dict()), "optimizer")
         with recorder, _CudaFunctions() if rules == "cuda" else contextlib.nullcontext():
             precision = Precision(step.dtype, torch.device("cpu"))
             watched = _Watched(recorder, step)
@@ -177,11 +166,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
         self.vocabulary: set[int] = set()
         self.leaves: set[int] = set()
         self.listening = True
-        self._numbers: dict[int, int] = {}
-        self._watchers: dict[int, weakref.ref[Any]] = {}
-        self._kinds: dict[Any, str] = {}
+        self._alive = Storages(self._died)
         self._shapes = _Shapes(fake)
-        self._workspaces = _CUDA_WORKSPACES if rules == "cuda" else _CPU_WORKSPACES
+        self._workspaces = _CUDA_WORKSPACES if rules == "cuda" else CPU_WORKSPACES
         self._has_cublas = rules == "cuda"
         self._cublas_of: set[str] = set()
 
@@ -200,7 +187,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
         with torch._C.DisableTorchFunction():
             if func is aten.add.Tensor and sys._getframe(1).f_code is _ENGINE and (total := _sum_in_place(*args)):
                 return total[0]
-            kind = self._kinds.get(func) or self._kind(func)
+            kind = gives(func)
             result = self._shapes.run(func, args, kwargs) if kind in ("new", "view") else None
             if result is None:
                 result = args[0] if kind == "in place" else func(*args, **kwargs)
@@ -217,22 +204,6 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
             elif self._has_cublas and func in _MATRIX_PRODUCTS:
                 self._cublas()
         return result
-
-    def _kind(self, func: Any) -> str:
-        """What an operation gives: a new tensor, several of which some are new, its own first argument, or no more than
-        views.
-        """
-        returns = func._schema.returns
-        if len(returns) == 1 and returns[0].alias_info is None and str(returns[0].type) == "Tensor":
-            kind = "new"
-        elif any(output.alias_info is None for output in returns):
-            kind = "several"
-        elif returns and returns[0].alias_info.is_write and torch.Tag.pointwise in func.tags:
-            kind = "in place"
-        else:
-            kind = "view" if len(returns) == 1 and str(returns[0].type) == "Tensor" else "views"
-        self._kinds[func] = kind
-        return kind
 
     def adopt_models(self, models: Models) -> None:
         """Models that exist already, in the order of their parameters."""
@@ -256,23 +227,18 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
         """Say what tensors are for, now that it is known."""
         with torch._C.DisableTorchFunction():
             for tensor in tensors:
-                number = self._numbers.get(tensor.untyped_storage()._cdata)
+                number = self._alive.number(tensor)
                 if number is not None:
                     self.categories[number] = category
 
     def _born(self, tensor: Tensor, category: str) -> None:
-        storage = tensor.untyped_storage()
-        key = storage._cdata
-        if key in self._numbers:
-            return
-        size = storage.nbytes()
-        if size == 0:
+        number = len(self.categories)
+        size = self._alive.add(tensor, number)
+        if not size:
             return
         if category != "weights" and tensor.dim() > 1 and tensor.shape[-1] in self.vocabulary:
             category = "logits"
-        number = self._event(size, category)
-        self._numbers[key] = number
-        self._watchers[key] = weakref.ref(storage, lambda _: self._died(key))
+        self._event(size, category)
 
     def _event(self, size: int, category: str) -> int:
         number = len(self.categories)
@@ -280,9 +246,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
         self.events.append((number, size))
         return number
 
-    def _died(self, key: int) -> None:
-        del self._watchers[key]
-        number = self._numbers.pop(key)
+    def _died(self, number: int, size: int) -> None:
         if self.listening:
             self.events.append((number, 0))
 
@@ -391,7 +355,7 @@ class _Watched:
         self.recorder.name(gradients, "gradients")
         self.inner.step()
         if not self.named:
-            self.recorder.name(_tensors(self.inner.state_dict()), "optimizer")
+            self.recorder.name(tensors_in(self.inner.state_dict()), "optimizer")
             self.named = True
 
     def zero_grad(self, set_to_none: bool = True) -> None:
@@ -423,6 +387,9 @@ class _HostBatch:
     def slots(self) -> int:
         return cast(int, self.batch.slots)
 
+    def split(self, rows: int) -> list[_HostBatch]:
+        return [dataclasses.replace(self, batch=part) for part in self.batch.split(rows)]
+
     def to(self, device: torch.device) -> Any:
         names = [item.name for item in dataclasses.fields(self.batch)]
         values = {name: getattr(self.batch, name) for name in names}
@@ -445,6 +412,9 @@ class _Endless:
         taken, self.most = min(count, self.most), 3
         return [self.batch] * taken
 
+    def stop_reading_ahead(self) -> bool:
+        return False
+
     def state_dict(self) -> dict[str, Any]:
         return {}
 
@@ -456,7 +426,7 @@ class _NoHooks:
     def log(self, state: TrainState, metrics: dict[str, float]) -> None:
         return None
 
-    def note(self, text: str, **details: Any) -> None:
+    def note(self, kind: str, text: str, **details: Any) -> None:
         return None
 
     def evaluate(self, state: TrainState) -> None:
@@ -467,19 +437,6 @@ class _NoHooks:
 
     def should_stop(self, state: TrainState) -> bool:
         return False
-
-
-def _tensors(values: Any) -> list[Tensor]:
-    """All tensors in nested containers, or in the fields of a dataclass."""
-    if isinstance(values, Tensor):
-        return [values]
-    if dataclasses.is_dataclass(values):
-        values = [getattr(values, item.name) for item in dataclasses.fields(values)]
-    if isinstance(values, Mapping):
-        values = list(values.values())
-    if isinstance(values, (list, tuple)):
-        return [tensor for value in values for tensor in _tensors(value)]
-    return []
 
 
 class _CudaFunctions(TorchFunctionMode):
@@ -573,42 +530,6 @@ def _bias(mask: Tensor, query: Tensor) -> Tensor:
     return mask.expand(*query.shape[:-1], keys)
 
 
-_Workspace: TypeAlias = Callable[..., list[int]]
-"""An operation's arguments -> the sizes in bytes of what its kernel allocates for as long as it runs."""
-
-
-def _flash_forward_cpu(query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> list[int]:
-    """Scores of one block of queries for each thread (ATen/native/cpu/FlashAttentionKernel.cpp)."""
-    length, width = query.shape[2:]
-    block, keys = min(length, _query_block(length)), min(512, key.shape[2])
-    threads = torch.get_num_threads()
-    reduced = 2 * block * keys if query.dtype != torch.float32 else 0
-    return [4 * threads * (block * keys + 2 * block + block * width), threads * reduced]
-
-
-def _flash_backward_cpu(grad: Tensor, query: Tensor, key: Tensor, *args: Any, **kwargs: Any) -> list[int]:
-    """Scores and their gradients of one block of queries for each thread; a gradient with gaps is copied."""
-    length = query.shape[2]
-    block, keys = min(length, _query_block(length)), min(512, key.shape[2])
-    threads = torch.get_num_threads()
-    reduced = 4 * block * keys if query.dtype != torch.float32 else 0
-    copied = 0 if grad.is_contiguous() else grad.numel() * grad.element_size()
-    return [copied, 8 * threads * block * keys, threads * reduced, 4 * block]
-
-
-def _query_block(length: int) -> int:
-    return 256 if length >= 768 else 64 if length >= 192 else 32
-
-
-def _mixed_cpu(*args: Any, **kwargs: Any) -> list[int]:
-    """A CPU casts whole tensors to the type an elementwise operation computes in; a GPU casts number by number."""
-    tensors = [arg for arg in args if isinstance(arg, Tensor)]
-    common = tensors[0].dtype
-    for tensor in tensors:
-        common = torch.promote_types(common, tensor.dtype)
-    return [tensor.numel() * common.itemsize for tensor in tensors if tensor.dtype != common and tensor.dim()]
-
-
 def _flash_backward_cuda(grad: Tensor, query: Tensor, key: Tensor, *args: Any, **kwargs: Any) -> list[int]:
     """Sums over rows, the gradient of queries in fp32, and with fewer key heads than query heads those of all heads."""
     rows, heads, length, width = query.shape
@@ -662,25 +583,7 @@ def _up(number: int, multiple: int) -> int:
     return -(-number // multiple) * multiple
 
 
-_CPU_WORKSPACES: dict[Any, _Workspace] = {
-    aten._scaled_dot_product_flash_attention_for_cpu.default: _flash_forward_cpu,
-    aten._scaled_dot_product_flash_attention_for_cpu_backward.default: _flash_backward_cpu,
-    **dict.fromkeys(
-        (
-            aten.add.Tensor,
-            aten.add_.Tensor,
-            aten.sub.Tensor,
-            aten.mul.Tensor,
-            aten.mul_.Tensor,
-            aten.div.Tensor,
-            aten.div_.Tensor,
-            aten.addcmul_.default,
-        ),
-        _mixed_cpu,
-    ),
-}
-
-_CUDA_WORKSPACES: dict[Any, _Workspace] = {
+_CUDA_WORKSPACES: dict[Any, Workspace] = {
     aten._scaled_dot_product_flash_attention_backward.default: _flash_backward_cuda,
     aten._scaled_dot_product_efficient_attention_backward.default: _efficient_backward_cuda,
     aten.embedding_dense_backward.default: _embedding_backward_cuda,

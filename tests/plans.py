@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from minimind.batch import Batch
+from minimind.batch import Batch, worst_batch
 from minimind.distributed import Parallel
 from minimind.loop import LoopConfig, Precision, TrainState, train
 from minimind.lora import LoraConfig, attach
@@ -18,7 +18,7 @@ from minimind.memory import Shape
 from minimind.model import MiniMind, ModelConfig
 from minimind.objectives import next_token_loss
 from minimind.optim import OptimConfig, build_optimizer
-from minimind.trace import Step, worst_batch
+from minimind.trace import Step
 from tests.toys import RecordingHooks
 
 WHOLE_GRID = bool(os.environ.get("MINIMIND_WHOLE_GRID"))
@@ -112,7 +112,7 @@ def allocator_peak(make: Callable[[], Step], steps: int = 2) -> int:
         train(
             step.models,
             step.objective,
-            _Same(step.batch),
+            Same(step.batch),
             step.optimizer,
             lambda _: 1e-4,
             step.loop,
@@ -131,7 +131,7 @@ def allocator_peak(make: Callable[[], Step], steps: int = 2) -> int:
 
 
 @dataclass
-class _Same:
+class Same:
     """A source that gives one batch again and again."""
 
     batch: Batch
@@ -139,6 +139,9 @@ class _Same:
 
     def take(self, count: int) -> list[Batch]:
         return [self.batch] * count
+
+    def stop_reading_ahead(self) -> bool:
+        return False
 
     def state_dict(self) -> dict[str, Any]:
         return {}

@@ -164,6 +164,9 @@ class RowBatches:
             tuple(index.tolist()),
         )
 
+    def stop_reading_ahead(self) -> bool:
+        return False
+
     def state_dict(self) -> dict[str, Any]:
         return {"position": self.position}
 
@@ -208,8 +211,8 @@ class RecordingHooks:
         self.calls.append(("log", state.step))
         self.metrics.append(metrics)
 
-    def note(self, text: str, **details: Any) -> None:
-        self.notes.append((text, details))
+    def note(self, kind: str, text: str, **details: Any) -> None:
+        self.notes.append((text, {"kind": kind, **details}))
 
     def evaluate(self, state: TrainState) -> None:
         self.calls.append(("evaluate", state.step))
@@ -237,6 +240,7 @@ class ToyRun:
         parallel: Parallel | None = None,
         total_steps: int = 1000,
         units_per_step: int = 64,
+        worst: TokenBatch | None = None,
     ) -> None:
         self.models = models or {"policy": toy_model()}
         self.model = self.models["policy"]
@@ -248,6 +252,7 @@ class ToyRun:
         self.parallel = parallel or Parallel()
         self.precision = Precision(dtype, self.parallel.device, units_per_step)
         self.total_steps = total_steps
+        self.worst = worst
         self.state = TrainState()
 
     def train(self, hooks: RecordingHooks | None = None) -> RecordingHooks:
@@ -266,6 +271,7 @@ class ToyRun:
             parallel=self.parallel,
             total_steps=self.total_steps,
             grad_clip=self.optim.grad_clip,
+            worst=self.worst,
         )
         return hooks
 

@@ -43,6 +43,13 @@ class Rollouts:
     def to(self, device: torch.device) -> Self:
         return self
 
+    def split(self, rows: int) -> list[Self]:
+        starts = range(0, len(self.rows), rows)
+        return [
+            type(self)(self.tokens_BT[i : i + rows], self.advantage_B[i : i + rows], self.rows[i : i + rows])
+            for i in starts
+        ]
+
 
 class RolloutBatches:
     """Prompts -> completions of the policy as it is now -> rewards -> advantages -> micro-batches, twice each."""
@@ -77,6 +84,9 @@ class RolloutBatches:
         self.rewards.append(float(reward.mean()))
         self.next_prompt += 1
         return Rollouts(tokens, reward - reward.mean(), (self.next_prompt - 1,) * GROUP)
+
+    def stop_reading_ahead(self) -> bool:
+        return False
 
     def state_dict(self) -> dict[str, Any]:
         return {

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from minimind.batch import Batch, TokenBatch, predicted
+from minimind.batch import Batch, TokenBatch, predicted, worst_batch
 
 
 def make() -> TokenBatch:
@@ -39,3 +39,33 @@ def test_nothing_predicts_the_first_token_of_a_row() -> None:
     mask = torch.ones(2, 3, dtype=torch.bool)
     assert predicted(mask).tolist() == [1, 2, 4, 5]
     assert mask.all()
+
+
+def test_the_worst_batch_predicts_all_that_can_be_predicted() -> None:
+    batch = worst_batch(3, 5)
+    assert (batch.slots, batch.real_tokens, len(batch.predicted_N), len(batch.rows)) == (15, 15, 12, 3)
+    assert torch.equal(batch.predicted_N, predicted(batch.loss_mask_BT))
+
+
+def test_parts_have_the_rows_in_order_and_know_what_they_predict() -> None:
+    batch = make()
+    assert batch.split(2) == [batch]
+    first, second = batch.split(1)
+    assert (first.rows, second.rows) == ((4,), (7,))
+    assert torch.equal(torch.cat([first.tokens_BT, second.tokens_BT]), batch.tokens_BT)
+    assert torch.equal(torch.cat([first.segment_BT, second.segment_BT]), batch.segment_BT)
+    assert (first.predicted_N.tolist(), second.predicted_N.tolist()) == ([1, 2, 4], [1, 2, 3, 4, 5])
+    assert [len(part.rows) for part in worst_batch(5, 8).split(2)] == [2, 2, 1]
+
+
+def test_halves_predict_every_token_once_from_the_one_before() -> None:
+    batch = make()
+    halves = batch.halved()
+    assert halves.rows == (4, 4, 7, 7)
+    assert halves.tokens_BT.tolist() == [[1, 5, 2, 1], [1, 7, 0, 0], [1, 9, 9, 9], [9, 9, 2, 0]]
+    assert halves.segment_BT.tolist() == [[1, 1, 1, 2], [2, 2, 0, 0], [1, 1, 1, 1], [1, 1, 1, 0]]
+    assert halves.loss_mask_BT.int().tolist() == [[0, 1, 1, 0], [0, 1, 0, 0], [0, 1, 1, 1], [0, 1, 1, 0]]
+    for width in (8, 9):
+        whole = worst_batch(3, width)
+        assert len(whole.halved().predicted_N) == len(whole.predicted_N)
+        assert whole.halved().tokens_BT.shape == (6, width // 2 + 1)

@@ -326,6 +326,11 @@ def test_activation_checkpointing_takes_the_same_steps() -> None:
 
 
 def test_train_state_is_plain_numbers_and_comes_back() -> None:
-    state = TrainState(step=3, tokens=70, bad_steps=1, skipped_steps=2)
+    state = TrainState(3, tokens=70, bad_steps=1, skipped_steps=2, rows_at_once=4, checkpointing=True, cuts=1)
     assert TrainState(**state.state_dict()) == state
-    assert {type(value) for value in state.state_dict().values()} == {int}
+    assert {type(value) for value in state.state_dict().values()} == {int, bool}
+
+
+def test_a_state_saved_before_there_was_a_ladder_stands_above_it() -> None:
+    state = TrainState(step=3, tokens=70, bad_steps=1, skipped_steps=2)
+    assert (state.rows_at_once, state.checkpointing, state.cuts) == (0, False, 0)

@@ -24,7 +24,13 @@ def test_a_plan_shows_its_parts_and_its_verdict_in_both_languages(screen: Screen
     card = Card("a card", 4 << 30, PLATFORMS["wsl2"], bf16=True)
     plan = Planner(card, Needs()).plan(SPEC)
     show_plan(plan, card, SPEC, screen)
-    for said in ("weights / 权重", "fragmentation / 显存碎片", "context / CUDA 上下文", "together / 合计", "fits / 放得下"):
+    for said in (
+        "weights / 权重",
+        "fragmentation / 显存碎片",
+        "context / CUDA 上下文",
+        "together / 合计",
+        "fits / 放得下",
+    ):
         assert said in screen.text
     assert "pretrain, 8 rows x 256 tokens x 2 accumulation, auto on a card" in screen.text
     assert "uncalibrated / 未校准" in screen.text

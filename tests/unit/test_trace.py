@@ -9,10 +9,9 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from minimind.batch import predicted
 from minimind.model import MiniMind, attend, document_mask, segment_positions
 from minimind.objectives import Loss, Models, next_token_loss
-from minimind.trace import CUBLAS_WORKSPACE_BYTES, Step, Trace, trace, worst_batch
+from minimind.trace import CUBLAS_WORKSPACE_BYTES, Step, Trace, trace
 from tests.plans import BF16, MORE_REAL_CASES, REAL_CASES, WHOLE_GRID, Case, allocator_peak
 
 CASES = REAL_CASES | MORE_REAL_CASES if WHOLE_GRID else REAL_CASES
@@ -159,12 +158,6 @@ def test_a_batch_comes_to_a_gpu_with_its_micro_batch_and_is_in_memory_on_a_cpu()
     size = tokens * (8 + 1 + 4) + 8 * case.rows * (case.width - 1)
     assert bytes_of(trace(case.step, "cpu"), "batch") == size
     assert bytes_of(trace(case.step, "cuda"), "batch") == (1 + 3) * size
-
-
-def test_the_worst_batch_predicts_all_that_can_be_predicted() -> None:
-    batch = worst_batch(3, 5)
-    assert (batch.slots, batch.real_tokens, len(batch.predicted_N), len(batch.rows)) == (15, 15, 12, 3)
-    assert torch.equal(batch.predicted_N, predicted(batch.loss_mask_BT))
 
 
 class NotOnCpu(TorchFunctionMode):

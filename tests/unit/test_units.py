@@ -59,7 +59,8 @@ def test_memory(count: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "count"), [("8GB", 8 << 30), ("8GiB", 8 << 30), ("7.5GB", 15 << 29), ("512MB", 512 << 20), ("1MiB", 1 << 20)]
+    ("text", "count"),
+    [("8GB", 8 << 30), ("8GiB", 8 << 30), ("7.5GB", 15 << 29), ("512MB", 512 << 20), ("1MiB", 1 << 20)],
 )
 def test_parse_memory(text: str, count: int) -> None:
     assert parse_memory(text) == count

@@ -1,0 +1,151 @@
+"""What a run does when its memory runs out: the step is taken again with less of it in memory at once.
+
+The rungs, in this order: half the rows computed at once, down to one; activation checkpointing; where the user allowed
+it, rows of half the length; no thread that prepares batches ahead. A step keeps all its rows, and its loss is a sum, so
+all but the third leave the result as it is, up to the rounding of sums.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+
+from minimind.batch import Batch, TokenBatch
+from minimind.objectives import Models
+
+SHORTEST_TOKENS = 8
+"""Rows are not cut shorter than this."""
+
+
+class DoesNotFitError(RuntimeError):
+    """Memory has run out where no rung is left, or none would help."""
+
+
+class Standing(Protocol):
+    """Where a run stands on the ladder: a part of `minimind.loop.TrainState`."""
+
+    rows_at_once: int
+    checkpointing: bool
+    cuts: int
+
+
+@dataclass(frozen=True)
+class Shortage:
+    """Memory ran out. rows, width: of what was computed then; width 0: rows that make sense only whole. cause: what
+    the allocator said.
+    """
+
+    rows: int
+    width: int
+    cause: str
+
+    @classmethod
+    def over(cls, shortages: Sequence[Shortage]) -> Shortage | None:
+        """What all ranks make of theirs: the one with most rows, for it is the first that a rung can help."""
+        return max(shortages, key=lambda shortage: (shortage.rows, shortage.width), default=None)
+
+
+def shortage_in(part: Batch, error: torch.OutOfMemoryError) -> Shortage:
+    """What is to be known of an error that came up while a part of a step was computed."""
+    width = part.tokens_BT.shape[1] if isinstance(part, TokenBatch) else 0
+    return Shortage(len(part.rows), width, str(error))
+
+
+def parts(batch: Batch, rows_at_once: int, cuts: int = 0) -> Sequence[Batch]:
+    """A micro-batch as it is computed. rows_at_once: 0 for all. cuts: how often each row is halved."""
+    for _ in range(cuts):
+        if isinstance(batch, TokenBatch):
+            batch = batch.halved()
+    return batch.split(rows_at_once) if rows_at_once else (batch,)
+
+
+class Ladder:
+    """The rungs below where a run stands."""
+
+    def __init__(
+        self, standing: Standing, models: Models, stop_reading_ahead: Callable[[], bool], *, allow_shorter: bool
+    ) -> None:
+        """standing: changed by every step down. stop_reading_ahead: the source's, see `BatchSource`."""
+        self.standing = standing
+        self.models = models
+        self.stop_reading_ahead = stop_reading_ahead
+        self.allow_shorter = allow_shorter
+        if standing.checkpointing:
+            self._checkpoint()
+
+    def parts(self, batch: Batch) -> Sequence[Batch]:
+        """A micro-batch as it is computed on this rung."""
+        return parts(batch, self.standing.rows_at_once, self.standing.cuts)
+
+    def descend(self, shortage: Shortage) -> str:
+        """Take the next rung, the same on every rank that is told the same; what it is, in English and Chinese.
+
+        Raises DoesNotFitError where there is none.
+        """
+        standing = self.standing
+        if shortage.rows > 1:
+            standing.rows_at_once = -(-shortage.rows // 2)
+            count = standing.rows_at_once
+            return (
+                f"at most {count} row{'s' * (count > 1)} at once from now on, with as many rows per step as before"
+                f" / 内存不足：此后每次最多计算 {count} 行，每步的总行数不变"
+            )
+        if self._checkpoint():
+            standing.checkpointing = True
+            return (
+                "activations are computed again in the backward pass from now on (activation checkpointing)"
+                " / 内存不足：此后启用激活检查点（反向传播时重新计算激活值）"
+            )
+        if self.allow_shorter and shortage.width >= 2 * SHORTEST_TOKENS:
+            standing.cuts += 1
+            standing.rows_at_once = 1
+            tokens = shortage.width // 2 + 1
+            return (
+                f"rows are cut to {tokens} tokens from now on (allow_shorter): a document that crosses a cut is read "
+                f"in two pieces / 内存不足：此后每行截为 {tokens} 个词元（allow_shorter），跨越截断处的文档分两段读取"
+            )
+        if self.stop_reading_ahead():
+            return "batches are no longer prepared ahead / 内存不足：不再提前准备批次"
+        shorter = (
+            f"rows of {shortage.width} tokens"
+            if self.allow_shorter
+            else "not tried: shorter rows (--set loop.allow_shorter=true, in a new run)"
+        )
+        raise DoesNotFitError(
+            f"out of memory with every means tried: one row at once, activation checkpointing; {shorter}. "
+            f"{shortage.cause}. {_ADVICE}"
+        )
+
+    def _checkpoint(self) -> bool:
+        """Turn activation checkpointing on in every model that has it; whether it was off in any."""
+        off = [model for model in self.models.values() if getattr(model, "activation_checkpointing", True) is False]
+        for model in off:
+            model.activation_checkpointing = True  # type: ignore[assignment]  # a module takes any attribute
+        return bool(off)
+
+
+_ADVICE = (
+    "What helps: a smaller model (--model), an adapter in place of all weights (the stage lora), shorter rows "
+    "(--max_seq_len), and closing other programs that use the same memory"
+)
+
+
+@contextmanager
+def beyond_rungs(where: str) -> Iterator[None]:
+    """Running out of memory in here ends the run in words, as DoesNotFitError. where: completes "out of memory"."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise DoesNotFitError(f"out of memory {where}. {error}. {_ADVICE}") from error
+
+
+def release(device: torch.device) -> None:
+    """Give back what an interrupted step has left: graphs in reference cycles, and blocks that the allocator keeps."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from minimind.batch import worst_batch
+from minimind.distributed import Parallel
+from minimind.limit import MemoryLimit, active, adopt, hold, is_limited
+from minimind.loop import Precision, TrainState, train
+from minimind.trace import trace
+from tests.plans import REAL_CASES, Case, Same
+from tests.toys import RecordingHooks
+
+CPU = torch.device("cpu")
+
+
+def counted_peak(case: Case) -> int:
+    """The peak of two real steps, as the limit counts it."""
+    step = case.step()
+    with MemoryLimit() as limit:
+        train(
+            step.models,
+            step.objective,
+            Same(step.batch),
+            step.optimizer,
+            lambda _: 1e-4,
+            step.loop,
+            TrainState(),
+            RecordingHooks(),
+            precision=Precision(step.dtype, CPU, units_per_step=step.batch.slots),
+            parallel=Parallel(),
+            total_steps=2,
+            grad_clip=1.0,
+        )
+    return limit.peak_bytes
+
+
+@pytest.mark.parametrize("case", REAL_CASES.values(), ids=REAL_CASES.keys())
+def test_real_steps_have_the_peak_of_the_trace(case: Case) -> None:
+    assert counted_peak(case) == pytest.approx(trace(case.step, "cpu").peak_bytes, rel=1e-3)
+
+
+def test_what_is_alive_is_held_and_views_cost_nothing() -> None:
+    with MemoryLimit() as limit:
+        kept = torch.zeros(1000)
+        view = kept[10:].view(99, 10)
+        several = torch.split(torch.ones(60) + 1, 20)
+        assert limit.held_bytes == 4000 + 240
+        del kept
+        assert limit.held_bytes == 4000 + 240
+        del view, several
+        assert limit.held_bytes == 0
+    assert limit.peak_bytes == 4000 + 2 * 240
+
+
+def test_past_the_limit_it_raises_and_says_how_much() -> None:
+    with MemoryLimit(10_000) as limit:
+        first = torch.zeros(2000)
+        with pytest.raises(torch.OutOfMemoryError, match="3.91 KiB more .* 7.81 KiB in use: the limit is 9.77 KiB"):
+            torch.zeros(1000)
+        second = torch.zeros(500)
+    assert limit.held_bytes == limit.peak_bytes == first.nbytes + second.nbytes
+
+
+def test_scratch_space_of_a_kernel_counts() -> None:
+    x = torch.zeros(1000)
+    with MemoryLimit(7999), pytest.raises(torch.OutOfMemoryError):
+        x.add_(torch.zeros(1000, dtype=torch.float64))
+    half = torch.zeros(1000, dtype=torch.float16)
+    with MemoryLimit() as limit:
+        x.mul_(half)
+    assert (limit.held_bytes, limit.peak_bytes) == (0, 4000)
+
+
+def test_backward_counts_as_well() -> None:
+    x = torch.ones(1000, requires_grad=True)
+    with MemoryLimit() as limit:
+        x.exp().sum().backward()  # type: ignore[no-untyped-call]
+        assert x.grad is not None
+        assert limit.held_bytes == x.grad.nbytes
+    with MemoryLimit(8000), pytest.raises(torch.OutOfMemoryError):
+        (x.exp() * 2).sum().backward()  # type: ignore[no-untyped-call]
+
+
+def test_what_was_made_elsewhere_counts_once_it_is_adopted() -> None:
+    batch = worst_batch(2, 8)
+    size = 16 * (8 + 1 + 4) + 14 * 8
+    with MemoryLimit() as limit:
+        adopt([batch], {"again": batch})
+        assert limit.held_bytes == size
+    with MemoryLimit(size - 1) as limit, pytest.raises(torch.OutOfMemoryError):
+        limit.adopt(batch)
+    adopt(batch)  # nothing is active, nothing happens
+
+
+def test_tensors_without_memory_on_the_cpu_do_not_count() -> None:
+    with MemoryLimit(1):
+        torch.empty(1000, device="meta")
+
+
+def test_the_active_limit_is_the_innermost_and_says_the_peak() -> None:
+    resident = Parallel().peak_memory_bytes()
+    assert active() is None
+    with MemoryLimit(), MemoryLimit() as inner:
+        assert active() is inner
+        torch.zeros(500)
+        assert Parallel().peak_memory_bytes() == 2000
+    assert active() is None
+    assert Parallel().peak_memory_bytes() >= resident > 2000
+
+
+def test_hold_limits_a_cpu_where_a_limit_is_given() -> None:
+    with hold(CPU, 1000):
+        assert is_limited(CPU)
+        with pytest.raises(torch.OutOfMemoryError):
+            torch.zeros(1000)
+    with hold(CPU, None):
+        assert not is_limited(CPU)
+        torch.zeros(1000)
+    with MemoryLimit():
+        assert not is_limited(CPU)
+    assert is_limited(torch.device("cuda", 0))
