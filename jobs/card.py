@@ -29,6 +29,13 @@ class Card:
     calibration: Calibration | None = None
 
     @property
+    def tensor_bytes(self) -> int:
+        """What a process may hold for its tensors: the rest is the context's and the display's."""
+        if self.calibration is not None:
+            return self.capacity_bytes - self.calibration.context_bytes
+        return self.capacity_bytes - self.platform.context_bytes - self.platform.display_bytes
+
+    @property
     def dtype(self) -> torch.dtype:
         """What `loop.dtype = auto` means on it, as `minimind.loop.resolve_dtype` has it."""
         if self.platform.rules == "cpu":

@@ -13,6 +13,7 @@ import torch
 
 import minimind.checkpoint as checkpoints
 from jobs.build import HeldOut, Parts, build
+from jobs.card import this_card
 from jobs.prepare import Prepared
 from jobs.runs import RunDirectory, RunStateError, program
 from jobs.spec import RunSpec
@@ -28,7 +29,6 @@ from minimind.limit import hold
 from minimind.loop import NonFiniteLossError, TrainState, train
 from minimind.lora import adapter_state, load_adapter
 from minimind.objectives import Objective, next_token_loss
-from minimind.units import parse_memory
 
 EXPECTED_FAILURES = (ValueError, CheckpointError, DoesNotFitError, NonFiniteLossError, RunStateError)
 """Failures that would come again: they end the run with their message instead of starting workers anew."""
@@ -49,8 +49,7 @@ def work(spec: RunSpec, prepared: Prepared, run: RunDirectory, parallel: Paralle
             stack.enter_context(run.hold())
             log = stack.enter_context(EventLog(run.events_path))
         try:
-            limit_bytes = parse_memory(spec.memory.vram) if spec.memory.vram else None
-            with hold(parallel.device, limit_bytes), beyond_rungs("outside the steps of training"):
+            with hold(parallel.device, _limit_bytes(spec, parallel)), beyond_rungs("outside the steps of training"):
                 state = _train(spec, prepared, run, parallel, log, stack)
         except BaseException as error:
             if log is not None:
@@ -60,6 +59,13 @@ def work(spec: RunSpec, prepared: Prepared, run: RunDirectory, parallel: Paralle
         else:
             if log is not None:
                 log.state(state)
+
+
+def _limit_bytes(spec: RunSpec, parallel: Parallel) -> int | None:
+    """What tensors may take: of a GPU what is left beside context and display, of a CPU what is emulated, if anything."""
+    if parallel.device.type != "cuda" and spec.memory.vram is None:
+        return None
+    return this_card(spec.memory.vram, share=min(1.0, spec.scaling.gpus_per_worker or 1.0)).tensor_bytes
 
 
 def _train(

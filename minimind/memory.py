@@ -70,7 +70,7 @@ class Calibration:
     """What three short runs on one card have shown.
 
     allocated, reserved: measured over predicted, the largest of the runs. context_bytes: memory in use that the
-    allocator did not reserve. card, driver, torch, system: what it is valid for.
+    allocator did not reserve, the display's included. card, driver, torch, system: what it is valid for.
     """
 
     allocated: float
@@ -151,8 +151,7 @@ def rejected(
     if platform.rules != "cuda":
         return None
     least = int(closed_form(shape) * (1 - CLOSED_FORM_ERROR))
-    context = calibration.context_bytes if calibration else platform.context_bytes
-    parts = {"tensors": least, "context": context, "display": platform.display_bytes}
+    parts = {"tensors": least, **_outside(platform, calibration)}
     total = sum(parts.values())
     if total <= capacity_bytes:
         return None
@@ -161,27 +160,33 @@ def rejected(
 
 def judge(needs: Need, capacity_bytes: int, platform: Platform, calibration: Calibration | None = None) -> Plan:
     """Whether what a step needs fits a card of so many bytes."""
-    context = calibration.context_bytes if calibration else platform.context_bytes
-    outside = context + platform.display_bytes
+    outside = _outside(platform, calibration)
     if calibration:
         safety = calibration.safety
     else:
         safety = EMULATED_SAFETY if platform == PLATFORMS["emulated"] else UNCALIBRATED_SAFETY
-    needed = math.ceil(needs.reserved_bytes * safety) + outside
+    with_margin = math.ceil(needs.reserved_bytes * safety)
+    needed = with_margin + sum(outside.values())
     verdict: Verdict = "does not fit"
     if needed <= capacity_bytes:
         verdict = "fits"
-    elif needs.reserved_bytes + outside <= capacity_bytes:
+    elif needs.reserved_bytes + sum(outside.values()) <= capacity_bytes:
         verdict = "tight"
     parts = needs.breakdown | {
         "fragmentation": needs.reserved_bytes - needs.peak_bytes,
-        "margin": needed - outside - needs.reserved_bytes,
-        "context": context,
-        "display": platform.display_bytes,
+        "margin": with_margin - needs.reserved_bytes,
+        **outside,
     }
     parts = {name: part for name, part in parts.items() if part}
     calibrated = calibration is not None
     return Plan(verdict, "replay", capacity_bytes, needed, needs.peak_bytes, _by_size(parts), calibrated)
+
+
+def _outside(platform: Platform, calibration: Calibration | None) -> dict[str, int]:
+    """What is not there for tensors. A calibration measures context and display as one."""
+    if calibration is not None:
+        return {"context": calibration.context_bytes}
+    return {"context": platform.context_bytes, "display": platform.display_bytes}
 
 
 def largest_batch(judged: Callable[[int], Plan], most: int = 1024) -> int:

@@ -19,6 +19,7 @@ def test_a_card_that_is_not_here() -> None:
     assert (card.name, card.capacity_bytes, card.platform) == ("8.00 GB, wsl2", 8 << 30, PLATFORMS["wsl2"])
     assert card.dtype is torch.bfloat16
     assert named_card("6GB").platform == PLATFORMS[system()]
+    assert card.tensor_bytes == (8 << 30) - (800 << 20)
     with pytest.raises(ValueError, match="'8gb' is no size of memory"):
         named_card("8gb")
 
@@ -30,6 +31,8 @@ def test_a_cpu_has_its_memory_or_a_limit_that_is_emulated() -> None:
     assert half.capacity_bytes == whole.capacity_bytes // 2
     assert whole.platform == PLATFORMS["cpu"]
     assert (limited.capacity_bytes, limited.platform) == (512 << 20, PLATFORMS["emulated"])
+    assert limited.tensor_bytes == limited.capacity_bytes
+    assert whole.tensor_bytes == whole.capacity_bytes - PLATFORMS["cpu"].context_bytes
     assert whole.dtype is limited.dtype is torch.float32
 
 
