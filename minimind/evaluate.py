@@ -56,8 +56,8 @@ def validate(
             loss = objective(models, part.to(parallel.device))
         nats += float(loss.total)
         tokens += float(loss.weight)
-    parts = parallel.gather((nats, tokens))
-    return Validation(sum(part[0] for part in parts), sum(part[1] for part in parts), text_bytes)
+    sums = parallel.gather((nats, tokens))
+    return Validation(sum(part[0] for part in sums), sum(part[1] for part in sums), text_bytes)
 
 
 def continuation(

@@ -29,7 +29,8 @@ class MemoryLimit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch'
     def __init__(self, limit_bytes: int | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.limit_bytes = limit_bytes
-        self.held_bytes = self.peak_bytes = 0
+        self.held_bytes: int = 0
+        self.peak_bytes: int = 0
         self._storages = Storages(self._died)
 
     @classmethod

@@ -100,7 +100,7 @@ class TrainState:
     checkpointing: bool = False
     cuts: int = 0
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         """Plain numbers."""
         return asdict(self)
 

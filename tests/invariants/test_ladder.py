@@ -180,7 +180,7 @@ def test_memory_runs_out_in_the_probe_and_not_at_the_longest_row() -> None:
     with MemoryLimit(counted.peak_bytes):
         hooks = run.train()
     assert rungs(hooks) == [(4, False, 0)]
-    assert "out of memory after step 1:" in hooks.notes[0][0]  # in the first one the optimizer had no state yet
+    assert "out of memory after step 0:" in hooks.notes[0][0]
 
 
 def test_without_a_limit_nothing_is_probed() -> None:

@@ -248,3 +248,12 @@ def test_validation_reads_every_row_once(shards: TokenShards, packing: Packing, 
     assert sorted(row for batches in ranks for row in rows_of(batches)) == list(range(packing.rows))
     assert max(map(len, ranks)) - min(map(len, ranks)) <= 1
     assert same(ranks[0][:1], [collate(shards, packing, range(3), 0)])
+
+
+def test_reading_ahead_is_stopped_once_and_changes_no_batch(shards: TokenShards, packing: Packing) -> None:
+    plain, ahead = source(shards, packing), source(shards, packing, num_workers=1)
+    assert not plain.stop_reading_ahead()
+    for stops in (True, False):
+        assert ahead.take(1)[0].rows == plain.take(1)[0].rows
+        assert ahead.stop_reading_ahead() == stops
+    assert ahead.take(1)[0].rows == plain.take(1)[0].rows

@@ -5,10 +5,11 @@ import math
 import pytest
 import torch
 
+from minimind.batch import TokenBatch
 from minimind.distributed import Parallel
 from minimind.evaluate import Validation, continuation, validate
 from minimind.loop import Precision
-from minimind.objectives import next_token_loss
+from minimind.objectives import Loss, Models, next_token_loss
 from tests.toys import RowBatches, toy_model, toy_rows
 
 CPU = torch.device("cpu")
@@ -30,6 +31,21 @@ def test_validate_is_the_loss_over_all_batches_however_they_are_cut() -> None:
         assert result.tokens == float(whole.weight)
         assert result.text_bytes == 100
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_validate_computes_so_many_rows_at_once() -> None:
+    seen: list[int] = []
+
+    def watched(models: Models, batch: TokenBatch) -> Loss:
+        seen.append(len(batch.rows))
+        return next_token_loss(models, batch)
+
+    rows, model, precision = toy_rows(5), toy_model(), Precision(torch.float32, CPU)
+    results = [
+        validate({"policy": model}, watched, [rows], 1, precision, Parallel(), rows_at_once=count) for count in (0, 2)
+    ]
+    assert seen == [5, 2, 2, 1]
+    assert results[1].loss == pytest.approx(results[0].loss, rel=1e-6)
 
 
 def test_validate_computes_in_the_precision_it_is_given() -> None:

@@ -207,6 +207,7 @@ def test_another_global_batch_is_refused_with_the_numbers(stored: RunSpec, setti
         ("data.num_workers", "2"),
         ("data.limits.max_duplicates", "5"),
         ("loop.keep_last", "7"),
+        ("memory.vram", "6GB"),
         ("loop.save_interval", "3"),
         ("loop.max_bad_steps", "3"),
         ("loop.activation_checkpointing", "1"),

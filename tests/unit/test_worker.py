@@ -267,3 +267,33 @@ def test_the_environment_of_a_run() -> None:
     assert found["device"] == "cpu"
     assert found["command"] == "minimind train pretrain"
     assert found["source"]
+
+
+def test_a_run_under_a_limit_goes_down_the_ladder_and_resumes_there(home: Path) -> None:
+    free = Begun(small_spec(name="free", data__max_seq_len=128))
+    assert free.work() == "SUCCEEDED"
+    whole = Begun(small_spec(name="whole", data__max_seq_len=128, memory__vram="4MB"))
+    assert whole.work() == "SUCCEEDED"
+    notes = whole.notes("out_of_memory")
+    assert notes
+    assert "out of memory after step 0: at most 2 rows at once from now on" in notes[0]
+    for run in (free.run, whole.run):
+        assert metric_series(run.events_path, "train/loss")[0] == list(range(1, 9))
+    losses = [metric_series(run.events_path, "train/loss")[1] for run in (free.run, whole.run)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    peaks = metric_series(whole.run.events_path, "perf/peak_memory_bytes")[1]
+    assert max(peaks) <= 4 << 20
+    end = end_of(whole.run)
+    kill_at(whole.run, 4)
+    assert whole.work() == "SUCCEEDED"
+    assert end_of(whole.run) == end
+    assert whole.notes("out_of_memory") == notes  # it began where it stood
+
+
+def test_a_limit_below_the_weights_fails_the_run_in_words(home: Path) -> None:
+    begun = Begun(small_spec(memory__vram="0.1MB"))
+    assert begun.work() == "FAILED"
+    reason = begun.run.state().reason
+    assert reason.startswith("out of memory outside the steps of training. ")
+    assert "the limit is 102.40 KiB" in reason
+    assert "What helps: a smaller model" in reason
