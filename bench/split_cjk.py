@@ -27,7 +27,6 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench.hooks import NoHooks
 from data.collate import PackedBatches
 from data.pack import pack
 from data.prepare import tokenise
@@ -40,6 +39,7 @@ from minimind.loop import LoopConfig, Precision, TrainState, train
 from minimind.model import MODEL_PRESETS, MiniMind
 from minimind.objectives import next_token_loss
 from minimind.optim import build_optimizer, learning_rate_factor
+from minimind.rehearsal import NoHooks
 from minimind.tokenizer import Tokenizer, compression
 
 WIDTH, ROWS = 256, 8

@@ -41,7 +41,6 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from bench.hooks import NoHooks
 from data.collate import PackedBatches, in_order
 from data.pack import Packing, pack
 from data.prepare import tokenise
@@ -57,6 +56,7 @@ from minimind.loop import LoopConfig, Precision, TrainState, train
 from minimind.model import MODEL_PRESETS, MiniMind, ModelConfig
 from minimind.objectives import next_token_loss
 from minimind.optim import OptimConfig, build_optimizer, learning_rate_factor
+from minimind.rehearsal import NoHooks
 from minimind.tokenizer import Tokenizer
 
 WIDTH, ROWS = 256, 8

@@ -44,7 +44,6 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from bench.hooks import NoHooks
 from data.collate import PackedBatches
 from data.pack import pack
 from data.shards import ShardWriter, TokenShards, shard_schema
@@ -54,6 +53,7 @@ from minimind.loop import LoopConfig, Precision, TrainState, train
 from minimind.model import MODEL_PRESETS, MiniMind, ModelConfig
 from minimind.objectives import next_token_loss
 from minimind.optim import OptimConfig, build_optimizer
+from minimind.rehearsal import NoHooks
 
 MEDIAN_TOKENS, P95_TOKENS = 174, 1367
 OPTIM = OptimConfig(name="adamw", learning_rate=5e-4)

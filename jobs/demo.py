@@ -111,7 +111,7 @@ def _sft_spec() -> RunSpec:
         "data.path": str(stock_folder() / "sft.jsonl"),
         "init_from": PRETRAIN_RUN,
         "loop.epochs": 1,  # the file holds eight epochs of questions, each phrased afresh
-        "loop.max_steps": 700,  # some seven of them
+        "loop.max_steps": 600,  # some six of them
         "loop.eval_interval": 250,
     }
     return new_spec("sft", settings)

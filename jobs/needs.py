@@ -16,7 +16,7 @@ import torch
 import minimind
 from jobs import paths
 from minimind.memory import Need, Platform, Shape, need
-from minimind.trace import Step
+from minimind.rehearsal import Step
 
 
 class Needs:

@@ -18,7 +18,7 @@ from minimind.memory import PLATFORMS, Plan, Shape, judge, rejected
 from minimind.model import MiniMind
 from minimind.objectives import next_token_loss
 from minimind.optim import build_optimizer
-from minimind.trace import Step
+from minimind.rehearsal import Step
 from minimind.units import memory
 
 BUDGETS = {"conservative": 0.60, "standard": 0.80, "aggressive": 0.92}

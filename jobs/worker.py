@@ -62,7 +62,7 @@ def work(spec: RunSpec, prepared: Prepared, run: RunDirectory, parallel: Paralle
 
 
 def _limit_bytes(spec: RunSpec, parallel: Parallel) -> int | None:
-    """What tensors may take: of a GPU what is left beside context and display, of a CPU what is emulated, if anything."""
+    """What tensors may take: of a GPU what is left beside context and display, of a CPU what is to be emulated."""
     if parallel.device.type != "cuda" and spec.memory.vram is None:
         return None
     return this_card(spec.memory.vram, share=min(1.0, spec.scaling.gpus_per_worker or 1.0)).tensor_bytes

@@ -24,7 +24,8 @@ from minimind.allocator import MIB, smallest_limit
 from minimind.lora import LoraConfig
 from minimind.model import ModelConfig
 from minimind.objectives import CHUNK_TOKENS
-from minimind.trace import CUBLAS_WORKSPACE_BYTES, HIGHEST_SORTED, Rules, Step, trace
+from minimind.rehearsal import Step
+from minimind.trace import CUBLAS_WORKSPACE_BYTES, HIGHEST_SORTED, Rules, trace
 
 CLOSED_FORM_ERROR = 0.03
 """How far the closed form may be off, as a share of the trace's peak."""

@@ -39,10 +39,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from minimind.allocator import Event
 from minimind.batch import Batch
-from minimind.distributed import Parallel
-from minimind.loop import LoopConfig, Precision, TrainState, train
-from minimind.objectives import Loss, Models, Objective
-from minimind.optim import Optimizer
+from minimind.objectives import Loss, Models
+from minimind.rehearsal import Step, rehearse
 from minimind.storages import CPU_WORKSPACES, Storages, Workspace, gives, tensors_in
 
 aten = torch.ops.aten
@@ -54,18 +52,6 @@ CUBLAS_WORKSPACE_BYTES = 8_519_680
 
 HIGHEST_SORTED = 3072
 """Up to so many rows CUDA adds up the gradients of an embedding without sorting them first."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """What the loop needs to make a step. dtype: of autocast."""
-
-    models: Models
-    objective: Objective
-    optimizer: Optimizer
-    batch: Batch
-    loop: LoopConfig
-    dtype: torch.dtype
 
 
 @dataclass(frozen=True)
@@ -117,8 +103,8 @@ class Trace:
 def trace(make: Callable[[], Step], rules: Rules = "cuda", steps: int = 2) -> Trace:
     """The events of the first steps of a run.
 
-    The first step has one micro-batch and the others at most three, whatever the loop's config says: the peak is that
-    of all of them, and what the allocator must reserve for it was within 1 %. Casts of weights that autocast drops
+    With four and more micro-batches the peak is that of three (see `rehearse`), and what the allocator must reserve for
+    it was within 1 %. Casts of weights that autocast drops
     together die in no certain order, as they do for real.
 
     make: builds everything on the CPU; it is called where tensors are fake, so it costs no memory. steps: 2 are enough:
@@ -135,22 +121,8 @@ def trace(make: Callable[[], Step], rules: Rules = "cuda", steps: int = 2) -> Tr
             recorder.adopt(tensors_in(step.batch), "batch")
         recorder.adopt(tensors_in(step.optimizer.state_dict()), "optimizer")
         with recorder, _CudaFunctions() if rules == "cuda" else contextlib.nullcontext():
-            precision = Precision(step.dtype, torch.device("cpu"))
             watched = _Watched(recorder, step)
-            train(
-                step.models,
-                watched.objective,
-                _Endless(batch),
-                watched,
-                lambda _: 1e-3,
-                step.loop.model_copy(update={"eval_interval": None, "save_interval": None}),
-                TrainState(),
-                _NoHooks(),
-                precision=precision,
-                parallel=Parallel(),
-                total_steps=steps,
-                grad_clip=1.0,
-            )
+            rehearse(dataclasses.replace(step, objective=watched.objective, optimizer=watched, batch=batch), steps)
         recorder.listening = False
     return Trace(recorder.events, recorder.categories)
 
@@ -396,47 +368,6 @@ class _HostBatch:
         copies = {name: value.clone() for name, value in values.items() if isinstance(value, Tensor)}
         self.recorder.name(copies.values(), "batch")
         return dataclasses.replace(self.batch, **copies)
-
-
-@dataclass
-class _Endless:
-    """A source that always gives the same batch: once for the first step, then up to three times where the loop asks
-    for so many. The fourth would find memory as the third did.
-    """
-
-    batch: Batch
-    done: bool = False
-    most: int = 1
-
-    def take(self, count: int) -> list[Batch]:
-        taken, self.most = min(count, self.most), 3
-        return [self.batch] * taken
-
-    def stop_reading_ahead(self) -> bool:
-        return False
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        return None
-
-
-class _NoHooks:
-    def log(self, state: TrainState, metrics: dict[str, float]) -> None:
-        return None
-
-    def note(self, kind: str, text: str, **details: Any) -> None:
-        return None
-
-    def evaluate(self, state: TrainState) -> None:
-        return None
-
-    def save(self, state: TrainState) -> None:
-        return None
-
-    def should_stop(self, state: TrainState) -> bool:
-        return False
 
 
 class _CudaFunctions(TorchFunctionMode):

@@ -38,8 +38,9 @@ def amount(count: float) -> str:
 
 def memory(count: float) -> str:
     """A number of bytes of memory, in the binary units that graphics cards are sold in: an "8 GB" card has 8 x 2^30."""
-    gigabytes = count / 2**30
-    return f"{gigabytes:.2f} GB" if gigabytes >= 1 else f"{count / 2**20:.0f} MB"
+    if abs(count) >= 2**30:
+        return f"{count / 2**30:.2f} GB"
+    return f"{count / 2**20:.0f} MB" if abs(count) >= 2**20 else f"{count / 2**10:.0f} KB"
 
 
 _MEMORY = re.compile(r"([0-9]+(?:\.[0-9]+)?)(GB|GiB|MB|MiB)")

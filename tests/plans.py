@@ -10,16 +10,14 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from minimind.batch import Batch, worst_batch
-from minimind.distributed import Parallel
-from minimind.loop import LoopConfig, Precision, TrainState, train
+from minimind.batch import worst_batch
+from minimind.loop import LoopConfig
 from minimind.lora import LoraConfig, attach
 from minimind.memory import Shape
 from minimind.model import MiniMind, ModelConfig
 from minimind.objectives import next_token_loss
 from minimind.optim import OptimConfig, build_optimizer
-from minimind.trace import Step
-from tests.toys import RecordingHooks
+from minimind.rehearsal import Step, rehearse
 
 WHOLE_GRID = bool(os.environ.get("MINIMIND_WHOLE_GRID"))
 """Whether the tests run every configuration (some minutes) or a handful."""
@@ -109,45 +107,12 @@ def allocator_peak(make: Callable[[], Step], steps: int = 2) -> int:
     tensors += [value for value in vars(step.batch).values() if isinstance(value, torch.Tensor)]
     held = peak = sum(tensor.untyped_storage().nbytes() for tensor in tensors)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        train(
-            step.models,
-            step.objective,
-            Same(step.batch),
-            step.optimizer,
-            lambda _: 1e-4,
-            step.loop,
-            TrainState(),
-            RecordingHooks(),
-            precision=Precision(step.dtype, torch.device("cpu"), units_per_step=step.batch.slots),
-            parallel=Parallel(),
-            total_steps=steps,
-            grad_clip=1.0,
-        )
+        rehearse(step, steps)
     events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
     for event in sorted(events, key=lambda event: event.start_ns()):
         held += event.nbytes()
         peak = max(peak, held)
     return peak
-
-
-@dataclass
-class Same:
-    """A source that gives one batch again and again."""
-
-    batch: Batch
-    done: bool = False
-
-    def take(self, count: int) -> list[Batch]:
-        return [self.batch] * count
-
-    def stop_reading_ahead(self) -> bool:
-        return False
-
-    def state_dict(self) -> dict[str, Any]:
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        return None
 
 
 BF16, FP16, FP32 = torch.bfloat16, torch.float16, torch.float32

@@ -69,7 +69,8 @@ def peak(standing: TrainState) -> int:
     """Bytes that a run needs where it stands; its second step is like all that follow."""
     run = new_run(standing=standing)
     run.total_steps = 2
-    with MemoryLimit() as limit:
+    limit = MemoryLimit()
+    with limit:
         run.train()
     return limit.peak_bytes
 

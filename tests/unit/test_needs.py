@@ -7,7 +7,7 @@ import pytest
 from jobs import paths
 from jobs.needs import Needs
 from minimind.memory import PLATFORMS
-from minimind.trace import Step
+from minimind.rehearsal import Step
 from tests.plans import Case
 
 CASE = Case(width=16)

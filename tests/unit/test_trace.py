@@ -11,7 +11,8 @@ from torch.overrides import TorchFunctionMode
 
 from minimind.model import MiniMind, attend, document_mask, segment_positions
 from minimind.objectives import Loss, Models, next_token_loss
-from minimind.trace import CUBLAS_WORKSPACE_BYTES, Step, Trace, trace
+from minimind.rehearsal import Step
+from minimind.trace import CUBLAS_WORKSPACE_BYTES, Trace, trace
 from tests.plans import BF16, MORE_REAL_CASES, REAL_CASES, WHOLE_GRID, Case, allocator_peak
 
 CASES = REAL_CASES | MORE_REAL_CASES if WHOLE_GRID else REAL_CASES

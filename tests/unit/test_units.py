@@ -52,7 +52,8 @@ def test_amount(count: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "text"), [(0, "0 MB"), (500 << 20, "500 MB"), (1 << 30, "1.00 GB"), (int(7.5 * 2**30), "7.50 GB")]
+    ("count", "text"),
+    [(0, "0 KB"), (10_000, "10 KB"), (500 << 20, "500 MB"), (1 << 30, "1.00 GB"), (int(7.5 * 2**30), "7.50 GB")],
 )
 def test_memory(count: float, text: str) -> None:
     assert memory(count) == text
