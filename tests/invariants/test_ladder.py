@@ -71,7 +71,8 @@ def peak(standing: TrainState) -> int:
     run.total_steps = 2
     with MemoryLimit() as limit:
         run.train()
-    return limit.peak_bytes
+    peak_bytes: int = limit.peak_bytes
+    return peak_bytes
 
 
 def losses(hooks: RecordingHooks) -> list[float]:

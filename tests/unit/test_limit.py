@@ -32,7 +32,8 @@ def counted_peak(case: Case) -> int:
             total_steps=2,
             grad_clip=1.0,
         )
-    return limit.peak_bytes
+    peak_bytes: int = limit.peak_bytes
+    return peak_bytes
 
 
 @pytest.mark.parametrize("case", REAL_CASES.values(), ids=REAL_CASES.keys())
