@@ -78,7 +78,16 @@ class Here:
         from jobs.plan_view import show_stage
 
         settings = flags.absolute(flags.changes(args), self.place("."))
-        return show_stage(args.stage, settings, console, model=args.model, budget=args.preset, system=args.system)
+        return show_stage(
+            args.stage,
+            settings,
+            console,
+            model=args.model,
+            budget=args.preset,
+            system=args.system,
+            speed_of=args.card,
+            measured=args.measure,
+        )
 
     def tokenizer(self, args: argparse.Namespace, console: Console) -> int:
         """The tokenizer stage."""
@@ -249,7 +258,12 @@ def _plan(args: argparse.Namespace, console: Console) -> int:
 
         console.print(what_fits(console), soft_wrap=False)
         return 0
-    raise ValueError("plan: name a stage, or --table; see minimind plan --help")
+    if args.calibrate:
+        from jobs.measure import calibrate
+
+        calibrate(console)
+        return 0
+    raise ValueError("plan: name a stage, or --table, or --calibrate; see minimind plan --help")
 
 
 def _fetch(args: argparse.Namespace, console: Console) -> int:
@@ -423,6 +437,7 @@ def _plan_parsers(plan: argparse.ArgumentParser, verbs: Here) -> None:
     plan.add_argument(
         "--table", action="store_true", help="for every stage and model, the largest batch_size on 4, 6, 8 and 12 GB"
     )
+    plan.add_argument("--calibrate", action="store_true", help="measure this machine's GPU, so that plans are exact")
     plan.set_defaults(command=_plan)
     stages = plan.add_subparsers(title="stages", metavar="STAGE")
     for name, entry in STAGES.items():
@@ -431,6 +446,10 @@ def _plan_parsers(plan: argparse.ArgumentParser, verbs: Here) -> None:
         _preset(parser)
         parser.add_argument(
             "--system", choices=["linux", "wsl2", "windows"], help="where the card of --vram is (default: as here)"
+        )
+        parser.add_argument("--card", metavar="NAME", help='forecast the time on a card, such as "RTX 3050"')
+        parser.add_argument(
+            "--measure", action="store_true", help="make a few real steps here: their peak, and a forecast of the time"
         )
         parser.set_defaults(command=verbs.plan, stage=name)
 

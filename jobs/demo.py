@@ -15,7 +15,10 @@ from rich.table import Table
 
 from data.stock.build import FILES
 from jobs import paths, quiz, serve
+from jobs.card import this_card
+from jobs.measure import measure
 from jobs.origin import new_spec
+from jobs.plan import Planner
 from jobs.prepare import check_data
 from jobs.runs import RunDirectory
 from jobs.show import show
@@ -24,7 +27,7 @@ from jobs.stock import fetch_stock, stock_folder
 from jobs.tokenizer import TokenizerSpec, run_tokenizer
 from jobs.train import resume, start
 from minimind.events import metric_series
-from minimind.units import duration
+from minimind.units import duration, memory
 
 RUN = "demo-chat"
 PRETRAIN_RUN = "demo"
@@ -49,6 +52,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
         return 1
     _step(console, 6, "What came of it / 结果")
     _curves(pretrained, chat, console)
+    _memory(chat, console)
     _step(console, 7, "Serve it, and ask what it was taught / 启动服务并提问")
     running = serve.running_url()
     if running:
@@ -134,6 +138,21 @@ def _curves(pretrained: RunDirectory, chat: RunDirectory, console: Console) -> N
             console.print(f"  [cyan]{escape(sample['prompt'])}[/]{escape(sample['continuation'])}")
     for picture in pictures:
         console.print(f"Loss curve / 损失曲线: {picture}")
+
+
+def _memory(chat: RunDirectory, console: Console) -> None:
+    """What a step of each stage takes: as planned, and as counted in real steps on this CPU."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    for title in ("memory of a step / 每步内存", "planned / 计划", "measured / 实测", "error / 误差", "in all / 合计"):
+        table.add_column(title, justify="right" if table.columns else "left")
+    planner = Planner(this_card())
+    tuned = RunSpec.model_validate(chat.spec())
+    for spec in (_pretrain_spec(), tuned, new_spec("lora", {"init_from": RUN})):
+        needed, found = planner.need(spec).peak_bytes, measure(spec).peak_bytes
+        error = f"{100 * (needed / found - 1):+.3f} %"
+        in_all = planner.plan(spec).needed_bytes
+        table.add_row(spec.stage.kind, memory(needed), memory(found), error, memory(in_all))
+    console.print(table, soft_wrap=False)
 
 
 def _start_server(console: Console) -> str:

@@ -14,7 +14,7 @@ from jobs.spec import RunSpec
 from jobs.stages import STAGES
 from minimind.batch import worst_batch
 from minimind.lora import attach
-from minimind.memory import PLATFORMS, Plan, Shape, judge, rejected
+from minimind.memory import PLATFORMS, Need, Plan, Shape, judge, rejected
 from minimind.model import MiniMind
 from minimind.objectives import next_token_loss
 from minimind.optim import build_optimizer
@@ -30,6 +30,8 @@ LEAST_TOKENS = 1024
 """Tokens in a forward pass below which a GPU waits for its next kernel most of the time; then activation checkpointing,
 which computes a third more, is the smaller loss.
 """
+
+SUPERVISED = "supervised"
 
 SHORTEST = 64
 """Tokens per row below which nothing is suggested."""
@@ -50,14 +52,16 @@ class Planner:
         capacity = int(self.card.capacity_bytes * budget)
         platform, calibration = self.card.platform, self.card.calibration
         shape = shape_of(spec, self._dtype(spec))
-        supervised = STAGES[spec.stage.kind].objective is next_token_loss
-        kind = "supervised" if supervised else spec.stage.kind
-        if supervised and not self.needs.has(kind, shape, platform):
+        if _kind(spec) == SUPERVISED and not self.needs.has(SUPERVISED, shape, platform):
             plan = rejected(shape, capacity, platform, calibration)
             if plan is not None:
                 return plan
-        needs = self.needs.of(kind, shape, platform, lambda: step_of(spec, shape))
-        return judge(needs, capacity, platform, calibration)
+        return judge(self.need(spec), capacity, platform, calibration)
+
+    def need(self, spec: RunSpec) -> Need:
+        """What a run's step takes, whatever the card has: a trace, unless it is known."""
+        shape = shape_of(spec, self._dtype(spec))
+        return self.needs.of(_kind(spec), shape, self.card.platform, lambda: step_of(spec, shape))
 
     def fits(self, spec: RunSpec, budget: float = 1.0) -> bool:
         """Whether it does, with its margin."""
@@ -148,6 +152,11 @@ class Planner:
         if spec.loop.dtype == "auto":
             return self.card.dtype
         return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[spec.loop.dtype]
+
+
+def _kind(spec: RunSpec) -> str:
+    """What else than its shape a step's memory depends on. The closed form knows the supervised kind."""
+    return SUPERVISED if STAGES[spec.stage.kind].objective is next_token_loss else spec.stage.kind
 
 
 def shape_of(spec: RunSpec, dtype: torch.dtype) -> Shape:

@@ -15,6 +15,8 @@ from rich.text import Text
 from jobs import flags
 from jobs.adapter import without_numbers
 from jobs.card import Card, named_card, this_card
+from jobs.forecast import Forecast, by_card, tokens_of
+from jobs.measure import Measured, measure
 from jobs.origin import new_spec
 from jobs.plan import BUDGETS, CHINESE_PRESETS, Planner, command_flags
 from jobs.presets import DEFAULT_MODEL
@@ -30,7 +32,7 @@ CARDS = ("4GB", "6GB", "8GB", "12GB")
 MOST_ROWS = 128
 """Beyond so many rows at a time nothing is gained, and nothing is looked for."""
 
-_BAR = 40
+_BAR = 28
 
 _PARTS = {
     "weights": "权重",
@@ -91,11 +93,14 @@ def show_stage(
     model: str | None = None,
     budget: str | None = None,
     system: str | None = None,
+    speed_of: str | None = None,
+    measured: bool = False,
 ) -> int:
     """`plan STAGE`: the plan of a run with these settings on the card that `memory.vram` names, else on this machine's
     device. Gives the exit status: 1 where it does not fit, and then says what does.
 
-    budget: a name in BUDGETS, for which sizes are chosen that `settings` leave open. Raises ValueError.
+    budget: a name in BUDGETS, for which sizes are chosen that `settings` leave open. speed_of: the name of a card, for
+    a forecast of the time. measured: make a few real steps here, for their peak and a forecast. Raises ValueError.
     """
     if settings.get("init_from") is None:
         spec = flags.apply(STAGES[stage].preset(model or DEFAULT_MODEL), settings)
@@ -112,7 +117,22 @@ def show_stage(
     if plan.verdict == "does not fit":
         console.print(planner.refusal(spec))
         return 1
+    if speed_of is not None:
+        console.print(by_card(spec, speed_of).line())
+    if measured:
+        found = measure(spec)
+        console.print(measured_line(Planner(this_card(), planner.needs).need(spec).peak_bytes, found))
+        console.print(Forecast(tokens_of(spec), found.tokens_per_s, "measured here / 本机实测").line())
     return 0
+
+
+def measured_line(planned_bytes: int, found: Measured) -> str:
+    """The tensors' peak as it was planned and as it was measured, in English and Chinese."""
+    error = 100 * (planned_bytes / found.peak_bytes - 1)
+    return (
+        f"Tensors at the peak / 张量峰值: planned / 计划 {memory(planned_bytes)}, measured / 实测 "
+        f"{memory(found.peak_bytes)} ({error:+.3f} %)"
+    )
 
 
 def choice_line(asked: RunSpec, chosen: RunSpec, budget: str, card: Card) -> str:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
-from minimind.storages import CPU_WORKSPACES, Storages, gives, tensors_in
+from minimind.storages import CPU_WORKSPACES, Gives, Storages, Workspace, gives, tensors_in
 from minimind.units import memory
 
 
@@ -31,6 +31,7 @@ class MemoryLimit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch'
         self.limit_bytes = limit_bytes
         self.held_bytes: int = 0
         self.peak_bytes: int = 0
+        self._rules: dict[int, tuple[Gives, Workspace | None]] = {}
         self._storages = Storages(self._died)
 
     @classmethod
@@ -42,15 +43,18 @@ class MemoryLimit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch'
     ) -> Any:
         with torch._C.DisableTorchFunction():
             result = func(*args, **kwargs) if kwargs else func(*args)
-            kind = gives(func)
+            # By identity: an operation's own hash is computed in Python, anew each time.
+            kind, workspace = self._rules.get(id(func)) or self._rule(func)
             if kind == "new":
                 self._born(result)
             elif kind == "several":
                 self.adopt(result)
-            workspace = CPU_WORKSPACES.get(func)
             if workspace is not None and (scratch := sum(workspace(*args, **kwargs or {}))):
                 self._require(scratch, self.held_bytes + scratch)
         return result
+
+    def _rule(self, func: Any) -> tuple[Gives, Workspace | None]:
+        return self._rules.setdefault(id(func), (gives(func), CPU_WORKSPACES.get(func)))
 
     def adopt(self, values: Any) -> None:
         """Count tensors that exist already, in nested containers or fields of dataclasses; each counts once."""

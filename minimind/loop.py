@@ -204,7 +204,7 @@ def train(
         """Gradients of the micro-batches on the first rung that every rank has the memory for; this rank's losses, and
         the sums of all ranks.
         """
-        random = parallel.rng_state() if is_limited(parallel.device) else {}
+        random = parallel.rng_state() if is_limited(parallel.device) else None
         while True:
             losses, sums = _accumulate(models, objective, micro_batches, precision, parallel, ladder)
             sums.stop, sums.peak_bytes = hooks.should_stop(state), parallel.peak_memory_bytes()
@@ -215,7 +215,7 @@ def train(
                 return losses, sums
             optimizer.zero_grad(set_to_none=True)
             release(parallel.device)
-            if random:
+            if random is not None:
                 parallel.set_rng_state(random)
             text = f"out of memory after step {state.step}: {ladder.descend(shortage)}"
             standing = {name: getattr(state, name) for name in ("rows_at_once", "checkpointing", "cuts")}

@@ -110,7 +110,8 @@ def _mixed(*args: Any, **kwargs: Any) -> list[int]:
     tensors = [arg for arg in args if isinstance(arg, Tensor)]
     common = tensors[0].dtype
     for tensor in tensors:
-        common = torch.promote_types(common, tensor.dtype)
+        if tensor.dtype != common:
+            common = torch.promote_types(common, tensor.dtype)
     return [tensor.numel() * common.itemsize for tensor in tensors if tensor.dtype != common and tensor.dim()]
 
 

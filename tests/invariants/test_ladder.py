@@ -72,7 +72,8 @@ def peak(standing: TrainState) -> int:
     limit = MemoryLimit()
     with limit:
         run.train()
-    return limit.peak_bytes
+    peak_bytes: int = limit.peak_bytes
+    return peak_bytes
 
 
 def losses(hooks: RecordingHooks) -> list[float]:
