@@ -24,7 +24,7 @@ CALIBRATION_ROWS = (1, 4, 16)
 
 @dataclass(frozen=True)
 class Measured:
-    """peak_bytes: of tensors. reserved_bytes: what the allocator held for them. outside_bytes: in use on the card besides,
+    """peak_bytes: of tensors. reserved_bytes: what the allocator held for them. outside_bytes: in use beside it,
     by CUDA, the desktop and other programs; 0 on a CPU. tokens_per_s: with one micro-batch to a step.
     """
 

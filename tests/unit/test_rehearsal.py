@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from minimind.rehearsal import NoHooks, rehearse
+from tests.plans import Case
+
+
+def test_real_steps_are_made() -> None:
+    step = Case(width=16).step()
+    before = [parameter.clone() for parameter in step.models["policy"].parameters()]
+    rehearse(step, 2)
+    after = list(step.models["policy"].parameters())
+    assert not all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
+
+
+def test_nothing_may_happen_that_would_be_noted() -> None:
+    with pytest.raises(AssertionError, match="a step was skipped"):
+        NoHooks().note("step_skipped", "a step was skipped")
