@@ -308,7 +308,7 @@ def _source_sha256() -> str:
     """Of the program's own files: says whether two runs ran the same program, also where there is no .git."""
     root = Path(__file__).parents[1]
     digest = hashlib.sha256()
-    for package in ("data", "jobs", "minimind"):
+    for package in ("data", "jobs", "minimind", "tune_spaces"):
         for file in sorted((root / package).rglob("*.py")):
             content = file.read_bytes()
             digest.update(f"{file.relative_to(root).as_posix()} {len(content)}\n".encode() + content)

@@ -85,8 +85,7 @@ def start(spec: RunSpec, console: Console, *, overwrite: bool = False) -> RunDir
     run = RunDirectory(paths.runs() / spec.name)
     run.require_free(overwrite=overwrite)
     require_weights(spec)
-    places = {path: flags.at(spec, path) for path in (*flags.FILES, *flags.RUNS_OR_FOLDERS)}
-    asked = with_text(override(spec, _anchored(places)), console)
+    asked = anchored(spec, console)
     spec = _placed(asked)
     plan = planned(spec, console)
     prepared = prepare(spec, console, pipeline=launch.pipeline())
@@ -182,6 +181,12 @@ def _shape_settings(preset: RunSpec, *, whole: bool) -> dict[str, Any]:
     if whole:
         return {"model": preset.model.model_dump()}
     return {f"model.{name}": getattr(preset.model, name) for name in ("hidden_size", "num_hidden_layers")}
+
+
+def anchored(spec: RunSpec, console: Console) -> RunSpec:
+    """The spec with nothing in it that may come to mean something else, and the text its weights learnt from."""
+    places = {path: flags.at(spec, path) for path in (*flags.FILES, *flags.RUNS_OR_FOLDERS)}
+    return with_text(override(spec, _anchored(places)), console)
 
 
 def _anchored(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import json
 import platform
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, cast
 
@@ -21,7 +22,7 @@ from jobs.tensorboard import TensorBoard
 from minimind.checkpoint import CheckpointError, Lineage
 from minimind.distributed import Parallel
 from minimind.evaluate import Validation, continuation, validate
-from minimind.events import EventLog, metric_series
+from minimind.events import Event, EventLog, metric_series
 from minimind.loop import NonFiniteLossError, TrainState, train
 from minimind.lora import adapter_state, load_adapter
 from minimind.objectives import Objective, next_token_loss
@@ -33,17 +34,23 @@ FAILED_TOGETHER_S = 20.0
 """How long another rank waits for rank 0 to record the failure that both should have."""
 
 
-def work(spec: RunSpec, prepared: Prepared, run: RunDirectory, parallel: Parallel) -> None:
+def work(
+    spec: RunSpec,
+    prepared: Prepared,
+    run: RunDirectory,
+    parallel: Parallel,
+    listener: Callable[[Event], None] | None = None,
+) -> None:
     """Train until done, stopped or failed. Rank 0 holds the run's lock and is the only one that writes into its folder.
 
     Failures of `EXPECTED_FAILURES` are recorded and end normally (the state says FAILED); others are recorded and
-    raised, so that whoever started the process may try again.
+    raised, so that whoever started the process may try again. listener: told of each event that is written.
     """
     with ExitStack() as stack:
         log: EventLog | None = None
         if parallel.rank == 0:
             stack.enter_context(run.hold())
-            log = stack.enter_context(EventLog(run.events_path))
+            log = stack.enter_context(EventLog(run.events_path, listener=listener))
         try:
             state = _train(spec, prepared, run, parallel, log, stack)
         except BaseException as error:
