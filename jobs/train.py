@@ -132,7 +132,7 @@ def resumed(stored: RunSpec, settings: Mapping[str, Any]) -> RunSpec:
     Raises ValueError for a setting that would change what is learnt.
     """
     spec = flags.apply(stored, _anchored(settings))
-    changed = [path for path in _differences(stored.model_dump(), spec.model_dump()) if not path.startswith(MAY_CHANGE)]
+    changed = [path for path in differences(stored.model_dump(), spec.model_dump()) if not path.startswith(MAY_CHANGE)]
     if changed:
         lines = [
             f"{flags.named(path)}: the run has {flags.at(stored, path)!r}, asked for is {flags.at(spec, path)!r}"
@@ -207,7 +207,8 @@ def _placed(spec: RunSpec) -> RunSpec:
     return launch.resolve_scaling(spec)
 
 
-def _differences(old: Any, new: Any, path: str = "") -> list[str]:
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """The dotted paths at which two trees of settings differ."""
     if isinstance(old, dict) and isinstance(new, dict):
-        return [line for key in old for line in _differences(old[key], new[key], f"{path}.{key}" if path else key)]
+        return [line for key in old for line in differences(old[key], new[key], f"{path}.{key}" if path else key)]
     return [] if old == new else [path]
