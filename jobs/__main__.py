@@ -460,8 +460,8 @@ def _train_parsers(train: argparse.ArgumentParser, verbs: Here) -> None:
 
 def _sweep_parsers(sweep: argparse.ArgumentParser, verbs: Here) -> None:
     sweep.description = (
-        "Train for a given time with each of many settings, with Ray Tune, and compare. What the memory plan refuses is "
-        "never started. Flags of the stage hold for every trial."
+        "Train for a given time with each of many settings, with Ray Tune, and compare. What the memory plan refuses "
+        "is never started. Flags of the stage hold for every trial."
     )
     stages = sweep.add_subparsers(title="stages", metavar="STAGE", required=True)
     for name, entry in STAGES.items():
@@ -470,8 +470,8 @@ def _sweep_parsers(sweep: argparse.ArgumentParser, verbs: Here) -> None:
         parser.add_argument(
             "--space",
             metavar="NAME",
-            help="batch (sizes, at the same tokens per step), rate (learning rate, schedule), rank (of an adapter), or a "
-            "file of your own, FILE.json: dotted path -> values (default: batch)",
+            help="batch (sizes, at the same tokens per step), rate (learning rate, schedule), rank (of an adapter), or "
+            "a file of your own, FILE.json: dotted path -> values (default: batch)",
         )
         parser.add_argument("--trials", type=_positive, metavar="N", help="at most so many (default: 20)")
         parser.add_argument("--budget_s", type=float, metavar="X", help="seconds that a trial trains (default: 60)")

@@ -163,8 +163,8 @@ def require_feasible(spec: SweepSpec, found: list[Group], planner: Planner) -> N
     least, plan = min(((run, planner.plan(run)) for run in smallest), key=lambda pair: pair[1].needed_bytes)
     largest = ", ".join(f"{part} {memory(count)}" for part, count in list(plan.breakdown.items())[:3])
     raise ValueError(
-        f"no point of the space fits {planner.card.name} / 空间中没有可行的配置. The smallest is {settings_text(least)}; "
-        f"most of it: {largest}.\n{planner.refusal(least)}"
+        f"no point of the space fits {planner.card.name} / 空间中没有可行的配置. The smallest is "
+        f"{settings_text(least)}; most of it: {largest}.\n{planner.refusal(least)}"
     )
 
 

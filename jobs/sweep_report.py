@@ -282,7 +282,8 @@ h1{font-size:26px;margin:0 0 4px}p{margin:4px 0 14px;color:var(--soft)}
 .plots{display:grid;grid-template-columns:repeat(auto-fill,minmax(340px,1fr));gap:16px;margin:8px 0 24px}
 figure,.wide{margin:0;background:#fff;border:1px solid var(--line);border-radius:12px;padding:14px 16px}
 figcaption{font-weight:600}figcaption small{display:block;font-weight:400;color:var(--soft)}svg{width:100%;height:auto}
-text{font-size:12px;fill:var(--soft)}.grid{stroke:var(--line)}polyline{fill:none;stroke:var(--green);stroke-dasharray:4 4}
+text{font-size:12px;fill:var(--soft)}.grid{stroke:var(--line)}
+polyline{fill:none;stroke:var(--green);stroke-dasharray:4 4}
 circle{fill:var(--blue);fill-opacity:.75}circle.ended-early{fill:#a9b4c0}circle.front{fill:var(--green)}
 circle.best{fill:var(--orange);fill-opacity:1}path{fill:none;stroke:#c3cad2;stroke-width:1.6}
 path.infeasible,path.failed{stroke:#c0392b}.wide{overflow-x:auto}table{border-collapse:collapse;width:100%}

@@ -11,7 +11,7 @@ SHORTEST = 64
 
 
 def batch(loop: LoopConfig, optim: OptimConfig, max_seq_len: int) -> Space:
-    """batch_size x max_seq_len x activation checkpointing; accumulation_steps follows, for the step keeps its tokens."""
+    """batch_size x max_seq_len x activation checkpointing; accumulation_steps keeps the tokens of a step."""
     widths = [max_seq_len] + [max_seq_len // part for part in (2, 4) if max_seq_len // part >= SHORTEST]
     most = loop.batch_size * loop.accumulation_steps * max_seq_len // min(widths)
     rows = {loop.batch_size, *(2**power for power in range(most.bit_length()))}
