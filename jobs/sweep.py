@@ -242,6 +242,13 @@ class PointSearch(Searcher):
         value = score(self.spec.objective, record)
         self.inner.on_trial_complete(trial_id, {"score": value, "training_iteration": PARTS})
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune keeps copies of its searcher on disk: of this one nothing is needed."""
+        return {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> PointSearch:
+        return self
+
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the sweep's events hold all of it."""
 
