@@ -33,7 +33,11 @@ from tune_spaces.distribution import Choices, LogUniform, Space
 
 SPACE: Space = {"data.max_seq_len": Choices(choices=(16, 32)), "loop.batch_size": Choices(choices=(1, 2, 4))}
 SPEC = SweepSpec(
-    name="s", run=override(small_spec(), {"name": "s", "scaling.workers": None}), space=SPACE, objective="tokens_per_s", trials=9
+    name="s",
+    run=override(small_spec(), {"name": "s", "scaling.workers": None}),
+    space=SPACE,
+    objective="tokens_per_s",
+    trials=9,
 )
 FOUND = groups(SPEC.run, SPACE, lambda run: run.loop.batch_size * run.data.max_seq_len <= 64)
 MEASURED = {"outcome": "measured", "bits_per_byte": 3.0, "tokens_per_s": 100.0, "time_total_s": 1.0}
@@ -146,7 +150,10 @@ def test_a_full_disk_ends_the_search(folder: RunDirectory) -> None:
 
 
 def test_a_range_is_drawn_beside_the_point(folder: RunDirectory) -> None:
-    space = {"optim.learning_rate": LogUniform(low=1e-4, high=1e-2), "optim.schedule": Choices(choices=("wsd", "cosine"))}
+    space = {
+        "optim.learning_rate": LogUniform(low=1e-4, high=1e-2),
+        "optim.schedule": Choices(choices=("wsd", "cosine")),
+    }
     spec = SPEC.model_copy(update={"space": space})
     found = groups(spec.run, spec.space, lambda run: True)
     with EventLog(folder.events_path) as log:
@@ -175,7 +182,9 @@ def test_a_space_by_its_name_or_its_file(home: Path) -> None:
 def test_a_continued_sweep_takes_more_trials_and_nothing_else() -> None:
     assert continued(SPEC, "pretrain", {}, None, {"trials": 30}).trials == 30
     assert continued(SPEC, "pretrain", {"loop.batch_size": 4}, None, {"objective": "tokens_per_s"}) == SPEC
-    with pytest.raises(ValueError, match=r"keeps its settings.*run\.optim\.learning_rate, objective|objective") as caught:
+    with pytest.raises(
+        ValueError, match=r"keeps its settings.*run\.optim\.learning_rate, objective|objective"
+    ) as caught:
         continued(SPEC, "pretrain", {"optim.learning_rate": 9}, "batch", {"objective": "bits_per_byte"})
     assert "space" in str(caught.value)
     with pytest.raises(ValueError, match="stage sft, not pretrain"):

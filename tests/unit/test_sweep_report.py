@@ -8,7 +8,9 @@ from jobs.sweep_report import front, point_text, ranked, table, trial_line, writ
 from tests.small import Screen
 
 
-def trial(number: int, bits: float | None, speed: float | None, outcome: str = "measured", **more: Any) -> dict[str, Any]:
+def trial(
+    number: int, bits: float | None, speed: float | None, outcome: str = "measured", **more: Any
+) -> dict[str, Any]:
     known = {"bits_per_byte": bits, "tokens_per_s": speed, "predicted_bytes": 2**20, "peak_bytes": 2**20}
     settings = {"loop.batch_size": 2**number, "optim.schedule": "wsd"}
     return {"trial": number, "settings": settings, "outcome": outcome, "counts_tensors": True, **known, **more}
