@@ -183,7 +183,9 @@ def trials_of(folder: RunDirectory) -> list[Event]:
 
 
 def best_settings(spec: SweepSpec, point: Settings) -> Settings:
-    """What `train STAGE --spec` needs to make the run of a point: all that differs from the stage's own settings."""
+    """What `train STAGE --spec` needs to make the run of a point: the point, and all else that differs from the stage's
+    own settings.
+    """
     best, stage = override(spec.run, point), spec.run.stage.kind
     usual = new_spec(stage, {"init_from": best.init_from}) if best.init_from else STAGES[stage].preset(DEFAULT_MODEL)
     content = best.model_dump(mode="json")
@@ -193,7 +195,7 @@ def best_settings(spec: SweepSpec, point: Settings) -> Settings:
         for part in path.split("."):
             value = value[part]
         result[path] = value
-    return {path: value for path, value in result.items() if path != "name"} | {"scaling.workers": 1}
+    return {path: value for path, value in result.items() if path != "name"} | point | {"scaling.workers": 1}
 
 
 class PointSearch(Searcher):

@@ -191,8 +191,8 @@ def _scatter(
 ) -> str:
     """Dots as an SVG. x runs by factors where it spans more than ten of them; names: where x counts these instead."""
     width, height, left, bottom, top = 440, 300, 64, 46, 16
-    xs = [dot[0] for dot in dots] or [0.0]
-    ys = [dot[1] for dot in dots] or [0.0]
+    xs = [*(dot[0] for dot in dots), *(x for x, _ in line)] or [0.0]
+    ys = [*(dot[1] for dot in dots), *(y for _, y in line)] or [0.0]
     by_factors = names is None and min(xs) > 0 and max(xs) / min(xs) >= 10
     to_x: Callable[[float], float] = math.log10 if by_factors else float
 
@@ -208,8 +208,12 @@ def _scatter(
     for tick in _few([min(ys), (min(ys) + max(ys)) / 2, max(ys)]):
         parts.append(f"<line class=grid x1={left} x2={width - 12} y1={at_y(tick):.1f} y2={at_y(tick):.1f} />")
         parts.append(f"<text x={left - 8} y={at_y(tick) + 4:.1f} text-anchor=end>{_short(tick)}</text>")
+    free = 0.0
     for tick in ticks:
         text = escape(names[int(tick)]) if names is not None else _short(tick)
+        if at_x(to_x(tick)) < free:  # it would stand on the one before
+            continue
+        free = at_x(to_x(tick)) + 42
         parts.append(f"<text x={at_x(to_x(tick)):.1f} y={height - bottom + 18} text-anchor=middle>{text}</text>")
     if len(line) > 1:
         path = " ".join(f"{at_x(to_x(x)):.1f},{at_y(y):.1f}" for x, y in line)

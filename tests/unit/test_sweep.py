@@ -208,6 +208,7 @@ def test_the_best_point_is_a_spec_that_train_takes() -> None:
     point = {"loop.batch_size": 2, "loop.accumulation_steps": 4}
     settings = best_settings(SPEC, point)
     assert "name" not in settings
+    assert settings.items() >= point.items()
     made = override(small_spec(), {"scaling.workers": 1, **point})
     from jobs.origin import new_spec
 
