@@ -10,6 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -117,6 +118,8 @@ def sweep(
         log.state("RUNNING", step=len(earlier), total_steps=spec.trials, environment={})
         problem = _run(spec, placed, found, earlier, log, folder, console)
         if problem:
+            with suppress(OSError):
+                log.state("FAILED", reason=problem)
             raise OSError(f"{problem}\nMake room, then go on: minimind sweep {stage} --name {name} --from_resume 1")
         log.state("SUCCEEDED")
     done = trials_of(folder)
@@ -240,7 +243,7 @@ class PointSearch(Searcher):
             self.log.note("trial", trial_line(record), **record)
         except OSError as full:
             self.problem = self.problem or f"trial {number} could not be written down: {full}"
-        self.console.print(trial_line(record))
+        self.console.print(trial_line(record), markup=False)
         value = score(self.spec.objective, record)
         self.inner.on_trial_complete(trial_id, {"score": value, "training_iteration": PARTS})
 

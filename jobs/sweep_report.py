@@ -11,6 +11,7 @@ from typing import Any
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from jobs.feasible import Group
 from minimind.events import Event
@@ -77,7 +78,7 @@ def table(trials: Sequence[Event], objective: str) -> Table:
     for place, trial in enumerate([*best, *(trial for trial in trials if trial not in best)], start=1):
         whole = trial in best
         mark = ("Pareto" if trial["trial"] in on_front else "") if whole else _outcome(trial)
-        result.add_row(str(place) if whole else "", *_cells(trial), mark)
+        result.add_row(str(place) if whole else "", *map(Text, _cells(trial)), Text(mark))
     return result
 
 

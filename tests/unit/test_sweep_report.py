@@ -21,7 +21,7 @@ TRIALS = [
     trial(2, 2.0, 500.0),
     trial(3, 3.0, 400.0),
     trial(4, 1.0, 9e9, "ended early"),
-    trial(5, None, None, "infeasible", reason="no <memory>\nmore", closed=2, peak_bytes=None),
+    trial(5, None, None, "infeasible", reason="no <memory> [/red]\nmore", closed=2, peak_bytes=None),
 ]
 FOUND = [Group(tuple({"loop.batch_size": 2**n, "optim.schedule": "wsd"} for n in range(1, 8)), 5)]
 
