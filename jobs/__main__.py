@@ -65,13 +65,33 @@ class Here:
 
     def train(self, args: argparse.Namespace, console: Console) -> int:
         """One training stage."""
-        return self._train(args, flags.changes(args), console)
+        return self._train(args, self.settings(args), console)
+
+    def settings(self, args: argparse.Namespace) -> dict[str, Any]:
+        """What the command line asks of a stage: the settings of --spec, and over them its flags."""
+        given = flags.read_settings(self.place(args.spec)) if args.spec is not None else {}
+        return {**given, **flags.changes(args)}
 
     def _train(self, args: argparse.Namespace, settings: dict[str, Any], console: Console) -> int:
         from jobs.train import train
 
         switches = {"from_resume": args.from_resume, "overwrite": args.overwrite}
         return train(args.stage, settings, console, model=args.model, budget=args.preset, **switches)
+
+    def sweep(self, args: argparse.Namespace, console: Console) -> int:
+        """Trials over a space."""
+        from jobs.sweep import sweep
+
+        return sweep(
+            args.stage,
+            flags.changes(args),
+            console,
+            model=args.model,
+            space=args.space,
+            options=_sweep_options(args),
+            from_resume=args.from_resume,
+            overwrite=args.overwrite,
+        )
 
     def plan(self, args: argparse.Namespace, console: Console) -> int:
         """Whether a stage fits a card, without running it."""
@@ -169,7 +189,7 @@ class Submitting(Here):
         from jobs.client import submit_training
         from jobs.origin import new_spec
 
-        settings = flags.absolute(flags.changes(args), Path.cwd())
+        settings = flags.absolute(self.settings(args), Path.cwd())
         if str(settings.get("scaling.workers")) == "0":
             return self._train(args, settings, console)
         preset = STAGES[args.stage].preset(args.model or DEFAULT_MODEL)
@@ -183,6 +203,23 @@ class Submitting(Here):
             part for name in ("model", "preset") if getattr(args, name) for part in (f"--{name}", getattr(args, name))
         ]
         argv = ["train", args.stage, *named, *switches, *flags.arguments(settings)]
+        return submit_training(name, argv, detach=args.detach, console=console)
+
+    def sweep(self, args: argparse.Namespace, console: Console) -> int:
+        """Submit the sweep as a job and follow it."""
+        from jobs.client import submit_training
+        from jobs.origin import new_spec
+
+        settings = flags.absolute(flags.changes(args), Path.cwd())
+        space = args.space if args.space is None or not args.space.endswith(".json") else str(self.place(args.space))
+        name = str(settings.get("name") or f"{args.stage}-{Path(space or 'batch').stem}")
+        if not args.from_resume:
+            new_spec(args.stage, {**settings, "name": name}, args.model)
+            RunDirectory(paths.sweeps() / name, "sweep").require_free(overwrite=args.overwrite)
+        options = {"model": args.model, "space": space, **_sweep_options(args)}
+        named = [part for option, value in options.items() if value is not None for part in (f"--{option}", str(value))]
+        switches = [part for word in ("from_resume", "overwrite") if getattr(args, word) for part in (f"--{word}", "1")]
+        argv = ["sweep", args.stage, *named, *switches, *flags.arguments(settings)]
         return submit_training(name, argv, detach=args.detach, console=console)
 
     def tokenizer(self, args: argparse.Namespace, console: Console) -> int:
@@ -327,6 +364,10 @@ def _parser(verbs: Here) -> argparse.ArgumentParser:
 
     _plan_parsers(verb.add_parser("plan", help="whether a stage fits a card, before it runs and without one"), verbs)
 
+    _sweep_parsers(
+        verb.add_parser("sweep", help="trials over a space of settings, none of which runs out of memory"), verbs
+    )
+
     resume = verb.add_parser("resume", help="continue a run where it stopped or died")
     resume.add_argument("run", help="name of the run")
     resume.add_argument("rest", nargs=argparse.REMAINDER, help="flags of `train` that a resumed run may change")
@@ -418,6 +459,9 @@ def _train_parsers(train: argparse.ArgumentParser, verbs: Here) -> None:
         flags.add_flags(parser, entry.preset, DEFAULT_MODEL)
         _preset(parser)
         parser.add_argument(
+            "--spec", metavar="FILE", help="settings by dotted path, such as a sweep's best.json; flags win over it"
+        )
+        parser.add_argument(
             "--from_resume",
             type=_switch,
             default=False,
@@ -427,6 +471,42 @@ def _train_parsers(train: argparse.ArgumentParser, verbs: Here) -> None:
         _overwrite(parser)
         _detach(parser, verbs)
         parser.set_defaults(command=verbs.train, stage=name)
+
+
+def _sweep_parsers(sweep: argparse.ArgumentParser, verbs: Here) -> None:
+    sweep.description = (
+        "Train for a given time with each of many settings, with Ray Tune, and compare. What the memory plan refuses "
+        "is never started. Flags of the stage hold for every trial."
+    )
+    stages = sweep.add_subparsers(title="stages", metavar="STAGE", required=True)
+    for name, entry in STAGES.items():
+        parser = stages.add_parser(name, help=entry.title, description=entry.title)
+        flags.add_flags(parser, entry.preset, DEFAULT_MODEL)
+        parser.add_argument(
+            "--space",
+            metavar="NAME",
+            help="batch (sizes, at the same tokens per step), rate (learning rate, schedule), rank (of an adapter), or "
+            "a file of your own, FILE.json: dotted path -> values (default: batch)",
+        )
+        parser.add_argument("--trials", type=_positive, metavar="N", help="at most so many (default: 20)")
+        parser.add_argument("--budget_s", type=float, metavar="X", help="seconds that a trial trains (default: 60)")
+        parser.add_argument(
+            "--objective",
+            choices=["bits_per_byte", "tokens_per_s"],
+            help="what is best; both are measured (default: bits_per_byte)",
+        )
+        parser.add_argument(
+            "--from_resume", type=_switch, default=False, metavar="0|1", help="continue the sweep of this name"
+        )
+        _overwrite(parser)
+        _detach(parser, verbs)
+        parser.set_defaults(command=verbs.sweep, stage=name)
+
+
+def _sweep_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What is given of a sweep's own options."""
+    given = {name: getattr(args, name) for name in ("objective", "budget_s", "trials")}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _plan_parsers(plan: argparse.ArgumentParser, verbs: Here) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -118,6 +119,17 @@ def changes(args: argparse.Namespace, flags: Mapping[str, str] = FLAGS | ADAPTER
             raise ValueError(f"{path} is given twice: {given[path]!r} and {value!r}; say it once")
         given[path] = value
     return given
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings in a JSON file, by dotted path, as `--set` would give them. Raises ValueError."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--spec {path} cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f'--spec {path}: it holds one object, dotted path -> value, such as {{"loop.batch_size": 4}}')
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in content.items()}
 
 
 def apply(preset: C, settings: Mapping[str, Any], flags: Mapping[str, str] = FLAGS | ADAPTER_FLAGS) -> C:

@@ -16,6 +16,11 @@ def runs() -> Path:
     return home() / "runs"
 
 
+def sweeps() -> Path:
+    """One folder for each sweep."""
+    return home() / "sweeps"
+
+
 def data() -> Path:
     """Data sets that were fetched, built or put there by the user."""
     return home() / "data"

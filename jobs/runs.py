@@ -76,10 +76,11 @@ class RunRow:
 
 
 class RunDirectory:
-    """`runs/<run_id>/`: the folder of one run, which may not exist yet."""
+    """`runs/<run_id>/`: the folder of one run, which may not exist yet. kind: what it is called, "run" or "sweep"."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, kind: str = "run") -> None:
         self.path = path.absolute()
+        self.kind = kind
         self.name = path.name
         self.spec_path = self.path / "spec.json"
         self.events_path = self.path / "events.jsonl"
@@ -121,7 +122,9 @@ class RunDirectory:
         self.path.mkdir(parents=True, exist_ok=True)
         with self.hold():
             if self.exists:  # someone else was quicker
-                raise RunStateError(f"the run {self.name!r} was created by another process just now ({self.path})")
+                raise RunStateError(
+                    f"the {self.kind} {self.name!r} was created by another process just now ({self.path})"
+                )
             content = json.dumps({"schema_version": SCHEMA_VERSION, **spec}, indent=2, ensure_ascii=False) + "\n"
             _write_atomically(self.spec_path, content)
 
@@ -146,7 +149,7 @@ class RunDirectory:
         self.require_idle()
         if not overwrite:
             raise RunStateError(
-                f"the run {self.name!r} exists already ({self.state().word}, {self.path}). Continue it with "
+                f"the {self.kind} {self.name!r} exists already ({self.state().word}, {self.path}). Continue it with "
                 f"`--from_resume 1`, take another name with `--name`, or delete it and start afresh with "
                 f"`--overwrite 1`"
             )
@@ -259,8 +262,9 @@ class RunDirectory:
     def _running_text(self) -> str:
         holder = self._lock_path.read_text("utf-8", "replace") or "another process"
         return (
-            f"the run {self.name!r} is running already ({holder}). Watch it with `minimind show {self.name}`, stop it "
-            f"with `minimind stop {self.name}`, or start under another name with `--name`"
+            f"the {self.kind} {self.name!r} is running already ({holder}). Watch it with `minimind "
+            f"{'show' if self.kind == 'run' else 'attach'} {self.name}`, stop it with `minimind stop {self.name}`, or "
+            f"start under another name with `--name`"
         )
 
 
@@ -308,7 +312,7 @@ def _source_sha256() -> str:
     """Of the program's own files: says whether two runs ran the same program, also where there is no .git."""
     root = Path(__file__).parents[1]
     digest = hashlib.sha256()
-    for package in ("data", "jobs", "minimind"):
+    for package in ("data", "jobs", "minimind", "tune_spaces"):
         for file in sorted((root / package).rglob("*.py")):
             content = file.read_bytes()
             digest.update(f"{file.relative_to(root).as_posix()} {len(content)}\n".encode() + content)

@@ -30,6 +30,7 @@ MAY_CHANGE = (
     "loop.batch_size",
     "loop.accumulation_steps",
     "loop.activation_checkpointing",
+    "loop.out_of_memory",
     "loop.log_interval",
     "loop.save_interval",
     "loop.eval_interval",
@@ -85,8 +86,7 @@ def start(spec: RunSpec, console: Console, *, overwrite: bool = False) -> RunDir
     run = RunDirectory(paths.runs() / spec.name)
     run.require_free(overwrite=overwrite)
     require_weights(spec)
-    places = {path: flags.at(spec, path) for path in (*flags.FILES, *flags.RUNS_OR_FOLDERS)}
-    asked = with_text(override(spec, _anchored(places)), console)
+    asked = anchored(spec, console)
     spec = _placed(asked)
     plan = planned(spec, console)
     prepared = prepare(spec, console, pipeline=launch.pipeline())
@@ -133,7 +133,7 @@ def resumed(stored: RunSpec, settings: Mapping[str, Any]) -> RunSpec:
     Raises ValueError for a setting that would change what is learnt.
     """
     spec = flags.apply(stored, _anchored(settings))
-    changed = [path for path in _differences(stored.model_dump(), spec.model_dump()) if not path.startswith(MAY_CHANGE)]
+    changed = [path for path in differences(stored.model_dump(), spec.model_dump()) if not path.startswith(MAY_CHANGE)]
     if changed:
         lines = [
             f"{flags.named(path)}: the run has {flags.at(stored, path)!r}, asked for is {flags.at(spec, path)!r}"
@@ -184,6 +184,12 @@ def _shape_settings(preset: RunSpec, *, whole: bool) -> dict[str, Any]:
     return {f"model.{name}": getattr(preset.model, name) for name in ("hidden_size", "num_hidden_layers")}
 
 
+def anchored(spec: RunSpec, console: Console) -> RunSpec:
+    """The spec with nothing in it that may come to mean something else, and the text its weights learnt from."""
+    places = {path: flags.at(spec, path) for path in (*flags.FILES, *flags.RUNS_OR_FOLDERS)}
+    return with_text(override(spec, _anchored(places)), console)
+
+
 def _anchored(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings with nothing in them that may come to mean something else: every path absolute (relative ones count
     from MINIMIND_HOME), and weights by the step of their run. Raises ValueError if there are no such weights.
@@ -202,7 +208,8 @@ def _placed(spec: RunSpec) -> RunSpec:
     return launch.resolve_scaling(spec)
 
 
-def _differences(old: Any, new: Any, path: str = "") -> list[str]:
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """The dotted paths at which two trees of settings differ."""
     if isinstance(old, dict) and isinstance(new, dict):
-        return [line for key in old for line in _differences(old[key], new[key], f"{path}.{key}" if path else key)]
+        return [line for key in old for line in differences(old[key], new[key], f"{path}.{key}" if path else key)]
     return [] if old == new else [path]

@@ -6,6 +6,7 @@ import json
 import platform
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any, cast
 
@@ -23,7 +24,7 @@ from minimind.batch import worst_batch
 from minimind.checkpoint import CheckpointError, Lineage
 from minimind.distributed import Parallel
 from minimind.evaluate import Validation, continuation, validate
-from minimind.events import EventLog, metric_series
+from minimind.events import Event, EventLog, metric_series
 from minimind.ladder import DoesNotFitError, beyond_rungs
 from minimind.limit import hold
 from minimind.loop import NonFiniteLossError, TrainState, train
@@ -37,17 +38,23 @@ FAILED_TOGETHER_S = 20.0
 """How long another rank waits for rank 0 to record the failure that both should have."""
 
 
-def work(spec: RunSpec, prepared: Prepared, run: RunDirectory, parallel: Parallel) -> None:
+def work(
+    spec: RunSpec,
+    prepared: Prepared,
+    run: RunDirectory,
+    parallel: Parallel,
+    listener: Callable[[Event], None] | None = None,
+) -> None:
     """Train until done, stopped or failed. Rank 0 holds the run's lock and is the only one that writes into its folder.
 
     Failures of `EXPECTED_FAILURES` are recorded and end normally (the state says FAILED); others are recorded and
-    raised, so that whoever started the process may try again.
+    raised, so that whoever started the process may try again. listener: told of each event that is written.
     """
     with ExitStack() as stack:
         log: EventLog | None = None
         if parallel.rank == 0:
             stack.enter_context(run.hold())
-            log = stack.enter_context(EventLog(run.events_path))
+            log = stack.enter_context(EventLog(run.events_path, listener=listener))
         try:
             with hold(parallel.device, _limit_bytes(spec, parallel)), beyond_rungs("outside the steps of training"):
                 state = _train(spec, prepared, run, parallel, log, stack)

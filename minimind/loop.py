@@ -36,6 +36,9 @@ class LoopConfig(Config):
     activation_checkpointing: bool = Field(
         default=False, description="compute activations again in backward: less memory"
     )
+    out_of_memory: Literal["adapt", "fail"] = Field(
+        default="adapt", description="what a step does that runs out of memory: compute less at once, or end the run"
+    )
     allow_shorter: bool = Field(
         default=False,
         description="where not even one row fits into memory: cut rows in half, documents are read in more pieces",
@@ -213,6 +216,8 @@ def train(
             shortage = Shortage.over(sums.shortages)
             if shortage is None:
                 return losses, sums
+            if config.out_of_memory == "fail":
+                raise torch.OutOfMemoryError(shortage.cause)
             optimizer.zero_grad(set_to_none=True)
             release(parallel.device)
             if random is not None:

@@ -14,7 +14,7 @@ from jobs.runs import RunDirectory
 from jobs.stages import STAGES
 from jobs.tokenizer import TokenizerSpec, run_tokenizer
 from minimind.tokenizer import Tokenizer
-from tests.small import CHATS, SAMPLES, Screen, end_of, kill_at, small_flags, write_chats, write_rows
+from tests.small import CHATS, SAMPLES, SETTINGS, Screen, end_of, kill_at, small_flags, write_chats, write_rows
 
 Main = Callable[[list[str]], int]
 
@@ -56,6 +56,8 @@ VERBS = [
     ["train", "sft"],
     ["train", "lora"],
     ["train", "tokenizer"],
+    ["sweep"],
+    ["sweep", "pretrain"],
     ["resume"],
     ["demo"],
     ["data"],
@@ -79,7 +81,7 @@ def test_every_verb_has_help(shell: Shell, verb: list[str], main: Main) -> None:
     assert shell(main, *verb, "--help") == 0
     program = "minimind" if main is cli.minimind else "python -m jobs"
     assert shell.out.startswith(" ".join(["usage:", program, *verb]))
-    trains = len(verb) == 2 and verb[0] == "train"
+    trains = len(verb) == 2 and verb[0] in ("train", "sweep")
     assert ("--detach" in shell.out) == (main is cli.minimind and (trains or verb == ["demo"]))
 
 
@@ -114,6 +116,33 @@ def test_train_show_runs_and_resume(shell: Shell) -> None:
     assert checkpoints.steps(run.checkpoints)[-1] == 8
     assert shell(cli.main, "resume", "small") == 0
     assert "has finished already" in shell.out
+
+
+def test_train_takes_its_settings_from_a_file_and_flags_win(shell: Shell, home: Path) -> None:
+    best = home / "best.json"
+    best.write_text(json.dumps(SETTINGS | {"loop.max_steps": 2, "init_from": None, "data.split_cjk": True}), "utf-8")
+    assert shell(cli.main, *TRAIN, "--spec", "best.json", "--max_steps", "3") == 0
+    spec = RunDirectory.find(paths.runs(), "small").spec()
+    assert spec["loop"]["max_steps"] == 3
+    assert spec["model"]["vocab_size"] == SETTINGS["model.vocab_size"]
+    assert spec["data"]["split_cjk"] is True
+    best.write_text('{"loop.batchsize": 4}')
+    assert shell(cli.main, *TRAIN, "--spec", str(best), "--name", "other") == 1
+    assert "loop.batchsize: no setting 'batchsize' in 'loop'; names there: batch_size" in shell.err
+    for content, complaint in (("{", "cannot be read"), ("[]", "it holds one object, dotted path -> value")):
+        best.write_text(content)
+        assert shell(cli.main, *TRAIN, "--spec", str(best)) == 1
+        assert complaint in shell.err
+
+
+def test_a_sweep_that_cannot_begin_is_refused_before_it_is_submitted(shell: Shell, home: Path) -> None:
+    assert shell(cli.minimind, "sweep", "sft") == 1
+    assert "sft goes on from weights" in shell.err
+    RunDirectory(paths.sweeps() / "pretrain-batch", "sweep").create({})
+    assert shell(cli.minimind, "sweep", "pretrain") == 1
+    assert "the sweep 'pretrain-batch' exists already" in shell.err
+    assert shell(cli.main, "sweep", "pretrain", "--space", "bach", "--name", "s") == 1
+    assert "space 'bach': there are batch, rate, rank" in shell.err
 
 
 def test_sft_and_lora_go_on_from_a_run(shell: Shell) -> None:

@@ -14,6 +14,6 @@ def test_the_tree_in_the_readme_names_every_source_file() -> None:
         if not line.startswith(" "):
             folder = name
         told.add(name if not line.startswith(" ") else folder + name)
-    for package in ("minimind", "data", "jobs", "service", "bench"):
+    for package in ("minimind", "data", "jobs", "service", "tune_spaces", "bench"):
         there = {f"{package}/{path.name}" for path in (checkout() / package).glob("*.py") if path.name != "__init__.py"}
         assert there == {name for name in told if name.startswith(f"{package}/") and name.endswith(".py")}

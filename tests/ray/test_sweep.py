@@ -1,0 +1,78 @@
+"""A sweep on a real cluster, killed in the middle and continued."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from jobs import flags, paths, processes, submit
+from jobs.cluster import Cluster
+from jobs.origin import new_spec
+from jobs.runs import RunDirectory
+from jobs.sweep import trials_of
+from tests.small import small_flags
+
+
+@pytest.mark.timeout(280)
+def test_killed_and_continued_it_tries_each_point_that_fits_once(ray_cluster: Cluster, ray_home: Path) -> None:
+    space = ray_home / "space.json"
+    space.write_text(json.dumps({"data.max_seq_len": [32, 512], "loop.batch_size": [1, 2, 4, 8]}))
+    settings = small_flags(
+        name="swept",
+        data__max_seq_len=512,
+        loop__accumulation_steps=1,
+        loop__max_steps=None,
+        scaling__workers=None,
+        scaling__cpus_per_worker=1,
+    )
+    argv = ["sweep", "pretrain", "--space", str(space), *settings, "--vram", "4MB", "--trials", "4"]
+    sweep = RunDirectory(paths.sweeps() / "swept", "sweep")
+
+    first = submit.submit("swept", [*argv, "--budget_s", "1", "--objective", "tokens_per_s"])
+    second = sweep.path / "trials" / "trial-002" / "events.jsonl"
+    _until(lambda: second.exists() or submit.job(first).status == "FAILED")
+    assert second.exists(), submit.job(first).message
+    before = trials_of(sweep)
+    _driver().kill()
+    _until(lambda: not sweep.is_running)
+    assert sweep.state().word == "FAILED"
+
+    log: list[str] = []
+    again = submit.submit("swept", ["sweep", "pretrain", "--name", "swept", "--from_resume", "1"])
+    assert submit.follow(again, log.append) == "SUCCEEDED", "".join(log)
+    trials = trials_of(sweep)
+    assert trials[: len(before)] == before
+    assert sorted(trial["settings"]["loop.batch_size"] for trial in trials) == [1, 2, 4, 8], trials
+    assert {trial["outcome"] for trial in trials} <= {"measured", "ended early"}, trials
+    assert {trial["settings"]["data.max_seq_len"] for trial in trials} == {32}
+    assert "4 points fit, 3 are never started" in "".join(log)
+
+    best = flags.read_settings(sweep.path / "best.json")
+    spec = new_spec("pretrain", {**best, "name": "from-best"})
+    assert spec.loop.batch_size * spec.loop.accumulation_steps * spec.data.max_seq_len == 2048
+    fastest = max((trial for trial in trials if trial["outcome"] == "measured"), key=lambda t: float(t["tokens_per_s"]))
+    assert spec.loop.batch_size == fastest["settings"]["loop.batch_size"]
+    page = (sweep.path / "report.html").read_text("utf-8")
+    assert "最佳" in page
+    assert "http" not in page
+
+
+def _until(true: Callable[[], bool], within_s: float = 150) -> None:
+    end = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < end, f"waited {within_s} s"
+        time.sleep(0.2)
+
+
+def _driver() -> psutil.Process:
+    """The process that Ray Jobs started, of this cluster and no other."""
+    for process in processes.marked(json.loads((paths.home() / "cluster.json").read_text())["mark"]):
+        command = process.info["cmdline"] or []
+        if command[:1] and "python" in command[0] and "jobs" in command and "sweep" in command:
+            return process
+    raise AssertionError("no driver process found")

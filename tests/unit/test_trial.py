@@ -1,0 +1,80 @@
+from __future__ import annotations
+
+import json
+import traceback
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from jobs.runs import RunDirectory
+from jobs.trial import outcome_of, run_trial, wait_for_memory
+from minimind.config import override
+from minimind.memory import Plan
+from tests.small import small_spec
+
+BASE = override(small_spec(), {"scaling.workers": None, "loop.max_steps": None, "eval.max_documents": 4})
+
+
+def test_a_trial_is_a_run_that_goes_to_the_end_of_its_schedule(home: Path) -> None:
+    folder, told = home / "trials" / "trial-001", list[dict[str, Any]]()
+    folder.parent.mkdir()
+    result = run_trial(BASE, {"loop.batch_size": 2, "loop.accumulation_steps": 1}, folder, 0.3, told.append)
+    assert result["outcome"] == "measured", result
+    run = RunDirectory(folder)
+    assert run.state().word == "SUCCEEDED"
+    spec = run.spec()
+    assert spec["loop"]["max_steps"] == result["steps"] >= 4
+    assert (spec["loop"]["batch_size"], spec["scaling"]["workers"]) == (2, 0)
+    assert run.plan() is not None
+    assert len(told) == 3
+    assert result["bits_per_byte"] < told[0]["bits_per_byte"]
+    assert result["tokens_per_s"] > 0
+    assert result["peak_bytes"] > 0
+    assert not run.checkpoints.exists()
+    json.dumps(result)
+
+
+def test_what_the_plan_refuses_is_not_started(home: Path) -> None:
+    tight = override(BASE, {"memory.vram": "1MB"})
+    result = run_trial(tight, {"loop.batch_size": 64}, home / "trial", 1, lambda values: None)
+    assert result["outcome"] == "refused"
+    assert not (home / "trial").exists()
+
+
+def test_a_trial_that_cannot_run_says_why(home: Path) -> None:
+    gone = override(BASE, {"data.path": str(home / "gone.jsonl")})
+    result = run_trial(gone, {}, home / "trial", 1, lambda values: None)
+    assert result["outcome"] == "failed"
+    assert "gone.jsonl" in result["reason"]
+
+
+def test_a_trial_that_is_told_to_end_says_so_in_its_run(home: Path) -> None:
+    def enough(values: dict[str, Any]) -> None:
+        raise SystemExit(0)
+
+    run_trial(BASE, {}, home / "trial", 0.1, enough)
+    state = RunDirectory(home / "trial").state()
+    assert state.word == "FAILED"
+    assert "ended early: at this point other trials" in state.reason
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (torch.OutOfMemoryError("no more"), "infeasible"),
+        (OSError(28, "No space left on device"), "disk full"),
+        (ValueError("a bug"), "failed"),
+    ],
+)
+def test_what_a_trial_dies_of(error: Exception, outcome: str) -> None:
+    try:
+        raise error
+    except type(error):
+        assert outcome_of(traceback.format_exc()) == outcome
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to wait for")
+def test_a_cpu_has_nothing_to_wait_for() -> None:
+    wait_for_memory(Plan("fits", "replay", 1, 2**60, 1), patience_s=0)
