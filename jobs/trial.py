@@ -21,10 +21,11 @@ from jobs.plan import Planner, to_json
 from jobs.prepare import Prepared, prepare
 from jobs.runs import RunDirectory, RunStateError
 from jobs.spec import RunSpec
-from jobs.worker import work
+from jobs.worker import limit_bytes, work
 from minimind.config import override
 from minimind.distributed import Parallel
 from minimind.events import Event, metric_series, read_events
+from minimind.limit import hold
 from minimind.loop import TrainState, train
 from minimind.memory import Plan
 from minimind.units import memory
@@ -61,10 +62,12 @@ def run_trial(base: RunSpec, settings: Mapping[str, Any], folder: Path, budget_s
         wait_for_memory(plan)
         device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
         prepared = prepare(spec, Console(file=io.StringIO()))
-        spec = _timed(spec, prepared, Parallel(device=device), budget_s)
+        parallel = Parallel(device=device)
+        with hold(device, limit_bytes(spec, parallel)):
+            spec = _timed(spec, prepared, parallel, budget_s)
         run.create(spec.model_dump(mode="json"))
         run.write_plan(to_json(plan, card))
-        work(spec, prepared, run, Parallel(device=device), lambda event: _tell(event, run, spec, report))
+        work(spec, prepared, run, parallel, lambda event: _tell(event, run, spec, report))
         state = read_events(run.events_path, {"state"})[-1]
         if state["state"] == "FAILED":
             return result | {"outcome": outcome_of(state.get("traceback", "")), "reason": state["reason"]}
@@ -179,7 +182,7 @@ class _StopWatch:
     def log(self, state: TrainState, metrics: dict[str, float]) -> None:
         self.step_s.append(metrics["perf/step_s"])
 
-    def note(self, text: str, **details: Any) -> None:
+    def note(self, kind: str, text: str, **details: Any) -> None:
         return None
 
     def evaluate(self, state: TrainState) -> None:

@@ -56,7 +56,7 @@ def work(
             stack.enter_context(run.hold())
             log = stack.enter_context(EventLog(run.events_path, listener=listener))
         try:
-            with hold(parallel.device, _limit_bytes(spec, parallel)), beyond_rungs("outside the steps of training"):
+            with hold(parallel.device, limit_bytes(spec, parallel)), beyond_rungs("outside the steps of training"):
                 state = _train(spec, prepared, run, parallel, log, stack)
         except BaseException as error:
             if log is not None:
@@ -68,7 +68,7 @@ def work(
                 log.state(state)
 
 
-def _limit_bytes(spec: RunSpec, parallel: Parallel) -> int | None:
+def limit_bytes(spec: RunSpec, parallel: Parallel) -> int | None:
     """What tensors may take: of a GPU what is left beside context and display, of a CPU what is to be emulated."""
     if parallel.device.type != "cuda" and spec.memory.vram is None:
         return None

@@ -207,6 +207,14 @@ def test_the_optimizers_step_cannot_be_taken_again() -> None:
         run.train()
 
 
+def test_a_run_may_ask_to_end_where_another_would_adapt() -> None:
+    run = new_run()
+    run.loop = run.loop.model_copy(update={"out_of_memory": "fail"})
+    with MemoryLimit(peak(TrainState(rows_at_once=2))), pytest.raises(torch.OutOfMemoryError, match="were asked for"):
+        run.train()
+    assert run.state.step == 0
+
+
 def uneven(parallel: Parallel) -> dict[str, Any]:
     """Rank 1 alone has little memory: enough for two rows at once, not for four."""
     run = new_run(parallel=parallel)
