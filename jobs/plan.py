@@ -9,6 +9,7 @@ import torch
 
 from jobs import flags
 from jobs.card import Card
+from jobs.feasible import border
 from jobs.needs import Needs
 from jobs.spec import RunSpec
 from jobs.stages import STAGES
@@ -74,15 +75,8 @@ class Planner:
         """
         per_worker = spec.loop.batch_size * spec.loop.accumulation_steps
         sizes = [rows for rows in range(1, per_worker + 1) if per_worker % rows == 0]
-        low, high = 0, len(sizes)
-        while low < high:
-            # The largest first: on most cards the whole batch of a small model fits.
-            middle = high - 1 if high == len(sizes) else (low + high) // 2
-            if self.fits(_with_rows(spec, sizes[middle]), budget):
-                low = middle + 1
-            else:
-                high = middle
-        return _with_rows(spec, sizes[low - 1]) if low else None
+        fitting = border(len(sizes), lambda index: self.fits(_with_rows(spec, sizes[index]), budget))
+        return _with_rows(spec, sizes[fitting - 1]) if fitting else None
 
     def nearest(self, spec: RunSpec) -> RunSpec | None:
         """The run that is nearest to one that does not fit and does, in the order in which a smaller step is bought:

@@ -96,6 +96,8 @@ def sweep(
         folder.require_idle()
         if not folder.exists:
             raise ValueError(f"no sweep {name!r} at {folder.path}: to start it, leave --from_resume out")
+        if model is not None:
+            raise ValueError(f"--model {model}: a continued sweep keeps its model; leave it out")
         spec = continued(SweepSpec.model_validate(folder.spec()), stage, settings, space, options)
     else:
         folder.require_free(overwrite=overwrite)

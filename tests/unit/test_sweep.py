@@ -225,6 +225,8 @@ def test_sweeps_that_cannot_begin(home: Path, folder: RunDirectory) -> None:
         sweep("pretrain", given | {"name": "s"}, screen, from_resume=True)
     with pytest.raises(ValueError, match="no sweep 'other'.*leave --from_resume out"):
         sweep("pretrain", {"name": "other"}, screen, from_resume=True)
+    with pytest.raises(ValueError, match="--model 30m: a continued sweep keeps its model"):
+        sweep("pretrain", {"name": "s"}, screen, from_resume=True, model="30m")
     with pytest.raises(ValueError, match="--workers 0: a sweep needs Ray Tune"):
         sweep("pretrain", given | {"name": "t", "scaling.workers": 0}, screen)
     (home / "bad.json").write_text('{"loop.batchsize": [1]}')
