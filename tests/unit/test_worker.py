@@ -295,5 +295,5 @@ def test_a_limit_below_the_weights_fails_the_run_in_words(home: Path) -> None:
     assert begun.work() == "FAILED"
     reason = begun.run.state().reason
     assert reason.startswith("out of memory outside the steps of training. ")
-    assert "the limit is 102.40 KiB" in reason
+    assert "the limit is 102 KB" in reason
     assert "What helps: a smaller model" in reason
