@@ -29,7 +29,7 @@ from minimind.units import amount, memory
 CARDS = ("4GB", "6GB", "8GB", "12GB")
 """The cards of the table of what fits."""
 
-MOST_ROWS = 128
+MOST_ROWS = 64
 """Beyond so many rows at a time nothing is gained, and nothing is looked for."""
 
 _BAR = 28

@@ -1,6 +1,6 @@
 """The tables of docs/vram.md and docs/vram_zh.md: made here, checked by tests/unit/test_vram_tables.py.
 
-    python -m tests.vram_tables      writes them anew (some minutes)
+    python -m tests.vram_tables [NAME ...]      writes them anew (some minutes)
 
 A table stands between `<!-- table: NAME -->` and `<!-- end -->`. Cards are planned as on WSL 2, uncalibrated, in bf16.
 """
@@ -8,6 +8,7 @@ A table stands between `<!-- table: NAME -->` and `<!-- end -->`. Cards are plan
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -156,8 +157,8 @@ def written(page: str, name: str) -> str:
 
 def main() -> None:
     torch.set_num_threads(1)  # kernels take a workspace for each thread
-    for name, make in TABLES.items():
-        table = markdown(make())
+    for name in sys.argv[1:] or TABLES:
+        table = markdown(TABLES[name]())
         for path in PAGES:
             page = path.read_text("utf-8")
             block = f"<!-- table: {name} -->\n\n{table}\n\n<!-- end -->"

@@ -84,4 +84,4 @@ def test_the_table_of_what_fits_has_the_largest_batch_for_each_card(home: Path, 
     plain, slash, checkpointed, *large = row.split()[-6:]
     assert slash == "/"
     assert 0 < int(plain) < int(checkpointed)
-    assert large == ["128+", "/", "128+"]
+    assert large == ["64+", "/", "64+"]

@@ -24,7 +24,7 @@ def holds(name: str, table: str) -> None:
 
 
 def test_what_presets_choose() -> None:
-    holds("presets", markdown(presets()))
+    holds("presets", markdown(presets(("30m",))))
 
 
 def test_where_memory_goes_and_what_flags_save() -> None:
@@ -37,6 +37,6 @@ def test_what_fits() -> None:
 
 
 @pytest.mark.skipif(not WHOLE_GRID, reason="some minutes; MINIMIND_WHOLE_GRID=1 runs it")
-@pytest.mark.parametrize("name", ["fits", "closed form", "allocator"])
+@pytest.mark.parametrize("name", ["presets", "fits", "closed form", "allocator"])
 def test_the_tables_that_take_minutes(name: str) -> None:
     holds(name, markdown(TABLES[name]()))
