@@ -97,6 +97,9 @@ class Here:
         """Whether a stage fits a card, without running it."""
         from jobs.plan_view import show_stage
 
+        for whole in ("table", "calibrate"):
+            if getattr(args, whole):
+                raise ValueError(f"plan --{whole} is of no single stage: leave {args.stage!r} out")
         settings = flags.absolute(flags.changes(args), self.place("."))
         return show_stage(
             args.stage,
@@ -212,7 +215,7 @@ class Submitting(Here):
 
         settings = flags.absolute(flags.changes(args), Path.cwd())
         space = args.space if args.space is None or not args.space.endswith(".json") else str(self.place(args.space))
-        name = str(settings.get("name") or f"{args.stage}-{Path(space or 'batch').stem}")
+        name = flags.sweep_name(args.stage, settings, space)
         if not args.from_resume:
             new_spec(args.stage, {**settings, "name": name}, args.model)
             RunDirectory(paths.sweeps() / name, "sweep").require_free(overwrite=args.overwrite)
@@ -540,7 +543,7 @@ def _preset(parser: argparse.ArgumentParser) -> None:
         type=_budget,
         metavar="NAME",
         help="choose batch_size, accumulation_steps, max_seq_len and activation_checkpointing for the card: "
-        "conservative (保守, at most 60 %% of it), standard (标准, 80 %%) or aggressive (激进, 92 %%); "
+        "conservative (保守, at most 60 %% of it), standard (标准, 80 %%) or aggressive (激进, 92 %%), and its dtype; "
         "what is given stays",
     )
 

@@ -19,10 +19,10 @@ from data.split import split
 from jobs.prepare import Prepared
 from jobs.spec import RunSpec
 from jobs.stages import STAGES
-from minimind.batch import TokenBatch
+from minimind.batch import TokenBatch, worst_batch
 from minimind.checkpoint import Adapter
 from minimind.distributed import Parallel
-from minimind.loop import LoopConfig, Precision, resolve_dtype
+from minimind.loop import Hooks, LoopConfig, Precision, TrainState, resolve_dtype, train
 from minimind.lora import attach
 from minimind.model import MiniMind
 from minimind.objectives import Objective
@@ -49,7 +49,7 @@ class Parts:
 
     validation: held-out rows of the stage's own kind. text: held-out plain text, to see what is forgotten; None where
     none is known. adapter: what its checkpoints say of an adapter that trains in place of the weights. loop: the
-    spec's, with its intervals decided.
+    spec's, with its intervals decided. worst: a micro-batch that takes as much memory as one can.
     """
 
     model: MiniMind
@@ -64,6 +64,26 @@ class Parts:
     adapter: Adapter | None
     loop: LoopConfig
     total_steps: int
+    grad_clip: float
+    worst: TokenBatch
+
+    def train(self, state: TrainState, hooks: Hooks, parallel: Parallel) -> None:
+        """The loop, from `state` on. Raises as `minimind.loop.train`."""
+        train(
+            {"policy": self.model},
+            self.objective,
+            self.batches,
+            self.optimizer,
+            self.learning_rate,
+            self.loop,
+            state,
+            hooks,
+            precision=self.precision,
+            parallel=parallel,
+            total_steps=self.total_steps,
+            grad_clip=self.grad_clip,
+            worst=self.worst,
+        )
 
 
 def build(spec: RunSpec, prepared: Prepared, parallel: Parallel) -> Parts:
@@ -127,6 +147,8 @@ def build(spec: RunSpec, prepared: Prepared, parallel: Parallel) -> Parts:
         adapter=adapter,
         loop=loop,
         total_steps=total_steps,
+        grad_clip=spec.optim.grad_clip,
+        worst=worst_batch(spec.loop.batch_size, spec.data.max_seq_len),
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import platform
+import shutil
+import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +14,7 @@ import psutil
 import torch
 
 from jobs import paths
+from jobs.spec import ScalingConfig
 from minimind.memory import PLATFORMS, Calibration, Platform
 from minimind.units import memory, parse_memory
 
@@ -36,11 +39,11 @@ class Card:
         return self.capacity_bytes - self.platform.context_bytes - self.platform.display_bytes
 
     @property
-    def dtype(self) -> torch.dtype:
-        """What `loop.dtype = auto` means on it, as `minimind.loop.resolve_dtype` has it."""
+    def dtype(self) -> str:
+        """The name of what `loop.dtype = auto` means on it, as `minimind.loop.resolve_dtype` has it."""
         if self.platform.rules == "cpu":
-            return torch.float32
-        return torch.bfloat16 if self.bf16 else torch.float16
+            return "float32"
+        return "bfloat16" if self.bf16 else "float16"
 
 
 def system() -> str:
@@ -56,21 +59,34 @@ def named_card(vram: str, *, os: str | None = None) -> Card:
     return Card(f"{memory(capacity)}, {os or system()}", capacity, PLATFORMS[os or system()], bf16=True)
 
 
-def this_card(vram: str | None = None, *, share: float = 1.0) -> Card:
-    """The device that a run on this machine gets. vram: use no more than so much; on a CPU it is emulated.
+def here() -> torch.device:
+    """Where a process trains that has been given nothing else: on the first GPU, or the CPU."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
 
-    share: of the device, for one of several workers.
+
+def worker_share(scaling: ScalingConfig, device: torch.device) -> float:
+    """The share of the device that one of a run's workers may plan with."""
+    return min(1.0, scaling.gpus_per_worker or 1.0) if device.type == "cuda" else 1 / max(1, scaling.workers or 1)
+
+
+def this_card(vram: str | None = None, *, device: torch.device | None = None, share: float = 1.0) -> Card:
+    """A device of this machine; by default the one that a process trains on.
+
+    vram: use no more than so much; on a CPU it is emulated. share: of the device, for one of several workers.
     """
+    device = device or here()
     limit = parse_memory(vram) if vram is not None else None
-    if torch.cuda.is_available():
-        found = torch.cuda.get_device_properties(0)
+    if device.type == "cuda":
+        found = torch.cuda.get_device_properties(device)
         capacity = int(found.total_memory * share)
+        with torch.cuda.device(device):
+            bf16 = torch.cuda.is_bf16_supported(including_emulation=False)
         return Card(
             found.name,
             min(capacity, limit) if limit else capacity,
             PLATFORMS[system()],
-            torch.cuda.is_bf16_supported(including_emulation=False),
-            calibration(),
+            bf16,
+            calibration(device),
         )
     if limit is not None:
         return Card(f"CPU, limited to {memory(limit)}", limit, PLATFORMS["emulated"], bf16=True)
@@ -82,7 +98,7 @@ def calibration_path() -> Path:
     return paths.home() / "calibration.json"
 
 
-def calibration() -> Calibration | None:
+def calibration(device: torch.device) -> Calibration | None:
     """What was measured on this card with this driver, torch and system; None if nothing was, or with others."""
     path = calibration_path()
     if not path.exists():
@@ -93,11 +109,20 @@ def calibration() -> Calibration | None:
         raise ValueError(
             f"{path} cannot be read ({error}): delete it, and measure again with minimind plan --calibrate"
         ) from None
-    return seen if identity() == {name: value for name, value in asdict(seen).items() if name in identity()} else None
+    return seen if asdict(seen).items() >= identity(device).items() else None
 
 
-def identity() -> dict[str, str]:
+def identity(device: torch.device) -> dict[str, str]:
     """What a calibration is valid for."""
-    driver = str(torch._C._cuda_getDriverVersion()) if torch.cuda.is_available() else ""  # type: ignore[attr-defined]
-    card = torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
-    return {"card": card, "driver": driver, "torch": torch.__version__, "system": system()}
+    card = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    return {"card": card, "driver": driver(), "torch": torch.__version__, "system": system()}
+
+
+def driver() -> str:
+    """The version of NVIDIA's driver, as nvidia-smi says it on every system; "" where there is none."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return ""
+    query = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
+    found = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+    return found.stdout.partition("\n")[0].strip()

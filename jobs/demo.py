@@ -148,7 +148,7 @@ def _memory(chat: RunDirectory, console: Console) -> None:
     planner = Planner(this_card())
     tuned = RunSpec.model_validate(chat.spec())
     for spec in (_pretrain_spec(), tuned, new_spec("lora", {"init_from": RUN})):
-        needed, found = planner.need(spec).peak_bytes, measure(spec).peak_bytes
+        needed, found = planner.need(spec).peak_bytes, measure(planner, spec).peak_bytes
         error = f"{100 * (needed / found - 1):+.3f} %"
         in_all = planner.plan(spec).needed_bytes
         table.add_row(spec.stage.kind, memory(needed), memory(found), error, memory(in_all))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, TypeVar
 
+from jobs import flags
 from jobs.spec import RunSpec
 from minimind.config import override
 from tune_spaces.distribution import Choices, LogUniform, Space
@@ -19,6 +20,8 @@ DECIDED = (
     "loop.max_steps", "loop.epochs", "loop.log_interval", "loop.eval_interval", "loop.save_interval",
 )  # fmt: skip
 """What no space may vary: the sweep decides it, or trials that differ in it could not be compared."""
+
+T = TypeVar("T")
 
 Settings = dict[str, Any]
 """Values by dotted path."""
@@ -55,11 +58,17 @@ def require_space(base: RunSpec, space: Space) -> None:
             continue
         for value in values.ends:
             try:
-                override(base, {path: value})
+                read = flags.at(override(base, {path: value}), path)
             except ValueError as error:
                 problems.append(str(error))
                 if f"{path}: no setting" in problems[-1]:
                     break
+                continue
+            if isinstance(value, str) and not isinstance(read, str):
+                problems.append(f"{path} = {value!r}: without quotes, {read!r}")
+            elif isinstance(values, LogUniform) and isinstance(read, int):
+                problems.append(f"{path}: a range holds numbers that are not whole; name the values in a list")
+                break
     if problems:
         raise ValueError("the space:\n" + "\n".join(problems))
 
@@ -83,7 +92,7 @@ def groups(base: RunSpec, space: Space, fits: Callable[[RunSpec], bool]) -> list
         points = tuple(point for point in wanted if point is not None)
         if points:
             specs = [override(base, point | highest) for point in points]
-            result.append(Group(points, border(len(specs), lambda index, specs=specs: fits(specs[index]))))  # type: ignore[misc]
+            result.append(Group(points, border(specs, fits)))
     if not result:
         tokens = base.loop.batch_size * base.loop.accumulation_steps * base.data.max_seq_len
         raise ValueError(
@@ -93,12 +102,12 @@ def groups(base: RunSpec, space: Space, fits: Callable[[RunSpec], bool]) -> list
     return result
 
 
-def border(count: int, fits: Callable[[int], bool]) -> int:
-    """How many of `count` things, each larger than the one before, fit. The largest is asked first: often all do."""
-    low, high = 0, count
+def border(things: Sequence[T], fits: Callable[[T], bool]) -> int:
+    """How many of these, each larger than the one before, fit. The largest is asked first: often all do."""
+    low, high = 0, len(things)
     while low < high:
-        middle = high - 1 if high == count else (low + high) // 2
-        if fits(middle):
+        middle = high - 1 if high == len(things) else (low + high) // 2
+        if fits(things[middle]):
             low = middle + 1
         else:
             high = middle

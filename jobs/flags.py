@@ -160,6 +160,11 @@ def absolute(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return result
 
 
+def sweep_name(stage: str, settings: Mapping[str, Any], space: str | None) -> str:
+    """What a sweep is called: as the settings say, else by its stage and its space (a name, or a file)."""
+    return str(settings.get("name") or f"{stage}-{Path(space or 'batch').stem}")
+
+
 def arguments(settings: Mapping[str, Any]) -> list[str]:
     """The command line that gives these settings: for passing them on to a job."""
     return [part for path, value in settings.items() for part in ("--set", f"{path}={value}")]

@@ -18,7 +18,7 @@ CARDS = {
     "RTX 4090": 165.2e12,
 }
 """FLOP/s in half precision with sums in fp32, dense. NVIDIA's white papers of GA102 and AD102 name those of the 3070,
-3080, 3090 and 4090; the others are twice their fp32 rate, as it is for those.
+3080, 3090 and 4090; the others are twice their fp32 rate, as it is for those. In fp32 it is half.
 """
 
 ASSUMED_USE = 0.3
@@ -47,9 +47,10 @@ def by_card(spec: RunSpec, name: str) -> Forecast:
     """From the FLOP/s of a named card. Raises ValueError for one that is not in CARDS."""
     if name not in CARDS:
         raise ValueError(f"--card {name!r}: there are {', '.join(CARDS)}")
+    rate = CARDS[name] / (2 if spec.loop.dtype == "float32" else 1)
     per_token = without_numbers(spec).flops_per_token() * (4 / 3 if spec.loop.activation_checkpointing else 1)
-    basis = f"{name} at {100 * ASSUMED_USE:.0f} % of {CARDS[name] / 1e12:.0f} TFLOP/s, assumed"
-    return Forecast(tokens_of(spec), ASSUMED_USE * CARDS[name] / per_token, basis)
+    basis = f"{name} at {100 * ASSUMED_USE:.0f} % of {rate / 1e12:.0f} TFLOP/s, assumed"
+    return Forecast(tokens_of(spec), ASSUMED_USE * rate / per_token, basis)
 
 
 def tokens_of(spec: RunSpec) -> int | None:

@@ -19,7 +19,7 @@ from ray.train.torch import TorchTrainer, get_device
 
 from data.prepare import Pipeline
 from jobs import WORKER_ENVIRONMENT
-from jobs.card import Card, this_card
+from jobs.card import Card, here, this_card, worker_share
 from jobs.cluster import ClusterError, check
 from jobs.prepare import Prepared
 from jobs.runs import RunDirectory, RunStateError
@@ -85,11 +85,12 @@ def worker_card(spec: RunSpec) -> Card:
     if not scaling.workers:
         return this_card(vram)
     if scaling.gpus_per_worker:
-        share = min(1.0, scaling.gpus_per_worker)
+        share = worker_share(scaling, torch.device("cuda"))
         look = ray.remote(num_gpus=share)(partial(this_card, vram, share=share))
         found: Card = ray.get(look.remote())
         return found
-    return this_card(vram, share=1 / scaling.workers)
+    cpu = torch.device("cpu")
+    return this_card(vram, device=cpu, share=worker_share(scaling, cpu))
 
 
 def pipeline() -> Pipeline | None:
@@ -102,9 +103,8 @@ def pipeline() -> Pipeline | None:
 def launch(spec: RunSpec, prepared: Prepared, run: RunDirectory) -> None:
     """Train, and come back when the run has ended; its events say how."""
     if spec.scaling.workers == 0:
-        device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
         with _stop_on_signal(run):
-            work(spec, prepared, run, Parallel(device=device))
+            work(spec, prepared, run, Parallel(device=here()))
         return
     trainer = TorchTrainer(
         _train_worker,

@@ -9,12 +9,14 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from rich.console import Console
 
-from jobs.card import Card, calibration_path, identity, this_card
-from jobs.plan import Planner, shape_of, step_of
+from jobs.card import calibration_path, here, identity, this_card
+from jobs.plan import Planner, step_of
 from jobs.presets import pretrain
 from jobs.spec import RunSpec
+from minimind.config import override
+from minimind.ladder import beyond_rungs
 from minimind.limit import MemoryLimit
-from minimind.memory import Calibration
+from minimind.memory import Calibration, Need
 from minimind.rehearsal import rehearse
 from minimind.units import memory
 
@@ -34,31 +36,34 @@ class Measured:
     tokens_per_s: float
 
 
-def measure(spec: RunSpec, steps: int = 3) -> Measured:
-    """Make so many steps of the run on the device that is here, and two more to see what they take."""
-    card = this_card()
-    device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
-    shape = shape_of(spec, card.dtype)
-    with device:
-        step = step_of(spec, shape)
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-        rehearse(step, 2, device)
-        peak, reserved = torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
-        free, total = torch.cuda.mem_get_info(device)
-        outside = total - free - torch.cuda.memory_reserved(device)
-    else:
-        with MemoryLimit() as limit:
-            rehearse(step, 2)
-        peak = reserved = limit.peak_bytes
-        outside = 0
-    single = replace(step, loop=step.loop.model_copy(update={"accumulation_steps": 1}))
-    began = time.perf_counter()
-    rehearse(single, steps, device)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    tokens_per_s = steps * shape.rows * shape.width / (time.perf_counter() - began)
+def measure(planner: Planner, spec: RunSpec, steps: int = 3) -> Measured:
+    """Make so many steps of the run on the device that is here, and two more to see what they take.
+
+    planner: of that device. Raises ValueError for a run that it refuses, DoesNotFitError where memory runs out.
+    """
+    if planner.plan(spec).verdict == "does not fit":
+        raise ValueError(f"it cannot be measured here: {planner.refusal(spec)}")
+    device, shape = here(), planner.shape(spec)
+    with beyond_rungs("in the steps that were to be measured"):
+        step = step_of(spec, shape, device)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(device)
+            rehearse(step, 2, device)
+            peak, reserved = torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
+            free, total = torch.cuda.mem_get_info(device)
+            outside = total - free - torch.cuda.memory_reserved(device)
+        else:
+            with MemoryLimit() as limit:
+                rehearse(step, 2)
+            peak = reserved = limit.peak_bytes
+            outside = 0
+        single = replace(step, loop=step.loop.model_copy(update={"accumulation_steps": 1}))
+        began = time.perf_counter()
+        rehearse(single, steps, device)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        tokens_per_s = steps * shape.rows * shape.width / (time.perf_counter() - began)
     return Measured(peak, reserved, outside, tokens_per_s)
 
 
@@ -70,8 +75,9 @@ def calibrate(console: Console) -> Calibration:
     if not torch.cuda.is_available():
         raise ValueError("minimind plan --calibrate measures a GPU, and PyTorch sees none here")
     card = replace(this_card(), calibration=None)
-    specs = [_with_rows(pretrain("30m"), rows) for rows in CALIBRATION_ROWS]
-    seen = _ratios(card, specs, [measure(spec) for spec in specs])
+    planner = Planner(card)
+    specs = [override(pretrain("30m"), {"loop.batch_size": rows}) for rows in CALIBRATION_ROWS]
+    seen = calibration_of([(planner.need(spec), measure(planner, spec)) for spec in specs])
     path = calibration_path()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(asdict(seen), indent=2) + "\n", "utf-8")
@@ -82,16 +88,13 @@ def calibrate(console: Console) -> Calibration:
     return seen
 
 
-def _ratios(card: Card, specs: list[RunSpec], found: list[Measured]) -> Calibration:
-    planner = Planner(card)
-    needs = [planner.need(spec) for spec in specs]
+def calibration_of(runs: list[tuple[Need, Measured]]) -> Calibration:
+    """What runs on this machine's device show: the largest ratios of measured to planned, reservations where nothing
+    limits them.
+    """
     return Calibration(
-        allocated=max(one.peak_bytes / need.peak_bytes for one, need in zip(found, needs, strict=True)),
-        reserved=max(one.reserved_bytes / need.reserved_bytes for one, need in zip(found, needs, strict=True)),
-        context_bytes=max(one.outside_bytes for one in found),
-        **identity(),
+        allocated=max(found.peak_bytes / planned.peak_bytes for planned, found in runs),
+        reserved=max(found.reserved_bytes / planned.unlimited_bytes for planned, found in runs),
+        context_bytes=max(found.outside_bytes for _, found in runs),
+        **identity(here()),
     )
-
-
-def _with_rows(spec: RunSpec, rows: int) -> RunSpec:
-    return spec.model_copy(update={"loop": spec.loop.model_copy(update={"batch_size": rows})})

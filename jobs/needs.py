@@ -27,11 +27,7 @@ class Needs:
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
-        self._known: dict[str, Need] = {}
-        if path is not None and path.exists():
-            # A file that was cut off is only a cache: what it held is traced again.
-            with contextlib.suppress(ValueError, TypeError):
-                self._known = {name: Need(**entry) for name, entry in json.loads(path.read_text("utf-8")).items()}
+        self._known = self._stored()
 
     @classmethod
     def cached(cls) -> Needs:
@@ -40,7 +36,7 @@ class Needs:
 
     def of(self, kind: str, shape: Shape, platform: Platform, make: Callable[[], Step]) -> Need:
         """What the step that `make` builds takes. kind: what else than its shape distinguishes it."""
-        name = repr((kind, shape, platform.rules, platform.expandable))
+        name = _name(kind, shape, platform)
         if name not in self._known:
             self._known[name] = need(make, platform)
             self._save()
@@ -48,16 +44,31 @@ class Needs:
 
     def has(self, kind: str, shape: Shape, platform: Platform) -> bool:
         """Whether it is known without a trace."""
-        return repr((kind, shape, platform.rules, platform.expandable)) in self._known
+        return _name(kind, shape, platform) in self._known
+
+    def _stored(self) -> dict[str, Need]:
+        if self.path is None or not self.path.exists():
+            return {}
+        try:
+            return {name: Need(**entry) for name, entry in json.loads(self.path.read_text("utf-8")).items()}
+        except (OSError, ValueError, TypeError):
+            return {}  # only a cache: what it held is traced again
 
     def _save(self) -> None:
         if self.path is None:
             return
+        self._known = self._stored() | self._known  # others write there as well
         partial = self.path.with_name(f"{self.path.name}.{os.getpid()}")
         with contextlib.suppress(OSError):  # a full disk costs a second next time
             self.path.parent.mkdir(parents=True, exist_ok=True)
             partial.write_text(json.dumps({name: asdict(entry) for name, entry in self._known.items()}), "utf-8")
             partial.replace(self.path)
+
+
+def _name(kind: str, shape: Shape, platform: Platform) -> str:
+    """Kernels of a CPU take scratch space for each thread."""
+    threads = torch.get_num_threads() if platform.rules == "cpu" else 0
+    return repr((kind, shape, platform.rules, platform.expandable, threads))
 
 
 @cache

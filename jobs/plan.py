@@ -52,7 +52,7 @@ class Planner:
         """Whether a run's step fits into `budget` of the card."""
         capacity = int(self.card.capacity_bytes * budget)
         platform, calibration = self.card.platform, self.card.calibration
-        shape = shape_of(spec, self._dtype(spec))
+        shape = self.shape(spec)
         if _kind(spec) == SUPERVISED and not self.needs.has(SUPERVISED, shape, platform):
             plan = rejected(shape, capacity, platform, calibration)
             if plan is not None:
@@ -61,49 +61,67 @@ class Planner:
 
     def need(self, spec: RunSpec) -> Need:
         """What a run's step takes, whatever the card has: a trace, unless it is known."""
-        shape = shape_of(spec, self._dtype(spec))
+        shape = self.shape(spec)
         return self.needs.of(_kind(spec), shape, self.card.platform, lambda: step_of(spec, shape))
+
+    def shape(self, spec: RunSpec) -> Shape:
+        """What the memory of a run's step depends on. More than three micro-batches are like three."""
+        return Shape(
+            model=spec.model,
+            rows=spec.loop.batch_size,
+            width=spec.data.max_seq_len,
+            dtype=getattr(torch, self.dtype(spec)),
+            accumulation_steps=min(spec.loop.accumulation_steps, 3),
+            checkpointing=spec.loop.activation_checkpointing,
+            muon=spec.optim.name == "muon",
+            lora=spec.adapter,
+        )
+
+    def dtype(self, spec: RunSpec) -> str:
+        """The name of the dtype that the run computes in on this card."""
+        return self.card.dtype if spec.loop.dtype == "auto" else spec.loop.dtype
 
     def fits(self, spec: RunSpec, budget: float = 1.0) -> bool:
         """Whether it does, with its margin."""
         return self.plan(spec, budget).verdict == "fits"
 
-    def largest(self, spec: RunSpec, budget: float = 1.0) -> RunSpec | None:
-        """The run with the largest batch_size that fits and keeps its global batch; None if not even one row does.
+    def largest(self, spec: RunSpec, budget: float = 1.0, most: int | None = None) -> RunSpec | None:
+        """The run with the largest batch_size, up to `most`, that fits and keeps its global batch; None if not even one
+        row does.
 
         What a step needs grows with its rows, so it is found by bisection over the divisors of the global batch.
         """
         per_worker = spec.loop.batch_size * spec.loop.accumulation_steps
-        sizes = [rows for rows in range(1, per_worker + 1) if per_worker % rows == 0]
-        fitting = border(len(sizes), lambda index: self.fits(_with_rows(spec, sizes[index]), budget))
+        sizes = [rows for rows in range(1, (most or per_worker) + 1) if per_worker % rows == 0]
+        fitting = border(sizes, lambda rows: self.fits(_with_rows(spec, rows), budget))
         return _with_rows(spec, sizes[fitting - 1]) if fitting else None
 
-    def nearest(self, spec: RunSpec) -> RunSpec | None:
+    def nearest(self, spec: RunSpec, budget: float = 1.0, *, shorter: bool = True) -> RunSpec | None:
         """The run that is nearest to one that does not fit and does, in the order in which a smaller step is bought:
-        fewer rows at a time with the same global batch, then activation checkpointing, then shorter rows, as many
-        tokens to a step as before.
+        fewer rows at a time with the same global batch, then activation checkpointing, then, if rows may be `shorter`,
+        that, with as many tokens to a step as before.
         """
-        width = spec.data.max_seq_len
-        while width >= min(SHORTEST, spec.data.max_seq_len):
-            shorter = _with_width(spec, width)
+        for width in _widths(spec) if shorter else (spec.data.max_seq_len,):
             for checkpointing in sorted({spec.loop.activation_checkpointing, True}):
-                found = self.largest(_with_checkpointing(shorter, checkpointing))
+                smaller = _with_loop(_with_width(spec, width), activation_checkpointing=checkpointing)
+                found = self.largest(smaller, budget, most=spec.loop.batch_size)
                 if found is not None:
                     return found
-            width //= 2
         return None
 
     def choose(self, spec: RunSpec, preset: str, given: frozenset[str] = frozenset()) -> RunSpec:
-        """The run as a preset's budget has it: batch_size, accumulation_steps, max_seq_len and activation checkpointing
-        chosen for the card, the tokens of a step kept. given: settings that the user has chosen, which stay.
+        """The run as a preset's budget has it: dtype, batch_size, accumulation_steps, max_seq_len and activation
+        checkpointing chosen for the card, the tokens of a step kept. given: settings that the user has chosen, which
+        stay.
 
         Raises ValueError where nothing fits the budget.
         """
         budget = BUDGETS[preset]
-        widths = [spec.data.max_seq_len]
-        if "data.max_seq_len" not in given:
-            while widths[-1] // 2 >= SHORTEST:
-                widths.append(widths[-1] // 2)
+        spec = _with_loop(spec, dtype=self.dtype(spec))
+        keeps_width = bool(
+            given & {"data.max_seq_len", "loop.accumulation_steps"}
+        )  # shorter rows need more accumulation
+        widths = [spec.data.max_seq_len] if keeps_width else _widths(spec)
         ways = [spec.loop.activation_checkpointing]
         if "loop.activation_checkpointing" not in given:
             ways = [False, True]
@@ -111,7 +129,7 @@ class Planner:
         for width in widths:
             best: RunSpec | None = None
             for checkpointing in ways:
-                wanted = _with_checkpointing(_with_width(spec, width), checkpointing)
+                wanted = _with_loop(_with_width(spec, width), activation_checkpointing=checkpointing)
                 found = (wanted if self.fits(wanted, budget) else None) if fixed else self.largest(wanted, budget)
                 if found is not None and (best is None or found.loop.batch_size > best.loop.batch_size):
                     best = found
@@ -121,8 +139,8 @@ class Planner:
                 return best
         raise ValueError(self.refusal(spec, budget=budget))
 
-    def refusal(self, spec: RunSpec, *, budget: float = 1.0) -> str:
-        """Why a run is not started, in words, with the command that starts one that fits."""
+    def refusal(self, spec: RunSpec, *, budget: float = 1.0, shorter: bool = True) -> str:
+        """Why a run is not started, in words, with the flags of one that fits. shorter: whether its rows may be."""
         plan = self.plan(spec, budget)
         share = f" ({100 * budget:.0f} % of it)" if budget < 1 else ""
         needed, there = memory(plan.needed_bytes), memory(plan.capacity_bytes)
@@ -130,22 +148,18 @@ class Planner:
             f"the run does not fit: a step needs {needed}, {self.card.name} has {there}{share}. / "
             f"放不下：每步需要 {needed}，可用 {there}。"
         )
-        nearest = self.nearest(spec) if budget == 1 else None
+        nearest = self.nearest(spec, budget, shorter=shorter)
         if nearest is not None:
             change = " ".join(command_flags(spec, nearest))
             advice = f"The nearest that fits, with the same global batch / 最接近的可行配置（全局批次不变）: {change}"
         else:
+            row = "one short row" if shorter else "one row"
             advice = (
-                "No batch of it fits, not even one short row with activation checkpointing. Train an adapter (lora), "
-                "take a smaller --model, or close what else uses the card. / 任何批次都放不下：请改用 LoRA、更小的 "
-                "--model，或关闭占用显存的程序。"
+                f"No batch of it fits, not even {row} with activation checkpointing. Train an adapter (lora), take a "
+                "smaller --model, or close what else uses the card. / 任何批次都放不下：请改用 LoRA、更小的 --model，"
+                "或关闭占用显存的程序。"
             )
         return f"{verdict}\n{advice}"
-
-    def _dtype(self, spec: RunSpec) -> torch.dtype:
-        if spec.loop.dtype == "auto":
-            return self.card.dtype
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[spec.loop.dtype]
 
 
 def _kind(spec: RunSpec) -> str:
@@ -153,25 +167,13 @@ def _kind(spec: RunSpec) -> str:
     return SUPERVISED if STAGES[spec.stage.kind].objective is next_token_loss else spec.stage.kind
 
 
-def shape_of(spec: RunSpec, dtype: torch.dtype) -> Shape:
-    """What the memory of a run's step depends on. More than three micro-batches are like three."""
-    return Shape(
-        model=spec.model,
-        rows=spec.loop.batch_size,
-        width=spec.data.max_seq_len,
-        dtype=dtype,
-        accumulation_steps=min(spec.loop.accumulation_steps, 3),
-        checkpointing=spec.loop.activation_checkpointing,
-        muon=spec.optim.name == "muon",
-        lora=spec.adapter,
-    )
-
-
-def step_of(spec: RunSpec, shape: Shape) -> Step:
-    """A run's step as `jobs.build` makes it, on whatever device tensors are made on."""
+def step_of(spec: RunSpec, shape: Shape, device: torch.device | None = None) -> Step:
+    """A run's step as `jobs.build` makes it; its batch is on the host. device: where it runs, if not on the CPU."""
     model = MiniMind(spec.model)
     if spec.adapter is not None:
         attach(model, spec.adapter, torch.Generator())
+    if device is not None:
+        model.to(device)
     model.activation_checkpointing = spec.loop.activation_checkpointing
     return Step(
         models={"policy": model},
@@ -221,8 +223,12 @@ def _with_width(spec: RunSpec, width: int) -> RunSpec:
     return _with_loop(shorter, accumulation_steps=spec.loop.accumulation_steps * times)
 
 
-def _with_checkpointing(spec: RunSpec, wanted: bool) -> RunSpec:
-    return _with_loop(spec, activation_checkpointing=wanted)
+def _widths(spec: RunSpec) -> list[int]:
+    """Its rows' length and what is left of it by halving."""
+    widths = [spec.data.max_seq_len]
+    while widths[-1] // 2 >= SHORTEST:
+        widths.append(widths[-1] // 2)
+    return widths
 
 
 def _with_loop(spec: RunSpec, **changes: Any) -> RunSpec:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from rich import box
 from rich.console import Console
 from rich.progress import track
@@ -17,14 +18,16 @@ from jobs.adapter import without_numbers
 from jobs.card import Card, named_card, this_card
 from jobs.forecast import Forecast, by_card, tokens_of
 from jobs.measure import Measured, measure
+from jobs.needs import Needs
 from jobs.origin import new_spec
 from jobs.plan import BUDGETS, CHINESE_PRESETS, Planner, command_flags
+from jobs.prepare import checkpoint_disk
 from jobs.presets import DEFAULT_MODEL
 from jobs.spec import RunSpec
 from jobs.stages import STAGES
 from minimind.memory import Plan, Verdict, largest_batch
 from minimind.model import MODEL_PRESETS
-from minimind.units import amount, memory
+from minimind.units import amount, memory, size
 
 CARDS = ("4GB", "6GB", "8GB", "12GB")
 """The cards of the table of what fits."""
@@ -107,7 +110,12 @@ def show_stage(
     else:
         spec = new_spec(stage, settings, model)
     vram = spec.memory.vram
-    card = named_card(vram, os=system) if vram is not None else this_card()
+    if system is not None and vram is None:
+        raise ValueError(f"--system {system} is of a card that is not here: name its memory with --vram, such as 8GB")
+    if vram is None or (torch.cuda.is_available() and system is None):
+        card = this_card(vram)
+    else:
+        card = named_card(vram, os=system)
     planner = Planner(card)
     if budget is not None:
         asked, spec = spec, planner.choose(spec, budget, frozenset(settings))
@@ -117,11 +125,14 @@ def show_stage(
     if plan.verdict == "does not fit":
         console.print(planner.refusal(spec))
         return 1
+    one, kept = checkpoint_disk(spec)
+    console.print(f"Disk / 磁盘: up to / 最多 {size(one * kept)}, {kept} checkpoints of {size(one)}")
     if speed_of is not None:
         console.print(by_card(spec, speed_of).line())
     if measured:
-        found = measure(spec)
-        console.print(measured_line(Planner(this_card(), planner.needs).need(spec).peak_bytes, found))
+        here = Planner(this_card(), planner.needs)
+        found = measure(here, spec)
+        console.print(measured_line(here.need(spec).peak_bytes, found))
         console.print(Forecast(tokens_of(spec), found.tokens_per_s, "measured here / 本机实测").line())
     return 0
 
@@ -156,18 +167,19 @@ def what_fits(
     """For every stage and model size, in rows as long as its preset's, the largest batch_size that fits each card
     without / with activation checkpointing. Tens of steps are traced the first time, which takes minutes.
     """
-    planners = [Planner(named_card(text)) for text in cards]
+    needs = Needs.cached()
+    planners = [Planner(named_card(text), needs) for text in cards]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in ("stage / 阶段", "model / 模型", "tokens a row / 每行词元"):
         table.add_column(title, no_wrap=True)
     for planner in planners:
         table.add_column(memory(planner.card.capacity_bytes), justify="right", no_wrap=True)
-    jobs = [(stage, size) for stage in stages for size in models]
-    for stage, size in track(jobs, "Tracing steps / 分析训练步骤", console=console, transient=True):
-        spec = STAGES[stage].preset(size)
+    jobs = [(stage, model) for stage in stages for model in models]
+    for stage, model in track(jobs, "Tracing steps / 分析训练步骤", console=console, transient=True):
+        spec = STAGES[stage].preset(model)
         parameters = amount(without_numbers(spec).parameter_count())
         cells = [largest_batches(planner, spec) for planner in planners]
-        table.add_row(stage, f"{size} ({parameters})", str(spec.data.max_seq_len), *cells)
+        table.add_row(stage, f"{model} ({parameters})", str(spec.data.max_seq_len), *cells)
     return table
 
 

@@ -111,8 +111,7 @@ def disk_plan(spec: RunSpec, run: RunDirectory, console: Console) -> None:
 
     Checkpoints that the run has already are not needed twice.
     """
-    one = checkpoints.checkpoint_bytes(trained_parameters(spec), optimizer_states(spec))
-    kept = spec.loop.keep_last + spec.loop.keep_best + 1  # one more while it is being written
+    one, kept = checkpoint_disk(spec)
     there = sum(file.stat().st_size for file in run.checkpoints.rglob("*") if file.is_file())
     needed = max(one, one * kept - there)
     existing = next(parent for parent in run.path.parents if parent.exists())
@@ -125,6 +124,12 @@ def disk_plan(spec: RunSpec, run: RunDirectory, console: Console) -> None:
             f"the run needs up to {size(needed)} in {run.path} ({kept} checkpoints of {size(one)}), {size(free)} are "
             f"free: make room, set MINIMIND_HOME to another disk, or keep fewer with --set loop.keep_last=1"
         )
+
+
+def checkpoint_disk(spec: RunSpec) -> tuple[int, int]:
+    """Bytes of one checkpoint of a run, and the most of them that are there at once."""
+    one = checkpoints.checkpoint_bytes(trained_parameters(spec), optimizer_states(spec))
+    return one, spec.loop.keep_last + spec.loop.keep_best + 1  # one more while it is being written
 
 
 def check_data(

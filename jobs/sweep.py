@@ -32,7 +32,7 @@ from jobs.runs import RunDirectory, require_name
 from jobs.spec import RunSpec
 from jobs.stages import STAGES
 from jobs.sweep_report import ranked, trial_line, write_report
-from jobs.train import anchored, differences
+from jobs.train import anchored, anchored_settings, differences
 from jobs.trial import PARTS, run_trial
 from minimind.config import Config, override
 from minimind.events import Event, EventLog, read_events
@@ -90,7 +90,7 @@ def sweep(
     ValueError for what cannot work, RunStateError for a name that is taken, OSError where the disk is full.
     """
     options = dict(options or {})
-    name = str(settings.get("name") or f"{stage}-{Path(space or 'batch').stem}")
+    name = flags.sweep_name(stage, settings, space)
     folder = RunDirectory(paths.sweeps() / require_name(name), "sweep")
     if from_resume:
         folder.require_idle()
@@ -145,7 +145,7 @@ def continued(
     stored: SweepSpec, stage: str, settings: Mapping[str, Any], space: str | None, options: Mapping[str, Any]
 ) -> SweepSpec:
     """The stored sweep, with more trials if so asked. Raises ValueError for anything else that differs from it."""
-    asked = flags.apply(stored.run, flags.absolute({**settings, "name": stored.name}, paths.home()))
+    asked = flags.apply(stored.run, anchored_settings({**settings, "name": stored.name}))
     wanted = SweepSpec.model_validate({**dict(stored), "run": asked, **options})
     if space is not None:
         wanted = wanted.model_copy(update={"space": space_of(space, stored.run)})

@@ -63,6 +63,8 @@ def train(
     if from_resume:
         if overwrite:
             raise ValueError("--from_resume 1 continues the run and --overwrite 1 deletes it: give one of them")
+        if budget is not None:
+            raise ValueError(f"--preset {budget} is for a new run; one that is continued keeps its sizes: leave it out")
         name = settings.get("name", preset.name)
         shape = _shape_settings(preset, whole=not STAGES[stage].continues) if model else {}
         run = resume(name, {**shape, **settings}, console)
@@ -117,7 +119,7 @@ def resume(name: str, settings: Mapping[str, Any], console: Console) -> RunDirec
         console.print(f"The run {run.name!r} has finished already; nothing is left to do.")
         return run
     spec = _placed(spec)
-    run.write_plan(planned(spec, console))
+    run.write_plan(planned(spec, console, shorter=False))
     own, _ = checkpoints.newest(run.checkpoints)
     prepared = prepare(spec, console, own=own, pipeline=launch.pipeline())
     disk_plan(spec, run, console)
@@ -132,7 +134,7 @@ def resumed(stored: RunSpec, settings: Mapping[str, Any]) -> RunSpec:
 
     Raises ValueError for a setting that would change what is learnt.
     """
-    spec = flags.apply(stored, _anchored(settings))
+    spec = flags.apply(stored, anchored_settings(settings))
     changed = [path for path in differences(stored.model_dump(), spec.model_dump()) if not path.startswith(MAY_CHANGE)]
     if changed:
         lines = [
@@ -157,15 +159,15 @@ def resumed(stored: RunSpec, settings: Mapping[str, Any]) -> RunSpec:
     return spec.model_copy(update={"loop": spec.loop.model_copy(update={"accumulation_steps": accumulation})})
 
 
-def planned(spec: RunSpec, console: Console) -> dict[str, Any]:
+def planned(spec: RunSpec, console: Console, *, shorter: bool = True) -> dict[str, Any]:
     """The memory plan of a run on the device it gets, shown, as the run keeps it. Raises ValueError where it does not
-    fit, with the nearest run that does.
+    fit, with the nearest run that does. shorter: whether that may have shorter rows.
     """
     planner = Planner(launch.worker_card(spec))
     plan = planner.plan(spec)
     show_plan(plan, planner.card, spec, console)
     if plan.verdict == "does not fit":
-        raise ValueError(planner.refusal(spec))
+        raise ValueError(planner.refusal(spec, shorter=shorter))
     return to_json(plan, planner.card)
 
 
@@ -187,10 +189,10 @@ def _shape_settings(preset: RunSpec, *, whole: bool) -> dict[str, Any]:
 def anchored(spec: RunSpec, console: Console) -> RunSpec:
     """The spec with nothing in it that may come to mean something else, and the text its weights learnt from."""
     places = {path: flags.at(spec, path) for path in (*flags.FILES, *flags.RUNS_OR_FOLDERS)}
-    return with_text(override(spec, _anchored(places)), console)
+    return with_text(override(spec, anchored_settings(places)), console)
 
 
-def _anchored(settings: Mapping[str, Any]) -> dict[str, Any]:
+def anchored_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings with nothing in them that may come to mean something else: every path absolute (relative ones count
     from MINIMIND_HOME), and weights by the step of their run. Raises ValueError if there are no such weights.
     """

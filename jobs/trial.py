@@ -9,6 +9,7 @@ import statistics
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import torch
 from rich.console import Console
 
 from jobs.build import build
-from jobs.card import this_card
+from jobs.card import here, this_card, worker_share
 from jobs.plan import Planner, to_json
 from jobs.prepare import Prepared, prepare
 from jobs.runs import RunDirectory, RunStateError
@@ -26,7 +27,7 @@ from minimind.config import override
 from minimind.distributed import Parallel
 from minimind.events import Event, metric_series, read_events
 from minimind.limit import hold
-from minimind.loop import TrainState, train
+from minimind.loop import TrainState
 from minimind.memory import Plan
 from minimind.units import memory
 
@@ -53,14 +54,14 @@ def run_trial(base: RunSpec, settings: Mapping[str, Any], folder: Path, budget_s
     shutil.rmtree(folder, ignore_errors=True)  # of a trial that was killed
     result: Event = {}
     try:
-        card = this_card(base.memory.vram)
+        device = here()
+        card = this_card(base.memory.vram, device=device, share=worker_share(base.scaling, device))
         spec = override(base, {**settings, "name": folder.name, "scaling.workers": 0, "loop.out_of_memory": "fail"})
         plan = Planner(card).plan(spec)
         result = {"predicted_bytes": plan.peak_bytes, "counts_tensors": to_json(plan, card)["counts_tensors"]}
         if plan.verdict != "fits":
             return result | {"outcome": "refused", "reason": f"{memory(plan.needed_bytes)} needed"}
         wait_for_memory(plan)
-        device = torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
         prepared = prepare(spec, Console(file=io.StringIO()))
         parallel = Parallel(device=device)
         with hold(device, limit_bytes(spec, parallel)):
@@ -140,25 +141,12 @@ def _timed(spec: RunSpec, prepared: Prepared, parallel: Parallel, budget_s: floa
     parts = build(endless, prepared, parallel)
     watch = _StopWatch()
     loop = parts.loop.model_copy(update={"log_interval": 1, "save_interval": None, "eval_interval": None})
-    train(
-        {"policy": parts.model},
-        parts.objective,
-        parts.batches,
-        parts.optimizer,
-        parts.learning_rate,
-        loop,
-        TrainState(),
-        watch,
-        precision=parts.precision,
-        parallel=parallel,
-        total_steps=PROBE_STEPS,
-        grad_clip=spec.optim.grad_clip,
-    )
+    replace(parts, loop=loop, total_steps=PROBE_STEPS).train(TrainState(), watch, parallel)
     del parts
     gc.collect()
     if parallel.device.type == "cuda":
         torch.cuda.empty_cache()
-    steps = max(PARTS, round(budget_s / min(watch.step_s)))
+    steps = max(PARTS, round(budget_s / statistics.median(watch.step_s[1:])))  # the first one makes its buffers
     return override(
         endless,
         {

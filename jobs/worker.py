@@ -14,20 +14,19 @@ import torch
 
 import minimind.checkpoint as checkpoints
 from jobs.build import HeldOut, Parts, build
-from jobs.card import this_card
+from jobs.card import this_card, worker_share
 from jobs.prepare import Prepared
 from jobs.runs import RunDirectory, RunStateError, program
 from jobs.spec import RunSpec
 from jobs.stages import STAGES
 from jobs.tensorboard import TensorBoard
-from minimind.batch import worst_batch
 from minimind.checkpoint import CheckpointError, Lineage
 from minimind.distributed import Parallel
 from minimind.evaluate import Validation, continuation, validate
 from minimind.events import Event, EventLog, metric_series
 from minimind.ladder import DoesNotFitError, beyond_rungs
 from minimind.limit import hold
-from minimind.loop import NonFiniteLossError, TrainState, train
+from minimind.loop import NonFiniteLossError, TrainState
 from minimind.lora import adapter_state, load_adapter
 from minimind.objectives import Objective, next_token_loss
 
@@ -72,7 +71,8 @@ def limit_bytes(spec: RunSpec, parallel: Parallel) -> int | None:
     """What tensors may take: of a GPU what is left beside context and display, of a CPU what is to be emulated."""
     if parallel.device.type != "cuda" and spec.memory.vram is None:
         return None
-    return this_card(spec.memory.vram, share=min(1.0, spec.scaling.gpus_per_worker or 1.0)).tensor_bytes
+    share = worker_share(spec.scaling, parallel.device)
+    return this_card(spec.memory.vram, device=parallel.device, share=share).tensor_bytes
 
 
 def _train(
@@ -91,21 +91,7 @@ def _train(
             environment=environment(parallel, prepared.command),
         )
     hooks.recall_validations()
-    train(
-        {"policy": parts.model},
-        parts.objective,
-        parts.batches,
-        parts.optimizer,
-        parts.learning_rate,
-        parts.loop,
-        state,
-        hooks,
-        precision=parts.precision,
-        parallel=parallel,
-        total_steps=parts.total_steps,
-        grad_clip=spec.optim.grad_clip,
-        worst=worst_batch(spec.loop.batch_size, spec.data.max_seq_len),
-    )
+    parts.train(state, hooks, parallel)
     if not (parts.batches.done or state.step >= parts.total_steps):
         return "STOPPED"
     hooks.write_samples(state)

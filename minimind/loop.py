@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from minimind.batch import Batch
 from minimind.config import Config
 from minimind.distributed import Parallel
-from minimind.ladder import Ladder, Shortage, beyond_rungs, release, shortage_in
+from minimind.ladder import DoesNotFitError, Ladder, Shortage, beyond_rungs, release, shortage_in
 from minimind.limit import adopt, is_limited
 from minimind.objectives import Models, Objective
 from minimind.optim import Optimizer
@@ -217,7 +217,9 @@ def train(
             if shortage is None:
                 return losses, sums
             if config.out_of_memory == "fail":
-                raise torch.OutOfMemoryError(shortage.cause)
+                raise DoesNotFitError(
+                    f"out of memory after step {state.step}, and loop.out_of_memory = fail. {shortage.cause}"
+                ) from torch.OutOfMemoryError(shortage.cause)
             optimizer.zero_grad(set_to_none=True)
             release(parallel.device)
             if random is not None:
@@ -254,7 +256,8 @@ def train(
         accepted = False
         if weight != 0:
             # There is no way back from half an update, nor from gradients that some ranks have summed and others not.
-            with beyond_rungs("in the optimizer's step, which cannot be taken again; the last checkpoint is good"):
+            kept = "; the last checkpoint is good" if state.step else ""
+            with beyond_rungs(f"in the optimizer's step, which cannot be taken again{kept}"):
                 norm = _finish_gradients(parameters, optimizer, precision, parallel, weight, grad_clip)
                 accepted = math.isfinite(norm) and math.isfinite(loss)
                 if accepted:

@@ -20,7 +20,7 @@ from typing import Literal
 
 import torch
 
-from minimind.allocator import MIB, smallest_limit
+from minimind.allocator import MIB, replay, smallest_limit
 from minimind.lora import LoraConfig
 from minimind.model import ModelConfig
 from minimind.objectives import CHUNK_TOKENS
@@ -129,11 +129,13 @@ class Shape:
 @dataclass(frozen=True)
 class Need:
     """What a step takes on a platform, in bytes. peak_bytes: of tensors alive at once. reserved_bytes: what the
-    allocator must hold for them. breakdown: of the peak.
+    allocator must hold for them. unlimited_bytes: what it holds where nothing limits it and nothing is given back.
+    breakdown: of the peak.
     """
 
     peak_bytes: int
     reserved_bytes: int
+    unlimited_bytes: int
     breakdown: dict[str, int]
 
 
@@ -141,8 +143,11 @@ def need(make: Callable[[], Step], platform: Platform) -> Need:
     """What the step that `make` builds (see `trace`) takes: about a second."""
     steps = trace(make, platform.rules)
     peak = steps.peak_bytes
-    reserved = peak if platform.rules == "cpu" else smallest_limit(steps.events, platform.expandable)
-    return Need(peak, reserved, steps.breakdown())
+    reserved = unlimited = peak
+    if platform.rules == "cuda":
+        reserved = smallest_limit(steps.events, platform.expandable)
+        unlimited = replay(steps.events, expandable=platform.expandable).peak_reserved
+    return Need(peak, reserved, unlimited, steps.breakdown())
 
 
 def rejected(

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+import torch
 from rich.console import Console
 
 import minimind.checkpoint as checkpoints
@@ -20,6 +22,8 @@ from minimind.config import override
 
 SAMPLES = paths.checkout() / "data" / "samples" / "pretrain.jsonl"
 CHATS = SAMPLES.with_name("sft.jsonl")
+
+needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="of a machine without a GPU")
 
 SETTINGS: dict[str, Any] = {
     "name": "small",

@@ -8,16 +8,28 @@ import psutil
 import pytest
 import torch
 
-from jobs.card import calibration, calibration_path, identity, named_card, system, this_card
+from jobs.card import (
+    calibration,
+    calibration_path,
+    driver,
+    here,
+    identity,
+    named_card,
+    system,
+    this_card,
+    worker_share,
+)
+from jobs.spec import ScalingConfig
 from minimind.memory import PLATFORMS, Calibration
+from tests.small import needs_no_gpu
 
-needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="of a machine without a GPU")
+CPU = torch.device("cpu")
 
 
 def test_a_card_that_is_not_here() -> None:
     card = named_card("8GB", os="wsl2")
     assert (card.name, card.capacity_bytes, card.platform) == ("8.00 GB, wsl2", 8 << 30, PLATFORMS["wsl2"])
-    assert card.dtype is torch.bfloat16
+    assert card.dtype == "bfloat16"
     assert named_card("6GB").platform == PLATFORMS[system()]
     assert card.tensor_bytes == (8 << 30) - (800 << 20)
     with pytest.raises(ValueError, match="'8gb' is no size of memory"):
@@ -33,17 +45,36 @@ def test_a_cpu_has_its_memory_or_a_limit_that_is_emulated() -> None:
     assert (limited.capacity_bytes, limited.platform) == (512 << 20, PLATFORMS["emulated"])
     assert limited.tensor_bytes == limited.capacity_bytes
     assert whole.tensor_bytes == whole.capacity_bytes - PLATFORMS["cpu"].context_bytes
-    assert whole.dtype is limited.dtype is torch.float32
+    assert whole.dtype == limited.dtype == "float32"
 
 
 def test_a_calibration_counts_for_the_card_driver_torch_and_system_it_was_made_on(home: Path) -> None:
-    assert calibration() is None
+    assert calibration(CPU) is None
     calibration_path().parent.mkdir(parents=True, exist_ok=True)
-    seen = Calibration(allocated=1.0, reserved=1.02, context_bytes=5, **identity())
+    seen = Calibration(allocated=1.0, reserved=1.02, context_bytes=5, **identity(CPU))
     calibration_path().write_text(json.dumps(asdict(seen)))
-    assert calibration() == seen
+    assert calibration(CPU) == seen
     calibration_path().write_text(json.dumps(asdict(seen) | {"torch": "1.0"}))
-    assert calibration() is None
+    assert calibration(CPU) is None
     calibration_path().write_text("{")
     with pytest.raises(ValueError, match=r"calibration.json cannot be read .*minimind plan --calibrate"):
-        calibration()
+        calibration(CPU)
+
+
+def test_the_driver_is_what_nvidia_smi_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert driver() == ""
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 560.35.03\necho 560.35.03\n")
+    program.chmod(0o755)
+    assert driver() == "560.35.03"
+
+
+@needs_no_gpu
+def test_where_a_process_trains_and_what_one_of_several_workers_may_take() -> None:
+    assert here() == CPU
+    gpu = torch.device("cuda")
+    assert worker_share(ScalingConfig(workers=4, gpus_per_worker=0.5), gpu) == 0.5
+    assert worker_share(ScalingConfig(workers=4, gpus_per_worker=2), gpu) == 1
+    assert worker_share(ScalingConfig(workers=4), CPU) == 0.25
+    assert worker_share(ScalingConfig(workers=0), CPU) == 1

@@ -25,11 +25,11 @@ def test_the_border_is_found_with_few_questions() -> None:
         for fitting in range(count + 1):
             asked: list[int] = []
 
-            def small(index: int, fitting: int = fitting, asked: list[int] = asked) -> bool:
-                asked.append(index)
-                return index < fitting
+            def small(number: int, fitting: int = fitting, asked: list[int] = asked) -> bool:
+                asked.append(number)
+                return number < fitting
 
-            assert border(count, small) == fitting
+            assert border(range(count), small) == fitting
             assert len(asked) <= 5
 
 
@@ -68,6 +68,15 @@ def test_a_space_without_points_says_so() -> None:
         groups(BASE, {"loop.batch_size": Choices(choices=(3, 5))}, fits)
     with pytest.raises(ValueError, match=r"loop\.batch_size takes a list"):
         groups(BASE, {"loop.batch_size": LogUniform(low=1, high=8)}, fits)
+
+
+def test_values_that_would_only_fail_in_a_trial_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"loop.batch_size = '8': without quotes, 8") as caught:
+        require_space(
+            BASE,
+            {"loop.batch_size": Choices(choices=("8", 4)), "data.max_seq_len": LogUniform(low=16, high=64)},
+        )
+    assert "data.max_seq_len: a range holds numbers that are not whole; name the values in a list" in str(caught.value)
 
 
 def test_paths_and_values_that_a_run_may_not_have_are_refused_together() -> None:

@@ -20,6 +20,8 @@ def test_a_card_computes_six_flops_for_each_weight_and_token() -> None:
     assert found.tokens_per_s == ASSUMED_USE * CARDS["RTX 3050"] / without_numbers(SPEC).flops_per_token()
     again = by_card(override(SPEC, {"loop.activation_checkpointing": True}), "RTX 3050")
     assert again.tokens_per_s == pytest.approx(found.tokens_per_s * 3 / 4)
+    slow = by_card(override(SPEC, {"loop.dtype": "float32"}), "RTX 3050")
+    assert slow.tokens_per_s == pytest.approx(found.tokens_per_s / 2)
     assert "30 % of 18 TFLOP/s, assumed" in found.basis
     with pytest.raises(ValueError, match="--card 'GTX 970': there are RTX 3050, RTX 3060"):
         by_card(SPEC, "GTX 970")

@@ -254,6 +254,7 @@ BAD_LINES = {
         1,
         ["no run 'pretrain' at", "there is no run yet", "leave --from_resume out"],
     ),
+    "a preset for a run that goes on": (["--from_resume", "1", "--preset", "standard"], 1, ["is for a new run"]),
     "two ways at once": (["--from_resume", "1", "--overwrite", "1"], 1, ["give one of them"]),
     "no cluster": ([], 1, ["this process is not part of a Ray cluster", "--workers 0"]),
     "first weights of no run": (
@@ -279,8 +280,13 @@ BAD_LINES = {
 def test_plan_says_whether_a_stage_fits(shell: Shell, main: Main) -> None:
     assert shell(main, "plan", "sft", "--model", "tiny", "--vram", "4GB", "--system", "wsl2") == 0
     assert "fits / 放得下" in shell.out
+    assert "Disk / 磁盘: up to / 最多" in shell.out
     assert shell(main, "plan", "sft", "--model", "tiny", "--vram", "850MB", "--preset", "激进", "--system", "wsl2") == 1
     assert "does not fit" in shell.err
+    assert shell(main, "plan", "sft", "--system", "wsl2") == 1
+    assert "name its memory with --vram" in shell.err
+    assert shell(main, "plan", "--table", "sft") == 1
+    assert "leave 'sft' out" in shell.err
     assert shell(main, "plan") == 1
     assert "plan: name a stage, or --table" in shell.err
     assert not paths.runs().exists()

@@ -3,24 +3,24 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import torch
 
 from jobs.card import calibration_path, this_card
-from jobs.measure import calibrate, measure
+from jobs.measure import Measured, calibrate, calibration_of, measure
 from jobs.plan import Planner
 from jobs.plan_view import measured_line, show_stage
 from minimind.config import override
-from tests.small import Screen
+from minimind.memory import Need
+from tests.small import Screen, needs_no_gpu
 from tests.unit.test_plan import SETTINGS, SPEC
 
-needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="of a machine without a GPU")
 SMALL = override(SPEC, {"loop.batch_size": 2, "data.max_seq_len": 64})
 
 
 @needs_no_gpu
 def test_real_steps_take_what_is_planned(home: Path) -> None:
-    found = measure(SMALL, steps=1)
-    assert found.peak_bytes == pytest.approx(Planner(this_card()).need(SMALL).peak_bytes, rel=1e-3)
+    planner = Planner(this_card())
+    found = measure(planner, SMALL, steps=1)
+    assert found.peak_bytes == pytest.approx(planner.need(SMALL).peak_bytes, rel=1e-3)
     assert (found.reserved_bytes, found.outside_bytes) == (found.peak_bytes, 0)
     assert found.tokens_per_s > 0
     assert measured_line(found.peak_bytes, found).endswith("(+0.000 %)")
@@ -41,3 +41,25 @@ def test_there_is_nothing_to_calibrate_without_a_gpu(home: Path) -> None:
     with pytest.raises(ValueError, match="measures a GPU, and PyTorch sees none here"):
         calibrate(Screen())
     assert not calibration_path().exists()
+
+
+@needs_no_gpu
+def test_what_does_not_fit_here_is_not_measured(home: Path) -> None:
+    with pytest.raises(ValueError, match="it cannot be measured here: the run does not fit"):
+        measure(Planner(this_card("1MB")), SMALL)
+
+
+@needs_no_gpu
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_a_step_is_measured_in_the_dtype_it_was_planned_in(home: Path, dtype: str) -> None:
+    spec, planner = override(SPEC, {"loop.dtype": dtype}), Planner(this_card())
+    found = measure(planner, spec, steps=1)
+    assert found.peak_bytes == pytest.approx(planner.need(spec).peak_bytes, rel=1e-3)
+    assert found.peak_bytes != pytest.approx(planner.need(SPEC).peak_bytes, rel=1e-2)
+
+
+def test_a_calibration_is_the_largest_ratio_of_any_run() -> None:
+    planned = Need(peak_bytes=100, reserved_bytes=110, unlimited_bytes=200, breakdown={})
+    runs = [(planned, Measured(101, 190, 7, 1.0)), (planned, Measured(99, 210, 5, 1.0))]
+    seen = calibration_of(runs)
+    assert (seen.allocated, seen.reserved, seen.context_bytes) == (1.01, 1.05, 7)

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from jobs import paths
 from jobs.needs import Needs
@@ -40,3 +41,22 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     needs = Needs(tmp_path / "file" / "plans.json")
     assert needs.of("sft", CASE.shape, CPU, CASE.step).peak_bytes > 0
+
+
+def test_what_others_have_traced_meanwhile_is_kept(home: Path) -> None:
+    one, other = Needs.cached(), Needs.cached()
+    one.of("sft", CASE.shape, CPU, CASE.step)
+    other.of("sft", CASE.shape, WSL2, CASE.step)
+    assert all(Needs.cached().has("sft", CASE.shape, platform) for platform in (CPU, WSL2))
+
+
+def test_a_cpu_takes_scratch_space_for_each_thread(home: Path) -> None:
+    needs, threads = Needs(), torch.get_num_threads()
+    needs.of("sft", CASE.shape, CPU, CASE.step)
+    needs.of("sft", CASE.shape, WSL2, CASE.step)
+    torch.set_num_threads(threads + 1)
+    try:
+        assert not needs.has("sft", CASE.shape, CPU)
+        assert needs.has("sft", CASE.shape, WSL2)
+    finally:
+        torch.set_num_threads(threads)

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from jobs.card import Card
 from jobs.needs import Needs
-from jobs.plan import BUDGETS, Planner, command_flags, preset_name, shape_of, step_of, to_json
+from jobs.plan import BUDGETS, Planner, command_flags, preset_name, step_of, to_json
 from jobs.presets import lora, pretrain, sft
 from jobs.spec import RunSpec
 from minimind.config import override
@@ -56,7 +57,7 @@ def with_sizes(rows: int, accumulation: int, width: int = 256, checkpointing: bo
 
 def test_a_plan_is_that_of_the_traced_step() -> None:
     plan = planner(1000).plan(SPEC)
-    expected = trace(lambda: step_of(SPEC, shape_of(SPEC, planner(1).card.dtype)), "cpu").peak_bytes
+    expected = trace(lambda: step_of(SPEC, planner(1).shape(SPEC)), "cpu").peak_bytes
     assert (plan.verdict, plan.peak_bytes, plan.capacity_bytes) == ("fits", expected, 1000 * MIB)
     assert planner(1000).plan(SPEC, 0.5).capacity_bytes == 500 * MIB
 
@@ -68,11 +69,9 @@ def test_what_is_far_too_large_for_a_gpu_is_not_traced() -> None:
 
 
 def test_dtype_auto_is_that_of_the_card() -> None:
-    shapes = {
-        Card("", 1, PLATFORMS[name], bf16): shape_of(SPEC, Card("", 1, PLATFORMS[name], bf16).dtype).dtype
-        for name, bf16 in (("linux", True), ("linux", False), ("cpu", True))
-    }
-    assert [str(dtype) for dtype in shapes.values()] == ["torch.bfloat16", "torch.float16", "torch.float32"]
+    cards = [Card("", 1, PLATFORMS[name], bf16) for name, bf16 in (("linux", True), ("linux", False), ("cpu", True))]
+    dtypes = [Planner(card, KNOWN).shape(SPEC).dtype for card in cards]
+    assert dtypes == [torch.bfloat16, torch.float16, torch.float32]
     fp32 = override(SPEC, {"loop.dtype": "float32"})
     assert planner(4096, "wsl2").plan(fp32).peak_bytes > planner(4096, "wsl2").plan(SPEC).peak_bytes
 
@@ -140,9 +139,44 @@ def test_a_preset_leaves_what_is_given() -> None:
     assert sizes(kept) == (2, 8, 256, False)
 
 
+def test_given_accumulation_stays_and_so_do_the_rows() -> None:
+    one = needed(with_sizes(1, 16, checkpointing=True)) + 0.01
+    with pytest.raises(ValueError, match="does not fit"):
+        planner(one / BUDGETS["standard"]).choose(SPEC, "standard", frozenset({"loop.accumulation_steps"}))
+    assert planner(one / BUDGETS["standard"]).choose(SPEC, "standard").data.max_seq_len == 256
+
+
+def test_a_preset_chooses_the_dtype_of_the_card() -> None:
+    assert planner(1000).choose(SPEC, "standard").loop.dtype == "float32"
+    turing = Planner(Card("a card", 8 << 30, PLATFORMS["wsl2"], bf16=False), KNOWN)
+    assert turing.choose(SPEC, "standard").loop.dtype == "float16"
+    given = override(SPEC, {"loop.dtype": "bfloat16"})
+    assert planner(1000).choose(given, "standard", frozenset({"loop.dtype"})).loop.dtype == "bfloat16"
+
+
 def test_a_budget_that_nothing_fits_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"does not fit.*60 % of it"):
+    with pytest.raises(ValueError, match=r"does not fit.*60 % of it.*\n.*No batch of it fits"):
         planner(1).choose(SPEC, "conservative")
+
+
+def test_a_budget_that_what_is_given_does_not_fit_says_what_does() -> None:
+    room = needed(with_sizes(4, 4)) / BUDGETS["standard"] + 0.01
+    given = frozenset({"loop.batch_size", "loop.activation_checkpointing", "data.max_seq_len"})
+    with pytest.raises(ValueError, match=r"80 % of it.*\n.*--batch_size 4 --accumulation_steps 4"):
+        planner(room).choose(
+            SPEC, "standard", frozenset({"loop.batch_size", "loop.activation_checkpointing", "data.max_seq_len"})
+        )
+
+
+def test_the_nearest_has_no_more_rows_and_none_shorter_where_they_may_not_be() -> None:
+    one = planner(needed(with_sizes(1, 32, 128)) + 0.01)
+    assert one.nearest(SPEC, shorter=False) is None
+    assert "not even one row with" in one.refusal(SPEC, shorter=False)
+    two = override(SPEC, {"loop.batch_size": 2, "loop.accumulation_steps": 8, "model.num_hidden_layers": 8})
+    room = needed(override(two, {"loop.activation_checkpointing": True})) + 0.01
+    found = planner(room).nearest(two)
+    assert found is not None
+    assert found.loop.batch_size <= 2
 
 
 def test_presets_have_chinese_names() -> None:

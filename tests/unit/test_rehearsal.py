@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from minimind.ladder import DoesNotFitError
+from minimind.limit import MemoryLimit
 from minimind.rehearsal import NoHooks, rehearse
 from tests.plans import Case
 
@@ -18,3 +20,10 @@ def test_real_steps_are_made() -> None:
 def test_nothing_may_happen_that_would_be_noted() -> None:
     with pytest.raises(AssertionError, match="a step was skipped"):
         NoHooks().note("step_skipped", "a step was skipped")
+    NoHooks({"step_skipped"}).note("step_skipped", "expected in float16")
+
+
+def test_a_step_that_runs_out_of_memory_does_not_adapt() -> None:
+    step = Case(width=16).step()
+    with MemoryLimit(1 << 16), pytest.raises((DoesNotFitError, torch.OutOfMemoryError)):
+        rehearse(step, 2)
