@@ -118,9 +118,8 @@ class Planner:
         """
         budget = BUDGETS[preset]
         spec = _with_loop(spec, dtype=self.dtype(spec))
-        keeps_width = bool(
-            given & {"data.max_seq_len", "loop.accumulation_steps"}
-        )  # shorter rows need more accumulation
+        # Shorter rows come with more accumulation.
+        keeps_width = bool(given & {"data.max_seq_len", "loop.accumulation_steps"})
         widths = [spec.data.max_seq_len] if keeps_width else _widths(spec)
         ways = [spec.loop.activation_checkpointing]
         if "loop.activation_checkpointing" not in given:

@@ -25,6 +25,7 @@ from jobs.sweep import (
     sweep,
     trials_of,
 )
+from jobs.train import anchored, start
 from minimind.config import override
 from minimind.events import EventLog
 from tests.disk import files_limited_to
@@ -189,6 +190,14 @@ def test_a_continued_sweep_takes_more_trials_and_nothing_else() -> None:
     assert "space" in str(caught.value)
     with pytest.raises(ValueError, match="stage sft, not pretrain"):
         continued(SPEC, "sft", {}, None, {})
+
+
+def test_a_continued_sweep_knows_the_weights_it_was_started_with_by_their_name(home: Path) -> None:
+    start(small_spec(loop__max_steps=1), Screen())
+    run = anchored(override(SPEC.run, {"init_from": "small"}), Screen())
+    stored = SPEC.model_copy(update={"run": run})
+    assert run.init_from == "small@1"
+    assert continued(stored, "pretrain", {"init_from": "small"}, None, {}) == stored
 
 
 def test_an_empty_space_says_what_stands_in_the_way_and_what_helps() -> None:
