@@ -12,6 +12,9 @@ DEMO_KEEP ?= 1
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 
+# Containers often set it. Then each of Ray's many processes compiles all that it imports anew: seconds, every time.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test check format venv clean
 
