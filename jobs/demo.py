@@ -105,6 +105,7 @@ def _pretrain_spec() -> RunSpec:
         "data.path": str(stock_folder() / "pretrain.jsonl"),
         "data.tokenizer": TOKENIZER_RUN,
         "loop.epochs": 2,
+        "loop.max_steps": 280,  # one and a half
     }
     return new_spec("pretrain", settings, "tiny")
 
@@ -115,7 +116,7 @@ def _sft_spec() -> RunSpec:
         "data.path": str(stock_folder() / "sft.jsonl"),
         "init_from": PRETRAIN_RUN,
         "loop.epochs": 1,  # the file holds eight epochs of questions, each phrased afresh
-        "loop.max_steps": 600,  # some six of them
+        "loop.max_steps": 560,  # some five and a half of them
         "loop.eval_interval": 250,
     }
     return new_spec("sft", settings)

@@ -110,6 +110,12 @@ class ModelPool:
             try:
                 needs = await asyncio.to_thread(plan, found.folder, self._settings)
                 self._make_room(found, needs)
+                logger.info(
+                    "%s will take %s: at most %s of weights, and %s of KV cache for %d slots of %d tokens; the server "
+                    "may use %s",
+                    *(found.id, size(needs.bytes), size(needs.weight_bytes), size(needs.kv_bytes)),
+                    *(needs.slots, needs.context_tokens, size(self._settings.memory_bytes)),
+                )
                 engine, tokenizer, holds = await asyncio.to_thread(load, found.folder, needs)
             except (CheckpointError, ValueError, OSError, RuntimeError) as error:
                 raise damaged(found.id, error) from error

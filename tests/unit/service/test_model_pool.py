@@ -14,10 +14,11 @@ from jobs.runs import RunDirectory
 from minimind.model import MiniMind, ModelConfig
 from minimind.quantize import quantized
 from minimind.tokenizer import Tokenizer
+from minimind.units import size
 from service import loading, model_pool
 from service.catalog import Catalog
 from service.errors import ApiError
-from service.loading import fastest, load, plan, weight_bytes
+from service.loading import Plan, fastest, load, plan, weight_bytes
 from service.model_pool import ModelPool
 from service.settings import Settings
 from tests.taught import CONFIG, write_checkpoint, write_run
@@ -79,6 +80,31 @@ def test_the_fastest_precision_is_measured_once(runs: Path, monkeypatch: pytest.
     kept[0].write_text('{"weight_type": "bfloat16"}', "utf-8")
     model, tokenizer, _ = checkpoints.load_model(folder(runs, "b"))  # equal weights, whatever the run
     assert fastest(folder(runs, "b"), model, tokenizer) == "bfloat16"
+
+
+def test_what_a_model_takes_is_said_before_it_is_taken(
+    runs: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    said: list[str] = []
+
+    def out_of_memory(folder: Path, needs: Plan) -> Any:
+        said.extend(caplog.messages)
+        raise RuntimeError("out of memory")
+
+    async def run() -> None:
+        models = pool(1)
+        with pytest.raises(ApiError, match="out of memory"):
+            async with models.use("a"):
+                pass
+        models.close()
+
+    monkeypatch.setattr(model_pool, "load", out_of_memory)
+    with caplog.at_level("INFO", model_pool.__name__):
+        asyncio.run(run())
+    assert len(said) == 1
+    kv = size(2 * 2 * 2 * 16 * 4 * 2 * 64)
+    assert said[0].startswith(f"a@10 will take {size(one_model())}: at most ")
+    assert f"and {kv} of KV cache for 2 slots of 64 tokens; the server may use {size(one_model())}" in said[0]
 
 
 def test_the_least_recently_used_leaves(runs: Path) -> None:
