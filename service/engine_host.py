@@ -23,7 +23,7 @@ from minimind.sampling import SamplingParams
 
 logger = logging.getLogger(__name__)
 
-CHUNKS_PER_S = 100
+CHUNKS_PER_S = 50
 
 T = TypeVar("T")
 

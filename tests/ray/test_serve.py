@@ -88,6 +88,29 @@ def test_it_streams(server: Server) -> None:
     assert "<title>" in httpx.get(f"http://127.0.0.1:{server.port}/").text
 
 
+def test_a_client_that_goes_away_gives_its_slots_back_within_a_second(server: Server) -> None:
+    streams = []
+    for seed in range(2):  # the second one is sent to the replica that the first has left free
+        streams.append(
+            server.client.completions.create(
+                model="taught", prompt="1", n=32, max_tokens=480, temperature=2, seed=seed, stream=True
+            )
+        )
+        next(iter(streams[-1]))
+    assert all(_open_sequences(server) for _ in range(4))
+    for stream in streams:
+        stream.close()
+    time.sleep(1)
+    # One of the two replicas answers, by chance: as often as this, both have.
+    assert [_open_sequences(server) for _ in range(20)] == [0] * 20
+
+
+def _open_sequences(server: Server) -> float:
+    lines = httpx.get(f"http://127.0.0.1:{server.port}/metrics").text.splitlines()
+    wanted = ("minimind_sequences_running{", "minimind_sequences_waiting{")
+    return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(wanted))
+
+
 def test_a_checkpoint_that_appears_can_be_asked_for_at_once(server: Server) -> None:
     with pytest.raises(openai.NotFoundError, match="no run 'late'.*taught@10"):
         _counted(server, "late@3")
