@@ -375,6 +375,7 @@ def _trial(config: dict[str, Any]) -> dict[str, Any]:
 def _quiet() -> None:
     """Tune and Optuna would tell the same in other words."""
     os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
+    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the old one obeys verbose=0
     for name in ("ray.tune", "optuna"):
         logging.getLogger(name).setLevel(logging.ERROR)
     import optuna

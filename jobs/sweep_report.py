@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -69,16 +70,16 @@ def table(trials: Sequence[Event], objective: str) -> Table:
     """The trials, best first, then those that measured nothing."""
     best = ranked(trials, objective)
     on_front = {trial["trial"] for trial in front(trials)}
-    result = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    result.add_column("#", justify="right")
-    result.add_column("point / 配置", overflow="fold")
-    for title in ("bits/byte 比特/字节", "tokens/s 词元/秒", "predicted 预测", "measured 实测"):
-        result.add_column(title, justify="right")
+    columns, same = _columns(trials)
+    caption = f"in all / 全部: {point_text(same)}" if same else None
+    result = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
+    for title in ("#", *_heads(columns)):
+        result.add_column(title, justify="right", min_width=max(map(cell_len, title.split())))
     result.add_column("")
     for place, trial in enumerate([*best, *(trial for trial in trials if trial not in best)], start=1):
         whole = trial in best
         mark = ("Pareto" if trial["trial"] in on_front else "") if whole else _outcome(trial)
-        result.add_row(str(place) if whole else "", *map(Text, _cells(trial)), Text(mark))
+        result.add_row(str(place) if whole else "", *map(Text, _cells(trial, columns)), Text(mark))
     return result
 
 
@@ -98,9 +99,10 @@ def write_report(
     refused = [point for group in found for point in group.refused]
     feasible = sum(len(group.feasible) for group in found)
     best, on_front = ranked(trials, objective), front(trials)
+    columns, same = _columns(trials)
     rows = "".join(
         f"<tr class='{'best' if trial in best[:1] else ''}'><td>{place if trial in best else ''}</td>"
-        + "".join(f"<td>{escape(cell)}</td>" for cell in _cells(trial))
+        + "".join(f"<td>{escape(cell)}</td>" for cell in _cells(trial, columns))
         + f"<td>{'Pareto' if trial in on_front else escape(_outcome(trial) if trial not in best else '')}</td></tr>"
         for place, trial in enumerate([*best, *(trial for trial in trials if trial not in best)], start=1)
     )
@@ -130,23 +132,14 @@ def write_report(
         f"{len(trials)} trials, {feasible} points that fit, {len(refused)} refused and never started / "
         f"{len(trials)} 次试验，{feasible} 个可行配置，{len(refused)} 个放不下、从未启动"
     )
-    heads = "".join(
-        f"<th>{head}</th>"
-        for head in (
-            "#",
-            "point 配置",
-            "bits/byte 比特/字节",
-            "tokens/s 词元/秒",
-            "predicted 预测",
-            "measured 实测",
-            "",
-        )
-    )
+    heads = "".join(f"<th>{escape(head)}</th>" for head in ("#", *_heads(columns), ""))
+    caption = f"<p>in all / 全部: {escape(point_text(same))}</p>" if same else ""
     content = (
         f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         f"<title>{escape(name)}</title><style>{_STYLE}</style><main><h1>{escape(name)}</h1><p>{summary}</p>"
         f"<p class=legend>{_LEGEND}</p><div class=plots>{''.join(plots)}</div>"
-        f"<div class=wide><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div></main></html>\n"
+        f"<div class=wide><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>{caption}</div>"
+        f"</main></html>\n"
     )
     path.write_text(content, "utf-8")
 
@@ -242,11 +235,24 @@ def _few(values: Sequence[float]) -> list[float]:
     return list(dict.fromkeys([*values[::step], values[-1]]))
 
 
-def _cells(trial: Event) -> list[str]:
+def _columns(trials: Sequence[Event]) -> tuple[list[str], dict[str, Any]]:
+    """The settings in which trials differ, which get a column each, and those that are the same in all."""
+    paths = list(dict.fromkeys(path for trial in trials for path in trial["settings"]))
+    values = {path: {str(trial["settings"].get(path)) for trial in trials} for path in paths}
+    columns = [path for path in paths if len(values[path]) > 1]
+    return columns, {path: trials[0]["settings"][path] for path in paths if path not in columns}
+
+
+def _heads(columns: Sequence[str]) -> list[str]:
+    names = [path.rpartition(".")[2].replace("_", " ") for path in columns]  # lines break at spaces
+    return [*names, "bits/byte 比特/字节", "tokens/s 词元/秒", "predicted 预测", "measured 实测"]
+
+
+def _cells(trial: Event, columns: Sequence[str]) -> list[str]:
     bits, speed = trial.get("bits_per_byte"), trial.get("tokens_per_s")
     peak = trial.get("peak_bytes") if trial.get("counts_tensors") else None
     return [
-        point_text(trial["settings"]),
+        *(_value(trial["settings"].get(path, "")) for path in columns),
         "" if bits is None else f"{bits:.4f}",
         "" if speed is None else amount(speed),
         *("" if count is None else memory(count) for count in (trial.get("predicted_bytes"), peak)),
@@ -293,7 +299,7 @@ circle{fill:var(--blue);fill-opacity:.75}circle.ended-early{fill:#a9b4c0}circle.
 circle.best{fill:var(--orange);fill-opacity:1}path{fill:none;stroke:#c3cad2;stroke-width:1.6}
 path.infeasible,path.failed{stroke:#c0392b}.wide{overflow-x:auto}table{border-collapse:collapse;width:100%}
 th{color:var(--soft);font-weight:500}th,td{padding:7px 10px;text-align:right;border-bottom:1px solid var(--line);
-white-space:nowrap}th:nth-child(2),td:nth-child(2),td:last-child{text-align:left}tr.best td{background:#fff5ee;
+white-space:nowrap}td:last-child{text-align:left}tr.best td{background:#fff5ee;
 font-weight:600}.legend i{display:inline-block;width:10px;height:10px;border-radius:50%;background:var(--blue);
 margin:0 5px 0 12px}.legend i.ended-early{background:#a9b4c0}.legend i.front{background:var(--green)}
 .legend i.best{background:var(--orange)}b.refused{color:#9aa5b1;margin-left:12px}b.infeasible{color:#c0392b;
