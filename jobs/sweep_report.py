@@ -27,6 +27,8 @@ _OUTCOMES = {
     "failed": "失败",
 }
 
+_CROSSES = ("refused", "infeasible", "failed")
+
 Dot = tuple[float, float, str, str]
 """x, y, class, what is said of it."""
 
@@ -75,10 +77,11 @@ def table(trials: Sequence[Event], objective: str) -> Table:
     result = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
     for title in ("#", *_heads(columns)):
         result.add_column(title, justify="right", min_width=max(map(cell_len, title.split())))
-    result.add_column("")
+    result.add_column("", min_width=max(map(len, _OUTCOMES)))
     for place, trial in enumerate([*best, *(trial for trial in trials if trial not in best)], start=1):
         whole = trial in best
-        mark = ("Pareto" if trial["trial"] in on_front else "") if whole else _outcome(trial)
+        outcome = f"{trial['outcome']} {_OUTCOMES[trial['outcome']]}"  # the reasons stand above, in the trials' lines
+        mark = ("Pareto" if trial["trial"] in on_front else "") if whole else outcome
         result.add_row(str(place) if whole else "", *map(Text, _cells(trial, columns)), Text(mark))
     return result
 
@@ -199,7 +202,8 @@ def _scatter(
     at_x, at_y = scale([to_x(x) for x in xs], left, width - 12), scale(ys, height - bottom, top)
     ticks = range(len(names)) if names is not None else _few(sorted(set(xs)))
     parts = []
-    for tick in _few([min(ys), (min(ys) + max(ys)) / 2, max(ys)]):
+    values = [dot[1] for dot in dots if dot[2] not in _CROSSES] or ys  # a cross stands on the edge, not at a value
+    for tick in _few([min(values), (min(values) + max(values)) / 2, max(values)]):
         parts.append(f"<line class=grid x1={left} x2={width - 12} y1={at_y(tick):.1f} y2={at_y(tick):.1f} />")
         parts.append(f"<text x={left - 8} y={at_y(tick) + 4:.1f} text-anchor=end>{_short(tick)}</text>")
     free = 0.0
@@ -214,7 +218,7 @@ def _scatter(
         parts.append(f"<polyline points='{path}' />")
     for x, y, kind, text in sorted(dots, key=lambda dot: dot[2] in ("best", "front")):
         cx, cy, shown = at_x(to_x(x)), at_y(y), f"<title>{escape(text)}</title>"
-        if kind in ("refused", "infeasible", "failed"):
+        if kind in _CROSSES:
             cross = f"M{cx - 4:.1f} {cy - 4:.1f}l8 8m0 -8l-8 8"
             parts.append(f"<path class={kind} d='{cross}'>{shown}</path>")
         else:
