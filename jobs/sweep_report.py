@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -76,11 +75,11 @@ def table(trials: Sequence[Event], objective: str) -> Table:
     caption = f"in all / 全部: {point_text(same)}" if same else None
     result = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
     for title in ("#", *_heads(columns)):
-        result.add_column(title, justify="right", min_width=max(map(cell_len, title.split())))
-    result.add_column("", min_width=max(map(len, _OUTCOMES)))
+        result.add_column(title.replace(" ", "\n"), justify="right")
+    result.add_column("", no_wrap=True)
     for place, trial in enumerate([*best, *(trial for trial in trials if trial not in best)], start=1):
         whole = trial in best
-        outcome = f"{trial['outcome']} {_OUTCOMES[trial['outcome']]}"  # the reasons stand above, in the trials' lines
+        outcome = f"{trial['outcome']}\n{_OUTCOMES[trial['outcome']]}"  # the reasons stand above, in the trials' lines
         mark = ("Pareto" if trial["trial"] in on_front else "") if whole else outcome
         result.add_row(str(place) if whole else "", *map(Text, _cells(trial, columns)), Text(mark))
     return result
