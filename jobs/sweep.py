@@ -31,7 +31,7 @@ from jobs.presets import DEFAULT_MODEL
 from jobs.runs import RunDirectory, require_name
 from jobs.spec import RunSpec
 from jobs.stages import STAGES
-from jobs.sweep_report import ranked, trial_line, write_report
+from jobs.sweep_report import point_text, ranked, trial_line, write_report
 from jobs.train import anchored, anchored_settings, differences
 from jobs.trial import PARTS, run_trial
 from minimind.config import Config, override
@@ -224,9 +224,10 @@ class PointSearch(Searcher):
             return drawn
         drawn = dict(drawn)
         settings = {**self.pool.draw(drawn.pop("u")), **drawn}
-        self.running[trial_id] = self.number, settings
-        self.number += 1
-        return {"number": self.number - 1, "settings": settings}
+        number, self.number = self.number, self.number + 1
+        self.running[trial_id] = number, settings
+        self.console.print(f"trial {number} / {self.last}: {point_text(settings)} ...", style="dim", markup=False)
+        return {"number": number, "settings": settings}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Write down how a trial ended; a point that ran out of memory closes those that need no less."""

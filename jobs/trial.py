@@ -32,7 +32,7 @@ from minimind.memory import Plan
 from minimind.units import memory
 
 PROBE_STEPS = 4
-"""Steps that are made and thrown away, to see how long one takes."""
+"""Steps that are made and thrown away, to see how long one takes; fewer where they take all the time of a trial."""
 
 PARTS = 4
 """How often a trial is measured, evenly: after the last time it is over."""
@@ -139,14 +139,15 @@ def _timed(spec: RunSpec, prepared: Prepared, parallel: Parallel, budget_s: floa
     """The run with as many steps as take `budget_s` seconds, so that its schedule goes to its end."""
     endless = override(spec, {"loop.epochs": 1_000_000})
     parts = build(endless, prepared, parallel)
-    watch = _StopWatch()
+    watch = _StopWatch(budget_s)
     loop = parts.loop.model_copy(update={"log_interval": 1, "save_interval": None, "eval_interval": None})
     replace(parts, loop=loop, total_steps=PROBE_STEPS).train(TrainState(), watch, parallel)
     del parts
     gc.collect()
     if parallel.device.type == "cuda":
         torch.cuda.empty_cache()
-    steps = max(PARTS, round(budget_s / statistics.median(watch.step_s[1:])))  # the first one makes its buffers
+    step_s = statistics.median(watch.step_s[1:] or watch.step_s)  # the first one makes its buffers
+    steps = max(1, round(budget_s / step_s))
     return override(
         endless,
         {
@@ -162,10 +163,11 @@ def _timed(spec: RunSpec, prepared: Prepared, parallel: Parallel, budget_s: floa
 
 
 class _StopWatch:
-    """Hooks that keep the time of each step and nothing else."""
+    """Hooks that keep the time of each step and nothing else, for so many seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_s: float) -> None:
         self.step_s: list[float] = []
+        self._most_s = most_s
 
     def log(self, state: TrainState, metrics: dict[str, float]) -> None:
         self.step_s.append(metrics["perf/step_s"])
@@ -180,4 +182,4 @@ class _StopWatch:
         return None
 
     def should_stop(self, state: TrainState) -> bool:
-        return False
+        return sum(self.step_s) > self._most_s

@@ -20,7 +20,7 @@ BASE = override(small_spec(), {"scaling.workers": None, "loop.max_steps": None, 
 def test_a_trial_is_a_run_that_goes_to_the_end_of_its_schedule(home: Path) -> None:
     folder, told = home / "trials" / "trial-001", list[dict[str, Any]]()
     folder.parent.mkdir()
-    result = run_trial(BASE, {"loop.batch_size": 2, "loop.accumulation_steps": 1}, folder, 0.3, told.append)
+    result = run_trial(BASE, {"loop.batch_size": 2, "loop.accumulation_steps": 1}, folder, 1, told.append)
     assert result["outcome"] == "measured", result
     run = RunDirectory(folder)
     assert run.state().word == "SUCCEEDED"
@@ -28,12 +28,20 @@ def test_a_trial_is_a_run_that_goes_to_the_end_of_its_schedule(home: Path) -> No
     assert spec["loop"]["max_steps"] == result["steps"] >= 4
     assert (spec["loop"]["batch_size"], spec["scaling"]["workers"]) == (2, 0)
     assert run.plan() is not None
-    assert len(told) == 3
+    assert len(told) in (2, 3)  # after each quarter but the last; rounded up, there may be three parts
     assert result["bits_per_byte"] < told[0]["bits_per_byte"]
     assert result["tokens_per_s"] > 0
     assert result["peak_bytes"] > 0
     assert not run.checkpoints.exists()
     json.dumps(result)
+
+
+def test_where_one_step_takes_all_the_time_there_is_one_step(home: Path) -> None:
+    told = list[dict[str, Any]]()
+    result = run_trial(BASE, {}, home / "trial", 1e-6, told.append)
+    assert (result["outcome"], result["steps"], told) == ("measured", 1, [])
+    assert result["bits_per_byte"] > 0
+    assert result["tokens_per_s"] > 0
 
 
 def test_what_the_plan_refuses_is_not_started(home: Path) -> None:
@@ -54,7 +62,7 @@ def test_a_trial_that_is_told_to_end_says_so_in_its_run(home: Path) -> None:
     def enough(values: dict[str, Any]) -> None:
         raise SystemExit(0)
 
-    run_trial(BASE, {}, home / "trial", 0.1, enough)
+    run_trial(BASE, {}, home / "trial", 1, enough)
     state = RunDirectory(home / "trial").state()
     assert state.word == "FAILED"
     assert "ended early: at this point other trials" in state.reason
