@@ -41,12 +41,12 @@ _QUIET = {
 """Ray's own bookkeeping, done less often or not at all: it takes a share of the core that trains.
 `ray list tasks` and the dashboard's timeline stay empty; jobs, actors, logs and resources show as ever."""
 
-_FEWER_HOPS = {
+_SERVE = {
     "RAY_SERVE_PROXY_USE_GRPC": "1",  # by default each piece of a stream becomes an object
-    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",  # ours never blocks its loop
+    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",  # ours does not block its loop
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
 }
-"""With these a stream's way through Ray Serve takes half the CPU time."""
+"""With these a stream's way through Ray Serve takes less CPU time: docs/benchmarks.md, "HTTP"."""
 
 
 class ClusterError(RuntimeError):
@@ -295,7 +295,7 @@ def _start(say: Callable[[str], None]) -> Cluster:
         "VIRTUAL_ENV": sys.prefix,
         "PYTHONUNBUFFERED": "1",  # a job's log is followed line by line
         "PYTHONDONTWRITEBYTECODE": "",  # containers often set it; then each process compiles all that it imports
-        **_FEWER_HOPS,
+        **_SERVE,
     }
     del variables["RAY_ADDRESS"], variables["RAY_API_SERVER_ADDRESS"], variables["RAY_DASHBOARD_ADDRESS"]
     log = paths.home() / "cluster.log"

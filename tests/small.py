@@ -23,7 +23,9 @@ from minimind.config import override
 SAMPLES = paths.checkout() / "data" / "samples" / "pretrain.jsonl"
 CHATS = SAMPLES.with_name("sft.jsonl")
 
-needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="of a machine without a GPU")
+needs_no_gpu = pytest.mark.skipif(
+    torch.cuda.is_available(), reason="it tests what happens without a GPU, and this machine has one"
+)
 
 SETTINGS: dict[str, Any] = {
     "name": "small",

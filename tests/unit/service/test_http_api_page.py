@@ -26,11 +26,18 @@ KEYED = "http://that-machine:8000"
 KEY = "choose-a-long-one"
 
 CURLS = [
-    (code.removeprefix("$ ").partition("\nHTTP/")[0] if kind == "console" else code, answer)
+    (code, answer)
     for (kind, code), (_, answer) in zip(BLOCKS, [*BLOCKS[1:], ("", "")], strict=True)
     if kind == "bash" and code.startswith("curl ")
 ]
 """Each block that is one call of curl, and the block after it, which shows the answer."""
+
+CONSOLE = [
+    re.fullmatch(r"\$ ((?:[^\n]*\\\n)*[^\n]*)\n(.*)", code, re.DOTALL).groups()  # type: ignore[union-attr]
+    for kind, code in BLOCKS
+    if kind == "console" and code.startswith("$ curl ")
+]
+"""Calls of curl with what they print."""
 
 PYTHON = [code for kind, code in BLOCKS if kind == "python"]
 
@@ -66,6 +73,19 @@ def test_curl_answers_in_the_shape_that_is_shown(page: Served, call: str, shown:
         assert _shape(json.loads(answer)) == _shape(json.loads(shown))
 
 
+def test_what_curl_prints_on_the_console(page: Served) -> None:
+    refused, health, numbers = [
+        (_bash(call.replace(ADDRESS, page.address)).splitlines(), shown.splitlines()) for call, shown in CONSOLE
+    ]
+    assert (refused[0][0], refused[0][-1]) == (refused[1][0], refused[1][-1])
+    assert _shape(json.loads(health[0][0])) == _shape(json.loads(health[1][0]))
+    assert {_metric(line) for line in numbers[1]} <= {_metric(line) for line in numbers[0]}
+
+
+def _metric(line: str) -> str:
+    return re.split("[{ ]", line)[0]
+
+
 def test_the_python_runs_from_top_to_bottom(page: Served) -> None:
     names: dict[str, Any] = {}
     said = []
@@ -89,9 +109,9 @@ def test_the_python_runs_from_top_to_bottom(page: Served) -> None:
 def test_refusals_are_those_that_are_shown(page: Served, known_by_heart: tuple[MiniMind, Tokenizer]) -> None:
     shown = [json.loads(line) for line in re.sub(r",\n ", ", ", PAGE).splitlines() if line.startswith('{"error"')]
     chat = f"curl -s {page.address}/v1/chat/completions -H 'Content-Type: application/json' -d "
-    one, two = '{"role": "user", "content": "hi"}', '{"role": "user", "content": "hi"}'
+    one = '{"role": "user", "content": "hi"}'
     asked = [
-        f'{{"model": "demo-chat", "messages": [{one}, {two}]}}',
+        f'{{"model": "demo-chat", "messages": [{one}, {one}]}}',
         f'{{"model": "demo-chat", "temperature": 3, "messages": [{one}]}}',
         f'{{"model": "nobody", "messages": [{one}]}}',
         f'{{"model": "demo-chat", "max_tokens": 5000, "messages": [{one}]}}',
