@@ -46,7 +46,7 @@ class KVCache:
         # Zeros: a masked place has weight zero, and zero times whatever was in the memory might not be zero.
         self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)]
         self.values = [torch.zeros_like(keys) for keys in self.keys]
-        self.context_tokens = context_tokens
+        self.slots, self.context_tokens = slots, context_tokens
 
     @property
     def nbytes(self) -> int:
@@ -57,6 +57,11 @@ class KVCache:
         """Slot `target` gets the first `tokens` places of slot `source`."""
         for tensor in (*self.keys, *self.values):
             tensor[target, :, :tokens] = tensor[source, :, :tokens]
+
+    def clear(self, slot: int) -> None:
+        """Zeros again, where what a slot holds may be no numbers."""
+        for tensor in (*self.keys, *self.values):
+            tensor[slot] = 0
 
     def extend_one(self, slot: int, start: int, tokens: int) -> Iterator[CachedAttention]:
         """Attention, layer by layer, of a batch of one row: `tokens` more tokens of a slot that holds `start`."""

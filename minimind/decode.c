@@ -27,7 +27,7 @@ typedef uint16_t v8h __attribute__((vector_size(16)));
 typedef uint32_t v8u __attribute__((vector_size(32)));
 
 #define INLINE static inline __attribute__((always_inline))
-enum { LANES = 8, BLOCK = 8, MOST_ROWS = 6, NEAR_ROWS = 3, FEW_ROWS = 24, CHUNK = 4, LINE = 64, AHEAD = 16384, SOME_KEYS = 64 };
+enum { LANES = 8, BLOCK = 8, MOST_ROWS = 6, NEAR_ROWS = 3, FEW_ROWS = 24, CHUNK = 4, LINE = 64, AHEAD = 16384, SOME_KEYS = 64, NEAR = 65536 };
 enum { FLOAT32, BFLOAT16, INT8 };
 
 typedef struct {
@@ -75,7 +75,7 @@ INLINE v8 multiply_add(v8 a, v8 b, v8 c) {
 #ifdef __AVX__
 #define IN_REGISTER(v) __asm__("" : "+x"(v))
 #else
-#define IN_REGISTER(v)
+#define IN_REGISTER(v) ((void)0)
 #endif
 
 INLINE float sum(v8 a) { return ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7])); }
@@ -182,11 +182,11 @@ static void strip(Strip *const *strips, int64_t most, const char *w, int64_t out
 }
 
 // Up to BLOCK outputs from `first` on: y[row * y_stride + output - first]. Many rows wait for their own numbers and not for
-// the weights, which are then put near, in fp32.
+// the weights, which are then put near, in fp32, where that takes no more than NEAR numbers of the stack.
 static void block(const Matrix *m, int64_t first, const float *x, int64_t rows, float *y, int64_t y_stride) {
     int64_t outs = first + BLOCK < m->outputs ? BLOCK : m->outputs - first, numbers = outs * m->inputs;
     const char *w = (const char *)m->weight + first * m->inputs * bytes(m->type);
-    if (rows <= FEW_ROWS) {
+    if (rows <= FEW_ROWS || numbers > NEAR) {
         Strip *const *strips = m->type == FLOAT32 ? FLOAT32_strips : m->type == BFLOAT16 ? BFLOAT16_strips : INT8_strips;
         strip(strips, MOST_ROWS, w, outs, m->inputs, x, rows, y, y_stride);
     } else {
@@ -209,23 +209,22 @@ static void product(const Matrix *m, const float *x, int64_t rows, float *y) {
     for (int64_t first = 0; first < m->outputs; first += BLOCK) block(m, first, x, rows, y + first, m->outputs);
 }
 
-// x += in @ weight.T. Afterwards all of it is there.
-static void add_product(const Matrix *m, const float *in, int64_t rows, float *x) {
+// x += in @ weight.T. Afterwards all of it is there. part: room for [rows, BLOCK], of this thread.
+static void add_product(const Matrix *m, const float *in, int64_t rows, float *part, float *x) {
 #pragma omp for schedule(dynamic, CHUNK)
     for (int64_t first = 0; first < m->outputs; first += BLOCK) {
         int64_t outs = first + BLOCK < m->outputs ? BLOCK : m->outputs - first;
-        float part[rows * BLOCK];
         block(m, first, in, rows, part, BLOCK);
         for (int64_t r = 0; r < rows; r++)
             for (int64_t o = 0; o < outs; o++) x[r * m->outputs + first + o] += part[r * BLOCK + o];
     }
 }
 
-// y = silu(x @ gate.T) * (x @ up.T). Afterwards all of it is there.
-static void gated_product(const Matrix *gate, const Matrix *up, const float *x, int64_t rows, float *y) {
+// y = silu(x @ gate.T) * (x @ up.T). Afterwards all of it is there. part: room for twice [rows, BLOCK], of this thread.
+static void gated_product(const Matrix *gate, const Matrix *up, const float *x, int64_t rows, float *part, float *y) {
+    float *gates = part, *ups = part + rows * BLOCK;
 #pragma omp for schedule(dynamic, CHUNK)
     for (int64_t first = 0; first < gate->outputs; first += BLOCK) {
-        float gates[rows * BLOCK], ups[rows * BLOCK];
         block(gate, first, x, rows, gates, BLOCK);
         block(up, first, x, rows, ups, BLOCK);
         for (int64_t r = 0; r < rows; r++) {
@@ -274,13 +273,15 @@ static void score(const float *query, const float *keys, int64_t width, int64_t 
     }
 }
 
-// Scores of `length` keys become e to their power, but for a factor; gives the sum.
+// Scores of `length` keys become e to their power, but for a factor; gives the sum, or NaN where a score is no number.
 static float exponents(float *scores, int64_t length) {
     int64_t padded = (length + LANES - 1) / LANES * LANES;
     for (int64_t s = length; s < padded; s++) scores[s] = -INFINITY;
     v8 most = load(scores), total = {0};
+    v8i odd = most != most;
     for (int64_t s = LANES; s < padded; s += LANES) {
         v8 next = load(scores + s);
+        odd |= next != next;
         v8i larger = next > most;
         most = (v8)((larger & (v8i)next) | (~larger & (v8i)most));
     }
@@ -291,6 +292,8 @@ static float exponents(float *scores, int64_t length) {
         store(scores + s, e);
         total += e;
     }
+    for (int i = 0; i < LANES; i++)
+        if (odd[i]) return NAN;
     return sum(total);
 }
 
@@ -345,7 +348,13 @@ static void attend(const Model *m, const Layer *l, int64_t head, int64_t slot, i
 int64_t scratch_floats(const Model *m, int64_t rows, int64_t threads) {
     int64_t shared = m->hidden + (2 * m->heads + 2 * m->kv_heads) * m->head_dim + m->intermediate;
     int64_t scores = together(m) * (m->heads / m->kv_heads) * (m->context + LANES);
-    return rows * shared + threads * (rows * m->hidden + scores);
+    return rows * shared + threads * (rows * (m->hidden + 2 * BLOCK) + scores);
+}
+
+// y = x @ weight.T for rows of any number, inputs in steps of LANES and outputs of any number.
+void linear(const Matrix *m, const float *x, int64_t rows, int64_t threads, float *y) {
+#pragma omp parallel num_threads(threads)
+    if (rows) product(m, x, rows, y);
 }
 
 // tokens: of all pieces, one after the other, a row each. Every piece has a slot of its own. logits: [wanted, vocabulary],
@@ -364,8 +373,10 @@ void decode(const Model *m, int64_t pieces, const Piece *piece, const int64_t *t
 #pragma omp parallel num_threads(threads)
     {
         // Norms are cheap enough for every thread to compute all of them: it saves two meetings.
-        float *normed = private + omp_get_thread_num() * (rows * hidden + together(m) * group * (m->context + LANES));
-        float *scores = normed + rows * hidden;
+        int64_t own_floats = rows * (hidden + 2 * BLOCK) + together(m) * group * (m->context + LANES);
+        float *normed = private + omp_get_thread_num() * own_floats;
+        float *part = normed + rows * hidden;
+        float *scores = part + rows * 2 * BLOCK;
         for (int64_t i = 0; i < m->layers; i++) {
             const Layer *l = m->layer + i;
             for (int64_t r = 0; r < rows; r++) norm(x + r * hidden, l->input_norm, hidden, m->eps, normed + r * hidden);
@@ -382,10 +393,10 @@ void decode(const Model *m, int64_t pieces, const Piece *piece, const int64_t *t
                     attend(m, l, head, p->slot, p->place + t, some, q + own * group * width, k + own * width, v + own * width, scores, mixed + own * group * width);
                 }
             }
-            add_product(&l->o, mixed, rows, x);
+            add_product(&l->o, mixed, rows, part, x);
             for (int64_t r = 0; r < rows; r++) norm(x + r * hidden, l->post_norm, hidden, m->eps, normed + r * hidden);
-            gated_product(&l->gate, &l->up, normed, rows, wide);
-            add_product(&l->down, wide, rows, x);
+            gated_product(&l->gate, &l->up, normed, rows, part, wide);
+            add_product(&l->down, wide, rows, part, x);
         }
         for (int64_t w = 0; w < wanted; w++) norm(x + wanted_rows[w] * hidden, m->final_norm, hidden, m->eps, normed + w * hidden);
         if (wanted) product(&m->head, normed, wanted, logits);

@@ -18,8 +18,7 @@ class Decoder:
     native: whether decode.c computes, where it can run this model; None is yes if it can. It gives the same numbers as
     PyTorch but for rounding. What it computes for a token depends on the text before it alone, to the last bit: not on
     how the text was cut into pieces, nor on what else is computed at the same time. PyTorch's products round
-    differently for another number of rows; with weights in bfloat16 or int8 it also rounds what goes into them where
-    rows are few (see minimind.linears).
+    differently for another number of rows.
     """
 
     def __init__(self, model: MiniMind, slots: int, context_tokens: int, native: bool | None = None) -> None:
@@ -33,7 +32,10 @@ class Decoder:
         self.refresh()
 
     def refresh(self) -> None:
-        """To be called when the model's weights were replaced, not only changed in place."""
+        """To be called when the model's weights were replaced, not only changed in place.
+
+        Raises ValueError where native was asked for and cannot be.
+        """
         can = self._wanted is not False and supports(self._model)
         if self._wanted and not can:
             raise ValueError("native = True: this model cannot run in decode.c here; take None")
@@ -47,13 +49,42 @@ class Decoder:
 
     @torch.inference_mode()
     def extend(self, pieces: Sequence[Piece]) -> Tensor:
-        """fp32 logits [W, V] after the tokens that the pieces want them for. Every piece has a slot of its own."""
+        """fp32 logits [W, V] after the tokens that the pieces want them for. Every piece has a slot of its own.
+
+        Raises ValueError for pieces that do not lie in the cache, or tokens outside the vocabulary.
+        """
+        self._require(pieces)
         if self._native is not None:
             return self._native(pieces)
         hidden = self._single_tokens(sorted((p for p in pieces if len(p.tokens) == 1), key=lambda p: p.slot))
         hidden |= {piece.slot: self._several_tokens(piece) for piece in pieces if len(piece.tokens) > 1}
         wanted_WD = torch.cat([hidden[piece.slot][len(piece.tokens) - piece.logits :] for piece in pieces])
         return self._model.logits(wanted_WD).float()
+
+    def _require(self, pieces: Sequence[Piece]) -> None:
+        """C, and a GPU, would read and write wherever they are told to: this is the last place that can look."""
+        slots, context_tokens = self.cache.slots, self.cache.context_tokens
+        vocab_size = self._model.config.vocab_size
+        for piece in pieces:
+            count = len(piece.tokens)
+            if not (
+                0 <= piece.slot < slots
+                and 0 <= piece.place < piece.place + count <= context_tokens
+                and 0 <= piece.logits <= count
+            ):
+                raise ValueError(
+                    f"a piece of {count} tokens and {piece.logits} logits for slot {piece.slot}, from place "
+                    f"{piece.place} on: the cache has {slots} slots of {context_tokens} tokens"
+                )
+            if not 0 <= min(piece.tokens) <= max(piece.tokens) < vocab_size:
+                raise ValueError(
+                    f"a piece for slot {piece.slot} has token ids from {min(piece.tokens)} to {max(piece.tokens)}: "
+                    f"allowed are 0 to {vocab_size - 1}"
+                )
+        if not pieces or len({piece.slot for piece in pieces}) < len(pieces):
+            raise ValueError(
+                f"pieces for slots {[piece.slot for piece in pieces]}: give one or more, no two for one slot"
+            )
 
     def _single_tokens(self, pieces: Sequence[Piece]) -> dict[int, Tensor]:
         """Hidden states [1, D] by slot, computed together. pieces: in the order of their slots."""

@@ -11,7 +11,6 @@ under way. One thread calls an engine: nothing in it locks.
 
 from __future__ import annotations
 
-import math
 import random
 from collections import deque
 from collections.abc import Sequence
@@ -24,12 +23,12 @@ from torch import Tensor
 from minimind.cache import Piece, kv_cache_bytes
 from minimind.decoder import Decoder
 from minimind.model import MiniMind
-from minimind.quantize import WeightType, quantized
+from minimind.quantize import QuantizedModel, WeightType, quantized
 from minimind.sampling import SamplingParams, TopLogprobs, choose, noise, penalise, token_logprobs
 from minimind.tokenizer import Tokenizer
 
-Finish = Literal["stop", "length", "cancelled"]
-"""Why an answer ended: a stop id or stop string, its max_tokens, or `cancel`."""
+Finish = Literal["stop", "length", "cancelled", "failed"]
+"""Why an answer ended: a stop id or stop string, its max_tokens, `cancel`, or an error of this request alone."""
 
 SHARED_TOKENS = 16
 """Beginnings shorter than this are computed again: copying them takes as long."""
@@ -52,6 +51,7 @@ class Event:
     logprob, top: as SamplingParams.logprobs asked. prompt: as prompt_logprobs asked, with the first event.
     finish: not None on a request's last event.
     rest: where a stop string begins in the middle of a token, the text before it.
+    error: what went wrong, where finish is "failed".
     written_tokens: how many tokens were computed so far, those of a stop string included.
     """
 
@@ -63,6 +63,7 @@ class Event:
     rest: str = ""
     written_tokens: int = 0
     prompt: tuple[PromptToken, ...] | None = None
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,9 @@ class Completion:
 
 @dataclass(eq=False, slots=True)
 class Request:
-    """A request on its way. cached: how many of its tokens, prompt first, have their keys in its slot."""
+    """A request on its way. cached: how many of its tokens, prompt first, have their keys in its slot. sound: whether the
+    logits after the last of them were finite, so that all the keys are.
+    """
 
     id: int
     prompt: list[int]
@@ -89,6 +92,7 @@ class Request:
     written: list[int] = field(default_factory=list)
     slot: int = -1
     cached: int = 0
+    sound: bool = False
     hold: StopStrings | None = None
     prompt_logprobs: list[PromptToken] = field(default_factory=list)
 
@@ -101,6 +105,20 @@ class Chunk:
     start: int
     stop: int
     source: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """What a step found for a request: its next token, or why there is none."""
+
+    request: Request
+    token: int
+    logprob: float | None = None
+    top: TopLogprobs = ()
+    error: str = ""
+
+
+_NOT_FINITE = "the model's logits are not finite: its weights are damaged, or training has diverged"
 
 
 class Scheduler:
@@ -116,61 +134,77 @@ class Scheduler:
     def plan(self) -> tuple[list[Chunk], list[Request]]:
         """The chunks of prompts to compute, one of a request, and the requests to write one token each, by slot.
 
-        Counts on them being computed. A step begins no further chunk once it has `prefill_tokens` tokens of prompts, so
-        that a long one does not keep the others waiting. A prompt that begins like one in this step waits for the next.
+        A step begins no further chunk once it has `prefill_tokens` tokens of prompts, so that a long one does not keep
+        the others waiting. A prompt that begins like one in this step waits for the next. Requests get slots here,
+        but nothing counts as computed before `commit`: without it the same is planned again.
         """
         writing = [request for request in self.running if request is not None and request.written]
         chunks: list[Chunk] = []
         budget = self.prefill_tokens
         while budget > 0 and (next_one := self._to_prefill(chunks)) is not None:
-            request, source = next_one
-            start, stop = request.cached, min(len(request.prompt), request.cached + self.prefill_tokens)
+            request, start, source = next_one
+            stop = min(len(request.prompt), start + self.prefill_tokens)
             chunks.append(Chunk(request, start, stop, source))
-            self._held[request.slot] += request.prompt[start:stop]
-            request.cached = stop
             budget -= stop - start
+        return chunks, writing
+
+    def commit(self, chunks: Sequence[Chunk], writing: Sequence[Request]) -> None:
+        """All of a plan has been computed."""
+        for chunk in chunks:
+            self._held[chunk.request.slot] = chunk.request.prompt[: chunk.stop]
+            chunk.request.cached = chunk.stop
         for request in writing:
             self._held[request.slot].append(request.written[-1])
             request.cached += 1
-        return chunks, writing
 
     def release(self, request: Request) -> None:
-        """The request has ended, or never began; its slot is free."""
+        """The request has ended, or never began; its slot is free. What is there is kept if it is sound."""
         if request.slot < 0:
             self.waiting.remove(request)
-        else:
-            self.running[request.slot] = None
-            self._free.append(request.slot)
+            return
+        self.running[request.slot] = None
+        self._free.append(request.slot)
+        if not request.sound:
+            self._held[request.slot] = []
 
     def forget(self) -> None:
         """Forget what the free slots hold."""
         for slot in self._free:
             self._held[slot] = []
 
-    def _to_prefill(self, chunks: list[Chunk]) -> tuple[Request, int | None] | None:
-        """The next request to compute a chunk of, and the slot that its beginning is to be copied from."""
+    def _to_prefill(self, chunks: Sequence[Chunk]) -> tuple[Request, int, int | None] | None:
+        """The next request to compute a chunk of, from where on, and the slot to copy what comes before from."""
+        planned = {chunk.request.slot: chunk for chunk in chunks}
         for request in self.running:
-            if request is not None and request.cached < len(request.prompt):
-                return request, None
+            if request is not None and request.cached < len(request.prompt) and request.slot not in planned:
+                return request, request.cached, None
         if not self.waiting or not self._free:
             return None
         request = self.waiting[0]
-        slot, source, shared = self._place(request)
-        if any(chunk.request.slot == source for chunk in chunks):
+        # Also by what this step is going to put there.
+        held = list(self._held)
+        for slot, chunk in planned.items():
+            held[slot] = chunk.request.prompt[: chunk.stop]
+        slot, source, shared = self._place(request, held)
+        if source in planned:
             return None
         self.waiting.popleft()
         self._free.remove(slot)
         self.running[slot] = request
-        request.slot, request.cached = slot, shared
+        request.slot = slot
+        if source != slot:  # it counts when it has been copied
+            self._held[slot] = []
+            return request, shared, source
         self._held[slot] = request.prompt[:shared]
-        return request, source if source != slot else None
+        request.cached = shared
+        return request, shared, None
 
-    def _place(self, request: Request) -> tuple[int, int, int]:
+    def _place(self, request: Request, all_held: Sequence[list[int]]) -> tuple[int, int, int]:
         """The slot for a request, the slot that holds its beginning, and how much of it."""
-        shared = [0] * len(self._held)
+        shared = [0] * len(all_held)
         if request.params.prompt_logprobs is None:
             # At least the last token of a prompt is computed, for its logits.
-            shared = [_common(held, request.prompt[:-1]) for held in self._held]
+            shared = [_common(held, request.prompt[:-1]) for held in all_held]
         best = max(self._free, key=shared.__getitem__)
         if shared[best] < SHARED_TOKENS:
             best = self._free[0]
@@ -230,8 +264,8 @@ class StopStrings:
 class Engine:
     """Writes continuations of prompts with a model, up to `slots` at a time.
 
-    model: in float32 its weights are used where they are, and may change while no request is under way, with a call of
-        `forget`; else they are copied. context_tokens: room for prompt and answer of each slot. tokenizer: needed for
+    model: its weights may change while no request is under way, with a call of `forget`. In float32 they are used where
+        they are, else rounded into a copy. context_tokens: room for prompt and answer of each slot. tokenizer: needed for
         stop strings only. weight_type: see minimind.quantize. prefill_tokens: into pieces of so many tokens prompts are
         cut. seed: of the seeds that requests without one get; None draws it. native: see Decoder.
 
@@ -240,6 +274,9 @@ class Engine:
 
     The same request with the same seed gets the same answer and log-probs, whatever else is under way and wherever the
     beginning of its prompt was found: to the last bit if decode.c computes, else but for rounding (see Decoder).
+
+    An error that `step` raises, such as memory that has run out, leaves all requests as they were: the next call takes
+    the same step again.
 
     Raises ValueError for sizes that cannot be.
     """
@@ -265,7 +302,8 @@ class Engine:
         self._vocab_size = model.config.vocab_size
         self._tokenizer = tokenizer
         self.kv_cache_bytes = kv_cache_bytes(model.config, slots, context_tokens, model.head_weight_VD.dtype)
-        self._decoder = Decoder(quantized(model, weight_type), slots, context_tokens, native)
+        self._source, self._model = model, quantized(model, weight_type)
+        self._decoder = Decoder(self._model, slots, context_tokens, native)
         self._device = model.head_weight_VD.device
         self._scheduler = Scheduler(slots, prefill_tokens)
         self._requests: dict[int, Request] = {}
@@ -317,65 +355,106 @@ class Engine:
             self._pending.append(Event(request, finish="cancelled", written_tokens=len(cancelled.written)))
 
     def forget(self) -> None:
-        """To be called when the model's weights have changed: keys of the old ones are used no more.
+        """To be called when the model's weights have changed: neither they nor keys of the old ones are used any more.
 
-        Raises RuntimeError while requests are under way: they would go on with a mixture.
+        Raises RuntimeError while requests are under way: they would go on with a mixture. Raises ValueError for an
+        adapter that was attached since, where weights are not in float32.
         """
-        if self._requests:
-            raise RuntimeError(
-                f"{len(self._requests)} requests are under way: finish or cancel them before the weights change"
-            )
-        self._scheduler.forget()
-        self._decoder.refresh()
+        self._renew(changed=True)
 
     def generate(
         self, prompts: Sequence[Sequence[int]], params: SamplingParams | Sequence[SamplingParams]
     ) -> list[Completion]:
-        """Whole answers to prompts, in their order. params: for all, or one for each. Starts with `forget`."""
-        self.forget()
+        """Whole answers to prompts, in their order. params: for all, or one for each.
+
+        Starts with `forget`, but for weights that are as they were (see QuantizedModel.is_current). Raises RuntimeError
+        where an answer fails. Whatever it raises, none of its requests stays under way.
+        """
+        self._renew(changed=isinstance(self._model, QuantizedModel) and not self._model.is_current(self._source))
         each = [params] * len(prompts) if isinstance(params, SamplingParams) else params
-        requests = [self.add(prompt, how) for prompt, how in zip(prompts, each, strict=True)]
-        events: dict[int, list[Event]] = {request: [] for request in requests}
-        while self.busy:
-            for event in self.step():
-                events[event.request].append(event)
-        return [completion(events[request]) for request in requests]
+        events: dict[int, list[Event]] = {}
+        others, self._pending = self._pending, []  # whoever cancelled those hears of it in the next step
+        try:
+            for prompt, how in zip(prompts, each, strict=True):
+                events[self.add(prompt, how)] = []
+            while self.busy:
+                for event in self.step():
+                    events[event.request].append(event)
+                    if event.finish == "failed":
+                        raise RuntimeError(event.error)
+        finally:
+            for request in list(self._requests):
+                self.cancel(request)
+            self._pending = others
+        return [completion(of_request) for of_request in events.values()]
+
+    def _renew(self, *, changed: bool) -> None:
+        """Let go of all keys. changed: and of rounded weights."""
+        if self._requests:
+            raise RuntimeError(
+                f"{len(self._requests)} requests are under way: finish or cancel them before the weights change"
+            )
+        if changed and isinstance(self._model, QuantizedModel):
+            self._model.follow(self._source)
+        self._scheduler.forget()
+        self._decoder.refresh()
 
     @torch.inference_mode()
     def step(self) -> list[Event]:
         """Compute the next piece of prompts and one token of every answer under way; what came of it, in order."""
-        events, self._pending = self._pending, []
         chunks, writing = self._scheduler.plan()
+        scored, chosen = self._compute(chunks, writing) if chunks or writing else ([], [])
+        # Whatever can fail is behind: from here on the step has been taken.
+        self._scheduler.commit(chunks, writing)
+        for request, of_prompt in scored:
+            request.prompt_logprobs += of_prompt
+        events, self._pending = self._pending, []
+        for one in chosen:
+            events += self._written(one)
+        return events
+
+    def _compute(
+        self, chunks: Sequence[Chunk], writing: Sequence[Request]
+    ) -> tuple[list[tuple[Request, list[PromptToken]]], list[_Chosen]]:
+        """What a step is to find out: log-probs of prompts, and the next token of each request that gets one."""
+        pieces = [Piece(request.slot, request.cached, request.written[-1:]) for request in writing]
+        pieces += map(_piece, chunks)
+        for request in (*writing, *(chunk.request for chunk in chunks)):
+            request.sound = False
         for chunk in chunks:
             if chunk.source is not None:
                 self._decoder.cache.copy(chunk.source, chunk.request.slot, chunk.start)
-        pieces = [Piece(request.slot, request.cached - 1, request.written[-1:]) for request in writing]
-        pieces += map(_piece, chunks)
-        if not pieces:
-            return events
         logits_WV = self._decoder.extend(pieces)
-        rows, end = list(range(len(writing))), len(writing)
-        for chunk, piece in zip(chunks, pieces[len(writing) :], strict=True):
+        finite_W: list[bool] = logits_WV.isfinite().all(1).tolist()
+        scored: list[tuple[Request, list[PromptToken]]] = []
+        rows: dict[int, Request] = {}
+        failed: list[Request] = []
+        end = 0
+        asking = [*((request, None) for request in writing), *((chunk.request, chunk) for chunk in chunks)]
+        for (request, of_prompt), piece in zip(asking, pieces, strict=True):
             start, end = end, end + piece.logits
-            if chunk.request.params.prompt_logprobs is not None:
-                _score(chunk, logits_WV[start:end])
-            if chunk.stop == len(chunk.request.prompt):
-                writing.append(chunk.request)
-                rows.append(end - 1)
-        if rows:
-            events += self._choose(writing, logits_WV if len(rows) == end else logits_WV[rows])
-        return events
+            if not all(finite_W[start:end]):
+                failed.append(request)
+                continue
+            if of_prompt is not None and request.params.prompt_logprobs is not None:
+                scored.append((request, _score(of_prompt, logits_WV[start:end])))
+            if of_prompt is None or of_prompt.stop == len(request.prompt):
+                rows[end - 1] = request
+        chosen = self._choose(list(rows.values()), logits_WV if len(rows) == end else logits_WV[list(rows)])
+        for request in rows.values():
+            request.sound = True
+        return scored, chosen + [_Chosen(request, 0, error=_NOT_FINITE) for request in failed]
 
-    def _choose(self, requests: list[Request], logits_BV: Tensor) -> list[Event]:
-        """The events of these requests, given the logits after the last token of each."""
-        if not math.isfinite(float(logits_BV.sum())):
-            raise RuntimeError("the model's logits are not finite: its weights are damaged, or training has diverged")
+    def _choose(self, requests: Sequence[Request], logits_BV: Tensor) -> list[_Chosen]:
+        """The next token of these requests, given the logits after the last one of each."""
+        if not requests:
+            return []
         params = [request.params for request in requests]
         adjusted_BV = logits_BV
         if any(p.penalised for p in params):
             rows = zip(logits_BV, requests, strict=True)
             adjusted_BV = torch.stack([self._penalised(row_V, request) for row_V, request in rows])
-        drawn = [noise(r.seed, len(r.written)) if r.params.temperature else 0.0 for r in requests]
+        drawn = [0.0 if r.params.greedy else noise(r.seed, len(r.written)) for r in requests]
         tokens = choose(adjusted_BV, params, drawn)
         logprobs: list[tuple[float | None, TopLogprobs]] = [(None, ())] * len(requests)
         wanted = [row for row, p in enumerate(params) if p.logprobs is not None]
@@ -384,10 +463,10 @@ class Engine:
             found = token_logprobs(logits_BV[wanted], [tokens[row] for row in wanted], most)
             for row, (of_token, top) in zip(wanted, found, strict=True):
                 logprobs[row] = of_token, top[: params[row].logprobs]
-        events: list[Event] = []
-        for request, token, (logprob, top) in zip(requests, tokens, logprobs, strict=True):
-            events += self._written(request, token, logprob, top)
-        return events
+        return [
+            _Chosen(request, token, logprob, top)
+            for request, token, (logprob, top) in zip(requests, tokens, logprobs, strict=True)
+        ]
 
     def _penalised(self, logits_V: Tensor, request: Request) -> Tensor:
         if not request.params.penalised:
@@ -396,19 +475,26 @@ class Engine:
         seen_ids = torch.cat([torch.tensor(request.prompt, device=self._device), written_ids])
         return penalise(logits_V, request.params, seen_ids, written_ids)
 
-    def _written(self, request: Request, token: int, logprob: float | None, top: TopLogprobs) -> list[Event]:
+    def _written(self, chosen: _Chosen) -> list[Event]:
         """The events that a new token brings, and the end of the request if it is its last."""
-        params = request.params
+        request, params = chosen.request, chosen.request.params
+        if chosen.error:
+            self._end(request)
+            held = request.hold.flush() if request.hold is not None else []
+            last = Event(request.id, finish="failed", written_tokens=len(request.written), error=chosen.error)
+            return [*held, last]
         prompt = None
         if params.prompt_logprobs is not None and not request.written:
             prompt = tuple(request.prompt_logprobs)
         if not params.max_tokens:
             self._end(request)
             return [Event(request.id, finish="length", prompt=prompt)]
+        token = chosen.token
         request.written.append(token)
         stopped = token in params.stop_ids
         finish: Finish | None = "stop" if stopped else "length" if len(request.written) == params.max_tokens else None
-        event = Event(request.id, token, logprob, top, finish, written_tokens=len(request.written), prompt=prompt)
+        written = len(request.written)
+        event = Event(request.id, token, chosen.logprob, chosen.top, finish, written_tokens=written, prompt=prompt)
         events = [event]
         if request.hold is not None:
             if stopped:  # a stop id is no part of the text
@@ -424,6 +510,8 @@ class Engine:
     def _end(self, request: Request) -> None:
         del self._requests[request.id]
         self._scheduler.release(request)
+        if request.slot >= 0 and not request.sound:
+            self._decoder.cache.clear(request.slot)  # what is no number would outlive its text: zero times it is none
 
 
 def _piece(chunk: Chunk) -> Piece:
@@ -434,15 +522,14 @@ def _piece(chunk: Chunk) -> Piece:
     return Piece(chunk.request.slot, chunk.start, tokens, logits)
 
 
-def _score(chunk: Chunk, logits_TV: Tensor) -> None:
-    """Keep the log-probs of a prompt's tokens, given the logits after each of a chunk's."""
-    request, alternatives = chunk.request, chunk.request.params.prompt_logprobs
+def _score(chunk: Chunk, logits_TV: Tensor) -> list[PromptToken]:
+    """The log-probs of a prompt's tokens that the logits after each of a chunk's tell."""
+    alternatives = chunk.request.params.prompt_logprobs
     assert alternatives is not None
-    if chunk.start == 0:
-        request.prompt_logprobs.append(PromptToken(None))
-    targets = request.prompt[chunk.start + 1 : chunk.stop + 1]
+    targets = chunk.request.prompt[chunk.start + 1 : chunk.stop + 1]
     found = token_logprobs(logits_TV[: len(targets)], targets, alternatives)
-    request.prompt_logprobs += [PromptToken(logprob, top) for logprob, top in found]
+    first = [PromptToken(None)] if chunk.start == 0 else []
+    return first + [PromptToken(logprob, top) for logprob, top in found]
 
 
 def completion(events: list[Event]) -> Completion:

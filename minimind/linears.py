@@ -1,16 +1,19 @@
-"""Linear maps for inference whose weights are smaller than fp32: writing one token is reading all weights once."""
+"""Linear maps for inference whose weights are smaller than fp32: writing one token is reading all weights once.
+
+On a CPU decode.c multiplies, or PyTorch in fp32 with some of the weights turned back at a time: kernels for products of
+such weights are other ones on each processor, with limits and rounding of their own.
+"""
 
 from __future__ import annotations
-
-import functools
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-FEW_ROWS = {torch.bfloat16: 4, torch.int8: 32}
-"""Up to so many rows PyTorch's product with such weights is faster on a CPU than one in fp32."""
+from minimind.compiled import can_multiply, product
+
+CHUNK_NUMBERS = 1 << 20
+"""Where PyTorch multiplies, so many weights are in fp32 at once."""
 
 
 class BFloat16Linear(nn.Module):
@@ -20,45 +23,53 @@ class BFloat16Linear(nn.Module):
 
     def __init__(self, weight_OI: Tensor) -> None:
         super().__init__()
-        self.register_buffer("weight", weight_OI.detach().bfloat16())
+        self.register_buffer("weight", torch.empty_like(weight_OI, dtype=torch.bfloat16, requires_grad=False))
+        self.take(weight_OI)
+
+    @torch.no_grad()
+    def take(self, weight_OI: Tensor) -> None:
+        """Round these weights, in place of those there are."""
+        self.weight.copy_(weight_OI)
 
     def forward(self, x: Tensor) -> Tensor:
         """The map's output [..., O] for x [..., I]."""
-        few = x.numel() // x.shape[-1] <= FEW_ROWS[torch.bfloat16]
-        if few or x.device.type != "cpu" or _has_bfloat16_products():
+        if x.device.type != "cpu":
             return F.linear(x.bfloat16(), self.weight).float()
-        return F.linear(x, self.weight.float())
+        return _multiply(x, self.weight, None)
 
 
 class Int8Linear(nn.Module):
-    """A linear map without bias, its weights rounded to int8 with a scale for each output; fp32 in and out. For CPUs.
-
-    The scale is rounded to bfloat16 before the weights are, since PyTorch's product takes it in that type.
-    """
+    """A linear map without bias, its weights rounded to int8 with a scale for each output; fp32 in and out. For CPUs."""
 
     weight: Tensor
     scale: Tensor
 
     def __init__(self, weight_OI: Tensor) -> None:
         super().__init__()
-        weight_OI = weight_OI.detach().float()
-        largest_O = weight_OI.abs().amax(1).clamp(min=1e-30)
-        scale_O = (largest_O / 127).bfloat16().float()
-        self.register_buffer("scale", scale_O)
-        rounded_OI = (weight_OI / scale_O[:, None]).round_().clamp_(-127, 127)
-        self.register_buffer("weight", rounded_OI.to(torch.int8))
+        self.register_buffer("weight", torch.empty_like(weight_OI, dtype=torch.int8, requires_grad=False))
+        self.register_buffer("scale", torch.empty(len(weight_OI), device=weight_OI.device))
+        self.take(weight_OI)
+
+    @torch.no_grad()
+    def take(self, weight_OI: Tensor) -> None:
+        """Round these weights, in place of those there are."""
+        weight_OI = weight_OI.float()
+        self.scale.copy_(weight_OI.abs().amax(1).clamp(min=1e-30) / 127)
+        self.weight.copy_((weight_OI / self.scale[:, None]).round_().clamp_(-127, 127))
 
     def forward(self, x: Tensor) -> Tensor:
         """The map's output [..., O] for x [..., I]."""
-        x_RI = x.reshape(-1, x.shape[-1])
-        if len(x_RI) > FEW_ROWS[torch.int8]:
-            return F.linear(x, self.weight.float().mul_(self.scale[:, None]))
-        out_RO = torch.ops.aten._weight_int8pack_mm(x_RI.bfloat16(), self.weight, self.scale.bfloat16())
-        return cast(Tensor, out_RO.float()).view(*x.shape[:-1], len(self.weight))
+        return _multiply(x, self.weight, self.scale)
 
 
-@functools.cache
-def _has_bfloat16_products() -> bool:
-    """Whether this CPU multiplies bfloat16 matrices; one that does not takes thirty times as long as in fp32."""
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+def _multiply(x: Tensor, weight_OI: Tensor, scale_O: Tensor | None) -> Tensor:
+    """X @ (weight * scale).T in fp32."""
+    x_RI = x.reshape(-1, x.shape[-1]).float()
+    if can_multiply(x_RI, weight_OI):
+        out_RO = product(x_RI, weight_OI, scale_O)
+    else:
+        chunks = weight_OI.split(max(1, CHUNK_NUMBERS // weight_OI.shape[1]))
+        out_RO = torch.cat([F.linear(x_RI, chunk_CI.float()) for chunk_CI in chunks], dim=1)
+        if scale_O is not None:
+            out_RO *= scale_O
+    return out_RO.view(*x.shape[:-1], len(weight_OI))

@@ -25,6 +25,9 @@ from minimind.functions import rms_norm, rotate, silu_product
 
 QUERY_CHUNK = 128
 
+MOST_GRAPHS = 64
+"""Of a compiled block. A run that goes down the whole ladder needs about a dozen, and PyTorch would end it after eight."""
+
 
 class YarnConfig(Config):
     """YaRN (Peng et al. 2023, arXiv 2309.00071): rotary frequencies stretched to a longer context than was trained.
@@ -318,7 +321,8 @@ class MiniMind(nn.Module):
         """
         x_BTD = self.model.embed_tokens(tokens_BT)
         for block, attention in zip(self.model.layers, cached, strict=True):
-            x_BTD = block(x_BTD, cos_BT1E, sin_BT1E, None, attention)
+            # Not the compiled block: a step has other slots and lengths than the last one, each a graph of its own.
+            x_BTD = block.forward(x_BTD, cos_BT1E, sin_BT1E, None, attention)
         return cast(Tensor, self.model.norm(x_BTD))
 
     def _attention_dtype(self, device_type: str) -> torch.dtype:
@@ -362,10 +366,12 @@ class MiniMind(nn.Module):
     def compile_blocks(self, backend: str = "inductor") -> None:
         """Compiles every block in place with torch.compile; the state dict keeps its names.
 
-        All blocks share one compiled graph, so the wait at the first step does not grow with their number.
+        All blocks share their compiled graphs, so the wait at the first step does not grow with their number. A run has
+        several: with and without gradients, for one row and for many, one more for the first shape of each, and all of
+        them again once memory has run out and activations are checkpointed.
         """
         for block in self.model.layers:
-            block.compile(backend=backend, fullgraph=True)
+            block.compile(backend=backend, fullgraph=True, recompile_limit=MOST_GRAPHS)
 
     def parameter_count(self) -> int:
         """How many numbers the model holds; a tied head counts once."""

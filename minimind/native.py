@@ -1,101 +1,91 @@
-"""decode.c, compiled where it runs and called from Python.
-
-The machine's C compiler is asked once in a process, which takes about a second. Where there is none, or no OpenMP, the
-same step runs in PyTorch and takes two to four times as long.
-"""
+"""A decoding step in decode.c: what PyTorch does for the same step takes two to four times as long."""
 
 from __future__ import annotations
 
-import ctypes
-import functools
 import itertools
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Sequence
-from ctypes import POINTER, byref, c_double, c_int64, c_void_p
-from pathlib import Path
+from ctypes import byref, c_int64
 
 import torch
 from torch import Tensor, nn
 
 from minimind.cache import KVCache, Piece
+from minimind.compiled import LANES, Layer, Matrix, Model, library
+from minimind.compiled import Piece as CompiledPiece
 from minimind.linears import BFloat16Linear, Int8Linear
-from minimind.model import MiniMind
+from minimind.model import Attention, Block, FeedForward, MiniMind, ModelConfig, RMSNorm
 
-SOURCE = Path(__file__).with_name("decode.c")
-
-_LANES = 8
-_TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.int8: 2}
-
-
-class _Matrix(ctypes.Structure):
-    _fields_ = (
-        ("weight", c_void_p),
-        ("scale", c_void_p),
-        ("type", c_int64),
-        ("outputs", c_int64),
-        ("inputs", c_int64),
-    )
-
-
-class _Layer(ctypes.Structure):
-    _fields_ = (
-        *((name, _Matrix) for name in ("q", "k", "v", "o", "gate", "up", "down")),
-        *((name, c_void_p) for name in ("input_norm", "q_norm", "k_norm", "post_norm", "keys", "values")),
-    )
-
-
-class _Piece(ctypes.Structure):
-    _fields_ = (("slot", c_int64), ("place", c_int64), ("rows", c_int64))
-
-
-class _Model(ctypes.Structure):
-    _fields_ = (
-        *((name, c_int64) for name in ("layers", "hidden", "heads", "kv_heads", "head_dim", "intermediate", "context")),
-        ("eps", c_double),
-        *((name, c_void_p) for name in ("embedding", "final_norm", "cos", "sin")),
-        ("head", _Matrix),
-        ("layer", POINTER(_Layer)),
-    )
-
-
-@functools.cache
-def library() -> ctypes.CDLL | None:
-    """decode.c, compiled for this very processor; None where that cannot be done."""
-    compiler = next(filter(None, map(shutil.which, ("gcc", "clang", "cc"))), None)
-    if compiler is None:
-        return None
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "decode.so"
-        flags = ("-O3", "-march=native", "-fopenmp", "-fno-math-errno", "-ffp-contract=off", "-shared", "-fPIC")
-        try:
-            subprocess.run([compiler, *flags, SOURCE, "-o", file], check=True, capture_output=True, timeout=60)
-            loaded = ctypes.CDLL(str(file))  # it finds the OpenMP that PyTorch has loaded, and uses its threads
-        except (OSError, subprocess.SubprocessError):
-            return None
-    loaded.decode.argtypes = (
-        *(POINTER(_Model), c_int64, POINTER(_Piece), c_void_p),
-        *(c_int64, c_void_p, c_int64, c_void_p, c_void_p),
-    )
-    loaded.decode.restype = None
-    loaded.scratch_floats.argtypes = (POINTER(_Model), c_int64, c_int64)
-    loaded.scratch_floats.restype = c_int64
-    return loaded
+WEIGHTS: dict[type[nn.Module], torch.dtype] = {
+    nn.Linear: torch.float32,
+    BFloat16Linear: torch.bfloat16,
+    Int8Linear: torch.int8,
+}
+"""The linear maps that decode.c has, and of which type their weights are."""
 
 
 def supports(model: MiniMind) -> bool:
-    """Whether `NativeStep` can run this model here: fp32 on a CPU, no adapter attached, widths in steps of eight."""
+    """Whether `NativeStep` can run this model here: exactly the layers that decode.c has, with weights of the types it
+    has, the rest in fp32, all of it on a CPU, and widths in steps of eight.
+    """
     config = model.config
     widths = (config.hidden_size, config.intermediate_size, config.head_dim)
-    projections = (part for name, part in model.named_modules() if name.endswith("_proj"))
-    embedding = model.model.embed_tokens.weight
+    embedding, head = model.model.embed_tokens, _head(model)
     return (
-        embedding.device.type == "cpu"
-        and embedding.dtype == torch.float32
-        and all(width % _LANES == 0 for width in widths)
-        and all(type(part) in (nn.Linear, BFloat16Linear, Int8Linear) for part in projections)
+        all(width % LANES == 0 for width in widths)
+        and type(model).forward_cached is MiniMind.forward_cached
+        and (head is not embedding or type(model).logits is MiniMind.logits)
+        and type(embedding) is nn.Embedding
+        and _is_here(embedding.weight, torch.float32, config.vocab_size, config.hidden_size)
+        and (head is embedding or _is_linear(head, config.vocab_size, config.hidden_size))
+        and _is_norm(model.model.norm, config.hidden_size, config.rms_norm_eps)
+        and len(model.model.layers) == config.num_hidden_layers
+        and all(_is_block(block, config) for block in model.model.layers)
         and library() is not None
+    )
+
+
+def _is_block(block: nn.Module, config: ModelConfig) -> bool:
+    if not (type(block) is Block and type(block.self_attn) is Attention and type(block.mlp) is FeedForward):
+        return False
+    hidden, inner, head = config.hidden_size, config.intermediate_size, config.head_dim
+    queries, keys = config.num_attention_heads * head, config.num_key_value_heads * head
+    attention, mlp, eps = block.self_attn, block.mlp, config.rms_norm_eps
+    return (
+        _is_linear(attention.q_proj, queries, hidden)
+        and _is_linear(attention.k_proj, keys, hidden)
+        and _is_linear(attention.v_proj, keys, hidden)
+        and _is_linear(attention.o_proj, hidden, queries)
+        and _is_linear(mlp.gate_proj, inner, hidden)
+        and _is_linear(mlp.up_proj, inner, hidden)
+        and _is_linear(mlp.down_proj, hidden, inner)
+        and _is_norm(attention.q_norm, head, eps)
+        and _is_norm(attention.k_norm, head, eps)
+        and _is_norm(block.input_layernorm, hidden, eps)
+        and _is_norm(block.post_attention_layernorm, hidden, eps)
+    )
+
+
+def _is_linear(part: nn.Module, outputs: int, inputs: int) -> bool:
+    """Whether it is a matrix of this size and nothing else."""
+    if type(part) not in WEIGHTS or getattr(part, "bias", None) is not None:
+        return False
+    weight = part.weight
+    assert isinstance(weight, Tensor)
+    return _is_here(weight, WEIGHTS[type(part)], outputs, inputs)
+
+
+def _is_norm(part: nn.Module, width: int, eps: float) -> bool:
+    return type(part) is RMSNorm and part.eps == eps and _is_here(part.weight, torch.float32, width)
+
+
+def _is_here(weight: Tensor, dtype: torch.dtype, *shape: int) -> bool:
+    """Whether C finds these numbers where the tensor begins, also after they have changed."""
+    return (
+        weight.device.type == "cpu"
+        and weight.layout == torch.strided
+        and weight.is_contiguous()
+        and weight.dtype == dtype
+        and weight.shape == shape
     )
 
 
@@ -115,7 +105,7 @@ class NativeStep:
         config = model.config
         self._vocab_size = config.vocab_size
         self._kept: list[Tensor] = []  # what the pointers point to
-        layers = (_Layer * config.num_hidden_layers)()
+        layers = (Layer * config.num_hidden_layers)()
         for layer, block, keys, values in zip(layers, model.model.layers, cache.keys, cache.values, strict=True):
             parts = dict(block.named_modules())
             for name in ("q", "k", "v", "o"):
@@ -127,7 +117,7 @@ class NativeStep:
             layer.k_norm = self._pointer(parts["self_attn.k_norm"].weight)
             layer.post_norm = self._pointer(parts["post_attention_layernorm"].weight)
             layer.keys, layer.values = self._pointer(keys), self._pointer(values)
-        self._model = _Model(
+        self._model = Model(
             layers=config.num_hidden_layers,
             hidden=config.hidden_size,
             heads=config.num_attention_heads,
@@ -145,7 +135,9 @@ class NativeStep:
         )
 
     def __call__(self, pieces: Sequence[Piece]) -> Tensor:
-        """Logits [W, V] after the tokens that the pieces want them for."""
+        """Logits [W, V] after the tokens that the pieces want them for. Nothing looks again whether pieces lie in the
+        cache and tokens in the vocabulary.
+        """
         loaded = library()
         assert loaded is not None
         tokens = [token for piece in pieces for token in piece.tokens]
@@ -157,7 +149,9 @@ class NativeStep:
         loaded.decode(
             byref(self._model),
             len(pieces),
-            (_Piece * len(pieces))(*(_Piece(piece.slot, piece.place, len(piece.tokens)) for piece in pieces)),
+            (CompiledPiece * len(pieces))(
+                *(CompiledPiece(piece.slot, piece.place, len(piece.tokens)) for piece in pieces)
+            ),
             (c_int64 * len(tokens))(*tokens),
             len(wanted),
             (c_int64 * len(wanted))(*wanted),
@@ -172,8 +166,8 @@ class NativeStep:
         self._kept.append(tensor)
         return tensor.data_ptr()
 
-    def _matrix(self, linear: nn.Module) -> _Matrix:
-        weight = linear.weight
+    def _matrix(self, linear: nn.Module) -> Matrix:
+        weight, scale = linear.weight, linear.scale if isinstance(linear, Int8Linear) else None
         assert isinstance(weight, Tensor)
-        scale = self._pointer(linear.scale) if isinstance(linear, Int8Linear) else None
-        return _Matrix(self._pointer(weight), scale, _TYPES[weight.dtype], *weight.shape)
+        self._kept += [weight] if scale is None else [weight, scale]
+        return Matrix.of(weight, scale)

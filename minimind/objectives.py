@@ -6,6 +6,7 @@ neither the micro-batch size, the accumulation nor the number of workers changes
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,9 @@ from minimind.batch import TokenBatch
 
 CHUNK_TOKENS = 512
 """Rows of logits held at once: enough for matrix products at full rate, 13 MB of fp32 with MiniMind's vocabulary."""
+
+MOST_SUM = 32768
+"""What the exponentials of a row may come to, for fp16 to hold it: its largest number is 65,504."""
 
 
 @dataclass(frozen=True)
@@ -83,10 +87,12 @@ class _CrossEntropy(torch.autograd.Function):
             hidden_CD, target_C1 = hidden_ND[rows], target_N[rows, None]
             logits_CV = nn.functional.linear(hidden_CD, head_VD).float()
             target_logit_C1 = logits_CV.gather(1, target_C1)
-            largest_C1 = logits_CV.amax(1, keepdim=True)
-            exp_CV = logits_CV.sub_(largest_C1).exp_()
+            shift_C1 = logits_CV.amax(1, keepdim=True)
+            if head_VD.shape[0] > MOST_SUM:
+                shift_C1 += math.log(head_VD.shape[0] / MOST_SUM)
+            exp_CV = logits_CV.sub_(shift_C1).exp_()
             sum_C1 = exp_CV.sum(1, keepdim=True)
-            total += (largest_C1 + sum_C1.log() - target_logit_C1).sum()
+            total += (shift_C1 + sum_C1.log() - target_logit_C1).sum()
             if not (need_hidden or need_head):
                 continue
             # d total / d logits = exp / sum - one-hot = (exp - sum * one-hot) / sum. The division goes to the narrow

@@ -16,6 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+GREEDY_BELOW = 1e-5
+"""Temperatures below this take the likeliest token: what else they could draw is a tie but for rounding."""
+
+MOST = 1e6
+"""The largest temperature and penalty: more would change nothing, but leave what fp32 can hold."""
+
+LEAST_REPETITION_PENALTY = 0.01
+
 CANDIDATES = 256
 """Top-p looks at so many of the likeliest tokens before it sorts all of them, which takes ten times as long."""
 
@@ -25,9 +33,10 @@ class SamplingParams:
     """How one request is continued. Everything is checked here; errors name the setting.
 
     max_tokens: at most so many tokens are written; 0 computes the prompt only.
-    temperature: logits are divided by it; 0 takes the likeliest token. top_k, top_p, min_p: only the k likeliest
-        tokens; the likeliest that have p of the probability together; those with at least min_p of the likeliest one's
-        probability. 0, 1 and 0 switch them off. They apply in this order, each to what the one before left.
+    temperature: logits are divided by it; 0, and what is below GREEDY_BELOW, takes the likeliest token. top_k, top_p,
+        min_p: only the k likeliest tokens; the likeliest that have p of the probability together; those with at least
+        min_p of the likeliest one's probability. 0, 1 and 0 switch them off. They apply in this order, each to what the
+        one before left.
     repetition_penalty: logits of tokens seen in prompt or answer are divided by it where positive and multiplied where
         negative (Keskar et al. 2019). presence_penalty, frequency_penalty: subtracted from the logits of tokens in the
         answer, once, and once per occurrence (OpenAI's).
@@ -53,13 +62,15 @@ class SamplingParams:
 
     def __post_init__(self) -> None:
         self._require(self.max_tokens >= 0, "max_tokens", "0 or more")
-        self._require(0 <= self.temperature < math.inf, "temperature", "0 or more; 0 takes the likeliest token")
+        self._require(0 <= self.temperature <= MOST, "temperature", f"0 to {MOST:.0f}; 0 takes the likeliest token")
         self._require(self.top_k >= 0, "top_k", "0 or more; 0 switches it off")
         self._require(0 < self.top_p <= 1, "top_p", "above 0 and at most 1; 1 switches it off")
         self._require(0 <= self.min_p <= 1, "min_p", "0 to 1; 0 switches it off")
-        self._require(0 < self.repetition_penalty < math.inf, "repetition_penalty", "above 0; 1 switches it off")
+        least = LEAST_REPETITION_PENALTY
+        fits = least <= self.repetition_penalty <= MOST
+        self._require(fits, "repetition_penalty", f"{least} to {MOST:.0f}; 1 switches it off")
         for name in ("presence_penalty", "frequency_penalty"):
-            self._require(math.isfinite(getattr(self, name)), name, "a finite number; 0 switches it off")
+            self._require(abs(getattr(self, name)) <= MOST, name, f"-{MOST:.0f} to {MOST:.0f}; 0 switches it off")
         self._require("" not in self.stop, "stop", "texts of at least one character")
         for name in ("logprobs", "prompt_logprobs"):
             self._require((getattr(self, name) or 0) >= 0, name, "None, or how many alternatives: 0 or more")
@@ -68,6 +79,11 @@ class SamplingParams:
         if not holds:
             value: Any = getattr(self, name)
             raise ValueError(f"{name} = {value!r}: allowed is {allowed}")
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest token is taken."""
+        return self.temperature < GREEDY_BELOW
 
     @property
     def penalised(self) -> bool:
@@ -87,7 +103,7 @@ def noise(seed: int, position: int) -> float:
 
 
 def penalise(logits_V: Tensor, params: SamplingParams, seen_ids: Tensor, written_ids: Tensor) -> Tensor:
-    """The logits of one request after its penalties.
+    """The logits of one request after its penalties, finite where they were.
 
     seen_ids: int64 ids of prompt and answer; written_ids: of the answer. Both may repeat.
     """
@@ -99,7 +115,8 @@ def penalise(logits_V: Tensor, params: SamplingParams, seen_ids: Tensor, written
     if len(written_ids) and (params.presence_penalty or params.frequency_penalty):
         count_V = torch.bincount(written_ids, minlength=len(logits_V))
         logits_V -= params.frequency_penalty * count_V + params.presence_penalty * (count_V > 0)
-    return logits_V
+    most = torch.finfo(logits_V.dtype).max
+    return logits_V.clamp_(-most, most)
 
 
 def limit(logits_BV: Tensor, params: Sequence[SamplingParams]) -> Tensor:
@@ -139,9 +156,9 @@ def _floor(logits_BV: Tensor, params: Sequence[SamplingParams], width: int) -> t
 def choose(logits_BV: Tensor, params: Sequence[SamplingParams], noise_B: Sequence[float]) -> list[int]:
     """The next token of every row.
 
-    logits_BV: fp32, after penalties. params, noise_B: each row's settings and its number from `noise`.
+    logits_BV: fp32 and finite, after penalties. params, noise_B: each row's settings and its number from `noise`.
     """
-    rows = [row for row, p in enumerate(params) if p.temperature > 0]
+    rows = [row for row, p in enumerate(params) if not p.greedy]
     chosen_B = logits_BV.argmax(1) if len(rows) < len(params) else logits_BV.new_zeros(len(params), dtype=torch.int64)
     if rows:
         some = [params[row] for row in rows]
@@ -154,8 +171,11 @@ def choose(logits_BV: Tensor, params: Sequence[SamplingParams], noise_B: Sequenc
             scaled_RV = limit(scaled_RV, some)
         below_RV = scaled_RV.softmax(1).cumsum(1, dtype=torch.float64)
         noise_R = torch.tensor([noise_B[row] for row in rows], dtype=torch.float64, device=scaled_RV.device)
-        # The first token whose sum exceeds the number: one of probability zero never does so first.
-        token_R1 = torch.searchsorted(below_RV, noise_R[:, None] * below_RV[:, -1:], right=True)
+        # The first token whose sum exceeds the number: one of probability zero never does so first. (A number next to 1
+        # times the whole may round to the whole, which no sum exceeds.)
+        whole_R1 = below_RV[:, -1:]
+        number_R1 = (noise_R[:, None] * whole_R1).minimum(whole_R1.nextafter(torch.zeros_like(whole_R1)))
+        token_R1 = torch.searchsorted(below_RV, number_R1, right=True)
         chosen_B[rows] = token_R1[:, 0]
     chosen: list[int] = chosen_B.tolist()
     return chosen

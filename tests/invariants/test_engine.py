@@ -7,10 +7,10 @@ import random
 import pytest
 import torch
 
+from minimind.compiled import library
 from minimind.engine import Completion, Engine, Event, completion
 from minimind.lora import LoraConfig, attach
 from minimind.model import MiniMind
-from minimind.native import library
 from minimind.objectives import next_token_loss
 from minimind.quantize import WEIGHT_TYPES, WeightType
 from minimind.sampling import SamplingParams

@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from minimind.compiled import library
 from minimind.convert import to_hf_config
 from minimind.engine import Engine
-from minimind.native import library
 from minimind.sampling import SamplingParams
 from tests.toys import TOY_CONFIG, toy_model
 

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from minimind.cache import KVCache, Piece, kv_cache_bytes
+from minimind.compiled import library
 from minimind.config import override
 from minimind.decoder import Decoder
 from minimind.linears import Int8Linear
 from minimind.lora import LoraConfig, attach
 from minimind.model import MiniMind, ModelConfig
-from minimind.native import library, supports
+from minimind.native import supports
 from minimind.quantize import QuantizedModel, WeightType, quantized
 from tests.toys import TOY_CONFIG, toy_model
 

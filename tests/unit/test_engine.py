@@ -40,11 +40,16 @@ def request(number: int, prompt: list[int], **settings: Any) -> Request:
 
 
 def planned(scheduler: Scheduler) -> tuple[list[tuple[int, int, int, int | None]], list[int]]:
-    """A plan as (request, start, stop, source) and the requests that write; those that are prefilled write then."""
+    """A plan as (request, start, stop, source) and the requests that write; it is carried out, soundly, and those that
+    are prefilled write then.
+    """
     chunks, writing = scheduler.plan()
+    assert scheduler.plan()[1] == writing
+    scheduler.commit(chunks, writing)
     for chunk in chunks:
         if chunk.stop == len(chunk.request.prompt):
             chunk.request.written.append(0)
+            chunk.request.sound = True
     return [(c.request.id, c.start, c.stop, c.source) for c in chunks], [r.id for r in writing]
 
 
