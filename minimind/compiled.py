@@ -56,7 +56,7 @@ class Layer(ctypes.Structure):
     )
 
 
-class Piece(ctypes.Structure):
+class Rows(ctypes.Structure):
     """So many rows continue the text in a slot, from a place on."""
 
     _fields_ = (("slot", c_int64), ("place", c_int64), ("rows", c_int64))
@@ -97,7 +97,7 @@ def library() -> ctypes.CDLL | None:
         except (OSError, subprocess.SubprocessError):
             return None
     loaded.decode.argtypes = (
-        *(POINTER(Model), c_int64, POINTER(Piece), c_void_p),
+        *(POINTER(Model), c_int64, POINTER(Rows), c_void_p),
         *(c_int64, c_void_p, c_int64, c_void_p, c_void_p),
     )
     loaded.decode.restype = None
@@ -109,7 +109,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def can_multiply(x_RI: Tensor, weight_OI: Tensor) -> bool:
-    """Whether `product` takes these here: fp32 on a CPU, weights of a type that decode.c has, inputs in steps of LANES."""
+    """Whether `product` takes these: fp32 on a CPU, weights of a type that decode.c has, inputs in steps of LANES."""
     return (
         x_RI.device.type == weight_OI.device.type == "cpu"
         and x_RI.dtype == torch.float32
@@ -121,7 +121,7 @@ def can_multiply(x_RI: Tensor, weight_OI: Tensor) -> bool:
 
 
 def product(x_RI: Tensor, weight_OI: Tensor, scale_O: Tensor | None) -> Tensor:
-    """X @ (weight * scale).T as [R, O] for what `can_multiply`, all sums in fp32. No gradient goes through it.
+    """The product x @ (weight * scale).T, [R, O], for what `can_multiply`, all sums in fp32. No gradient goes through it.
 
     scale_O: fp32, of int8 weights.
     """

@@ -81,8 +81,10 @@ class Completion:
 
 @dataclass(eq=False, slots=True)
 class Request:
-    """A request on its way. cached: how many of its tokens, prompt first, have their keys in its slot. sound: whether the
-    logits after the last of them were finite, so that all the keys are.
+    """A request on its way.
+
+    cached: how many of its tokens, prompt first, have their keys in its slot. sound: whether the logits after the last
+    of them were finite, so that all the keys are.
     """
 
     id: int
@@ -264,10 +266,10 @@ class StopStrings:
 class Engine:
     """Writes continuations of prompts with a model, up to `slots` at a time.
 
-    model: its weights may change while no request is under way, with a call of `forget`. In float32 they are used where
-        they are, else rounded into a copy. context_tokens: room for prompt and answer of each slot. tokenizer: needed for
-        stop strings only. weight_type: see minimind.quantize. prefill_tokens: into pieces of so many tokens prompts are
-        cut. seed: of the seeds that requests without one get; None draws it. native: see Decoder.
+    model: its weights may change while no request is under way, with a call of `forget`. In float32 they are used
+        where they are, else rounded into a copy. context_tokens: room for prompt and answer of each slot. tokenizer:
+        needed for stop strings only. weight_type: see minimind.quantize. prefill_tokens: into pieces of so many tokens
+        prompts are cut. seed: of the seeds that requests without one get; None draws it. native: see Decoder.
 
     kv_cache_bytes: what the cache takes, all that grows with slots and context; the function of that name in
         minimind.cache tells it beforehand.

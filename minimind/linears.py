@@ -39,7 +39,7 @@ class BFloat16Linear(nn.Module):
 
 
 class Int8Linear(nn.Module):
-    """A linear map without bias, its weights rounded to int8 with a scale for each output; fp32 in and out. For CPUs."""
+    """A linear map without bias for CPUs, its weights rounded to int8 with a scale for each output; fp32 in and out."""
 
     weight: Tensor
     scale: Tensor
@@ -63,12 +63,13 @@ class Int8Linear(nn.Module):
 
 
 def _multiply(x: Tensor, weight_OI: Tensor, scale_O: Tensor | None) -> Tensor:
-    """X @ (weight * scale).T in fp32."""
+    """The product x @ (weight * scale).T in fp32."""
     x_RI = x.reshape(-1, x.shape[-1]).float()
     if can_multiply(x_RI, weight_OI):
         out_RO = product(x_RI, weight_OI, scale_O)
     else:
-        chunks = weight_OI.split(max(1, CHUNK_NUMBERS // weight_OI.shape[1]))
+        rows = max(1, CHUNK_NUMBERS // weight_OI.shape[1])
+        chunks = torch.split(weight_OI, rows)
         out_RO = torch.cat([F.linear(x_RI, chunk_CI.float()) for chunk_CI in chunks], dim=1)
         if scale_O is not None:
             out_RO *= scale_O

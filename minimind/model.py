@@ -26,7 +26,7 @@ from minimind.functions import rms_norm, rotate, silu_product
 QUERY_CHUNK = 128
 
 MOST_GRAPHS = 64
-"""Of a compiled block. A run that goes down the whole ladder needs about a dozen, and PyTorch would end it after eight."""
+"""Of a compiled block. A run that goes down the whole ladder needs about a dozen; PyTorch ends it after eight."""
 
 
 class YarnConfig(Config):

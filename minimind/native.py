@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from minimind.cache import KVCache, Piece
-from minimind.compiled import LANES, Layer, Matrix, Model, library
-from minimind.compiled import Piece as CompiledPiece
+from minimind.compiled import LANES, Layer, Matrix, Model, Rows, library
 from minimind.linears import BFloat16Linear, Int8Linear
 from minimind.model import Attention, Block, FeedForward, MiniMind, ModelConfig, RMSNorm
 
@@ -149,9 +148,7 @@ class NativeStep:
         loaded.decode(
             byref(self._model),
             len(pieces),
-            (CompiledPiece * len(pieces))(
-                *(CompiledPiece(piece.slot, piece.place, len(piece.tokens)) for piece in pieces)
-            ),
+            (Rows * len(pieces))(*(Rows(piece.slot, piece.place, len(piece.tokens)) for piece in pieces)),
             (c_int64 * len(tokens))(*tokens),
             len(wanted),
             (c_int64 * len(wanted))(*wanted),

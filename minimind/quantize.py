@@ -76,8 +76,8 @@ class QuantizedModel(MiniMind):
         self._taken = _state(source)
 
     def is_current(self, source: MiniMind) -> bool:
-        """Whether no weight of the source has changed since, as PyTorch counts changes in place. It counts none that are
-        made past it (`.data`, NumPy), nor any of tensors that were made in inference mode: those are never current.
+        """Whether no weight of the source has changed since, as PyTorch counts changes in place. It counts none that
+        are made past it (`.data`, NumPy), nor any of tensors made in inference mode: those are never current.
         """
         return _state(source) == self._taken and not any(tensor.is_inference() for tensor in source.parameters())
 
