@@ -127,6 +127,8 @@ class InProcess:
         try:
             while engine.busy:
                 for event in engine.step():
+                    if event.error:
+                        raise ValueError(event.error)
                     deltas = parser.push(event.token_id) if event.token_id not in (None, *stop_ids) else []
                     yield from (Part(delta.kind, delta.text) for delta in deltas)
             yield from (Part(delta.kind, delta.text) for delta in parser.finish())

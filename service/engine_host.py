@@ -32,6 +32,10 @@ class EngineStoppedError(RuntimeError):
     """The engine failed, or its model was taken out of memory, before the answer was complete."""
 
 
+class AnswerFailedError(RuntimeError):
+    """An answer of this request failed; the engine goes on with the others."""
+
+
 class Ticket:
     """Sequences that were handed in together. `take` is for the event loop; the rest is the host's."""
 
@@ -163,6 +167,10 @@ class EngineHost:
             if owner is None:  # cancelled
                 continue
             ticket, number = owner
+            if event.finish == "failed":
+                touched.pop(id(ticket), None)
+                self._tell(self._refused, ticket, AnswerFailedError(event.error), self._drop(ticket))
+                continue
             ticket.pending.append((number, event))
             touched[id(ticket)] = ticket
             if event.finish is not None:
@@ -192,7 +200,7 @@ class EngineHost:
                 self._tickets.discard(ticket)
             ticket.arrive(events)
 
-    def _refused(self, ticket: Ticket, error: ValueError, sequences: int) -> None:
+    def _refused(self, ticket: Ticket, error: Exception, sequences: int) -> None:
         self.open -= sequences
         self._tickets.discard(ticket)
         ticket.fail(error)

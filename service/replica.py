@@ -14,7 +14,7 @@ from minimind.tokenizer import Tokenizer
 from service import errors
 from service.backend import Accepted, Chat, Failure, Generation, ModelCard, Piece, Reply, Status, Texts, TokenProb
 from service.catalog import Catalog
-from service.engine_host import EngineStoppedError
+from service.engine_host import AnswerFailedError, EngineStoppedError
 from service.errors import ApiError
 from service.model_pool import ModelPool, PooledModel
 from service.settings import Settings
@@ -39,6 +39,8 @@ class ModelReplica:
                     yield reply
         except ApiError as error:
             yield Failure(error)
+        except AnswerFailedError as error:
+            yield Failure(ApiError(500, str(error), code="answer_failed"))
         except EngineStoppedError as error:
             yield Failure(ApiError(503, str(error), code="engine_stopped", retry_after_s=1))
         except Exception as error:  # the replica's top: the client is told, and the log has the traceback
