@@ -5,9 +5,9 @@
 closed_form_us: one closed form. trace_s: CPU seconds of a trace of two steps of `30m` pretraining as its preset has it,
 on CUDA in bf16; replay_s: that trace through the model of the allocator. closed_form_max_error and held_out_max_error:
 the closed form against the trace, on the configurations it was written by and on others; trace_max_error: the trace
-under CPU rules against PyTorch's C++ allocator in the same steps, in a process whose oneDNN is told of no more than AVX2:
-native products of half precision take scratch space that differs from one processor to the next, up to 15 % of a step.
-Times are the best of several.
+under CPU rules against PyTorch's C++ allocator in the same steps, in a process whose oneDNN is told of AVX2 and no
+more: native products of half precision take scratch space that differs from one processor to the next, up to 15 % of a
+step. Times are the best of several.
 """
 
 from __future__ import annotations

@@ -80,8 +80,8 @@ def bfloat16_share(spec: RunSpec) -> float:
     short = min(MEASURED_TOKENS, spec.data.max_seq_len)
     loop, data = spec.loop.model_copy(update={"batch_size": 1}), spec.data.model_copy(update={"max_seq_len": short})
     small = spec.model_copy(update={"loop": loop, "data": data})
-    step = step_of(small, shape_in(small, torch.float32))
-    with torch.random.fork_rng(devices=()):  # an adapter's dropout draws
+    with torch.random.fork_rng(devices=()):  # weights and dropout draw
+        step = step_of(small, shape_in(small, torch.float32))
         _seconds(step, torch.float32), _seconds(step, torch.bfloat16)
         rounds = [(_seconds(step, torch.bfloat16), _seconds(step, torch.float32)) for _ in range(ROUNDS)]
     half, full = zip(*rounds, strict=True)

@@ -1,16 +1,14 @@
-"""Training on a GPU with deterministic kernels, as far as that can be seen without one: which operations it computes."""
+"""Training on a GPU with deterministic kernels, as far as that can be seen without one: its operations, its memory."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
-from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import jobs
@@ -18,6 +16,7 @@ from minimind.deterministic import deterministic
 from minimind.rehearsal import Step, rehearse
 from minimind.trace import Trace, trace
 from tests.plans import BF16, FP16, Case
+from tests.toys import OnCuda
 
 CUDA = torch.device("cuda", 0)
 
@@ -36,17 +35,6 @@ REFUSED = {
 
 CHANGED = {"scatter_add_", "_index_put_impl_", "index_put_", "index_put"}
 """Operations of training that take another kernel in that mode, or sort before they add."""
-
-
-class OnCuda(TorchFunctionMode):
-    """Tensors say that they are on a GPU."""
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        if func in (Tensor.is_cpu.__get__, Tensor.is_cuda.__get__):  # type: ignore[attr-defined]
-            return func == Tensor.is_cuda.__get__  # type: ignore[attr-defined]
-        return func(*args, **(kwargs or {}))
 
 
 class Seen(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's __init_subclass__
@@ -95,9 +83,9 @@ def test_it_holds_inside_and_only_there() -> None:
 
 
 def test_what_cannot_be_repeated_is_refused_in_words() -> None:
-    with pytest.raises(ValueError, match=r"(?s)loop.deterministic = true.*cumsum.*--set loop.deterministic=false"):
-        with deterministic(CUDA):
-            raise RuntimeError("cumsum_cuda_kernel does not have a deterministic implementation, but you set ...")
+    words = r"(?s)loop.deterministic = true.*cumsum.*--set loop.deterministic=false"
+    with pytest.raises(ValueError, match=words), deterministic(CUDA):
+        raise RuntimeError("cumsum_cuda_kernel does not have a deterministic implementation, but you set ...")
     assert not torch.are_deterministic_algorithms_enabled()
     with pytest.raises(RuntimeError, match="of another kind"), deterministic(CUDA):
         raise RuntimeError("of another kind")
