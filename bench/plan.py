@@ -5,7 +5,9 @@
 closed_form_us: one closed form. trace_s: CPU seconds of a trace of two steps of `30m` pretraining as its preset has it,
 on CUDA in bf16; replay_s: that trace through the model of the allocator. closed_form_max_error and held_out_max_error:
 the closed form against the trace, on the configurations it was written by and on others; trace_max_error: the trace
-under CPU rules against PyTorch's C++ allocator in the same steps. Times are the best of several.
+under CPU rules against PyTorch's C++ allocator in the same steps, in a process whose oneDNN is told of AVX2 and no
+more: native products of half precision take scratch space that differs from one processor to the next, up to 15 % of a
+step. Times are the best of several.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ import torch
 from minimind.allocator import replay
 from minimind.memory import closed_form
 from minimind.trace import trace
-from tests.plans import BF16, HELD_OUT_SHAPES, MORE_REAL_CASES, REAL_CASES, SHAPES, Case, allocator_peak
+from tests.plans import BF16, HELD_OUT_SHAPES, MORE_REAL_CASES, REAL_CASES, SHAPES, Case, allocator_peaks
 
 PRETRAIN_30M = Case(
     hidden=512, layers=8, heads=8, kv_heads=4, vocab=6400, rows=8, width=512, dtype=BF16, accumulation=4
@@ -62,7 +64,8 @@ def main() -> None:
         return trace(case.step).peak_bytes
 
     events = trace(PRETRAIN_30M.step).events
-    real = list((REAL_CASES | MORE_REAL_CASES).values())[few]
+    real = dict(list((REAL_CASES | MORE_REAL_CASES).items())[few])
+    allocated = allocator_peaks(real)
     figures = {
         "closed_form_us": round(1e6 * best(lambda: [formula(PRETRAIN_30M) for _ in range(1000)], 5) / 1000, 1),
         "trace_s": round(best(lambda: trace(PRETRAIN_30M.step), 5), 2),
@@ -70,10 +73,7 @@ def main() -> None:
         "closed_form_max_error": round(largest_error(formula, traced, SHAPES[few]), 5),
         "held_out_max_error": round(largest_error(formula, traced, HELD_OUT_SHAPES[few]), 5),
         "trace_max_error": round(
-            largest_error(
-                lambda case: trace(case.step, "cpu").peak_bytes, lambda case: allocator_peak(case.step), real
-            ),
-            7,
+            max(abs(trace(case.step, "cpu").peak_bytes / allocated[name] - 1) for name, case in real.items()), 7
         ),
         "configurations": [len(SHAPES[few]), len(HELD_OUT_SHAPES[few]), len(real)],
     }

@@ -15,5 +15,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 if sys.platform == "linux" and "microsoft" not in platform.release().lower():
     os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
 
-WORKER_ENVIRONMENT = [name for name in ("OMP_WAIT_POLICY", "PYTORCH_ALLOC_CONF") if name in os.environ]
+# cuBLAS adds in a fixed order only with one of two settings of its workspace, and PyTorch refuses `loop.deterministic`
+# without. 32 MiB for each of two threads, against 8: plans count them.
+os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+
+WORKER_ENVIRONMENT = [
+    name for name in ("OMP_WAIT_POLICY", "PYTORCH_ALLOC_CONF", "CUBLAS_WORKSPACE_CONFIG") if name in os.environ
+]
 """What the processes that train must be told before they load torch."""

@@ -22,7 +22,7 @@ from jobs.stages import STAGES
 from minimind.batch import TokenBatch, worst_batch
 from minimind.checkpoint import Adapter
 from minimind.distributed import Parallel
-from minimind.loop import Hooks, LoopConfig, Precision, TrainState, resolve_dtype, train
+from minimind.loop import Hooks, LoopConfig, Precision, TrainState, common_dtype, train
 from minimind.lora import attach
 from minimind.model import MiniMind
 from minimind.objectives import Objective
@@ -139,7 +139,7 @@ def build(spec: RunSpec, prepared: Prepared, parallel: Parallel) -> Parts:
         optimizer=build_optimizer(model, spec.optim),
         learning_rate=lambda step: spec.optim.learning_rate * learning_rate_factor(spec.optim, step, total_steps),
         precision=Precision(
-            resolve_dtype(spec.loop.dtype, parallel.device),
+            common_dtype(spec.loop.dtype, parallel),
             parallel.device,
             units_per_step=spec.global_batch_size * spec.data.max_seq_len,
         ),

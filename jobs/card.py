@@ -40,7 +40,7 @@ class Card:
 
     @property
     def dtype(self) -> str:
-        """The name of what `loop.dtype = auto` means on it, as `minimind.loop.resolve_dtype` has it."""
+        """The name of what `loop.dtype = auto` means on it where nobody has measured (as `resolve_dtype`)."""
         if self.platform.rules == "cpu":
             return "float32"
         return "bfloat16" if self.bf16 else "float16"

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from data.stock.build import FILES
 from jobs import paths, quiz, serve
-from jobs.card import this_card
+from jobs.card import here, this_card
 from jobs.measure import measure
 from jobs.origin import new_spec
 from jobs.plan import Planner
@@ -106,6 +106,7 @@ def _pretrain_spec() -> RunSpec:
         "data.tokenizer": TOKENIZER_RUN,
         "loop.epochs": 2,
         "loop.max_steps": 280,  # one and a half
+        **_same_everywhere(),
     }
     return new_spec("pretrain", settings, "tiny")
 
@@ -118,8 +119,14 @@ def _sft_spec() -> RunSpec:
         "loop.epochs": 1,  # the file holds eight epochs of questions, each phrased afresh
         "loop.max_steps": 560,  # some five and a half of them
         "loop.eval_interval": 250,
+        **_same_everywhere(),
     }
     return new_spec("sft", settings)
+
+
+def _same_everywhere() -> dict[str, str]:
+    """One precision on all CPUs, so that the demo's figures are those of its page; a GPU takes its own."""
+    return {} if here().type == "cuda" else {"loop.dtype": "float32"}
 
 
 def _curves(pretrained: RunDirectory, chat: RunDirectory, console: Console) -> None:

@@ -65,20 +65,13 @@ class Planner:
         return self.needs.of(_kind(spec), shape, self.card.platform, lambda: step_of(spec, shape))
 
     def shape(self, spec: RunSpec) -> Shape:
-        """What the memory of a run's step depends on. More than three micro-batches are like three."""
-        return Shape(
-            model=spec.model,
-            rows=spec.loop.batch_size,
-            width=spec.data.max_seq_len,
-            dtype=getattr(torch, self.dtype(spec)),
-            accumulation_steps=min(spec.loop.accumulation_steps, 3),
-            checkpointing=spec.loop.activation_checkpointing,
-            muon=spec.optim.name == "muon",
-            lora=spec.adapter,
-        )
+        """What the memory of a run's step depends on."""
+        return shape_in(spec, getattr(torch, self.dtype(spec)))
 
     def dtype(self, spec: RunSpec) -> str:
-        """The name of the dtype that the run computes in on this card."""
+        """The name of the dtype that the run computes in on this card. On a CPU `auto` is decided before (see
+        `jobs.precision`); where it was not, it is float32.
+        """
         return self.card.dtype if spec.loop.dtype == "auto" else spec.loop.dtype
 
     def fits(self, spec: RunSpec, budget: float = 1.0) -> bool:
@@ -164,6 +157,21 @@ class Planner:
 def _kind(spec: RunSpec) -> str:
     """What else than its shape a step's memory depends on. The closed form knows the supervised kind."""
     return SUPERVISED if STAGES[spec.stage.kind].objective is next_token_loss else spec.stage.kind
+
+
+def shape_in(spec: RunSpec, dtype: torch.dtype) -> Shape:
+    """What the memory of a run's step depends on, in this dtype. More than three micro-batches are like three."""
+    return Shape(
+        model=spec.model,
+        rows=spec.loop.batch_size,
+        width=spec.data.max_seq_len,
+        dtype=dtype,
+        accumulation_steps=min(spec.loop.accumulation_steps, 3),
+        checkpointing=spec.loop.activation_checkpointing,
+        muon=spec.optim.name == "muon",
+        lora=spec.adapter,
+        deterministic=spec.loop.deterministic,
+    )
 
 
 def step_of(spec: RunSpec, shape: Shape, device: torch.device | None = None) -> Step:

@@ -21,6 +21,7 @@ from jobs.measure import Measured, measure
 from jobs.needs import Needs
 from jobs.origin import new_spec
 from jobs.plan import BUDGETS, CHINESE_PRESETS, Planner, command_flags
+from jobs.precision import decided
 from jobs.prepare import checkpoint_disk
 from jobs.presets import DEFAULT_MODEL
 from jobs.spec import RunSpec
@@ -114,6 +115,8 @@ def show_stage(
         raise ValueError(f"--system {system} is of a card that is not here: name its memory with --vram, such as 8GB")
     if vram is None or (torch.cuda.is_available() and system is None):
         card = this_card(vram)
+        if card.platform.rules == "cpu":
+            spec = decided(spec, console)
     else:
         card = named_card(vram, os=system)
     planner = Planner(card)

@@ -26,6 +26,7 @@ from jobs import flags, launch, paths
 from jobs.feasible import Group, Pool, Settings, groups, require_space
 from jobs.origin import new_spec
 from jobs.plan import Planner
+from jobs.precision import decided, with_dtype
 from jobs.prepare import prepare
 from jobs.presets import DEFAULT_MODEL
 from jobs.runs import RunDirectory, require_name
@@ -107,7 +108,8 @@ def sweep(
         spec = SweepSpec.model_validate({"name": name, "run": run, "space": space_of(space or "batch", run), **options})
     require_space(spec.run, spec.space)
     launch.connect()
-    placed = launch.resolve_scaling(spec.run)
+    placed = decided(launch.resolve_scaling(spec.run), console)
+    spec = spec.model_copy(update={"run": with_dtype(spec.run, placed.loop.dtype)})
     planner = Planner(launch.worker_card(placed))
     console.print(f"Looking for what fits / 查找可行配置: {planner.card.name}")
     found = groups(spec.run, spec.space, planner.fits)

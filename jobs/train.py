@@ -13,6 +13,7 @@ from jobs.adapter import adapter_lines
 from jobs.origin import new_spec, require_weights, with_text
 from jobs.plan import Planner, to_json
 from jobs.plan_view import choice_line, show_plan
+from jobs.precision import decided, kept, with_dtype
 from jobs.prepare import disk_plan, prepare
 from jobs.presets import DEFAULT_MODEL
 from jobs.progress import following
@@ -30,6 +31,7 @@ MAY_CHANGE = (
     "loop.batch_size",
     "loop.accumulation_steps",
     "loop.activation_checkpointing",
+    "loop.deterministic",
     "loop.out_of_memory",
     "loop.log_interval",
     "loop.save_interval",
@@ -89,14 +91,15 @@ def start(spec: RunSpec, console: Console, *, overwrite: bool = False) -> RunDir
     run.require_free(overwrite=overwrite)
     require_weights(spec)
     asked = anchored(spec, console)
-    spec = _placed(asked)
+    spec = decided(_placed(asked), console)
     plan = planned(spec, console)
     prepared = prepare(spec, console, pipeline=launch.pipeline())
     disk_plan(spec, run, console)
     # CPUs and GPUs that were left open stay so: the run may go on where there are more or fewer. The number of workers
-    # is part of the global batch.
+    # is part of the global batch, and what was measured here is true for the run wherever it goes on.
     scaling = asked.scaling.model_copy(update={"workers": spec.scaling.workers})
-    run.create(asked.model_copy(update={"scaling": scaling}).model_dump(mode="json"), overwrite=overwrite)
+    stored = with_dtype(asked, spec.loop.dtype).model_copy(update={"scaling": scaling})
+    run.create(stored.model_dump(mode="json"), overwrite=overwrite)
     run.write_plan(plan)
     with following(run, console):
         launch.launch(spec, prepared, run)
@@ -118,7 +121,7 @@ def resume(name: str, settings: Mapping[str, Any], console: Console) -> RunDirec
     if run.state().word == "SUCCEEDED":
         console.print(f"The run {run.name!r} has finished already; nothing is left to do.")
         return run
-    spec = _placed(spec)
+    spec = decided(kept(_placed(spec), run), console)
     run.write_plan(planned(spec, console, shorter=False))
     own, _ = checkpoints.newest(run.checkpoints)
     prepared = prepare(spec, console, own=own, pipeline=launch.pipeline())
@@ -173,7 +176,9 @@ def planned(spec: RunSpec, console: Console, *, shorter: bool = True) -> dict[st
 
 def chosen(spec: RunSpec, budget: str, given: frozenset[str], console: Console) -> RunSpec:
     """The run with the sizes that a preset's budget gives it, and what was chosen said. given: settings that stay."""
-    card = launch.worker_card(_placed(spec))
+    placed = _placed(spec)
+    card = launch.worker_card(placed)
+    spec = with_dtype(spec, decided(placed, console).loop.dtype)
     result = Planner(card).choose(spec, budget, given)
     console.print(choice_line(spec, result, budget, card))
     return result

@@ -26,7 +26,7 @@ from jobs.worker import limit_bytes, work
 from minimind.config import override
 from minimind.distributed import Parallel
 from minimind.events import Event, metric_series, read_events
-from minimind.limit import hold
+from minimind.limit import OUT_OF_MEMORY, hold
 from minimind.loop import TrainState
 from minimind.memory import Plan
 from minimind.units import memory
@@ -84,7 +84,7 @@ def run_trial(base: RunSpec, settings: Mapping[str, Any], folder: Path, budget_s
 
 def outcome_of(trace: str) -> str:
     """What a trial died of, from its traceback: "infeasible" where it was memory, "disk full", or "failed"."""
-    if "OutOfMemoryError" in trace:
+    if any(sign in trace for sign in ("MemoryError", *OUT_OF_MEMORY)):
         return "infeasible"
     if any(sign in trace for sign in ("Errno 28]", "Errno 27]", "Errno 122]", "is the disk full", "make room")):
         return "disk full"

@@ -56,7 +56,7 @@ def work(
             log = stack.enter_context(EventLog(run.events_path, listener=listener))
         try:
             with hold(parallel.device, limit_bytes(spec, parallel)), beyond_rungs("outside the steps of training"):
-                state = _train(spec, prepared, run, parallel, log, stack)
+                hooks, state, finished = _train(spec, prepared, run, parallel, log, stack)
         except BaseException as error:
             if log is not None:
                 log.state("FAILED", reason=str(error) or type(error).__name__, traceback=traceback.format_exc())
@@ -64,7 +64,10 @@ def work(
                 raise
         else:
             if log is not None:
-                log.state(state)
+                log.state("SUCCEEDED" if finished else "STOPPED")
+            if finished:
+                with hold(parallel.device, limit_bytes(spec, parallel)):
+                    hooks.write_samples(state)
 
 
 def limit_bytes(spec: RunSpec, parallel: Parallel) -> int | None:
@@ -77,7 +80,8 @@ def limit_bytes(spec: RunSpec, parallel: Parallel) -> int | None:
 
 def _train(
     spec: RunSpec, prepared: Prepared, run: RunDirectory, parallel: Parallel, log: EventLog | None, stack: ExitStack
-) -> str:
+) -> tuple[RunHooks, TrainState, bool]:
+    """The hooks that have watched, where the run stands, and whether nothing is left to learn."""
     parts = build(spec, prepared, parallel)
     hooks = RunHooks(spec, prepared, run, parallel, parts, log)
     state = hooks.resume()
@@ -88,14 +92,11 @@ def _train(
             step=state.step,
             total_steps=parts.total_steps,
             world=parallel.world,
-            environment=environment(parallel, prepared.command),
+            environment={**environment(parallel, prepared.command), "dtype": parts.precision.name},
         )
     hooks.recall_validations()
     parts.train(state, hooks, parallel)
-    if not (parts.batches.done or state.step >= parts.total_steps):
-        return "STOPPED"
-    hooks.write_samples(state)
-    return "SUCCEEDED"
+    return hooks, state, parts.batches.done or state.step >= parts.total_steps
 
 
 def _failed_together(run: RunDirectory) -> bool:
@@ -157,7 +158,11 @@ class RunHooks:
         else:
             load_adapter(self.parts.model, loaded.weights)
         self.parts.optimizer.load_state_dict(saved["optimizer"])
-        self.parts.precision.scaler.load_state_dict(saved["scaler"])
+        own = self.parts.precision.name
+        self.parts.precision.load_state_dict(saved)
+        if (kept := self.parts.precision.name) != own:
+            text = f"the run goes on in {kept}, as it began; on what it has now a new run would take {own}"
+            self.note("precision", text, dtype=kept)
         self.parts.batches.load_state_dict(saved["batches"])
         if self.parallel.rank < len(saved["rng"]):
             self.parallel.set_rng_state(saved["rng"][self.parallel.rank])
@@ -213,9 +218,18 @@ class RunHooks:
         return self.parallel.rank == 0 and self.run.stop_requested()
 
     def write_samples(self, state: TrainState) -> None:
-        """Continue the spec's prompts with the final weights, into samples.jsonl."""
+        """Continue the spec's prompts with the final weights, into samples.jsonl. The run has succeeded whatever
+        becomes of them: a failure is a note.
+        """
         if self.event_log is None:
             return
+        try:
+            self._write_samples(state)
+        except Exception as error:  # noqa: BLE001  # all has been learnt and saved by now
+            text = f"no samples were written: {str(error) or type(error).__name__}"
+            self.note("no_samples", text, traceback=traceback.format_exc())
+
+    def _write_samples(self, state: TrainState) -> None:
         tokenizer, config = self.parts.tokenizer, self.spec.eval
         lines = []
         for prompt in config.prompts if config.sample_tokens else ():
@@ -241,7 +255,7 @@ class RunHooks:
             train_state={
                 "state": state.state_dict(),
                 "optimizer": self.parts.optimizer.state_dict(),
-                "scaler": self.parts.precision.scaler.state_dict(),
+                **self.parts.precision.state_dict(),
                 "batches": self.parts.batches.state_dict(),
                 "rng": rng,
             },

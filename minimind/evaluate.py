@@ -69,10 +69,14 @@ def continuation(
     temperature: float = 0.7,
     seed: int = 0,
 ) -> list[int]:
-    """Token ids that the model writes after `prompt_ids`, up to `eos_id` or `max_tokens`; the same for the same seed.
+    """Token ids that the model writes after `prompt_ids`, up to `eos_id`, `max_tokens` or the end of its context; the
+    same for the same seed.
 
     temperature: 0 takes the likeliest token.
     """
+    max_tokens = min(max_tokens, model.config.max_position_embeddings - len(prompt_ids))
+    if max_tokens < 1:
+        return []
     engine = Engine(model, slots=1, context_tokens=len(prompt_ids) + max_tokens)
     params = SamplingParams(max_tokens, temperature=temperature, seed=seed, stop_ids=(eos_id,))
     (answer,) = engine.generate([prompt_ids], params)

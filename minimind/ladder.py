@@ -16,6 +16,7 @@ from typing import Protocol
 import torch
 
 from minimind.batch import Batch, TokenBatch
+from minimind.limit import is_out_of_memory
 from minimind.objectives import Models
 
 SHORTEST_TOKENS = 8
@@ -50,7 +51,7 @@ class Shortage:
         return max(shortages, key=lambda shortage: (shortage.rows, shortage.width), default=None)
 
 
-def shortage_in(part: Batch, error: torch.OutOfMemoryError) -> Shortage:
+def shortage_in(part: Batch, error: BaseException) -> Shortage:
     """What is to be known of an error that came up while a part of a step was computed."""
     width = part.tokens_BT.shape[1] if isinstance(part, TokenBatch) else 0
     return Shortage(len(part.rows), width, str(error))
@@ -140,7 +141,9 @@ def beyond_rungs(where: str) -> Iterator[None]:
     """Running out of memory in here ends the run in words, as DoesNotFitError. where: completes "out of memory"."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, DoesNotFitError) or not is_out_of_memory(error):
+            raise
         raise DoesNotFitError(f"out of memory {where}. {error}. {_ADVICE}") from error
 
 

@@ -17,6 +17,22 @@ from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatc
 from minimind.storages import CPU_WORKSPACES, Gives, Storages, Workspace, gives, tensors_in
 from minimind.units import memory
 
+OUT_OF_MEMORY = (
+    "out of memory",  # the caching allocator, the CUDA runtime, NCCL, Triton
+    "_ALLOC_FAILED",  # CUBLAS_STATUS_, CUSOLVER_STATUS_, CUDNN_STATUS_
+    "ALLOCATION_FAILED",  # CUDNN_STATUS_INTERNAL_ERROR_HOST_ and _DEVICE_
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",  # the same on Windows
+)
+"""What errors say that have no type of their own. torch.OutOfMemoryError is what the caching allocator alone raises."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out, on the device or on the host: the one place that knows all kinds."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_MEMORY)
+
 
 class MemoryLimit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's __init_subclass__
     """Counts the bytes of the CPU tensors that are made while it is entered, and of what was adopted.
@@ -109,7 +125,8 @@ def hold(device: torch.device, limit_bytes: int | None) -> Iterator[None]:
         yield
     elif device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, limit_bytes / total), device)
+        # Less than nothing is left where a limit is smaller than context and display: the first tensor says so.
+        torch.cuda.set_per_process_memory_fraction(max(0.0, min(1.0, limit_bytes / total)), device)
         try:
             yield
         finally:

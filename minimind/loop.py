@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from minimind.batch import Batch
 from minimind.config import Config
+from minimind.deterministic import deterministic
 from minimind.distributed import Parallel
 from minimind.ladder import DoesNotFitError, Ladder, Shortage, beyond_rungs, release, shortage_in
-from minimind.limit import adopt, is_limited
+from minimind.limit import adopt, is_limited, is_out_of_memory
 from minimind.objectives import Models, Objective
 from minimind.optim import Optimizer
 
@@ -31,7 +32,13 @@ class LoopConfig(Config):
     max_steps: int | None = Field(default=None, ge=1, description="stop after this many optimizer steps, if sooner")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         default="auto",
-        description="autocast: auto takes bfloat16 where the GPU has it, else float16 on a GPU, float32 on a CPU",
+        description="autocast: auto takes bfloat16 where the GPU has it, else float16 on a GPU; on a CPU float32, or "
+        "bfloat16 where that is measured to be clearly faster. Decided once, for all workers and the whole run",
+    )
+    deterministic: bool = Field(
+        default=True,
+        description="on a GPU, kernels that give the same bits every time, so that a resumed run ends as one that "
+        "never stopped; false: faster ones. A CPU's always do",
     )
     activation_checkpointing: bool = Field(
         default=False, description="compute activations again in backward: less memory"
@@ -136,20 +143,45 @@ class NonFiniteLossError(RuntimeError):
     """Too many steps in a row had a loss or gradient that is not a number."""
 
 
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+"""What autocast computes in, by name, from what every device has to what only newer ones have."""
+
+
 class Precision:
-    """Autocast in one dtype, and gradient scaling where that dtype is float16.
+    """Autocast in one dtype, and gradient scaling where that dtype is float16. It stays what it was for the life of a
+    run: gradients in one dtype and a scaler's state for another do not go together.
 
     units_per_step: about how many units (tokens) one optimizer step sums over. The loss is a sum, not a mean, so the
     scaler starts that much lower; it finds its own way from there.
     """
 
     def __init__(self, dtype: torch.dtype, device: torch.device, units_per_step: int = 1) -> None:
-        self.dtype = dtype
         self.device = device
-        initial = 2.0 ** (16 - math.ceil(math.log2(max(1, units_per_step))))
-        self.scaler = torch.amp.GradScaler(device.type, init_scale=initial, enabled=dtype == torch.float16)
+        self._initial = 2.0 ** (16 - math.ceil(math.log2(max(1, units_per_step))))
+        self._set(dtype)
+
+    def _set(self, dtype: torch.dtype) -> None:
+        self.dtype = dtype
+        scales = dtype == torch.float16
+        self.scaler = torch.amp.GradScaler(self.device.type, init_scale=self._initial, enabled=scales)
         # The scale is made on first use, and the first step of a rank may have no rows to use it on.
-        self.scaler.scale(torch.zeros((), device=device))
+        self.scaler.scale(torch.zeros((), device=self.device))
+
+    @property
+    def name(self) -> str:
+        """That of the dtype, as `LoopConfig.dtype` has it."""
+        return next(name for name, dtype in DTYPES.items() if dtype == self.dtype)
+
+    def state_dict(self) -> dict[str, Any]:
+        """`dtype` by name, and the `scaler`'s state."""
+        return {"dtype": self.name, "scaler": self.scaler.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take back what `state_dict` gave, the dtype included. A state from before dtypes were kept has none: then
+        this one's stays.
+        """
+        self._set(DTYPES[state.get("dtype", self.name)])
+        self.scaler.load_state_dict(state["scaler"])
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The context that a forward pass runs in."""
@@ -157,12 +189,24 @@ class Precision:
 
 
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The autocast dtype that a `LoopConfig.dtype` means on a device."""
+    """The autocast dtype that a `LoopConfig.dtype` means on the CPU or this process's own GPU, where nobody has
+    measured.
+    """
     if name != "auto":
-        return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[name]
+        return DTYPES[name]
     if device.type != "cuda":
         return torch.float32
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+def common_dtype(name: str, parallel: Parallel) -> torch.dtype:
+    """The one that all ranks compute in: that of the least capable device. Where each took its own, gradients with and
+    without a loss scale would be added up.
+    """
+    if name != "auto":
+        return DTYPES[name]
+    order = list(DTYPES.values())
+    return min(parallel.gather(resolve_dtype(name, parallel.device)), key=order.index)
 
 
 def train(
@@ -209,7 +253,8 @@ def train(
         """
         random = parallel.rng_state() if is_limited(parallel.device) else None
         while True:
-            losses, sums = _accumulate(models, objective, micro_batches, precision, parallel, ladder)
+            with deterministic(parallel.device, config.deterministic):
+                losses, sums = _accumulate(models, objective, micro_batches, precision, parallel, ladder)
             sums.stop, sums.peak_bytes = hooks.should_stop(state), parallel.peak_memory_bytes()
             # No collective comes before this one, so all ranks learn here whether one ran out of memory.
             sums = _Sums.over(parallel.gather(sums))
@@ -235,12 +280,12 @@ def train(
         if worst is None or not is_limited(parallel.device):
             return
         random = parallel.rng_state()
-        adopt(worst)
         compute([worst] * min(2, config.accumulation_steps))
         optimizer.zero_grad(set_to_none=True)
         parallel.set_rng_state(random)
 
     last = batches.done or state.step >= total_steps
+    saved = state.step > 0  # only a checkpoint brings a run beyond its beginning
     if not last:
         probe()
     hooks.evaluate(state)
@@ -249,15 +294,17 @@ def train(
     while not last:
         meter.start()
         micro_batches = batches.take(config.accumulation_steps)
-        adopt(micro_batches)
         meter.data_ready()
         losses, sums = compute(micro_batches)
         loss, weight = sums.pairs.get("train/loss", (0.0, 0.0))
         accepted = False
         if weight != 0:
             # There is no way back from half an update, nor from gradients that some ranks have summed and others not.
-            kept = "; the last checkpoint is good" if state.step else ""
-            with beyond_rungs(f"in the optimizer's step, which cannot be taken again{kept}"):
+            kept = "; the last checkpoint is good" if saved else ""
+            with (
+                beyond_rungs(f"in the optimizer's step, which cannot be taken again{kept}"),
+                deterministic(parallel.device, config.deterministic),
+            ):
                 norm = _finish_gradients(parameters, optimizer, precision, parallel, weight, grad_clip)
                 accepted = math.isfinite(norm) and math.isfinite(loss)
                 if accepted:
@@ -280,10 +327,11 @@ def train(
             probe()
             stepped = True
         if state.bad_steps >= config.max_bad_steps:
+            kept = "; the last checkpoint is good" if saved else ", and there is no checkpoint yet"
             raise NonFiniteLossError(
                 f"step {state.step}: the loss or its gradient was not a number in {state.bad_steps} steps in a row "
-                f"(max_bad_steps = {config.max_bad_steps}); the last checkpoint is good. Lower --learning_rate, try "
-                f"--dtype bfloat16 or float32, and look at the rows that the notes in events.jsonl name."
+                f"(max_bad_steps = {config.max_bad_steps}){kept}. Lower --learning_rate, try --dtype bfloat16 or "
+                f"float32, and look at the rows that the notes in events.jsonl name."
             )
         finished = batches.done or state.step >= total_steps
         last = finished or sums.stop
@@ -291,6 +339,7 @@ def train(
             hooks.log(state, meter.read(state, precision))
         if last or (accepted and _due(state.step, config.save_interval)):
             hooks.save(state)
+            saved = True
         if finished or (accepted and _due(state.step, config.eval_interval)):
             hooks.evaluate(state)
     return state
@@ -346,18 +395,23 @@ def _accumulate(
 ) -> tuple[list[_RowsLoss], _Sums]:
     """Forward and backward over this rank's micro-batches: adds to the gradients, gives the losses and their sums."""
     computed: list[tuple[tuple[int, ...], dict[str, tuple[Tensor, Tensor]]]] = []
-    for part in (part for batch in micro_batches for part in ladder.parts(batch)):
-        try:
+    at_hand = next(iter(micro_batches), None)
+    try:
+        adopt(micro_batches)
+        for part in (part for batch in micro_batches for part in ladder.parts(batch)):
+            at_hand = part
             with precision.autocast():
                 loss = objective(models, part.to(parallel.device))
             torch.autograd.backward(precision.scaler.scale(loss.total))
-        except torch.OutOfMemoryError as error:
-            return [], _Sums(shortages=[shortage_in(part, error)])
-        named = {"train/loss": (loss.total, loss.weight), **loss.metrics}
-        computed.append(
-            (part.rows, {name: (total.detach(), weight.detach()) for name, (total, weight) in named.items()})
-        )
-        del loss, named  # what still hangs on the graph would live through the next forward pass
+            named = {"train/loss": (loss.total, loss.weight), **loss.metrics}
+            computed.append(
+                (part.rows, {name: (total.detach(), weight.detach()) for name, (total, weight) in named.items()})
+            )
+            del loss, named  # what still hangs on the graph would live through the next forward pass
+    except (RuntimeError, MemoryError) as error:
+        if at_hand is None or not is_out_of_memory(error):
+            raise
+        return [], _Sums(shortages=[shortage_in(at_hand, error)])
     # Numbers are read when all work is under way: each reading waits for the GPU.
     sums = _Sums(
         tokens=sum(batch.real_tokens for batch in micro_batches), slots=sum(batch.slots for batch in micro_batches)

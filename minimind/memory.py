@@ -113,7 +113,7 @@ class Plan:
 @dataclass(frozen=True)
 class Shape:
     """What the memory of a step depends on. dtype: of autocast. lora: an adapter that trains in place of the weights.
-    muon: the matrices' optimizer; else AdamW for all.
+    muon: the matrices' optimizer; else AdamW for all. deterministic: which kernels.
     """
 
     model: ModelConfig
@@ -124,6 +124,7 @@ class Shape:
     checkpointing: bool = False
     muon: bool = True
     lora: LoraConfig | None = None
+    deterministic: bool = True
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,15 @@ writes down when each storage is born and when it dies. What kernels allocate fo
 is added by rule. There are two sets of rules:
 
 "cpu": what PyTorch's CPU kernels do. It is there to be checked: it equals the events of the C++ allocator
-(torch.profiler with profile_memory) in the same step.
+(torch.profiler with profile_memory) in the same step. It does so in half precision where oneDNN does not multiply
+natively (ONEDNN_MAX_CPU_ISA=AVX2): with AVX-512 or AMX it packs the operands of each product into scratch space whose
+size depends on the instruction set, the caches and the shape, which no rule here follows. Up to 15 % more was seen.
 
 "cuda": what the CUDA kernels of PyTorch 2.13 do by its source, some of it read in neighbouring versions, none of it
 measured: the attention kernel that scaled_dot_product_attention would choose
 (ATen/native/transformers/cuda/sdp_utils.cpp) and the scratch space of its backward pass
-(mem_eff_attention/kernel_backward.h, flash_attn/flash_api.cpp), cuBLAS workspaces (ATen/cuda/CublasHandlePool.cpp),
+(mem_eff_attention/kernel_backward.h, flash_attn/flash_api.cpp), both with and without deterministic kernels
+(`LoopConfig.deterministic`), cuBLAS workspaces (ATen/cuda/CublasHandlePool.cpp),
 sorting in the backward pass of embeddings and indexing (ATen/native/cuda/EmbeddingBackwardKernel.cu, Indexing.cu),
 batches that come from the host. Casts of weights, and how long they are kept, are autocast's own, which is the same
 code on every device.
@@ -27,6 +30,7 @@ import math
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal, TypeAlias, cast
 
 import torch
@@ -47,8 +51,10 @@ aten = torch.ops.aten
 
 Rules: TypeAlias = Literal["cpu", "cuda"]
 
-CUBLAS_WORKSPACE_BYTES = 8_519_680
-"""Of each handle, on cards before Hopper: two times 4096 KiB and eight times 16 KiB."""
+CUBLAS_WORKSPACE_BYTES = 8 * 4096 * 1024
+"""Of each handle: CUBLAS_WORKSPACE_CONFIG is :4096:8 (`jobs` sets it), one of two values with which cuBLAS computes the
+same bits every time. On Hopper it is the default as well, on other cards that is 8,519,680 bytes.
+"""
 
 HIGHEST_SORTED = 3072
 """Up to so many rows CUDA adds up the gradients of an embedding without sorting them first."""
@@ -112,7 +118,7 @@ def trace(make: Callable[[], Step], rules: Rules = "cuda", steps: int = 2) -> Tr
     """
     with FakeTensorMode() as fake:
         step = make()
-        recorder = _Recorder(rules, fake)
+        recorder = _Recorder(rules, fake, step.loop.deterministic)
         recorder.adopt_models(step.models)
         batch: Batch = step.batch
         if rules == "cuda":
@@ -130,7 +136,7 @@ def trace(make: Callable[[], Step], rules: Rules = "cuda", steps: int = 2) -> Tr
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's __init_subclass__
     """Sees every operation below autograd and autocast, and what it creates."""
 
-    def __init__(self, rules: Rules, fake: FakeTensorMode) -> None:
+    def __init__(self, rules: Rules, fake: FakeTensorMode, deterministic: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.events: list[Event] = []
         self.categories: list[str] = []
@@ -140,7 +146,9 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
         self.listening = True
         self._alive = Storages(self._died)
         self._shapes = _Shapes(fake)
-        self._workspaces = _CUDA_WORKSPACES if rules == "cuda" else CPU_WORKSPACES
+        self._workspaces = CPU_WORKSPACES
+        if rules == "cuda":
+            self._workspaces = _CUDA_WORKSPACES | (_DETERMINISTIC_WORKSPACES if deterministic else {})
         self._has_cublas = rules == "cuda"
         self._cublas_of: set[str] = set()
 
@@ -470,16 +478,19 @@ def _flash_backward_cuda(grad: Tensor, query: Tensor, key: Tensor, *args: Any, *
 
 
 def _efficient_backward_cuda(
-    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
+    grad: Tensor, query: Tensor, key: Tensor, value: Tensor, *args: Any, most_splits: int = sys.maxsize, **kwargs: Any
 ) -> list[int]:
-    """The sums over rows, and the gradient of queries in fp32; that of keys and values where heads are wide."""
+    """The sums over rows, and the gradient of queries in fp32; that of keys and values where heads are wide.
+
+    most_splits: into how many blocks the keys of a row are divided at most.
+    """
     rows, heads, length, width = query.shape
     keys = key.shape[2]
     half = query.dtype != torch.float32
     block, columns = 64 if width <= 64 or (half and width > 96) else 128, 64
     per_head = -(-length // block) * -(-width // columns) * (4 + block * columns)
     if half and width > 96:
-        splits = max(1, min(-(-keys // columns), 200 // (rows * heads)))
+        splits = max(1, min(-(-keys // columns), 200 // (rows * heads), most_splits))
         per_head += 2 * splits * columns * _up(width, block)
     product = 0 if half else grad.numel() * 4
     return [4 * rows * heads * length, product, 4 * rows * heads * _up(per_head, 4)]
@@ -505,6 +516,12 @@ def _index_put_cuda(
     return [8 * max(counts), *_sort_cuda(max(counts))] if accumulate else []
 
 
+def _scatter_add_cuda(x: Tensor, dim: int, index: Tensor, source: Tensor) -> list[int]:
+    """Where determinism is asked for, it is an index_put_ at coordinates that are written out and flattened first."""
+    coordinates = 8 * index.numel() * x.dim()
+    return [coordinates, coordinates, 8 * index.numel(), 8 * index.numel(), *_sort_cuda(index.numel())]
+
+
 def _sort_cuda(count: int) -> list[int]:
     """Sorted keys, where they came from, and a second buffer of both to sort in."""
     return [8 * count, 8 * count, 16 * count]
@@ -522,6 +539,12 @@ _CUDA_WORKSPACES: dict[Any, Workspace] = {
     aten.index_put_.default: _index_put_cuda,
     aten.index_put.default: _index_put_cuda,
 }
+
+_DETERMINISTIC_WORKSPACES: dict[Any, Workspace] = {
+    aten._scaled_dot_product_efficient_attention_backward.default: partial(_efficient_backward_cuda, most_splits=1),
+    aten.scatter_add_.default: _scatter_add_cuda,
+}
+"""What takes another kernel, or another way through the same, under `torch.use_deterministic_algorithms`."""
 
 _MATRIX_PRODUCTS = {
     aten.mm.default,

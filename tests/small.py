@@ -39,6 +39,7 @@ SETTINGS: dict[str, Any] = {
     "loop.accumulation_steps": 2,
     "loop.max_steps": 8,
     "loop.log_interval": 1,
+    "loop.dtype": "float32",
     "loop.save_interval": 2,
     "loop.eval_interval": 4,
     "eval.max_documents": 8,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 import random
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from data.collate import PackedBatches, Replay
 from data.pack import Packing, pack_shards
@@ -172,6 +173,17 @@ class RowBatches:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.position = state["position"]
+
+
+class OnCuda(TorchFunctionMode):
+    """Tensors say that they are on a GPU."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        if func in (Tensor.is_cpu.__get__, Tensor.is_cuda.__get__):  # type: ignore[attr-defined]
+            return func == Tensor.is_cuda.__get__  # type: ignore[attr-defined]
+        return func(*args, **(kwargs or {}))
 
 
 class PoisonedLoss:

@@ -26,7 +26,7 @@ from minimind.memory import closed_form
 from minimind.model import MODEL_PRESETS
 from minimind.trace import trace
 from minimind.units import memory
-from tests.plans import HELD_OUT_SHAPES, MORE_REAL_CASES, REAL_CASES, SHAPES, Case, allocator_peak
+from tests.plans import HELD_OUT_SHAPES, MORE_REAL_CASES, REAL_CASES, SHAPES, Case, allocator_peaks
 
 PAGES = [Path(__file__).parent.parent / "docs" / name for name in ("vram.md", "vram_zh.md")]
 
@@ -124,9 +124,10 @@ def closed_form_errors() -> Rows:
 def allocator_errors() -> Rows:
     """The trace against what PyTorch's C++ allocator hands out in the same real step on a CPU."""
     cases = REAL_CASES | MORE_REAL_CASES
+    allocated = allocator_peaks(cases)
     rows = []
     for name, case in cases.items():
-        predicted, real = trace(case.step, "cpu").peak_bytes, allocator_peak(case.step)
+        predicted, real = trace(case.step, "cpu").peak_bytes, allocated[name]
         rows.append([name, f"{predicted:,}", f"{real:,}", f"{100 * (predicted / real - 1):+.4f} %"])
     return [["step", "predicted bytes", "allocated bytes", "error"], *rows]
 

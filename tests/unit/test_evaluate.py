@@ -10,7 +10,7 @@ from minimind.distributed import Parallel
 from minimind.evaluate import Validation, continuation, validate
 from minimind.loop import Precision
 from minimind.objectives import Loss, Models, next_token_loss
-from tests.toys import RowBatches, toy_model, toy_rows
+from tests.toys import TOY_CONFIG, RowBatches, toy_model, toy_rows
 
 CPU = torch.device("cpu")
 
@@ -100,3 +100,10 @@ def test_continuation_stops_before_the_end_of_text() -> None:
     assert continuation(model, [5], max_tokens=8, eos_id=end, temperature=0) == free[: free.index(end)]
     assert continuation(model, [5], max_tokens=2, eos_id=-1, temperature=0) == free[:2]
     assert continuation(model, [5], max_tokens=0, eos_id=-1) == []
+
+
+def test_continuation_ends_where_the_context_does() -> None:
+    model = toy_model(config=TOY_CONFIG.model_copy(update={"max_position_embeddings": 8}))
+    assert len(continuation(model, [5, 9, 3], max_tokens=60, eos_id=-1)) == 5
+    for prompt in ([5] * 8, [5] * 9):
+        assert continuation(model, prompt, max_tokens=60, eos_id=-1) == []

@@ -107,3 +107,13 @@ def test_release_frees_what_hangs_in_cycles() -> None:
         assert gone() is None
     finally:
         gc.enable()
+
+
+def test_beyond_the_rungs_every_kind_ends_in_words_once() -> None:
+    for error in (torch.OutOfMemoryError("a"), MemoryError("b"), RuntimeError("CUBLAS_STATUS_ALLOC_FAILED")):
+        with pytest.raises(DoesNotFitError, match=f"^out of memory there. {error}. What helps"), beyond_rungs("there"):
+            raise error
+    with pytest.raises(DoesNotFitError, match="^out of memory, said already$"), beyond_rungs("there"):
+        raise DoesNotFitError("out of memory, said already")
+    with pytest.raises(RuntimeError, match="^a bug$"), beyond_rungs("there"):
+        raise RuntimeError("a bug")

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from minimind.batch import worst_batch
 from minimind.distributed import Parallel
-from minimind.limit import MemoryLimit, active, adopt, hold, is_limited
+from minimind.limit import MemoryLimit, active, adopt, hold, is_limited, is_out_of_memory
 from minimind.rehearsal import rehearse
 from minimind.trace import trace
 from tests.plans import REAL_CASES, Case
@@ -107,3 +109,49 @@ def test_hold_limits_a_cpu_where_a_limit_is_given() -> None:
     with MemoryLimit():
         assert not is_limited(CPU)
     assert is_limited(torch.device("cuda", 0))
+
+
+@pytest.mark.parametrize(("limit_bytes", "fraction"), [(3 << 30, 0.75), (8 << 30, 1.0), (0, 0.0), (-(200 << 20), 0.0)])
+def test_hold_gives_a_gpu_the_share_that_is_left_of_it(
+    monkeypatch: pytest.MonkeyPatch, limit_bytes: int, fraction: float
+) -> None:
+    shares: list[float] = []
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=4 << 30))
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, device: shares.append(share))
+    with hold(torch.device("cuda", 0), limit_bytes):
+        assert shares == [fraction]
+    assert shares == [fraction, 1.0]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("cusolver error: CUSOLVER_STATUS_ALLOC_FAILED"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
+        RuntimeError("NCCL error: unhandled cuda error\nLast error:\nCuda failure 2 'out of memory'"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4096 bytes. Error code 12"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 4096 bytes."),
+        MemoryError("Unable to allocate 8.00 GiB for an array"),
+    ],
+    ids=str,
+)
+def test_every_kind_of_running_out_of_memory_is_known(error: Exception) -> None:
+    assert is_out_of_memory(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("CUDA error: device-side assert triggered"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate(handle)`"),
+        ValueError("out of memory"),
+        OSError(28, "No space left on device"),
+    ],
+    ids=str,
+)
+def test_other_errors_are_not_about_memory(error: Exception) -> None:
+    assert not is_out_of_memory(error)

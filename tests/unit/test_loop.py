@@ -1,15 +1,20 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 import torch
 
 from minimind.batch import TokenBatch
-from minimind.loop import LoopConfig, NonFiniteLossError, Precision, TrainState, resolve_dtype
+from minimind.distributed import Parallel
+from minimind.ladder import DoesNotFitError
+from minimind.limit import MemoryLimit
+from minimind.loop import DTYPES, LoopConfig, NonFiniteLossError, Precision, TrainState, common_dtype, resolve_dtype
 from minimind.objectives import Loss, Models, next_token_loss
 from minimind.optim import OptimConfig
+from tests.ranks import run_ranks
 from tests.toys import PoisonedLoss, RecordingHooks, RowBatches, ToyRun, assert_same, toy_model, toy_rows, weights
 
 CPU = torch.device("cpu")
@@ -209,6 +214,100 @@ def test_resolve_dtype_takes_what_the_device_has(monkeypatch: pytest.MonkeyPatch
         torch.bfloat16,
         torch.float16,
     ]
+
+
+def newer_and_older(parallel: Parallel) -> dict[str, Any]:
+    """What two ranks make of auto where the GPU of the first has bfloat16, the second's not, and a step of both."""
+    torch.cuda.is_bf16_supported = lambda including_emulation: parallel.rank == 0  # type: ignore[assignment]
+    gpu = Parallel(parallel.rank, parallel.world, torch.device("cuda"))
+    dtype = common_dtype("auto", gpu)
+    run = ToyRun(RowBatches(toy_rows(8), 2, parallel=parallel), dtype=dtype, parallel=parallel)
+    norms = [metrics["train/grad_norm"] for metrics in run.train().metrics]
+    named = [common_dtype(name, gpu) for name in DTYPES]
+    own = resolve_dtype("auto", gpu.device)
+    return {"own": own, "dtype": dtype, "norms": norms, "named": named, "weights": weights(run.model)}
+
+
+def test_ranks_on_different_cards_compute_in_what_all_of_them_have(tmp_path: Path) -> None:
+    newer, older = run_ranks(2, newer_and_older, tmp_path)
+    assert [newer["own"], older["own"]] == [torch.bfloat16, torch.float16]
+    assert newer["dtype"] == older["dtype"] == torch.float16
+    assert newer["named"] == older["named"] == list(DTYPES.values())
+    assert newer["norms"] == older["norms"]
+    assert_same(newer["weights"], older["weights"])
+
+
+@pytest.mark.parametrize("now", DTYPES.values(), ids=DTYPES)
+@pytest.mark.parametrize("begun", DTYPES)
+def test_a_run_goes_on_in_the_dtype_it_began_in(begun: str, now: torch.dtype) -> None:
+    before, after = Precision(DTYPES[begun], CPU, 64), Precision(now, CPU, 64)
+    before.scaler.update(2.0**5)
+    after.load_state_dict(before.state_dict())
+    assert (after.name, after.dtype) == (begun, DTYPES[begun])
+    assert after.scaler.is_enabled() == (begun == "float16")
+    assert after.scaler.get_scale() == before.scaler.get_scale()
+    with after.autocast():
+        assert torch.nn.functional.linear(torch.ones(2, 2), torch.ones(2, 2)).dtype == DTYPES[begun]
+
+
+def test_a_state_from_before_dtypes_were_kept_leaves_the_dtype_as_it_is() -> None:
+    precision = Precision(torch.bfloat16, CPU)
+    precision.load_state_dict({"scaler": precision.scaler.state_dict()})
+    assert precision.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to"),
+        MemoryError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_any_kind_of_running_out_of_memory_takes_a_rung(error: Exception) -> None:
+    def objective(models: Models, batch: TokenBatch) -> Loss:
+        if len(batch.rows) > 1:
+            raise error
+        return next_token_loss(models, batch)
+
+    run = ToyRun(RowBatches(toy_rows(4), 4), objective=objective)
+    hooks = run.train()
+    assert (run.state.step, run.state.rows_at_once) == (1, 1)
+    assert [details["kind"] for _, details in hooks.notes] == ["out_of_memory"] * 2
+
+
+def test_another_error_does_not() -> None:
+    def objective(models: Models, batch: TokenBatch) -> Loss:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        ToyRun(RowBatches(toy_rows(4), 4), objective=objective).train()
+
+
+def test_a_batch_that_does_not_fit_under_a_limit_goes_down_the_ladder() -> None:
+    class Thread(RowBatches):
+        reads_ahead = True
+
+        def stop_reading_ahead(self) -> bool:
+            before, self.reads_ahead = self.reads_ahead, False
+            return before
+
+    run = ToyRun(Thread(toy_rows(64), 64))
+    held = 4 * sum(parameter.numel() for parameter in run.model.parameters())
+    with MemoryLimit(held + 100), pytest.raises(DoesNotFitError, match="with every means tried"):
+        run.train()
+    assert isinstance(run.batches, Thread)
+    assert not run.batches.reads_ahead
+
+
+def test_what_is_said_of_checkpoints_is_true() -> None:
+    with pytest.raises(NonFiniteLossError, match=r"\(max_bad_steps = 3\), and there is no checkpoint yet\. Lower"):
+        ToyRun(RowBatches(toy_rows(9), 1), objective=PoisonedLoss(range(9)), loop=LoopConfig(max_bad_steps=3)).train()
+    loop = LoopConfig(max_bad_steps=3, save_interval=2)
+    with pytest.raises(NonFiniteLossError, match=r"\(max_bad_steps = 3\); the last checkpoint is good\. Lower"):
+        ToyRun(RowBatches(toy_rows(9), 1), objective=PoisonedLoss(range(3, 9)), loop=loop).train()
 
 
 def test_a_stop_ends_after_the_step_under_way_with_a_checkpoint() -> None:

@@ -139,7 +139,7 @@ def test_the_largest_batch_is_the_last_that_fits(capacity: int) -> None:
 def test_the_largest_batch_of_a_real_step_fits_and_one_more_does_not() -> None:
     def judged(rows: int) -> Plan:
         case = replace(SMALL, rows=rows, dtype=BF16)
-        return rejected(case.shape, 120 * MIB, BARE) or judge(need(case.step, BARE), 120 * MIB, BARE)
+        return rejected(case.shape, 168 * MIB, BARE) or judge(need(case.step, BARE), 168 * MIB, BARE)
 
     rows = largest_batch(judged)
     assert rows > 8

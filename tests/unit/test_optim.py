@@ -20,7 +20,7 @@ from minimind.optim import (
     learning_rate_factor,
     orthogonalize,
 )
-from tests.toys import TOY_CONFIG, assert_same, toy_model, weights
+from tests.toys import TOY_CONFIG, OnCuda, assert_same, toy_model, weights
 
 
 def factors(total: int, **settings: Any) -> list[float]:
@@ -123,6 +123,30 @@ def test_orthogonalize_leaves_zero_at_zero_and_is_blind_to_scale() -> None:
     assert orthogonalize(torch.zeros(4, 6)).abs().max() == 0
     matrix = torch.randn(6, 20, generator=torch.Generator().manual_seed(4))
     torch.testing.assert_close(orthogonalize(matrix * 1e-6), orthogonalize(matrix), rtol=1e-3, atol=1e-4)
+
+
+def spread(rows: int, columns: int, smallest: float) -> Tensor:
+    """A matrix whose singular values fall from 1 to `smallest`, evenly in their logarithm."""
+    u, _, vt = torch.linalg.svd(torch.randn(rows, columns, generator=torch.Generator().manual_seed(7)), False)
+    return u * torch.logspace(0, math.log10(smallest), min(rows, columns)) @ vt
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(256, 256), (128, 416), (416, 128)])
+def test_on_a_gpu_orthogonalize_works_in_bf16_and_is_nearly_the_same(rows: int, columns: int) -> None:
+    for matrix, likeness in (
+        (torch.randn(rows, columns, generator=torch.Generator().manual_seed(5)), 0.997),
+        (spread(rows, columns, 1e-2), 0.998),
+        (spread(rows, columns, 1e-3), 0.99),  # a X + (b A + c A A) X, the usual form, is 0.992 here
+    ):
+        exact = orthogonalize(matrix)
+        with OnCuda():
+            rounded = orthogonalize(matrix)
+        assert rounded.dtype == torch.float32
+        assert torch.equal(rounded, rounded.bfloat16().float())
+        assert torch.nn.functional.cosine_similarity(exact.flatten(), rounded.flatten(), dim=0) > likeness
+        values, expected = torch.linalg.svdvals(rounded), torch.linalg.svdvals(exact)
+        assert (values - expected).abs().max() < 0.06
+        assert values.max() < 1.15
 
 
 def plain_muon(matrix: Tensor, gradients: list[Tensor], lr: float, momentum: float, decay: float) -> Tensor:

@@ -72,6 +72,9 @@ def test_a_trial_that_is_told_to_end_says_so_in_its_run(home: Path) -> None:
     ("error", "outcome"),
     [
         (torch.OutOfMemoryError("no more"), "infeasible"),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), "infeasible"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 bytes"), "infeasible"),
+        (MemoryError(), "infeasible"),
         (OSError(28, "No space left on device"), "disk full"),
         (ValueError("a bug"), "failed"),
     ],

@@ -14,7 +14,7 @@ from jobs.runs import RunDirectory, RunStateError
 from jobs.spec import RunSpec
 from jobs.worker import environment, work
 from minimind.distributed import Parallel
-from minimind.events import metric_series, read_events
+from minimind.events import Event, metric_series, read_events
 from tests.disk import files_limited_to
 from tests.small import SAMPLES, Screen, end_of, kill_at, small_spec, write_rows
 from tests.toys import assert_same
@@ -37,6 +37,11 @@ class Begun:
     @property
     def steps(self) -> list[int]:
         return checkpoints.steps(self.run.checkpoints)
+
+    @property
+    def running(self) -> list[Event]:
+        """The beginnings of all attempts."""
+        return [event for event in read_events(self.run.events_path, {"state"}) if event["state"] == "RUNNING"]
 
     def notes(self, kind: str) -> list[str]:
         return [event["text"] for event in read_events(self.run.events_path, {"note"}) if event["kind"] == kind]
@@ -259,6 +264,37 @@ def test_float16_with_its_scaler_resumes_bit_for_bit(home: Path) -> None:
     kill_at(begun.run, 2)
     assert begun.work() == "SUCCEEDED"
     assert end_of(begun.run) == whole
+
+
+def test_a_run_keeps_its_dtype_where_auto_would_be_another(home: Path) -> None:
+    spec = small_spec(loop__dtype="float16", loop__max_steps=4)
+    begun = Begun(spec)
+    assert begun.work() == "SUCCEEDED"
+    whole = end_of(begun.run)
+    kill_at(begun.run, 2)
+    assert begun.work(small_spec(loop__dtype="auto", loop__max_steps=4)) == "SUCCEEDED"  # float32, in tests of workers
+    assert end_of(begun.run) == whole
+    (note,) = begun.notes("precision")
+    assert note == "the run goes on in float16, as it began; on what it has now a new run would take float32"
+    dtypes = [state["environment"]["dtype"] for state in begun.running]
+    assert dtypes == ["float16", "float16"]
+
+
+def test_a_run_that_has_learnt_everything_succeeds_though_its_samples_are_longer_than_its_context(home: Path) -> None:
+    begun = Begun(small_spec(model__max_position_embeddings=64, data__max_seq_len=64, eval__sample_tokens=60))
+    assert begun.work() == "SUCCEEDED"
+    assert begun.notes("no_samples") == []
+    assert len(begun.run.samples_path.read_text("utf-8").splitlines()) == 2
+
+
+def test_a_run_that_has_learnt_everything_succeeds_without_its_samples(home: Path) -> None:
+    begun = Begun(small_spec())
+    begun.run.samples_path.mkdir()
+    assert begun.work() == "SUCCEEDED"
+    assert begun.steps[-1] == 8
+    (note,) = begun.notes("no_samples")
+    assert "Is a directory" in note
+    assert begun.work() == "SUCCEEDED"
 
 
 def test_the_environment_of_a_run() -> None:
