@@ -174,7 +174,8 @@ class Here:
         from jobs.convert import convert
 
         tokenizer = self.place(args.tokenizer) if args.tokenizer is not None else None
-        convert(self.place(args.source), self.place(args.target), console, tokenizer=tokenizer)
+        scaling: bool = args.inference_rope_scaling
+        convert(self.place(args.source), self.place(args.target), console, tokenizer=tokenizer, rope_scaling=scaling)
         return 0
 
 
@@ -431,6 +432,13 @@ def _parser(verbs: Here) -> argparse.ArgumentParser:
         "--tokenizer",
         metavar="FOLDER",
         help="with the tokenizer.json that belongs to the weights (default: where the weights are)",
+    )
+    convert.add_argument(
+        "--inference_rope_scaling",
+        type=_switch,
+        default=False,
+        metavar="0|1",
+        help="upstream's switch for long texts, which a .pth doesn't say (default: 0, or what config.json says)",
     )
     convert.set_defaults(command=verbs.convert)
 
