@@ -46,7 +46,7 @@ _ABOUT = re.compile(
     r"|types?|topics?|domains?|subject|task|tags?|lang|languages?|locale|level|difficulty|scores?|ratings?|quality"
     r"|likes|votes|rank|perplexity|ppl|ur[il]s?|links?|paths?|file|filename|title|authors?|date|time|timestamps?"
     r"|created|updated|at|year|version|licen[cs]e|counts?|lengths?|models?|model_name|generator|meta\w*|info|comments?"
-    r"|notes?|annotator|toxicity|redacted|finish_reason|num_\w+|n_\w+)"
+    r"|notes?|annotator|toxicity|redacted|finish_reason|parallel_tool_calls|(?:num|n|score|rating)_\w+)"
 )
 """Names of fields that tell about a row and are no part of it."""
 

@@ -71,6 +71,8 @@ def _turn_problems(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
 def _tag_as_text(message: Message) -> str | None:
     """The name of a special token that an answer would be taught as letters, or that frames a tool's result in text."""
     if message.role == "assistant":
+        if not message.learn:
+            return None
         texts, names = [message.content, message.reasoning_content], [*CONTROL_TOKENS, *MARKUP_TOKENS]
     else:
         whole = "<tool_response>" in message.content and "</tool_response>" in message.content

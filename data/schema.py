@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -25,9 +26,23 @@ def _from_json_text(value: Any) -> Any:
     return found
 
 
-def _encodable(value: Any) -> Any:
-    encodable(json.dumps(value, ensure_ascii=False))  # JSON in a text can hide half a surrogate pair
+_DEEPEST = 100
+"""How many objects and lists may stand in each other. Those who write and read JSON give up at a few hundred."""
+
+
+def _writable(value: Any) -> Any:
+    """The value, unless it can't be written as JSON in UTF-8 again: JSON in a text can hide half a surrogate pair."""
+    layer, depth = [value], 0
+    while layer := [part for whole in layer for part in _parts(whole)]:
+        depth += 1
+        if depth > _DEEPEST:
+            raise ValueError(f"is nested more than {_DEEPEST} deep")
+    encodable(json.dumps(value, ensure_ascii=False))
     return value
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def _text_or_none(value: Any) -> Any:
@@ -35,7 +50,7 @@ def _text_or_none(value: Any) -> Any:
 
 
 Text = Annotated[str, BeforeValidator(_text_or_none)]
-JsonObjects = Annotated[list[dict[str, Any]], BeforeValidator(_from_json_text), AfterValidator(_encodable)]
+JsonObjects = Annotated[list[dict[str, Any]], BeforeValidator(_from_json_text), AfterValidator(_writable)]
 
 
 class _Strict(BaseModel):
@@ -120,7 +135,8 @@ def parse(row_type: type[R], content: object) -> R:
         stage = stage_of(content)
         if stage is None or stage == own:
             raise ValueError(f"{needs}; `minimind data example {own}` shows rows as they can be")
-        raise OtherStageError(f"this is {_LOOKS[stage]}: use --stage {stage} ({needs})")
+        train = f" (`train {stage}`)" if stage in ("pretrain", "sft") else ""
+        raise OtherStageError(f"this is {_LOOKS[stage]}: use --stage {stage}{train}; {needs}")
     try:
         return row_type.model_validate(row)
     except ValidationError as error:

@@ -12,7 +12,6 @@ from minimind.checkpoint import Lineage
 from minimind.convert import UPSTREAM_YARN, read_weights
 from minimind.tokenizer import Tokenizer
 
-
 _PADDED_TO, _MOST_PADDING = 64, 512
 """What an embedding is padded to by those who do it, and by how many rows at most."""
 
@@ -36,8 +35,8 @@ def convert(
     if spare and not (0 < spare < _MOST_PADDING and config.vocab_size % _PADDED_TO == 0):
         raise ValueError(
             f"the tokenizer in {tokenizer or beside} has {vocabulary.vocab_size} ids, the model has "
-            f"{config.vocab_size}: name the tokenizer that the weights were trained with, --tokenizer FOLDER. (Only an "
-            f"embedding that was padded to a multiple of {_PADDED_TO}, by fewer than {_MOST_PADDING} rows, may be wider)"
+            f"{config.vocab_size}: name the tokenizer that the weights were trained with, --tokenizer FOLDER. (An "
+            f"embedding may have up to {_MOST_PADDING - 1} rows more, where it is padded to a multiple of {_PADDED_TO})"
         )
     if spare:
         vocabulary = vocabulary.padded(config.vocab_size)

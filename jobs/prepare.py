@@ -287,8 +287,8 @@ def _tokenised(
         kept = learnable(shards, width)
         if not len(kept):
             raise ValueError(
-                f"{source}: none of {len(shards)} conversations has an answer in its first {width} tokens: give others, "
-                "or a longer --max_seq_len"
+                f"{source}: none of {len(shards)} conversations has an answer in its first {width} tokens: give "
+                "others, or a longer --max_seq_len"
             )
         cut = f"; {amount(long[kept].sum())} longer than {width} tokens lose their end" if long[kept].any() else ""
         lost = len(shards) - len(kept)

@@ -88,6 +88,8 @@ def render_foreign(
 def _without_empty(message: Mapping[str, Any]) -> dict[str, Any]:
     """The message as its author would write it: other templates ask whether a field is there."""
     kept = {name: value for name, value in message.items() if name not in ("learn", "tools")}
+    if message["role"] != "assistant":
+        kept["content"] = message.get("content") or ""
     optional = ("reasoning_content", "tool_calls")
     return {name: value for name, value in kept.items() if name not in optional or value not in _EMPTY}
 
