@@ -320,8 +320,9 @@ def _answer(fields: Fields, content: Any, called: str, notes: Notes, where: str)
         answer["tool_calls"] = calls
     for call in calls if isinstance(calls, list) else []:
         for part in (call, call.get("function")) if isinstance(call, dict) else ():
-            strange = part.keys() - _CALL_FIELDS if isinstance(part, dict) else set()
-            notes.unread += [f"{name} of a call{where}" for name in sorted(strange) if part[name] not in _NOTHING]
+            if isinstance(part, dict):
+                strange = sorted(part.keys() - _CALL_FIELDS)
+                notes.unread += [f"{name} of a call{where}" for name in strange if part[name] not in _NOTHING]
     return answer
 
 

@@ -22,7 +22,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from minimind.tokenizer import BOS_TOKEN, EOS_TOKEN, MARKUP_TOKENS, Tokenizer
 
-_EMPTY = (None, "", [])
+_EMPTY: tuple[Any, ...] = (None, "", [])
 _STAND_INS = range(0xF0000, 0xFFFFE)
 """Private characters, which stand for the names of control tokens while the template runs."""
 
