@@ -16,10 +16,11 @@ import numpy as np
 from pydantic import Field
 from rich.table import Table
 
-from data.encode import documents
+from data.encode import documents, require_documents
+from data.formats import stage_of
 from data.read import DataError, RowFile, as_row
 from data.rules import conversations, excerpt, keys, problems
-from data.schema import STAGE_ROWS, PretrainRow, PromptRow, Row, required_fields
+from data.schema import STAGE_ROWS, PretrainRow, PromptRow, Row
 from minimind.config import Config
 from minimind.tokenizer import Tokenizer
 
@@ -35,6 +36,9 @@ class CheckLimits(Config):
     )
     max_bad_turns: int | None = Field(
         default=0, ge=0, description="conversations that teach nothing, or the wrong thing"
+    )
+    max_unread_fields: int | None = Field(
+        default=0, ge=0, description="rows with a field that nothing reads and that may mean something"
     )
     max_leaked: int | None = Field(default=0, ge=0, description="rows that stand in the evaluation file too")
     max_duplicates: int | None = Field(default=None, ge=0, description="rows that came before, word for word")
@@ -56,13 +60,16 @@ PROBLEMS = {
     "not_utf8": Problem("bytes that aren't UTF-8", "max_bad_rows"),
     "broken_json": Problem("not JSON", "max_bad_rows"),
     "wrong_fields": Problem("fields missing or of another type", "max_bad_rows"),
+    "other_stage": Problem("rows of another stage", "max_bad_rows"),
     "empty": Problem("no text at all", "max_bad_rows"),
     "wrong_order": Problem("turns in an order that a conversation can't have", "max_bad_turns"),
     "unwritable": Problem("what the chat template can't write", "max_bad_turns"),
+    "tags": Problem("tags in a text: learnt as letters", "max_bad_turns"),
     "empty_answer": Problem("an answer without content", "max_bad_turns"),
     "fully_masked": Problem("nothing to learn from: no answer, or none before max_seq_len", "max_bad_turns"),
     "same_answers": Problem("chosen and rejected are the same", "max_bad_turns"),
     "different_prompts": Problem("chosen and rejected answer different prompts", "max_bad_turns"),
+    "unread_fields": Problem("fields that nothing reads", "max_unread_fields"),
     "leaked": Problem("also in the evaluation file", "max_leaked"),
     "duplicate": Problem("the same row again", "max_duplicates"),
     "truncated": Problem("longer than max_seq_len, the end is lost", "max_truncated"),
@@ -117,6 +124,10 @@ class Report:
         """How many rows training would leave out, or refuse."""
         return sum(self.counts[kind] for kind, problem in PROBLEMS.items() if problem.limit == "max_bad_rows")
 
+    def first(self, kind: str) -> list[Issue]:
+        """The first three examples of a problem; of those that say the same, the first."""
+        return list({issue.detail: issue for issue in reversed(self.examples[kind])}.values())[::-1][:3]
+
     def to_dict(self) -> dict[str, Any]:
         """The report as plain JSON."""
         return asdict(self) | {"counts": dict(self.counts), "ignored_fields": dict(self.ignored_fields)}
@@ -132,7 +143,7 @@ class Report:
             table.add_row(f"field {name!r} is not used", f"{count:,}", "")
         for kind, problem in PROBLEMS.items():
             if self.counts[kind]:
-                where = "\n".join(f"{issue.line}: {issue.detail}" for issue in self.examples[kind][:3])
+                where = "\n".join(f"{issue.line}: {issue.detail}" for issue in self.first(kind))
                 table.add_row(f"{kind}: {problem.meaning}", f"{self.counts[kind]:,}", where)
         return table
 
@@ -142,15 +153,17 @@ class Report:
         section: where in the run's settings the limits lie, for the advice in the message.
         """
         complaints = [str(issue) for issue in self.examples.get("damaged_file", [])]
+        usable = self.rows - self.bad_rows
         for name, limit in limits:
             kinds = [kind for kind, problem in PROBLEMS.items() if problem.limit == name and self.counts[kind]]
             found = sum(self.counts[kind] for kind in kinds)
             if limit is not None and found > limit:
                 counts = ", ".join(f"{self.counts[kind]} {kind} ({PROBLEMS[kind].meaning})" for kind in kinds)
-                first = [f"  {issue}" for kind in kinds for issue in self.examples[kind][:3]]
-                advice = f"mend them, or allow them with --set {section}.{name}={found}"
-                complaints.append("\n".join([f"{counts}; {name} = {limit}: {advice}", *first]))
-        if not self.rows - self.bad_rows:
+                first = [f"  {issue}" for kind in kinds for issue in self.first(kind)]
+                if usable:  # allowing all of them would leave nothing
+                    counts += f"; {name} = {limit}: mend them, or allow them with --set {section}.{name}={found}"
+                complaints.append("\n".join([counts, *first]))
+        if not usable:
             complaints.append("no row that can be used")
         if complaints:
             raise ValueError(f"{self.file}, {self.rows} rows for {self.stage}: " + "\n".join(complaints))
@@ -211,8 +224,9 @@ class _Doctor:
         if isinstance(row, DataError):
             self.found(row.kind, line, row.problem)
             return
-        if isinstance(content, dict):
-            self.report.ignored_fields.update(content.keys() - self.row_type.model_fields.keys())
+        self.report.ignored_fields.update(set(row.ignored))
+        if row.unread:
+            self.found("unread_fields", line, f"nothing reads {', '.join(row.unread)}")
         known = list(problems(row))
         for kind, detail in known:
             self.found(kind, line, detail)
@@ -220,12 +234,14 @@ class _Doctor:
         self.lines.append(line)
         self.digests.append(_digest("\0".join(f"{role}\0{text}" for role, text in parts)))
         self.characters.append(sum(len(text) for _, text in parts))
-        if self.tokenizer is not None:
-            try:
+        try:
+            if self.tokenizer is not None:
                 self._measure(line, row, self.tokenizer)
-            except ValueError as error:
-                if not known:
-                    self.found("unwritable", line, str(error))
+            else:
+                require_documents(row)
+        except ValueError as error:
+            if not {kind for kind, _ in known} & {"fully_masked", "wrong_order"}:
+                self.found("unwritable", line, str(error))
         leaked = [key for key in keys(row) if _normal_digest(key) in self.held_out]
         if leaked:
             self.found("leaked", line, excerpt(leaked[0]))
@@ -258,8 +274,8 @@ def _held_out(path: str | Path) -> frozenset[int]:
     file = RowFile(path)
     digests: set[int] = set()
     for line, content in file:
-        fields = content.keys() if isinstance(content, dict) else set()
-        row_type = next((kind for kind in STAGE_ROWS.values() if required_fields(kind) <= fields), PromptRow)
+        stage = stage_of(content) if isinstance(content, dict) else None
+        row_type = STAGE_ROWS[stage] if stage else PromptRow
         row = as_row(row_type, content, file.path, line)
         if isinstance(row, DataError):
             raise row

@@ -13,11 +13,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
+from data.formats import READING
 from data.pack import Packing
 from data.read import LeaveOut, RowFile, read_each, read_texts
 from data.schema import ChatRow, Message, PreferenceRow, PretrainRow, PromptRow, Row
 from data.shards import TokenShards, shard_schema
-from minimind.chat import chat_template, render
+from minimind.chat import chat_template, render, require_renderable
 from minimind.tokenizer import Tokenizer
 
 BATCH_DOCUMENTS = 1024
@@ -102,7 +103,7 @@ def encode_chats(tokenizer: Tokenizer, batch: RowBatch, schema: pa.Schema) -> pa
         _lists([np.asarray(document.ids, dtype) for document in written]),
         *_about(
             batch,
-            [row.model_dump_json().encode() for row in batch.rows],
+            [_content(row) for row in batch.rows],
             [text_bytes(tokenizer, document.ids, document.targets) for document in written],
         ),
         _lists([document.targets for document in written]),
@@ -142,9 +143,22 @@ def documents(tokenizer: Tokenizer, row: Row) -> list[Document]:
     raise TypeError(f"unknown row {type(row).__name__}")
 
 
+def require_documents(row: Row) -> None:
+    """Raise the ValueError that `documents` would raise for a row, without a tokenizer."""
+    match row:
+        case ChatRow():
+            sides = [row.conversations]
+        case PreferenceRow():
+            sides = [row.chosen, row.rejected]
+        case _:
+            return
+    for messages in sides:
+        require_renderable([message.model_dump() for message in messages])
+
+
 def conversation(tokenizer: Tokenizer, messages: Sequence[Message]) -> Document:
     """A conversation as the model reads it. Raises ValueError for one that the chat template refuses."""
-    rendered = render(tokenizer, [message.model_dump() for message in messages])
+    rendered = render(tokenizer, [message.model_dump() | {"learn": message.learn} for message in messages])
     edges = np.diff(np.array([False, *rendered.loss_mask, False], np.int8))
     return Document(rendered.ids, np.flatnonzero(edges).astype(np.int32))
 
@@ -205,12 +219,22 @@ def _read_chats(file: RowFile, leave_out: LeaveOut) -> Iterator[tuple[int, ChatR
     return read_each(ChatRow, file, leave_out)
 
 
+def _content(row: ChatRow) -> bytes:
+    """All that decides what is learnt of a row, as bytes to hash."""
+    unlearnt = [number for number, message in enumerate(row.conversations) if not message.learn]
+    return row.model_dump_json().encode() + (f" without {unlearnt}".encode() if unlearnt else b"")
+
+
+def _template(tokenizer: Tokenizer) -> str:
+    return f"{chat_template(tokenizer)}\nreading {READING}"
+
+
 def _chat_characters(row: Any) -> int:
     return sum(len(m.content) + len(m.reasoning_content) for m in cast(ChatRow, row).conversations)
 
 
 ENCODINGS: dict[str, Encoding] = {
     "pretrain": Encoding(read_texts, len, encode_texts, _no_template, chosen_targets=False),
-    "sft": Encoding(_read_chats, _chat_characters, encode_chats, chat_template, chosen_targets=True),
+    "sft": Encoding(_read_chats, _chat_characters, encode_chats, _template, chosen_targets=True),
 }
 """The kinds of rows, as STAGE_ROWS calls them, that are tokenised once and for all."""

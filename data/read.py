@@ -1,4 +1,4 @@
-"""Rows out of .jsonl, .jsonl.gz and .parquet files, one after the other, with the line each one stands in."""
+"""Rows out of .jsonl, .jsonl.gz, .parquet and .txt files, one after the other, with the line each one stands in."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar, cast
 
 import pyarrow as pa
 import pyarrow.parquet
 
-from data.schema import PretrainRow, Row, parse
+from data.schema import OtherStageError, PretrainRow, Row, parse
 
-SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
+SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet", ".txt")
 
-BadKind = Literal["not_utf8", "broken_json", "wrong_fields", "empty", "damaged_file"]
-"""Why a row can't be used: its bytes, its JSON, its fields, or because it holds nothing. Or the file it is in."""
+BadKind = Literal["not_utf8", "broken_json", "wrong_fields", "other_stage", "empty", "damaged_file"]
+"""Why a row can't be used: its bytes, JSON, fields or stage, or because it holds nothing. Or the file it is in."""
+
+_HAN = re.compile(r"[\u4e00-\u9fff]")
 
 R = TypeVar("R", bound=Row)
 
@@ -64,9 +66,10 @@ LeaveOut = Callable[[DataError], None]
 class RowFile:
     """A data file. Iterating gives (line, content), with the content as JSON gives it, or a DataError in its place.
 
-    Lines count from 1; in a Parquet file they are rows. Blank lines are passed over. Memory is that of the longest
-    row, or of a thousand rows of a Parquet file. total_bytes: size of the file; done_bytes and done_lines: how much of
-    it has been read.
+    Lines count from 1; in a Parquet file they are rows. Blank lines are passed over; in a .txt file they stand between
+    documents, each {"text": ...} at its first line. In the objects of a Parquet file a null is no value: there every
+    object of a column has all fields, and null where it had none. Memory is that of the longest row, or of a thousand
+    rows of a Parquet file. total_bytes: size of the file; done_bytes and done_lines: how much of it has been read.
 
     Raises ValueError if there is no such file, and for a name that doesn't say its format.
     """
@@ -77,7 +80,16 @@ class RowFile:
             what = "is a folder, not a file" if self.path.is_dir() else "no such file"
             raise ValueError(f"{self.path}: {what}")
         if not self.path.name.endswith(SUFFIXES):
-            raise ValueError(f"{self.path}: unknown format; allowed are files that end in {', '.join(SUFFIXES)}")
+            advice = ""
+            if self.path.suffix == ".json":
+                advice = (
+                    ". A list in one .json file becomes one row a line with: python3 -c 'import json; [print("
+                    f'json.dumps(row, ensure_ascii=False)) for row in json.load(open("{self.path.name}", '
+                    f"""encoding="utf-8"))]' > {self.path.with_suffix(".jsonl").name}"""
+                )
+            raise ValueError(
+                f"{self.path}: unknown format; allowed are files that end in {', '.join(SUFFIXES)}{advice}"
+            )
         self.total_bytes = self.path.stat().st_size
         self.done_bytes = self.done_lines = 0
         self._part: tuple[int, int] | None = None  # bytes from and to, or row groups
@@ -87,7 +99,7 @@ class RowFile:
 
         They give the same rows in the same order, but each counts its lines from 1.
         """
-        if self.path.suffix == ".gz" or self.total_bytes <= size_bytes:
+        if self.path.suffix in (".gz", ".txt") or self.total_bytes <= size_bytes:
             return [self]
         if self.path.suffix != ".parquet":
             bounds = [*range(0, self.total_bytes, size_bytes), self.total_bytes]
@@ -112,7 +124,26 @@ class RowFile:
 
     def __iter__(self) -> Iterator[tuple[int, object]]:
         self.done_bytes = self.done_lines = 0
+        if self.path.suffix == ".txt":
+            return self._documents()
         return self._parquet() if self.path.suffix == ".parquet" else self._json_lines()
+
+    def _documents(self) -> Iterator[tuple[int, object]]:
+        with self.path.open("rb") as raw:
+            for blank, lines in groupby(enumerate(raw, start=1), lambda numbered: not numbered[1].strip()):
+                document = list(lines)
+                self.done_bytes, self.done_lines = raw.tell(), document[-1][0]
+                if not blank:
+                    yield document[0][0], self._document(document)
+
+    def _document(self, lines: list[tuple[int, bytes]]) -> object:
+        texts = []
+        for number, line in lines:
+            try:
+                texts.append(line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n"))
+            except UnicodeDecodeError as error:
+                return DataError(str(self.path), number, "not_utf8", _not_utf8(line, error, self.path))
+        return {"text": "\n".join(texts)}
 
     def _json_lines(self) -> Iterator[tuple[int, object]]:
         with self.path.open("rb") as raw:
@@ -137,7 +168,7 @@ class RowFile:
                 text = line.decode("utf-8-sig" if number == 1 and not begin else "utf-8").rstrip("\r\n")
                 content = json.loads(text)
             except UnicodeDecodeError as error:
-                content = DataError(path, number, "not_utf8", _not_utf8(line, error))
+                content = DataError(path, number, "not_utf8", _not_utf8(line, error, self.path))
             except (ValueError, RecursionError) as error:
                 if text.isspace() or not text:
                     continue
@@ -198,6 +229,8 @@ def as_row(row_type: type[R], content: object, path: Path, line: int) -> R | Dat
         return content
     try:
         row = parse(row_type, content)
+    except OtherStageError as error:
+        return DataError(str(path), line, "other_stage", str(error))
     except ValueError as error:
         return DataError(str(path), line, "wrong_fields", str(error))
     if _holds_nothing(row.model_dump()):
@@ -223,10 +256,17 @@ def _lines_between(raw: BinaryIO, begin: int, end: int) -> Iterator[bytes]:
         yield line
 
 
-def _not_utf8(line: bytes, error: UnicodeDecodeError) -> str:
+def _not_utf8(line: bytes, error: UnicodeDecodeError, path: Path) -> str:
     problem = f"not UTF-8: byte 0x{line[error.start]:02x} at position {error.start + 1} of the line"
     if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-        problem += "; the file looks like UTF-16: save it as UTF-8"
+        return f"{problem}; the file looks like UTF-16: save it as UTF-8"
+    try:
+        chinese = _HAN.search(line.decode("gb18030")) is not None
+    except UnicodeDecodeError:
+        return problem
+    if chinese:
+        name = path.name.removesuffix(path.suffix)
+        problem += f"; the file looks like GBK: iconv -f GB18030 -t UTF-8 {path.name} > {name}.utf8{path.suffix}"
     return problem
 
 
@@ -238,13 +278,27 @@ def _encodable(content: object) -> bool:
     return True
 
 
+def _without_filled_in(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of a Parquet file without the nulls that fill its objects up."""
+    return {name: _without_nulls(value) for name, value in row.items()}
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_nulls(part) for name, part in value.items() if part is not None}
+    if isinstance(value, list):
+        return [_without_nulls(part) for part in value]
+    return value
+
+
 def _rows_of(batch: pa.RecordBatch, path: str, before: int) -> Iterator[object]:
     """The rows of a batch; `before` rows came before it. Texts in Parquet files are not always UTF-8."""
     try:
-        yield from batch.to_pylist()
+        yield from map(_without_filled_in, batch.to_pylist())
     except UnicodeDecodeError:
         for row in range(batch.num_rows):
             try:
-                yield {name: column[row].as_py() for name, column in zip(batch.schema.names, batch, strict=True)}
+                columns = zip(batch.schema.names, batch, strict=True)
+                yield _without_filled_in({name: column[row].as_py() for name, column in columns})
             except UnicodeDecodeError as error:
                 yield DataError(path, before + row + 1, "not_utf8", f"not UTF-8: {error.reason}")

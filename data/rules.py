@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from data.schema import ChatRow, Message, PreferenceRow, PretrainRow, PromptRow, Row
 from minimind.template import order_problem
+from minimind.tokenizer import CONTROL_TOKENS, MARKUP_TOKENS
 
 
 def conversations(row: Row) -> list[list[tuple[str, str]]]:
@@ -51,14 +52,32 @@ def _turn_problems(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
     if not any(message.role == "assistant" for message in messages):
         yield "fully_masked", "no assistant turn"
         return
+    if not any(message.learn for message in messages if message.role == "assistant"):
+        yield "fully_masked", "every answer is marked as only read"
     if problem := order_problem([message.role for message in messages]):
         yield "wrong_order", problem
     elif messages[-1].role != "assistant":
         yield "wrong_order", f"turn {len(messages)}, the last, is {messages[-1].role}; an answer must come last"
     for number, message in enumerate(messages, start=1):
-        if message.role == "assistant" and not message.content.strip() and not message.tool_calls:
+        if message.role == "assistant" and message.learn and not (message.content.strip() or message.tool_calls):
             yield "empty_answer", f"turn {number} has no content"
             break
+    for number, message in enumerate(messages, start=1):
+        if (tag := _tag_as_text(message)) is not None:
+            yield "tags", f"turn {number} has {tag} in its text, and no thought, call or result can be made of it"
+            break
+
+
+def _tag_as_text(message: Message) -> str | None:
+    """The name of a special token that an answer would be taught as letters, or that frames a tool's result in text."""
+    if message.role == "assistant":
+        if not message.learn:
+            return None
+        texts, names = [message.content, message.reasoning_content], [*CONTROL_TOKENS, *MARKUP_TOKENS]
+    else:
+        whole = "<tool_response>" in message.content and "</tool_response>" in message.content
+        texts, names = [message.content], ["</tool_response>"] if whole else []
+    return next((name for name in names for text in texts if name in text), None)
 
 
 def keys(row: Row) -> list[str]:

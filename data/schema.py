@@ -1,16 +1,16 @@
-"""The rows that files hold, one class per stage. The formats are MiniMind's, so its public files work unchanged.
-
-Fields that no stage reads (an id, a score) are ignored; `data check` lists them.
-"""
+"""The rows that files hold, one class per stage. The formats are MiniMind's; data.formats reads others into them."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from data.formats import read_row, stage_of
 from minimind.config import explain
+from minimind.tokenizer import encodable
 
 
 def _from_json_text(value: Any) -> Any:
@@ -20,9 +20,29 @@ def _from_json_text(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
-    except json.JSONDecodeError as error:
+        found = json.loads(value)
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"not JSON ({error})") from None
+    return found
+
+
+_DEEPEST = 100
+"""How many objects and lists may stand in each other. Those who write and read JSON give up at a few hundred."""
+
+
+def _writable(value: Any) -> Any:
+    """The value, unless it can't be written as JSON in UTF-8 again: JSON in a text can hide half a surrogate pair."""
+    layer, depth = [value], 0
+    while layer := [part for whole in layer for part in _parts(whole)]:
+        depth += 1
+        if depth > _DEEPEST:
+            raise ValueError(f"is nested more than {_DEEPEST} deep")
+    encodable(json.dumps(value, ensure_ascii=False))
+    return value
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 def _text_or_none(value: Any) -> Any:
@@ -30,13 +50,21 @@ def _text_or_none(value: Any) -> Any:
 
 
 Text = Annotated[str, BeforeValidator(_text_or_none)]
-JsonObjects = Annotated[list[dict[str, Any]], BeforeValidator(_from_json_text)]
+JsonObjects = Annotated[list[dict[str, Any]], BeforeValidator(_from_json_text), AfterValidator(_writable)]
 
 
-class Row(BaseModel):
-    """A row of a data file."""
-
+class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", strict=True)
+
+
+class Row(_Strict):
+    """A row of a data file.
+
+    unread: fields that say something and that nothing reads. ignored: those that only tell about the row, as an id.
+    """
+
+    unread: list[str] = Field(default_factory=list, exclude=True)
+    ignored: list[str] = Field(default_factory=list, exclude=True)
 
 
 class PretrainRow(Row):
@@ -45,14 +73,17 @@ class PretrainRow(Row):
     text: str
 
 
-class Message(Row):
-    """One turn of a conversation. tools: what may be called, on a system turn. tool_calls: on an assistant turn."""
+class Message(_Strict):
+    """One turn of a conversation. tools: what may be called, on a system turn. tool_calls: on an assistant turn. learn:
+    whether an assistant's turn is learnt; one that is not is only read.
+    """
 
     role: Literal["system", "user", "assistant", "tool"]
     content: Text = ""
     reasoning_content: Text = ""
     tools: JsonObjects = Field(default_factory=list)
     tool_calls: JsonObjects = Field(default_factory=list)
+    learn: bool = Field(default=True, exclude=True)
 
 
 class ChatRow(Row):
@@ -78,6 +109,17 @@ class PromptRow(Row):
 STAGE_ROWS: dict[str, type[Row]] = {"pretrain": PretrainRow, "sft": ChatRow, "dpo": PreferenceRow, "rl": PromptRow}
 """Which rows a stage reads."""
 
+_LOOKS = {
+    "pretrain": "plain text",
+    "sft": "conversation data",
+    "dpo": "preference data",
+    "rl": "data of questions and exact answers",
+}
+
+
+class OtherStageError(ValueError):
+    """A row that is right, for another stage."""
+
 
 R = TypeVar("R", bound=Row)
 
@@ -86,16 +128,19 @@ def parse(row_type: type[R], content: object) -> R:
     """`content`, as JSON gives it, as a row. Raises ValueError that says what is wrong with which field."""
     if not isinstance(content, dict):
         raise ValueError(f"a row is a JSON object with {_fields(row_type)}, this is a {type(content).__name__}")
+    own = next(stage for stage, rows in STAGE_ROWS.items() if rows is row_type)
+    row = read_row(own, content)
+    if not required_fields(row_type) <= row.keys():
+        needs = f"a row needs {_fields(row_type)}, the fields here are {', '.join(content) or 'none'}"
+        stage = stage_of(content)
+        if stage is None or stage == own:
+            raise ValueError(f"{needs}; `minimind data example {own}` shows rows as they can be")
+        train = f" (`train {stage}`)" if stage in ("pretrain", "sft") else ""
+        raise OtherStageError(f"this is {_LOOKS[stage]}: use --stage {stage}{train}; {needs}")
     try:
-        return row_type.model_validate(content)
+        return row_type.model_validate(row)
     except ValidationError as error:
-        problem = explain(error).replace("\n", "; ")
-    if not required_fields(row_type) <= content.keys():
-        here = ", ".join(map(str, content)) or "none"
-        others = [stage for stage, other in STAGE_ROWS.items() if required_fields(other) <= content.keys()]
-        hint = f"; this looks like a row for stage {others[0]}" if others else ""
-        problem = f"a row needs {_fields(row_type)}, the fields here are {here}{hint}"
-    raise ValueError(problem)
+        raise ValueError(explain(error).replace("\n", "; ")) from None
 
 
 def required_fields(row_type: type[Row]) -> set[str]:

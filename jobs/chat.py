@@ -110,7 +110,7 @@ class InProcess:
 
     def answer(self, model: str, messages: Sequence[Message], manner: Manner) -> Iterator[Part]:
         """The answer of an engine with one slot."""
-        from minimind.chat import StreamParser, render
+        from minimind.chat import StreamParser, ends_in_thought, render
         from minimind.sampling import SamplingParams
 
         engine, tokenizer = self._engine(model)
@@ -121,7 +121,7 @@ class InProcess:
                 f"{len(prompt)} / {engine.context_tokens} tokens: {_say('the conversation is too long; /new')}"
             )
         stop_ids = (tokenizer.eos_id, tokenizer.pad_id)
-        parser = StreamParser(tokenizer, thinking=bool(manner.thinking))
+        parser = StreamParser(tokenizer, thinking=ends_in_thought(tokenizer, prompt))
         params = SamplingParams(min(room, MAX_TOKENS), temperature=manner.temperature, stop_ids=stop_ids)
         request = engine.add(prompt, params)
         try:

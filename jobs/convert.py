@@ -8,17 +8,22 @@ from rich.console import Console
 
 import minimind.checkpoint as checkpoints
 from jobs import paths
-from jobs.prepare import require_vocabulary
 from minimind.checkpoint import Lineage
-from minimind.convert import read_weights
+from minimind.convert import UPSTREAM_YARN, read_weights
 from minimind.tokenizer import Tokenizer
 
+_PADDED_TO, _MOST_PADDING = 64, 512
+"""What an embedding is padded to by those who do it, and by how many rows at most."""
 
-def convert(source: Path, target: Path, console: Console, *, tokenizer: Path | None) -> Path:
+
+def convert(
+    source: Path, target: Path, console: Console, *, tokenizer: Path | None, rope_scaling: bool = False
+) -> Path:
     """Read `source` strictly and write a checkpoint folder below `target`; gives that folder.
 
-    tokenizer: folder of the tokenizer that belongs to the weights; by default the one beside them. Raises ValueError
-    for weights that do not fit.
+    tokenizer: folder of the tokenizer that belongs to the weights; by default the one beside them. rope_scaling: the
+    model computes with upstream's `inference_rope_scaling`, which a .pth doesn't say. Raises ValueError for weights
+    that do not fit.
     """
     paths.existing(source, "weights")
     if target.exists():
@@ -26,7 +31,17 @@ def convert(source: Path, target: Path, console: Console, *, tokenizer: Path | N
     beside = source if source.is_dir() else source.parent
     vocabulary = Tokenizer.load(tokenizer or beside)
     config, weights = read_weights(source)
-    require_vocabulary(vocabulary, config.vocab_size, str(tokenizer or beside))
+    spare = config.vocab_size - vocabulary.vocab_size
+    if spare and not (0 < spare < _MOST_PADDING and config.vocab_size % _PADDED_TO == 0):
+        raise ValueError(
+            f"the tokenizer in {tokenizer or beside} has {vocabulary.vocab_size} ids, the model has "
+            f"{config.vocab_size}: name the tokenizer that the weights were trained with, --tokenizer FOLDER. (An "
+            f"embedding may have up to {_MOST_PADDING - 1} rows more, where it is padded to a multiple of {_PADDED_TO})"
+        )
+    if spare:
+        vocabulary = vocabulary.padded(config.vocab_size)
+    if rope_scaling:
+        config = config.model_copy(update={"rope_scaling": UPSTREAM_YARN})
     folder = checkpoints.save(
         target,
         0,
@@ -38,5 +53,9 @@ def convert(source: Path, target: Path, console: Console, *, tokenizer: Path | N
     )
     count = sum(tensor.numel() for tensor in weights.values())
     console.print(f"{count / 1e6:.1f} M parameters of {source} are now the checkpoint {folder}")
+    if spare:
+        console.print(f"Its embedding has {spare} rows more than the tokenizer has ids: they have spare ids now.")
+    template = "MiniMind's own" if vocabulary.foreign_template is None else "the one that came with its tokenizer"
+    console.print(f"Chat template: {template}. Chats are asked, and taught, by it.")
     console.print(f"Train on from it: minimind train pretrain --from_weight {folder}")
     return folder

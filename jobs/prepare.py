@@ -15,6 +15,7 @@ from rich.console import Console
 
 import minimind.checkpoint as checkpoints
 from data.check import CheckLimits, check_file
+from data.formats import READING
 from data.pack import learnable
 from data.prepare import Pipeline, data_source, tokenise
 from data.shards import TokenShards
@@ -68,8 +69,9 @@ def prepare(spec: RunSpec, console: Console, *, own: Path | None = None, pipelin
     digest = data_source(source).sha256
     if rows == "pretrain":  # before a tokenizer is trained on it
         _check(spec, source, rows, held_out, console)
-    if text:
-        _check(spec, text, "pretrain", held_out_text, console)
+        _check(spec, held_out, rows, None, console, setting="eval.path")
+    _check(spec, text, "pretrain", held_out_text, console, setting="data.mix_path")
+    _check(spec, held_out_text, "pretrain", None, console, setting="eval.pretrain_path")
     init, manifest = _first_weights(spec, own)
     folder = _tokenizer(spec, source, digest, own, init, console)
     tokenizer = Tokenizer.load(folder)
@@ -78,6 +80,7 @@ def prepare(spec: RunSpec, console: Console, *, own: Path | None = None, pipelin
         tokenizer.require_same(manifest["tokenizer_fingerprint"], str(init))
     if rows != "pretrain":
         _check(spec, source, rows, held_out, console, tokenizer)
+        _check(spec, held_out, rows, None, console, tokenizer, setting="eval.path")
 
     def tokenised(path: Path | None, rows: str) -> str | None:
         return str(_tokenised(path, rows, tokenizer, spec, pipeline, console).folder) if path else None
@@ -176,22 +179,35 @@ def _first_weights(spec: RunSpec, own: Path | None) -> tuple[Path | None, checkp
 
 
 def _check(
-    spec: RunSpec, source: Path, rows: str, held_out: Path | None, console: Console, tokenizer: Tokenizer | None = None
+    spec: RunSpec,
+    source: Path | None,
+    rows: str,
+    held_out: Path | None,
+    console: Console,
+    tokenizer: Tokenizer | None = None,
+    *,
+    setting: str = "data.path",
 ) -> None:
-    """Let the data doctor look at the file, once for each content and limits. tokenizer: for rows that a chat template
-    writes, whose answers may lie behind max_seq_len.
+    """Let the data doctor look at the file, if there is one, once for each content and limits. tokenizer: for rows that
+    a chat template writes, whose answers may lie behind max_seq_len. setting: which names the file.
     """
+    if source is None:
+        return
     width = spec.data.max_seq_len
     written = [tokenizer.fingerprint, chat_template(tokenizer), width] if tokenizer else []
     held_out_digest = data_source(held_out).sha256 if held_out else None
-    key = [data_source(source).sha256, held_out_digest, spec.data.limits.model_dump(), rows, *written]
+    key = [data_source(source).sha256, held_out_digest, spec.data.limits.model_dump(), rows, READING, *written]
     passed = paths.cache() / "checks" / f"{_key(key)}.json"
     if passed.exists():
         return
     report = check_file(source, rows, tokenizer=tokenizer, max_seq_len=width if tokenizer else None, eval_path=held_out)
-    report.refuse_above(spec.data.limits, "data.limits")
+    try:
+        report.refuse_above(spec.data.limits, "data.limits")
+    except ValueError as error:
+        raise ValueError(str(error) if setting == "data.path" else f"{setting}: {error}") from None
     found = ", ".join(f"{count} {kind}" for kind, count in report.counts.items()) or "nothing wrong"
-    console.print(f"Checked {source.name}: {amount(report.rows)} rows, {found}.")
+    unused = f" Not used: {', '.join(sorted(report.ignored_fields))}." if report.ignored_fields else ""
+    console.print(f"Checked {source.name}: {amount(report.rows)} rows, {found}.{unused}", markup=False)
     passed.parent.mkdir(parents=True, exist_ok=True)
     passed.write_text(json.dumps(report.to_dict(), ensure_ascii=False), "utf-8")
 
@@ -211,7 +227,9 @@ def _tokenizer(spec: RunSpec, source: Path, digest: str, own: Path | None, init:
             raise ValueError(f"{spec.stage.kind} without first weights: name a tokenizer with --tokenizer RUN")
         return _trained(spec, source, digest, console)
     tokenizer = Tokenizer.load(named)
-    return _cached(tokenizer.fingerprint[:24], tokenizer.save)
+    # The same ids may come with another chat template.
+    template = f"-{_key(tokenizer.foreign_template)}" if tokenizer.foreign_template is not None else ""
+    return _cached(f"{tokenizer.fingerprint[:24]}{template}", tokenizer.save)
 
 
 def _trained(spec: RunSpec, source: Path, digest: str, console: Console) -> Path:
@@ -267,6 +285,11 @@ def _tokenised(
     if shards.conversations:
         documents, text = "conversations", "answers"
         kept = learnable(shards, width)
+        if not len(kept):
+            raise ValueError(
+                f"{source}: none of {len(shards)} conversations has an answer in its first {width} tokens: give "
+                "others, or a longer --max_seq_len"
+            )
         cut = f"; {amount(long[kept].sum())} longer than {width} tokens lose their end" if long[kept].any() else ""
         lost = len(shards) - len(kept)
         cut += f"; {amount(lost)} with no answer in their first {width} tokens left out" if lost else ""

@@ -4,6 +4,8 @@ A conversation is ChatML: <|im_start|>, the role, a new line, the turn, <|im_end
 model thinks, in <think> tags, if it does; what it says; and what it calls, each as JSON in <tool_call> tags. Thoughts
 and words have no white space at their ends: so no token of an answer reaches into the prompt, and the prompt that a
 server makes is, id for id, the one that was learnt from.
+
+A tokenizer that came with a chat template of its own is asked, and taught, by that (minimind.foreign).
 """
 
 from __future__ import annotations
@@ -17,11 +19,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from minimind.template import MAY_FOLLOW, TOOLS_HEAD, TOOLS_TAIL, Escaping, escaping_for, jinja_source, order_problem
-from minimind.tokenizer import BOS_TOKEN, EOS_TOKEN, MARKUP_TOKENS, Tokenizer
+from minimind.foreign import render_foreign
+from minimind.template import MAY_FOLLOW, TOOLS_HEAD, TOOLS_TAIL, Escaping, escaping_for, order_problem
+from minimind.tokenizer import BOS_TOKEN, EOS_TOKEN, MARKUP_TOKENS, SPECIAL_TOKENS, Tokenizer, encodable
 
 Message = Mapping[str, Any]
-"""One turn: role, content, and an assistant's reasoning_content and tool_calls, a system's tools. See `render`."""
+"""One turn: role, content; an assistant's reasoning_content, tool_calls and learn; a system's tools. See `render`."""
 
 Kind = Literal["reasoning", "content", "tool_call"]
 
@@ -44,7 +47,7 @@ class Rendered(NamedTuple):
 
 def chat_template(tokenizer: Tokenizer) -> str:
     """The template as Jinja, which `Tokenizer.save` writes; transformers makes of it the ids that `render` makes."""
-    return jinja_source(tokenizer.special_ids)
+    return tokenizer.chat_template
 
 
 def render(
@@ -59,55 +62,73 @@ def render(
 
     messages: each with a role (system, user, assistant, tool) and content, text or null. An assistant's may have
         reasoning_content and tool_calls, a list of {"name", "arguments"} or OpenAI's {"type", "function": {"name",
-        "arguments"}}; arguments are an object, or its JSON as text. A system's may have tools, which come first.
+        "arguments"}}; arguments are an object, or its JSON as text. Where its `learn` is False it is no target. A
+        system's may have tools, which come first.
     tools: what can be called, in OpenAI's form: {"type": "function", "function": {"name", ...}}.
     thinking: whether the answer that `add_generation_prompt` asks for begins with its thoughts, has none, or as the
         model likes (None).
 
     Text that reads like a special token stays text: a joiner goes into it (minimind.template).
 
-    Raises ValueError with the number of the message for a shape or an order that a conversation can't have, and for a
-    tokenizer without the tags.
+    Raises ValueError with the number of the message for a shape or an order that a conversation can't have, for a
+    tokenizer without the tags, and for what a template that came with a tokenizer refuses.
     """
     if missing := [token for token in MARKUP_TOKENS if token not in tokenizer.special_ids]:
         raise ValueError(f"this tokenizer has no special tokens {' '.join(missing)}, which a chat needs; train one")
-    _require_order(messages, add_generation_prompt)
     plain = escaping_for(tuple(tokenizer.special_ids))
+    written = list(_written(plain, messages, tools, thinking, add_generation_prompt))
+    if tokenizer.foreign_template is not None:
+        return Rendered(*render_foreign(tokenizer, messages, tools, thinking, add_generation_prompt))
     ids: list[int] = []
     loss_mask: list[bool] = []
-
-    def write(text: str, *, target: bool = False) -> None:
+    for text, target in written:
         # Other programs find the tags in the whole text and encode what is between them; so does this.
         for piece in filter(None, _TAG.split(text)):
             new = [tokenizer.special_ids[piece]] if _TAG.fullmatch(piece) else tokenizer.encode(piece)
             ids.extend(new)
             loss_mask.extend([target] * len(new))
+    return Rendered(ids, loss_mask)
 
+
+def require_renderable(messages: Sequence[Message]) -> None:
+    """Raise the ValueError that `render` would raise for a conversation, without a tokenizer."""
+    for _ in _written(escaping_for(SPECIAL_TOKENS), messages, (), None, False):
+        pass
+
+
+def _written(
+    plain: Escaping,
+    messages: Sequence[Message],
+    tools: Sequence[Mapping[str, Any]],
+    thinking: bool | None,
+    add_generation_prompt: bool,
+) -> Iterator[tuple[str, bool]]:
+    """The text of a conversation in parts, each with whether it is a target."""
+    _require_order(messages, add_generation_prompt)
     system = messages[0] if messages[0]["role"] == "system" else {}
     with _naming("messages.0"):
         instructions = plain.escape(_text(system, "content"))
         own_tools = _tool_lines(plain, _objects(system, "tools"))
     with _naming("tools"):
-        write(_system(instructions, own_tools + _tool_lines(plain, tools)))
+        yield _system(instructions, own_tools + _tool_lines(plain, tools)), False
     for number, message in enumerate(messages):
         with _naming(f"messages.{number}"):
             content = _text(message, "content")
             match message["role"]:
                 case "user":
-                    write(f"{BOS_TOKEN}user\n{plain.escape(content)}{EOS_TOKEN}\n")
+                    yield f"{BOS_TOKEN}user\n{plain.escape(content)}{EOS_TOKEN}\n", False
                 case "assistant":
-                    write(_ANSWER)
-                    write(_answer(plain, content, message), target=True)
-                    write("\n")
+                    yield _ANSWER, False
+                    yield _answer(plain, content, message), bool(message.get("learn", True))
+                    yield "\n", False
                 case "tool":
                     first = messages[number - 1]["role"] != "tool"
                     last = number + 1 == len(messages) or messages[number + 1]["role"] != "tool"
-                    write(f"{BOS_TOKEN}user" if first else "")
-                    write(f"\n<tool_response>\n{plain.escape(content)}\n</tool_response>")
-                    write(f"{EOS_TOKEN}\n" if last else "")
+                    yield f"{BOS_TOKEN}user" if first else "", False
+                    yield f"\n<tool_response>\n{plain.escape(content)}\n</tool_response>", False
+                    yield f"{EOS_TOKEN}\n" if last else "", False
     if add_generation_prompt:
-        write(_ANSWER + _THINKING[thinking])
-    return Rendered(ids, loss_mask)
+        yield _ANSWER + _THINKING[thinking], False
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,13 +185,19 @@ class StreamParser:
         if self._inside != "tool_call":
             return _deltas(self._inside, self._texts[self._inside].end())
         data, self._call = bytes(self._call), bytearray()
-        call = _read_call(self._plain.unescape(data.decode("utf-8", errors="replace")))
+        call = read_call(self._plain.unescape(data.decode("utf-8", errors="replace")))
         if call is None:
             content = self._texts["content"]
             return _deltas("content", content.add(data) + content.end())
         name, arguments = call
         self._calls += 1
         return [Delta("tool_call", arguments, self._calls - 1, f"call_{uuid.uuid4().hex}", name)]
+
+
+def ends_in_thought(tokenizer: Tokenizer, prompt: Sequence[int]) -> bool:
+    """Whether an answer to this prompt begins inside a thought: the prompt's last tag of any kind is <think>."""
+    special = {token_id: token for token, token_id in tokenizer.special_ids.items()}
+    return next((special[token_id] for token_id in reversed(prompt) if token_id in special), "") == "<think>"
 
 
 def parse(tokenizer: Tokenizer, ids: Iterable[int], thinking: bool = False) -> dict[str, Any]:
@@ -224,8 +251,8 @@ def _deltas(kind: Kind, text: str) -> list[Delta]:
     return [Delta(kind, text)] if text else []
 
 
-def _read_call(text: str) -> tuple[str, str] | None:
-    """The name and the arguments, as they were written, of a tool call; None if it isn't one."""
+def read_call(text: str) -> tuple[str, str] | None:
+    """The name and the arguments, as they were written, of a call as the template writes it; None if it isn't one."""
     match = _CALL.fullmatch(text)
     if match is None:
         return None
@@ -315,7 +342,7 @@ def _tool_call(plain: Escaping, call: Mapping[str, Any], number: int) -> str:
         text = "{}"
     elif isinstance(arguments, str):
         with _naming(f"{where}: arguments"):
-            _require_json_object(arguments)
+            _require_json_object(encodable(arguments))
         text = arguments
     elif isinstance(arguments, Mapping):
         text = _json(arguments)
@@ -335,7 +362,7 @@ def _require_name(call: Mapping[str, Any], where: str) -> Mapping[str, Any]:
 
 def _json(value: Any) -> str:
     try:
-        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+        return encodable(json.dumps(value, ensure_ascii=False, allow_nan=False))
     except RecursionError:
         raise ValueError("objects that are nested too deeply") from None
 

@@ -20,11 +20,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from minimind.config import explain
-from minimind.model import MiniMind, ModelConfig
+from minimind.model import MiniMind, ModelConfig, YarnConfig
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
 SHOWN = 12  # names per list in an error: two layers' worth
+
+_PREFIXES = re.compile(r"(?:_orig_mod\.|module\.)+")
+"""What torch.compile and DistributedDataParallel put in front of every name."""
 
 # Tables of rotary positions that some versions saved along; they are computed from the configuration.
 _ROTARY_TABLES = re.compile(r"(.*\.)?(freqs_cos|freqs_sin|pos_cis|rotary_emb\.inv_freq)")
@@ -46,6 +49,11 @@ _REQUIRED = (
     "head_dim",
     "intermediate_size",
 )
+UPSTREAM_YARN = YarnConfig(
+    factor=16, original_max_position_embeddings=2048, beta_fast=32, beta_slow=1, attention_factor=1.0
+)
+"""What upstream MiniMind's switch `inference_rope_scaling` stands for."""
+
 _YARN = ("factor", "original_max_position_embeddings", "beta_fast", "beta_slow", "attention_factor")
 
 
@@ -104,6 +112,15 @@ def from_hf_config(values: Mapping[str, Any]) -> ModelConfig:
         problems.append("rope_theta is missing, both by itself and in rope_parameters")
     kind = rope.pop("rope_type", rope.pop("type", "default"))
     rope.pop("type", None)
+    switch = values.get("inference_rope_scaling") if model_type == "minimind" else None
+    if switch:  # whatever rope_scaling says: upstream computes it from the switch
+        kind = "yarn" if (values.get("max_position_embeddings") or 32768) > 2048 else "default"
+        rope = UPSTREAM_YARN.model_dump() if kind == "yarn" else {}
+    elif switch is not None and kind != "default":
+        problems.append(
+            f"inference_rope_scaling = {switch!r} and rope type = {kind!r}: upstream computes without scaling then; "
+            "set inference_rope_scaling to true, or rope_scaling to null"
+        )
     if kind not in ("default", "yarn"):
         problems.append(f"rope type = {kind!r}: only 'default' and 'yarn' can be read")
     elif unknown := [name for name in rope if kind == "default" or name not in _YARN]:
@@ -124,7 +141,7 @@ def read_weights(path: Path, config: ModelConfig | None = None) -> tuple[ModelCo
     """The configuration and the complete fp32 state dict of foreign weights.
 
     path: upstream's `.pth` (weights alone or its `_resume.pth`), a `.safetensors` file, or a Hugging Face folder with
-        config.json and model.safetensors or pytorch_model.bin.
+        config.json and model.safetensors or pytorch_model.bin, either of them whole or in shards.
     config: what the weights must be; None takes the folder's config.json, or, for a single file, works the sizes out
         from the shapes and takes MiniMind's defaults for what no shape shows (rope_theta, rms_norm_eps).
 
@@ -164,13 +181,25 @@ def _read_config(path: Path) -> ModelConfig:
 
 
 def _weight_files(folder: Path) -> list[Path]:
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        return sorted({folder / name for name in json.loads(index.read_text("utf-8"))["weight_map"].values()})
+    """The files that transformers would read, in its order: an index may be left from an older save."""
     for name in ("model.safetensors", "pytorch_model.bin"):
-        if (folder / name).exists():
-            return [folder / name]
-    raise ValueError(f"{folder.absolute()}: holds neither model.safetensors nor pytorch_model.bin")
+        whole, index = folder / name, folder / f"{name}.index.json"
+        if whole.exists():
+            return [whole]
+        if index.exists():
+            return _shards(index)
+    raise ValueError(f"{folder.absolute()}: holds neither model.safetensors nor pytorch_model.bin, whole or in shards")
+
+
+def _shards(index: Path) -> list[Path]:
+    try:
+        names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
+        files = [index.parent / name for name in names]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{index.absolute()}: not an index of shards ({error!r})") from None
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise ValueError(f"{index.absolute()}: names files that are not there: {', '.join(missing)}")
+    return files
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
@@ -198,7 +227,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
 
 def _fit(weights: dict[str, Tensor], config: ModelConfig | None) -> tuple[ModelConfig, dict[str, Tensor]]:
     """The weights as the state dict of `config`, which is worked out from them where it is None."""
-    weights = {name: tensor for name, tensor in weights.items() if not _ROTARY_TABLES.fullmatch(name)}
+    weights = {name: tensor for name, tensor in _unwrapped(weights).items() if not _ROTARY_TABLES.fullmatch(name)}
     _refuse_other_models(weights)
     tied = HEAD not in weights or (EMBEDDING in weights and _same(weights[HEAD], weights[EMBEDDING]))
     config = config or _infer(weights, tied)
@@ -230,6 +259,15 @@ def _fit(weights: dict[str, Tensor], config: ModelConfig | None) -> tuple[ModelC
             + "\nGive the configuration that the weights were trained with, or other weights."
         )
     return config, {name: weights[name].float().contiguous() for name in expected}
+
+
+def _unwrapped(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights without what a wrapper put in front of their names."""
+    names = {name: name[match.end() :] if (match := _PREFIXES.match(name)) else name for name in weights}
+    if len(set(names.values())) < len(names):
+        twice = next(name for name, bare in names.items() if name != bare and bare in weights)
+        raise ValueError(f"{twice} stands there with and without its prefix: keep one of the two")
+    return {names[name]: tensor for name, tensor in weights.items()}
 
 
 def _same(left: Tensor, right: Tensor) -> bool:

@@ -8,6 +8,7 @@ and `decode_bytes` gives back exactly the bytes that went in. Special tokens are
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -58,6 +59,11 @@ _CJK_APART = r"\p{Han}|" + _WORDS.format(letters=r"[\p{L}&&[^\p{Han}]]")
 # An encoding takes a hundred times the memory of its ids: take those out while it is still in the cache.
 _PORTION = 128
 
+# Characters of a piece that is learnt from whole. No word of any language comes near it. Pieces have one kind of
+# character, so only a text with a run of so many that are all white space, all in words, or all neither can hold more.
+_LONGEST = 256
+_MAYBE_LONG = re.compile(rf"\s{{{_LONGEST}}}|[^\W_]{{{_LONGEST}}}|(?:[^\w\s]|_){{{_LONGEST}}}")
+
 _HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
 _LATIN = re.compile(r"[A-Za-z]")
 
@@ -67,10 +73,13 @@ class Tokenizer:
 
     vocab_size: how many ids there are, special and spare ones included; ids run from 0 to vocab_size - 1.
     bos_id, eos_id, pad_id: <|im_start|>, <|im_end|>, <|endoftext|>.
+    foreign_template: the chat template that came with it, as Jinja; None where it is the one of minimind.template.
     """
 
-    def __init__(self, document: Mapping[str, Any], where: str = "tokenizer") -> None:
-        """`document` is a parsed tokenizer.json; `where` names it in errors.
+    def __init__(
+        self, document: Mapping[str, Any], where: str = "tokenizer", settings: Mapping[str, Any] | None = None
+    ) -> None:
+        """`document` is a parsed tokenizer.json, `settings` a tokenizer_config.json; `where` names it in errors.
 
         Raises ValueError if it isn't byte-level BPE that keeps every byte, or lacks a control token.
         """
@@ -92,6 +101,9 @@ class Tokenizer:
         self.special_ids = added or {token: vocab[token] for token in CONTROL_TOKENS}
         self.pad_id, self.bos_id, self.eos_id = (ids[token] for token in CONTROL_TOKENS)
         self._bytes = _bytes_of_ids(vocab, added, self.vocab_size, where)
+        template = (settings or {}).get("chat_template")
+        self.foreign_template: str | None = None if template == jinja_source(self.special_ids) else template
+        self.named_tokens = _named_tokens(settings if self.foreign_template else None)
 
         # Without added tokens nothing in a text can match one: "<think>" in a document is seven characters. And no
         # post-processor, padding or truncation may add or drop ids behind our back.
@@ -130,7 +142,7 @@ class Tokenizer:
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         )
-        seen = _NonEmpty(texts)
+        seen = _NonEmpty(texts, backend.pre_tokenizer)
         backend.train_from_iterator(seen, trainer=trainer)
         if not seen.count:
             raise ValueError("no text to train a tokenizer on: every text was empty, or there was none")
@@ -156,22 +168,19 @@ class Tokenizer:
             raise ValueError(f"{file}: not a tokenizer.json ({error})") from None
         if not isinstance(document, dict):
             raise ValueError(f"{file}: not a tokenizer.json (a JSON object is expected)")
-        return cls(document, str(file))
+        return cls(document, str(file), _settings(file.parent))
 
     def save(self, folder: str | Path) -> None:
         """Write tokenizer.json and tokenizer_config.json, which transformers, vLLM and others read as they are."""
         config = {
             "tokenizer_class": "PreTrainedTokenizerFast",
-            "bos_token": BOS_TOKEN,
-            "eos_token": EOS_TOKEN,
-            "pad_token": PAD_TOKEN,
-            "unk_token": PAD_TOKEN,
+            **self.named_tokens,
             "add_bos_token": False,
             "add_eos_token": False,
             "add_prefix_space": False,
             "clean_up_tokenization_spaces": False,
             "model_max_length": 32768,
-            "chat_template": jinja_source(self.special_ids),
+            "chat_template": self.chat_template,
         }
         Path(folder).mkdir(parents=True, exist_ok=True)
         for name, content in (("tokenizer.json", self._document), ("tokenizer_config.json", config)):
@@ -180,7 +189,7 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of `text`. No bos, no eos, and never a special id: those are placed by whoever builds the row."""
-        ids: list[int] = self._backend.encode(_encodable(text), add_special_tokens=False).ids
+        ids: list[int] = self._backend.encode(encodable(text), add_special_tokens=False).ids
         return ids
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
@@ -191,7 +200,7 @@ class Tokenizer:
             try:
                 encodings = self._backend.encode_batch_fast(portion, add_special_tokens=False)
             except TypeError:  # says no more than that one of them is no text
-                portion = [_encodable(text) for text in portion]
+                portion = [encodable(text) for text in portion]
                 encodings = self._backend.encode_batch_fast(portion, add_special_tokens=False)
             ids += [encoding.ids for encoding in encodings]
         return ids
@@ -220,6 +229,23 @@ class Tokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """The text behind `ids`. Bytes that aren't UTF-8, such as half a character at the end, show as U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+    @property
+    def chat_template(self) -> str:
+        """How a conversation is written, as Jinja: the template that came with the tokenizer, or our own."""
+        return self.foreign_template or jinja_source(self.special_ids)
+
+    def padded(self, vocab_size: int) -> Tokenizer:
+        """The same with spare special tokens up to `vocab_size` ids, for a model whose embedding was made wider."""
+        names = (name for i in itertools.count() if (name := f"<|spare{i}|>") not in self.special_ids)
+        added = [
+            {"id": token_id, "content": name, "single_word": False, "lstrip": False, "rstrip": False}
+            | {"normalized": False, "special": True}
+            for token_id, name in zip(range(self.vocab_size, vocab_size), names, strict=False)
+        ]
+        document = self._document | {"added_tokens": [*self._document["added_tokens"], *added]}
+        settings = self.named_tokens | ({"chat_template": self.foreign_template} if self.foreign_template else {})
+        return Tokenizer(document, settings=settings)
 
     @property
     def learned_size(self) -> int:
@@ -268,17 +294,58 @@ def compression(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[str, float]:
     return {language: characters[language] / count for language, count in tokens.items() if count}
 
 
-class _NonEmpty:
-    """Passes on the texts that hold anything, and counts them."""
+def _settings(folder: Path) -> dict[str, Any]:
+    """The tokenizer_config.json of a folder, {} if there is none; the template of a chat_template.jinja goes before
+    its own, as in transformers. Raises ValueError for one that can't be read, and for several templates.
+    """
+    file, alone = folder / "tokenizer_config.json", folder / "chat_template.jinja"
+    try:
+        settings = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+        if alone.is_file():
+            settings["chat_template"] = alone.read_text("utf-8")
+        template = settings.get("chat_template")
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{file}: not a tokenizer_config.json ({error})") from None
+    if template is not None and not isinstance(template, str):
+        raise ValueError(
+            f"{file}: chat_template is a {type(template).__name__}; one template as text is needed. Of several, leave "
+            "the one that conversations are to be written with"
+        )
+    return settings
 
-    def __init__(self, texts: Iterable[str]) -> None:
-        self.texts, self.count = texts, 0
+
+def _named_tokens(settings: Mapping[str, Any] | None) -> dict[str, str]:
+    """bos_token and its like as tokenizer_config.json names them, which a foreign template may ask for."""
+    usual = {"bos_token": BOS_TOKEN, "eos_token": EOS_TOKEN, "pad_token": PAD_TOKEN, "unk_token": PAD_TOKEN}
+    if settings is None:
+        return usual
+    given = {name: settings.get(name) for name in usual}
+    texts = {name: value["content"] if isinstance(value, dict) else value for name, value in given.items()}
+    return {name: value for name, value in texts.items() if isinstance(value, str)}
+
+
+class _NonEmpty:
+    """Passes on the texts that hold anything, and counts them.
+
+    A piece that the pre-tokenizer would make longer than _LONGEST is cut. Merging inside a piece takes time that grows
+    with the square of its length: a book of Chinese without punctuation, one piece, was not done after minutes.
+    """
+
+    def __init__(self, texts: Iterable[str], pieces: pre_tokenizers.PreTokenizer) -> None:
+        self.texts, self.pieces, self.count = texts, pieces, 0
 
     def __iter__(self) -> Iterator[str]:
-        for text in self.texts:
-            if text:
-                self.count += 1
+        for text in filter(None, self.texts):
+            self.count += 1
+            if _MAYBE_LONG.search(text) is None:
                 yield text
+                continue
+            begin = 0
+            for _, (start, end) in self.pieces.pre_tokenize_str(text):
+                for cut in range(start + _LONGEST, end, _LONGEST):
+                    yield text[begin:cut]
+                    begin = cut
+            yield text[begin:]
 
 
 def _byte_of_character() -> dict[str, int]:
@@ -304,7 +371,8 @@ def _bytes_of_ids(vocab: Mapping[str, int], added: Mapping[str, int], size: int,
     return table
 
 
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
+    """The text itself. Raises ValueError for half a surrogate pair, which no encoding has."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError as error:

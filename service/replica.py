@@ -7,7 +7,7 @@ import codecs
 import logging
 from collections.abc import AsyncGenerator
 
-from minimind.chat import Delta, StreamParser, render
+from minimind.chat import Delta, StreamParser, ends_in_thought, render
 from minimind.engine import Event
 from minimind.sampling import SamplingParams, TopLogprobs
 from minimind.tokenizer import Tokenizer
@@ -152,7 +152,7 @@ class _Writer:
         self._written = 0
         self._begun: list[Delta] = []
         if isinstance(generation.prompt, Chat):
-            self._parser: StreamParser | _PlainText = StreamParser(tokenizer, bool(generation.prompt.thinking))
+            self._parser: StreamParser | _PlainText = StreamParser(tokenizer, ends_in_thought(tokenizer, prompt))
             for token_id in _forced(tokenizer, generation.prompt):
                 self._begun += self._parser.push(token_id)
         else:

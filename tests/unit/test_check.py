@@ -94,15 +94,14 @@ def test_lengths_in_tokens(tmp_path: Path) -> None:
         report.refuse_above(CheckLimits(max_truncated=0, max_bad_turns=1))
 
 
-def test_what_the_chat_template_refuses_is_found_with_a_tokenizer(tmp_path: Path) -> None:
+def test_what_the_chat_template_refuses_is_found_with_and_without_a_tokenizer(tmp_path: Path) -> None:
     tokenizer = Tokenizer.train(["zz"], vocab_size=292)
     call = {"role": "assistant", "content": "", "tool_calls": [{"arguments": {}}]}
     rows: Rows = [chat("q", "a"), {"conversations": [{"role": "user", "content": "q"}, call]}, chat("q", "a", "q")]
     path = write(tmp_path / "a.jsonl", rows)
-    assert check_file(path, "sft").counts == {"wrong_order": 1}
-    report = check_file(path, "sft", tokenizer=tokenizer)
-    assert report.counts == {"unwritable": 1, "wrong_order": 1}
-    assert "has no name" in report.examples["unwritable"][0].detail
+    for report in (check_file(path, "sft"), check_file(path, "sft", tokenizer=tokenizer)):
+        assert report.counts == {"unwritable": 1, "wrong_order": 1}
+        assert "has no name" in report.examples["unwritable"][0].detail
     with pytest.raises(ValueError, match=r"1 wrong_order .*1 unwritable .*max_bad_turns = 0"):
         report.refuse_above(CheckLimits())
 

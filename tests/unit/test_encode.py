@@ -131,7 +131,7 @@ def test_what_the_template_refuses_has_no_tokens_and_the_line_stays(shards: Toke
 def test_bad_rows_are_left_out_and_counted(tokenizer: Tokenizer, tmp_path: Path) -> None:
     path = write_chats(tmp_path / "chats.jsonl", [("q", "a"), ("q", "b")])
     path.write_text(path.read_text() + '{"text": "of another stage"}\n')
-    with pytest.raises(ValueError, match=r"chats\.jsonl:3: a row needs conversations, .* a row for stage pretrain"):
+    with pytest.raises(ValueError, match=r"chats\.jsonl:3: this is plain text: use --stage pretrain"):
         tokenise([path], tokenizer, tmp_path, rows="sft")
     found = tokenise([path], tokenizer, tmp_path, rows="sft", max_bad_rows=1)
     assert (len(found), found.skipped_rows) == (2, 1)

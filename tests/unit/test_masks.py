@@ -94,7 +94,7 @@ def test_with_a_tokenizer_tokens_are_counted(home: Path) -> None:
 
 def test_a_row_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     path = write_rows(tmp_path / "rows.jsonl", ["text"])
-    with pytest.raises(ValueError, match=f"{path}:1: a row needs conversations"):
+    with pytest.raises(ValueError, match=f"{path}:1: this is plain text: use --stage pretrain"):
         show_rows(path, "sft", Screen())
     path.write_text(json.dumps({"conversations": turns("q", "a")[::-1]}) + "\n")
     with pytest.raises(ValueError, match=f"{path}:1: .*assistant"):

@@ -41,7 +41,7 @@ def test_a_conversation_with_tools_as_minimind_writes_it() -> None:
         (PretrainRow, ["text"], "a row is a JSON object with text, this is a list"),
         (PretrainRow, {"txt": "a"}, "a row needs text, the fields here are txt"),
         (PretrainRow, {}, "the fields here are none"),
-        (PretrainRow, {"conversations": []}, "this looks like a row for stage sft"),
+        (PretrainRow, {"conversations": []}, "this is conversation data: use --stage sft"),
         (PretrainRow, {"text": 5}, "text = 5: Input should be a valid string"),
         (ChatRow, {"conversations": [{"role": "bot", "content": "x"}]}, r"conversations\.0\.role = 'bot'.*'assistant'"),
         (ChatRow, {"conversations": [{"role": "user", "content": 1}]}, r"conversations\.0\.content = 1"),

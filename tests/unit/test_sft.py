@@ -196,11 +196,11 @@ def test_what_cannot_be_learnt_from_is_refused_or_left_out(home: Path, tmp_path:
 
 
 BAD_ROWS: dict[str, tuple[str, list[dict[str, Any]], str]] = {
-    "text for sft": ("sft", [{"text": "a"}], "this looks like a row for stage pretrain"),
+    "text for sft": ("sft", [{"text": "a"}], "this is plain text: use --stage pretrain"),
     "conversations for pretrain": (
         "pretrain",
         [{"conversations": [{"role": "user", "content": "q"}]}],
-        "this looks like a row for stage sft",
+        "this is conversation data: use --stage sft",
     ),
     "no turns": ("sft", [{"conversations": []}], "1 empty"),
     "a question last": (

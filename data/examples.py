@@ -1,0 +1,65 @@
+"""Rows as each stage reads them, one of each form. `minimind data example STAGE` prints them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_QUESTION = {"role": "user", "content": "What is 2 + 2?"}
+_TOOL = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather in a city",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+
+EXAMPLES: dict[str, list[dict[str, Any]]] = {
+    "pretrain": [
+        {"text": "The water cycle begins when the sun warms the sea."},
+        {"text": "床前明月光，疑是地上霜。举头望明月，低头思故乡。"},
+    ],
+    "sft": [
+        {
+            "conversations": [
+                {"role": "user", "content": "中国的首都是哪里？"},
+                {"role": "assistant", "content": "北京。"},
+            ]
+        },
+        {
+            "conversations": [
+                {"role": "system", "content": "Answer in one word."},
+                _QUESTION,
+                {"role": "assistant", "content": "Five.", "weight": 0},
+                {"role": "user", "content": "Are you sure?"},
+                {"role": "assistant", "content": "Four.", "reasoning_content": "2 + 2 is 4, not 5."},
+            ]
+        },
+        {
+            "conversations": [
+                {"role": "system", "content": "", "tools": [_TOOL]},
+                {"role": "user", "content": "Is it sunny in Paris?"},
+                {"role": "assistant", "tool_calls": [{"name": "get_weather", "arguments": {"city": "Paris"}}]},
+                {"role": "tool", "content": '{"sky": "sunny"}'},
+                {"role": "assistant", "content": "Yes, it is."},
+            ]
+        },
+        {"messages": [_QUESTION, {"role": "assistant", "content": "<think>\nTwo and two.\n</think>\n\nFour."}]},
+        {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello!"}], "system": "Be kind."},
+        {"instruction": "Translate into English.", "input": "月亮", "output": "The moon."},
+        {"prompt": [_QUESTION], "completion": [{"role": "assistant", "content": "Four."}]},
+    ],
+    "dpo": [
+        {
+            "chosen": [_QUESTION, {"role": "assistant", "content": "Four."}],
+            "rejected": [_QUESTION, {"role": "assistant", "content": "Five."}],
+        },
+        {
+            "prompt": [_QUESTION],
+            "chosen": [{"role": "assistant", "content": "Four."}],
+            "rejected": [{"role": "assistant", "content": "Five."}],
+        },
+    ],
+    "rl": [{"prompt": "What is 12 + 30?", "answer": "42"}],
+}
+"""Stage -> rows."""

@@ -1,0 +1,461 @@
+"""Rows as others write them, in the form of data.schema: OpenAI, TRL, ShareGPT, LLaMA-Factory, Hermes and Alpaca.
+
+A field is obeyed, or it is named: what only tells about a row (an id, a score) under `ignored`, everything else that
+says something under `unread`, which the data doctor refuses above a limit. null, "", [] and {} say nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from minimind.chat import read_call
+
+READING = 2
+"""How rows are understood. Raise it when the same row is read otherwise, so that what was made of it by other rules is
+made again; tests/unit/test_formats.py holds what rows have become.
+"""
+
+Json = dict[str, Any]
+
+_NOTHING: tuple[Any, ...] = (None, "", [], {})
+_ROLES = {
+    "human": "user",
+    "gpt": "assistant",
+    "developer": "system",
+    "observation": "tool",
+    "function": "tool",
+    "tool_response": "tool",
+    "function_call": "assistant",
+    "tool_call": "assistant",
+}
+_ONLY_CALLS = ("function_call", "tool_call")
+"""Roles of an assistant's turn whose content is the JSON of its calls."""
+
+_LEARN = ("weight", "train", "training", "trainable", "loss", "loss_mask", "loss_scale", "assistant_mask")
+"""Fields of a message that say whether it is learnt: 0 and false mean that it is only read."""
+
+_LEARN_OF_ROW = (*_LEARN, "weights", "loss_masks", "assistant_masks")
+"""The same beside a conversation: for all of it, or a list with an entry for each message."""
+
+_ABOUT = re.compile(
+    r"(?:.*_)?(?:ids?|idx|index|uu?id|guid|hash|md5|sha\d*|sources?|src|origin|dataset|subset|split|categor(?:y|ies)"
+    r"|types?|topics?|domains?|subject|task|tags?|lang|languages?|locale|level|difficulty|scores?|ratings?|quality"
+    r"|likes|votes|rank|perplexity|ppl|ur[il]s?|links?|paths?|file|filename|title|authors?|date|time|timestamps?"
+    r"|created|updated|at|year|version|licen[cs]e|counts?|lengths?|models?|model_name|generator|meta\w*|info|comments?"
+    r"|notes?|annotator|toxicity|redacted|finish_reason|parallel_tool_calls|(?:num|n|score|rating)_\w+)"
+)
+"""Names of fields that tell about a row and are no part of it."""
+
+_CALL_FIELDS = {"id", "type", "index", "function", "name", "arguments"}
+_BLOCKS = {
+    name: re.compile(rf"(?P<before>.*?)(?P<blocks>(?:\s*<{name}>(?:(?!<{name}>).)*?</{name}>)+)\s*", re.DOTALL)
+    for name in ("tool_call", "tool_response")
+}
+_BLOCK = {name: re.compile(rf"<{name}>(.*?)</{name}>", re.DOTALL) for name in _BLOCKS}
+
+_SIGNS: dict[str, tuple[set[str], ...]] = {
+    "dpo": ({"chosen", "rejected"},),
+    "sft": ({"conversations"}, {"messages"}, {"instruction", "output"}, {"prompt", "completion"}),
+    "rl": ({"prompt", "answer"},),
+    "pretrain": ({"text"},),
+}
+"""By which fields a row of a stage is known."""
+
+
+@dataclass
+class Notes:
+    """Fields that nothing reads. unread: those that might mean something; ignored: those that tell about the row."""
+
+    unread: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+
+    def add(self, left: Sequence[str], where: str = "") -> None:
+        """Sort the fields that are left of an object into the two."""
+        for name in left:
+            if _ABOUT.fullmatch(name):
+                self.ignored.append(name)
+            else:
+                self.unread.append(name + where)
+
+
+class Fields:
+    """The fields of an object, and which of them have been read."""
+
+    def __init__(self, content: Mapping[str, Any]) -> None:
+        self.content = content
+        self._read: set[str] = set()
+
+    def has(self, name: str) -> bool:
+        """Whether the field says something."""
+        return self.content.get(name) not in _NOTHING
+
+    def take(self, *names: str) -> Any:
+        """What these fields say, which are different names for one thing; None for nothing.
+
+        Raises ValueError where two of them say different things.
+        """
+        self._read.update(names)
+        said = {name: self.content[name] for name in names if self.has(name)}
+        first = next(iter(said.values()), None)
+        if any(value != first for value in said.values()):
+            raise ValueError(f"{' and '.join(said)} mean the same and say different things: keep one of them")
+        return first
+
+    def left(self) -> list[str]:
+        """The fields that say something and have not been read."""
+        return [name for name in self.content if name not in self._read and self.has(name)]
+
+
+def read_row(stage: str, content: Json) -> Json:
+    """A row of a stage of STAGE_ROWS in the form of data.schema, with its fields `unread` and `ignored`.
+
+    What is no row of a known form comes back without the fields that it needs, for the schema to refuse. Raises
+    ValueError that names the field, for one that can't be obeyed.
+    """
+    fields, notes = Fields(content), Notes()
+    row = _READERS[stage](fields, notes)
+    left = fields.left()
+    if stage == "pretrain":  # a text is all there is to learn, so what stands beside it tells about it
+        notes.unread += [name for name in left if name in _LEARN and content[name] != 1]
+        notes.ignored += [name for name in left if name not in notes.unread]
+    else:
+        notes.add(left)
+    return {**row, "unread": notes.unread, "ignored": notes.ignored}
+
+
+def stage_of(content: Mapping[str, Any]) -> str | None:
+    """The stage whose rows look like this one; None if none does."""
+    there = {name for name, value in content.items() if value is not None}
+    return next((stage for stage, forms in _SIGNS.items() if any(form <= there for form in forms)), None)
+
+
+def _given(fields: Fields, *names: str) -> Json:
+    """These fields as they are."""
+    for name in names:
+        fields.take(name)
+    return {name: fields.content[name] for name in names if name in fields.content}
+
+
+def _text_row(fields: Fields, notes: Notes) -> Json:
+    return _given(fields, "text")
+
+
+def _prompt_row(fields: Fields, notes: Notes) -> Json:
+    if fields.has("conversations") and not fields.has("prompt"):
+        raise ValueError(
+            "prompts out of conversations (MiniMind's rlaif.jsonl and agent_rl.jsonl) can't be read yet; a row for rl "
+            'is {"prompt": "the question", "answer": "what is right"}, and conversations are for --stage sft'
+        )
+    return _given(fields, "prompt", "answer")
+
+
+def _chat_row(fields: Fields, notes: Notes) -> Json:
+    content = fields.content
+    found = [name for name in ("conversations", "messages") if content.get(name) is not None]
+    if found:
+        name, *others = found
+        fields.take(name)
+        learn = _learn_of_row(fields, content[name])
+        messages = _messages(content[name], notes, learn)
+        for other in others:
+            fields.take(other)
+            if _messages(content[other], Notes(), learn) != messages:
+                raise ValueError(f"{name} and {other} are different conversations: keep one of them")
+    elif content.get("prompt") is not None and content.get("completion") is not None:
+        messages = _prompt_and_completion(fields, notes)
+    elif content.get("instruction") is not None and content.get("output") is not None:
+        messages = _messages(_alpaca(fields), notes)
+    else:
+        return {}
+    return {"conversations": _with_system(fields, messages)}
+
+
+def _preference_row(fields: Fields, notes: Notes) -> Json:
+    content = fields.content
+    sides = {}
+    for name in ("chosen", "rejected"):
+        if name in content:
+            fields.take(name)
+            sides[name] = _messages([content[name]] if isinstance(content[name], dict) else content[name], notes)
+    if content.get("messages") == content.get("chosen"):
+        fields.take("messages")
+    prompt = content.get("prompt", content.get("conversations"))
+    if isinstance(prompt, list):
+        before = _messages(fields.take("prompt", "conversations"), notes)
+        sides = {
+            name: side if not isinstance(side, list) or side[: len(before)] == before else [*before, *side]
+            for name, side in sides.items()
+        }
+    elif isinstance(prompt, str) and all(
+        isinstance(side, list) and {"role": "user", "content": prompt} in side for side in sides.values()
+    ):
+        fields.take("prompt")
+    system, tools = _take_system(fields)
+    return {name: _put_system(side, system, tools) for name, side in sides.items()}
+
+
+_READERS: dict[str, Callable[[Fields, Notes], Json]] = {
+    "pretrain": _text_row,
+    "sft": _chat_row,
+    "dpo": _preference_row,
+    "rl": _prompt_row,
+}
+
+
+def _prompt_and_completion(fields: Fields, notes: Notes) -> Any:
+    """TRL's pair of two conversations, of which the second is learnt."""
+    prompt, completion = fields.take("prompt"), fields.take("completion")
+    if not isinstance(prompt, list) or not isinstance(completion, list):
+        raise ValueError(
+            "prompt and completion as texts don't say who speaks: write "
+            '{"conversations": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}, or one '
+            '{"text": "…"} for --stage pretrain'
+        )
+    before = _messages(prompt, notes)
+    unlearnt = [turn | {"learn": False} if _role(turn) == "assistant" else turn for turn in before]
+    return [*unlearnt, *_messages(completion, notes)]
+
+
+def _alpaca(fields: Fields) -> list[Json]:
+    """An instruction with its input, the output, and what was said before, as LLaMA-Factory understands them."""
+    question = [fields.take("instruction"), fields.take("input")]
+    history = fields.take("history") or []
+    if not all(isinstance(part, (str, type(None))) for part in question):
+        raise ValueError("instruction and input must be texts")
+    if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
+        raise ValueError("history must be a list of pairs, a question and its answer each")
+    fields.take("text")  # the same once more, in the words of a prompt
+    pairs = [*history, ["\n".join(filter(None, question)), fields.take("output")]]
+    roles = ("user", "assistant")
+    return [{"role": role, "content": text} for pair in pairs for role, text in zip(roles, pair, strict=True)]
+
+
+def _with_system(fields: Fields, messages: Any) -> Any:
+    return _put_system(messages, *_take_system(fields))
+
+
+def _take_system(fields: Fields) -> tuple[Any, Any]:
+    """The instructions and the tools that stand beside a conversation."""
+    return fields.take("system", "system_prompt"), _objects(fields.take("tools", "functions"))
+
+
+def _put_system(messages: Any, system: Any, tools: Any) -> Any:
+    """The conversation with these in its system turn."""
+    if not isinstance(messages, list) or (system is None and tools is None):
+        return messages
+    first = dict(messages[0]) if messages and _role(messages[0]) == "system" else {"role": "system"}
+    for name, value in (("content", system), ("tools", tools)):
+        if value is not None and first.get(name) in _NOTHING:
+            first[name] = value
+        elif value is not None and first[name] != value:
+            raise ValueError(f"the system turn's {name} and what stands beside the conversation differ: keep one")
+    return [first, *(messages[1:] if messages and _role(messages[0]) == "system" else messages)]
+
+
+def _role(message: Any) -> Any:
+    return message.get("role") if isinstance(message, dict) else None
+
+
+def _messages(content: Any, notes: Notes, learn: Sequence[bool] | None = None) -> Any:
+    """Messages in the form of data.schema. learn: whether each may be learnt."""
+    if not isinstance(content, list):
+        return content
+    turns: list[Any] = []
+    for number, message in enumerate(content):
+        if not isinstance(message, dict):
+            turns.append(message)
+            continue
+        try:
+            turns += _message(message, notes, f" of turn {number + 1}", learn is None or learn[number])
+        except ValueError as error:
+            raise ValueError(f"turn {number + 1}: {error}") from None
+    return list(_in_order_of_calls(turns))
+
+
+def _message(message: Json, notes: Notes, where: str, learn: bool) -> list[Json]:
+    """A message in the form of data.schema; several where it holds the results of several tools."""
+    fields = Fields(message)
+    called = fields.take("role", "from")
+    role = _ROLES.get(called, called) if isinstance(called, str) else called
+    content = _joined(fields.take("content", "value"))
+    turn: Json = {} if role is None else {"role": role}
+    turn["content"] = "" if content is None else content
+    learn = _learnt(fields, role) and learn
+    match role:
+        case "system":
+            if (tools := _objects(fields.take("tools", "functions"))) is not None:
+                turn["tools"] = tools
+        case "assistant":
+            if not learn:
+                turn["learn"] = False
+            turn |= _answer(fields, turn["content"], called, notes, where)
+        case "tool":
+            fields.take("name")  # of the tool
+            if (call := fields.take("tool_call_id")) is not None:
+                turn["tool_call_id"] = call
+    notes.add(fields.left(), where)
+    results = _results(turn["content"]) if role in ("user", "tool") else None
+    return [turn] if results is None else [{**turn, "role": "tool", "content": result} for result in results]
+
+
+def _answer(fields: Fields, content: Any, called: str, notes: Notes, where: str) -> Json:
+    """What an assistant thinks, says and calls."""
+    answer: Json = {"content": content}
+    thought = fields.take("reasoning_content", "thinking", "reasoning")
+    if thought is None and isinstance(content, str):
+        thought, answer["content"] = _thought(content)
+    if thought:
+        answer["reasoning_content"] = thought
+    one = fields.take("function_call")
+    calls = _objects(fields.take("tool_calls")) or (None if one is None else [one])
+    if called in _ONLY_CALLS:
+        calls, answer["content"] = _json_calls(answer["content"]), ""
+    elif calls is None and isinstance(answer["content"], str):
+        calls, answer["content"] = _written_calls(answer["content"])
+    if calls:
+        answer["tool_calls"] = calls
+    for call in calls if isinstance(calls, list) else []:
+        for part in (call, call.get("function")) if isinstance(call, dict) else ():
+            if isinstance(part, dict):
+                strange = sorted(part.keys() - _CALL_FIELDS)
+                notes.unread += [f"{name} of a call{where}" for name in strange if part[name] not in _NOTHING]
+    return answer
+
+
+def _joined(content: Any) -> Any:
+    """A content in parts as one text."""
+    if not isinstance(content, list):
+        return content
+    texts = []
+    for part in content:
+        if not isinstance(part, dict) or not isinstance(part.get("text"), str) or part.get("type", "text") != "text":
+            kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+            raise ValueError(f"content has a part of type {kind!r}; only text can be learnt")
+        texts.append(part["text"])
+    return "".join(texts)
+
+
+def _learnt(fields: Fields, role: Any) -> bool:
+    """What a message says about being learnt itself."""
+    flags = [_flag(name, fields.take(name)) for name in _LEARN if fields.content.get(name) is not None]
+    if role != "assistant" and any(flags):
+        raise ValueError(f"is marked as learnt, but its role is {role}; only what an assistant says is learnt")
+    return all(flags)
+
+
+def _learn_of_row(fields: Fields, messages: Any) -> list[bool] | None:
+    """Whether each message may be learnt, as a list beside the conversation says; None where nothing is said."""
+    if not isinstance(messages, list):
+        return None
+    learn = [True] * len(messages)
+    for name in _LEARN_OF_ROW:
+        value = fields.take(name)
+        if value is None:
+            continue
+        flags = value if isinstance(value, list) else [value] * len(messages)
+        if len(flags) != len(messages):
+            raise ValueError(
+                f"{name} has {len(flags)} entries, the conversation has {len(messages)} turns: one for each turn is "
+                "needed (marks of tokens are of use to the tokenizer that made them only)"
+            )
+        learn = [before and _flag(name, flag) for before, flag in zip(learn, flags, strict=True)]
+    return learn
+
+
+def _flag(name: str, value: Any) -> bool:
+    if isinstance(value, (bool, int, float)) and value in (0, 1):
+        return bool(value)
+    raise ValueError(f"{name} = {value!r}: only 1 and true (learnt) or 0 and false (only read) can be obeyed")
+
+
+def _thought(content: str) -> tuple[str, str]:
+    """What is thought in <think> tags, and the answer after it. Tags in any other place stay where they are."""
+    before, close, answer = content.partition("</think>")
+    opened, _, thought = before.rpartition("<think>")  # may be left out: some prompts end in it
+    if not close or opened.strip() or "<think>" in answer or "</think>" in answer:
+        return "", content
+    return thought.strip(), answer.lstrip()
+
+
+def _written_calls(content: str) -> tuple[list[Json] | None, str]:
+    """The calls at the end of an answer in <tool_call> tags, and what is said before them. If one is no call, all of it
+    stays content.
+    """
+    match = _BLOCKS["tool_call"].fullmatch(content)
+    if match is None:
+        return None, content
+    calls = []
+    for text in _BLOCK["tool_call"].findall(match["blocks"]):
+        call = read_call(text)
+        if call is not None:
+            calls.append({"name": call[0], "arguments": call[1]})
+            continue
+        try:
+            (other,) = _json_calls(text)
+        except ValueError:
+            return None, content
+        if other.keys() != {"name", "arguments"}:
+            return None, content
+        calls.append(other)
+    return calls, match["before"].strip()
+
+
+def _json_calls(content: Any) -> list[Json]:
+    """The calls whose JSON is a turn's content. Raises ValueError if it isn't."""
+    value = _objects(content)
+    calls = value if isinstance(value, list) else [value]
+    if not calls or not all(isinstance(call, dict) for call in calls):
+        raise ValueError('a call must be JSON such as {"name": "add", "arguments": {"a": 1}}')
+    return calls
+
+
+def _results(content: Any) -> list[str] | None:
+    """The results of tools in <tool_response> tags; None for a content that is anything else."""
+    match = _BLOCKS["tool_response"].fullmatch(content) if isinstance(content, str) else None
+    if match is None or match["before"].strip():
+        return None
+    return [_without_line_feeds(text) for text in _BLOCK["tool_response"].findall(match["blocks"])]
+
+
+def _without_line_feeds(text: str) -> str:
+    """A text without the line feeds that the template puts round it."""
+    return text.removeprefix("\n").removesuffix("\n")
+
+
+def _in_order_of_calls(turns: list[Any]) -> Iterator[Any]:
+    """The turns with the results of tools in the order in which they were called, where both have ids."""
+    order: list[Any] = []
+    waiting: list[Json] = []
+    for turn in turns:
+        if _role(turn) == "tool":
+            waiting.append(turn)
+            continue
+        yield from _sorted_results(waiting, order)
+        waiting = []
+        calls = turn.get("tool_calls") if _role(turn) == "assistant" else None
+        order = [call.get("id") for call in calls if isinstance(call, dict)] if isinstance(calls, list) else []
+        yield turn
+    yield from _sorted_results(waiting, order)
+
+
+def _sorted_results(results: list[Json], order: list[Any]) -> list[Json]:
+    ids = [result.get("tool_call_id") for result in results]
+    if None in ids or None in order or len(set(map(str, order))) < len(order) or not order:
+        return results
+    if unknown := [call for call in ids if call not in order]:
+        raise ValueError(f"tool_call_id {unknown[0]!r} is of no call in the turn before")
+    return sorted(results, key=lambda result: order.index(result["tool_call_id"]))
+
+
+def _objects(value: Any) -> Any:
+    """What a field holds that may be JSON in a text; the text itself where it isn't JSON, for the schema to refuse."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value

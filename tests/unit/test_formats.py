@@ -1,0 +1,262 @@
+"""Rows as other programs write them: learnt as they mean, or refused by the name of the field. Judged by token ids."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import pytest
+
+from data.encode import documents
+from data.examples import EXAMPLES
+from data.formats import READING, stage_of
+from data.rules import problems
+from data.schema import STAGE_ROWS, ChatRow, PreferenceRow, parse
+from minimind.chat import render
+from minimind.tokenizer import Tokenizer
+
+ASKED = {"role": "user", "content": "q"}
+ANSWERED = {"role": "assistant", "content": "a"}
+CALL = {"name": "add", "arguments": {"a": 1}}
+TOOL = {"type": "function", "function": {"name": "add"}}
+PARTS = [{"type": "text", "text": "a"}]
+CALLED = '<tool_call>\n{"name": "add", "arguments": {"a": 1}}\n</tool_call>'
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Tokenizer:
+    return Tokenizer.train(["zz"], vocab_size=292)  # a token per byte
+
+
+def said(content: str | None = "a", **more: Any) -> dict[str, Any]:
+    return {"role": "assistant", "content": content, **more}
+
+
+def ours(*messages: dict[str, Any]) -> dict[str, Any]:
+    return {"conversations": list(messages)}
+
+
+THOUGHT = ours(ASKED, said("Four.", reasoning_content="Two and two."))
+TOOLS = ours({"role": "system", "content": "S", "tools": [TOOL]}, ASKED, ANSWERED)
+RESULTS = ours(
+    ASKED,
+    said("", tool_calls=[CALL, CALL]),
+    {"role": "tool", "content": "1"},
+    {"role": "tool", "content": "2"},
+    ANSWERED,
+)
+UNLEARNT = ours(ASKED, said(learn=False), ASKED, ANSWERED)
+
+SAME = {
+    "thought in tags": (ours(ASKED, said("<think>\nTwo and two.\n</think>\n\nFour.")), THOUGHT),
+    "thought whose opening tag the prompt has": (ours(ASKED, said("Two and two.\n</think>\n\nFour.")), THOUGHT),
+    "thought beside an empty field": (
+        ours(ASKED, said("<think>Two and two.</think>Four.", reasoning_content="")),
+        THOUGHT,
+    ),
+    "no thought at all": (ours(ASKED, said("<think>\n\n</think>\n\na")), ours(ASKED, ANSWERED)),
+    "thinking": (ours(ASKED, said("Four.", thinking="Two and two.")), THOUGHT),
+    "reasoning": (ours(ASKED, said("Four.", reasoning="Two and two.", thinking=None)), THOUGHT),
+    "functions of the system turn": (
+        ours({"role": "system", "content": "S", "functions": json.dumps([TOOL])}, ASKED, ANSWERED),
+        TOOLS,
+    ),
+    "system and tools beside": ({"system": "S", "tools": json.dumps([TOOL])} | ours(ASKED, ANSWERED), TOOLS),
+    "tools beside a system turn": (
+        {"tools": [TOOL]} | ours({"role": "system", "content": "S"}, ASKED, ANSWERED),
+        TOOLS,
+    ),
+    "calls in tags": (
+        ours(ASKED, said(f"so\n{CALLED}")),
+        ours(ASKED, said("so", tool_calls=[CALL])),
+    ),
+    "Hermes: arguments first, results in tags": (
+        ours(
+            {"from": "human", "value": "q"},
+            {"from": "gpt", "value": f'{CALLED}\n<tool_call>{{"arguments": {{"a": 1}}, "name": "add"}}</tool_call>\n'},
+            {"from": "tool", "value": "<tool_response>\n1\n</tool_response>\n<tool_response>\n2\n</tool_response>"},
+            {"from": "gpt", "value": "a"},
+        ),
+        RESULTS,
+    ),
+    "results in a user's turn": (
+        ours(
+            ASKED,
+            said("", tool_calls=[CALL, CALL]),
+            {"role": "user", "content": "<tool_response>1</tool_response><tool_response>2</tool_response>"},
+            ANSWERED,
+        ),
+        RESULTS,
+    ),
+    "results by id": (
+        ours(
+            ASKED,
+            said(None, tool_calls=[{"id": i, "type": "function", "function": CALL} for i in "xy"]),
+            {"role": "tool", "tool_call_id": "y", "content": "2"},
+            {"role": "tool", "tool_call_id": "x", "content": "1"},
+            ANSWERED,
+        ),
+        RESULTS,
+    ),
+    "LLaMA-Factory": (
+        ours(
+            {"from": "human", "value": "q"},
+            {"from": "function_call", "value": json.dumps([CALL, CALL])},
+            {"from": "observation", "value": "1"},
+            {"from": "observation", "value": "2"},
+            {"from": "gpt", "value": "a"},
+        ),
+        RESULTS,
+    ),
+    "OpenAI's older calls": (
+        ours(ASKED, said(None, function_call=CALL), {"role": "function", "name": "add", "content": "1"}, ANSWERED),
+        ours(ASKED, said("", tool_calls=[CALL]), {"role": "tool", "content": "1"}, ANSWERED),
+    ),
+    "OpenAI's messages": (
+        {"messages": [{"role": "developer", "content": "S"}, ASKED, ANSWERED | {"content": PARTS, "refusal": None}]},
+        ours({"role": "system", "content": "S"}, ASKED, ANSWERED),
+    ),
+    "TRL's prompt and completion": (
+        {"prompt": [ASKED, ANSWERED, ASKED], "completion": [ANSWERED]},
+        UNLEARNT,
+    ),
+    "Alpaca": (
+        {"instruction": "q", "input": "", "output": "a", "text": "Below is an instruction", "history": [["q", "a"]]},
+        ours(ASKED, ANSWERED, ASKED, ANSWERED),
+    ),
+    "Alpaca's input": (
+        {"instruction": "q", "input": "r", "output": "a"},
+        ours({"role": "user", "content": "q\nr"}, ANSWERED),
+    ),
+    "nulls of other rows": (
+        {"conversations": None, "messages": [ASKED | {"tools": None}, ANSWERED | {"name": None}], "tools": [], "x": ""},
+        ours(ASKED, ANSWERED),
+    ),
+    "weight": (ours(ASKED, said(weight=0), ASKED, said(weight=1)), UNLEARNT),
+    "train": (ours(ASKED | {"train": False}, said(train=False), ASKED, said(train=True)), UNLEARNT),
+    "loss_mask": (ours(ASKED, said(loss_mask=0.0), ASKED, said(loss_mask=None)), UNLEARNT),
+    "a list of marks": ({"assistant_masks": [0, 0, 0, 1]} | ours(ASKED, ANSWERED, ASKED, ANSWERED), UNLEARNT),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("row", "same"), SAME.values(), ids=SAME)
+def test_what_others_write_gives_the_ids_of_our_own_form(
+    tokenizer: Tokenizer, row: dict[str, Any], same: dict[str, Any]
+) -> None:
+    found = parse(ChatRow, row)
+    assert (found.unread, list(problems(found))) == ([], [])
+    (document,) = documents(tokenizer, found)
+    expected = render(tokenizer, same["conversations"])
+    assert document.ids == expected.ids
+    learnt = {at for start, end in document.targets.reshape(-1, 2).tolist() for at in range(start, end)}
+    assert [at in learnt for at in range(len(document.ids))] == expected.loss_mask
+
+
+def test_an_answer_that_is_only_read_is_no_target(tokenizer: Tokenizer) -> None:
+    row = parse(ChatRow, ours(ASKED, said("WRONG", weight=0), ASKED, said("right")))
+    (document,) = documents(tokenizer, row)
+    start, end = document.targets.tolist()
+    assert tokenizer.decode(document.ids[start:end]) == "right<|im_end|>"
+    assert "WRONG" in tokenizer.decode(document.ids[:start])
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        (ours(ASKED, said(weight=0.5)), r"turn 2: weight = 0.5: only 1 and true \(learnt\) or 0 and false"),
+        (ours(ASKED, said(train="false")), "turn 2: train = 'false': only 1"),
+        (ours(ASKED | {"train": True}, ANSWERED), "turn 1: is marked as learnt, but its role is user"),
+        ({"loss_mask": [0, 1, 1]} | ours(ASKED, ANSWERED), "loss_mask has 3 entries, the conversation has 2 turns"),
+        (ours(ASKED, said(thinking="x", reasoning_content="y")), "reasoning_content and thinking mean the same"),
+        ({"system": "A"} | ours({"role": "system", "content": "B"}, ASKED, ANSWERED), "system turn's content and what"),
+        ({"messages": [ASKED, ANSWERED]} | ours(ASKED, said("b")), "conversations and messages are different"),
+        (ours(ASKED | {"content": [{"type": "image_url"}]}, ANSWERED), "part of type 'image_url'; only text"),
+        ({"prompt": "q", "completion": "a"}, "prompt and completion as texts don't say who speaks"),
+        (ours(ASKED, said("", tool_calls=[CALL | {"id": "x"}]), {"role": "tool", "tool_call_id": "z", "content": "1"}),
+         "tool_call_id 'z' is of no call"),
+        (ours({"role": "system", "tools": '[{"name": "\\ud83d"}]'}, ASKED, ANSWERED), "half a surrogate pair"),
+        (ours({"role": "system", "tools": "[" * 5000}, ASKED, ANSWERED), "not JSON"),
+        (ours({"role": "system", "tools": [{"name": json.loads("[" * 200 + "]" * 200)}]}, ASKED, ANSWERED),
+         "nested more than 100 deep"),
+        ({"question": "q", "answer": "a"}, "a row needs conversations, the fields here are question, answer"),
+    ],
+)  # fmt: skip
+def test_what_can_not_be_obeyed_is_refused_by_its_name(row: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        parse(ChatRow, row)
+
+
+@pytest.mark.parametrize(
+    ("row", "unread", "ignored"),
+    [
+        (ours(ASKED | {"mood": "sad"}, said(prefix=True)), ["mood of turn 1", "prefix of turn 2"], []),
+        (ours(ASKED | {"tools": [TOOL]}, ANSWERED), ["tools of turn 1"], []),
+        (ours(ASKED, said("", tool_calls=[{"name": "add", "parameters": {"a": 1}}])),
+         ["parameters of a call of turn 2"], []),
+        ({"persona": "p", "id": 3, "score_chosen": 1.0, "empty": None} | ours(ASKED, ANSWERED),
+         ["persona"], ["id", "score_chosen"]),
+    ],
+)  # fmt: skip
+def test_what_nothing_reads_is_named(row: dict[str, Any], unread: list[str], ignored: list[str]) -> None:
+    found = parse(ChatRow, row)
+    assert (found.unread, found.ignored) == (unread, ignored)
+
+
+def test_beside_a_text_everything_is_about_it_but_for_marks() -> None:
+    row = parse(STAGE_ROWS["pretrain"], {"text": "t", "persona": "p", "weight": 0, "train": True})
+    assert (row.unread, row.ignored) == (["weight"], ["persona", "train"])
+
+
+@pytest.mark.parametrize(
+    ("content", "tag"),
+    [
+        ("<think>a</think>b<think>c</think>d", "<think>"),
+        ("Sure. <think>a</think>b", "<think>"),
+        ("<think>cut off", "<think>"),
+        (f"{CALLED} and more", "<tool_call>"),
+        ("<tool_call>\n{'name': 'add', 'arguments': {}}\n</tool_call>", "<tool_call>"),
+        ("a<|im_end|>", "<|im_end|>"),
+    ],
+)
+def test_tags_of_which_nothing_can_be_made_are_a_problem(content: str, tag: str) -> None:
+    ((kind, detail),) = problems(parse(ChatRow, ours(ASKED, said(content))))
+    assert kind == "tags"
+    assert f"turn 2 has {tag} in its text" in detail
+
+
+def test_preferences_of_others() -> None:
+    right, wrong = said("yes"), said("no")
+    expected = parse(PreferenceRow, {"chosen": [ASKED, right], "rejected": [ASKED, wrong]})
+    for row in (
+        {"prompt": [ASKED], "chosen": [right], "rejected": [wrong]},
+        {"prompt": "q", "chosen": [ASKED, right], "rejected": [ASKED, wrong], "messages": [ASKED, right]},
+        {
+            "conversations": [{"from": "human", "value": "q"}],
+            "chosen": {"from": "gpt", "value": "yes"},
+            "rejected": wrong,
+        },
+    ):
+        assert parse(PreferenceRow, row) == expected
+
+
+def test_upstreams_prompts_for_reinforcement_learning_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"rlaif\.jsonl and agent_rl\.jsonl"):
+        parse(STAGE_ROWS["rl"], {"conversations": [ASKED], "gt": ["1"]})
+
+
+@pytest.mark.parametrize("stage", STAGE_ROWS)
+def test_the_examples_are_rows_of_their_stage(tokenizer: Tokenizer, stage: str) -> None:
+    for example in EXAMPLES[stage]:
+        row = parse(STAGE_ROWS[stage], example)
+        assert (row.unread, row.ignored, list(problems(row))) == ([], [], [])
+        assert all(document.targets.size for document in documents(tokenizer, row))
+        assert stage_of(example) == stage
+
+
+def test_rows_are_read_as_this_number_of_the_reading_says(tokenizer: Tokenizer) -> None:
+    """Whoever changes what rows become raises READING, so that nothing is taken from a cache that is no longer so."""
+    found = [documents(tokenizer, parse(ChatRow, row)) for row, _ in SAME.values()]
+    content = [[document.ids, document.targets.tolist()] for each in found for document in each]
+    digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
+    assert (READING, digest) == (2, "b60f12db1720")
