@@ -450,7 +450,7 @@ def _parser(verbs: Here) -> argparse.ArgumentParser:
 
     gpu_check = verb.add_parser("gpu-check", help="measure and prove on this machine's GPU what is said of it")
     gpu_check.add_argument("--device", default="cuda", choices=["cuda", "cpu"], help="cpu: very small (default: cuda)")
-    gpu_check.add_argument("--report", default="gpu-report.md", metavar="FILE", help=f"(default: %(default)s); {counts}")
+    gpu_check.add_argument("--report", default="gpu-report.md", metavar="FILE", help="(default: %(default)s)")
     gpu_check.add_argument("--only", help=argparse.SUPPRESS)
     gpu_check.set_defaults(command=verbs.gpu_check)
 

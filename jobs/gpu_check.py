@@ -1,8 +1,8 @@
 """`minimind gpu-check`: what this project says of a GPU, measured and proved on the one that is here.
 
 Each check is a process of its own: an error that ends its CUDA context ends no other's, its peaks of memory are its
-own, and one that takes too long is ended, with what it had found by then kept. On a CPU (`--device cpu`) the same checks
-run on a very small model, so that they are tested where there is no GPU; its figures mean nothing.
+own, and one that takes too long is ended, with what it had found by then kept. On a CPU (`--device cpu`) the same
+checks run on a very small model, so that they are tested where there is no GPU; their figures mean nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -388,11 +389,10 @@ def _decode(bench: Bench) -> Iterator[Row]:
     prompt = [(7 * i) % spec.model.vocab_size for i in range(16)]
     for slots in (1, 16):
         engine = Engine(model, slots=slots, context_tokens=len(prompt) + tokens)
-        params = SamplingParams(tokens, temperature=0)
-        answers = engine.generate([prompt] * slots, params)
+        write = partial(engine.generate, [prompt] * slots, SamplingParams(tokens, temperature=0))
         if slots == 1:
-            yield Row("greedy answer", *_as_forward(model, prompt, answers[0].token_ids))
-        seconds = bench.seconds(lambda engine=engine, slots=slots: engine.generate([prompt] * slots, params), 1)  # type: ignore[misc]
+            yield Row("greedy answer", *_as_forward(model, prompt, write()[0].token_ids))
+        seconds = bench.seconds(write, 1)
         rate = slots * tokens / seconds
         yield Row(f"decoding, {slots} at once", f"{amount(rate)} tokens/s", figures={f"decode_{slots}_per_s": rate})
 

@@ -15,7 +15,6 @@ import pytest
 import safetensors.torch
 import torch
 
-import minimind.checkpoint as checkpoints
 from minimind.checkpoint import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
