@@ -214,7 +214,7 @@ def differences(old: Any, new: Any, path: str = "") -> list[str]:
     """The dotted paths at which two trees of settings differ; where only one has a key, that of the key."""
     if not (isinstance(old, dict) and isinstance(new, dict)):
         return [] if old == new else [path]
-    found = []
+    found: list[str] = []
     for key in {**old, **new}:
         below = f"{path}.{key}" if path else key
         found += differences(old[key], new[key], below) if key in old and key in new else [below]
