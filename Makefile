@@ -1,6 +1,7 @@
 # make demo    from nothing to a model that chats: environment, local Ray cluster, data, tokenizer, pretraining, SFT, server
 # make test    install what testing needs and run all tests
 # make check   ruff, format, mypy, import-linter
+# make gpu-check  measure and prove on an NVIDIA card what is said of it: at most 8 minutes, gpu-report.md
 # make clean   remove the environment and every cache (never anything under MINIMIND_HOME)
 #
 # Each is safe to repeat. PYTHON=python3.12 picks another interpreter for a new environment.
@@ -16,13 +17,16 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-com
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format venv clean
+.PHONY: help demo test gpu-check check format venv clean
 
 help:
 	@sed -n 's/^# \(make .*\)/  \1/p' Makefile
 
 demo: venv
 	@$(BIN)/minimind demo --fresh $(FRESH) --keep $(DEMO_KEEP)
+
+gpu-check: venv
+	@$(BIN)/minimind gpu-check
 
 # Those on a Ray cluster mostly start processes, one after the other, so the others run beside them. Two clusters at once
 # would take each other's cores: the kill test alone takes 200 s, and beside another cluster more than 600 s.

@@ -169,6 +169,14 @@ class Here:
         named: str | None = args.tokenizer
         return str(self.place(named)) if named is not None and paths.is_path(named) else named
 
+    def gpu_check(self, args: argparse.Namespace, console: Console) -> int:
+        """What is promised of a GPU, on the one that is here."""
+        from jobs.gpu_check import check_one, gpu_check
+
+        if args.only is not None:
+            return check_one(args.only, args.device)
+        return gpu_check(args.device, console, report=self.place(args.report))
+
     def convert(self, args: argparse.Namespace, console: Console) -> int:
         """Import weights."""
         from jobs.convert import convert
@@ -462,6 +470,12 @@ def _parser(verbs: Here) -> argparse.ArgumentParser:
         "action", choices=["start", "stop", "status", "env"], help="env prints export lines for `eval`"
     )
     cluster.set_defaults(command=_cluster)
+
+    gpu_check = verb.add_parser("gpu-check", help="measure and prove on this machine's GPU what is said of it")
+    gpu_check.add_argument("--device", default="cuda", choices=["cuda", "cpu"], help="cpu: very small (default: cuda)")
+    gpu_check.add_argument("--report", default="gpu-report.md", metavar="FILE", help="(default: %(default)s)")
+    gpu_check.add_argument("--only", help=argparse.SUPPRESS)
+    gpu_check.set_defaults(command=verbs.gpu_check)
 
     serve.add_parser(verb)
     chat.add_parser(verb)

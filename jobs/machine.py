@@ -11,6 +11,9 @@ import psutil
 
 _MIB = 1024 * 1024
 
+DRIVER_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
+"""Where NVIDIA's driver shows, on Linux and under WSL2."""
+
 
 def free_ports(wanted: Mapping[str, int], say: Callable[[str], None]) -> dict[str, int]:
     """Each wanted port of loopback if it is free, else another one; `say` is told about those that users meet."""
@@ -45,7 +48,7 @@ def object_store_bytes(say: Callable[[str], None]) -> int:
 
 def gpus_unseen_by_ray(say: Callable[[str], None]) -> int:
     """How many GPUs PyTorch sees where Ray, which asks NVML, sees none; 0 where they agree."""
-    if not any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg")):
+    if not any(device.exists() for device in DRIVER_DEVICES):
         return 0
     import torch
     from ray._private.accelerators import NvidiaGPUAcceleratorManager

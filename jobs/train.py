@@ -216,7 +216,11 @@ def _placed(spec: RunSpec) -> RunSpec:
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """The dotted paths at which two trees of settings differ."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        return [line for key in old for line in differences(old[key], new[key], f"{path}.{key}" if path else key)]
-    return [] if old == new else [path]
+    """The dotted paths at which two trees of settings differ; where only one has a key, that of the key."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return [] if old == new else [path]
+    found: list[str] = []
+    for key in {**old, **new}:
+        below = f"{path}.{key}" if path else key
+        found += differences(old[key], new[key], below) if key in old and key in new else [below]
+    return found

@@ -72,6 +72,9 @@ VERBS = [
     ["stop"],
     ["convert"],
     ["cluster"],
+    ["serve"],
+    ["chat"],
+    ["gpu-check"],
 ]
 
 

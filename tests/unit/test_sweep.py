@@ -183,11 +183,9 @@ def test_a_space_by_its_name_or_its_file(home: Path) -> None:
 def test_a_continued_sweep_takes_more_trials_and_nothing_else() -> None:
     assert continued(SPEC, "pretrain", {}, None, {"trials": 30}).trials == 30
     assert continued(SPEC, "pretrain", {"loop.batch_size": 4}, None, {"objective": "tokens_per_s"}) == SPEC
-    with pytest.raises(
-        ValueError, match=r"keeps its settings.*run\.optim\.learning_rate, objective|objective"
-    ) as caught:
-        continued(SPEC, "pretrain", {"optim.learning_rate": 9}, "batch", {"objective": "bits_per_byte"})
-    assert "space" in str(caught.value)
+    with pytest.raises(ValueError, match="keeps its settings") as caught:
+        continued(SPEC, "pretrain", {"optim.learning_rate": 9}, "rank", {"objective": "bits_per_byte"})
+    assert all(path in str(caught.value) for path in ("run.optim.learning_rate", "objective", "space"))
     with pytest.raises(ValueError, match="stage sft, not pretrain"):
         continued(SPEC, "sft", {}, None, {})
 
