@@ -103,7 +103,7 @@ def ensure(say: Callable[[str], None] = lambda line: None) -> Cluster:
 
     Raises ClusterError with the end of Ray's own log if it does not start.
     """
-    paths.home().mkdir(parents=True, exist_ok=True)
+    paths.make(paths.home())
     with _lock():
         cluster = find()
         if cluster is None:

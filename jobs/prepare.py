@@ -192,7 +192,7 @@ def _check(
     report.refuse_above(spec.data.limits, "data.limits")
     found = ", ".join(f"{count} {kind}" for kind, count in report.counts.items()) or "nothing wrong"
     console.print(f"Checked {source.name}: {amount(report.rows)} rows, {found}.")
-    passed.parent.mkdir(parents=True, exist_ok=True)
+    paths.make(passed.parent)
     passed.write_text(json.dumps(report.to_dict(), ensure_ascii=False), "utf-8")
 
 
@@ -234,7 +234,7 @@ def _trained(spec: RunSpec, source: Path, digest: str, console: Console) -> Path
 def _cached(name: str, make: Callable[[Path], object]) -> Path:
     """The tokenizer folder of this name in the cache, made if it is not there, by one process at a time."""
     folder = paths.cache() / "tokenizers" / name
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    paths.make(folder.parent)
     with FileLock(folder.with_name(f"{name}.lock")):
         if not folder.exists():
             partial = folder.with_name(f"{name}.partial")

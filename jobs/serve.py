@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 import requests
 from rich.console import Console
+from rich.text import Text
 
 from jobs import cluster, paths
 from jobs.cluster import Cluster, ClusterError
@@ -50,7 +51,7 @@ def serve(args: argparse.Namespace, console: Console) -> int:
         console.print(_say("The server has ended." if stop() else "No server is running."))
         return 0
     address = start(application(args, os.environ), console)
-    console.print(f"{_say('The server runs')}: [bold]{address}[/]", highlight=False)
+    console.print(Text.assemble(f"{_say('The server runs')}: ", (address, "bold")))
     console.print(f"  {_say('chat page')}: {address}/")
     console.print(f"  {_say('OpenAI API')}: {address}/v1   (docs/http-api.md)")
     console.print(f"  {_say('in the terminal')}: minimind chat")

@@ -18,6 +18,7 @@ from rich.text import Text
 import minimind.checkpoint as checkpoints
 from jobs.curves import Series, picture, terminal_curve
 from jobs.runs import CONTINUE, KILLED, RunDirectory, RunRow, RunState
+from jobs.terminal import can_show
 from jobs.words import language, say
 from minimind.checkpoint import CheckpointError
 from minimind.events import METRICS, Event, all_series, read_events
@@ -153,7 +154,7 @@ def _curves(series: Series, row: RunRow, resumed: list[int], console: Console, l
                 width=min(console.width, 90),
                 height=10 if name == "train/loss" else 7,
                 resumed=resumed,
-                braille=_can_print("⣿", console),
+                braille=can_show("⣿", console),
             )
         )
     if resumed:
@@ -313,11 +314,3 @@ def _clock(seconds: float) -> str:
 
 def _bytes_below(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _can_print(text: str, console: Console) -> bool:
-    try:
-        text.encode(console.encoding)
-    except UnicodeEncodeError:
-        return False
-    return True
