@@ -160,6 +160,16 @@ def absolute(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     return result
 
 
+def kept(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with paths as `paths.kept` keeps them; names of runs stay as they are."""
+    result = absolute(settings, paths.home())
+    for path in (*FILES, *RUNS_OR_FOLDERS):
+        text = result.get(path)
+        if text not in (None, "null") and paths.is_path(text):
+            result[path] = paths.kept(text)
+    return result
+
+
 def sweep_name(stage: str, settings: Mapping[str, Any], space: str | None) -> str:
     """What a sweep is called: as the settings say, else by its stage and its space (a name, or a file)."""
     return str(settings.get("name") or f"{stage}-{Path(space or 'batch').stem}")

@@ -43,9 +43,12 @@ def make(folder: Path) -> Path:
 
 
 def kept(path: str) -> str:
-    """A path as it is kept: below MINIMIND_HOME relative to it, so that a home can be moved; else absolute."""
+    """A path as it is kept: below MINIMIND_HOME relative to it, so that a home can be moved; else absolute. It is still
+    seen to be a path (`is_path`).
+    """
     full = absolute(path)
-    return str(full.relative_to(home())) if full.is_relative_to(home()) else str(full)
+    text = str(full.relative_to(home())) if full.is_relative_to(home()) else str(full)
+    return text if is_path(text) else f"./{text}"
 
 
 def checkout() -> Path:

@@ -37,7 +37,8 @@ class Prepared(Config):
     validation_shards: None where the held-out documents are taken out of `shards`. text_shards: plain text to replay
     and to see what is forgotten; held_out_text_shards: None where its held-out documents are taken out of it.
     init_folder: the checkpoint whose weights a run without a checkpoint of its own starts from, and an adapter is put
-    on, None for weights drawn anew; parent_run and parent_step name it. command: what the user typed.
+    on, None for weights drawn anew; parent_run and parent_step name it. command: what the user typed. sources: the
+    sha256 of every file of data that was read, by its setting. identity: of the run that this was made for.
     """
 
     tokenizer: str
@@ -50,6 +51,8 @@ class Prepared(Config):
     parent_run: str | None = None
     parent_step: int | None = None
     command: str
+    sources: dict[str, str] = {}
+    identity: str = ""
 
 
 def prepare(spec: RunSpec, console: Console, *, own: Path | None = None, pipeline: Pipeline | None = None) -> Prepared:
@@ -65,7 +68,9 @@ def prepare(spec: RunSpec, console: Console, *, own: Path | None = None, pipelin
     held_out_text = _existing(spec.eval.pretrain_path, "plain text for eval.pretrain_path")
     # Where it is not replayed it is only measured on, and there may be a file for that.
     text = _existing(spec.data.mix_path, "plain text for data.mix_path") if spec.data.mix or not held_out_text else None
-    digest = data_source(source).sha256
+    files = {"data.path": source, "eval.path": held_out, "data.mix_path": text, "eval.pretrain_path": held_out_text}
+    sources = {setting: data_source(file).sha256 for setting, file in files.items() if file is not None}
+    digest = sources["data.path"]
     if rows == "pretrain":  # before a tokenizer is trained on it
         _check(spec, source, rows, held_out, console)
     if text:
@@ -79,21 +84,28 @@ def prepare(spec: RunSpec, console: Console, *, own: Path | None = None, pipelin
     if rows != "pretrain":
         _check(spec, source, rows, held_out, console, tokenizer)
 
-    def tokenised(path: Path | None, rows: str) -> str | None:
-        return str(_tokenised(path, rows, tokenizer, spec, pipeline, console).folder) if path else None
+    def tokenised(path: Path | None, rows: str, held_out_by: str = "") -> str | None:
+        if path is None:
+            return None
+        shards = _tokenised(path, rows, tokenizer, spec, pipeline, console)
+        if held_out_by:
+            _require_learnable(shards, spec.data.max_seq_len, f"{held_out_by} = {path}")
+        return str(shards.folder)
 
     shards = _tokenised(source, rows, tokenizer, spec, pipeline, console)
+    _require_learnable(shards, spec.data.max_seq_len, f"data.path = {source}")
     return Prepared(
         tokenizer=str(folder),
         shards=str(shards.folder),
-        validation_shards=tokenised(held_out, rows),
+        validation_shards=tokenised(held_out, rows, "eval.path"),
         text_shards=tokenised(text, "pretrain"),
-        held_out_text_shards=tokenised(held_out_text, "pretrain"),
+        held_out_text_shards=tokenised(held_out_text, "pretrain", "eval.pretrain_path"),
         data_fingerprint=shards.fingerprint,
         init_folder=str(init) if init else None,
         parent_run=manifest["run_id"] if manifest else None,
         parent_step=manifest["step"] if manifest else None,
         command=" ".join(sys.argv),
+        sources=sources,
     )
 
 
@@ -194,6 +206,16 @@ def _check(
     console.print(f"Checked {source.name}: {amount(report.rows)} rows, {found}.")
     paths.make(passed.parent)
     passed.write_text(json.dumps(report.to_dict(), ensure_ascii=False), "utf-8")
+
+
+def _require_learnable(shards: TokenShards, width: int, named: str) -> None:
+    """Raise ValueError for conversations of which nothing is learnt. named: the setting and its file."""
+    if shards.conversations and not len(learnable(shards, width)):
+        raise ValueError(
+            f"{named}: none of its {amount(len(shards))} conversations has an answer in its first {width} tokens; the "
+            f"earliest begins after {int(shards.first_targets.min())}. Give rows more tokens with --max_seq_len, or "
+            f"name another file"
+        )
 
 
 def _key(content: object) -> str:
