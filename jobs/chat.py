@@ -262,10 +262,8 @@ def chat(args: argparse.Namespace, console: Console) -> int:
     if not known and args.model is None:
         raise ValueError(_say("There is no model yet: minimind train"))
     conversation = Conversation(answerer, args.model or known[0], args.system, manner)
-    console.print(
-        f"[bold]{escape(conversation.model)}[/]  [dim]{escape(address or _say('in this process'))}   {_say('/help')}[/]",
-        markup=True,
-    )
+    where = escape(address or _say("in this process"))
+    console.print(f"[bold]{escape(conversation.model)}[/]  [dim]{where}   {_say('/help')}[/]", markup=True)
     prompt = "[bold green]> [/]" if sys.stdin.isatty() else ""
     while True:
         try:

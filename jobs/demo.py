@@ -132,7 +132,9 @@ def _curves(pretrained: RunDirectory, chat: RunDirectory, console: Console) -> N
         f"(less is better).[/]",
         markup=True,
     )
-    console.print(f"没见过的文本，每字节比特数：训练前 {bits[0]:.3f}，训练后 {bits[-1]:.3f}（越低越好）。", style="bold")
+    console.print(
+        f"没见过的文本，每字节比特数：训练前 {bits[0]:.3f}，训练后 {bits[-1]:.3f}（越低越好）。", style="bold"
+    )
     console.print(f"Loss on answers that it never saw / 没见过的回答的损失: {losses[0]:.3f} → {losses[-1]:.3f}")
     for run in (pretrained, chat):
         for line in run.samples_path.read_text("utf-8").splitlines():

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from rich.console import Console
 
+from jobs import paths
 from jobs.card import calibration_path, here, identity, this_card
 from jobs.plan import Planner, step_of
 from jobs.presets import pretrain

@@ -7,16 +7,20 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import islice
 from pathlib import Path
 
 from filelock import FileLock
+from pydantic import Field
 from rich.console import Console
 
 import minimind.checkpoint as checkpoints
 from data.check import CheckLimits, check_file
 from data.pack import learnable
 from data.prepare import Pipeline, data_source, tokenise
+from data.read import DataError, RowFile, as_row
+from data.schema import STAGE_ROWS
 from data.shards import TokenShards
 from jobs import paths
 from jobs.adapter import optimizer_states, trained_parameters
@@ -51,7 +55,7 @@ class Prepared(Config):
     parent_run: str | None = None
     parent_step: int | None = None
     command: str
-    sources: dict[str, str] = {}
+    sources: Mapping[str, str] = Field(default_factory=dict)
     identity: str = ""
 
 
@@ -107,6 +111,32 @@ def prepare(spec: RunSpec, console: Console, *, own: Path | None = None, pipelin
         command=" ".join(sys.argv),
         sources=sources,
     )
+
+
+def require_files(spec: RunSpec) -> None:
+    """Raise ValueError for what can be seen at a glance: a file or tokenizer that is not there, a folder for a file, a
+    first row that is of another stage. `prepare` looks at all of it.
+    """
+    rows = STAGES[spec.stage.kind].rows
+    files = (
+        (spec.data.path, DATA_FILE, rows),
+        (spec.eval.path, "validation file", rows),
+        (spec.data.mix_path, "plain text for data.mix_path", "pretrain"),
+        (spec.eval.pretrain_path, "plain text for eval.pretrain_path", "pretrain"),
+    )
+    for text, what, kind in files:
+        path = _existing(text, what)
+        if path is None:
+            continue
+        if path.is_dir():
+            inside = ", ".join(sorted(entry.name for entry in path.iterdir())[:12])
+            raise ValueError(f"{what}: {path} is a folder: name a file of rows in it. It holds: {inside or 'nothing'}")
+        for line, content in islice(RowFile(path), 1):
+            row = as_row(STAGE_ROWS[kind], content, path, line)
+            if isinstance(row, DataError) and row.kind == "wrong_fields" and spec.data.limits.max_bad_rows == 0:
+                raise row
+    if spec.data.tokenizer is not None:
+        tokenizer_folder(spec.data.tokenizer)
 
 
 def require_vocabulary(tokenizer: Tokenizer, vocab_size: int, where: str) -> None:

@@ -19,7 +19,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -89,7 +89,7 @@ class RunRow:
 
 
 class RunDirectory:
-    """`runs/<run_id>/`: the folder of one run, which may not exist yet. kind: "run", or "sweep" for `sweeps/<name>/`."""
+    """`runs/<name>/`: the folder of one run, which may not exist yet. kind: "run", or "sweep" for `sweeps/<name>/`."""
 
     def __init__(self, path: Path, kind: str = "run") -> None:
         self.path = path.absolute()
@@ -105,11 +105,13 @@ class RunDirectory:
         self._held = False
 
     @classmethod
-    def find(cls, runs: Path, name: str) -> RunDirectory:
-        """The existing run of this name below `runs`. Raises ValueError with the near names if there is none."""
+    def find(cls, runs: Path, name: str, others: Iterable[str] = ()) -> RunDirectory:
+        """The existing run of this name below `runs`. Raises ValueError with the near names if there is none; others:
+        of what else could have been meant.
+        """
         run = cls(runs / require_name(name))
         if not run.exists:
-            names = [other.name for other in _directories(runs)]
+            names = [*(other.name for other in directories(runs)), *others]
             near = difflib.get_close_matches(name, names, n=3) or names[:5]
             hint = f"runs there: {', '.join(near)}" if near else "there is no run yet"
             raise ValueError(f"no run {name!r} at {run.path}; {hint}")
@@ -245,7 +247,7 @@ class RunDirectory:
         except FileNotFoundError:
             return None
         try:
-            # The folder may have been renamed since the file was opened: then its lock is nobody's, and keeps nobody out.
+            # The folder may have been renamed since the file was opened: then its lock keeps nobody out.
             if _try_lock(descriptor, fcntl.LOCK_EX) and _is_at(descriptor, self._lock_path):
                 return descriptor
         except BaseException:
@@ -303,7 +305,7 @@ class RunDirectory:
         start: Event = next((event for event in reversed(states) if event["state"] == "RUNNING"), {})
         return RunRow(
             name=self.name,
-            stage=str(self.spec().get("stage", {}).get("kind", "?")),
+            stage=self.stage,
             state=self._state(running, states),
             step=step,
             total_steps=start.get("total_steps"),
@@ -313,6 +315,13 @@ class RunDirectory:
             peak_memory_bytes=last.get("perf/peak_memory_bytes"),
             updated=self._updated(),
         )
+
+    @property
+    def stage(self) -> str:
+        """The stage of the run, or of a sweep's trials; "?" where spec.json names none. Raises ValueError."""
+        spec = self.spec()
+        trained = spec.get("run", {}) if self.kind == "sweep" else spec
+        return str(trained.get("stage", {}).get("kind", "?"))
 
     def began_s(self) -> float | None:
         """When the last attempt to train began, in unix seconds; None if there was none."""
@@ -377,7 +386,7 @@ class RunDirectory:
 def list_runs(runs: Path) -> list[RunRow]:
     """All runs below `runs`, the one that wrote last first. One that cannot be read is FAILED, with the reason."""
     rows = []
-    for run in _directories(runs):
+    for run in directories(runs):
         try:
             rows.append(run.row())
         except ValueError as error:
@@ -390,10 +399,11 @@ def program() -> dict[str, str]:
     return {"commit": _commit(), "source": _source_sha256()[:12]}
 
 
-def _directories(runs: Path) -> list[RunDirectory]:
+def directories(runs: Path, kind: str = "run") -> list[RunDirectory]:
+    """Those below `runs` that have been created, by name."""
     if not runs.is_dir():
         return []
-    found = (RunDirectory(path) for path in sorted(runs.iterdir()) if not path.name.startswith("."))
+    found = (RunDirectory(path, kind) for path in sorted(runs.iterdir()) if not path.name.startswith("."))
     return [run for run in found if run.exists]
 
 

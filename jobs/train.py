@@ -13,7 +13,7 @@ from jobs.adapter import adapter_lines
 from jobs.origin import new_spec, require_weights, with_text
 from jobs.plan import Planner, to_json
 from jobs.plan_view import choice_line, show_plan
-from jobs.prepare import Prepared, disk_plan, prepare
+from jobs.prepare import Prepared, disk_plan, prepare, require_files
 from jobs.presets import DEFAULT_MODEL
 from jobs.progress import following
 from jobs.references import pinned
@@ -92,6 +92,7 @@ def start(spec: RunSpec, console: Console, *, overwrite: bool = False) -> RunDir
     run.require_free(overwrite=overwrite)
     require_weights(spec)
     asked = anchored(spec, console)
+    require_files(asked)
     spec = _placed(asked)
     plan = planned(spec, console)
     prepared = prepare(spec, console, pipeline=launch.pipeline())
@@ -172,7 +173,7 @@ def resumed(stored: RunSpec, settings: Mapping[str, Any]) -> RunSpec:
 
     Raises ValueError for a setting that would change what is learnt.
     """
-    stored = override(stored, flags.kept(_places(stored)))
+    stored = with_kept_paths(stored)
     spec = flags.apply(stored, anchored_settings(settings))
     changed = [path for path in differences(stored.model_dump(), spec.model_dump()) if not path.startswith(MAY_CHANGE)]
     if changed:
@@ -228,6 +229,11 @@ def _shape_settings(preset: RunSpec, *, whole: bool) -> dict[str, Any]:
 def anchored(spec: RunSpec, console: Console) -> RunSpec:
     """The spec with nothing in it that may come to mean something else, and the text its weights learnt from."""
     return with_text(override(spec, anchored_settings(_places(spec))), console)
+
+
+def with_kept_paths(spec: RunSpec) -> RunSpec:
+    """The spec with its paths as `paths.kept` keeps them; one from before they were has them absolute."""
+    return override(spec, flags.kept(_places(spec)))
 
 
 def _places(spec: RunSpec) -> dict[str, Any]:

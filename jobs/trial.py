@@ -51,7 +51,6 @@ def run_trial(base: RunSpec, settings: Mapping[str, Any], folder: Path, budget_s
     the last three with `reason`.
     """
     run = RunDirectory(folder)
-    shutil.rmtree(folder, ignore_errors=True)  # of a trial that was killed
     result: Event = {}
     try:
         device = here()

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -294,11 +295,13 @@ class Late(RunDirectory):
 
     ahead = False
 
-    def hold(self, patience_s: float = 2.0) -> AbstractContextManager[None]:
+    @contextmanager
+    def hold(self, patience_s: float = 2.0) -> Iterator[None]:
         if not self.ahead:
             self.ahead = True
             RunDirectory(self.path).create({**SPEC, "seed": 2}, overwrite=True)
-        return super().hold(patience_s)
+        with super().hold(patience_s):
+            yield
 
 
 def test_a_run_that_was_created_anew_meanwhile_is_not_overwritten(run: RunDirectory) -> None:
@@ -352,7 +355,9 @@ def test_every_run_has_an_identity_and_knows_its_files(run: RunDirectory) -> Non
 def test_a_run_and_a_sweep_have_different_names(tmp_path: Path) -> None:
     run, sweep = RunDirectory(tmp_path / "runs" / "one"), RunDirectory(tmp_path / "sweeps" / "one", "sweep")
     run.create(SPEC)
-    with pytest.raises(RunStateError, match="there is a run of the name 'one'.*another one for the sweep with `--name`"):
+    with pytest.raises(
+        RunStateError, match="there is a run of the name 'one'.*another one for the sweep with `--name`"
+    ):
         sweep.create({}, overwrite=True)
     sweep.path.with_name("two").mkdir(parents=True)
     RunDirectory(tmp_path / "sweeps" / "two", "sweep").create({})

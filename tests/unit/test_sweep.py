@@ -23,8 +23,8 @@ from jobs.sweep import (
     score,
     space_of,
     sweep,
-    trials_of,
 )
+from jobs.sweep_view import trials_of
 from jobs.train import anchored, start
 from minimind.config import override
 from minimind.events import EventLog

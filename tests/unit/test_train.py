@@ -230,7 +230,9 @@ def test_held_out_rows_without_an_answer_are_refused_before_the_run_exists(home:
     start(small_spec(loop__max_steps=1), screen)
     late = write_chats(home / "late.jsonl", [("word " * 300, f"answer {number}") for number in range(3)])
     settings = {"init_from": "small", "data__max_seq_len": 96, "name": "chat", "loop__max_steps": 1}
-    with pytest.raises(ValueError, match=rf"eval.path = {late}: none of its 3 conversations has an answer in its first"):
+    with pytest.raises(
+        ValueError, match=rf"eval.path = {late}: none of its 3 conversations has an answer in its first"
+    ):
         start(small_spec("sft", eval__path=str(late), **settings), screen)
     assert [path.name for path in paths.runs().iterdir()] == ["small"]
 
