@@ -225,8 +225,7 @@ class Submitting(Here):
             if args.model is None and not args.overwrite:
                 resumed(RunSpec.model_validate(run.spec()), settings)
         else:
-            _look_before(args.stage, settings, args.model)
-            RunDirectory(paths.runs() / name).require_free(overwrite=args.overwrite)
+            _look_before(args.stage, settings, args.model, RunDirectory(paths.runs() / name), args.overwrite)
         switches = [part for name in ("from_resume", "overwrite") if getattr(args, name) for part in (f"--{name}", "1")]
         named = [
             part for name in ("model", "preset") if getattr(args, name) for part in (f"--{name}", getattr(args, name))
@@ -243,8 +242,8 @@ class Submitting(Here):
         space = args.space if args.space is None or not args.space.endswith(".json") else str(self.place(args.space))
         name = flags.sweep_name(args.stage, settings, space)
         if not args.from_resume:
-            _look_before(args.stage, {**settings, "name": name}, args.model)
-            RunDirectory(paths.sweeps() / name, "sweep").require_free(overwrite=args.overwrite)
+            folder = RunDirectory(paths.sweeps() / name, "sweep")
+            _look_before(args.stage, {**settings, "name": name}, args.model, folder, args.overwrite)
         options = {"model": args.model, "space": space, **_sweep_options(args)}
         named = [part for option, value in options.items() if value is not None for part in (f"--{option}", str(value))]
         switches = [part for word in ("from_resume", "overwrite") if getattr(args, word) for part in (f"--{word}", "1")]
@@ -272,12 +271,17 @@ class Submitting(Here):
         return submit_training(RUN, ["demo", *switches], detach=args.detach, console=console)
 
 
-def _look_before(stage: str, settings: dict[str, Any], model: str | None) -> None:
-    """Raise ValueError for what a job would end with as soon as it looks: settings, weights, files, their first row."""
+def _look_before(
+    stage: str, settings: dict[str, Any], model: str | None, folder: RunDirectory, overwrite: bool
+) -> None:
+    """Raise ValueError or RunStateError for what a job would end with as soon as it looks: settings, weights, a name
+    that is taken, files and their first row.
+    """
     from jobs.origin import new_spec
     from jobs.prepare import require_files
 
     spec = new_spec(stage, settings, model)
+    folder.require_free(overwrite=overwrite)
     if not os.environ.get("RAY_API_SERVER_ADDRESS"):  # else they lie on another machine
         require_files(spec)
 

@@ -5,6 +5,7 @@ PYTHONPATH leads to would come first. Imported before all others, by `jobs.__mai
 from __future__ import annotations
 
 import sys
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def put_first() -> None:
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] in _PACKAGES and not _is_ours(getattr(module, "__file__", None)):
             del sys.modules[name]
+    import_module("jobs")  # whoever imports this module asks for it by its name
 
 
 put_first()

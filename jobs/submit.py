@@ -21,6 +21,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from jobs import cluster, paths
 from jobs.cluster import Cluster, ClusterError
+from jobs.words import language
 
 PACKAGE_LIMIT_BYTES = 50 * 1024 * 1024
 """Above this a working directory is refused: Ray would copy it for every job, and at 512 MiB give up itself."""
@@ -64,7 +65,11 @@ def submit(run_name: str, argv: Sequence[str], working_dir: Path | None = None, 
                     metadata={"run": run_name, "kind": kind},
                     runtime_env={
                         "working_dir": str(folder),
-                        "env_vars": {"MINIMIND_HOME": str(paths.home()), "PYTHONUNBUFFERED": "1"},
+                        "env_vars": {
+                            "MINIMIND_HOME": str(paths.home()),
+                            "MINIMIND_LANG": language(),  # else that of the shell that started the cluster
+                            "PYTHONUNBUFFERED": "1",
+                        },
                     },
                 )
             except RuntimeError:
