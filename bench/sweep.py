@@ -35,8 +35,9 @@ from jobs.plan import Planner
 from jobs.runs import RunDirectory
 from jobs.spec import RunSpec
 from jobs.stages import STAGES
-from jobs.sweep import space_of, trials_of
+from jobs.sweep import space_of
 from jobs.sweep_report import point_text, ranked, table
+from jobs.sweep_view import trials_of
 from jobs.trial import run_trial
 from minimind.config import override
 from minimind.units import amount
@@ -82,7 +83,7 @@ def main() -> None:
         console.print(f"{base.memory.vram}: {len(feasible)} points fit, {refused} do not")
         speeds: list[tuple[float, Settings]] = []
         for point in feasible:
-            result = run_trial(base, point, Path(home) / "one", args.budget_s, lambda values: None)
+            result = run_trial(base, point, Path(home) / f"point-{len(speeds)}", args.budget_s, lambda values: None)
             speeds.append((result.get("tokens_per_s") or 0.0, point))
             console.print(f"{amount(speeds[-1][0]):>8} tokens/s  {point_text(point)}  {result['outcome']}")
         given = {**SETTINGS, "memory.vram": base.memory.vram, "name": "swept"}

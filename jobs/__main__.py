@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -13,14 +14,19 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
+import jobs.own_modules  # noqa: F401  # what it is imported for, it does when it is imported: before all below
 from jobs import chat, flags, paths, serve
 from jobs.cluster import ClusterError
+from jobs.feasible import OWN, require_open
+from jobs.old_names import FLAGS_ELSEWHERE, known_words
 from jobs.presets import DEFAULT_MODEL
 from jobs.runs import RunDirectory, RunStateError
+from jobs.spec import RunSpec
 from jobs.stages import STAGES
-from jobs.tokenizer import TOKENIZER_FLAGS, TokenizerSpec, run_tokenizer
+from jobs.terminal import Terminal, unfailing_output
+from jobs.tokenizer import DATA_FILE, TOKENIZER_FLAGS, TokenizerSpec, run_tokenizer
 from minimind.checkpoint import CheckpointError
 from minimind.ladder import DoesNotFitError
 from minimind.loop import NonFiniteLossError
@@ -42,13 +48,17 @@ def minimind(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None, verbs: Here) -> int:
-    console = Console(highlight=False, soft_wrap=True)
-    args = _parser(verbs).parse_args(argv)
-    command: Command = args.command
+    unfailing_output()
+    console, errors = Terminal(), Terminal(stderr=True)
     try:
+        words = known_words(sys.argv[1:] if argv is None else argv, lambda line: errors.print(line, style="dim"))
+        if not words:
+            return _home(console)
+        args = _parser(verbs).parse_args(words)
+        command: Command = args.command
         return command(args, console)
     except FAILURES as error:
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"[bold red]error:[/] {escape(str(error))}")
+        errors.print(Text.assemble(("error:", "bold red"), f" {error}"))
         return 1
     except KeyboardInterrupt:
         return 130
@@ -70,7 +80,7 @@ class Here:
     def settings(self, args: argparse.Namespace) -> dict[str, Any]:
         """What the command line asks of a stage: the settings of --spec, and over them its flags."""
         given = flags.read_settings(self.place(args.spec)) if args.spec is not None else {}
-        return {**given, **flags.changes(args)}
+        return {**flags.absolute(given, paths.home()), **flags.changes(args)}
 
     def _train(self, args: argparse.Namespace, settings: dict[str, Any], console: Console) -> int:
         from jobs.train import train
@@ -125,15 +135,22 @@ class Here:
         return run(args, console)
 
     def resume(self, args: argparse.Namespace, console: Console) -> int:
-        """Continue a run by its name."""
-        run = RunDirectory.find(paths.runs(), args.run)
-        stage = run.spec()["stage"]["kind"]
+        """Continue a run, or a sweep, by its name."""
+        from jobs.sweep_view import named
+
+        if {"-h", "--help"} & set(args.rest):
+            args.help()
+            return 0
+        run = named(args.run)
+        stage, detached = run.stage, ["--detach"] if getattr(args, "detach", False) else []
+        if run.kind == "sweep":
+            return _run(["sweep", stage, "--name", args.run, "--from_resume", "1", *detached, *args.rest], self)
         if stage not in STAGES:
             raise ValueError(
                 f"the run {run.name!r} is of the stage {stage!r}, which is not continued but done again: "
                 f"{self.program} train {stage} --name {run.name} --overwrite 1"
             )
-        again = ["train", stage, "--name", args.run, "--from_resume", "1", *args.rest]
+        again = ["train", stage, "--name", args.run, "--from_resume", "1", *detached, *args.rest]
         return _run(again, self)
 
     def check(self, args: argparse.Namespace, console: Console) -> int:
@@ -198,18 +215,26 @@ class Submitting(Here):
 
     def train(self, args: argparse.Namespace, console: Console) -> int:
         """Submit the stage as a job and follow it; `--workers 0` trains here."""
-        from jobs.client import submit_training
-        from jobs.origin import new_spec
-
         settings = flags.absolute(self.settings(args), Path.cwd())
-        if str(settings.get("scaling.workers")) == "0":
-            return self._train(args, settings, console)
         preset = STAGES[args.stage].preset(args.model or DEFAULT_MODEL)
         name = str(settings.get("name", preset.name))
-        if not args.from_resume:
-            # What is wrong here would only be found once the job has started.
-            new_spec(args.stage, settings, args.model)
-            RunDirectory(paths.runs() / name).require_free(overwrite=args.overwrite)
+        workers = settings.get("scaling.workers")
+        if args.from_resume and workers is None:
+            workers = RunDirectory.find(paths.runs(), name).spec()["scaling"]["workers"]
+        if str(workers) == "0":
+            return self._train(args, settings, console)
+        from jobs.client import submit_training
+
+        # What is wrong here would otherwise be found once the job has started.
+        if args.from_resume:
+            from jobs.train import resumed
+
+            run = RunDirectory.find(paths.runs(), name)
+            run.require_idle()
+            if args.model is None and not args.overwrite:
+                resumed(RunSpec.model_validate(run.spec()), settings)
+        else:
+            _look_before(args.stage, settings, args.model, RunDirectory(paths.runs() / name), args.overwrite)
         switches = [part for name in ("from_resume", "overwrite") if getattr(args, name) for part in (f"--{name}", "1")]
         named = [
             part for name in ("model", "preset") if getattr(args, name) for part in (f"--{name}", getattr(args, name))
@@ -220,19 +245,19 @@ class Submitting(Here):
     def sweep(self, args: argparse.Namespace, console: Console) -> int:
         """Submit the sweep as a job and follow it."""
         from jobs.client import submit_training
-        from jobs.origin import new_spec
 
         settings = flags.absolute(flags.changes(args), Path.cwd())
+        require_open(settings)
         space = args.space if args.space is None or not args.space.endswith(".json") else str(self.place(args.space))
         name = flags.sweep_name(args.stage, settings, space)
         if not args.from_resume:
-            new_spec(args.stage, {**settings, "name": name}, args.model)
-            RunDirectory(paths.sweeps() / name, "sweep").require_free(overwrite=args.overwrite)
+            folder = RunDirectory(paths.sweeps() / name, "sweep")
+            _look_before(args.stage, {**settings, "name": name}, args.model, folder, args.overwrite)
         options = {"model": args.model, "space": space, **_sweep_options(args)}
         named = [part for option, value in options.items() if value is not None for part in (f"--{option}", str(value))]
         switches = [part for word in ("from_resume", "overwrite") if getattr(args, word) for part in (f"--{word}", "1")]
         argv = ["sweep", args.stage, *named, *switches, *flags.arguments(settings)]
-        return submit_training(name, argv, detach=args.detach, console=console)
+        return submit_training(name, argv, detach=args.detach, console=console, kind="sweep")
 
     def tokenizer(self, args: argparse.Namespace, console: Console) -> int:
         """Submit the tokenizer stage as a job and follow it."""
@@ -240,7 +265,7 @@ class Submitting(Here):
 
         given = flags.changes(args, TOKENIZER_FLAGS)
         if "path" in given:
-            given["path"] = str(self.place(given["path"]))
+            given["path"] = str(paths.existing(self.place(given["path"]), DATA_FILE))
         name = flags.apply(TokenizerSpec(), given, TOKENIZER_FLAGS).name
         RunDirectory(paths.runs() / name).require_free(overwrite=args.overwrite)
         argv = ["train", "tokenizer", *(["--overwrite", "1"] if args.overwrite else []), *flags.arguments(given)]
@@ -255,49 +280,139 @@ class Submitting(Here):
         return submit_training(RUN, ["demo", *switches], detach=args.detach, console=console)
 
 
+def _look_before(
+    stage: str, settings: dict[str, Any], model: str | None, folder: RunDirectory, overwrite: bool
+) -> None:
+    """Raise ValueError or RunStateError for what a job would end with as soon as it looks: settings, weights, a name
+    that is taken, files and their first row.
+    """
+    from jobs.origin import new_spec
+    from jobs.prepare import require_files
+
+    spec = new_spec(stage, settings, model)
+    folder.require_free(overwrite=overwrite)
+    if not os.environ.get("RAY_API_SERVER_ADDRESS"):  # else they lie on another machine
+        require_files(spec)
+
+
+def _home(console: Console) -> int:
+    """`minimind` alone: what there is, and what to do next."""
+    from jobs.runs import list_runs
+    from jobs.show import state_text
+    from jobs.words import language, say
+
+    lang = language()
+    rows = list_runs(paths.runs())
+    if rows:
+        newest = rows[0]
+        state = state_text(newest.state, lang)
+        console.print(Text.assemble(f"{say('newest', lang)}: ", (newest.name, "bold"), f"  {newest.stage}  ", state))
+    else:
+        console.print(f"{say('no runs yet in', lang)} {paths.runs()}")
+    address = serve.running_url()
+    console.print(f"{say('server', lang)}: {address or say('none is running', lang)}")
+    console.print()
+    taught = any(row.state.word == "SUCCEEDED" and row.stage not in ("pretrain", "tokenizer", "?") for row in rows)
+    steps = [("minimind demo", "raw text to a model that chats, in some minutes")] if not rows else []
+    steps += [("minimind data check FILE", "is your own data ready?")]
+    steps += [("minimind train pretrain --data_path FILE", "learn language from text")]
+    if rows:
+        steps += [("minimind train sft --from_weight RUN --data_path FILE", "teach a model to answer")]
+    if taught:
+        steps += [("minimind chat", "talk with it"), ("minimind serve", "a page to talk with it")]
+    steps += [("minimind --help", "everything else")]
+    width = max(len(command) for command, _ in steps)
+    for command, what in steps:
+        console.print(f"  {command:<{width}}   {say(what, lang)}")
+    return 0
+
+
 def _attach(args: argparse.Namespace, console: Console) -> int:
     from jobs import submit
     from jobs.client import attach
+    from jobs.show import show
 
-    known = submit.jobs()
+    run = RunDirectory(paths.runs() / args.job)
+    try:
+        known = submit.jobs()
+    except ClusterError:
+        if not run.exists:
+            raise
+        known = []
     match = [job.submission_id for job in known if args.job in (job.submission_id, job.run)]
-    if not match:
-        names = sorted({name for job in known for name in (job.submission_id, job.run) if name})
-        near = difflib.get_close_matches(args.job, names, n=3) or names[:5]
-        raise ValueError(f"no job or run {args.job!r} on the cluster; it has: {', '.join(near) or 'none'}")
-    return attach(match[0], console)
+    if match:
+        return attach(match[0], console)
+    if run.exists:
+        console.print(f"No job of {args.job!r} is on the cluster, which forgets them when it ends. The run itself:")
+        show(run, console)
+        return 0
+    names = sorted({name for job in known for name in (job.submission_id, job.run) if name})
+    near = difflib.get_close_matches(args.job, names, n=3) or names[:5]
+    raise ValueError(f"no job or run {args.job!r} on the cluster; it has: {', '.join(near) or 'none'}")
 
 
 def _stop(args: argparse.Namespace, console: Console) -> int:
     from jobs import cluster, submit
+    from jobs.sweep_view import named
 
-    run = RunDirectory(paths.runs() / args.run)
-    if run.exists and run.is_running and run.spec()["stage"]["kind"] in STAGES:
+    name: str = args.run
+    folders = [RunDirectory(paths.runs() / name), RunDirectory(paths.sweeps() / name, "sweep")]
+    run = next((folder for folder in folders if folder.exists), None)
+    if run is not None and run.is_running and run.stage in STAGES:
+        again, stopping = f"Go on: minimind resume {name}", run.stop_requested()
         run.request_stop()
-        console.print(f"{args.run} stops at its next step and saves a checkpoint. Go on: minimind resume {args.run}")
-        return 0
-    # What has not begun to train has nothing to save: its job is ended.
+        if run.kind == "run":
+            console.print(f"{name} stops at its next step and saves a checkpoint. {again}")
+        elif not stopping:
+            console.print(
+                f"{name} begins no more trials; those that run go to their end. To end them too, once more. {again}"
+            )
+        if run.kind == "run" or not stopping:
+            return 0
     jobs = submit.jobs() if cluster.find() else []
-    alive = [job.submission_id for job in jobs if job.run == args.run and job.status in ("PENDING", "RUNNING")]
+    alive = [job for job in jobs if job.run == name and job.status in ("PENDING", "RUNNING")]
     if not alive:
-        RunDirectory.find(paths.runs(), args.run).request_stop()
-    for submission_id in alive:
-        console.print(f"{args.run} was not training; its job {submission_id} is {submit.stop(submission_id)}.")
+        named(name).request_stop()
+    for job in alive:
+        if run is not None and _has_begun(run, job.started_s) and not run.stop_requested():
+            # Its worker has died and is being started again; that one finds the wish to stop.
+            run.leave_stop()
+            console.print(
+                f"{name} stops as soon as its workers are back, with a checkpoint. To end its job at once: minimind "
+                f"stop {name} again. Go on: minimind resume {name}"
+            )
+            continue
+        # What has not begun to train has nothing to save: its job is ended.
+        was = "has begun no training" if run is None or not _has_begun(run, job.started_s) else "was stopping"
+        console.print(f"{name} {was}; its job {job.submission_id} is {submit.stop(job.submission_id)}.")
     return 0
+
+
+def _has_begun(run: RunDirectory, started_s: float | None) -> bool:
+    """Whether the run has trained since its job was started."""
+    began = run.began_s()
+    return run.kind == "run" and began is not None and started_s is not None and began >= started_s
 
 
 def _runs(args: argparse.Namespace, console: Console) -> int:
     from jobs.runs import list_runs
     from jobs.show import show_runs
+    from jobs.sweep_view import show_sweeps
 
     show_runs(paths.runs(), list_runs(paths.runs()), console)
+    show_sweeps(console)
     return 0
 
 
 def _show(args: argparse.Namespace, console: Console) -> int:
     from jobs.show import show
+    from jobs.sweep_view import named, show_sweep
 
-    show(RunDirectory.find(paths.runs(), args.run), console)
+    found = named(args.run)
+    if found.kind == "sweep":
+        show_sweep(found, console)
+    else:
+        show(found, console)
     return 0
 
 
@@ -356,14 +471,19 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, formatter_class=_Formatter, **options)
 
     def error(self, message: str) -> NoReturn:
-        """Print what is wrong and what was perhaps meant, and leave with status 2."""
+        """Print what is wrong and what was perhaps meant, and leave with status 2. All flags, which would bury it, are
+        printed by --help alone.
+        """
         known = [flag for action in self._actions for flag in action.option_strings]
         for flag in re.findall(r"(?<!\S)--[\w-]+", message.partition("unrecognized arguments:")[2]):
             near = difflib.get_close_matches(flag, known, n=3)
             message += f"\n  {flag}: no such flag; " + (
-                f"near: {', '.join(near)}" if near else "see --help, or use --set"
+                FLAGS_ELSEWHERE.get(flag.removeprefix("--"), "")
+                or (f"near: {', '.join(near)}" if near else "see --help, or use --set")
             )
-        super().error(message)
+        words = Text.assemble(("error:", "bold red"), f" {message}\n  see: {self.prog} --help")
+        Terminal(stderr=True).print(words)
+        self.exit(2)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Refuse what is not known here and now: the parser of the verb knows its flags, the one above does not."""
@@ -390,10 +510,16 @@ def _parser(verbs: Here) -> argparse.ArgumentParser:
         verb.add_parser("sweep", help="trials over a space of settings, none of which runs out of memory"), verbs
     )
 
-    resume = verb.add_parser("resume", help="continue a run where it stopped or died")
-    resume.add_argument("run", help="name of the run")
-    resume.add_argument("rest", nargs=argparse.REMAINDER, help="flags of `train` that a resumed run may change")
-    resume.set_defaults(command=verbs.resume)
+    resume = verb.add_parser("resume", help="continue a run or a sweep where it stopped or died")
+    resume.add_argument("run", help="its name")
+    resume.add_argument(
+        "rest",
+        nargs=argparse.REMAINDER,
+        help="flags of `train` that change nothing of what is learnt, such as --batch_size, --workers, --vram, "
+        "--save_interval, or where a file lies now; for a sweep --trials",
+    )
+    _detach(resume, verbs)
+    resume.set_defaults(command=verbs.resume, help=resume.print_help)
 
     demo = verb.add_parser("demo", help="raw text to a model that chats, in a few minutes, with stock data")
     demo.add_argument("--fresh", type=_switch, default=False, metavar="0|1", help="forget an earlier demo (default: 0)")
@@ -499,7 +625,10 @@ def _train_parsers(train: argparse.ArgumentParser, verbs: Here) -> None:
         flags.add_flags(parser, entry.preset, DEFAULT_MODEL)
         _preset(parser)
         parser.add_argument(
-            "--spec", metavar="FILE", help="settings by dotted path, such as a sweep's best.json; flags win over it"
+            "--spec",
+            metavar="FILE",
+            help="settings by dotted path, such as a sweep's best.json, or a run's spec.json; its relative paths count "
+            "from MINIMIND_HOME, and flags win over it",
         )
         parser.add_argument(
             "--from_resume",
@@ -513,6 +642,9 @@ def _train_parsers(train: argparse.ArgumentParser, verbs: Here) -> None:
         parser.set_defaults(command=verbs.train, stage=name)
 
 
+_AT_ONCE = "trials that run at the same time (default: one per GPU, else one)"
+
+
 def _sweep_parsers(sweep: argparse.ArgumentParser, verbs: Here) -> None:
     sweep.description = (
         "Train for a given time with each of many settings, with Ray Tune, and compare. What the memory plan refuses "
@@ -521,7 +653,7 @@ def _sweep_parsers(sweep: argparse.ArgumentParser, verbs: Here) -> None:
     stages = sweep.add_subparsers(title="stages", metavar="STAGE", required=True)
     for name, entry in STAGES.items():
         parser = stages.add_parser(name, help=entry.title, description=entry.title)
-        flags.add_flags(parser, entry.preset, DEFAULT_MODEL)
+        flags.add_flags(parser, entry.preset, DEFAULT_MODEL, without=OWN, other_words={"scaling.workers": _AT_ONCE})
         parser.add_argument(
             "--space",
             metavar="NAME",

@@ -175,9 +175,9 @@ class Conversation:
                 console.print(part.text, end="", style=style, markup=False, highlight=False, soft_wrap=True)
             console.print()
         except KeyboardInterrupt:
-            console.print(f"\n[dim]{_say('stopped')}[/]")
+            console.print(f"\n[dim]{_say('stopped')}[/]", markup=True)
         except ValueError as error:
-            console.print(f"\n[red]{escape(str(error))}[/]")
+            console.print(f"\n[red]{escape(str(error))}[/]", markup=True)
         finally:
             close = getattr(parts, "close", None)
             if close is not None:
@@ -212,7 +212,7 @@ class Conversation:
             case "system":
                 self.system = rest
                 self.turns.clear()
-                console.print(f"{_say('system prompt')}: {escape(rest) or _say('none')}")
+                console.print(f"{_say('system prompt')}: {rest or _say('none')}", markup=False)
             case "think":
                 if rest in ("on", "off", "auto"):
                     self.manner = replace(self.manner, thinking={"on": True, "off": False, "auto": None}[rest])
@@ -222,10 +222,10 @@ class Conversation:
                 try:
                     self.manner = replace(self.manner, temperature=temperature(rest)) if rest else self.manner
                 except ValueError as error:
-                    console.print(f"[red]{escape(str(error))}[/]")
+                    console.print(f"[red]{escape(str(error))}[/]", markup=True)
                 console.print(f"{_say('temperature')}: {self.manner.temperature}")
             case _:
-                console.print(f"/{escape(name)}: {_say('no such command')}; /help")
+                console.print(f"/{name}: {_say('no such command')}; /help", markup=False)
         return True
 
 
@@ -264,9 +264,8 @@ def chat(args: argparse.Namespace, console: Console) -> int:
     if not known and args.model is None:
         raise ValueError(_say("There is no model yet: minimind train"))
     conversation = Conversation(answerer, args.model or known[0], args.system, manner)
-    console.print(
-        f"[bold]{escape(conversation.model)}[/]  [dim]{address or _say('in this process')}   {_say('/help')}[/]"
-    )
+    where = escape(address or _say("in this process"))
+    console.print(f"[bold]{escape(conversation.model)}[/]  [dim]{where}   {_say('/help')}[/]", markup=True)
     prompt = "[bold green]> [/]" if sys.stdin.isatty() else ""
     while True:
         try:

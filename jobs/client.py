@@ -13,11 +13,15 @@ from jobs import cluster, paths, submit
 from jobs.progress import following
 from jobs.runs import RunDirectory
 
+_END = 8192  # characters of a log: what was said in them is not said again
 
-def submit_training(name: str, argv: Sequence[str], *, detach: bool, console: Console) -> int:
-    """Submit `python -m jobs ARGV` for the run `name`; follow it unless `detach`. Gives the exit status."""
+
+def submit_training(name: str, argv: Sequence[str], *, detach: bool, console: Console, kind: str = "run") -> int:
+    """Submit `python -m jobs ARGV` for the run, or the sweep, of this name; follow it unless `detach`. Gives the exit
+    status.
+    """
     cluster.ensure(lambda line: console.print(line, style="dim"))
-    submission_id = submit.submit(name, argv)
+    submission_id = submit.submit(name, argv, kind=kind)
     console.print(f"Submitted {submission_id}: python -m jobs {shlex.join(argv)}", style="dim")
     if detach:
         console.print(f"It runs on its own. Watch it: minimind attach {submission_id}. End it: minimind stop {name}")
@@ -27,16 +31,20 @@ def submit_training(name: str, argv: Sequence[str], *, detach: bool, console: Co
 
 def attach(submission_id: str, console: Console) -> int:
     """Show a job's log from its beginning, and a progress bar where there is a terminal, until it ends."""
-    run = RunDirectory(paths.runs() / submit.job(submission_id).run)
+    job = submit.job(submission_id)
+    end = ""
 
     def write(text: str) -> None:
+        nonlocal end
+        end = (end + text)[-_END:]
         console.out(text, end="", highlight=False)
 
-    # In a terminal the bar says it better than the log's progress lines would.
-    with following(run, console, bar_only=True) if console.is_terminal else nullcontext():
+    # In a terminal the bar says it better than the log's progress lines would; a sweep's trials have no one bar.
+    run = RunDirectory(paths.runs() / job.run)
+    with following(run, console, bar_only=True) if console.is_terminal and job.kind == "run" else nullcontext():
         status = submit.follow(submission_id, write)
     if status == "FAILED":
-        message = submit.job(submission_id).message.strip()
-        console.print(f"The job {submission_id} failed. {message.splitlines()[-1] if message else ''}", style="red")
+        why = next(iter(reversed(submit.job(submission_id).message.strip().splitlines())), "")
+        console.print(f"The job {submission_id} failed. {'' if why in end else why}".rstrip(), style="red")
     sys.stdout.flush()
     return 0 if status in ("SUCCEEDED", "STOPPED", "RUNNING") else 1

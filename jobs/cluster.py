@@ -14,7 +14,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
@@ -103,12 +102,12 @@ def ensure(say: Callable[[str], None] = lambda line: None) -> Cluster:
 
     Raises ClusterError with the end of Ray's own log if it does not start.
     """
-    paths.home().mkdir(parents=True, exist_ok=True)
+    paths.make(paths.home())
     with _lock():
         cluster = find()
         if cluster is None:
             # Clusters of other homes start one after the other, or two would choose the same free ports.
-            with FileLock(Path(tempfile.gettempdir()) / f"minimind-ports-{os.getuid()}.lock", timeout=180):
+            with FileLock(_ports_lock(), timeout=180):
                 try:
                     return _start(say)
                 except ClusterError as error:
@@ -288,7 +287,12 @@ def _start(say: Callable[[str], None]) -> Cluster:
     ]
     variables = {
         **_QUIET,
-        **{name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")},
+        # Our own variables are those of a command: what this shell has would stay in all jobs and servers to come.
+        **{
+            name: value
+            for name, value in os.environ.items()
+            if name not in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS") and not name.startswith("MINIMIND_")
+        },
         **environment(_ours(state)),
         MARK: state.mark,
         "MINIMIND_HOME": str(paths.home()),
@@ -347,7 +351,12 @@ def _make_token(say: Callable[[str], None]) -> None:
         return
     if path.is_file() and path.read_text(encoding="utf-8").strip():
         if path.stat().st_mode & 0o077:
-            say(f"{path} can be read by others on this machine: chmod 600 {shlex.quote(str(path))}")
+            try:
+                path.chmod(0o600)
+            except PermissionError:
+                say(f"{path} can be read by others on this machine: chmod 600 {shlex.quote(str(path))}")
+            else:
+                say(f"{path} could be read by others on this machine; now by you alone.")
         return
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.unlink(missing_ok=True)
@@ -404,6 +413,13 @@ def refused(cluster: Cluster) -> str:
 def _alive(state: _State) -> bool:
     commands = [" ".join((process.info["cmdline"] or [])[:3]) + " " for process in processes.marked(state.mark)]
     return all(any(root in command for command in commands) for root in _ROOTS)
+
+
+def _ports_lock() -> Path:
+    """For all homes of this user. Not in the folder for temporary files: there somebody else may have made it."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minimind"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder / "ports.lock"
 
 
 def _lock() -> FileLock:

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from data.stock.build import FILES
 from jobs import paths, quiz, serve
@@ -136,14 +136,17 @@ def _curves(pretrained: RunDirectory, chat: RunDirectory, console: Console) -> N
     console.print()
     console.print(
         f"[bold]Bits per byte on text that it never saw: {bits[0]:.3f} before, [green]{bits[-1]:.3f}[/] after "
-        f"(less is better).[/]"
+        f"(less is better).[/]",
+        markup=True,
     )
-    console.print(f"[bold]没见过的文本，每字节比特数：训练前 {bits[0]:.3f}，训练后 {bits[-1]:.3f}（越低越好）。[/]")
+    console.print(
+        f"没见过的文本，每字节比特数：训练前 {bits[0]:.3f}，训练后 {bits[-1]:.3f}（越低越好）。", style="bold"
+    )
     console.print(f"Loss on answers that it never saw / 没见过的回答的损失: {losses[0]:.3f} → {losses[-1]:.3f}")
     for run in (pretrained, chat):
         for line in run.samples_path.read_text("utf-8").splitlines():
             sample = json.loads(line)
-            console.print(f"  [cyan]{escape(sample['prompt'])}[/]{escape(sample['continuation'])}")
+            console.print(Text.assemble("  ", (sample["prompt"], "cyan"), sample["continuation"]))
     for picture in pictures:
         console.print(f"Loss curve / 损失曲线: {picture}")
 
@@ -186,21 +189,23 @@ def _ask(address: str, console: Console) -> None:
         table.add_column(title, overflow="fold", ratio=1)
     table.add_column("")
     for one in quiz.spread(answered, SHOWN_QUESTIONS):
-        mark = "[green]✓[/]" if one.right else "[red]✗[/]"
-        table.add_row(escape(one.question.prompt), escape(one.answer), escape(one.question.expected), mark)
+        mark = Text("✓", "green") if one.right else Text("✗", "red")
+        table.add_row(one.question.prompt, one.answer, one.question.expected, mark)
     console.print(table, soft_wrap=False)
     right = sum(one.right for one in answered)
     share = 100 * right / len(answered)
     console.print(
         f"[bold]Exact match on held-out phrasings / 未见过问法的完全匹配率: [green]{share:.0f} %[/] "
-        f"({right} / {len(answered)})[/]"
+        f"({right} / {len(answered)})[/]",
+        markup=True,
     )
 
 
 def _next(address: str | None, chat: RunDirectory, seconds: float, console: Console) -> None:
     console.print(f"\nThe model / 模型: {chat.path}   ({duration(seconds)} for this demo / 本次演示用时)")
     if address:
-        console.print(f"[bold]Talk with it / 和它聊天: {address}/[/]      (ends with / 停止: minimind serve --stop)")
+        talk = (f"Talk with it / 和它聊天: {address}/", "bold")
+        console.print(Text.assemble(talk, "      (ends with / 停止: minimind serve --stop)"))
     console.print("Next / 下一步:")
     console.print("  . .venv/bin/activate                     # once in every new terminal / 每个新终端先执行一次")
     if address:
@@ -212,4 +217,4 @@ def _next(address: str | None, chat: RunDirectory, seconds: float, console: Cons
 
 
 def _step(console: Console, number: int, title: str) -> None:
-    console.print(f"\n[bold]{number}/{STEPS}  {title}[/]")
+    console.print(f"\n{number}/{STEPS}  {title}", style="bold")

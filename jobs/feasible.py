@@ -15,9 +15,14 @@ from tune_spaces.distribution import Choices, LogUniform, Space
 
 ROWS, ACCUMULATION, WIDTH = "loop.batch_size", "loop.accumulation_steps", "data.max_seq_len"
 
-DECIDED = (
-    "name", "seed", "stage", "scaling", "memory", "eval", "data.path", "data.tokenizer", "init_from",
+OWN = (
     "loop.max_steps", "loop.epochs", "loop.log_interval", "loop.eval_interval", "loop.save_interval",
+    "loop.keep_last", "loop.keep_best", "loop.out_of_memory", "eval.sample_tokens",
+)  # fmt: skip
+"""What a sweep decides for each of its trials: they train for --budget_s, and nothing of them is kept."""
+
+DECIDED = (
+    "name", "seed", "stage", "scaling", "memory", "eval", "data.path", "data.tokenizer", "init_from", *OWN,
 )  # fmt: skip
 """What no space may vary: the sweep decides it, or trials that differ in it could not be compared."""
 
@@ -71,6 +76,15 @@ def require_space(base: RunSpec, space: Space) -> None:
                 break
     if problems:
         raise ValueError("the space:\n" + "\n".join(problems))
+
+
+def require_open(settings: Mapping[str, Any]) -> None:
+    """Raise ValueError for settings that a sweep decides itself: it would pass them over."""
+    if given := [flags.named(path) for path in settings if path in OWN]:
+        raise ValueError(
+            f"{', '.join(given)}: a sweep decides this for each of its trials, which train for --budget_s seconds and "
+            f"are not kept: leave it out"
+        )
 
 
 def groups(base: RunSpec, space: Space, fits: Callable[[RunSpec], bool]) -> list[Group]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
 from jobs import paths
+from jobs.old_names import model_size
+from jobs.runs import CREATED
 from jobs.spec import RunSpec
 from minimind.config import C, override
 from minimind.model import MODEL_PRESETS
@@ -59,24 +61,35 @@ RUNS_OR_FOLDERS = ("data.tokenizer", "init_from")
 """Settings that are the name of a run, or a path where they look like one."""
 
 
-def add_flags(parser: argparse.ArgumentParser, preset: Callable[[str], RunSpec], default_model: str) -> None:
+def add_flags(
+    parser: argparse.ArgumentParser,
+    preset: Callable[[str], RunSpec],
+    default_model: str,
+    *,
+    without: Collection[str] = (),
+    other_words: Mapping[str, str] | None = None,
+) -> None:
     """Every flag of FLAGS, and of ADAPTER_FLAGS where there is an adapter, with the description of its field and its
     default; `--model`; `--set`.
 
-    preset: model size -> the spec that the flags change.
+    preset: model size -> the spec that the flags change. without: settings that get no flag. other_words: settings
+    that mean something else here, with what they mean.
     """
     sizes = ", ".join(
         f"{name} ({config.hidden_size}x{config.num_hidden_layers})" for name, config in MODEL_PRESETS.items()
     )
     parser.add_argument(
         "--model",
-        choices=MODEL_PRESETS,
+        type=model_size,
+        metavar="SIZE",
         help=f"size, hidden x layers: {sizes}; with --from_weight that of the weights (default: {default_model})",
     )
     specs = {name: preset(name) for name in (default_model, *MODEL_PRESETS)}
     for flag, path in (FLAGS | (ADAPTER_FLAGS if specs[default_model].adapter else {})).items():
+        if path in without:
+            continue
         info = field_of(RunSpec, path)
-        description = info.description or path
+        description = (other_words or {}).get(path) or info.description or path
         defaults = {name: at(spec, path) for name, spec in specs.items()}
         if defaults[default_model] is not None and "default:" not in description:
             others = [f"{name}: {value}" for name, value in defaults.items() if value != defaults[default_model]]
@@ -129,7 +142,24 @@ def read_settings(path: Path) -> dict[str, Any]:
         raise ValueError(f"--spec {path} cannot be read: {error}") from None
     if not isinstance(content, dict):
         raise ValueError(f'--spec {path}: it holds one object, dotted path -> value, such as {{"loop.batch_size": 4}}')
+    if "schema_version" in content:
+        content = _settings_of_run(content, path)
     return {name: value if isinstance(value, str) else json.dumps(value) for name, value in content.items()}
+
+
+def _settings_of_run(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The spec.json of a run as settings by dotted path, all but its name: that is the new run's own."""
+    if "space" in content:
+        raise ValueError(f"--spec {path} is that of a sweep; the settings of its best trial are in best.json beside it")
+    result: dict[str, Any] = {}
+    for name, value in content.items():
+        if name in ("schema_version", CREATED, "name"):
+            continue
+        if isinstance(value, dict) and name != "adapter":  # a run without one has nothing to set parts of
+            result |= {f"{name}.{part}": inner for part, inner in value.items()}
+        else:
+            result[name] = value
+    return result
 
 
 def apply(preset: C, settings: Mapping[str, Any], flags: Mapping[str, str] = FLAGS | ADAPTER_FLAGS) -> C:
@@ -157,6 +187,16 @@ def absolute(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         text = result.get(path)
         if text not in (None, "null") and (path in FILES or paths.is_path(text)):
             result[path] = str(paths.absolute(text, folder))
+    return result
+
+
+def kept(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with paths as `paths.kept` keeps them; names of runs stay as they are."""
+    result = absolute(settings, paths.home())
+    for path in (*FILES, *RUNS_OR_FOLDERS):
+        text = result.get(path)
+        if text not in (None, "null") and paths.is_path(text):
+            result[path] = paths.kept(text)
     return result
 
 

@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from jobs import WORKER_ENVIRONMENT
 from jobs.card import Card, here, this_card, worker_share
 from jobs.cluster import ClusterError, check
 from jobs.prepare import Prepared
-from jobs.runs import RunDirectory, RunStateError
+from jobs.runs import RunDirectory, RunStateError, RunTakenError
 from jobs.spec import RunSpec
 from jobs.tokenise import encode_on_cluster
 from jobs.worker import work
@@ -146,7 +146,9 @@ def _train_worker(config: dict[str, Any]) -> None:
     torch.set_num_threads(spec.scaling.cpus_per_worker or 1)
     context = ray_train.get_context()
     parallel = Parallel(context.get_world_rank(), context.get_world_size(), get_device())
-    work(spec, Prepared.model_validate(config["prepared"]), RunDirectory(Path(config["run"])), parallel)
+    # To start workers anew would not help: whoever waits for this run finds the same, and says it.
+    with suppress(RunTakenError):
+        work(spec, Prepared.model_validate(config["prepared"]), RunDirectory(Path(config["run"])), parallel)
 
 
 @contextmanager
@@ -160,7 +162,7 @@ def _stop_on_signal(run: RunDirectory) -> Iterator[None]:
     def ask(number: int, frame: Any) -> None:
         signal.signal(number, before[signal.Signals(number)])
         os.write(2, b"\nStopping at the next step; the checkpoint is written first. Once more to end at once.\n")
-        run.request_stop()
+        run.leave_stop()  # whether the run is not yet, or no longer, training is not looked at: neither may fail here
 
     for number in before:
         signal.signal(number, ask)

@@ -12,11 +12,17 @@ from data.encode import Document, documents
 from data.read import RowFile, as_row
 from data.schema import STAGE_ROWS
 from jobs.references import tokenizer_folder
+from jobs.terminal import can_show
 from minimind.tokenizer import Tokenizer
 
 LEARNT, READ, LOST = "bold green underline", "dim", "red strike"
-_BRACKETS = {LEARNT: "⟦⟧", LOST: "✂✂"}
+BRACKETS = {LEARNT: ("⟦", "⟧"), LOST: ("✂", "✂")}
 """What marks a style where there are no colours."""
+
+_PLAIN_BRACKETS = {LEARNT: ("[[", "]]"), LOST: ("--", "--")}
+"""The same for terminals whose encoding lacks those signs."""
+
+_Brackets = dict[str, tuple[str, str]]
 
 
 def show_rows(
@@ -34,8 +40,10 @@ def show_rows(
     Raises ValueError, with file and line, for a row that can't be used or that the chat template refuses.
     """
     vocabulary = Tokenizer.load(tokenizer_folder(tokenizer)) if tokenizer is not None else Tokenizer.train(["ab"], 292)
-    colours = console.is_terminal and not console.no_color
-    console.print(_legend(colours, lost=max_seq_len is not None), soft_wrap=True)
+    brackets = {}
+    if not console.is_terminal or console.no_color:
+        brackets = BRACKETS if can_show("⟦⟧✂", console) else _PLAIN_BRACKETS
+    console.print(_legend(brackets, lost=max_seq_len is not None), soft_wrap=True)
     file = RowFile(path)
     for line, content in islice(file, rows):
         row = as_row(STAGE_ROWS[stage], content, file.path, line)
@@ -45,15 +53,17 @@ def show_rows(
             (document,) = documents(vocabulary, row)
         except ValueError as error:
             raise ValueError(f"{file.path}:{line}: {error}") from None
-        text, learnt = coloured(vocabulary, document, max_seq_len, colours)
+        text, learnt = coloured(vocabulary, document, max_seq_len, brackets)
         counts = f": {len(document.ids)} tokens, {learnt} learnt" if tokenizer is not None else ""
         console.print(Text(f"\n{line}{counts}", style="bold"))
         console.print(text, soft_wrap=True)
 
 
-def coloured(tokenizer: Tokenizer, document: Document, max_seq_len: int | None, colours: bool) -> tuple[Text, int]:
-    """A document with its parts in their styles, or in brackets where there are no colours; and how many of its tokens
-    are learnt.
+def coloured(
+    tokenizer: Tokenizer, document: Document, max_seq_len: int | None, brackets: _Brackets
+) -> tuple[Text, int]:
+    """A document with its parts in their styles, and in brackets where there are some for a style; and how many of its
+    tokens are learnt.
     """
     end = min(len(document.ids), max_seq_len or len(document.ids))
     edges = [edge for edge in document.targets.tolist() if edge < end]
@@ -64,11 +74,11 @@ def coloured(tokenizer: Tokenizer, document: Document, max_seq_len: int | None, 
         if begin < stop:
             part = tokenizer.decode(document.ids[begin:stop])
             learnt += (stop - begin) * (style == LEARNT)
-            _append(text, part, style, colours)
+            _append(text, part, style, brackets)
     return text, learnt
 
 
-def _legend(colours: bool, *, lost: bool) -> Text:
+def _legend(brackets: _Brackets, *, lost: bool) -> Text:
     text = Text()
     for english, chinese, style in (
         ("learnt", "学习", LEARNT),
@@ -76,13 +86,13 @@ def _legend(colours: bool, *, lost: bool) -> Text:
         ("lost, behind max_seq_len", "超出 max_seq_len，被截断", LOST),
     ):
         if style != LOST or lost:
-            _append(text, f"{english} / {chinese}", style, colours)
+            _append(text, f"{english} / {chinese}", style, brackets)
             text.append("   ")
     return text
 
 
-def _append(text: Text, part: str, style: str, colours: bool) -> None:
-    if colours:
-        text.append(part, style)
+def _append(text: Text, part: str, style: str, brackets: _Brackets) -> None:
+    if brackets:
+        text.append(part.join(brackets.get(style, ("", ""))))
     else:
-        text.append(part.join(_BRACKETS.get(style, ("", ""))))
+        text.append(part, style)

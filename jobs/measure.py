@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from rich.console import Console
 
+from jobs import paths
 from jobs.card import calibration_path, here, identity, this_card
 from jobs.plan import Planner, step_of
 from jobs.presets import pretrain
@@ -79,7 +80,7 @@ def calibrate(console: Console) -> Calibration:
     specs = [override(pretrain("30m"), {"loop.batch_size": rows}) for rows in CALIBRATION_ROWS]
     seen = calibration_of([(planner.need(spec), measure(planner, spec)) for spec in specs])
     path = calibration_path()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    paths.make(path.parent)
     path.write_text(json.dumps(asdict(seen), indent=2) + "\n", "utf-8")
     console.print(
         f"{card.name}: tensors take {seen.allocated:.3f} and the allocator holds {seen.reserved:.3f} times what is "

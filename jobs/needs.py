@@ -60,7 +60,7 @@ class Needs:
         self._known = self._stored() | self._known  # others write there as well
         partial = self.path.with_name(f"{self.path.name}.{os.getpid()}")
         with contextlib.suppress(OSError):  # a full disk costs a second next time
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            paths.make(self.path.parent)
             partial.write_text(json.dumps({name: asdict(entry) for name, entry in self._known.items()}), "utf-8")
             partial.replace(self.path)
 

@@ -31,6 +31,26 @@ def cache() -> Path:
     return home() / "cache"
 
 
+def make(folder: Path) -> Path:
+    """The folder, made where it is missing. MINIMIND_HOME, if it is made with it, is for this user alone: conversations
+    and keys lie there.
+    """
+    if folder.is_relative_to(home()):
+        home().parent.mkdir(parents=True, exist_ok=True)
+        home().mkdir(mode=0o700, exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def kept(path: str) -> str:
+    """A path as it is kept: below MINIMIND_HOME relative to it, so that a home can be moved; else absolute. It is still
+    seen to be a path (`is_path`).
+    """
+    full = absolute(path)
+    text = str(full.relative_to(home())) if full.is_relative_to(home()) else str(full)
+    return text if is_path(text) else f"./{text}"
+
+
 def checkout() -> Path:
     """The root of this checkout, or inside a job Ray's copy of it."""
     return Path(__file__).resolve().parent.parent

@@ -85,7 +85,8 @@ def show_plan(plan: Plan, card: Card, spec: RunSpec, console: Console) -> None:
     calibrated = "" if plan.calibrated or card.platform.rules == "cpu" else "; uncalibrated / 未校准"
     console.print(
         f"[bold {colour}]{plan.verdict} / {chinese}[/]: {memory(plan.needed_bytes)} of {memory(plan.capacity_bytes)} "
-        f"({100 * share:.0f} %{calibrated})"
+        f"({100 * share:.0f} %{calibrated})",
+        markup=True,
     )
 
 

@@ -7,10 +7,12 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from itertools import islice
 from pathlib import Path
 
 from filelock import FileLock
+from pydantic import Field
 from rich.console import Console
 
 import minimind.checkpoint as checkpoints
@@ -18,6 +20,8 @@ from data.check import CheckLimits, check_file
 from data.formats import READING
 from data.pack import learnable
 from data.prepare import Pipeline, data_source, tokenise
+from data.read import DataError, RowFile, as_row
+from data.schema import STAGE_ROWS
 from data.shards import TokenShards
 from jobs import paths
 from jobs.adapter import optimizer_states, trained_parameters
@@ -38,7 +42,8 @@ class Prepared(Config):
     validation_shards: None where the held-out documents are taken out of `shards`. text_shards: plain text to replay
     and to see what is forgotten; held_out_text_shards: None where its held-out documents are taken out of it.
     init_folder: the checkpoint whose weights a run without a checkpoint of its own starts from, and an adapter is put
-    on, None for weights drawn anew; parent_run and parent_step name it. command: what the user typed.
+    on, None for weights drawn anew; parent_run and parent_step name it. command: what the user typed. sources: the
+    sha256 of every file of data that was read, by its setting. identity: of the run that this was made for.
     """
 
     tokenizer: str
@@ -51,6 +56,8 @@ class Prepared(Config):
     parent_run: str | None = None
     parent_step: int | None = None
     command: str
+    sources: Mapping[str, str] = Field(default_factory=dict)
+    identity: str = ""
 
 
 def prepare(spec: RunSpec, console: Console, *, own: Path | None = None, pipeline: Pipeline | None = None) -> Prepared:
@@ -66,7 +73,9 @@ def prepare(spec: RunSpec, console: Console, *, own: Path | None = None, pipelin
     held_out_text = _existing(spec.eval.pretrain_path, "plain text for eval.pretrain_path")
     # Where it is not replayed it is only measured on, and there may be a file for that.
     text = _existing(spec.data.mix_path, "plain text for data.mix_path") if spec.data.mix or not held_out_text else None
-    digest = data_source(source).sha256
+    files = {"data.path": source, "eval.path": held_out, "data.mix_path": text, "eval.pretrain_path": held_out_text}
+    sources = {setting: data_source(file).sha256 for setting, file in files.items() if file is not None}
+    digest = sources["data.path"]
     if rows == "pretrain":  # before a tokenizer is trained on it
         _check(spec, source, rows, held_out, console)
         _check(spec, held_out, rows, None, console, setting="eval.path")
@@ -82,22 +91,55 @@ def prepare(spec: RunSpec, console: Console, *, own: Path | None = None, pipelin
         _check(spec, source, rows, held_out, console, tokenizer)
         _check(spec, held_out, rows, None, console, tokenizer, setting="eval.path")
 
-    def tokenised(path: Path | None, rows: str) -> str | None:
-        return str(_tokenised(path, rows, tokenizer, spec, pipeline, console).folder) if path else None
+    def tokenised(path: Path | None, rows: str, held_out_by: str = "") -> str | None:
+        if path is None:
+            return None
+        shards = _tokenised(path, rows, tokenizer, spec, pipeline, console)
+        if held_out_by:
+            _require_learnable(shards, spec.data.max_seq_len, f"{held_out_by} = {path}")
+        return str(shards.folder)
 
     shards = _tokenised(source, rows, tokenizer, spec, pipeline, console)
+    _require_learnable(shards, spec.data.max_seq_len, f"data.path = {source}")
     return Prepared(
         tokenizer=str(folder),
         shards=str(shards.folder),
-        validation_shards=tokenised(held_out, rows),
+        validation_shards=tokenised(held_out, rows, "eval.path"),
         text_shards=tokenised(text, "pretrain"),
-        held_out_text_shards=tokenised(held_out_text, "pretrain"),
+        held_out_text_shards=tokenised(held_out_text, "pretrain", "eval.pretrain_path"),
         data_fingerprint=shards.fingerprint,
         init_folder=str(init) if init else None,
         parent_run=manifest["run_id"] if manifest else None,
         parent_step=manifest["step"] if manifest else None,
         command=" ".join(sys.argv),
+        sources=sources,
     )
+
+
+def require_files(spec: RunSpec) -> None:
+    """Raise ValueError for what can be seen at a glance: a file or tokenizer that is not there, a folder for a file, a
+    first row that is of another stage. `prepare` looks at all of it.
+    """
+    rows = STAGES[spec.stage.kind].rows
+    files = (
+        (spec.data.path, DATA_FILE, rows),
+        (spec.eval.path, "validation file", rows),
+        (spec.data.mix_path, "plain text for data.mix_path", "pretrain"),
+        (spec.eval.pretrain_path, "plain text for eval.pretrain_path", "pretrain"),
+    )
+    for text, what, kind in files:
+        path = _existing(text, what)
+        if path is None:
+            continue
+        if path.is_dir():
+            inside = ", ".join(sorted(entry.name for entry in path.iterdir())[:12])
+            raise ValueError(f"{what}: {path} is a folder: name a file of rows in it. It holds: {inside or 'nothing'}")
+        for line, content in islice(RowFile(path), 1):
+            row = as_row(STAGE_ROWS[kind], content, path, line)
+            if isinstance(row, DataError) and row.kind == "wrong_fields" and spec.data.limits.max_bad_rows == 0:
+                raise row
+    if spec.data.tokenizer is not None:
+        tokenizer_folder(spec.data.tokenizer)
 
 
 def require_vocabulary(tokenizer: Tokenizer, vocab_size: int, where: str) -> None:
@@ -207,9 +249,19 @@ def _check(
         raise ValueError(str(error) if setting == "data.path" else f"{setting}: {error}") from None
     found = ", ".join(f"{count} {kind}" for kind, count in report.counts.items()) or "nothing wrong"
     unused = f" Not used: {', '.join(sorted(report.ignored_fields))}." if report.ignored_fields else ""
-    console.print(f"Checked {source.name}: {amount(report.rows)} rows, {found}.{unused}", markup=False)
-    passed.parent.mkdir(parents=True, exist_ok=True)
+    console.print(f"Checked {source.name}: {amount(report.rows)} rows, {found}.{unused}")
+    paths.make(passed.parent)
     passed.write_text(json.dumps(report.to_dict(), ensure_ascii=False), "utf-8")
+
+
+def _require_learnable(shards: TokenShards, width: int, named: str) -> None:
+    """Raise ValueError for conversations of which nothing is learnt. named: the setting and its file."""
+    if shards.conversations and not len(learnable(shards, width)):
+        raise ValueError(
+            f"{named}: none of its {amount(len(shards))} conversations has an answer in its first {width} tokens; the "
+            f"earliest begins after {int(shards.first_targets.min())}. Give rows more tokens with --max_seq_len, or "
+            f"name another file"
+        )
 
 
 def _key(content: object) -> str:
@@ -252,7 +304,7 @@ def _trained(spec: RunSpec, source: Path, digest: str, console: Console) -> Path
 def _cached(name: str, make: Callable[[Path], object]) -> Path:
     """The tokenizer folder of this name in the cache, made if it is not there, by one process at a time."""
     folder = paths.cache() / "tokenizers" / name
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    paths.make(folder.parent)
     with FileLock(folder.with_name(f"{name}.lock")):
         if not folder.exists():
             partial = folder.with_name(f"{name}.partial")

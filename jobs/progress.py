@@ -13,10 +13,11 @@ from types import TracebackType
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from rich.text import Text
 
 from jobs.runs import RunDirectory
+from jobs.terminal import Terminal
 from jobs.words import language, say
 from minimind.events import Event, attempt_start, tail
 from minimind.units import amount, duration, size
@@ -40,7 +41,7 @@ class RunProgress:
         *,
         bar_only: bool = False,
     ) -> None:
-        self._console = console or Console()
+        self._console = console or Terminal()
         self._lang = language(lang)
         self._period_s = period_s
         self._bar_only = bar_only
@@ -127,9 +128,9 @@ class RunProgress:
     def _move_bar(self, event: Event) -> None:
         if self._bar is None:
             self._bar = Progress(
-                TextColumn("{task.fields[where]}"),
+                TextColumn("{task.fields[where]}", markup=False),
                 BarColumn(bar_width=None),
-                TextColumn("{task.fields[how]}"),
+                TextColumn("{task.fields[how]}", markup=False),
                 console=self._console,
                 expand=True,
             )
@@ -174,7 +175,7 @@ class RunProgress:
             return
         clock = datetime.fromtimestamp(event["time"]).astimezone().strftime("%H:%M:%S")
         options: dict[str, Any] = {"highlight": False, "soft_wrap": True}
-        self._console.print(f"[dim]{clock}[/dim]  {escape(text)}", style=style or None, **options)
+        self._console.print(Text.assemble((clock, "dim"), f"  {text}"), style=style or None, **options)
 
     def _say(self, text: str) -> str:
         return say(text, self._lang)

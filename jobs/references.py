@@ -29,9 +29,9 @@ def resolve(text: str) -> Path:
 
 
 def pinned(text: str) -> str:
-    """`text` so that it means the same checkpoint for ever: run@step, or an absolute path. Raises ValueError."""
+    """`text` so that it means the same checkpoint for ever: run@step, or a path as it is kept. Raises ValueError."""
     if paths.is_path(text):
-        return str(paths.absolute(text))
+        return paths.kept(text)
     run, step = _run_and_step(text)
     return f"{run.name}@{step}"
 

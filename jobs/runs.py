@@ -14,15 +14,17 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs import paths
 from minimind.events import Event, latest_values, read_events
 
 SCHEMA_VERSION = 1
@@ -30,11 +32,22 @@ SCHEMA_VERSION = 1
 KILLED = "the process ended without saying so (killed, power, or out of memory)"
 CONTINUE = "continue with"
 
+CREATED = "created"
+"""Where spec.json keeps what create() adds to what it is given."""
+
+_TAIL_BYTES = 1 << 18  # a failure's event holds a traceback
+
+_FOLDERS = {"run": "runs", "sweep": "sweeps"}
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
 class RunStateError(RuntimeError):
     """What was asked for does not go with the state the run is in."""
+
+
+class RunTakenError(RunStateError):
+    """The run is another process's: it holds it, or has created it anew under this name."""
 
 
 def require_name(name: str) -> str:
@@ -76,7 +89,7 @@ class RunRow:
 
 
 class RunDirectory:
-    """`runs/<run_id>/`: the folder of one run, which may not exist yet. kind: what it is called, "run" or "sweep"."""
+    """`runs/<name>/`: the folder of one run, which may not exist yet. kind: "run", or "sweep" for `sweeps/<name>/`."""
 
     def __init__(self, path: Path, kind: str = "run") -> None:
         self.path = path.absolute()
@@ -89,13 +102,16 @@ class RunDirectory:
         self.checkpoints = self.path / "checkpoints"
         self._stop_path = self.path / "STOP"
         self._lock_path = self.path / ".lock"
+        self._held = False
 
     @classmethod
-    def find(cls, runs: Path, name: str) -> RunDirectory:
-        """The existing run of this name below `runs`. Raises ValueError with the near names if there is none."""
+    def find(cls, runs: Path, name: str, others: Iterable[str] = ()) -> RunDirectory:
+        """The existing run of this name below `runs`. Raises ValueError with the near names if there is none; others:
+        of what else could have been meant.
+        """
         run = cls(runs / require_name(name))
         if not run.exists:
-            names = [other.name for other in _directories(runs)]
+            names = [*(other.name for other in directories(runs)), *others]
             near = difflib.get_close_matches(name, names, n=3) or names[:5]
             hint = f"runs there: {', '.join(near)}" if near else "there is no run yet"
             raise ValueError(f"no run {name!r} at {run.path}; {hint}")
@@ -106,27 +122,50 @@ class RunDirectory:
         """Whether the run has been created, that is, has its spec.json."""
         return self.spec_path.is_file()
 
-    def create(self, spec: Mapping[str, Any], *, overwrite: bool = False) -> None:
-        """Makes the folder and writes spec.json, once and for all.
+    def create(
+        self, spec: Mapping[str, Any], *, overwrite: bool = False, sources: Mapping[str, str] | None = None
+    ) -> str:
+        """Makes the folder and writes spec.json, once and for all. Gives the run's identity, which no other run has.
 
-        spec: the resolved RunSpec as JSON values. Raises RunStateError over a run that exists, unless `overwrite`
-        (then the old run is deleted), and always over one that is running.
+        spec: the resolved RunSpec as JSON values. sources: the sha256 of the files that the spec names, by setting.
+        Raises RunStateError over a run that exists, unless `overwrite` (then the old run is deleted), always over one
+        that is running, and RunTakenError where another process creates it at the same time: one of them succeeds.
         """
         require_name(self.name)
         self.require_free(overwrite=overwrite)
-        if self.exists:
+        seen = self._created() if self.exists else None
+        if seen is not None:
             with self.hold():
-                self.path.rename(self.path.with_name(f".{self.name}.deleted-{os.getpid()}"))
-            for rubbish in self.path.parent.glob(f".{self.name}.deleted-*"):
-                shutil.rmtree(rubbish)
-        self.path.mkdir(parents=True, exist_ok=True)
+                # What is there now may be younger than what was to be overwritten.
+                if self._created() != seen:
+                    raise RunTakenError(self._taken_text())
+                # A number of its own: an older process of the same id may have left its rubbish.
+                self.path.rename(self.path.with_name(f".{self.name}.deleted-{os.getpid()}-{secrets.token_hex(4)}"))
+        paths.make(self.path)
         with self.hold():
-            if self.exists:  # someone else was quicker
-                raise RunStateError(
-                    f"the {self.kind} {self.name!r} was created by another process just now ({self.path})"
-                )
-            content = json.dumps({"schema_version": SCHEMA_VERSION, **spec}, indent=2, ensure_ascii=False) + "\n"
-            _write_atomically(self.spec_path, content)
+            if self.exists:
+                raise RunTakenError(self._taken_text())
+            created = {"id": secrets.token_hex(8), "time": time.time(), "sources": dict(sources or {})}
+            content = {"schema_version": SCHEMA_VERSION, CREATED: created, **spec}
+            _write_atomically(self.spec_path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        for rubbish in self.path.parent.glob(f".{self.name}.deleted-*"):
+            shutil.rmtree(rubbish, ignore_errors=True)  # another process may be at it too
+        return str(created["id"])
+
+    @property
+    def identity(self) -> str:
+        """What create() gave. "" for a run from before there were identities, and where there is no run."""
+        return str(self._created().get("id", ""))
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """The sha256 of the files that the run was created with, by setting; empty where it was not kept."""
+        return dict(self._created().get("sources", {}))
+
+    def require_identity(self, identity: str) -> None:
+        """Raises RunTakenError if the run of this name is not the one that create() gave this identity."""
+        if self.identity != identity:
+            raise RunTakenError(self._taken_text())
 
     def write_plan(self, plan: Mapping[str, Any]) -> None:
         """Keeps the memory plan of the attempt that begins now."""
@@ -143,7 +182,16 @@ class RunDirectory:
         return content
 
     def require_free(self, *, overwrite: bool = False) -> None:
-        """Raises RunStateError if the run exists, unless `overwrite`; over one that is running always."""
+        """Raises RunStateError if the run exists, unless `overwrite`; over one that is running always; and where a
+        sweep has the run's name or the other way round, for what is asked for by name must be one thing.
+        """
+        other = next(kind for kind in _FOLDERS if kind != self.kind)
+        namesake = self.path.parent.parent / _FOLDERS[other] / self.name
+        if self.path.parent.name == _FOLDERS[self.kind] and (namesake / "spec.json").is_file():
+            raise RunStateError(
+                f"there is a {other} of the name {self.name!r} ({namesake}): take another one for the {self.kind} with "
+                f"`--name`"
+            )
         if not self.exists:
             return
         self.require_idle()
@@ -161,10 +209,8 @@ class RunDirectory:
 
     def spec(self) -> dict[str, Any]:
         """The resolved RunSpec that create() wrote. Raises ValueError if it is not there or not readable."""
-        try:
-            content: dict[str, Any] = json.loads(self.spec_path.read_text("utf-8"))
-        except (OSError, ValueError) as error:
-            raise ValueError(f"{self.spec_path} cannot be read: {error}") from error
+        content = self._content()
+        content.pop(CREATED, None)
         version = content.pop("schema_version", None)
         if version != SCHEMA_VERSION:
             raise ValueError(
@@ -180,22 +226,41 @@ class RunDirectory:
         patience_s: how long to wait for it. Asking is_running takes it for a moment, and a killed process may need
         one to die. Raises RunStateError if another process still has it then.
         """
-        descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o644)
+        deadline = time.monotonic() + patience_s
+        while (descriptor := self._locked()) is None:
+            if time.monotonic() > deadline:
+                raise RunTakenError(self._running_text())
+            time.sleep(0.01)
         try:
-            deadline = time.monotonic() + patience_s
-            while not _try_lock(descriptor, fcntl.LOCK_EX):
-                if time.monotonic() > deadline:
-                    raise RunStateError(self._running_text())
-                time.sleep(0.01)
+            self._held = True
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
             yield
         finally:
+            self._held = False
             os.close(descriptor)
+
+    def _locked(self) -> int | None:
+        """The lock file, open and locked; None where another process has it, or is replacing the folder."""
+        try:
+            descriptor = os.open(self._lock_path, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:
+            return None
+        try:
+            # The folder may have been renamed since the file was opened: then its lock keeps nobody out.
+            if _try_lock(descriptor, fcntl.LOCK_EX) and _is_at(descriptor, self._lock_path):
+                return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+        return None
 
     @property
     def is_running(self) -> bool:
         """Whether a live process holds the run."""
+        if self._held:  # on a network file system to ask for one's own lock is to lose it
+            return True
         try:
             descriptor = os.open(self._lock_path, os.O_RDONLY)
         except FileNotFoundError:
@@ -213,7 +278,13 @@ class RunDirectory:
         """Asks for a clean stop at the next step. Raises RunStateError unless the run is running."""
         state = self.state()
         if state.word != "RUNNING":
-            raise RunStateError(f"the run {self.name!r} is not running, it is {state.word}: there is nothing to stop")
+            raise RunStateError(
+                f"the {self.kind} {self.name!r} is not running, it is {state.word}: there is nothing to stop"
+            )
+        self.leave_stop()
+
+    def leave_stop(self) -> None:
+        """Asks whoever trains the run, or is about to, for a clean stop at the next step."""
         self._stop_path.touch()
 
     def stop_requested(self) -> bool:
@@ -234,7 +305,7 @@ class RunDirectory:
         start: Event = next((event for event in reversed(states) if event["state"] == "RUNNING"), {})
         return RunRow(
             name=self.name,
-            stage=str(self.spec().get("stage", {}).get("kind", "?")),
+            stage=self.stage,
             state=self._state(running, states),
             step=step,
             total_steps=start.get("total_steps"),
@@ -242,8 +313,43 @@ class RunDirectory:
             bits_per_byte=last.get("val/bits_per_byte"),
             tokens_per_s=last.get("perf/tokens_per_s"),
             peak_memory_bytes=last.get("perf/peak_memory_bytes"),
-            updated=self.events_path.stat().st_mtime if self.events_path.exists() else self.spec_path.stat().st_mtime,
+            updated=self._updated(),
         )
+
+    @property
+    def stage(self) -> str:
+        """The stage of the run, or of a sweep's trials; "?" where spec.json names none. Raises ValueError."""
+        spec = self.spec()
+        trained = spec.get("run", {}) if self.kind == "sweep" else spec
+        return str(trained.get("stage", {}).get("kind", "?"))
+
+    def began_s(self) -> float | None:
+        """When the last attempt to train began, in unix seconds; None if there was none."""
+        states = read_events(self.events_path, {"state"})
+        return next((float(event["time"]) for event in reversed(states) if event["state"] == "RUNNING"), None)
+
+    def _updated(self) -> float:
+        """By what the files say; when they were written here says nothing of a copy."""
+        if (last := _last_time(self.events_path)) is not None:
+            return last
+        return float(self._created().get("time", 0.0)) or self.spec_path.stat().st_mtime
+
+    def _content(self) -> dict[str, Any]:
+        try:
+            content = json.loads(self.spec_path.read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{self.spec_path} cannot be read: {error}") from error
+        if not isinstance(content, dict):
+            raise ValueError(f"{self.spec_path} cannot be read: it holds no object")
+        return content
+
+    def _created(self) -> dict[str, Any]:
+        """What create() wrote of itself; empty where there is nothing to read."""
+        try:
+            created = self._content().get(CREATED, {})
+        except ValueError:
+            return {}
+        return created if isinstance(created, dict) else {}
 
     def _state(self, running: bool, states: list[Event]) -> RunState:
         last = states[-1] if states else None
@@ -259,8 +365,17 @@ class RunDirectory:
             )
         return RunState(last["state"], last.get("reason", ""), last["time"])
 
+    def _taken_text(self) -> str:
+        return (
+            f"the {self.kind} {self.name!r} was created anew by another process just now ({self.path}): what it trains "
+            f"is not this. Take another name with `--name`"
+        )
+
     def _running_text(self) -> str:
-        holder = self._lock_path.read_text("utf-8", "replace") or "another process"
+        try:
+            holder = self._lock_path.read_text("utf-8", "replace") or "another process"
+        except FileNotFoundError:  # its folder is being replaced
+            holder = "another process"
         return (
             f"the {self.kind} {self.name!r} is running already ({holder}). Watch it with `minimind "
             f"{'show' if self.kind == 'run' else 'attach'} {self.name}`, stop it with `minimind stop {self.name}`, or "
@@ -271,7 +386,7 @@ class RunDirectory:
 def list_runs(runs: Path) -> list[RunRow]:
     """All runs below `runs`, the one that wrote last first. One that cannot be read is FAILED, with the reason."""
     rows = []
-    for run in _directories(runs):
+    for run in directories(runs):
         try:
             rows.append(run.row())
         except ValueError as error:
@@ -284,11 +399,38 @@ def program() -> dict[str, str]:
     return {"commit": _commit(), "source": _source_sha256()[:12]}
 
 
-def _directories(runs: Path) -> list[RunDirectory]:
+def directories(runs: Path, kind: str = "run") -> list[RunDirectory]:
+    """Those below `runs` that have been created, by name."""
     if not runs.is_dir():
         return []
-    found = (RunDirectory(path) for path in sorted(runs.iterdir()) if not path.name.startswith("."))
+    found = (RunDirectory(path, kind) for path in sorted(runs.iterdir()) if not path.name.startswith("."))
     return [run for run in found if run.exists]
+
+
+def _last_time(events: Path) -> float | None:
+    """The time of the last whole event of a file."""
+    try:
+        with events.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES))
+            lines = file.read().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return None
+    for line in reversed(lines):
+        try:
+            return float(json.loads(line)["time"])
+        except (ValueError, TypeError, KeyError):
+            continue
+    return None
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether the open file is the one that lies at `path` now."""
+    try:
+        there = path.stat()
+    except FileNotFoundError:
+        return False
+    mine = os.fstat(descriptor)
+    return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
 
 
 def _try_lock(descriptor: int, kind: int) -> bool:

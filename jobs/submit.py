@@ -21,6 +21,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from jobs import cluster, paths
 from jobs.cluster import Cluster, ClusterError
+from jobs.words import language
 
 PACKAGE_LIMIT_BYTES = 50 * 1024 * 1024
 """Above this a working directory is refused: Ray would copy it for every job, and at 512 MiB give up itself."""
@@ -30,44 +31,53 @@ _RECONNECT_S = 60
 
 @dataclass(frozen=True)
 class Job:
-    """What Ray knows of a job.
+    """What Ray knows of a job. `run` is the name of the run, or of the sweep if that is its `kind`.
 
     `status` is PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED; times are seconds since 1970.
     """
 
     submission_id: str
     run: str
+    kind: str
     status: str
     message: str
     started_s: float | None
     ended_s: float | None
 
 
-def submit(run_name: str, argv: Sequence[str], working_dir: Path | None = None) -> str:
+def submit(run_name: str, argv: Sequence[str], working_dir: Path | None = None, kind: str = "run") -> str:
     """Run ``python -m jobs *argv`` on the cluster, in a copy of `working_dir` (default: this checkout).
 
-    Gives the submission id, which starts with the name of the run.
+    Gives the submission id, which starts with the name of the run. kind: "sweep" where the name is a sweep's.
 
     Raises ClusterError without a cluster, ValueError if the working directory is too large.
     """
     folder = working_dir or paths.checkout()
     refuse_large(folder)
     with _client() as client:
-        taken = {job.submission_id for job in client.list_jobs()}
         stamp = base = f"{run_name}-{datetime.now(UTC):%m%d-%H%M%S}"
         count = 1
-        while stamp in taken:
-            count += 1
-            stamp = f"{base}-{count}"
-        return client.submit_job(
-            entrypoint=shlex.join(["python", "-m", "jobs", *argv]),
-            submission_id=stamp,
-            metadata={"run": run_name},
-            runtime_env={
-                "working_dir": str(folder),
-                "env_vars": {"MINIMIND_HOME": str(paths.home()), "PYTHONUNBUFFERED": "1"},
-            },
-        )
+        while True:
+            try:
+                return client.submit_job(
+                    entrypoint=shlex.join(["python", "-m", "jobs", *argv]),
+                    submission_id=stamp,
+                    metadata={"run": run_name, "kind": kind},
+                    runtime_env={
+                        "working_dir": str(folder),
+                        "env_vars": {
+                            "MINIMIND_HOME": str(paths.home()),
+                            "MINIMIND_LANG": language(),  # else that of the shell that started the cluster
+                            "PYTHONUNBUFFERED": "1",
+                        },
+                    },
+                )
+            except RuntimeError:
+                # Somebody else may have taken the name in this second; Ray alone knows, and says it in its own words.
+                if stamp not in {job.submission_id for job in client.list_jobs()}:
+                    raise
+                count += 1
+                stamp = f"{base}-{count}"
 
 
 def follow(submission_id: str, write: Callable[[str], None]) -> str:
@@ -217,13 +227,17 @@ def _client() -> Iterator[JobSubmissionClient]:
 @contextmanager
 def _addressed(there: Cluster) -> Iterator[None]:
     """Ray's client lets RAY_API_SERVER_ADDRESS and RAY_ADDRESS win over its argument, and HTTP_PROXY over loopback."""
-    before = dict(os.environ)
-    os.environ.update(cluster.environment(there))
+    wanted = cluster.environment(there)
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
     try:
         yield
     finally:
-        os.environ.clear()
-        os.environ.update(before)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _info(client: JobSubmissionClient, submission_id: str) -> JobDetails:
@@ -243,6 +257,7 @@ def _job(details: JobDetails) -> Job:
     return Job(
         submission_id=details.submission_id or "",
         run=(details.metadata or {}).get("run", ""),
+        kind=(details.metadata or {}).get("kind", "run"),
         status=str(details.status),
         message=details.message or "",
         started_s=None if details.start_time is None else details.start_time / 1000,

@@ -7,9 +7,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
+import socket
 import time
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +26,7 @@ from ray.tune.search.optuna import OptunaSearch
 from rich.console import Console
 
 from jobs import flags, launch, paths
-from jobs.feasible import Group, Pool, Settings, groups, require_space
+from jobs.feasible import Group, Pool, Settings, groups, require_open, require_space
 from jobs.origin import new_spec
 from jobs.plan import Planner
 from jobs.precision import decided, with_dtype
@@ -33,10 +36,11 @@ from jobs.runs import RunDirectory, require_name
 from jobs.spec import RunSpec
 from jobs.stages import STAGES
 from jobs.sweep_report import point_text, ranked, trial_line, write_report
-from jobs.train import anchored, anchored_settings, differences
-from jobs.trial import PARTS, run_trial
+from jobs.sweep_view import begun_trials, trials_of
+from jobs.train import anchored, anchored_settings, differences, with_kept_paths
+from jobs.trial import PARTS, outcome_of, run_trial
 from minimind.config import Config, override
-from minimind.events import Event, EventLog, read_events
+from minimind.events import Event, EventLog
 from minimind.units import memory
 from tune_spaces import SPACES
 from tune_spaces.distribution import LogUniform, Space, read_space
@@ -90,6 +94,7 @@ def sweep(
     space: as `space_of` takes it; "batch" by default. options: objective, budget_s and trials, where given. Raises
     ValueError for what cannot work, RunStateError for a name that is taken, OSError where the disk is full.
     """
+    require_open(settings)
     options = dict(options or {})
     name = flags.sweep_name(stage, settings, space)
     folder = RunDirectory(paths.sweeps() / require_name(name), "sweep")
@@ -115,24 +120,38 @@ def sweep(
     found = groups(spec.run, spec.space, planner.fits)
     require_feasible(spec, found, planner)
     prepare(spec.run, console)
-    if not from_resume:
-        folder.create(spec.model_dump(mode="json"), overwrite=overwrite)
+    if from_resume:
+        identity = folder.identity
+    else:
+        identity = folder.create(spec.model_dump(mode="json"), overwrite=overwrite)
     with folder.hold(), EventLog(folder.events_path) as log:
-        earlier = trials_of(folder)
-        log.state("RUNNING", step=len(earlier), total_steps=spec.trials, environment={})
-        problem = _run(spec, placed, found, earlier, log, folder, console)
-        if problem:
+        folder.require_identity(identity)
+        folder.clear_stop()
+        log.state("RUNNING", step=len(trials_of(folder)), total_steps=spec.trials, environment={})
+        try:
+            whole = _run(spec, placed, found, log, folder, console)
+            status = _report(spec, found, folder, console)
+        except BaseException as error:
             with suppress(OSError):
-                log.state("FAILED", reason=problem)
-            raise OSError(f"{problem}\nMake room, then go on: minimind sweep {stage} --name {name} --from_resume 1")
-        log.state("SUCCEEDED")
-    done = trials_of(folder)
+                reason = str(error) or type(error).__name__
+                log.state("FAILED", reason=reason, traceback=traceback.format_exc())
+            raise
+        log.state("SUCCEEDED" if whole else "STOPPED")
+    if not whole:
+        console.print(f"{name} was stopped. Go on / 继续: minimind resume {name}")
+        return 0
+    return status
+
+
+def _report(spec: SweepSpec, found: list[Group], folder: RunDirectory, console: Console) -> int:
+    """Write best.json and the page, and say what came of it. Gives the exit status."""
+    done, stage = trials_of(folder), spec.run.stage.kind
     best = ranked(done, spec.objective)
     if best:
         content = json.dumps(best_settings(spec, best[0]["settings"]), indent=2, ensure_ascii=False)
         (folder.path / "best.json").write_text(content + "\n", "utf-8")
     report = folder.path / "report.html"
-    write_report(report, name, spec.objective, list(spec.space), found, done, console)
+    write_report(report, spec.name, spec.objective, list(spec.space), found, done, console)
     console.print(f"\nReport / 报告: {report}")
     if not best:
         console.print(
@@ -147,6 +166,7 @@ def continued(
     stored: SweepSpec, stage: str, settings: Mapping[str, Any], space: str | None, options: Mapping[str, Any]
 ) -> SweepSpec:
     """The stored sweep, with more trials if so asked. Raises ValueError for anything else that differs from it."""
+    stored = stored.model_copy(update={"run": with_kept_paths(stored.run)})
     asked = flags.apply(stored.run, anchored_settings({**settings, "name": stored.name}))
     wanted = SweepSpec.model_validate({**dict(stored), "run": asked, **options})
     if space is not None:
@@ -184,11 +204,6 @@ def settings_text(run: RunSpec) -> str:
     )
 
 
-def trials_of(folder: RunDirectory) -> list[Event]:
-    """The trials that have ended, in order."""
-    return [event for event in read_events(folder.events_path, {"note"}) if event["kind"] == "trial"]
-
-
 def best_settings(spec: SweepSpec, point: Settings) -> Settings:
     """What `train STAGE --spec` needs to make the run of a point: the point, and all else that differs from the stage's
     own settings.
@@ -209,17 +224,32 @@ class PointSearch(Searcher):
     """Gives Tune the points of a pool as `inner` likes them, and writes down what becomes of each."""
 
     def __init__(
-        self, inner: Searcher, pool: Pool, spec: SweepSpec, log: EventLog, console: Console, *, first: int, count: int
+        self,
+        inner: Searcher,
+        pool: Pool,
+        spec: SweepSpec,
+        log: EventLog,
+        console: Console,
+        *,
+        first: int,
+        count: int,
+        stop: Callable[[], bool],
     ) -> None:
         super().__init__(metric="score", mode=DIRECTION[spec.objective])
         self.inner, self.pool, self.spec, self.log, self.console = inner, pool, spec, log, console
-        self.number, self.last = first, first + count - 1
+        self.number, self.last, self.stop = first, first + count - 1, stop
         self.running: dict[str, tuple[int, Settings]] = {}
+        self.errors: dict[str, str] = {}
         self.problem = ""
 
+    @property
+    def whole(self) -> bool:
+        """Whether every trial there was to be has come to its end."""
+        return not self.running and (self.number > self.last or not len(self.pool))
+
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]  # its type lacks FINISHED
-        """The next point; FINISHED where there are enough, none is open or the disk is full."""
-        if self.problem or self.number > self.last or not len(self.pool):
+        """The next point; FINISHED where there are enough, none is open, a stop is asked for or the disk is full."""
+        if self.problem or self.number > self.last or not len(self.pool) or self.stop():
             return Searcher.FINISHED
         drawn = self.inner.suggest(trial_id)
         if not isinstance(drawn, dict):
@@ -227,8 +257,14 @@ class PointSearch(Searcher):
         drawn = dict(drawn)
         settings = {**self.pool.draw(drawn.pop("u")), **drawn}
         number, self.number = self.number, self.number + 1
+        said = f"trial {number} / {self.last}: {point_text(settings)} ..."
+        try:
+            self.log.note("trial_started", said, trial=number, settings=settings)
+        except OSError as full:
+            self.problem = f"trial {number} could not be written down: {full}"
+            return Searcher.FINISHED
         self.running[trial_id] = number, settings
-        self.console.print(f"trial {number} / {self.last}: {point_text(settings)} ...", style="dim", markup=False)
+        self.console.print(said, style="dim")
         return {"number": number, "settings": settings}
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
@@ -236,7 +272,7 @@ class PointSearch(Searcher):
         number, settings = self.running.pop(trial_id)
         known = {name: value for name, value in (result or {}).items() if name in _KEPT}
         if error or not result:
-            known |= {"outcome": "failed", "reason": "its process died, or was killed (perhaps for its memory)"}
+            known |= {"outcome": "failed", "reason": self.errors.pop(trial_id, "") or DIED}
         record = {"trial": number, "settings": settings, "outcome": "ended early", **known}
         if record["outcome"] == "infeasible":
             record["closed"] = len(
@@ -248,7 +284,7 @@ class PointSearch(Searcher):
             self.log.note("trial", trial_line(record), **record)
         except OSError as full:
             self.problem = self.problem or f"trial {number} could not be written down: {full}"
-        self.console.print(trial_line(record), markup=False)
+        self.console.print(trial_line(record))
         value = score(self.spec.objective, record)
         self.inner.on_trial_complete(trial_id, {"score": value, "training_iteration": PARTS})
 
@@ -266,6 +302,39 @@ class PointSearch(Searcher):
         """Nothing."""
 
 
+DIED = "its process died, or was killed (perhaps for its memory)"
+
+
+class Halving(ASHAScheduler):
+    """Ends the worse half of the trials at each part, and tells the search what an error said: Tune does not."""
+
+    def __init__(self, search: PointSearch) -> None:
+        super().__init__(max_t=PARTS + 1, grace_period=1, reduction_factor=2)
+        self._search = search
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Keep the words of the error that a trial's process came to its end with."""
+        self._search.errors[trial.trial_id] = error_words(str(trial.get_error() or ""))
+        super().on_trial_error(tune_controller, trial)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune keeps copies of it on disk: nothing is needed."""
+        return {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Halving:
+        return self
+
+
+def error_words(trace: str) -> str:
+    """What a trial's process died of, in a line, from what Ray wrote down."""
+    lines = [line.strip() for line in trace.splitlines() if line.strip()]
+    if not lines:
+        return DIED
+    if any("actor died" in line or "actor is dead" in line.lower() for line in lines):
+        return f"{DIED}: {lines[-1][:300]}"
+    return next((line for line in reversed(lines) if re.match(r"[\w.]+(Error|Exception)\b", line)), lines[-1])[:500]
+
+
 def score(objective: Objective, values: Mapping[str, Any]) -> float:
     """What the searcher compares."""
     value = values.get(objective)
@@ -281,10 +350,20 @@ def _paths(pool: Pool) -> set[str]:
 
 
 def make_search(
-    spec: SweepSpec, found: list[Group], earlier: list[Event], log: EventLog, console: Console
+    spec: SweepSpec,
+    found: list[Group],
+    earlier: list[Event],
+    log: EventLog,
+    console: Console,
+    *,
+    begun: int = 0,
+    stop: Callable[[], bool] = lambda: False,
 ) -> PointSearch:
     """The search of a sweep that has these trials behind it: its searcher knows their results, no point is tried twice,
     and what they taught holds.
+
+    begun: the highest number that a trial has had, ended or not. No number is given twice: a trial of a driver that was
+    killed may still be writing. stop: whether no more trials are to begin.
     """
     ranges = {path: values for path, values in spec.space.items() if isinstance(values, LogUniform)}
     pool = Pool(found, repeat=bool(ranges))
@@ -308,22 +387,28 @@ def make_search(
         evaluated_rewards=scores or None,
         seed=spec.run.seed + len(earlier),
     )
-    first = max((trial["trial"] for trial in earlier), default=0) + 1
-    return PointSearch(inner, pool, spec, log, console, first=first, count=max(0, spec.trials - len(earlier)))
+    first = max(begun, *(trial["trial"] for trial in earlier), 0) + 1
+    count = max(0, spec.trials - len(earlier))
+    return PointSearch(inner, pool, spec, log, console, first=first, count=count, stop=stop)
 
 
 def _run(
     spec: SweepSpec,
     placed: RunSpec,
     found: list[Group],
-    earlier: list[Event],
     log: EventLog,
     folder: RunDirectory,
     console: Console,
-) -> str:
-    """All trials that are left. Gives why it had to end, "" where it came to its end."""
+) -> bool:
+    """All trials that are left. Gives whether all came to their end; if not, it was stopped. Raises OSError where the
+    disk is full.
+    """
     _quiet()
-    search = make_search(spec, found, earlier, log, console)
+    left = begun_trials(folder)
+    folders = [int(path.name.removeprefix("trial-")) for path in (folder.path / "trials").glob("trial-*")]
+    begun = max((*folders, *(trial["trial"] for trial in left)), default=0)
+    remove_dead(folder, left)
+    search = make_search(spec, found, trials_of(folder), log, console, begun=begun, stop=folder.stop_requested)
     count = search.last - search.number + 1
     if not search.pool.repeat:
         count = min(count, len(search.pool))
@@ -333,10 +418,15 @@ def _run(
         f"{feasible} 个可行，{refused} 个放不下（不会启动），还有 {count} 次试验"
     )
     if not count:
-        return ""
+        return True
     scaling = placed.scaling
     resources = {"CPU": float(scaling.cpus_per_worker or 1), "GPU": float(scaling.gpus_per_worker or 0)}
-    fixed = {"sweep": str(folder.path), "home": str(paths.home()), "threads": scaling.cpus_per_worker or 1}
+    fixed = {
+        "sweep": str(folder.path),
+        "home": str(paths.home()),
+        "threads": scaling.cpus_per_worker or 1,
+        "objective": spec.objective,
+    }
     work = folder.path / "tune"
     shutil.rmtree(work, ignore_errors=True)  # of an attempt that was killed
     tuner = tune.Tuner(
@@ -346,7 +436,7 @@ def _run(
             metric="score",
             mode=DIRECTION[spec.objective],
             search_alg=search,
-            scheduler=ASHAScheduler(max_t=PARTS + 1, grace_period=1, reduction_factor=2),
+            scheduler=Halving(search),
             num_samples=count,
             max_concurrent_trials=placed.world,
             reuse_actors=False,  # a process of its own gives all its memory back
@@ -356,20 +446,39 @@ def _run(
     )
     tuner.fit()
     shutil.rmtree(work, ignore_errors=True)
-    return search.problem
+    if search.problem:
+        raise OSError(f"{search.problem}\nMake room, then go on: minimind resume {folder.name}")
+    return search.whole
+
+
+def remove_dead(folder: RunDirectory, begun: list[Event]) -> None:
+    """Remove the folders of trials that have begun and not ended, but for those whose process is still alive."""
+    for trial in begun:
+        left = RunDirectory(trial_folder(folder, trial["trial"]))
+        if not left.is_running:
+            shutil.rmtree(left.path, ignore_errors=True)
+
+
+def trial_folder(folder: RunDirectory, number: int) -> Path:
+    """Where the trial of this number has its run."""
+    return folder.path / "trials" / f"trial-{number:03d}"
 
 
 def _trial(config: dict[str, Any]) -> dict[str, Any]:
     os.environ["MINIMIND_HOME"] = config["home"]
     torch.set_num_threads(config["threads"])
     folder = RunDirectory(Path(config["sweep"]), "sweep")
-    spec = SweepSpec.model_validate(folder.spec())
+    objective: Objective = config["objective"]
 
     def scored(values: Mapping[str, Any]) -> dict[str, Any]:
-        return {**values, "score": score(spec.objective, values)}
+        return {**values, "score": score(objective, values)}
 
-    trial = folder.path / "trials" / f"trial-{config['number']:03d}"
-    trial.parent.mkdir(exist_ok=True)
+    trial = trial_folder(folder, config["number"])
+    try:
+        spec = SweepSpec.model_validate(folder.spec())
+        trial.parent.mkdir(exist_ok=True)
+    except (OSError, ValueError) as error:  # such as a machine that does not have the folder
+        return scored({"outcome": outcome_of(traceback.format_exc()), "reason": f"{socket.gethostname()}: {error}"})
     return scored(
         run_trial(spec.run, config["settings"], trial, spec.budget_s, lambda values: tune.report(scored(values)))
     )

@@ -14,7 +14,7 @@ from jobs.origin import new_spec, require_weights, with_text
 from jobs.plan import Planner, to_json
 from jobs.plan_view import choice_line, show_plan
 from jobs.precision import decided, kept, with_dtype
-from jobs.prepare import disk_plan, prepare
+from jobs.prepare import Prepared, disk_plan, prepare, require_files
 from jobs.presets import DEFAULT_MODEL
 from jobs.progress import following
 from jobs.references import pinned
@@ -26,6 +26,7 @@ from minimind.config import override
 
 MAY_CHANGE = (
     "scaling",
+    *flags.FILES,
     "data.num_workers",
     "data.limits",
     "loop.batch_size",
@@ -43,7 +44,9 @@ MAY_CHANGE = (
     "eval.sample_tokens",
     "memory",
 )
-"""What a resumed run may change: none of it changes what is learnt, as long as the global batch stays what it was."""
+"""What a resumed run may change: none of it changes what is learnt, as long as the global batch stays what it was, and
+the content of files does: `require_content` sees to that.
+"""
 
 
 def train(
@@ -91,6 +94,7 @@ def start(spec: RunSpec, console: Console, *, overwrite: bool = False) -> RunDir
     run.require_free(overwrite=overwrite)
     require_weights(spec)
     asked = anchored(spec, console)
+    require_files(asked)
     spec = decided(_placed(asked), console)
     plan = planned(spec, console)
     prepared = prepare(spec, console, pipeline=launch.pipeline())
@@ -99,10 +103,9 @@ def start(spec: RunSpec, console: Console, *, overwrite: bool = False) -> RunDir
     # is part of the global batch, and what was measured here is true for the run wherever it goes on.
     scaling = asked.scaling.model_copy(update={"workers": spec.scaling.workers})
     stored = with_dtype(asked, spec.loop.dtype).model_copy(update={"scaling": scaling})
-    run.create(stored.model_dump(mode="json"), overwrite=overwrite)
+    identity = run.create(stored.model_dump(mode="json"), overwrite=overwrite, sources=prepared.sources)
     run.write_plan(plan)
-    with following(run, console):
-        launch.launch(spec, prepared, run)
+    _launch(spec, prepared, run, identity, console)
     return run
 
 
@@ -117,6 +120,7 @@ def resume(name: str, settings: Mapping[str, Any], console: Console) -> RunDirec
         # Also what somebody sees whose job was killed while it prepared the data.
         raise ValueError(f"{error}. Nothing can be continued yet: to start this run, leave --from_resume out") from None
     run.require_idle()
+    identity = run.identity
     spec = resumed(RunSpec.model_validate(run.spec()), settings)
     if run.state().word == "SUCCEEDED":
         console.print(f"The run {run.name!r} has finished already; nothing is left to do.")
@@ -125,11 +129,45 @@ def resume(name: str, settings: Mapping[str, Any], console: Console) -> RunDirec
     run.write_plan(planned(spec, console, shorter=False))
     own, _ = checkpoints.newest(run.checkpoints)
     prepared = prepare(spec, console, own=own, pipeline=launch.pipeline())
+    require_content(run, spec, prepared.sources)
     disk_plan(spec, run, console)
     run.clear_stop()
-    with following(run, console):
-        launch.launch(spec, prepared, run)
+    _launch(spec, prepared, run, identity, console)
     return run
+
+
+def require_content(run: RunDirectory, spec: RunSpec, found: Mapping[str, str]) -> None:
+    """Raise ValueError where a file of a run that goes on holds something else than when the run was created: it may
+    lie elsewhere, it may not say something else. found: the sha256 of the files there are now, by setting.
+
+    Of a run from before that was kept, the workers compare data.path with the checkpoint; the others may not move.
+    """
+    stored = RunSpec.model_validate(run.spec())
+    for setting in flags.FILES:
+        now, then = flags.at(spec, setting), flags.at(stored, setting)
+        known = run.sources.get(setting) if run.sources else None
+        if now is None and then is None:
+            continue
+        if known is not None and setting in found and found[setting] != known:
+            raise ValueError(
+                f"{flags.named(setting)}: {paths.absolute(now)} is not what the run {run.name!r} began with: its "
+                f"sha256 is {found[setting][:12]}, it was {known[:12]} ({then}). Bring the old file back, or start a "
+                f"new run from these weights with --name OTHER --from_weight {run.name}@latest"
+            )
+        if now != then and (now is None or then is None or (not run.sources and setting != "data.path")):
+            raise ValueError(
+                f"{flags.named(setting)}: the run has {then!r}, asked for is {now!r}; that both hold the same cannot "
+                f"be seen, and a resumed run keeps its data: leave it out"
+            )
+
+
+def _launch(spec: RunSpec, prepared: Prepared, run: RunDirectory, identity: str, console: Console) -> None:
+    """Train and show it. Raises RunTakenError where another process took the run before it could begin."""
+    with following(run, console):
+        launch.launch(spec, prepared.model_copy(update={"identity": identity}), run)
+    if identity:
+        run.require_identity(identity)
+    run.require_idle()
 
 
 def resumed(stored: RunSpec, settings: Mapping[str, Any]) -> RunSpec:
@@ -137,6 +175,7 @@ def resumed(stored: RunSpec, settings: Mapping[str, Any]) -> RunSpec:
 
     Raises ValueError for a setting that would change what is learnt.
     """
+    stored = with_kept_paths(stored)
     spec = flags.apply(stored, anchored_settings(settings))
     changed = [path for path in differences(stored.model_dump(), spec.model_dump()) if not path.startswith(MAY_CHANGE)]
     if changed:
@@ -193,15 +232,23 @@ def _shape_settings(preset: RunSpec, *, whole: bool) -> dict[str, Any]:
 
 def anchored(spec: RunSpec, console: Console) -> RunSpec:
     """The spec with nothing in it that may come to mean something else, and the text its weights learnt from."""
-    places = {path: flags.at(spec, path) for path in (*flags.FILES, *flags.RUNS_OR_FOLDERS)}
-    return with_text(override(spec, anchored_settings(places)), console)
+    return with_text(override(spec, anchored_settings(_places(spec))), console)
+
+
+def with_kept_paths(spec: RunSpec) -> RunSpec:
+    """The spec with its paths as `paths.kept` keeps them; one from before they were has them absolute."""
+    return override(spec, flags.kept(_places(spec)))
+
+
+def _places(spec: RunSpec) -> dict[str, Any]:
+    return {path: flags.at(spec, path) for path in (*flags.FILES, *flags.RUNS_OR_FOLDERS)}
 
 
 def anchored_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with nothing in them that may come to mean something else: every path absolute (relative ones count
-    from MINIMIND_HOME), and weights by the step of their run. Raises ValueError if there are no such weights.
+    """The settings with nothing in them that may come to mean something else: every path absolute, or below
+    MINIMIND_HOME relative to it, and weights by the step of their run. Raises ValueError if there are no such weights.
     """
-    result = flags.absolute(settings, paths.home())
+    result = flags.kept(settings)
     if result.get("init_from") not in (None, "null", NO_WEIGHTS):
         result["init_from"] = pinned(result["init_from"])
     return result

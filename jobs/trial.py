@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from jobs.build import build
 from jobs.card import here, this_card, worker_share
@@ -22,6 +21,7 @@ from jobs.plan import Planner, to_json
 from jobs.prepare import Prepared, prepare
 from jobs.runs import RunDirectory, RunStateError
 from jobs.spec import RunSpec
+from jobs.terminal import Terminal
 from jobs.worker import limit_bytes, work
 from minimind.config import override
 from minimind.distributed import Parallel
@@ -51,7 +51,6 @@ def run_trial(base: RunSpec, settings: Mapping[str, Any], folder: Path, budget_s
     the last three with `reason`.
     """
     run = RunDirectory(folder)
-    shutil.rmtree(folder, ignore_errors=True)  # of a trial that was killed
     result: Event = {}
     try:
         device = here()
@@ -62,7 +61,7 @@ def run_trial(base: RunSpec, settings: Mapping[str, Any], folder: Path, budget_s
         if plan.verdict != "fits":
             return result | {"outcome": "refused", "reason": f"{memory(plan.needed_bytes)} needed"}
         wait_for_memory(plan)
-        prepared = prepare(spec, Console(file=io.StringIO()))
+        prepared = prepare(spec, Terminal(file=io.StringIO()))
         parallel = Parallel(device=device)
         with hold(device, limit_bytes(spec, parallel)):
             spec = _timed(spec, prepared, parallel, budget_s)

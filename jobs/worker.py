@@ -16,7 +16,7 @@ import minimind.checkpoint as checkpoints
 from jobs.build import HeldOut, Parts, build
 from jobs.card import this_card, worker_share
 from jobs.prepare import Prepared
-from jobs.runs import RunDirectory, RunStateError, program
+from jobs.runs import RunDirectory, RunStateError, RunTakenError, program
 from jobs.spec import RunSpec
 from jobs.stages import STAGES
 from jobs.tensorboard import TensorBoard
@@ -37,6 +37,10 @@ FAILED_TOGETHER_S = 20.0
 """How long another rank waits for rank 0 to record the failure that both should have."""
 
 
+PATIENCE_S = 30.0
+"""How long a worker that is started anew waits for the lock of the one before, which may still be dying."""
+
+
 def work(
     spec: RunSpec,
     prepared: Prepared,
@@ -48,12 +52,12 @@ def work(
 
     Failures of `EXPECTED_FAILURES` are recorded and end normally (the state says FAILED); others are recorded and
     raised, so that whoever started the process may try again. listener: told of each event that is written.
+
+    Raises RunTakenError, on every rank, where the run is another process's: nothing is written into its folder then.
     """
     with ExitStack() as stack:
-        log: EventLog | None = None
-        if parallel.rank == 0:
-            stack.enter_context(run.hold())
-            log = stack.enter_context(EventLog(run.events_path, listener=listener))
+        _claim(run, prepared.identity, parallel, stack)
+        log = stack.enter_context(EventLog(run.events_path, listener=listener)) if parallel.rank == 0 else None
         try:
             with hold(parallel.device, limit_bytes(spec, parallel)), beyond_rungs("outside the steps of training"):
                 hooks, state, finished = _train(spec, prepared, run, parallel, log, stack)
@@ -68,6 +72,21 @@ def work(
             if finished:
                 with hold(parallel.device, limit_bytes(spec, parallel)):
                     hooks.write_samples(state)
+
+
+def _claim(run: RunDirectory, identity: str, parallel: Parallel, stack: ExitStack) -> None:
+    """Let rank 0 hold the run, if it is the one that this training was prepared for. identity: "" is not compared."""
+    problem = ""
+    if parallel.rank == 0:
+        try:
+            stack.enter_context(run.hold(PATIENCE_S))
+            if identity:
+                run.require_identity(identity)
+        except RunTakenError as error:
+            problem = str(error)
+    # A rank that did not know would wait in its first collective for ever.
+    if problem := parallel.gather(problem)[0]:
+        raise RunTakenError(problem)
 
 
 def limit_bytes(spec: RunSpec, parallel: Parallel) -> int | None:

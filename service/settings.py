@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 import psutil
@@ -13,10 +14,12 @@ from minimind.config import Config, explain
 
 PREFIX = "MINIMIND_SERVE_"
 API_KEY = "MINIMIND_API_KEY"
+API_KEY_FILE = "MINIMIND_API_KEY_FILE"
 
 
 class Settings(Config):
-    """The settings of a server. Each is `MINIMIND_SERVE_` and its name in capitals; the key is MINIMIND_API_KEY.
+    """The settings of a server. Each is `MINIMIND_SERVE_` and its name in capitals; the key is MINIMIND_API_KEY, or in
+    the file that MINIMIND_API_KEY_FILE names: Ray writes variables into a log that everybody may read. "" is none.
 
     Where runs lie is MINIMIND_HOME, as everywhere.
     """
@@ -43,10 +46,11 @@ class Settings(Config):
     def read(cls, environment: Mapping[str, str] = os.environ) -> Settings:
         """The settings of this process. Raises ValueError that names the variable, its value and what is allowed."""
         variables = {PREFIX + name.upper(): name for name in cls.model_fields if name != "api_key"}
-        if unknown := sorted(name for name in environment if name.startswith(PREFIX) and name not in variables):
+        set_ones = {name: value for name, value in environment.items() if value}
+        if unknown := sorted(name for name in set_ones if name.startswith(PREFIX) and name not in variables):
             raise ValueError(f"{', '.join(unknown)}: there is no such setting; there are {', '.join(variables)}")
-        given = {name: environment[variable] for variable, name in variables.items() if variable in environment}
-        if key := environment.get(API_KEY):
+        given = {name: set_ones[variable] for variable, name in variables.items() if variable in set_ones}
+        if key := _key(set_ones):
             given["api_key"] = key
         try:
             return cls.model_validate(given)
@@ -54,3 +58,15 @@ class Settings(Config):
             # A key is never repeated, not even a bad one.
             hidden = explain(error).replace(repr(key), "(hidden)") if key else explain(error)
             raise ValueError(f"settings of the server ({PREFIX}…, {API_KEY}): {hidden}") from None
+
+
+def _key(environment: Mapping[str, str]) -> str | None:
+    file = environment.get(API_KEY_FILE)
+    if file is None:
+        return environment.get(API_KEY)
+    if API_KEY in environment:
+        raise ValueError(f"{API_KEY} and {API_KEY_FILE} are both set: give one of them")
+    try:
+        return Path(file).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{API_KEY_FILE} = {file!r} cannot be read: {error}") from None

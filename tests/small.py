@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
 
 import minimind.checkpoint as checkpoints
 from jobs import paths
 from jobs.runs import RunDirectory
 from jobs.spec import RunSpec
 from jobs.stages import STAGES
+from jobs.terminal import Terminal
 from minimind.config import override
 
 SAMPLES = paths.checkout() / "data" / "samples" / "pretrain.jsonl"
@@ -87,12 +87,12 @@ def turns(*contents: str) -> list[dict[str, str]]:
     return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(contents)]
 
 
-class Screen(Console):
+class Screen(Terminal):
     """A console that is no terminal, and what was printed on it."""
 
     def __init__(self) -> None:
         self.stream = io.StringIO()
-        super().__init__(file=self.stream, width=200, highlight=False, soft_wrap=True)
+        super().__init__(file=self.stream, width=200)
 
     @property
     def text(self) -> str:

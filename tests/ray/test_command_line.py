@@ -41,11 +41,12 @@ def test_training_is_submitted_left_and_found_again(
 
 
 def test_a_job_that_fails_gives_an_exit_status(
-    ray_cluster: Cluster, ray_home: Path, capsys: pytest.CaptureFixture[str]
+    ray_cluster: Cluster, ray_home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.minimind(["train", "tokenizer", "--data_path", "/none.jsonl", "--name", "lost"]) == 1
+    (tmp_path / "broken.jsonl").write_text('{"text": "fine"}\n{')
+    assert cli.minimind(["train", "tokenizer", "--data_path", str(tmp_path / "broken.jsonl"), "--name", "lost"]) == 1
     said = capsys.readouterr().out
-    assert "not found: /none.jsonl" in said
+    assert said.count(f"{tmp_path}/broken.jsonl:2: broken JSON") == 1  # by the job's log, and not again
     assert "failed" in said
 
 
@@ -58,7 +59,7 @@ def test_stop_ends_a_job_that_has_not_begun_to_train(
     (package / "__main__.py").write_text("import time\nprint('preparing')\ntime.sleep(600)\n")
     submission_id = submit.submit("slow", ["train"], package.parent)
     assert cli.minimind(["stop", "slow"]) == 0
-    assert f"slow was not training; its job {submission_id} is STOPPED." in capsys.readouterr().out
+    assert f"slow has begun no training; its job {submission_id} is STOPPED." in capsys.readouterr().out
     assert submit.job(submission_id).status == "STOPPED"
     assert cli.minimind(["stop", "slow"]) == 1
     assert "no run 'slow'" in capsys.readouterr().err

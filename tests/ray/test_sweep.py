@@ -14,7 +14,7 @@ from jobs import flags, paths, processes, submit
 from jobs.cluster import Cluster
 from jobs.origin import new_spec
 from jobs.runs import RunDirectory
-from jobs.sweep import trials_of
+from jobs.sweep_view import trials_of
 from tests.small import small_flags
 
 

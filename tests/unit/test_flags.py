@@ -41,7 +41,7 @@ def test_every_flag_is_a_setting_and_says_what_it_is_and_its_default(parser: arg
     assert "(default: 512; tiny: 256)" in text
     assert "a few percent faster (default: 0)" in text
     assert "--optimizer adamw|muon" in text
-    assert "--model {tiny,30m,64m,123m}" in text
+    assert "--model SIZE size, hidden x layers: tiny (160x4), 30m (512x8)" in text
     assert "(default: 30m)" in text
 
 

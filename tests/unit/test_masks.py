@@ -10,7 +10,7 @@ from rich.console import Console
 
 from data.encode import documents
 from data.schema import ChatRow, PretrainRow, parse
-from jobs.masks import LEARNT, LOST, READ, coloured, show_rows
+from jobs.masks import BRACKETS, LEARNT, LOST, READ, coloured, show_rows
 from jobs.tokenizer import TokenizerSpec, run_tokenizer
 from minimind.tokenizer import Tokenizer
 from tests.small import CHATS, SAMPLES, Screen, turns, write_chats, write_rows
@@ -32,7 +32,7 @@ def printed(console: Console) -> str:
 
 def test_what_is_learnt_and_what_is_lost_have_their_styles(tokenizer: Tokenizer) -> None:
     (document,) = documents(tokenizer, parse(ChatRow, {"conversations": turns("q", "yes", "q", "no")}))
-    text, learnt = coloured(tokenizer, document, None, colours=True)
+    text, learnt = coloured(tokenizer, document, None, {})
     parts = [(text.plain[span.start : span.end], span.style) for span in text.spans]
     begin = "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n"
     assert parts == [
@@ -45,7 +45,7 @@ def test_what_is_learnt_and_what_is_lost_have_their_styles(tokenizer: Tokenizer)
     assert learnt == 4 + 3
     first = document.first_target
     assert first is not None
-    text, learnt = coloured(tokenizer, document, first + 2, colours=True)
+    text, learnt = coloured(tokenizer, document, first + 2, {})
     parts = [(text.plain[span.start : span.end], span.style) for span in text.spans]
     assert parts[:2] == [(begin, READ), ("ye", LEARNT)]
     assert parts[2][1] == LOST
@@ -54,7 +54,7 @@ def test_what_is_learnt_and_what_is_lost_have_their_styles(tokenizer: Tokenizer)
 
 def test_of_text_all_but_the_first_token_is_learnt(tokenizer: Tokenizer) -> None:
     (document,) = documents(tokenizer, PretrainRow(text="ab"))
-    text, learnt = coloured(tokenizer, document, None, colours=False)
+    text, learnt = coloured(tokenizer, document, None, BRACKETS)
     assert text.plain == "<|im_start|>⟦ab<|im_end|>⟧"
     assert learnt == 3
 

@@ -1,18 +1,31 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pickle
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobs.runs import RunDirectory, RunRow, RunState, RunStateError, list_runs, program, require_name
+from jobs import runs
+from jobs.runs import (
+    RunDirectory,
+    RunRow,
+    RunState,
+    RunStateError,
+    RunTakenError,
+    list_runs,
+    program,
+    require_name,
+)
 from minimind.events import EventLog
 
 SPEC: dict[str, Any] = {"name": "first", "seed": 42, "stage": {"kind": "pretrain"}}
@@ -206,7 +219,9 @@ def test_a_plan_is_kept_and_read(run: RunDirectory) -> None:
 def test_the_list_has_the_newest_values_and_the_latest_writer_first(run: RunDirectory, tmp_path: Path) -> None:
     other = RunDirectory(tmp_path / "runs" / "second")
     other.create({"name": "second", "stage": {"kind": "pretrain"}})
-    os.utime(other.spec_path, (1, 1))
+    content = json.loads(other.spec_path.read_text())
+    content["created"]["time"] = 1.0
+    other.spec_path.write_text(json.dumps(content))
     (tmp_path / "runs" / "not-a-run").mkdir()
     with run.hold(), EventLog(run.events_path) as log:
         log.state("RUNNING", step=0, total_steps=10)
@@ -215,9 +230,7 @@ def test_the_list_has_the_newest_values_and_the_latest_writer_first(run: RunDire
         rows = list_runs(tmp_path / "runs")
     assert [row.name for row in rows] == ["first", "second"]
     first = rows[0]
-    assert first == RunRow(
-        "first", "pretrain", first.state, 4, 10, 2.5, 1.5, 100.0, 1e9, run.events_path.stat().st_mtime
-    )
+    assert first == RunRow("first", "pretrain", first.state, 4, 10, 2.5, 1.5, 100.0, 1e9, first.updated)
     assert first.state.word == "RUNNING"
     assert rows[1] == RunRow("second", "pretrain", RunState("PENDING"), None, None, None, None, None, None, 1.0)
     assert list_runs(tmp_path / "nowhere") == []
@@ -244,3 +257,130 @@ def test_the_error_pickles() -> None:
     error = pickle.loads(pickle.dumps(RunStateError("why")))
     assert isinstance(error, RunStateError)
     assert str(error) == "why"
+
+
+def _create(path: Path, who: int, barrier: threading.Barrier, said: list[tuple[int, str]]) -> None:
+    run = RunDirectory(path)
+    barrier.wait()
+    try:
+        identity = run.create({**SPEC, "seed": who}, overwrite=True)
+        said.append((who, identity))
+    except RunStateError as error:
+        said.append((who, str(error)))
+
+
+@pytest.mark.parametrize("old", [True, False])
+def test_of_those_that_create_a_run_together_one_does_and_the_others_are_told(tmp_path: Path, old: bool) -> None:
+    for number in range(60):
+        path = tmp_path / str(number)
+        if old:
+            RunDirectory(path).create({**SPEC, "seed": 99})
+        barrier, said = threading.Barrier(3), list[tuple[int, str]]()
+        threads = [threading.Thread(target=_create, args=(path, who, barrier, said)) for who in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        run = RunDirectory(path)
+        made = [(who, text) for who, text in said if "'" not in text]
+        # One that comes after another has ended overwrites it, as it was asked to: the last one counts.
+        assert (run.spec()["seed"], run.identity) in made
+        for who, text in said:
+            assert (who, text) in made or "just now" in text or "running already" in text, text
+    assert not list(tmp_path.glob(".*"))
+
+
+class Late(RunDirectory):
+    """One that another process is a moment ahead of, when it takes the lock."""
+
+    ahead = False
+
+    @contextmanager
+    def hold(self, patience_s: float = 2.0) -> Iterator[None]:
+        if not self.ahead:
+            self.ahead = True
+            RunDirectory(self.path).create({**SPEC, "seed": 2}, overwrite=True)
+        with super().hold(patience_s):
+            yield
+
+
+def test_a_run_that_was_created_anew_meanwhile_is_not_overwritten(run: RunDirectory) -> None:
+    for late in (Late(run.path), Late(run.path.with_name("other"))):
+        with pytest.raises(RunTakenError, match="created anew by another process just now"):
+            late.create({**SPEC, "seed": 1}, overwrite=True)
+        assert late.spec()["seed"] == 2
+
+
+def test_a_lock_whose_folder_is_gone_keeps_nobody_out_and_is_not_had(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder is replaced between the opening of the lock file and the lock."""
+    lock, replaced = runs._try_lock, list[Path]()
+
+    def locked(descriptor: int, kind: int) -> bool:
+        if not replaced:
+            replaced.append(run.path.rename(run.path.with_name(".first.deleted-1")))
+            run.path.mkdir()
+        return lock(descriptor, kind)
+
+    monkeypatch.setattr(runs, "_try_lock", locked)
+    with run.hold():
+        assert replaced
+        with pytest.raises(RunTakenError, match="is running already"), RunDirectory(run.path).hold(0.0):
+            pass
+    with run.hold():
+        run.path.rename(run.path.with_name(".first.deleted-2"))
+        with pytest.raises(RunTakenError), RunDirectory(run.path).hold(0.0):
+            pass
+
+
+def test_every_run_has_an_identity_and_knows_its_files(run: RunDirectory) -> None:
+    other = RunDirectory(run.path.with_name("second"))
+    assert other.identity == ""
+    identity = other.create(SPEC, sources={"data.path": "abc"})
+    assert other.identity == identity != run.identity != ""
+    assert (other.sources, run.sources) == ({"data.path": "abc"}, {})
+    other.require_identity(identity)
+    other.create(SPEC, overwrite=True)
+    with pytest.raises(RunTakenError, match="created anew by another process"):
+        other.require_identity(identity)
+    content = json.loads(run.spec_path.read_text())
+    del content["created"]
+    run.spec_path.write_text(json.dumps(content))
+    assert (run.identity, run.sources, run.spec()) == ("", {}, SPEC)  # from before there were identities
+    run.create({**SPEC, "seed": 7}, overwrite=True)
+    assert run.spec()["seed"] == 7
+
+
+def test_a_run_and_a_sweep_have_different_names(tmp_path: Path) -> None:
+    run, sweep = RunDirectory(tmp_path / "runs" / "one"), RunDirectory(tmp_path / "sweeps" / "one", "sweep")
+    run.create(SPEC)
+    with pytest.raises(
+        RunStateError, match="there is a run of the name 'one'.*another one for the sweep with `--name`"
+    ):
+        sweep.create({}, overwrite=True)
+    sweep.path.with_name("two").mkdir(parents=True)
+    RunDirectory(tmp_path / "sweeps" / "two", "sweep").create({})
+    with pytest.raises(RunStateError, match="there is a sweep of the name 'two'"):
+        RunDirectory(tmp_path / "runs" / "two").create(SPEC)
+
+
+def test_a_copy_of_a_run_is_as_old_as_the_run(run: RunDirectory) -> None:
+    created = run.row().updated
+    with run.hold(), EventLog(run.events_path, lambda: 1234.0) as log:
+        log.state("RUNNING", step=0, total_steps=10)
+    os.utime(run.events_path)
+    assert run.row().updated == 1234.0
+    run.events_path.unlink()
+    os.utime(run.spec_path, (1, 1))
+    assert run.row().updated == created
+    assert created is not None
+    assert created > 1e9
+
+
+def test_who_holds_a_run_knows_it_without_asking_the_system(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On NFS to ask for a lock that this process has is to change it."""
+    with run.hold():
+        monkeypatch.setattr(runs, "_try_lock", lambda *_: pytest.fail("asked"))
+        assert run.is_running
+        assert run.state().word == "RUNNING"

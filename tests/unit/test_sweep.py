@@ -9,7 +9,7 @@ from ray.tune.search import Searcher
 
 from jobs import paths
 from jobs.card import this_card
-from jobs.feasible import Group, groups
+from jobs.feasible import OWN, Group, groups
 from jobs.needs import Needs
 from jobs.plan import Planner
 from jobs.runs import RunDirectory, RunStateError
@@ -23,8 +23,8 @@ from jobs.sweep import (
     score,
     space_of,
     sweep,
-    trials_of,
 )
+from jobs.sweep_view import trials_of
 from jobs.train import anchored, start
 from minimind.config import override
 from minimind.events import EventLog
@@ -224,8 +224,11 @@ def test_the_best_point_is_a_spec_that_train_takes() -> None:
 
 
 def test_sweeps_that_cannot_begin(home: Path, folder: RunDirectory) -> None:
-    given = {path: value for path, value in SETTINGS.items() if path not in ("scaling.workers", "loop.max_steps")}
+    given = {path: value for path, value in SETTINGS.items() if path not in ("scaling.workers", *OWN)}
     screen = Screen()
+    for path in OWN:
+        with pytest.raises(ValueError, match=f"{path}.*: a sweep decides this for each of its trials"):
+            sweep("pretrain", given | {path: "1"}, screen)
     with pytest.raises(RunStateError, match="the sweep 's' exists already"):
         sweep("pretrain", given | {"name": "s"}, screen)
     with folder.hold(), pytest.raises(RunStateError, match="the sweep 's' is running already"):

@@ -1,20 +1,23 @@
 from __future__ import annotations
 
+import json
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 import minimind.checkpoint as checkpoints
-from jobs import paths
+from jobs import launch, paths
+from jobs.prepare import Prepared
 from jobs.presets import pretrain
-from jobs.runs import RunDirectory, RunStateError
+from jobs.runs import RunDirectory, RunStateError, RunTakenError
 from jobs.spec import RunSpec
 from jobs.tokenizer import TokenizerSpec, run_tokenizer
 from jobs.train import resume, resumed, start, train
 from minimind.config import override
 from minimind.events import read_events
-from tests.small import SAMPLES, SETTINGS, Screen, end_of, kill_at, small_spec, write_rows
+from tests.small import SAMPLES, SETTINGS, Screen, end_of, kill_at, small_spec, write_chats, write_rows
 
 
 @pytest.fixture
@@ -134,15 +137,104 @@ def test_data_that_changed_is_not_trained_on_in_silence(home: Path, screen: Scre
     path = home / "data" / "rows.jsonl"
     path.parent.mkdir()
     shutil.copy(SAMPLES, path)
-    run = start(small_spec(data__path="data/rows.jsonl"), screen)
-    assert run.spec()["data"]["path"] == str(path)
+    run = start(small_spec(data__path=str(path)), screen)
+    assert run.spec()["data"]["path"] == "data/rows.jsonl"
     kill_at(run, 6)
     with path.open("a") as file:
         file.write('{"text": "one more"}\n')
+    with pytest.raises(ValueError, match=f"--data_path .data.path.: {path} is not what the run 'small' began with"):
+        resume("small", {}, screen)
+    # A run from before digests were kept: its workers compare the data with the checkpoint's.
+    forget_created(run)
     assert resume("small", {}, screen).state().word == "FAILED"
     assert "Bring the old file back" in run.state().reason
     shutil.copy(SAMPLES, path)
     assert resume("small", {}, screen).state().word == "SUCCEEDED"
+
+
+def forget_created(run: RunDirectory) -> None:
+    """Make of a run one that was created before spec.json said when, and from which files."""
+    content = json.loads(run.spec_path.read_text("utf-8"))
+    del content["created"]
+    run.spec_path.write_text(json.dumps(content), "utf-8")
+
+
+def test_a_moved_home_goes_on_and_files_may_lie_elsewhere(
+    home: Path, screen: Screen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    rows = home / "data" / "rows.jsonl"
+    rows.parent.mkdir()
+    shutil.copy(SAMPLES, rows)
+    held_out = write_rows(home / "eval.jsonl", ["held out", "and more of it"])
+    whole = end_of(start(small_spec(data__path=str(rows), eval__path=str(held_out)), screen))
+    kill_at(RunDirectory.find(paths.runs(), "small"), 6)
+    moved = home.rename(tmp_path / "moved")
+    monkeypatch.setenv("MINIMIND_HOME", str(moved))
+    run = resume("small", {}, screen)
+    assert run.state().word == "SUCCEEDED"
+    assert end_of(run) == whole
+
+    kill_at(run, 6)
+    elsewhere = (moved / "data" / "rows.jsonl").rename(tmp_path / "elsewhere.jsonl")
+    with pytest.raises(ValueError, match=r"data file .* not found"):
+        resume("small", {}, screen)
+    assert end_of(resume("small", {"data.path": str(elsewhere)}, screen)) == whole
+    other = write_rows(tmp_path / "other.jsonl", ["held out", "and another of it"])
+    kill_at(run, 6)
+    settings = {"data.path": str(elsewhere), "eval.path": str(other)}
+    with pytest.raises(ValueError, match=r"eval\.path: .*other\.jsonl is not what the run 'small' began with"):
+        resume("small", settings, screen)
+    with pytest.raises(ValueError, match="eval.pretrain_path: the run has None, asked for is"):
+        resume("small", {"data.path": str(elsewhere), "eval.pretrain_path": str(other)}, screen)
+
+
+def test_a_run_that_was_created_anew_is_not_trained_on(
+    home: Path, screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between create() and the worker's lock another process may overwrite the run: its settings are not ours."""
+    mine, theirs = small_spec(seed=1, loop__max_steps=2), small_spec(seed=2, loop__max_steps=2)
+    launched = launch.launch
+
+    def late(spec: RunSpec, prepared: Prepared, run: RunDirectory) -> None:
+        RunDirectory(run.path).create(theirs.model_dump(mode="json"), overwrite=True)
+        launched(spec, prepared, run)
+
+    monkeypatch.setattr(launch, "launch", late)
+    with pytest.raises(RunTakenError, match="the run 'small' was created anew by another process just now"):
+        start(mine, screen)
+    run = RunDirectory.find(paths.runs(), "small")
+    assert run.spec()["seed"] == 2
+    assert run.state().word == "PENDING"
+    assert not run.events_path.exists()
+
+
+def test_what_was_not_trained_here_is_not_taken_for_ours(
+    home: Path, screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On Ray the workers leave a run alone that is not theirs; who waits for them says it."""
+    spec = small_spec(loop__max_steps=1)
+
+    def taken(spec: RunSpec, prepared: Prepared, run: RunDirectory) -> None:
+        RunDirectory(run.path).create(spec.model_dump(mode="json"), overwrite=True)
+
+    monkeypatch.setattr(launch, "launch", taken)
+    with pytest.raises(RunTakenError, match="created anew"):
+        start(spec, screen)
+    monkeypatch.setattr(launch, "launch", lambda *_: stack.enter_context(RunDirectory(run.path).hold()))
+    run = RunDirectory.find(paths.runs(), "small")
+    with ExitStack() as stack, pytest.raises(RunStateError, match="is running already"):
+        resume("small", {}, screen)
+
+
+def test_held_out_rows_without_an_answer_are_refused_before_the_run_exists(home: Path, screen: Screen) -> None:
+    start(small_spec(loop__max_steps=1), screen)
+    late = write_chats(home / "late.jsonl", [("word " * 300, f"answer {number}") for number in range(3)])
+    settings = {"init_from": "small", "data__max_seq_len": 96, "name": "chat", "loop__max_steps": 1}
+    with pytest.raises(
+        ValueError, match=rf"eval.path = {late}: none of its 3 conversations has an answer in its first"
+    ):
+        start(small_spec("sft", eval__path=str(late), **settings), screen)
+    assert [path.name for path in paths.runs().iterdir()] == ["small"]
 
 
 def test_an_unknown_run_is_named_with_those_near(home: Path, screen: Screen) -> None:
@@ -163,10 +255,11 @@ def test_the_same_flags_again_resume(stored: RunSpec) -> None:
 
 
 def test_relative_paths_of_a_resume_count_from_home(home: Path) -> None:
-    stored = small_spec(data__path=str(home / "data" / "a.jsonl"))
-    assert resumed(stored, {"data.path": "data/a.jsonl"}) == stored
-    with pytest.raises(ValueError, match=f"--data_path .data.path.: the run has '{home}/data/a.jsonl'"):
-        resumed(stored, {"data.path": "data/b.jsonl"})
+    stored = small_spec(data__path="data/a.jsonl")
+    for same in ("data/a.jsonl", str(home / "data" / "a.jsonl")):
+        assert resumed(stored, {"data.path": same}) == stored
+        assert resumed(small_spec(data__path=same), {"data.path": "data/a.jsonl"}) == stored
+    assert resumed(stored, {"data.path": "/elsewhere/b.jsonl"}).data.path == "/elsewhere/b.jsonl"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import torch
 import minimind.checkpoint as checkpoints
 from jobs import paths
 from jobs.prepare import Prepared, prepare
-from jobs.runs import RunDirectory, RunStateError
+from jobs.runs import RunDirectory, RunTakenError
 from jobs.spec import RunSpec
 from jobs.worker import environment, work
 from minimind.distributed import Parallel
@@ -215,10 +215,21 @@ def test_a_disk_that_is_full_while_saving_fails_the_run_and_loses_nothing(
     assert end_of(begun.run) == end_of(uninterrupted)
 
 
-def test_a_run_that_is_running_is_not_started_again(begun: Begun) -> None:
-    with begun.run.hold(), pytest.raises(RunStateError, match="is running already"):
+def test_a_run_that_is_running_is_not_started_again(begun: Begun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.worker.PATIENCE_S", 0.0)
+    with RunDirectory(begun.run.path).hold(), pytest.raises(RunTakenError, match="is running already"):
         begun.work()
     assert not begun.run.events_path.exists()
+
+
+def test_a_worker_leaves_a_run_alone_that_it_was_not_started_for(begun: Begun) -> None:
+    begun.prepared = begun.prepared.model_copy(update={"identity": "of another"})
+    with pytest.raises(RunTakenError, match="created anew by another process"):
+        begun.work()
+    assert not begun.run.events_path.exists()
+    assert begun.run.state().word == "PENDING"
+    begun.prepared = begun.prepared.model_copy(update={"identity": begun.run.identity})
+    assert begun.work() == "SUCCEEDED"
 
 
 def test_what_nobody_expected_is_recorded_and_raised(begun: Begun) -> None:
@@ -234,11 +245,11 @@ def test_another_rank_waits_for_the_failure_that_both_have(begun: Begun, monkeyp
     monkeypatch.setattr("jobs.worker.FAILED_TOGETHER_S", 0.0)
     shutil.rmtree(begun.prepared.shards)
     with pytest.raises(ValueError, match="no token shards"):  # rank 0 knows nothing of it: only raising frees it
-        work(begun.spec, begun.prepared, begun.run, Parallel(rank=1, world=2))
+        work(begun.spec, begun.prepared, begun.run, Parallel(rank=1, world=1))
     assert not begun.run.events_path.exists()
     assert begun.work() == "FAILED"
     monkeypatch.undo()
-    work(begun.spec, begun.prepared, begun.run, Parallel(rank=1, world=2))
+    work(begun.spec, begun.prepared, begun.run, Parallel(rank=1, world=1))
 
 
 def test_the_best_checkpoint_stays(home: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from service.settings import Settings
@@ -27,6 +29,17 @@ def test_the_environment_is_read_with_its_types() -> None:
 def test_a_bad_variable_is_named(variable: str, value: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Settings.read({variable: value})
+
+
+def test_a_key_may_lie_in_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "key"
+    file.write_text("a-long-key\n")
+    assert Settings.read({"MINIMIND_API_KEY_FILE": str(file), "MINIMIND_API_KEY": ""}).api_key == "a-long-key"
+    assert Settings.read({"MINIMIND_API_KEY_FILE": "", "MINIMIND_SERVE_SLOTS": ""}).api_key is None
+    with pytest.raises(ValueError, match="MINIMIND_API_KEY and MINIMIND_API_KEY_FILE are both set"):
+        Settings.read({"MINIMIND_API_KEY_FILE": str(file), "MINIMIND_API_KEY": "another-key"})
+    with pytest.raises(ValueError, match="MINIMIND_API_KEY_FILE = .*none' cannot be read"):
+        Settings.read({"MINIMIND_API_KEY_FILE": str(tmp_path / "none")})
 
 
 def test_a_key_is_never_repeated() -> None:

@@ -1,0 +1,266 @@
+"""What the verbs say and do beside training: names, sweeps, old words, and what is seen before a job is submitted."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jobs import __main__ as cli
+from jobs import paths, submit
+from jobs.old_names import FLAGS_ELSEWHERE, NOT_YET, STAGES_CALLED
+from jobs.runs import RunDirectory
+from jobs.stages import STAGES
+from jobs.submit import Job
+from minimind.events import EventLog
+from tests.shell import Shell
+from tests.small import SETTINGS, kill_at, small_flags, small_spec, write_chats, write_rows
+
+TRAIN = ["train", "pretrain"]
+SWEEP = {
+    "name": "swept",
+    "run": {"stage": {"kind": "pretrain"}},
+    "space": {"loop.batch_size": {"choices": [1, 2]}},
+    "objective": "tokens_per_s",
+    "budget_s": 5.0,
+    "trials": 4,
+}
+TRIAL = {"trial": 1, "settings": {"loop.batch_size": 2}, "outcome": "measured", "tokens_per_s": 900.0}
+
+
+@pytest.fixture
+def shell(home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shell:
+    monkeypatch.setenv("COLUMNS", "200")
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    return Shell(capsys)
+
+
+@pytest.fixture
+def swept(home: Path) -> RunDirectory:
+    """A sweep with one trial that has ended, and one that has begun."""
+    folder = RunDirectory(paths.sweeps() / "swept", "sweep")
+    folder.create(SWEEP)
+    with folder.hold(), EventLog(folder.events_path) as log:
+        log.state("RUNNING", step=0, total_steps=4, environment={})
+        log.note("trial", "one", **TRIAL, bits_per_byte=3.0)
+        log.note("trial_started", "two", trial=2, settings={"loop.batch_size": 1})
+        log.state("STOPPED")
+    return folder
+
+
+def test_minimind_alone_says_what_there_is_and_what_next(shell: Shell, home: Path) -> None:
+    assert shell(cli.minimind) == 0
+    assert "no runs yet in" in shell.out
+    assert "minimind demo" in shell.out
+    RunDirectory(paths.runs() / "mine").create(small_spec(name="mine").model_dump(mode="json"))
+    assert shell(cli.minimind) == 0
+    assert "newest: mine  pretrain  PENDING" in shell.out
+    assert "minimind train sft --from_weight RUN" in shell.out
+    assert "minimind chat" not in shell.out
+
+
+@pytest.mark.parametrize("name", STAGES_CALLED)
+def test_upstreams_names_of_stages_are_understood_and_said(shell: Shell, name: str) -> None:
+    stage = STAGES_CALLED[name]
+    assert shell(cli.minimind, "train", name, "--vocab" if stage == "tokenizer" else "--batchsize", "1") == 2
+    assert f"The stage {name} is called {stage} here." in shell.err
+    assert f"minimind train {stage} --help" in shell.err
+    assert shell(cli.minimind, f"{name}.py", "--nosuch", "1") == 2
+    assert f"minimind train {stage} --help" in shell.err
+
+
+def test_what_is_not_there_yet_is_said(shell: Shell) -> None:
+    for name in NOT_YET:
+        for words in (["train", name], ["train", f"train_{name}"], [f"train_{name}"]):
+            assert shell(cli.minimind, *words) == 1
+            assert f"{name} is not there yet. The stages there are: tokenizer, {', '.join(STAGES)}" in shell.err
+    assert shell(cli.minimind, "train", "nosuch") == 2
+    assert "'nosuch'" in shell.err
+
+
+def test_a_wrong_command_line_gets_the_line_that_matters_and_no_usage(shell: Shell) -> None:
+    for flag, words in FLAGS_ELSEWHERE.items():
+        assert shell(cli.minimind, *TRAIN, f"--{flag}", "1") == 2
+        assert f"--{flag}: no such flag; {words}" in shell.err
+        assert "usage:" not in shell.err
+        assert len(shell.err.splitlines()) <= 4
+    assert shell(cli.minimind, *TRAIN, "--model", "60M") == 2
+    assert "'60M' is no size, hidden x layers: the nearest is 64m; there are tiny (160x4), 30m (512x8)" in shell.err
+    assert shell(cli.minimind, *TRAIN, "--model", "0.1b") == 2
+    assert "the nearest is 123m" in shell.err
+
+
+def test_resume_has_help_with_a_name_and_without(shell: Shell) -> None:
+    for words in (["resume", "--help"], ["resume", "nosuch", "--help"]):
+        assert shell(cli.minimind, *words) == 0
+        assert shell.out.startswith("usage: minimind resume")
+        assert "--detach" in shell.out
+
+
+def test_a_run_that_was_trained_here_is_continued_here(shell: Shell) -> None:
+    assert shell(cli.main, *TRAIN, *small_flags(loop__max_steps=2)) == 0
+    run = RunDirectory.find(paths.runs(), "small")
+    kill_at(run, 0)
+    assert shell(cli.minimind, "resume", "small") == 0
+    assert run.state().word == "SUCCEEDED"
+    assert not (paths.home() / "cluster.json").exists()
+
+
+def test_a_resume_is_looked_at_before_it_is_submitted(shell: Shell, home: Path) -> None:
+    RunDirectory(paths.runs() / "mine").create(small_spec(name="mine", scaling__workers=1).model_dump(mode="json"))
+    for words, said in (
+        (["--learning_rate", "1"], "a resumed run keeps its settings"),
+        (["--batch_size", "3"], "Choose numbers whose product is 8"),
+    ):
+        assert shell(cli.minimind, "resume", "mine", *words) == 1
+        assert said in shell.err
+    with RunDirectory(paths.runs() / "mine").hold():
+        assert shell(cli.minimind, "resume", "mine") == 1
+        assert "is running already" in shell.err
+    assert shell(cli.minimind, *TRAIN, "--name", "nosuch", "--from_resume", "1") == 1
+    assert "no run 'nosuch'" in shell.err
+    assert not (home / "cluster.json").exists()
+
+
+def test_the_spec_of_a_run_makes_another_one(shell: Shell, home: Path) -> None:
+    (home / "rows.jsonl").write_bytes(Path(SETTINGS["data.path"]).read_bytes())
+    flags = small_flags(loop__max_steps=1, data__path=str(home / "rows.jsonl"))
+    assert shell(cli.main, *TRAIN, *flags) == 0
+    spec = RunDirectory.find(paths.runs(), "small").spec()
+    assert spec["data"]["path"] == "./rows.jsonl"
+    file = str(paths.runs() / "small" / "spec.json")
+    for main, name in ((cli.main, "again"), (cli.minimind, "here")):
+        assert shell(main, *TRAIN, "--spec", file, "--name", name) == 0
+        assert RunDirectory.find(paths.runs(), name).spec() == {**spec, "name": name}
+    assert shell(cli.minimind, "train", "lora", "--spec", file, "--name", "other") == 1
+    assert "stage.kind = 'pretrain': a stage is chosen by its name" in shell.err
+
+
+def test_the_spec_of_a_sweep_names_what_to_take(shell: Shell, swept: RunDirectory) -> None:
+    assert shell(cli.minimind, *TRAIN, "--spec", str(swept.spec_path)) == 1
+    assert "is that of a sweep; the settings of its best trial are in best.json beside it" in shell.err
+
+
+def test_what_a_job_would_end_with_is_said_before_it_is_submitted(
+    shell: Shell, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home)
+    write_rows(home / "text.jsonl", ["a text"])
+    write_chats(home / "chats.jsonl", [("q", "a")])
+    for words, said in (
+        ([*TRAIN, "--data_path", "none.jsonl"], f"not found: {home}/none.jsonl"),
+        ([*TRAIN, "--data_path", str(home)], f"{home} is a folder: name a file of rows in it. It holds: chats.jsonl"),
+        ([*TRAIN, "--data_path", "chats.jsonl"], f"{home}/chats.jsonl:1: "),
+        ([*TRAIN, "--data_path", "text.jsonl", "--set", "eval.path=gone.jsonl"], f"not found: {home}/gone.jsonl"),
+        ([*TRAIN, "--data_path", "text.jsonl", "--tokenizer", "nosuch"], "no run 'nosuch'"),
+        (["train", "tokenizer", "--data_path", "none.jsonl"], f"not found: {home}/none.jsonl"),
+        (["sweep", "pretrain", "--data_path", "none.jsonl"], f"not found: {home}/none.jsonl"),
+        (["sweep", "pretrain", "--set", "loop.max_steps=3"], "--max_steps (loop.max_steps): a sweep decides this"),
+        (["sweep", "pretrain", "--set", "loop.keep_last=3"], "loop.keep_last: a sweep decides this"),
+    ):
+        assert shell(cli.minimind, *words) == 1
+        assert said in shell.err
+        assert len(shell.err.splitlines()) <= 4
+    assert not (home / "cluster.json").exists()
+
+
+def test_a_sweep_has_no_flags_for_what_it_decides(shell: Shell) -> None:
+    assert shell(cli.minimind, "sweep", "pretrain", "--help") == 0
+    for flag in ("--max_steps", "--epochs", "--log_interval", "--save_interval", "--eval_interval"):
+        assert f"{flag} " not in shell.out
+    assert "trials that run at the same time" in shell.out
+    assert shell(cli.minimind, "sweep", "pretrain", "--epochs", "2") == 2
+
+
+def test_sweeps_are_listed_and_shown_by_their_names(shell: Shell, swept: RunDirectory) -> None:
+    assert shell(cli.minimind, "runs") == 0
+    assert "swept" in shell.out
+    assert "STOPPED" in shell.out
+    assert "1/4" in shell.out
+    assert "900 tokens/s" in shell.out
+    assert shell(cli.minimind, "show", "swept") == 0
+    for text in ("1 / 4", "tokens_per_s", "batch_size", "begun: trial 2: batch_size=1"):
+        assert text in shell.out
+    assert shell(cli.minimind, "show", "swep") == 1
+    assert "swept" in shell.err
+
+
+def test_a_sweep_is_stopped_by_its_name(shell: Shell, swept: RunDirectory) -> None:
+    assert shell(cli.minimind, "stop", "swept") == 1
+    assert "the sweep 'swept' is not running, it is STOPPED" in shell.err
+    with RunDirectory(swept.path).hold():
+        assert shell(cli.minimind, "stop", "swept") == 0
+        assert swept.stop_requested()
+        assert "swept begins no more trials" in shell.out
+
+
+def test_a_sweep_is_continued_by_its_name(shell: Shell, swept: RunDirectory) -> None:
+    assert shell(cli.main, "resume", "swept", "--model", "tiny") == 1
+    assert "--model tiny: a continued sweep keeps its model" in shell.err
+
+
+def test_a_run_may_not_have_the_name_of_a_sweep(shell: Shell, swept: RunDirectory, home: Path) -> None:
+    assert shell(cli.main, *TRAIN, *small_flags(name="swept")) == 1
+    assert "there is a sweep of the name 'swept'" in shell.err
+
+
+def test_attach_shows_a_run_whose_job_the_cluster_has_forgotten(shell: Shell, home: Path) -> None:
+    run = RunDirectory(paths.runs() / "done")
+    run.create(small_spec(name="done").model_dump(mode="json"))
+    assert shell(cli.minimind, "attach", "done") == 0
+    assert "No job of 'done' is on the cluster" in shell.out
+    assert "done   pretrain   PENDING" in shell.out
+    assert shell(cli.minimind, "attach", "nosuch") == 1
+
+
+def test_a_run_whose_worker_is_being_restarted_is_stopped_cleanly(
+    shell: Shell, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunDirectory(paths.runs() / "mine")
+    run.create(small_spec(name="mine").model_dump(mode="json"))
+    ended: list[str] = []
+    job = Job("mine-1", "mine", "run", "RUNNING", "", started_s=100.0, ended_s=None)
+    monkeypatch.setattr("jobs.cluster.find", object)
+    monkeypatch.setattr(submit, "jobs", lambda: [job])
+    monkeypatch.setattr(submit, "stop", lambda name: ended.append(name) or "STOPPED")
+    with EventLog(run.events_path, lambda: 50.0) as log:
+        log.state("RUNNING", step=0, total_steps=9)  # of an earlier job: this one has not begun
+    assert shell(cli.minimind, "stop", "mine") == 0
+    assert "mine has begun no training; its job mine-1 is STOPPED." in shell.out
+    assert not run.stop_requested()
+    with EventLog(run.events_path, lambda: 200.0) as log:
+        log.state("RUNNING", step=0, total_steps=9)
+    ended.clear()
+    assert shell(cli.minimind, "stop", "mine") == 0
+    assert "mine stops as soon as its workers are back" in shell.out
+    assert run.stop_requested()
+    assert ended == []
+    assert shell(cli.minimind, "stop", "mine") == 0
+    assert ended == ["mine-1"]
+
+
+SCRIPT = Path(sys.executable).with_name("minimind")
+
+
+@pytest.mark.skipif(not SCRIPT.exists(), reason="this environment has no script `minimind`: pip install -e .")
+def test_folders_on_the_path_do_not_come_before_the_programs_own(home: Path, tmp_path: Path) -> None:
+    for package in ("jobs", "data", "minimind"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").touch()
+    (tmp_path / "data" / "check.py").write_text("raise SystemExit('another data.check')")
+    variables = os.environ | {"PYTHONPATH": f"{tmp_path}", "MINIMIND_HOME": str(home)}
+    line = [str(SCRIPT), "data", "check", "none.jsonl"]
+    done = subprocess.run(line, env=variables, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, f"error: {tmp_path}/none.jsonl: no such file\n")
+
+
+def test_what_json_says_of_a_sweep_is_read_back(swept: RunDirectory) -> None:
+    content = json.loads(swept.spec_path.read_text())
+    assert content["created"]["id"] == swept.identity
+    assert swept.spec() == SWEEP
+    assert swept.stage == "pretrain"
