@@ -458,14 +458,12 @@ def gpu_check(device: str, console: Console, *, report: Path, seconds: float = S
 def _in_a_process(name: str, device: str, home: str, seconds: float) -> list[Row]:
     """The rows of a check that runs in a child; one more that says so where it ended in an error or was ended."""
     command = [sys.executable, "-m", "jobs", "gpu-check", "--only", name, "--device", device]
-    with tempfile.TemporaryFile() as said:
-        child = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=said,
-            cwd=paths.checkout(),
-            env=os.environ | {"MINIMIND_HOME": home, "PYTHONUNBUFFERED": "1"},
-        )
+    environment = os.environ | {"MINIMIND_HOME": home}
+    where = {"cwd": paths.checkout(), "env": environment}
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, **where) as child,
+    ):
         timer = threading.Timer(seconds, child.kill)
         timer.start()
         try:
@@ -476,7 +474,6 @@ def _in_a_process(name: str, device: str, home: str, seconds: float) -> list[Row
             ended = not timer.is_alive()
             timer.cancel()
             child.kill()
-            child.wait()
         said.seek(0)
         last = said.read().decode(errors="replace").strip().splitlines()[-3:]
     if ended:
