@@ -459,10 +459,9 @@ def _in_a_process(name: str, device: str, home: str, seconds: float) -> list[Row
     """The rows of a check that runs in a child; one more that says so where it ended in an error or was ended."""
     command = [sys.executable, "-m", "jobs", "gpu-check", "--only", name, "--device", device]
     environment = os.environ | {"MINIMIND_HOME": home}
-    where = {"cwd": paths.checkout(), "env": environment}
     with (
         tempfile.TemporaryFile() as said,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, **where) as child,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, cwd=paths.checkout(), env=environment) as child,
     ):
         timer = threading.Timer(seconds, child.kill)
         timer.start()
