@@ -12,7 +12,7 @@ from minimind.model import MiniMind
 from minimind.sampling import SamplingParams
 from minimind.tokenizer import Tokenizer
 from service import engine_host
-from service.engine_host import EngineHost, EngineStoppedError
+from service.engine_host import AnswerFailedError, EngineHost, EngineStoppedError
 
 GREEDY = SamplingParams(max_tokens=24, temperature=0)
 
@@ -112,6 +112,36 @@ def test_a_refused_request_harms_no_other(engine: Engine) -> None:
         with pytest.raises(ZeroDivisionError):
             await host.call(lambda engine: 1 // 0)
         assert await host.call(lambda engine: engine.slots) == 2
+        host.close()
+
+    asyncio.run(run())
+
+
+def test_an_answer_that_fails_harms_no_other(engine: Engine) -> None:
+    expected = engine.generate([[1]], GREEDY)[0].token_ids
+    step = engine.step
+
+    def one_fails() -> list[Event]:
+        return [
+            Event(event.request, finish="failed", error="no numbers") if event.request in failing else event
+            for event in step()
+        ]
+
+    failing: set[int] = set()
+    engine.step = one_fails  # type: ignore[method-assign]  # of this engine alone
+
+    async def run() -> None:
+        host = EngineHost(engine, "test")
+        good = host.submit([[1]], [GREEDY], stream=False)
+        bad = host.submit([[2], [3], [4]], [GREEDY] * 3, stream=True)
+        await host.call(lambda engine: failing.add(max(engine._requests) - 1))
+        with pytest.raises(AnswerFailedError, match="no numbers"):
+            while True:
+                await bad.take()
+        assert [event.token_id for _, event in await good.take()] == expected
+        assert not host.failed
+        assert host.open == 0
+        await host.submit([[2]], [GREEDY], stream=False).take()
         host.close()
 
     asyncio.run(run())
