@@ -121,7 +121,7 @@ def can_multiply(x_RI: Tensor, weight_OI: Tensor) -> bool:
 
 
 def product(x_RI: Tensor, weight_OI: Tensor, scale_O: Tensor | None) -> Tensor:
-    """The product x @ (weight * scale).T, [R, O], for what `can_multiply`, all sums in fp32. No gradient goes through it.
+    """The product x @ (weight * scale).T, [R, O], of what `can_multiply` accepts, all sums in fp32; without gradients.
 
     scale_O: fp32, of int8 weights.
     """

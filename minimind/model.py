@@ -367,8 +367,8 @@ class MiniMind(nn.Module):
         """Compiles every block in place with torch.compile; the state dict keeps its names.
 
         All blocks share their compiled graphs, so the wait at the first step does not grow with their number. A run has
-        several: with and without gradients, for one row and for many, one more for the first shape of each, and all of
-        them again once memory has run out and activations are checkpointed.
+        several: with and without gradients, for one row and for many, for the first length and for those that rows are
+        cut to where memory runs out.
         """
         for block in self.model.layers:
             block.compile(backend=backend, fullgraph=True, recompile_limit=MOST_GRAPHS)

@@ -171,11 +171,8 @@ def choose(logits_BV: Tensor, params: Sequence[SamplingParams], noise_B: Sequenc
             scaled_RV = limit(scaled_RV, some)
         below_RV = scaled_RV.softmax(1).cumsum(1, dtype=torch.float64)
         noise_R = torch.tensor([noise_B[row] for row in rows], dtype=torch.float64, device=scaled_RV.device)
-        # The first token whose sum exceeds the number: one of probability zero never does so first. (A number next to 1
-        # times the whole may round to the whole, which no sum exceeds.)
-        whole_R1 = below_RV[:, -1:]
-        number_R1 = (noise_R[:, None] * whole_R1).minimum(whole_R1.nextafter(torch.zeros_like(whole_R1)))
-        token_R1 = torch.searchsorted(below_RV, number_R1, right=True)
+        # The first token whose sum exceeds the number: one of probability zero never does so first.
+        token_R1 = torch.searchsorted(below_RV, noise_R[:, None] * below_RV[:, -1:], right=True)
         chosen_B[rows] = token_R1[:, 0]
     chosen: list[int] = chosen_B.tolist()
     return chosen

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import platform
 import shutil
+import threading
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from minimind import compiled
 from minimind.cache import KVCache, Piece, kv_cache_bytes
 from minimind.compiled import library
 from minimind.config import override
 from minimind.decoder import Decoder
 from minimind.linears import Int8Linear
 from minimind.lora import LoraConfig, attach
-from minimind.model import MiniMind, ModelConfig
+from minimind.model import FeedForward, MiniMind, ModelConfig
 from minimind.native import supports
-from minimind.quantize import QuantizedModel, WeightType, quantized
+from minimind.quantize import WEIGHT_TYPES, QuantizedModel, WeightType, quantized
 from tests.toys import TOY_CONFIG, toy_model
 
 CONFIGS = {
@@ -126,9 +130,7 @@ def test_quantised_weights_give_the_same_in_c_and_in_pytorch(weight_type: Weight
                 part.weight.copy_(weight_of(model.get_submodule(name)))
         hidden_D = rounded(torch.tensor([text]))[0, -1]
     expected_V = weight_of(model.head if isinstance(model, QuantizedModel) else model.model.embed_tokens) @ hidden_D
-    # PyTorch's products with such weights round their inputs to bfloat16 as well.
-    tolerance = 1e-4 if is_native or weight_type == "float32" else 0.05
-    torch.testing.assert_close(logits_BV[0], expected_V, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(logits_BV[0], expected_V, rtol=1e-4, atol=1e-4)
 
 
 def weight_of(part: nn.Module) -> Tensor:
@@ -178,6 +180,84 @@ def test_in_c_a_text_is_the_same_to_the_last_bit_however_it_is_cut(name: str, we
         assert torch.equal(logits(*stops), one_by_one)
 
 
+@pytest.mark.parametrize("architecture", ["x86-64", "x86-64-v3"])
+def test_decode_c_is_right_on_older_processors(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without AVX at all, and with AVX2 alone."""
+    if library() is None or platform.machine() != "x86_64":
+        pytest.skip("no C compiler with OpenMP here, or no x86-64")
+    if architecture == "x86-64-v3" and not torch.cpu.get_capabilities().get("avx2"):
+        pytest.skip("this processor has no AVX2")
+    monkeypatch.setattr(compiled, "ARCHITECTURE", architecture)
+    library.cache_clear()
+    try:
+        assert library() is not None
+        text = ids(30)
+        for config in CONFIGS.values():
+            for weight_type in WEIGHT_TYPES:
+                model = quantized(toy_model(config=config), weight_type)
+                whole, pieces = Decoder(model, 1, 40, native=True), Decoder(model, 1, 40, native=True)
+                found_TV = whole.extend([Piece(0, 0, text, logits=30)])
+                cut_TV = [pieces.extend([Piece(0, at, text[at : at + 1])]) for at in range(30)]
+                assert torch.equal(torch.cat(cut_TV), found_TV)
+                with torch.no_grad():
+                    expected_TV = model.logits(model(torch.tensor([text])))[0]
+                torch.testing.assert_close(found_TV, expected_TV, rtol=1e-4, atol=1e-4)
+    finally:
+        library.cache_clear()
+
+
+def test_a_long_prompt_needs_no_more_of_a_small_stack() -> None:
+    """What grows with the rows is not put on it: a thread of 512 KiB takes 9,000."""
+    if library() is None:
+        pytest.skip("no C compiler with OpenMP here")
+    tiny = ModelConfig(
+        vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1, head_dim=8
+    )
+    decoder = Decoder(toy_model(config=tiny), 1, 9_000, native=True)
+    found: list[Tensor] = []
+    usual = threading.stack_size(512 * 1024)
+    try:
+        thread = threading.Thread(target=lambda: found.append(decoder.extend([Piece(0, 0, [1, 2, 3] * 3000)])))
+        thread.start()
+    finally:
+        threading.stack_size(usual)
+    thread.join()
+    assert found[0].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("pieces", "message"),
+    [
+        ([Piece(0, 0, [64])], "a piece for slot 0 has token ids from 64 to 64: allowed are 0 to 63"),
+        ([Piece(0, 0, [5, -1])], "token ids from -1 to 5"),
+        ([Piece(2, 0, [5])], "1 tokens and 1 logits for slot 2, from place 0 on: the cache has 2 slots of 8 tokens"),
+        ([Piece(-1, 0, [5])], "for slot -1"),
+        ([Piece(0, 6, [5, 5, 5])], "3 tokens and 1 logits for slot 0, from place 6 on"),
+        ([Piece(0, -1, [5])], "from place -1 on"),
+        ([Piece(0, 0, [])], "a piece of 0 tokens"),
+        ([Piece(0, 0, [5], logits=2)], "1 tokens and 2 logits"),
+        ([Piece(0, 0, [5]), Piece(0, 1, [5])], r"pieces for slots \[0, 0\]: give one or more, no two for one slot"),
+        ([], r"pieces for slots \[\]"),
+    ],
+)
+def test_what_lies_outside_the_cache_or_the_vocabulary_is_refused(
+    pieces: list[Piece], message: str, is_native: bool
+) -> None:
+    decoder = Decoder(toy_model(), 2, 8, native=is_native)
+    with pytest.raises(ValueError, match=message):
+        decoder.extend(pieces)
+
+
+@pytest.mark.parametrize("kept", ["keys", "values"])
+@pytest.mark.parametrize("length", [5, 8, 21])
+def test_a_key_or_value_that_is_no_number_shows_in_the_logits(kept: str, length: int, is_native: bool) -> None:
+    for place in (0, length // 2, length - 1):
+        decoder = Decoder(toy_model(), 1, 40, native=is_native)
+        decoder.extend([Piece(0, 0, ids(length), logits=0)])
+        getattr(decoder.cache, kept)[0][0, 0, place, 3] = torch.nan
+        assert not decoder.extend([Piece(0, length, [5])]).isfinite().any()
+
+
 def test_native_follows_weights_that_change_in_place() -> None:
     if library() is None:
         pytest.skip("no C compiler with OpenMP here")
@@ -212,6 +292,93 @@ def test_native_takes_what_it_can_compute_and_nothing_else() -> None:
         with pytest.raises(ValueError, match="native = True"):
             Decoder(model, 1, 8, native=True)
     assert supports(toy_model()) is (library() is not None)
+
+
+class Experts(nn.Module):
+    """A feed-forward layer of several, of which a router takes one."""
+
+    def __init__(self, first: FeedForward) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList([first])
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        result: Tensor = self.experts[0](x_BTD)
+        return result
+
+
+class Scaled(MiniMind):
+    """Logits of its own."""
+
+    def logits(self, hidden_BTD: Tensor) -> Tensor:
+        return super().logits(hidden_BTD) / 2
+
+
+def _with_experts(model: MiniMind) -> None:
+    model.model.layers[0].mlp = Experts(model.model.layers[0].mlp)
+
+
+def _with_bias(model: MiniMind) -> None:
+    attention = model.model.layers[1].self_attn
+    attention.q_proj.bias = nn.Parameter(torch.ones(len(attention.q_proj.weight)))
+
+
+def _with_other_eps(model: MiniMind) -> None:
+    model.model.layers[0].self_attn.k_norm.eps = 0.1
+
+
+def _with_half_a_norm(model: MiniMind) -> None:
+    model.model.norm.bfloat16()
+
+
+def _with_other_norm(model: MiniMind) -> None:
+    model.model.layers[0].input_layernorm = nn.LayerNorm(32)
+
+
+def _with_columns(model: MiniMind) -> None:
+    linear = model.model.layers[0].mlp.up_proj
+    linear.weight = nn.Parameter(linear.weight.detach().T.contiguous().T)
+
+
+def _with_fewer_outputs(model: MiniMind) -> None:
+    mlp = model.model.layers[0].mlp
+    for name, shape in (("gate_proj", (64, 32)), ("up_proj", (64, 32)), ("down_proj", (32, 64))):
+        getattr(mlp, name).weight = nn.Parameter(getattr(mlp, name).weight.detach()[: shape[0], : shape[1]].clone())
+
+
+def _with_one_layer_less(model: MiniMind) -> None:
+    model.model.layers = model.model.layers[:1]
+
+
+def _with_half_a_projection(model: MiniMind) -> None:
+    model.model.layers[0].self_attn.o_proj.bfloat16()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        _with_experts,
+        _with_bias,
+        _with_other_eps,
+        _with_half_a_norm,
+        _with_other_norm,
+        _with_columns,
+        _with_fewer_outputs,
+        _with_one_layer_less,
+        _with_half_a_projection,
+    ],
+)
+def test_native_takes_no_block_that_decode_c_does_not_have(change: Callable[[MiniMind], None]) -> None:
+    model = toy_model()
+    change(model)
+    assert not supports(model)
+
+
+def test_native_takes_no_model_with_logits_of_its_own() -> None:
+    assert not supports(Scaled(TOY_CONFIG))
+    for tied in (True, False):
+        model = toy_model(config=override(TOY_CONFIG, {"tie_word_embeddings": tied}))
+        for weight_type in WEIGHT_TYPES:
+            assert supports(quantized(model, weight_type)) is (library() is not None)
 
 
 def test_without_a_compiler_pytorch_does_it(monkeypatch: pytest.MonkeyPatch) -> None:

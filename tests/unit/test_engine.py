@@ -1,13 +1,30 @@
 from __future__ import annotations
 
 import math
+import random
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 import torch
 
+import minimind.engine as engine_module
 from minimind.cache import kv_cache_bytes
-from minimind.engine import Chunk, Completion, Engine, Event, PromptToken, Request, Scheduler, StopStrings
+from minimind.config import override
+from minimind.engine import (
+    Chunk,
+    Completion,
+    Engine,
+    Event,
+    PromptToken,
+    Request,
+    Scheduler,
+    StopStrings,
+    completion,
+)
+from minimind.model import MiniMind
+from minimind.quantize import WEIGHT_TYPES, QuantizedModel, WeightType
 from minimind.sampling import SamplingParams
 from minimind.tokenizer import Tokenizer
 from tests.toys import TOY_CONFIG, text_model, toy_model
@@ -346,6 +363,233 @@ def test_forgetting_makes_new_weights_count() -> None:
     one.add(PROMPT, greedy(5))
     with pytest.raises(RuntimeError, match="1 requests are under way"):
         one.forget()
+
+
+@pytest.mark.parametrize("weight_type", WEIGHT_TYPES)
+@pytest.mark.parametrize("replaced", [False, True])
+def test_new_weights_count_in_every_precision(weight_type: WeightType, replaced: bool) -> None:
+    """Changed in place or replaced, also where the engine reads a rounded copy of them."""
+    model = toy_model()
+    one = Engine(model, slots=1, context_tokens=64, weight_type=weight_type)
+    (before,) = one.generate([PROMPT], greedy(9, logprobs=0))
+    for seed in (1, 2):
+        model.load_state_dict(toy_model(seed).state_dict(), assign=replaced)
+        new = Engine(toy_model(seed), slots=1, context_tokens=64, weight_type=weight_type)
+        (expected,) = new.generate([PROMPT], greedy(9, logprobs=0))
+        if seed == 1:  # the other way that callers take: requests of their own after a call of forget
+            one.forget()
+            one.add(PROMPT, greedy(9, logprobs=0))
+            found = completion([event for events in run(one).values() for event in events])
+        else:
+            (found,) = one.generate([PROMPT], greedy(9, logprobs=0))
+        assert found == expected != before
+
+
+def test_weights_are_rounded_again_only_when_they_have_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    rounded: list[QuantizedModel] = []
+    monkeypatch.setattr(QuantizedModel, "follow", lambda small, source: rounded.append(small))
+    model = toy_model()
+    one = Engine(model, slots=1, context_tokens=64, weight_type="bfloat16")
+    one.generate([PROMPT], greedy(2))
+    assert rounded == []
+    one.forget()  # whoever says that they have changed is believed
+    assert len(rounded) == 1
+    with torch.no_grad():
+        model.model.layers[0].mlp.up_proj.weight.mul_(2)
+    one.generate([PROMPT], greedy(2))
+    assert len(rounded) == 2
+
+
+# Errors
+
+
+class Faults:
+    """Errors that come in the midst of an engine's steps, the more the denser. Without one, it counts the calls."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, one: Engine, seed: int) -> None:
+        self.draw = random.Random(seed)
+        self.rate = 0.4
+        self.raised = 0
+        monkeypatch.setattr(one._decoder, "extend", self.around(one._decoder.extend))
+        monkeypatch.setattr(one._decoder.cache, "copy", self.around(one._decoder.cache.copy))
+        for name in ("choose", "token_logprobs"):
+            monkeypatch.setattr(engine_module, name, self.around(getattr(engine_module, name)))
+
+    def around(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            self.fail()
+            result = function(*args)
+            self.fail()
+            return result
+
+        return call
+
+    def fail(self) -> None:
+        if self.draw.random() < self.rate / 4:
+            self.raised += 1
+            raise torch.OutOfMemoryError("out of memory, for once")
+
+
+@pytest.mark.parametrize("native", [False, None])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_step_that_fails_is_taken_again_as_if_nothing_had_been(
+    seed: int, native: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = random.Random(seed)
+    shared = [draw.randrange(64) for _ in range(30)]
+    prompts = [shared[: 16 + number] + [number] * (1 + number % 3) for number in range(9)]
+    params = [greedy(1 + number % 5, logprobs=0, prompt_logprobs=(None, 1)[number % 4 == 3]) for number in range(9)]
+    settings: dict[str, Any] = {"slots": 3, "prefill_tokens": 8, "native": native}
+    expected = engine(**settings).generate(prompts, params)
+    one = engine(**settings)
+    faults = Faults(monkeypatch, one, seed)
+    numbers = [one.add(prompt, how) for prompt, how in zip(prompts, params, strict=True)]
+    events: dict[int, list[Event]] = {number: [] for number in numbers}
+    while one.busy:
+        with suppress(torch.OutOfMemoryError):
+            for event in one.step():
+                events[event.request].append(event)
+    assert faults.raised > 5
+    for number, wanted in zip(numbers, expected, strict=True):
+        found = completion(events[number])
+        assert (found.token_ids, found.finish) == (wanted.token_ids, wanted.finish)
+        assert found.logprobs == pytest.approx(wanted.logprobs, abs=1e-5)
+        assert len(found.prompt or ()) == len(wanted.prompt or ())
+
+
+@pytest.mark.parametrize("native", [False, None])
+def test_what_a_failed_step_left_in_a_slot_is_no_beginning_of_a_prompt(
+    native: bool | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompt = [(7 * number) % 60 for number in range(40)]
+    (expected,) = engine(native=native).generate([prompt], greedy(6))
+    one = engine(native=native)
+    one.generate([[60] * 40], greedy(6))
+    with monkeypatch.context() as patch:
+        faults = Faults(patch, one, 0)
+        faults.rate = 4
+        number = one.add(prompt, greedy(6))
+        with pytest.raises(torch.OutOfMemoryError):
+            one.step()
+    one.cancel(number)
+    assert [event.finish for event in one.step()] == ["cancelled"]
+    number = one.add(prompt, greedy(6))
+    assert completion(run(one)[number]) == expected
+
+
+def test_events_that_wait_are_not_lost_with_a_step_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = engine()
+    first, second = one.add(PROMPT, greedy(3)), one.add([1, 2], greedy(3))
+    one.cancel(first)
+    with monkeypatch.context() as patch:
+        Faults(patch, one, 0).rate = 4
+        with pytest.raises(torch.OutOfMemoryError):
+            one.step()
+    events = run(one)
+    assert [event.finish for event in events[first]] == ["cancelled"]
+    assert len(events[second]) == 3
+
+
+def test_generating_leaves_nothing_under_way_when_it_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = engine()
+    expected = one.generate([PROMPT, [1, 2]], greedy(5))
+    with monkeypatch.context() as patch:
+        Faults(patch, one, 0).rate = 4
+        with pytest.raises(torch.OutOfMemoryError):
+            one.generate([PROMPT, [1, 2]], greedy(5))
+    assert not one.busy
+    with pytest.raises(ValueError, match="the prompt is empty"):
+        one.generate([PROMPT, []], greedy(5))
+    assert not one.busy
+    assert one.generate([PROMPT, [1, 2]], greedy(5)) == expected
+
+
+def test_generating_leaves_what_was_cancelled_before_to_the_next_step() -> None:
+    one = engine()
+    cancelled = one.add(PROMPT, greedy(5))
+    one.cancel(cancelled)
+    (answer,) = one.generate([[1, 2]], greedy(3))
+    assert len(answer.token_ids) == 3
+    assert [(event.request, event.finish) for event in one.step()] == [(cancelled, "cancelled")]
+    assert not one.busy
+
+
+@pytest.mark.parametrize("native", [False, None])
+def test_settings_next_to_the_impossible_harm_nobody(native: bool | None) -> None:
+    """Those that HTTP lets through, beside another request and with whatever else changes the logits."""
+    (expected,) = engine(native=native).generate([PROMPT], greedy(12))
+    for settings in (
+        {"temperature": 1e-50},
+        {"temperature": 1e-50, "repetition_penalty": 1.1},
+        {"temperature": 1e-40, "top_p": 1e-40, "top_k": 5, "min_p": 1e-40},
+        {"repetition_penalty": 0.01},
+        {"repetition_penalty": 0.01, "temperature": 1e-5, "presence_penalty": -1e6},
+        {"frequency_penalty": 1e6, "presence_penalty": 1e6, "temperature": 1e6},
+    ):
+        one = engine(native=native)
+        odd = SamplingParams(**{"max_tokens": 12, "seed": 1} | settings)
+        found, answer = one.generate([PROMPT, [7, 8]], [greedy(12), odd])
+        assert found == expected
+        assert len(answer.token_ids) == 12
+        assert all(0 <= token < 64 for token in answer.token_ids)
+
+
+def damaged_model(damage: float) -> MiniMind:
+    """Token 50 is no number, nor what follows it; a text without it is as good as ever."""
+    model = toy_model(config=override(TOY_CONFIG, {"tie_word_embeddings": False}))
+    with torch.no_grad():
+        model.model.embed_tokens.weight[50] = damage
+    return model
+
+
+@pytest.mark.parametrize("native", [False, None])
+@pytest.mark.parametrize("damage", [math.nan, math.inf])
+@pytest.mark.parametrize("weight_type", WEIGHT_TYPES)
+def test_one_request_that_gives_no_numbers_fails_alone(
+    weight_type: WeightType, damage: float, native: bool | None
+) -> None:
+    """Beside it, after it in its slot, and with the beginning of its prompt."""
+    model = damaged_model(damage)
+    settings: dict[str, Any] = {"context_tokens": 64, "weight_type": weight_type, "native": native}
+    prompts = [[3] * 20, [4] * 7, [5] * 33]
+    # The likeliest of these never is token 50, which would be a text of numbers no more.
+    expected = [Engine(model, slots=1, **settings).generate([prompt], greedy(9))[0].token_ids for prompt in prompts]
+    assert not any(50 in answer for answer in expected)
+    one = Engine(model, slots=2, prefill_tokens=16, **settings)
+    for _ in range(3):
+        bad = [one.add([9] * 30 + [50] + [9] * 9, greedy(5)), one.add([9] * 30 + [50], greedy(5, prompt_logprobs=1))]
+        good = [one.add(prompt, greedy(9)) for prompt in prompts]
+        events = run(one)
+        for number in bad:
+            (event,) = events[number]
+            assert (event.finish, event.token_id) == ("failed", None)
+            assert event.error.startswith("the model's logits are not finite")
+        assert [completion(events[number]).token_ids for number in good] == expected
+    with pytest.raises(RuntimeError, match="logits are not finite"):
+        one.generate([PROMPT, [50], PROMPT], greedy(30))
+    assert not one.busy
+
+
+@pytest.mark.parametrize("native", [False, None])
+@pytest.mark.parametrize("cancelled_after", [None, 1])
+def test_damage_does_not_outlive_the_weights_that_had_it(native: bool | None, cancelled_after: int | None) -> None:
+    model = toy_model()
+    prompts = [[1, 2, 3], list(range(1, 12))]
+    one = Engine(model, slots=2, context_tokens=64, native=native, prefill_tokens=8)
+    expected = one.generate(prompts, greedy(5))
+    with torch.no_grad():
+        model.model.layers[0].self_attn.v_proj.weight.fill_(math.nan)
+        model.model.layers[1].self_attn.k_proj.weight.fill_(math.nan)
+    numbers = [one.add(list(range(start, 40)), greedy(3)) for start in (1, 2)]
+    if cancelled_after is not None:  # before anything has shown what its keys are
+        one.step()
+        for number in numbers:
+            one.cancel(number)
+    assert {event.finish for events in run(one).values() for event in events} == (
+        {"failed"} if cancelled_after is None else {"cancelled"}
+    )
+    model.load_state_dict(toy_model().state_dict())
+    assert one.generate(prompts, greedy(5)) == expected
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,12 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from minimind import model as model_module
+from minimind.batch import worst_batch
 from minimind.config import override
+from minimind.engine import Engine
 from minimind.model import (
     MODEL_PRESETS,
+    MOST_GRAPHS,
     MiniMind,
     ModelConfig,
     RMSNorm,
@@ -23,6 +26,9 @@ from minimind.model import (
     rotary_tables,
     segment_positions,
 )
+from minimind.objectives import next_token_loss
+from minimind.sampling import SamplingParams
+from tests.toys import TOY_CONFIG, toy_model
 
 SMALL = ModelConfig(vocab_size=97, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2)
 
@@ -319,6 +325,37 @@ def test_blocks_compile_whole_and_keep_their_names() -> None:
     torch.testing.assert_close(compiled, hidden, rtol=1e-4, atol=1e-4)
     for name, grad in grads.items():
         torch.testing.assert_close(compiled_grads[name], grad, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+@pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated:DeprecationWarning")
+def test_a_compiled_model_goes_down_the_ladder_and_writes_all_the_while() -> None:
+    """Every shape that a run may come to, in one process; past PyTorch's limit of eight graphs it would end here."""
+    model = toy_model(config=override(TOY_CONFIG, {"num_hidden_layers": 1}))
+    prompts = [list(range(1, 3 + 4 * number)) for number in range(5)]
+    params = [SamplingParams(3 + number, temperature=0) for number in range(5)]
+    engine = Engine(model, slots=3, context_tokens=40, native=False)
+    expected = [answer.token_ids for answer in engine.generate(prompts, params)]
+    model.compile_blocks(backend="eager")
+
+    def compute(rows: int, width: int) -> None:
+        batch = worst_batch(rows, width)
+        with torch.no_grad():
+            held_out = next_token_loss({"policy": model}, batch).total
+        loss = next_token_loss({"policy": model}, batch).total
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.testing.assert_close(loss.detach(), held_out, rtol=1e-4, atol=1e-4)
+
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    for checkpointing in (False, True):
+        model.activation_checkpointing = checkpointing
+        for rows, width in ((8, 32), (5, 32), (1, 32), (1, 17), (1, 9)):
+            compute(rows, width)
+        trained = dict(torch._dynamo.utils.counters["stats"])
+        assert [answer.token_ids for answer in engine.generate(prompts, params)] == expected
+        assert dict(torch._dynamo.utils.counters["stats"]) == trained, "writing compiles nothing"
+    assert 8 < trained["unique_graphs"] < MOST_GRAPHS / 2
 
 
 def test_runs_on_fake_tensors() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -86,6 +87,25 @@ def test_cross_entropy_under_autocast_is_as_near_as_its_dtype(dtype: torch.dtype
         scale = reference.norm()
         assert (a - reference).norm() / scale < 2 * torch.finfo(dtype).eps
         assert (a - reference).norm() < 1.5 * (b - reference).norm() + 1e-3 * scale
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_cross_entropy_holds_for_vocabularies_beyond_the_range_of_fp16(dtype: torch.dtype) -> None:
+    vocab_size = 70_000  # fp16 ends at 65,504
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(1, 4, D, generator=generator).requires_grad_()
+    head = torch.zeros(vocab_size, D).requires_grad_()
+    tokens = torch.tensor([[3, 9, 69_999, 0]])
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        total = cross_entropy(hidden, head, tokens, torch.tensor([1, 2, 3])).total
+    total.backward()  # type: ignore[no-untyped-call]
+    assert float(total.detach()) == pytest.approx(3 * math.log(vocab_size), rel=1e-5)
+    assert hidden.grad is not None
+    assert head.grad is not None
+    assert hidden.grad.isfinite().all()
+    # Each target's row of the head is drawn to its hidden state, but for the share of one token in all.
+    tolerance = 2 * torch.finfo(dtype).eps
+    torch.testing.assert_close(head.grad[9], -hidden.detach()[0, 0], rtol=tolerance, atol=1e-3)
 
 
 def test_cross_entropy_weighs_masked_targets_only_and_never_the_first_token() -> None:

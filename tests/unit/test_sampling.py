@@ -33,11 +33,16 @@ PROBABILITIES = logits_of(0.1, 0.4, 0.05, 0.25, 0.2)
         ({"temperature": -0.1}, "temperature = -0.1"),
         ({"temperature": math.nan}, "temperature = nan"),
         ({"temperature": math.inf}, "temperature = inf"),
+        ({"temperature": 1e30}, r"temperature = 1e\+30: allowed is 0 to 1000000; 0 takes the likeliest token"),
         ({"top_k": -1}, "top_k = -1"),
         ({"top_p": 0.0}, "top_p = 0.0"),
         ({"top_p": 1.5}, "top_p = 1.5"),
         ({"min_p": 1.5}, "min_p = 1.5"),
         ({"repetition_penalty": 0.0}, "repetition_penalty = 0.0"),
+        ({"repetition_penalty": 1e-40}, "repetition_penalty = 1e-40: allowed is 0.01 to 1000000"),
+        ({"repetition_penalty": 1e39}, r"repetition_penalty = 1e\+39"),
+        ({"presence_penalty": 1e39}, r"presence_penalty = 1e\+39: allowed is -1000000 to 1000000"),
+        ({"frequency_penalty": -1e39}, r"frequency_penalty = -1e\+39"),
         ({"presence_penalty": math.nan}, "presence_penalty = nan"),
         ({"frequency_penalty": math.inf}, "frequency_penalty = inf"),
         ({"stop": ("a", "")}, "stop = "),
@@ -108,7 +113,43 @@ def test_temperature_sharpens_and_flattens() -> None:
     squares = PROBABILITIES.exp().square()
     assert share_of_likeliest(0.5) == pytest.approx(float(squares[1] / squares.sum()), abs=0.002)
     assert share_of_likeliest(1e-30) == 1.0
-    assert share_of_likeliest(1e30) == pytest.approx(0.2, abs=0.002)
+    assert share_of_likeliest(1e6) == pytest.approx(0.2, abs=0.002)
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1e-300, 1e-50, 1e-45, 1e-38, 9e-6])
+@pytest.mark.parametrize("limits", [{}, {"top_k": 3}, {"top_p": 1e-50}, {"min_p": 1e-50}])
+def test_a_temperature_next_to_zero_takes_the_likeliest(temperature: float, limits: dict[str, Any]) -> None:
+    settings = params(temperature=temperature, **limits)
+    assert settings.greedy
+    assert choose(torch.tensor([[1.0, 3.0, 2.0, 0.0]]), [settings], [0.999]) == [1]
+
+
+@pytest.mark.parametrize("scale", [1e-45, 1.0, 3e38])
+@pytest.mark.parametrize("temperature", [1e-5, 1.0, 1e6])
+def test_what_is_drawn_is_a_token_whatever_the_logits(scale: float, temperature: float) -> None:
+    logits_V = torch.tensor([-1.0, 1.0, 0.5, 0.0]) * scale
+    for settings in ({}, {"top_k": 2}, {"top_p": 0.5}, {"min_p": 0.5}):
+        drawn = choose(
+            logits_V.expand(3, -1), [params(temperature=temperature, **settings)] * 3, [0.0, 0.5, 1 - 2**-53]
+        )
+        assert all(0 <= token < 4 for token in drawn)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"repetition_penalty": 0.01},
+        {"repetition_penalty": 1e6},
+        {"presence_penalty": 1e6, "frequency_penalty": 1e6},
+        {"repetition_penalty": 0.01, "presence_penalty": -1e6},
+    ],
+)
+def test_penalised_logits_are_finite(settings: dict[str, Any]) -> None:
+    most = torch.finfo(torch.float32).max
+    seen = torch.arange(6)
+    for logits in ([1.0, -1.0, 0.0, 5.0, -5.0, 1e-44], [most, -most, most / 2, 0.0, -1.0, 1.0]):
+        after_V = penalise(torch.tensor(logits), params(**settings), seen, seen.repeat(1000))
+        assert after_V.isfinite().all()
 
 
 def test_greedy_and_random_rows_share_a_batch() -> None:

@@ -12,7 +12,7 @@ from minimind.model import MiniMind
 from minimind.sampling import SamplingParams
 from minimind.tokenizer import Tokenizer
 from service import engine_host
-from service.engine_host import EngineHost, EngineStoppedError
+from service.engine_host import AnswerFailedError, EngineHost, EngineStoppedError, Ticket
 
 GREEDY = SamplingParams(max_tokens=24, temperature=0)
 
@@ -33,6 +33,12 @@ def one_at_a_time(engine: Engine) -> Callable[[int], None]:
 
     engine.step = allowed_step  # type: ignore[method-assign]  # of this engine alone
     return allowed.release
+
+
+async def endlessly(ticket: Ticket) -> None:
+    """Take what comes, until an error does."""
+    while True:
+        await ticket.take()
 
 
 def test_what_the_engine_writes_arrives_whole_and_in_order(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,6 +118,35 @@ def test_a_refused_request_harms_no_other(engine: Engine) -> None:
         with pytest.raises(ZeroDivisionError):
             await host.call(lambda engine: 1 // 0)
         assert await host.call(lambda engine: engine.slots) == 2
+        host.close()
+
+    asyncio.run(run())
+
+
+def test_an_answer_that_fails_harms_no_other(engine: Engine) -> None:
+    expected = engine.generate([[1]], GREEDY)[0].token_ids
+    step = engine.step
+
+    def one_fails() -> list[Event]:
+        return [
+            Event(event.request, finish="failed", error="no numbers") if event.request in failing else event
+            for event in step()
+        ]
+
+    failing: set[int] = set()
+    engine.step = one_fails  # type: ignore[method-assign]  # of this engine alone
+
+    async def run() -> None:
+        host = EngineHost(engine, "test")
+        good = host.submit([[1]], [GREEDY], stream=False)
+        bad = host.submit([[2], [3], [4]], [GREEDY] * 3, stream=True)
+        await host.call(lambda engine: failing.add(max(engine._requests) - 1))
+        with pytest.raises(AnswerFailedError, match="no numbers"):
+            await endlessly(bad)
+        assert [event.token_id for _, event in await good.take()] == expected
+        assert not host.failed
+        assert host.open == 0
+        await host.submit([[2]], [GREEDY], stream=False).take()
         host.close()
 
     asyncio.run(run())
