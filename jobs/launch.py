@@ -15,7 +15,7 @@ from typing import Any
 import ray
 import torch
 from ray import train as ray_train
-from ray.train.torch import TorchTrainer, get_device
+from ray.train.torch import TorchConfig, TorchTrainer, get_device
 
 from data.prepare import Pipeline
 from jobs import WORKER_ENVIRONMENT
@@ -113,6 +113,7 @@ def launch(spec: RunSpec, prepared: Prepared, run: RunDirectory) -> None:
             "prepared": prepared.model_dump(mode="json"),
             "run": str(run.path),
         },
+        torch_config=TorchConfig(backend=_backend(spec)),
         scaling_config=ray_train.ScalingConfig(
             num_workers=spec.world,
             use_gpu=bool(spec.scaling.gpus_per_worker),
@@ -133,6 +134,11 @@ def launch(spec: RunSpec, prepared: Prepared, run: RunDirectory) -> None:
             f"(--set scaling.max_failures=N allows more). Its checkpoints are in {run.checkpoints}; when the cause is "
             f"gone, go on with `minimind resume {run.name}`. The last failure: {error}"
         ) from error
+
+
+def _backend(spec: RunSpec) -> str | None:
+    """How workers add up gradients; None: as Ray chooses, NCCL for GPUs. NCCL refuses two workers on one GPU."""
+    return "gloo" if 0 < (spec.scaling.gpus_per_worker or 0) < 1 else None
 
 
 def _resources(spec: RunSpec) -> dict[str, float]:

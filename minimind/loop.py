@@ -395,7 +395,7 @@ def _accumulate(
 ) -> tuple[list[_RowsLoss], _Sums]:
     """Forward and backward over this rank's micro-batches: adds to the gradients, gives the losses and their sums."""
     computed: list[tuple[tuple[int, ...], dict[str, tuple[Tensor, Tensor]]]] = []
-    at_hand = next(iter(micro_batches), None)
+    at_hand: Batch | None = None
     try:
         adopt(micro_batches)
         for part in (part for batch in micro_batches for part in ladder.parts(batch)):
@@ -409,9 +409,11 @@ def _accumulate(
             )
             del loss, named  # what still hangs on the graph would live through the next forward pass
     except (RuntimeError, MemoryError) as error:
-        if at_hand is None or not is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
-        return [], _Sums(shortages=[shortage_in(at_hand, error)])
+        # Where not even the rows themselves have room, fewer of them at once would not help.
+        shortage = shortage_in(at_hand, error) if at_hand is not None else Shortage(1, 0, str(error))
+        return [], _Sums(shortages=[shortage])
     # Numbers are read when all work is under way: each reading waits for the GPU.
     sums = _Sums(
         tokens=sum(batch.real_tokens for batch in micro_batches), slots=sum(batch.slots for batch in micro_batches)

@@ -54,3 +54,9 @@ def test_a_signal_stops_cleanly_and_the_run_goes_on_later(
         whole = end_of(start(small_spec(name="whole", **settings), Screen()))
         assert resume("small", {}, Screen()).state().word == "SUCCEEDED"
         assert end_of(run) == whole
+
+
+@pytest.mark.parametrize(("gpus", "backend"), [(None, None), (0, None), (1, None), (2, None), (0.5, "gloo")])
+def test_workers_that_share_a_gpu_do_not_add_up_with_nccl(gpus: float | None, backend: str | None) -> None:
+    spec = small_spec(scaling__workers=2, scaling__gpus_per_worker=gpus)
+    assert launch._backend(spec) == backend

@@ -287,18 +287,29 @@ def test_another_error_does_not() -> None:
 
 
 def test_a_batch_that_does_not_fit_under_a_limit_goes_down_the_ladder() -> None:
-    class Thread(RowBatches):
+    class Ahead(RowBatches):
+        """A thread has made the batch before it is taken, and nobody has counted it."""
+
         reads_ahead = True
+
+        def __init__(self) -> None:
+            super().__init__(toy_rows(64), 64)
+            self.ready = super().take(1)
+            self.position = 0
+
+        def take(self, count: int) -> list[TokenBatch]:
+            self.position = self.total
+            return self.ready
 
         def stop_reading_ahead(self) -> bool:
             before, self.reads_ahead = self.reads_ahead, False
             return before
 
-    run = ToyRun(Thread(toy_rows(64), 64))
+    run = ToyRun(Ahead())
     held = 4 * sum(parameter.numel() for parameter in run.model.parameters())
     with MemoryLimit(held + 100), pytest.raises(DoesNotFitError, match="with every means tried"):
         run.train()
-    assert isinstance(run.batches, Thread)
+    assert isinstance(run.batches, Ahead)
     assert not run.batches.reads_ahead
 
 
