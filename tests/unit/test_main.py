@@ -325,7 +325,7 @@ BAD_ROWS = {
     "a broken JSON line": (b'{"text": "fine"}\n{"text": "bro\n', [":2: broken JSON"]),
     "wrong fields": (
         b'{"text": "fine"}\n{"conversations": []}\n',
-        [":2: this is conversation data: use --stage sft", "a row needs text"],
+        [":2: this is conversation data: use --stage sft"],
     ),
     "invalid UTF-8": (b'{"text": "fine"}\n{"text": "\xff\xfe"}\n', [":2: not UTF-8: byte 0xff"]),
     "an empty row": (b'{"text": "fine"}\n{"text": "  "}\n', [":2: the row is empty"]),
