@@ -22,7 +22,7 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
     "sft": [
         {
             "conversations": [
-                {"role": "user", "content": "中国的首都是哪里？"},
+                {"role": "user", "content": "中国的首都？"},
                 {"role": "assistant", "content": "北京。"},
             ]
         },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import copy
 import gzip
 import json
@@ -22,6 +23,7 @@ SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet", ".txt")
 BadKind = Literal["not_utf8", "broken_json", "wrong_fields", "other_stage", "empty", "damaged_file"]
 """Why a row can't be used: its bytes, JSON, fields or stage, or because it holds nothing. Or the file it is in."""
 
+_BLANK = b" \t\r\n\f\v" + codecs.BOM_UTF8  # of the mark's bytes, the first alone begins no character
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 
 R = TypeVar("R", bound=Row)
@@ -130,7 +132,7 @@ class RowFile:
 
     def _documents(self) -> Iterator[tuple[int, object]]:
         with self.path.open("rb") as raw:
-            for blank, lines in groupby(enumerate(raw, start=1), lambda numbered: not numbered[1].strip()):
+            for blank, lines in groupby(enumerate(raw, start=1), lambda numbered: not numbered[1].strip(_BLANK)):
                 document = list(lines)
                 self.done_bytes, self.done_lines = raw.tell(), document[-1][0]
                 if not blank:

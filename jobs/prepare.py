@@ -77,10 +77,10 @@ def prepare(spec: RunSpec, console: Console, *, own: Path | None = None, pipelin
     sources = {setting: data_source(file).sha256 for setting, file in files.items() if file is not None}
     digest = sources["data.path"]
     if rows == "pretrain":  # before a tokenizer is trained on it
-        _check(spec, source, rows, held_out, console)
         _check(spec, held_out, rows, None, console, setting="eval.path")
-    _check(spec, text, "pretrain", held_out_text, console, setting="data.mix_path")
+        _check(spec, source, rows, held_out, console)
     _check(spec, held_out_text, "pretrain", None, console, setting="eval.pretrain_path")
+    _check(spec, text, "pretrain", held_out_text, console, setting="data.mix_path")
     init, manifest = _first_weights(spec, own)
     folder = _tokenizer(spec, source, digest, own, init, console)
     tokenizer = Tokenizer.load(folder)
@@ -88,8 +88,8 @@ def prepare(spec: RunSpec, console: Console, *, own: Path | None = None, pipelin
     if manifest:
         tokenizer.require_same(manifest["tokenizer_fingerprint"], str(init))
     if rows != "pretrain":
-        _check(spec, source, rows, held_out, console, tokenizer)
         _check(spec, held_out, rows, None, console, tokenizer, setting="eval.path")
+        _check(spec, source, rows, held_out, console, tokenizer)
 
     def tokenised(path: Path | None, rows: str, held_out_by: str = "") -> str | None:
         if path is None:

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -196,3 +197,56 @@ def test_limits_name_real_problems() -> None:
 def test_an_unknown_stage(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="stage 'ppo': no rows are known for it; allowed are pretrain, sft, dpo, rl"):
         check_file(write(tmp_path / "a.jsonl", []), "ppo")
+
+
+def test_fields_that_nothing_reads_are_refused_above_their_limit(tmp_path: Path) -> None:
+    row = chat("q", "a")
+    marked = {"conversations": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a", "mood": "x"}]}
+    report = check_file(write(tmp_path / "a.jsonl", [row | {"id": 1, "score": 2}, marked]), "sft")
+    assert report.ignored_fields == {"id": 1, "score": 1}
+    assert report.counts["unread_fields"] == 1
+    with pytest.raises(
+        ValueError, match=r"1 unread_fields .*--set data\.limits\.max_unread_fields=1\n.*:2: .*mood of turn 2"
+    ):
+        report.refuse_above(CheckLimits(), "data.limits")
+    report.refuse_above(CheckLimits(max_unread_fields=1))
+
+
+def test_a_file_of_another_stage_is_told_in_one_sentence(tmp_path: Path) -> None:
+    report = check_file(write(tmp_path / "a.jsonl", [chat("q", str(i)) for i in range(50)]), "pretrain")
+    with pytest.raises(ValueError, match="this is conversation data: use --stage sft") as caught:
+        report.refuse_above(CheckLimits())
+    assert str(caught.value).count("conversation data") == 1
+    assert "allow them" not in str(caught.value)
+
+
+def test_every_row_in_gbk_is_no_reason_to_allow_them_all(tmp_path: Path) -> None:
+    report = check_file(write(tmp_path / "a.jsonl", ['{"text": "床前明月光"}'.encode("gbk")] * 3), "pretrain")
+    with pytest.raises(ValueError, match=r"iconv -f GB18030 -t UTF-8 a\.jsonl > a\.utf8\.jsonl") as caught:
+        report.refuse_above(CheckLimits())
+    assert "allow them" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "assistant", "content": "", "tool_calls": [{"name": "f", "arguments": "not json"}]},
+        {"role": "assistant", "content": "", "tool_calls": [{"arguments": {}}]},
+    ],
+)
+def test_the_doctor_says_without_a_tokenizer_what_a_run_will_say(tmp_path: Path, message: dict[str, Any]) -> None:
+    rows: Rows = [{"conversations": [{"role": "user", "content": "q"}, message]}]
+    path = write(tmp_path / "a.jsonl", rows)
+    tokenizer = Tokenizer.train(["zz"], vocab_size=292)
+    without, with_one = check_file(path, "sft"), check_file(path, "sft", tokenizer=tokenizer)
+    assert without.examples == with_one.examples
+    assert without.counts == {"unwritable": 1}
+    tools: Rows = [{"tools": [{}]} | chat("q", "a")]
+    assert check_file(write(path, tools), "sft").counts == {"unwritable": 1}
+
+
+def test_rows_of_other_forms_leak_as_well(tmp_path: Path) -> None:
+    held_out = write(tmp_path / "eval.jsonl", [{"instruction": "What is it?", "input": "", "output": "x"}])
+    rows: Rows = [{"messages": [{"role": "user", "content": "What is it?"}, {"role": "assistant", "content": "a"}]}]
+    report = check_file(write(tmp_path / "a.jsonl", rows), "sft", eval_path=held_out)
+    assert report.counts == {"leaked": 1}

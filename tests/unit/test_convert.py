@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from minimind.config import override
-from minimind.convert import EMBEDDING, HEAD, from_hf_config, read_weights, to_hf_config
+from minimind.convert import EMBEDDING, HEAD, UPSTREAM_YARN, from_hf_config, read_weights, to_hf_config
 from minimind.model import MODEL_PRESETS, MiniMind, ModelConfig, YarnConfig
 
 CONFIG = ModelConfig(vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
@@ -286,3 +286,78 @@ def test_what_a_folder_lacks_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "llama"}', "utf-8")
     with pytest.raises(ValueError, match=r"config\.json: .*'llama' is another architecture"):
         read_weights(tmp_path)
+
+
+def folder_with(path: Path, **files: Any) -> Path:
+    """A Hugging Face folder: `name__json` is a JSON file, everything else holds tensors."""
+    path.mkdir()
+    (path / "config.json").write_text(json.dumps(to_hf_config(CONFIG)), "utf-8")
+    for name, content in files.items():
+        file = path / name.replace("__", ".")
+        if file.suffix == ".json":
+            file.write_text(json.dumps(content), "utf-8")
+        elif file.suffix == ".bin":
+            torch.save(content, file)
+        else:
+            save_file({name: tensor.clone().contiguous() for name, tensor in content.items()}, file)
+    return path
+
+
+def halves(weights: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The weights in two files a, b, and their index."""
+    names = sorted(weights)
+    left, right = names[::2], names[1::2]
+    index = {"weight_map": dict.fromkeys(left, "a.bin") | dict.fromkeys(right, "b.bin")}
+    return {name: weights[name] for name in left}, {name: weights[name] for name in right}, index
+
+
+def test_the_file_that_transformers_reads_is_read_not_an_index_left_from_before(tmp_path: Path) -> None:
+    new = upstream_weights()
+    old = {name: tensor + 1 for name, tensor in new.items()}
+    a, b, index = halves(old)
+    stale = {"weight_map": dict.fromkeys(old, "old-1.safetensors")}
+    folder = folder_with(tmp_path / "both", model__safetensors=new)
+    save_file({name: tensor.clone() for name, tensor in old.items()}, folder / "old-1.safetensors")
+    (folder / "model.safetensors.index.json").write_text(json.dumps(stale), "utf-8")
+    _, found = read_weights(folder)
+    assert torch.equal(found[EMBEDDING], new[EMBEDDING].float())
+    (folder / "model.safetensors").unlink()
+    _, found = read_weights(folder)
+    assert torch.equal(found[EMBEDDING], old[EMBEDDING].float())
+    (folder / "old-1.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"index\.json: names files that are not there: old-1\.safetensors"):
+        read_weights(folder)
+
+    sharded = folder_with(tmp_path / "bin", a__bin=a, b__bin=b)
+    (sharded / "pytorch_model.bin.index.json").write_text(json.dumps(index), "utf-8")
+    _, found = read_weights(sharded)
+    assert torch.equal(found[EMBEDDING], old[EMBEDDING].float())
+    (sharded / "pytorch_model.bin.index.json").write_text("[]", "utf-8")
+    with pytest.raises(ValueError, match="not an index of shards"):
+        read_weights(sharded)
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "_orig_mod.module.", "module._orig_mod."])
+def test_what_wrappers_put_in_front_of_names_is_taken_off(tmp_path: Path, prefix: str) -> None:
+    weights = upstream_weights()
+    torch.save({f"{prefix}{name}": tensor for name, tensor in weights.items()}, tmp_path / "a.pth")
+    torch.save(weights, tmp_path / "b.pth")
+    wrapped, plain = (read_weights(tmp_path / name) for name in ("a.pth", "b.pth"))
+    assert wrapped[0] == plain[0]
+    assert all(torch.equal(wrapped[1][name], tensor) for name, tensor in plain[1].items())
+    torch.save(weights | {f"{prefix}{QUERY}": weights[QUERY]}, tmp_path / "c.pth")
+    with pytest.raises(ValueError, match="stands there with and without its prefix"):
+        read_weights(tmp_path / "c.pth")
+
+
+def test_upstreams_switch_for_long_texts_means_its_yarn() -> None:
+    values = to_hf_config(CONFIG) | {"model_type": "minimind", "rope_parameters": None}
+    switched = override(CONFIG, {"rope_scaling": UPSTREAM_YARN.model_dump()})
+    assert from_hf_config(values | {"inference_rope_scaling": True, "rope_scaling": None}) == switched
+    other = {"type": "yarn", "factor": 4, "original_max_position_embeddings": 1024}
+    assert from_hf_config(values | {"inference_rope_scaling": True, "rope_scaling": other}) == switched
+    assert from_hf_config(values | {"inference_rope_scaling": False, "rope_scaling": None}) == CONFIG
+    with pytest.raises(ValueError, match=r"inference_rope_scaling = False and rope type = 'yarn'"):
+        from_hf_config(values | {"inference_rope_scaling": False, "rope_scaling": other})
+    short = values | {"inference_rope_scaling": True, "max_position_embeddings": 2048}
+    assert from_hf_config(short).rope_scaling is None

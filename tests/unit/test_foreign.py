@@ -14,6 +14,9 @@ from data.encode import ENCODINGS, conversation
 from data.schema import ChatRow, parse
 from minimind.chat import StreamParser, ends_in_thought, render
 from minimind.tokenizer import Tokenizer
+from service.chat_api import _of_chat
+from service.replica import _encode
+from service.schemas import ChatRequest
 
 # As upstream does: other words for tools, each answer begins with a thought, thoughts are taken out of content.
 TEMPLATE = """\
@@ -215,3 +218,12 @@ def test_an_answer_inside_an_open_thought_is_read_as_one(tokenizer: Tokenizer) -
     assert said == {"reasoning": "hm", "content": "yes"}
     assert not ends_in_thought(tokenizer, render(tokenizer, [ASKED], add_generation_prompt=True).ids)
     assert not ends_in_thought(tokenizer, [])
+
+
+def test_what_a_client_of_the_server_sends_is_the_prompt_of_transformers(folder: Path, tokenizer: Tokenizer) -> None:
+    asked = {"model": "m", "messages": CHATS["system"] + CHATS["calls"][1:], "tools": [TOOL]}
+    asked["messages"] = [*asked["messages"][:-1], asked["messages"][-1] | {"tool_call_id": "x"}]
+    (ids,) = _encode(tokenizer, _of_chat(ChatRequest.model_validate(asked)).prompt)
+    peer = AutoTokenizer.from_pretrained(folder)
+    expected = peer.apply_chat_template(asked["messages"], tools=[TOOL], add_generation_prompt=True, return_dict=False)
+    assert ids == expected

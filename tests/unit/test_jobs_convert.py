@@ -9,7 +9,10 @@ import minimind.checkpoint as checkpoints
 from jobs.convert import convert
 from jobs.tokenizer import TokenizerSpec, learn
 from jobs.train import start
+from minimind.chat import render
+from minimind.convert import UPSTREAM_YARN
 from minimind.model import MiniMind
+from minimind.tokenizer import Tokenizer
 from tests.small import SAMPLES, Screen, small_spec
 from tests.toys import assert_same
 
@@ -71,3 +74,41 @@ def test_foreign_weights_are_refused_in_words(upstream: Path, tmp_path: Path) ->
     with pytest.raises(ValueError, match="not the weights of a MiniMind model"):
         convert(upstream / "other.pth", tmp_path / "imported", Screen(), tokenizer=None)
     assert not (tmp_path / "imported").exists()
+
+
+def test_a_padded_embedding_gets_spare_ids(upstream: Path, tmp_path: Path) -> None:
+    weights = torch.load(upstream / "pretrain_32.pth", weights_only=True)
+    padding = torch.zeros(40, weights["model.embed_tokens.weight"].shape[1], dtype=torch.float16)
+    wide = torch.cat([weights["model.embed_tokens.weight"], padding])
+    torch.save(weights | {"model.embed_tokens.weight": wide, "lm_head.weight": wide}, upstream / "wide.pth")
+    screen = Screen()
+    model, tokenizer, _ = checkpoints.load_model(
+        convert(upstream / "wide.pth", tmp_path / "imported", screen, tokenizer=None)
+    )
+    assert (model.config.vocab_size, tokenizer.vocab_size) == (640, 640)
+    assert "40 rows more than the tokenizer has ids" in screen.text
+
+
+def test_upstreams_switch_for_long_texts(upstream: Path, tmp_path: Path) -> None:
+    folder = convert(upstream / "pretrain_32.pth", tmp_path / "long", Screen(), tokenizer=None, rope_scaling=True)
+    assert checkpoints.load(folder).model_config == CONFIG.model_copy(update={"rope_scaling": UPSTREAM_YARN})
+
+
+def test_the_chat_template_that_came_with_the_weights_is_kept_and_trained_with(
+    home: Path, upstream: Path, tmp_path: Path
+) -> None:
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\nSO: {{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\nSO: {% endif %}"
+    )
+    (upstream / "chat_template.jinja").write_text(template, "utf-8")
+    screen = Screen()
+    folder = convert(upstream / "pretrain_32.pth", tmp_path / "imported", screen, tokenizer=None)
+    assert "Chat template: the one that came with its tokenizer." in screen.text
+    plain = Tokenizer.train([SAMPLES.read_text("utf-8")], 600)
+    assert plain.foreign_template is None
+    run = start(small_spec("sft", name="taught", init_from=str(folder), loop__max_steps=1), screen)
+    last = Tokenizer.load(checkpoints.folder_of(run.checkpoints, 1))
+    assert last.foreign_template == template
+    prompt = render(last, [{"role": "user", "content": "hi"}], add_generation_prompt=True).ids
+    assert last.decode(prompt).endswith("<|im_start|>assistant\nSO: ")

@@ -9,7 +9,6 @@ import pytest
 
 import minimind.checkpoint as checkpoints
 from data.prepare import encode_in_threads
-from data.read import DataError
 from data.shards import TokenShards
 from jobs import paths
 from jobs.prepare import Prepared, check_data, disk_plan, prepare, require_vocabulary
@@ -19,7 +18,7 @@ from jobs.tokenizer import TokenizerSpec, run_tokenizer
 from minimind.checkpoint import Lineage
 from minimind.model import MiniMind
 from minimind.tokenizer import Tokenizer
-from tests.small import SAMPLES, Screen, small_spec, write_rows
+from tests.small import SAMPLES, Screen, small_spec, write_chats, write_rows
 
 
 @pytest.fixture
@@ -213,5 +212,39 @@ def test_check_data_says_whether_a_run_would_take_the_file(home: Path, screen: S
 def test_a_data_error_names_the_line(home: Path, screen: Screen, tmp_path: Path) -> None:
     held_out = tmp_path / "held.jsonl"
     held_out.write_text('{"text": "fine"}\n{"words": 1}\n')
-    with pytest.raises(DataError, match=f"{held_out}:2: "):
+    with pytest.raises(ValueError, match=rf"(?s)eval\.path: .*{held_out}:2: a row needs text"):
         prepare(small_spec(eval__path=str(held_out)), screen)
+
+
+def test_held_out_rows_are_looked_at_before_a_run(home: Path, tmp_path: Path, screen: Screen) -> None:
+    path = write_rows(tmp_path / "held_out.jsonl", ["fine", " "])
+    with pytest.raises(ValueError, match=r"eval\.path: .*held_out\.jsonl, 2 rows for pretrain: 1 empty"):
+        prepare(small_spec(eval__path=str(path)), screen)
+    chats = write_chats(tmp_path / "chats.jsonl", [("q " * 200, "a")])
+    tokenizer = Tokenizer.load(prepare(small_spec(), screen).tokenizer)
+    folder = checkpoint(small_spec(), tokenizer, home / "given")
+    settings = {"init_from": str(folder), "eval__path": str(chats)}
+    with pytest.raises(ValueError, match=r"eval\.path: .*chats\.jsonl.*1 fully_masked"):
+        prepare(small_spec("sft", **settings), screen)
+    with pytest.raises(ValueError, match=r"chats\.jsonl: none of 1 conversations has an answer in its first 96 tokens"):
+        prepare(small_spec("sft", **settings, data__limits__max_bad_turns=1), screen)
+
+
+def test_a_field_that_nothing_reads_is_named_by_the_run_itself(home: Path, tmp_path: Path, screen: Screen) -> None:
+    rows = [{"text": f"text number {i}", "id": i, "source": "x"} for i in range(20)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    prepare(small_spec(data__path=str(path)), screen)
+    assert "Checked rows.jsonl: 20 rows, nothing wrong. Not used: id, source." in screen.text
+    path.write_text(json.dumps({"text": "a", "loss_mask": 0}) + "\n" + path.read_text())
+    with pytest.raises(ValueError, match=r"(?s)1 unread_fields .*nothing reads loss_mask"):
+        prepare(small_spec(data__path=str(path)), screen)
+
+
+def test_the_same_ids_with_another_chat_template_are_another_tokenizer(home: Path, screen: Screen) -> None:
+    plain = run_tokenizer(TokenizerSpec(name="words", path=str(SAMPLES), vocab_size=600), screen).path / "tokenizer"
+    shutil.copytree(plain, home / "other")
+    (home / "other" / "chat_template.jinja").write_text("{{ messages }}", "utf-8")
+    folders = [prepare(small_spec(data__tokenizer=str(path)), screen).tokenizer for path in (plain, home / "other")]
+    assert folders[0] != folders[1]
+    assert Tokenizer.load(folders[1]).foreign_template == "{{ messages }}"

@@ -307,7 +307,10 @@ def test_minimind_refuses_before_it_submits(shell: Shell) -> None:
 
 BAD_ROWS = {
     "a broken JSON line": (b'{"text": "fine"}\n{"text": "bro\n', [":2: broken JSON"]),
-    "wrong fields": (b'{"text": "fine"}\n{"conversations": []}\n', [":2: a row needs text", "stage sft"]),
+    "wrong fields": (
+        b'{"text": "fine"}\n{"conversations": []}\n',
+        [":2: this is conversation data: use --stage sft"],
+    ),
     "invalid UTF-8": (b'{"text": "fine"}\n{"text": "\xff\xfe"}\n', [":2: not UTF-8: byte 0xff"]),
     "an empty row": (b'{"text": "fine"}\n{"text": "  "}\n', [":2: the row is empty"]),
     "an empty set": (b"", ["no row that can be used"]),
@@ -325,6 +328,13 @@ def test_bad_data_is_refused_with_file_and_line(shell: Shell, home: Path, case: 
     for text in said:
         assert (f"{path}{text}" if text.startswith(":") else text) in everything
     assert "Traceback" not in everything
+
+
+def test_example_rows_are_a_file_to_begin_with(shell: Shell, home: Path) -> None:
+    assert shell(cli.minimind, "data", "example", "sft") == 0
+    (home / "chat.jsonl").write_text(shell.out, "utf-8")
+    assert shell(cli.main, "data", "check", "chat.jsonl", "--stage", "sft") == 0
+    assert "Nothing stands in the way" in shell.out
 
 
 def test_rows_longer_than_max_seq_len_are_read_in_pieces(shell: Shell, home: Path) -> None:
@@ -381,7 +391,7 @@ def test_data_check(shell: Shell, rows: Path, main: Main, tmp_path: Path, monkey
     assert shell(main, "data", "check", path, "--eval", path) == 1
     assert "40 leaked" in shell.out
     assert shell(main, "data", "check", path, "--stage", "sft") == 1
-    assert "this looks like a row for stage pretrain" in shell.out
+    assert "this is plain text: use --stage pretrain" in shell.out
     assert shell(main, "data", "check", "none.jsonl") == 1
     assert f"{rows.parent if main is cli.minimind else paths.home()}/none.jsonl: no such file" in shell.err
     assert shell(main, "data", "check", path, "--max_seq_len", "0") == 2

@@ -3,7 +3,10 @@ from __future__ import annotations
 import gzip
 import json
 import pickle
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -186,3 +189,47 @@ def test_data_errors_cross_processes() -> None:
     error = DataError("a.jsonl", 3, "empty", "the row is empty")
     again = pickle.loads(pickle.dumps(error))
     assert (str(again), again.line, again.kind) == ("a.jsonl:3: the row is empty", 3, "empty")
+
+
+def test_documents_of_a_text_file_stand_between_blank_lines(tmp_path: Path) -> None:
+    path = tmp_path / "book.txt"
+    path.write_bytes("\ufeff\r\n\r\n第一行\r\n second \r\n\r\n \n\nlast".encode())
+    file = RowFile(path)
+    assert list(file) == [(3, {"text": "第一行\n second "}), (8, {"text": "last"})]
+    assert (file.done_bytes, file.done_lines) == (file.total_bytes, 8)
+    assert file.parts(4) == [file]
+    path.write_bytes(b"a\nb\xff\n\nc")
+    (line, error), good = RowFile(path)
+    assert (line, good) == (1, (4, {"text": "c"}))
+    assert isinstance(error, DataError)
+    assert "book.txt:2: not UTF-8: byte 0xff at position 2" in str(error)
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.txt"])
+def test_gbk_is_called_by_its_name(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes('{"text": "床前明月光"}\n'.encode("gbk"))
+    ((_, error),) = RowFile(tmp_path / name)
+    suffix = name[1:]
+    assert f"looks like GBK: iconv -f GB18030 -t UTF-8 {name} > a.utf8{suffix}" in str(error)
+
+
+def test_a_json_list_is_refused_with_what_makes_rows_of_it(tmp_path: Path) -> None:
+    rows = [{"text": "a"}, {"text": "月"}]
+    (tmp_path / "a.json").write_text(json.dumps(rows), "utf-8")
+    with pytest.raises(ValueError, match=r"unknown format; .* one row a line with: (.*)") as caught:
+        RowFile(tmp_path / "a.json")
+    command = str(caught.value).partition("with: ")[2].replace("python3", sys.executable)
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+    assert [row for _, row in RowFile(tmp_path / "a.jsonl")] == rows
+
+
+def test_the_nulls_that_parquet_fills_in_are_none_of_the_row(tmp_path: Path) -> None:
+    def row(arguments: dict[str, str], properties: dict[str, Any]) -> dict[str, Any]:
+        tool = {"name": "f", "parameters": {"type": "object", "properties": properties}}
+        called = {"role": "assistant", "content": "x", "tool_calls": [{"name": "f", "arguments": arguments}]}
+        system = {"role": "system", "content": "s", "tools": [tool]}
+        return {"conversations": [system, {"role": "user", "content": "q"}, called], "note": None}
+
+    rows = [row({"date": "1"}, {"city": {"type": "string"}}), row({"city": "x"}, {"zone": {"enum": [1]}}), row({}, {})]
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    assert [content for _, content in RowFile(tmp_path / "a.parquet")] == rows

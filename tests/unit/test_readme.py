@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
+import pytest
+
+from data.check import CheckLimits
+from data.examples import EXAMPLES
+from data.formats import stage_of
+from data.schema import STAGE_ROWS
 from jobs.paths import checkout
 
 
@@ -17,3 +25,15 @@ def test_the_tree_in_the_readme_names_every_source_file() -> None:
     for package in ("minimind", "data", "jobs", "service", "tune_spaces", "bench"):
         there = {f"{package}/{path.name}" for path in (checkout() / package).glob("*.py") if path.name != "__init__.py"}
         assert there == {name for name in told if name.startswith(f"{package}/") and name.endswith(".py")}
+
+
+@pytest.mark.parametrize("page", ["data.md", "data_zh.md"])
+def test_the_rows_on_the_page_of_data_are_rows(page: str) -> None:
+    text = (checkout() / "docs" / page).read_text("utf-8")
+    shown = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    known = [row for rows in EXAMPLES.values() for row in rows]
+    assert [row for row in shown if row not in known] == []
+    assert {stage_of(row) for row in shown} == set(STAGE_ROWS)
+    for name in CheckLimits.model_fields:
+        assert f"`{name}`" in text
+    assert all(f"`{flag}`" in text for flag in ("weight", "train", "loss_mask", "thinking", "functions"))

@@ -40,6 +40,15 @@ def test_an_answer_needs_content_or_a_call() -> None:
         assert list(problems(ChatRow(conversations=[*turns("u"), answer]))) == found
 
 
+def test_an_answer_that_is_only_read_needs_none() -> None:
+    unlearnt = Message(role="assistant", content="<think>", learn=False)
+    answers = [*turns("u"), unlearnt, *turns("ua")]
+    assert list(problems(ChatRow(conversations=answers))) == []
+    assert list(problems(ChatRow(conversations=answers[:2]))) == [
+        ("fully_masked", "every answer is marked as only read")
+    ]
+
+
 def test_preferences() -> None:
     right, wrong = turns("ua"), [*turns("u"), Message(role="assistant", content="no")]
     assert list(problems(PreferenceRow(chosen=right, rejected=wrong))) == []

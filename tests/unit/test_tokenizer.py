@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 import pickle
+import random
 from pathlib import Path
 
 import pytest
+from tokenizers import pre_tokenizers
 from transformers import AutoTokenizer
 
-from minimind.tokenizer import SPECIAL_TOKENS, Tokenizer, compression
+from minimind.tokenizer import SPECIAL_TOKENS, Tokenizer, _NonEmpty, compression
 
 TEXTS = [
     "春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。",
@@ -168,3 +170,43 @@ def test_compression_by_language(tokenizer: Tokenizer) -> None:
     )
     assert 0 < measured["zh"] < measured["en"]
     assert compression(tokenizer, ["123"]) == {}
+
+
+HAN = [chr(code) for code in range(0x4E00, 0x5200)]
+
+
+@pytest.mark.parametrize("split_cjk", [False, True])
+@pytest.mark.parametrize(
+    "run", ["".join(random.Random(0).choices(HAN, k=40_000)), "a" * 40_000, "=" * 40_000, " " * 40_000, "1²" * 20_000]
+)
+def test_a_run_without_a_break_is_learnt_from_in_pieces(run: str, split_cjk: bool) -> None:
+    # Whole, 40,000 random characters took 7 s of one core, and four times as many sixteen times as long.
+    found = Tokenizer.train([run, "and a word"], vocab_size=700, split_cjk=split_cjk)
+    assert max(len(found.decode_bytes([token_id])) for token_id in range(36, found.vocab_size)) <= 4 * 256
+    assert found.decode(found.encode(run)) == run
+
+
+def test_texts_of_usual_size_are_learnt_from_as_they_are() -> None:
+    words = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    sentence = "".join(HAN[:255])
+    for text in (sentence, f"{sentence}，{sentence}", " ".join([sentence] * 9), "word " * 500, "a1" * 5000):
+        assert "".join(_NonEmpty([text], words)) == text
+        assert len(list(_NonEmpty([text], words))) == 1
+    long = "字" * 600
+    pieces = list(_NonEmpty(["", f"前 {long}。后"], words))
+    assert "".join(pieces) == f"前 {long}。后"
+    assert [len(piece) for piece in pieces] == [2 + 255, 256, 600 - 511 + 2]
+
+
+def test_spare_ids_for_a_wider_embedding(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    wide = tokenizer.padded(448)
+    assert (wide.vocab_size, wide.encode(TEXTS[0])) == (448, tokenizer.encode(TEXTS[0]))
+    names = [wide.decode([token_id]) for token_id in range(400, 448)]
+    assert len(set(names)) == 48
+    assert all(name.startswith("<|spare") and name not in tokenizer.special_ids for name in names)
+    wide.save(tmp_path)
+    assert Tokenizer.load(tmp_path).fingerprint == wide.fingerprint
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "qwen3"}), encoding="utf-8")
+    peer = AutoTokenizer.from_pretrained(tmp_path)
+    assert [peer.convert_tokens_to_ids(name) for name in names] == list(range(400, 448))
+    assert tokenizer.padded(400).fingerprint == tokenizer.fingerprint
