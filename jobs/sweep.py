@@ -32,11 +32,11 @@ from jobs.plan import Planner
 from jobs.prepare import prepare
 from jobs.presets import DEFAULT_MODEL
 from jobs.runs import RunDirectory, require_name
-from jobs.spec import RunSpec
+from jobs.spec import RunSpec, differences
 from jobs.stages import STAGES
 from jobs.sweep_report import point_text, ranked, trial_line, write_report
 from jobs.sweep_view import begun_trials, trials_of
-from jobs.train import anchored, anchored_settings, differences, with_kept_paths
+from jobs.train import anchored, anchored_settings, with_kept_paths
 from jobs.trial import PARTS, outcome_of, run_trial
 from minimind.config import Config, override
 from minimind.events import Event, EventLog
