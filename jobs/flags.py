@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from jobs import paths
 from jobs.old_names import model_size
 from jobs.runs import CREATED
-from jobs.spec import RunSpec
+from jobs.spec import FILES, RunSpec
 from minimind.config import C, override
 from minimind.model import MODEL_PRESETS
 
@@ -53,9 +53,6 @@ ADAPTER_FLAGS: dict[str, str] = {
     "lora_dropout": "adapter.dropout",
 }
 """Flags of the stages that have an adapter to begin with."""
-
-FILES = ("data.path", "data.mix_path", "eval.path", "eval.pretrain_path")
-"""Settings that are paths."""
 
 RUNS_OR_FOLDERS = ("data.tokenizer", "init_from")
 """Settings that are the name of a run, or a path where they look like one."""

@@ -43,7 +43,8 @@ class Prepared(Config):
     and to see what is forgotten; held_out_text_shards: None where its held-out documents are taken out of it.
     init_folder: the checkpoint whose weights a run without a checkpoint of its own starts from, and an adapter is put
     on, None for weights drawn anew; parent_run and parent_step name it. command: what the user typed. sources: the
-    sha256 of every file of data that was read, by its setting. identity: of the run that this was made for.
+    sha256 of every file of data that was read, by its setting. identity: of the run that this was made for, where
+    that is known.
     """
 
     tokenizer: str
@@ -57,7 +58,7 @@ class Prepared(Config):
     parent_step: int | None = None
     command: str
     sources: Mapping[str, str] = Field(default_factory=dict)
-    identity: str = ""
+    identity: str | None = None
 
 
 def prepare(spec: RunSpec, console: Console, *, own: Path | None = None, pipeline: Pipeline | None = None) -> Prepared:

@@ -149,6 +149,7 @@ def application(args: argparse.Namespace, environment: Mapping[str, str]) -> Jso
 
     Raises ValueError, before anything is deployed, for what no server can be told.
     """
+    require_port(args.port)
     variables = {
         "MINIMIND_HOME": str(paths.home()),
         "OMP_WAIT_POLICY": "PASSIVE",
@@ -209,10 +210,15 @@ def require_key(host: str, key: str | None) -> None:
         )
 
 
-def require_free(host: str, port: int) -> None:
-    """Raises ValueError that says who listens on the port, and what to do."""
+def require_port(port: int) -> None:
+    """Raises ValueError for a number that no port has, or that means any port: a server has one address."""
     if not 1 <= port <= 65535:
         raise ValueError(f"--port {port}: a port is a number from 1 to 65535")
+
+
+def require_free(host: str, port: int) -> None:
+    """Raises ValueError that says who listens on the port, and what to do."""
+    require_port(port)
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 
@@ -92,6 +92,33 @@ class MemoryConfig(Config):
         return value
 
 
+FILES = ("data.path", "data.mix_path", "eval.path", "eval.pretrain_path")
+"""Settings that are paths of files."""
+
+MAY_CHANGE = (
+    "scaling",
+    *FILES,
+    "data.num_workers",
+    "data.limits",
+    "loop.batch_size",
+    "loop.accumulation_steps",
+    "loop.activation_checkpointing",
+    "loop.deterministic",
+    "loop.out_of_memory",
+    "loop.log_interval",
+    "loop.save_interval",
+    "loop.eval_interval",
+    "loop.keep_last",
+    "loop.keep_best",
+    "loop.max_bad_steps",
+    "eval.prompts",
+    "eval.sample_tokens",
+    "memory",
+)
+"""What a resumed run may change: none of it changes what is learnt, as long as the global batch and the content of the
+files stay what they were.
+"""
+
 NO_WEIGHTS = "none"
 """What `init_from` is where a user says that weights are to be drawn anew, for a stage that otherwise refuses that."""
 
@@ -146,3 +173,19 @@ class RunSpec(Config):
     def global_batch_size(self) -> int:
         """Rows per optimizer step, all workers together."""
         return self.loop.batch_size * self.loop.accumulation_steps * self.world
+
+
+def other_results(stored: RunSpec, spec: RunSpec) -> list[str]:
+    """The dotted paths of what would make the run of `spec` end otherwise than that of `stored`, global batch aside."""
+    return [path for path in differences(stored.model_dump(), spec.model_dump()) if not path.startswith(MAY_CHANGE)]
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """The dotted paths at which two trees of settings differ; where only one has a key, that of the key."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return [] if old == new else [path]
+    found: list[str] = []
+    for key in {**old, **new}:
+        below = f"{path}.{key}" if path else key
+        found += differences(old[key], new[key], below) if key in old and key in new else [below]
+    return found

@@ -33,11 +33,11 @@ from jobs.precision import decided, with_dtype
 from jobs.prepare import prepare
 from jobs.presets import DEFAULT_MODEL
 from jobs.runs import RunDirectory, require_name
-from jobs.spec import RunSpec
+from jobs.spec import RunSpec, differences
 from jobs.stages import STAGES
 from jobs.sweep_report import point_text, ranked, trial_line, write_report
 from jobs.sweep_view import begun_trials, trials_of
-from jobs.train import anchored, anchored_settings, differences, with_kept_paths
+from jobs.train import anchored, anchored_settings, with_kept_paths
 from jobs.trial import PARTS, outcome_of, run_trial
 from minimind.config import Config, override
 from minimind.events import Event, EventLog
@@ -124,23 +124,37 @@ def sweep(
         identity = folder.identity
     else:
         identity = folder.create(spec.model_dump(mode="json"), overwrite=overwrite)
+    status = 0
+
+    def body(log: EventLog) -> bool:
+        nonlocal status
+        whole = _run(spec, placed, found, log, folder, console)
+        status = _report(spec, found, folder, console)
+        return whole
+
+    if not attempt(folder, identity, spec.trials, body):
+        console.print(f"{name} was stopped. Go on / 继续: minimind resume {name}")
+        return 0
+    return status
+
+
+def attempt(folder: RunDirectory, identity: str, trials: int, body: Callable[[EventLog], bool]) -> bool:
+    """One attempt at a sweep, with its lock, its states and `body` between them, which makes the trials and the report.
+    Gives what `body` gives: whether all came to its end.
+    """
     with folder.hold(), EventLog(folder.events_path) as log:
         folder.require_identity(identity)
         folder.clear_stop()
-        log.state("RUNNING", step=len(trials_of(folder)), total_steps=spec.trials, environment={})
+        log.state("RUNNING", step=len(trials_of(folder)), total_steps=trials, environment={})
         try:
-            whole = _run(spec, placed, found, log, folder, console)
-            status = _report(spec, found, folder, console)
+            whole = body(log)
         except BaseException as error:
-            with suppress(OSError):
+            with suppress(OSError):  # perhaps the disk is what it failed for
                 reason = str(error) or type(error).__name__
                 log.state("FAILED", reason=reason, traceback=traceback.format_exc())
             raise
         log.state("SUCCEEDED" if whole else "STOPPED")
-    if not whole:
-        console.print(f"{name} was stopped. Go on / 继续: minimind resume {name}")
-        return 0
-    return status
+    return whole
 
 
 def _report(spec: SweepSpec, found: list[Group], folder: RunDirectory, console: Console) -> int:

@@ -20,33 +20,9 @@ from jobs.progress import following
 from jobs.references import pinned
 from jobs.runs import RunDirectory
 from jobs.show import show
-from jobs.spec import NO_WEIGHTS, RunSpec
+from jobs.spec import FILES, NO_WEIGHTS, RunSpec, other_results
 from jobs.stages import STAGES
 from minimind.config import override
-
-MAY_CHANGE = (
-    "scaling",
-    *flags.FILES,
-    "data.num_workers",
-    "data.limits",
-    "loop.batch_size",
-    "loop.accumulation_steps",
-    "loop.activation_checkpointing",
-    "loop.deterministic",
-    "loop.out_of_memory",
-    "loop.log_interval",
-    "loop.save_interval",
-    "loop.eval_interval",
-    "loop.keep_last",
-    "loop.keep_best",
-    "loop.max_bad_steps",
-    "eval.prompts",
-    "eval.sample_tokens",
-    "memory",
-)
-"""What a resumed run may change: none of it changes what is learnt, as long as the global batch stays what it was, and
-the content of files does: `require_content` sees to that.
-"""
 
 
 def train(
@@ -143,7 +119,7 @@ def require_content(run: RunDirectory, spec: RunSpec, found: Mapping[str, str]) 
     Of a run from before that was kept, the workers compare data.path with the checkpoint; the others may not move.
     """
     stored = RunSpec.model_validate(run.spec())
-    for setting in flags.FILES:
+    for setting in FILES:
         now, then = flags.at(spec, setting), flags.at(stored, setting)
         known = run.sources.get(setting) if run.sources else None
         if now is None and then is None:
@@ -165,8 +141,7 @@ def _launch(spec: RunSpec, prepared: Prepared, run: RunDirectory, identity: str,
     """Train and show it. Raises RunTakenError where another process took the run before it could begin."""
     with following(run, console):
         launch.launch(spec, prepared.model_copy(update={"identity": identity}), run)
-    if identity:
-        run.require_identity(identity)
+    run.require_identity(identity)
     run.require_idle()
 
 
@@ -177,7 +152,7 @@ def resumed(stored: RunSpec, settings: Mapping[str, Any]) -> RunSpec:
     """
     stored = with_kept_paths(stored)
     spec = flags.apply(stored, anchored_settings(settings))
-    changed = [path for path in differences(stored.model_dump(), spec.model_dump()) if not path.startswith(MAY_CHANGE)]
+    changed = other_results(stored, spec)
     if changed:
         lines = [
             f"{flags.named(path)}: the run has {flags.at(stored, path)!r}, asked for is {flags.at(spec, path)!r}"
@@ -241,7 +216,7 @@ def with_kept_paths(spec: RunSpec) -> RunSpec:
 
 
 def _places(spec: RunSpec) -> dict[str, Any]:
-    return {path: flags.at(spec, path) for path in (*flags.FILES, *flags.RUNS_OR_FOLDERS)}
+    return {path: flags.at(spec, path) for path in (*FILES, *flags.RUNS_OR_FOLDERS)}
 
 
 def anchored_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -260,14 +235,3 @@ def _placed(spec: RunSpec) -> RunSpec:
         return spec
     launch.connect()
     return launch.resolve_scaling(spec)
-
-
-def differences(old: Any, new: Any, path: str = "") -> list[str]:
-    """The dotted paths at which two trees of settings differ; where only one has a key, that of the key."""
-    if not (isinstance(old, dict) and isinstance(new, dict)):
-        return [] if old == new else [path]
-    found: list[str] = []
-    for key in {**old, **new}:
-        below = f"{path}.{key}" if path else key
-        found += differences(old[key], new[key], below) if key in old and key in new else [below]
-    return found

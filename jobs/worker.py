@@ -17,7 +17,7 @@ from jobs.build import HeldOut, Parts, build
 from jobs.card import this_card, worker_share
 from jobs.prepare import Prepared
 from jobs.runs import RunDirectory, RunStateError, RunTakenError, program
-from jobs.spec import RunSpec
+from jobs.spec import RunSpec, other_results
 from jobs.stages import STAGES
 from jobs.tensorboard import TensorBoard
 from minimind.checkpoint import CheckpointError, Lineage
@@ -56,7 +56,7 @@ def work(
     Raises RunTakenError, on every rank, where the run is another process's: nothing is written into its folder then.
     """
     with ExitStack() as stack:
-        _claim(run, prepared.identity, parallel, stack)
+        _claim(run, spec, prepared.identity, parallel, stack)
         log = stack.enter_context(EventLog(run.events_path, listener=listener)) if parallel.rank == 0 else None
         try:
             with hold(parallel.device, limit_bytes(spec, parallel)), beyond_rungs("outside the steps of training"):
@@ -74,14 +74,18 @@ def work(
                     hooks.write_samples(state)
 
 
-def _claim(run: RunDirectory, identity: str, parallel: Parallel, stack: ExitStack) -> None:
-    """Let rank 0 hold the run, if it is the one that this training was prepared for. identity: "" is not compared."""
+def _claim(run: RunDirectory, spec: RunSpec, identity: str | None, parallel: Parallel, stack: ExitStack) -> None:
+    """Let rank 0 hold the run, if it is the one that this training was prepared for: by its identity, or where that is
+    not known by its settings.
+    """
     problem = ""
     if parallel.rank == 0:
         try:
             stack.enter_context(run.hold(PATIENCE_S))
-            if identity:
+            if identity is not None:
                 run.require_identity(identity)
+            elif changed := other_results(RunSpec.model_validate(run.spec()), spec):
+                raise RunTakenError(f"{run.spec_path} is not what is to be trained: it has other {', '.join(changed)}")
         except RunTakenError as error:
             problem = str(error)
     # A rank that did not know would wait in its first collective for ever.

@@ -12,9 +12,10 @@ import pytest
 
 from jobs import flags, paths, processes, submit
 from jobs.cluster import Cluster
+from jobs.feasible import OWN
 from jobs.origin import new_spec
 from jobs.runs import RunDirectory
-from jobs.sweep_view import trials_of
+from jobs.sweep_view import begun_trials, trials_of
 from tests.small import small_flags
 
 
@@ -26,14 +27,16 @@ def test_killed_and_continued_it_tries_each_point_that_fits_once(ray_cluster: Cl
         name="swept",
         data__max_seq_len=512,
         loop__accumulation_steps=1,
-        loop__max_steps=None,
         scaling__workers=None,
         scaling__cpus_per_worker=1,
+        **{path.replace(".", "__"): None for path in OWN},
     )
     argv = ["sweep", "pretrain", "--space", str(space), *settings, "--vram", "4MB", "--trials", "4"]
     sweep = RunDirectory(paths.sweeps() / "swept", "sweep")
 
-    first = submit.submit("swept", [*argv, "--budget_s", "1", "--objective", "tokens_per_s"])
+    options = ["--budget_s", "1", "--objective", "tokens_per_s"]
+    first = submit.submit("swept", [*argv, *options], kind="sweep")
+    assert submit.job(first).kind == "sweep"
     second = sweep.path / "trials" / "trial-002" / "events.jsonl"
     _until(lambda: second.exists() or submit.job(first).status == "FAILED")
     assert second.exists(), submit.job(first).message
@@ -43,9 +46,15 @@ def test_killed_and_continued_it_tries_each_point_that_fits_once(ray_cluster: Cl
     assert sweep.state().word == "FAILED"
 
     log: list[str] = []
-    again = submit.submit("swept", ["sweep", "pretrain", "--name", "swept", "--from_resume", "1"])
+    again = submit.submit("swept", ["resume", "swept"], kind="sweep")
     assert submit.follow(again, log.append) == "SUCCEEDED", "".join(log)
     trials = trials_of(sweep)
+    assert sweep.state().word == "SUCCEEDED"
+    numbers = [trial["trial"] for trial in trials]
+    assert len(set(numbers)) == len(numbers)
+    killed = {event["trial"] for event in begun_trials(sweep)}
+    assert not killed & set(numbers)  # whoever was killed may still be writing: its number is not given again
+    assert not any((sweep.path / "trials" / f"trial-{number:03d}").exists() for number in killed)
     assert trials[: len(before)] == before
     assert sorted(trial["settings"]["loop.batch_size"] for trial in trials) == [1, 2, 4, 8], trials
     assert {trial["outcome"] for trial in trials} <= {"measured", "ended early"}, trials

@@ -176,3 +176,25 @@ def test_ray_up_accepts_our_file() -> None:
     assert len(starts) == 1
     assert "RAY_AUTH_MODE=token" in starts[0]
     assert "--dashboard-host=127.0.0.1" in starts[0]
+
+
+def test_a_token_that_others_can_read_is_mended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("secret")
+    file.chmod(0o644)
+    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
+    monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
+    said: list[str] = []
+    cluster._make_token(said.append)
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert said == [f"{file} could be read by others on this machine; now by you alone."]
+    assert file.read_text() == "secret"
+
+
+def test_the_lock_of_the_ports_lies_where_nobody_else_can_make_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    lock = cluster._ports_lock()
+    assert lock.is_relative_to(tmp_path / "cache")
+    assert lock.parent.stat().st_mode & 0o777 == 0o700

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
 import minimind.checkpoint as checkpoints
 from jobs import launch
 from jobs.cluster import ClusterError
+from jobs.runs import RunDirectory
 from jobs.train import resume, start
+from minimind.events import EventLog
 from tests.small import Screen, end_of, small_spec
 
 
@@ -60,3 +63,15 @@ def test_a_signal_stops_cleanly_and_the_run_goes_on_later(
 def test_workers_that_share_a_gpu_do_not_add_up_with_nccl(gpus: float | None, backend: str | None) -> None:
     spec = small_spec(scaling__workers=2, scaling__gpus_per_worker=gpus)
     assert launch._backend(spec) == backend
+
+
+@pytest.mark.parametrize("words", [(), ("RUNNING", "SUCCEEDED")], ids=["before the first step", "after the last event"])
+def test_a_signal_at_the_edges_of_a_run_fails_nothing(home: Path, words: tuple[str, ...]) -> None:
+    run = RunDirectory(home / "runs" / "mine")
+    run.create({"stage": {"kind": "pretrain"}})
+    with EventLog(run.events_path) as log:
+        for word in words:
+            log.state(word)
+    with launch._stop_on_signal(run):
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert run.stop_requested()

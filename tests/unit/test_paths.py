@@ -66,3 +66,22 @@ def test_existing_keeps_a_long_listing_short(home: Path) -> None:
 def test_a_path_has_a_slash_and_the_name_of_a_run_has_none() -> None:
     assert all(map(paths.is_path, ("./a", "a/b", "/a", "~", "~/a")))
     assert not any(map(paths.is_path, ("a", "a@best", "a.b", "")))
+
+
+def test_a_home_is_made_for_its_user_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MINIMIND_HOME", str(tmp_path / "a" / "home"))
+    assert paths.make(paths.runs() / "first").is_dir()
+    assert paths.home().stat().st_mode & 0o777 == 0o700
+    paths.home().chmod(0o755)  # whoever shares it has said so
+    paths.make(paths.cache())
+    assert paths.home().stat().st_mode & 0o777 == 0o755
+    monkeypatch.setenv("MINIMIND_HOME", str(tmp_path / "other"))
+    paths.make(tmp_path / "elsewhere")
+    assert not paths.home().exists()
+
+
+def test_a_path_below_home_is_kept_so_that_the_home_can_be_moved(home: Path) -> None:
+    assert paths.kept(str(home / "data" / "a.jsonl")) == paths.kept("data/a.jsonl") == "data/a.jsonl"
+    assert paths.kept("a.jsonl") == "./a.jsonl"  # else it would be the name of a run
+    assert paths.kept("/elsewhere/a.jsonl") == "/elsewhere/a.jsonl"
+    assert paths.absolute(paths.kept("data/a.jsonl")) == home / "data" / "a.jsonl"

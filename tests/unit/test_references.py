@@ -92,7 +92,6 @@ def test_a_folder_has_a_slash_and_counts_from_home(home: Path, monkeypatch: pyte
     for text in ("mine/step_00000005", "./mine/step_00000005", str(folder)):
         assert resolve(text).samefile(folder)
         assert pinned(text) == "mine/step_00000005"  # a home that is moved still has it
-        assert Path(pinned(text)).is_absolute()
     with pytest.raises(ValueError, match=f"checkpoint not found: {home}/other/step.*mine"):
         resolve("other/step")
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -8,23 +9,29 @@ import pytest
 from ray.tune.search import Searcher
 
 from jobs import paths
+from jobs import sweep as sweeps
 from jobs.card import this_card
 from jobs.feasible import OWN, Group, groups
 from jobs.needs import Needs
 from jobs.plan import Planner
-from jobs.runs import RunDirectory, RunStateError
+from jobs.runs import RunDirectory, RunStateError, RunTakenError
 from jobs.sweep import (
+    DIED,
+    Halving,
     PointSearch,
     SweepSpec,
+    attempt,
     best_settings,
     continued,
     make_search,
+    remove_dead,
     require_feasible,
     score,
     space_of,
     sweep,
+    trial_folder,
 )
-from jobs.sweep_view import trials_of
+from jobs.sweep_view import begun_trials, trials_of
 from jobs.train import anchored, start
 from minimind.config import override
 from minimind.events import EventLog
@@ -243,3 +250,109 @@ def test_sweeps_that_cannot_begin(home: Path, folder: RunDirectory) -> None:
     with pytest.raises(ValueError, match="no setting 'batchsize' in 'loop'; names there: batch_size"):
         sweep("pretrain", given | {"name": "t"}, screen, space="bad.json")
     assert not (paths.sweeps() / "t").exists()
+
+
+def test_the_states_of_a_sweep_are_those_it_went_through(folder: RunDirectory) -> None:
+    """SUCCEEDED is said when best.json and the report are there, and whatever goes wrong is said too."""
+    seen: list[str] = []
+
+    def body(log: EventLog) -> bool:
+        seen.append(folder.state().word)
+        return len(seen) > 1
+
+    assert not attempt(folder, folder.identity, 9, body)
+    assert folder.state().word == "STOPPED"
+    folder.leave_stop()
+    assert attempt(folder, folder.identity, 9, body)
+    assert folder.state().word == "SUCCEEDED"
+    assert not folder.stop_requested()  # an old wish to stop does not stop the new attempt
+    assert seen == ["RUNNING", "RUNNING"]
+
+    def broken(log: EventLog) -> bool:
+        raise KeyError("a bug")
+
+    with pytest.raises(KeyError):
+        attempt(folder, folder.identity, 9, broken)
+    assert (folder.state().word, folder.state().reason) == ("FAILED", "'a bug'")
+    with pytest.raises(RunTakenError, match="the sweep 's' was created anew"):
+        attempt(folder, "another", 9, body)
+    assert folder.state().word == "FAILED"
+
+
+def test_a_stop_begins_no_more_trials(folder: RunDirectory) -> None:
+    with EventLog(folder.events_path) as log:
+        search = make_search(SPEC, FOUND, [], log, Screen(), stop=folder.stop_requested)
+        play(search, MEASURED)
+        search.suggest("it runs")
+        folder.leave_stop()
+        assert search.suggest("one more") == Searcher.FINISHED
+        assert not search.whole
+        search.on_trial_complete("it runs", MEASURED)
+        assert not search.whole
+        whole = make_search(SPEC.model_copy(update={"trials": 2}), FOUND, trials_of(folder), log, Screen())
+        assert whole.whole
+
+
+def test_no_number_is_given_twice(folder: RunDirectory) -> None:
+    """A trial of a driver that was killed may still be writing into its folder."""
+    with EventLog(folder.events_path) as log:
+        search = search_of(folder, log)
+        play(search, MEASURED)
+        search.suggest("killed")
+        (killed,) = begun_trials(folder)
+        assert killed["trial"] == 2
+        again = make_search(SPEC, FOUND, trials_of(folder), log, Screen(), begun=killed["trial"])
+        assert play(again, MEASURED)["number"] == 3
+
+
+def test_what_a_killed_trial_left_is_removed_unless_it_lives(folder: RunDirectory) -> None:
+    with EventLog(folder.events_path) as log:
+        search = search_of(folder, log)
+        search.suggest("dead")
+        search.suggest("alive")
+    for number in (1, 2):
+        run = RunDirectory(trial_folder(folder, number))
+        run.create({})
+        (run.checkpoints / "step_00000001").mkdir(parents=True)
+    with RunDirectory(trial_folder(folder, 2)).hold():
+        remove_dead(folder, begun_trials(folder))
+    assert not trial_folder(folder, 1).exists()
+    assert trial_folder(folder, 2).exists()
+
+
+ERRORS = {
+    "an import": ("ray::_trial()\n  File x\nImportError: No module named 'jobs'\n", "ImportError: No module"),
+    "a class of its own": ("Traceback\nray.exceptions.RaySystemError: System error: x\n(pid)", "ray.exceptions"),
+    "a process": ("The actor died unexpectedly.\n\tpid: 3\nWorker exit detail: SIGKILL", f"{DIED}: Worker"),
+    "nothing": ("", DIED),
+    "other words": ("something\nelse", "else"),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_the_words_of_an_error_are_kept(folder: RunDirectory, case: str) -> None:
+    text, words = ERRORS[case]
+
+    class Failed:
+        trial_id = "1"
+
+        def get_error(self) -> str:
+            return text
+
+    with EventLog(folder.events_path) as log:
+        search = search_of(folder, log)
+        search.suggest("1")
+        Halving(search).on_trial_error(None, Failed())
+        search.on_trial_complete("1", None, error=True)
+    (trial,) = trials_of(folder)
+    assert trial["outcome"] == "failed"
+    assert trial["reason"].startswith(words)
+
+
+def test_a_machine_without_the_folder_is_named(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINIMIND_HOME", str(home))
+    config = {"sweep": "/none", "home": str(home), "threads": 1, "objective": "tokens_per_s", "number": 1}
+    result = sweeps._trial(config | {"settings": {}})
+    assert result["outcome"] == "failed"
+    assert result["reason"].startswith(f"{socket.gethostname()}: /none/spec.json cannot be read")
+    assert result["score"] == 0.0

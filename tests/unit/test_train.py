@@ -220,10 +220,11 @@ def test_what_was_not_trained_here_is_not_taken_for_ours(
     monkeypatch.setattr(launch, "launch", taken)
     with pytest.raises(RunTakenError, match="created anew"):
         start(spec, screen)
-    monkeypatch.setattr(launch, "launch", lambda *_: stack.enter_context(RunDirectory(run.path).hold()))
     run = RunDirectory.find(paths.runs(), "small")
-    with ExitStack() as stack, pytest.raises(RunStateError, match="is running already"):
-        resume("small", {}, screen)
+    with ExitStack() as stack:
+        monkeypatch.setattr(launch, "launch", lambda *_: stack.enter_context(RunDirectory(run.path).hold()))
+        with pytest.raises(RunStateError, match="is running already"):
+            resume("small", {}, screen)
 
 
 def test_held_out_rows_without_an_answer_are_refused_before_the_run_exists(home: Path, screen: Screen) -> None:

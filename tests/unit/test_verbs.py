@@ -224,10 +224,15 @@ def test_a_run_whose_worker_is_being_restarted_is_stopped_cleanly(
     run = RunDirectory(paths.runs() / "mine")
     run.create(small_spec(name="mine").model_dump(mode="json"))
     ended: list[str] = []
+
+    def stop(name: str) -> str:
+        ended.append(name)
+        return "STOPPED"
+
     job = Job("mine-1", "mine", "run", "RUNNING", "", started_s=100.0, ended_s=None)
     monkeypatch.setattr("jobs.cluster.find", object)
     monkeypatch.setattr(submit, "jobs", lambda: [job])
-    monkeypatch.setattr(submit, "stop", lambda name: ended.append(name) or "STOPPED")
+    monkeypatch.setattr(submit, "stop", stop)
     with EventLog(run.events_path, lambda: 50.0) as log:
         log.state("RUNNING", step=0, total_steps=9)  # of an earlier job: this one has not begun
     assert shell(cli.minimind, "stop", "mine") == 0

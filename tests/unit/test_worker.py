@@ -228,6 +228,10 @@ def test_a_worker_leaves_a_run_alone_that_it_was_not_started_for(begun: Begun) -
         begun.work()
     assert not begun.run.events_path.exists()
     assert begun.run.state().word == "PENDING"
+    begun.prepared = begun.prepared.model_copy(update={"identity": None})
+    with pytest.raises(RunTakenError, match="is not what is to be trained: it has other seed"):
+        begun.work(small_spec(seed=7))
+    assert not begun.run.events_path.exists()
     begun.prepared = begun.prepared.model_copy(update={"identity": begun.run.identity})
     assert begun.work() == "SUCCEEDED"
 

@@ -60,7 +60,7 @@ def test_what_a_server_may_be_told_is_what_its_replicas_take() -> None:
     theirs = {name: field.metadata for name, field in Settings.model_fields.items() if name != "api_key"}
     assert {name: field.metadata for name, field in serve.Asked.model_fields.items()} == theirs
     for value in ("auto", "float32", "bfloat16", "int8"):
-        assert Settings.read({"MINIMIND_SERVE_DTYPE": value}).dtype == serve.Asked(dtype=value).dtype  # type: ignore[arg-type]
+        assert Settings.read({"MINIMIND_SERVE_DTYPE": value}).dtype == serve.Asked(dtype=value).dtype
 
 
 @pytest.mark.parametrize(
