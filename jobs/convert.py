@@ -9,6 +9,7 @@ from rich.console import Console
 import minimind.checkpoint as checkpoints
 from jobs import paths
 from jobs.prepare import require_vocabulary
+from jobs.sampling import WRITING
 from minimind.checkpoint import Lineage
 from minimind.convert import read_weights
 from minimind.tokenizer import Tokenizer
@@ -27,6 +28,7 @@ def convert(source: Path, target: Path, console: Console, *, tokenizer: Path | N
     vocabulary = Tokenizer.load(tokenizer or beside)
     config, weights = read_weights(source)
     require_vocabulary(vocabulary, config.vocab_size, str(tokenizer or beside))
+    sampling = checkpoints.read_sampling(beside) or WRITING
     folder = checkpoints.save(
         target,
         0,
@@ -35,6 +37,7 @@ def convert(source: Path, target: Path, console: Console, *, tokenizer: Path | N
         tokenizer=vocabulary,
         train_state={},
         lineage=Lineage(run_id="imported"),
+        sampling=sampling,
     )
     count = sum(tensor.numel() for tensor in weights.values())
     console.print(f"{count / 1e6:.1f} M parameters of {source} are now the checkpoint {folder}")
