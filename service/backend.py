@@ -31,10 +31,11 @@ class Chat:
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """Texts, or token ids, to go on from. echo: give them back in front of the answer."""
+    """Texts, or token ids, to go on from. echo: give them back in front of the answer. begin: as new documents."""
 
     prompts: list[str | list[int]]
     echo: bool = False
+    begin: bool = False
 
 
 @dataclass(frozen=True, slots=True)

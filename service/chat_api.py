@@ -148,7 +148,7 @@ def _of_chat(body: ChatRequest) -> Generation:
 
 def _of_texts(body: CompletionRequest) -> Generation:
     limit = 16 if body.max_tokens is None else body.max_tokens
-    prompt = Texts(body.prompts, echo=bool(body.echo))
+    prompt = Texts(body.prompts, echo=bool(body.echo), begin=bool(body.add_special_tokens))
     return _generation(body, prompt, max_tokens=limit, logprobs=body.logprobs)
 
 

@@ -99,7 +99,8 @@ def _encode(tokenizer: Tokenizer, prompt: Chat | Texts) -> list[list[int]]:
         except ValueError as error:
             raise errors.invalid(str(error), "messages") from None
         return [ids + _forced(tokenizer, prompt)]
-    return [_ids(tokenizer, text) for text in prompt.prompts]
+    begin = [tokenizer.bos_id] if prompt.begin else []
+    return [begin + _ids(tokenizer, text) for text in prompt.prompts]
 
 
 def _ids(tokenizer: Tokenizer, text: str | list[int]) -> list[int]:

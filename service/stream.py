@@ -189,8 +189,8 @@ async def stream(
         decode_s = max([decode_s, *(piece.decode_s for piece in reply)])
         yield event({**head, "choices": [words.chunk(piece) for piece in reply], **usage})
     if include_usage:
-        usage = {"usage": _usage(accepted.prompt_tokens, completion_tokens)}
-        yield event({**head, "choices": [], **usage, "minimind": _took(decode_s)})
+        spent = _usage(accepted.prompt_tokens, completion_tokens)
+        yield event({**head, "choices": [], "usage": spent, "minimind": _took(decode_s)})
     yield DONE
 
 
