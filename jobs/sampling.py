@@ -16,7 +16,8 @@ _ANSWERING = (
     (float("inf"), Sampling(temperature=0.7, top_p=0.95)),
 )
 """Fewer parameters than this -> how to answer. The smaller a model, the flatter its guesses, and the more often a draw
-misses what it knows: at temperature 0.7 the demo's model of 2.3 M loses one right answer in ten."""
+misses what it knows. Measured on one of 2.3 M: of 150 held-out questions 40 are right to the letter at temperature 0,
+43 at 0.2, 35 at 0.5, 25 at 0.7 (means of two seeds). For larger ones nothing was measured."""
 
 
 def writing(_config: ModelConfig) -> Sampling:
