@@ -8,6 +8,7 @@ from rich.console import Console
 
 import minimind.checkpoint as checkpoints
 from jobs import paths
+from jobs.sampling import WRITING
 from minimind.checkpoint import Lineage
 from minimind.convert import UPSTREAM_YARN, read_weights
 from minimind.tokenizer import Tokenizer
@@ -42,6 +43,7 @@ def convert(
         vocabulary = vocabulary.padded(config.vocab_size)
     if rope_scaling:
         config = config.model_copy(update={"rope_scaling": UPSTREAM_YARN})
+    sampling = checkpoints.read_sampling(beside) or WRITING
     folder = checkpoints.save(
         target,
         0,
@@ -50,6 +52,7 @@ def convert(
         tokenizer=vocabulary,
         train_state={},
         lineage=Lineage(run_id="imported"),
+        sampling=sampling,
     )
     count = sum(tensor.numel() for tensor in weights.values())
     console.print(f"{count / 1e6:.1f} M parameters of {source} are now the checkpoint {folder}")

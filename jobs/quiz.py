@@ -12,7 +12,7 @@ from typing import Any
 
 import requests
 
-from jobs.serve import api_key
+from jobs.keys import read_key
 
 AT_ONCE = 16
 MAX_TOKENS = 96
@@ -53,7 +53,7 @@ def ask(url: str, model: str, questions: Sequence[Question]) -> list[Answered]:
 
     Raises ValueError with the server's own words if it refuses one.
     """
-    key = api_key(os.environ)
+    key = read_key(os.environ)
     with requests.Session() as session, ThreadPoolExecutor(AT_ONCE) as pool:
         session.trust_env = False  # a proxy for the web is none for loopback
         session.mount("http://", requests.adapters.HTTPAdapter(pool_maxsize=AT_ONCE))

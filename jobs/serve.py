@@ -24,6 +24,7 @@ from rich.text import Text
 
 from jobs import cluster, paths
 from jobs.cluster import Cluster, ClusterError
+from jobs.keys import API_KEY, API_KEY_FILE, read_key
 from jobs.words import language
 from minimind.config import Config, explain
 
@@ -35,7 +36,7 @@ START_S = 180.0
 _SHORTEST_KEY = 8
 _KEY_FILES = "api_key."
 
-API_KEY, API_KEY_FILE = "MINIMIND_API_KEY", "MINIMIND_API_KEY_FILE"
+
 PREFIX = "MINIMIND_SERVE_"
 
 Json = dict[str, Any]
@@ -175,12 +176,8 @@ def application(args: argparse.Namespace, environment: Mapping[str, str]) -> Jso
 
 def api_key(environment: Mapping[str, str]) -> str | None:
     """The key that clients must send; None where nobody is asked. Raises ValueError for one that not all can send."""
-    key = environment.get(API_KEY, "").strip()
-    if not key:
-        return None
-    if not (key.isascii() and key.isprintable()):
-        raise ValueError(f"{API_KEY}: a key goes into a header of HTTP, which carries ASCII letters, digits and signs")
-    if len(key) < _SHORTEST_KEY:
+    key = read_key(environment)
+    if key is not None and len(key) < _SHORTEST_KEY:
         raise ValueError(f"{API_KEY}: a key has at least {_SHORTEST_KEY} characters, this one has {len(key)}")
     return key
 

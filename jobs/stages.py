@@ -7,9 +7,12 @@ from dataclasses import dataclass
 
 from jobs import presets
 from jobs.pretrain import beginning
+from jobs.sampling import answering, writing
 from jobs.sft import question
 from jobs.spec import RunSpec
+from minimind.model import ModelConfig
 from minimind.objectives import Objective, next_token_loss
+from minimind.sampling import Sampling
 from minimind.tokenizer import Tokenizer
 
 
@@ -19,7 +22,8 @@ class Stage:
 
     title: one line for the help. rows: which row format its data has, as `data check --stage` calls it.
     preset: model size -> the complete spec that a run starts from. objective: what is minimised. prompt: the token ids
-    that a sample is written after. continues: whether it makes sense only on weights that have learnt something.
+    that a sample is written after. sampling: how its models are sampled unless a request says otherwise. continues:
+    whether it makes sense only on weights that have learnt something.
     """
 
     title: str
@@ -27,6 +31,7 @@ class Stage:
     preset: Callable[[str], RunSpec]
     objective: Objective
     prompt: Callable[[Tokenizer, str], list[int]]
+    sampling: Callable[[ModelConfig], Sampling]
     continues: bool
 
 
@@ -37,6 +42,7 @@ STAGES: dict[str, Stage] = {
         preset=presets.pretrain,
         objective=next_token_loss,
         prompt=beginning,
+        sampling=writing,
         continues=False,
     ),
     "sft": Stage(
@@ -45,6 +51,7 @@ STAGES: dict[str, Stage] = {
         preset=presets.sft,
         objective=next_token_loss,
         prompt=question,
+        sampling=answering,
         continues=True,
     ),
     "lora": Stage(
@@ -53,6 +60,7 @@ STAGES: dict[str, Stage] = {
         preset=presets.lora,
         objective=next_token_loss,
         prompt=question,
+        sampling=answering,
         continues=True,
     ),
 }

@@ -155,6 +155,7 @@ class RunHooks:
             parent_step=prepared.parent_step,
             data_fingerprint=prepared.data_fingerprint,
         )
+        self._sampling = STAGES[spec.stage.kind].sampling(spec.model)
         self.validations: dict[int, float] = {}
         self.tensorboard: TensorBoard | None = None
 
@@ -261,6 +262,7 @@ class RunHooks:
                 STAGES[self.spec.stage.kind].prompt(tokenizer, prompt),
                 max_tokens=config.sample_tokens,
                 eos_id=tokenizer.eos_id,
+                temperature=self._sampling.temperature,
                 seed=self.spec.seed,
             )
             sample = {"step": state.step, "prompt": prompt, "continuation": tokenizer.decode(ids)}
@@ -284,6 +286,7 @@ class RunHooks:
             },
             lineage=self.lineage,
             adapter=self.parts.adapter,
+            sampling=self._sampling,
         )
         seconds = round(time.perf_counter() - started, 2)
         log.checkpoint(state.step, folder.relative_to(self.run.path), save_s=seconds)

@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,13 @@ from minimind.lora import (
     to_peft_config,
 )
 from minimind.model import MiniMind, ModelConfig
+from minimind.sampling import Sampling
 from minimind.tokenizer import Tokenizer
 from minimind.units import size
 
 SCHEMA_VERSION = 1
 WEIGHTS, TRAIN_STATE, MANIFEST = "model.safetensors", "train_state.pt", "manifest.json"
+GENERATION_CONFIG = "generation_config.json"
 ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
 Manifest = dict[str, Any]
@@ -117,13 +119,14 @@ def save(
     train_state: dict[str, Any],
     lineage: Lineage,
     adapter: Adapter | None = None,
+    sampling: Sampling | None = None,
 ) -> Path:
     """Writes `root/step_<step>`, in one move that a kill or a full disk cannot leave half done, and returns it.
 
     weights: the model's state dict, of any float dtype and device; stored in fp32. With `adapter` they are what
     `lora.adapter_state` gives, and the folder holds nothing of the base but its shape. train_state: what else is needed
-    to continue, out of dict, list, tuple, str, int, float, bool, None and tensors. A checkpoint of the same step is
-    replaced.
+    to continue, out of dict, list, tuple, str, int, float, bool, None and tensors. sampling: how whoever loads the
+    folder samples the model unless told otherwise; None: plainly. A checkpoint of the same step is replaced.
 
     Raises CheckpointError if the disk lacks the space (before anything is written) or fails on the way; older
     checkpoints stay as they are.
@@ -138,7 +141,7 @@ def save(
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         _write_json(partial / "config.json", to_hf_config(model_config))
-        _write_json(partial / "generation_config.json", _generation_config(tokenizer))
+        _write_json(partial / GENERATION_CONFIG, _generation_config(tokenizer, sampling or Sampling()))
         tokenizer.save(partial)
         plain = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in weights.items()}
         weights_file = WEIGHTS if adapter is None else ADAPTER_WEIGHTS
@@ -393,6 +396,33 @@ def weights_sha256(folder: Path) -> str:
     return str(manifest["files"][_weights_file(manifest)]["sha256"])
 
 
+def read_sampling(folder: Path) -> Sampling | None:
+    """The sampling defaults in a folder's generation_config.json; None where it has no such file.
+
+    `do_sample: false` is temperature 0; what is not in the file is switched off. Raises ValueError for a file that
+    cannot be read or holds a value that cannot be.
+    """
+    file = folder / GENERATION_CONFIG
+    try:
+        content = json.loads(file.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file.absolute()} cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{file.absolute()} holds no JSON object")
+    given = {field.name: content[field.name] for field in fields(Sampling) if content.get(field.name) is not None}
+    for name, value in given.items():
+        if isinstance(value, bool) or not isinstance(value, int if name == "top_k" else (int, float)):
+            raise ValueError(f"{file.absolute()}: {name} = {value!r} is not a number; correct it, or take it out")
+    if content.get("do_sample") is False:
+        given["temperature"] = 0.0
+    try:
+        return Sampling(**given)
+    except ValueError as error:
+        raise ValueError(f"{file.absolute()}: {error}; correct it, or take it out") from None
+
+
 def checkpoint_bytes(parameters: int, optimizer_states: float = 2) -> int:
     """About how many bytes a checkpoint takes on disk.
 
@@ -509,15 +539,15 @@ def _require_space(root: Path, step: int, tensor_bytes: int) -> None:
         )
 
 
-def _generation_config(tokenizer: Tokenizer) -> dict[str, Any]:
-    return {
-        "bos_token_id": tokenizer.bos_id,
-        "eos_token_id": tokenizer.eos_id,
-        "pad_token_id": tokenizer.pad_id,
-        "do_sample": True,
-        "temperature": 0.8,
-        "top_p": 0.9,
-    }
+def _generation_config(tokenizer: Tokenizer, sampling: Sampling) -> dict[str, Any]:
+    """What `read_sampling` and transformers read. top_k stands there always: left out, transformers may take 50."""
+    ids = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
+    penalty = {} if sampling.repetition_penalty == 1 else {"repetition_penalty": sampling.repetition_penalty}
+    if sampling.temperature == 0:
+        return {**ids, "do_sample": False, **penalty}
+    how = {"temperature": sampling.temperature, "top_k": sampling.top_k, "top_p": sampling.top_p}
+    min_p = {"min_p": sampling.min_p} if sampling.min_p else {}
+    return {**ids, "do_sample": True, **how, **min_p, **penalty}
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -94,6 +94,20 @@ class SamplingParams:
     def limited(self) -> bool:
         """Whether some tokens are left out of the draw."""
         return bool(self.top_k) or self.top_p < 1 or self.min_p > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How a model is sampled where a request does not say: a checkpoint carries it. Checked as in SamplingParams."""
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self) -> None:
+        SamplingParams(max_tokens=0, **asdict(self))
 
 
 def noise(seed: int, position: int) -> float:

@@ -21,8 +21,9 @@ from ray.serve import Application
 from ray.serve.exceptions import DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
+from jobs.model_card import ModelCard
 from service import errors
-from service.backend import Failure, Generation, ModelCard, Reply, Status
+from service.backend import Failure, Generation, Reply, Status
 from service.errors import ApiError
 from service.settings import Settings
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from jobs.model_card import ModelCard
 from minimind.chat import Delta
 from service.errors import ApiError
 
@@ -30,29 +31,31 @@ class Chat:
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """Texts, or token ids, to go on from. echo: give them back in front of the answer."""
+    """Texts, or token ids, to go on from. echo: give them back in front of the answer. begin: as new documents."""
 
     prompts: list[str | list[int]]
     echo: bool = False
+    begin: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Generation:
     """One request. n: answers for each prompt. max_tokens: None is as much as fits.
 
-    logprobs: how many alternatives to name at each token, 0 only the chosen one's, None none at all. stream: pieces
-    are wanted as they come, not all at the end.
+    temperature to repetition_penalty: None leaves it to the model's checkpoint. logprobs: how many alternatives to name
+    at each token, 0 only the chosen one's, None none at all. stream: pieces are wanted as they come, not all at
+    the end.
     """
 
     model: str
     prompt: Chat | Texts
     n: int = 1
     max_tokens: int | None = None
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    repetition_penalty: float | None = None
     presence_penalty: float = 0.0
     frequency_penalty: float = 0.0
     seed: int | None = None
@@ -81,13 +84,17 @@ class TokenProb:
 
 @dataclass(slots=True)
 class Piece:
-    """What is new of one choice. tokens: where log-probs were asked for. finish: "stop" or "length", at its end."""
+    """What is new of one choice. tokens: where log-probs were asked for. finish: "stop" or "length", at its end.
+
+    decode_s: with the last piece of a request, the time between its first token and its last, 0 before.
+    """
 
     choice: int
     deltas: list[Delta] = field(default_factory=list)
     tokens: list[TokenProb] = field(default_factory=list)
     completion_tokens: int = 0
     finish: str | None = None
+    decode_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,21 +126,6 @@ class Status:
     replica: str
     memory_bytes: int
     models: list[Loaded]
-
-
-@dataclass(frozen=True, slots=True)
-class ModelCard:
-    """A model that can be asked for. created: unix seconds. root: the checkpoint it means, as run@step.
-
-    stock: it learnt to answer from the stock data, so its topics can be asked.
-    """
-
-    id: str
-    created: int
-    root: str
-    stage: str
-    step: int
-    stock: bool = False
 
 
 class Backend(Protocol):

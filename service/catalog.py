@@ -8,10 +8,10 @@ from pathlib import Path
 
 import minimind.checkpoint as checkpoints
 from jobs import paths, references
+from jobs.model_card import ModelCard
+from jobs.models import learnt_to_answer, model_cards
 from jobs.runs import RunDirectory, list_runs
-from jobs.stock import stock_folder
 from minimind.checkpoint import CheckpointError
-from service.backend import ModelCard
 from service.errors import ApiError, unknown_model
 
 _FRESH_S = 1.0
@@ -19,11 +19,12 @@ _FRESH_S = 1.0
 
 @dataclass(frozen=True)
 class Found:
-    """A checkpoint that a model's name means now. id: run@step. fingerprint: of its weights."""
+    """A checkpoint that a model's name means now. id: run@step. fingerprint: of its weights. chat: it can answer."""
 
     id: str
     folder: Path
     fingerprint: str
+    chat: bool
 
 
 class Catalog:
@@ -33,20 +34,8 @@ class Catalog:
         self._recent: dict[str, tuple[float, str, Path]] = {}
 
     def cards(self) -> list[ModelCard]:
-        """Everything that can be asked for, the run that wrote last first."""
-        cards = []
-        for row in list_runs(paths.runs()):
-            run = RunDirectory(paths.runs() / row.name)
-            root = run.checkpoints
-            steps = sorted(checkpoints.steps(root), reverse=True)
-            stock = bool(steps) and _is_from_stock(run)
-            newest = row.name if row.state.word == "SUCCEEDED" else f"{row.name}@latest"
-            names = [(newest, step) for step in steps[:1]] + [(f"{row.name}@{step}", step) for step in steps]
-            cards += [
-                ModelCard(name, _written(root, step), f"{row.name}@{step}", row.stage, step, stock)
-                for name, step in names
-            ]
-        return cards
+        """Everything that can be asked for: what has learnt to answer first, and of that the run that wrote last."""
+        return model_cards(paths.runs())
 
     def find(self, model: str) -> Found:
         """The checkpoint that `model` means: run, run@step, run@latest or run@best.
@@ -57,7 +46,8 @@ class Catalog:
             raise self._unknown(model, "a model is the name of a run, not a path")
         try:
             name, folder = self._place(model)
-            return Found(name, folder, checkpoints.weights_sha256(folder))
+            chat = learnt_to_answer(RunDirectory(folder.parent.parent))
+            return Found(name, folder, checkpoints.weights_sha256(folder), chat)
         except ValueError as error:
             run = model.partition("@")[0]
             there = run in {row.name for row in list_runs(paths.runs())}
@@ -85,19 +75,3 @@ class Catalog:
 def damaged(model: str, error: Exception) -> ApiError:
     """500: the checkpoint of this model cannot be loaded; other models are not touched."""
     return ApiError(500, f"model {model!r} cannot be loaded: {error}", code="model_damaged", param="model")
-
-
-def _is_from_stock(run: RunDirectory) -> bool:
-    try:
-        spec = run.spec()
-    except ValueError:
-        return False
-    kind, path = (spec.get(section, {}).get(name) for section, name in (("stage", "kind"), ("data", "path")))
-    return kind != "pretrain" and path is not None and paths.absolute(path).parent == stock_folder()
-
-
-def _written(root: Path, step: int) -> int:
-    try:
-        return int((checkpoints.folder_of(root, step) / checkpoints.MANIFEST).stat().st_mtime)
-    except OSError:
-        return 0

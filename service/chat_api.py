@@ -12,8 +12,9 @@ from pydantic_core import to_json
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from jobs.model_card import ModelCard
 from service import stream
-from service.backend import Backend, Chat, Generation, ModelCard, Texts
+from service.backend import Backend, Chat, Generation, Texts
 from service.errors import ApiError, unknown_model
 from service.schemas import ChatRequest, CompletionRequest, Message, NamedTool, TextPart
 
@@ -115,7 +116,15 @@ def _card(card: ModelCard) -> dict[str, Any]:
         "created": card.created,
         "owned_by": "minimind",
         "root": card.root,
-        "minimind": {"stage": card.stage, "step": card.step, "stock": card.stock},
+        "minimind": {
+            "stage": card.stage,
+            "step": card.step,
+            "chat": card.chat,
+            "stock": card.stock,
+            "parent": card.parent,
+            "weights": card.weights,
+            "sampling": card.sampling,
+        },
     }
 
 
@@ -139,7 +148,7 @@ def _of_chat(body: ChatRequest) -> Generation:
 
 def _of_texts(body: CompletionRequest) -> Generation:
     limit = 16 if body.max_tokens is None else body.max_tokens
-    prompt = Texts(body.prompts, echo=bool(body.echo))
+    prompt = Texts(body.prompts, echo=bool(body.echo), begin=bool(body.add_special_tokens))
     return _generation(body, prompt, max_tokens=limit, logprobs=body.logprobs)
 
 

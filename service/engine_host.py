@@ -44,6 +44,7 @@ class Ticket:
         self.open = sequences
         self.pending: list[tuple[int, Event]] = []  # of the thread
         self.due = 0.0
+        self._first_at = self._last_at = 0.0
         self._arrived: list[tuple[int, Event]] = []  # of the event loop
         self._error: Exception | None = None
         self._wake = asyncio.Event()
@@ -56,6 +57,16 @@ class Ticket:
             raise self._error
         arrived, self._arrived = self._arrived, []
         return arrived
+
+    @property
+    def decode_s(self) -> float:
+        """Seconds between its first token and its last so far, as the engine made them."""
+        return self._last_at - self._first_at
+
+    def wrote(self, now: float) -> None:
+        """A step has ended that wrote some of it; of the thread."""
+        self._first_at = self._first_at or now
+        self._last_at = now
 
     def arrive(self, events: list[tuple[int, Event]]) -> None:
         """Events from the thread, in the event loop."""
@@ -172,6 +183,7 @@ class EngineHost:
                 self._tell(self._refused, ticket, AnswerFailedError(event.error), self._drop(ticket))
                 continue
             ticket.pending.append((number, event))
+            ticket.wrote(now)
             touched[id(ticket)] = ticket
             if event.finish is not None:
                 del self._owners[event.request]

@@ -100,6 +100,18 @@ def too_long(prompt_tokens: int, max_tokens: int | None, context_tokens: int, pa
     )
 
 
+def continues_text(model: str) -> ApiError:
+    """400: a conversation for a model that has learnt from plain text alone."""
+    run = model.partition("@")[0]
+    return ApiError(
+        400,
+        f"model {model!r} has not learnt to answer, it continues text: ask it at /v1/completions, or teach it to "
+        f"answer with `minimind train sft --from_weight {run} --data_path YOUR.jsonl`",
+        code="not_a_chat_model",
+        param="model",
+    )
+
+
 def queue_full(waiting: int) -> ApiError:
     """429: come again in a moment."""
     return ApiError(

@@ -15,7 +15,8 @@ from prometheus_client import (
     generate_latest,
 )
 
-from service.backend import Accepted, Backend, Generation, ModelCard, Reply, Status
+from jobs.model_card import ModelCard
+from service.backend import Accepted, Backend, Generation, Reply, Status
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second line for each number, which nobody reads
 

@@ -9,7 +9,8 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from minimind.checkpoint import CheckpointError
+from minimind.checkpoint import CheckpointError, read_sampling
+from minimind.sampling import Sampling
 from minimind.tokenizer import Tokenizer
 from minimind.units import size
 from service.backend import Loaded
@@ -30,6 +31,7 @@ class PooledModel:
     plan: Plan
     host: EngineHost
     tokenizer: Tokenizer
+    sampling: Sampling
     users: int = 0
     used_at: float = field(default_factory=time.monotonic)
 
@@ -117,12 +119,14 @@ class ModelPool:
                     *(needs.slots, needs.context_tokens, size(self._settings.memory_bytes)),
                 )
                 engine, tokenizer, holds = await asyncio.to_thread(load, found.folder, needs)
+                sampling = read_sampling(found.folder) or Sampling()
             except (CheckpointError, ValueError, OSError, RuntimeError) as error:
                 raise damaged(found.id, error) from error
             logger.info(
                 "%s is in memory: %s in %s, %d slots", found.id, size(holds.bytes), holds.weight_type, holds.slots
             )
-            model = self._models[found.id] = PooledModel(found, holds, EngineHost(engine, found.id), tokenizer)
+            host = EngineHost(engine, found.id)
+            model = self._models[found.id] = PooledModel(found, holds, host, tokenizer, sampling)
             return model
 
     def _make_room(self, found: Found, needs: Plan) -> None:

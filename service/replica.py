@@ -6,13 +6,15 @@ import asyncio
 import codecs
 import logging
 from collections.abc import AsyncGenerator
+from dataclasses import asdict
 
+from jobs.model_card import ModelCard
 from minimind.chat import Delta, StreamParser, ends_in_thought, render
 from minimind.engine import Event
 from minimind.sampling import SamplingParams, TopLogprobs
 from minimind.tokenizer import Tokenizer
 from service import errors
-from service.backend import Accepted, Chat, Failure, Generation, ModelCard, Piece, Reply, Status, Texts, TokenProb
+from service.backend import Accepted, Chat, Failure, Generation, Piece, Reply, Status, Texts, TokenProb
 from service.catalog import Catalog
 from service.engine_host import AnswerFailedError, EngineStoppedError
 from service.errors import ApiError
@@ -61,6 +63,8 @@ class ModelReplica:
 
 
 async def _generate(model: PooledModel, generation: Generation, settings: Settings) -> AsyncGenerator[Reply]:
+    if isinstance(generation.prompt, Chat) and not model.found.chat:
+        raise errors.continues_text(generation.model)
     prompts = await asyncio.to_thread(_encode, model.tokenizer, generation.prompt)
     for prompt in prompts:
         if len(prompt) + (1 if generation.max_tokens is None else generation.max_tokens) > model.plan.context_tokens:
@@ -81,6 +85,8 @@ async def _generate(model: PooledModel, generation: Generation, settings: Settin
                 piece = pieces.setdefault(choice, Piece(choice))
                 writers[choice].write(event, piece)
                 still_open -= piece.finish is not None
+                if not still_open:
+                    piece.decode_s = ticket.decode_s
             yield list(pieces.values())
     finally:
         model.host.cancel(ticket)
@@ -95,7 +101,8 @@ def _encode(tokenizer: Tokenizer, prompt: Chat | Texts) -> list[list[int]]:
         except ValueError as error:
             raise errors.invalid(str(error), "messages") from None
         return [ids + _forced(tokenizer, prompt)]
-    return [_ids(tokenizer, text) for text in prompt.prompts]
+    begin = [tokenizer.bos_id] if prompt.begin else []
+    return [begin + _ids(tokenizer, text) for text in prompt.prompts]
 
 
 def _ids(tokenizer: Tokenizer, text: str | list[int]) -> list[int]:
@@ -119,13 +126,11 @@ def _forced(tokenizer: Tokenizer, prompt: Chat) -> list[int]:
 
 def _params(model: PooledModel, generation: Generation, prompt_tokens: int, choice: int) -> SamplingParams:
     limit = generation.max_tokens
+    sampling = asdict(model.sampling)
+    sampling |= {name: asked for name in sampling if (asked := getattr(generation, name)) is not None}
     return SamplingParams(
         max_tokens=model.plan.context_tokens - prompt_tokens if limit is None else limit,
-        temperature=generation.temperature,
-        top_k=generation.top_k,
-        top_p=generation.top_p,
-        min_p=generation.min_p,
-        repetition_penalty=generation.repetition_penalty,
+        **sampling,
         presence_penalty=generation.presence_penalty,
         frequency_penalty=generation.frequency_penalty,
         # Each of n answers has a seed of its own, or they would be one answer n times.

@@ -281,13 +281,15 @@ Ids = list[Annotated[int, Field(ge=0, lt=2**31)]]
 class CompletionRequest(_Sampling):
     """POST /v1/completions. prompt: one text, several, or token ids of one or several.
 
-    logprobs: how many alternatives to name at each token; with echo, those of the prompt as well.
+    logprobs: how many alternatives to name at each token; with echo, those of the prompt as well. add_special_tokens:
+    (vLLM's name) put the token in front of each text with which documents began when the model learnt.
     """
 
     prompt: str | Ids | list[str] | list[Ids]
     max_tokens: Annotated[int, Field(ge=0)] | None = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     echo: bool | None = None
+    add_special_tokens: bool | None = None
 
     @model_validator(mode="after")
     def _check(self) -> CompletionRequest:
@@ -296,6 +298,8 @@ class CompletionRequest(_Sampling):
             raise _wrong("prompt", "is empty: at least one token is needed to go on from")
         if len(prompts) * (self.n or 1) > 128:
             raise _wrong("n", f"{len(prompts)} prompts times n = {self.n or 1}; up to 128 answers may be asked for")
+        if self.add_special_tokens and (self.echo or not all(isinstance(text, str) for text in prompts)):
+            raise _wrong("add_special_tokens", "is for prompts that are texts, and has no place beside echo")
         if self.max_tokens == 0 and not self.echo:
             raise _wrong("max_tokens", "0 is for echo = true: without it nothing would come back")
         return self

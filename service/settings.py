@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Literal
 
 import psutil
 from pydantic import Field, ValidationError
 
+from jobs.keys import API_KEY, read_key
 from minimind.config import Config, explain
 
 PREFIX = "MINIMIND_SERVE_"
-API_KEY = "MINIMIND_API_KEY"
-API_KEY_FILE = "MINIMIND_API_KEY_FILE"
 
 
 class Settings(Config):
@@ -50,7 +48,7 @@ class Settings(Config):
         if unknown := sorted(name for name in set_ones if name.startswith(PREFIX) and name not in variables):
             raise ValueError(f"{', '.join(unknown)}: there is no such setting; there are {', '.join(variables)}")
         given = {name: set_ones[variable] for variable, name in variables.items() if variable in set_ones}
-        if key := _key(set_ones):
+        if key := read_key(set_ones):
             given["api_key"] = key
         try:
             return cls.model_validate(given)
@@ -58,15 +56,3 @@ class Settings(Config):
             # A key is never repeated, not even a bad one.
             hidden = explain(error).replace(repr(key), "(hidden)") if key else explain(error)
             raise ValueError(f"settings of the server ({PREFIX}…, {API_KEY}): {hidden}") from None
-
-
-def _key(environment: Mapping[str, str]) -> str | None:
-    file = environment.get(API_KEY_FILE)
-    if file is None:
-        return environment.get(API_KEY)
-    if API_KEY in environment:
-        raise ValueError(f"{API_KEY} and {API_KEY_FILE} are both set: give one of them")
-    try:
-        return Path(file).read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{API_KEY_FILE} = {file!r} cannot be read: {error}") from None

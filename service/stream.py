@@ -178,7 +178,7 @@ async def stream(
     """The server-sent events of a request that was accepted. A failure on the way is an event, and the last one."""
     head = _head(accepted, words.chunk_object, words.prefix)
     usage = {"usage": None} if include_usage else {}
-    completion_tokens = 0
+    completion_tokens, decode_s = 0, 0.0
     async for reply in replies:
         if isinstance(reply, Failure):
             yield event(reply.error.body())
@@ -186,9 +186,11 @@ async def stream(
         if isinstance(reply, Accepted):
             continue
         completion_tokens += sum(piece.completion_tokens for piece in reply)
+        decode_s = max([decode_s, *(piece.decode_s for piece in reply)])
         yield event({**head, "choices": [words.chunk(piece) for piece in reply], **usage})
     if include_usage:
-        yield event({**head, "choices": [], "usage": _usage(accepted.prompt_tokens, completion_tokens)})
+        spent = _usage(accepted.prompt_tokens, completion_tokens)
+        yield event({**head, "choices": [], "usage": spent, "minimind": _took(decode_s)})
     yield DONE
 
 
@@ -200,11 +202,13 @@ async def whole(accepted: Accepted, replies: AsyncGenerator[Reply], words: Forma
             raise reply.error
         for piece in reply if isinstance(reply, list) else ():
             choices.setdefault(piece.choice, []).append(piece)
-    completion_tokens = sum(piece.completion_tokens for pieces in choices.values() for piece in pieces)
+    every = [piece for pieces in choices.values() for piece in pieces]
+    completion_tokens = sum(piece.completion_tokens for piece in every)
     return {
         **_head(accepted, words.whole_object, words.prefix),
         "choices": [words.whole(choices[index]) for index in sorted(choices)],
         "usage": _usage(accepted.prompt_tokens, completion_tokens),
+        "minimind": _took(max((piece.decode_s for piece in every), default=0.0)),
     }
 
 
@@ -235,6 +239,11 @@ def _usage(prompt_tokens: int, completion_tokens: int) -> Json:
         "completion_tokens": completion_tokens,
         "total_tokens": prompt_tokens + completion_tokens,
     }
+
+
+def _took(decode_s: float) -> Json:
+    """What OpenAI's usage has no place for. decode_s: from the first token to the last, in the engine."""
+    return {"decode_s": round(decode_s, 6)}
 
 
 def _token(token: bytes, logprob: float) -> Json:

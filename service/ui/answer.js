@@ -7,13 +7,18 @@ import { copyButton } from "./copy.js";
 import { h, icon, iconButton } from "./dom.js";
 import { languageOf, number, seconds, t } from "./i18n.js";
 import { MarkdownView } from "./markdown.js";
-import { isOver } from "./state.js";
+import { isOver, isText, promptText } from "./state.js";
+
+/** Fewer tokens than this are written too fast to say how fast. */
+const MEASURABLE_TOKENS = 20;
 
 /**
  * What a reader can ask for below an answer.
  *
  * @typedef {object} AnswerHandlers
  * @property {(turn: Turn) => void} again
+ * @property {(turn: Turn) => void} open opens what was sent for editing
+ * @property {(turn: Turn, text: string) => void} edit sends another text in its place
  * @property {(turn: Turn) => void} enterKey
  * @property {() => void} otherModel
  * @property {(results: Message[]) => void} toolResults
@@ -40,6 +45,9 @@ export class AnswerView {
       h("div", {}, this.thought),
     );
     this.markdown = new MarkdownView();
+    this.continued = document.createTextNode("");
+    this.text = answer.continues ? h("p", {}, h("span", { class: "given" }, promptText(turn)), this.continued) : null;
+    if (this.text) this.text.lang = languageOf(promptText(turn));
     this.calls = h("div", { class: "calls" });
     this.status = h("div", { class: "status" });
     this.ending = h("div", { class: "ending" });
@@ -48,7 +56,7 @@ export class AnswerView {
       { class: "answer", "aria-label": answer.model },
       h("header", { class: "speaker" }, answer.model),
       this.thinking,
-      this.markdown.element,
+      this.text ? h("div", { class: "prose text" }, this.text) : this.markdown.element,
       this.calls,
       this.status,
       this.ending,
@@ -90,6 +98,10 @@ export class AnswerView {
   #updateContent() {
     const { content } = this.answer;
     if (!content) return;
+    if (this.text) {
+      this.continued.appendData(content.slice(this.continued.length));
+      return;
+    }
     if (!this.markdown.element.lang) this.markdown.element.lang = languageOf(content);
     this.markdown.update(content);
   }
@@ -128,16 +140,22 @@ export class AnswerView {
     const { state, error, finish } = answer;
     const note =
       state === "stopped" ? t("stopped")
-      : finish === "length" ? t("cut")
+      : finish === "length" && !answer.continues ? t("cut")
       : state === "done" && !answer.content && !answer.toolCalls.length ? t("empty")
       : "";
     if (note) this.ending.append(h("p", { class: "note" }, note));
     if (error) this.ending.append(this.#drawError(error));
     if (answer.toolCalls.length && turn.answers.length === 1) this.ending.append(drawResults(answer.toolCalls, on.toolResults));
     const footer = h("footer", { class: "actions" });
-    if (answer.content) footer.append(copyButton(() => answer.content));
+    const whole = answer.continues ? promptText(turn) + answer.content : answer.content;
+    if (answer.content) footer.append(copyButton(() => whole));
+    if (isText(turn)) footer.append(iconButton("pencil", t("edit"), () => on.open(turn), "edit"));
     if (!error) footer.append(iconButton("again", t("again"), () => on.again(turn), "again"));
     if (answer.deltas) footer.append(drawCost(answer, turn.seed));
+    if (isText(turn) && turn.answers.length === 1 && finish === "length") {
+      const more = () => on.edit(turn, whole);
+      footer.append(h("button", { type: "button", class: "quiet again", onclick: more }, t("goOn")));
+    }
     if (footer.hasChildNodes()) this.ending.append(footer);
   }
 
@@ -195,17 +213,18 @@ function drawResults(calls, send) {
 }
 
 /**
- * Tokens, speed and seed. The speed is that of writing: from the first token to the last.
+ * Tokens, speed and seed. The speed is that of writing, from the first token to the last, as the server measured it: here
+ * only the pieces could be timed in which they came.
  *
  * @param {Answer} answer
  * @param {number} seed
  */
-function drawCost({ usage, deltas, times }, seed) {
+function drawCost({ usage, deltas, times, decode_s }, seed) {
   const tokens = usage?.completion_tokens ?? deltas;
-  const written_s = (times.last - times.first) / 1000;
+  const measurable = Boolean(usage) && tokens >= MEASURABLE_TOKENS && decode_s > 0;
   const parts = [
     t(usage ? "tokens" : "tokensAbout", { n: number(tokens) }),
-    tokens > 1 && written_s > 0 && t("speed", { n: number((tokens - 1) / written_s, { maximumSignificantDigits: 3 }) }),
+    measurable && t("speed", { n: number((tokens - 1) / decode_s, { maximumSignificantDigits: 2 }) }),
     t("seedIs", { seed: String(seed) }),
   ].filter(Boolean);
   const prompt = usage ? number(usage.prompt_tokens) : "–";

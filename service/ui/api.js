@@ -1,17 +1,24 @@
-/** The server's OpenAI-shaped API: the models, and one streamed chat completion. */
+/** The server's OpenAI-shaped API: the models, and one streamed answer or continuation. */
+
+import { session } from "./storage.js";
 
 /**
  * @typedef {{language: string, title_en: string, title_zh: string, examples: string[]}} Topic
- * @typedef {{id: string, minimind?: {stage?: string, step?: number, stock?: boolean}}} Model `stock`: taught the topics
+ * @typedef {{stage?: string, step?: number, chat?: boolean, stock?: boolean, parent?: string | null, weights?: string,
+ *     sampling?: {temperature?: number}}} Card `chat`: can answer; `stock`: taught the topics; `parent`: a root
+ * @typedef {{id: string, root?: string, minimind?: Card}} Model
  * @typedef {{id: string, type: "function", function: {name: string, arguments: string}}} ToolCall
  * @typedef {{role: "system" | "user" | "assistant" | "tool", content: string, reasoning_content?: string,
  *     tool_calls?: ToolCall[], tool_call_id?: string, name?: string}} Message
  * @typedef {{prompt_tokens: number, completion_tokens: number}} Usage
- * @typedef {{model: string, messages: Message[], temperature: number, seed: number, max_tokens?: number,
+ * @typedef {{model: string, messages: Message[], temperature?: number, seed: number, max_tokens?: number,
  *     tools?: unknown[], chat_template_kwargs?: {enable_thinking: boolean}}} ChatRequest
+ * @typedef {{model: string, prompt: string, add_special_tokens: true, temperature?: number, seed: number,
+ *     max_tokens: number}} TextRequest
  * @typedef {{content?: string | null, reasoning_content?: string | null,
  *     tool_calls?: {index: number, id?: string, function?: {name?: string, arguments?: string}}[]}} Delta
- * @typedef {{delta?: Delta, finish?: string, usage?: Usage}} ChatEvent
+ * @typedef {{delta?: Delta, finish?: string, usage?: Usage, decode_s?: number}} ChatEvent `decode_s`: from the first
+ *     token to the last, as the server measured it
  */
 
 /**
@@ -43,10 +50,20 @@ const KINDS = { 401: "unauthorized", 404: "missing", 429: "busy", 503: "loading"
 const KEY = "minimind.key";
 
 /** @param {string} key kept until the tab is closed */
-export const setKey = (key) => sessionStorage.setItem(KEY, key);
+export const setKey = (key) => void session.set(KEY, key);
+
+export const forgetKey = () => session.remove(KEY);
+
+/**
+ * Whether a key can be a server's: printable ASCII. Full-width letters, curly quotes and invisible signs, which come
+ * with copying, no header can carry.
+ *
+ * @param {string} key
+ */
+export const canBeKey = (key) => /^[ -~]+$/.test(key);
 
 /** Whether a key was entered: then a 401 means that it is a wrong one. */
-export const hasKey = () => sessionStorage.getItem(KEY) !== null;
+export const hasKey = () => session.get(KEY) !== null;
 
 /**
  * @param {string} path relative to the page, so that a server below a path prefix works
@@ -55,7 +72,7 @@ export const hasKey = () => sessionStorage.getItem(KEY) !== null;
  * @throws {ApiError}
  */
 async function request(path, options) {
-  const key = sessionStorage.getItem(KEY);
+  const key = session.get(KEY);
   const headers = { ...options.headers, ...(key === null ? {} : { Authorization: `Bearer ${key}` }) };
   const response = await fetch(path, { ...options, headers, cache: "no-store" }).catch((error) => {
     throw options.signal?.aborted ? error : new ApiError("network");
@@ -92,15 +109,15 @@ export async function listTopics() {
 }
 
 /**
- * One answer, as it comes.
+ * One answer, or how one text goes on, as it comes.
  *
- * @param {ChatRequest} body
+ * @param {ChatRequest | TextRequest} body
  * @param {AbortSignal} signal
  * @returns {AsyncGenerator<ChatEvent>}
  * @throws {ApiError} `broken` when the stream ends before the answer does
  */
-export async function* streamChat(body, signal) {
-  const response = await request("v1/chat/completions", {
+export async function* streamAnswer(body, signal) {
+  const response = await request("prompt" in body ? "v1/completions" : "v1/chat/completions", {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify({ ...body, stream: true, stream_options: { include_usage: true } }),
@@ -111,9 +128,10 @@ export async function* streamChat(body, signal) {
     if (data === "[DONE]") return;
     const chunk = parse(data);
     if (chunk.error) throw new ApiError("broken", String(chunk.error.message ?? ""));
-    if (chunk.usage) yield { usage: chunk.usage };
+    if (chunk.usage) yield { usage: chunk.usage, decode_s: chunk.minimind?.decode_s };
     const choice = chunk.choices?.[0];
     if (choice?.delta) yield { delta: choice.delta };
+    else if (choice?.text) yield { delta: { content: choice.text } };
     if (choice?.finish_reason) yield { finish: choice.finish_reason };
   }
   throw new ApiError("broken");

@@ -1,15 +1,10 @@
 /** The message field. */
 
 import { byId } from "./dom.js";
+import { t } from "./i18n.js";
 
-/**
- * Whether a key press sends. Enter that takes a candidate from an input method (Chinese, Japanese) does not; Safari
- * reports that one after the composition has ended, with the code 229.
- *
- * @param {KeyboardEvent} event
- */
-export const isSendKey = (event) =>
-  event.key === "Enter" && !event.shiftKey && !event.isComposing && event.keyCode !== 229;
+/** Whether a key press sends. Those of an input method do not come here, see ime.js. @param {KeyboardEvent} event */
+export const isSendKey = (event) => event.key === "Enter" && !event.shiftKey;
 
 /**
  * Wires the field and its two buttons.
@@ -40,7 +35,7 @@ export function composer(on) {
     if (isSendKey(event)) {
       event.preventDefault();
       form.requestSubmit();
-    } else if (event.key === "ArrowUp" && !field.value && !event.isComposing) {
+    } else if (event.key === "ArrowUp" && !field.value) {
       event.preventDefault();
       on.editLast();
     }
@@ -50,6 +45,11 @@ export function composer(on) {
 
   return {
     focus: () => field.focus(),
+    /** @param {boolean} text a text is to be begun, not a message written */
+    setKind(text) {
+      field.dataset.placeholder = text ? "beginHint" : "promptHint";
+      field.placeholder = t(field.dataset.placeholder);
+    },
     /** @param {boolean} running an answer is being written: the button stops it */
     setRunning(running) {
       const focused = document.activeElement === send || document.activeElement === stop;

@@ -8,11 +8,12 @@ import { isSendKey } from "./composer.js";
 import { copy, copyButton } from "./copy.js";
 import { byId, h, iconButton } from "./dom.js";
 import { languageOf, t } from "./i18n.js";
+import { isText } from "./state.js";
 
 /** How near to the end, in pixels, counts as being there. */
 const AT_END = 40;
 
-/** @typedef {AnswerHandlers & {edit: (turn: Turn, text: string) => void}} Handlers */
+/** @typedef {Omit<AnswerHandlers, "open">} Handlers */
 
 /** The list of turns. Between two frames any number of changes costs one drawing. */
 export class ConversationView {
@@ -58,13 +59,23 @@ export class ConversationView {
   }
 
   /**
-   * Draws everything anew, in another language say.
+   * Draws everything anew, in another language say. What is being typed in it stays.
    *
    * @param {Turn[]} turns
    */
   redraw(turns) {
+    const typed = turns.map((turn) => {
+      const element = this.turns.get(turn);
+      const values = [...(element?.querySelectorAll("textarea") ?? [])].map(({ value }) => value);
+      return { turn, values, edited: Boolean(element?.querySelector(".editor")) };
+    });
     this.show([]);
     this.show(turns);
+    for (const { turn, values, edited } of typed) {
+      if (edited) this.edit(turn);
+      const fields = this.turns.get(turn)?.querySelectorAll("textarea") ?? [];
+      fields.forEach((field, index) => (field.value = values[index] ?? field.value));
+    }
   }
 
   /** @param {Answer} answer drawn again in the next frame */
@@ -80,12 +91,12 @@ export class ConversationView {
   }
 
   /**
-   * Opens the turn's message for editing.
+   * Opens the turn's message for editing; one that is being edited stays as it is.
    *
    * @param {Turn} turn
    */
   edit(turn) {
-    this.turns.get(turn)?.querySelector(".prompt")?.replaceWith(this.#drawEditor(turn));
+    this.turns.get(turn)?.querySelector(".prompt:not(.editor)")?.replaceWith(this.#drawEditor(turn));
     this.turns.get(turn)?.querySelector("textarea")?.focus();
   }
 
@@ -108,7 +119,8 @@ export class ConversationView {
 
   /** @param {Turn} turn */
   #draw(turn) {
-    const views = turn.answers.map((answer) => new AnswerView(answer, turn, this.on));
+    const on = { ...this.on, open: (/** @type {Turn} */ turn) => this.edit(turn) };
+    const views = turn.answers.map((answer) => new AnswerView(answer, turn, on));
     for (const view of views) this.answers.set(view.answer, view);
     return h(
       "section",
@@ -121,6 +133,8 @@ export class ConversationView {
   /** @param {Turn} turn */
   #drawPrompt(turn) {
     const [message] = turn.prompt;
+    // The answer shows it, as the beginning of one text; here is the place of its editor.
+    if (isText(turn)) return h("div", { class: "prompt", hidden: true });
     if (message.role === "tool") return h("div", { class: "prompt" }, ...turn.prompt.map(drawResult));
     const text = message.content;
     return h(

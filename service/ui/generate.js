@@ -1,9 +1,9 @@
 /** Asks for one answer and fills it in as it comes: waits when the server is busy or loading, keeps what broke off. */
 
-/** @import { ChatEvent, ChatRequest } from "./api.js" */
+/** @import { ChatEvent, ChatRequest, TextRequest } from "./api.js" */
 /** @import { Answer } from "./state.js" */
 
-import { ApiError, streamChat } from "./api.js";
+import { ApiError, streamAnswer } from "./api.js";
 
 const BUSY_S = 5;
 const LOADING_S = 2;
@@ -12,7 +12,7 @@ const LOADING_S = 2;
  * Returns when the answer is done, stopped or failed; it never throws what the API can throw.
  *
  * @param {Answer} answer
- * @param {ChatRequest} request
+ * @param {ChatRequest | TextRequest} request
  * @param {AbortSignal} signal stops it
  * @param {() => void} changed called after every change of the answer
  */
@@ -33,7 +33,7 @@ export async function generate(answer, request, signal, changed) {
 
 /**
  * @param {Answer} answer
- * @param {ChatRequest} request
+ * @param {ChatRequest | TextRequest} request
  * @param {AbortSignal} signal
  * @param {() => void} changed
  * @returns {Promise<boolean>} false when it is to be asked again
@@ -41,7 +41,7 @@ export async function generate(answer, request, signal, changed) {
 async function attempt(answer, request, signal, changed) {
   answer.times.asked = Date.now();
   try {
-    for await (const event of streamChat(request, signal)) {
+    for await (const event of streamAnswer(request, signal)) {
       receive(answer, event);
       changed();
     }
@@ -79,9 +79,10 @@ async function countdown(answer, signal, changed) {
  * @param {Answer} answer
  * @param {ChatEvent} event
  */
-export function receive(answer, { delta, finish, usage }) {
+export function receive(answer, { delta, finish, usage, decode_s }) {
   if (finish) answer.finish = finish;
   if (usage) answer.usage = usage;
+  if (decode_s) answer.decode_s = decode_s;
   if (!delta) return;
 
   const { content, reasoning_content: reasoning, tool_calls: calls } = delta;

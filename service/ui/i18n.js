@@ -3,6 +3,8 @@
 /** @typedef {"en" | "zh"} Language */
 /** @typedef {Record<string, string | number>} Values */
 
+import { local } from "./storage.js";
+
 const KEY = "minimind.language";
 
 /** @type {Record<Language, Record<string, string>>} */
@@ -25,6 +27,8 @@ const TEXTS = {
     system: "System prompt",
     systemHint: "Who the model should be, and how it should answer. Empty: nothing is said.",
     temperature: "Temperature",
+    ownTemperature: "{n} (the model's own)",
+    textSettings: "This model continues text, so it has no system prompt, no thinking and no tools.",
     temperatureHint: "0 always takes the likeliest token. Higher is livelier, and wrong more often.",
     maxTokens: "Longest answer",
     automatic: "automatic",
@@ -48,12 +52,21 @@ const TEXTS = {
     keys: "Enter sends, Shift + Enter starts a new line, ↑ edits the last message.",
     honest: "A small model makes things up. Check what matters.",
 
-    greeting: "What would you like to ask?",
-    greetingTaught: "Ask what it was taught",
+    plainGreeting: "What would you like to ask?",
+    taughtGreeting: "Ask what it was taught",
+    textGreeting: "It continues text",
+    textLead: "{model} has only read so far, and cannot answer yet. Begin a sentence, and it goes on.",
+    teachLead: "This teaches it to answer:",
+    continues: "continues text",
+    beginHint: "Begin a text",
+    goOn: "Go on",
+    tryAlso: "Suggestions",
     taughtLead: "{model} learned about these. Pick a question, or write your own.",
     plainLead: "{model} is ready.",
     moreQuestions: "Show all {n} questions",
     compareLead: "Both models get the same prompt and the same seed.",
+    compareSame: "A and B are the same weights, so both will say the same. Choose another one for comparison.",
+    compareKinds: "Both get the same prompt and the same seed. {model} only continues text.",
     noModels: "No model yet",
     noModelsLead: "Train one, and it appears here without a restart. This makes a first one:",
     offline: "The server does not answer",
@@ -114,6 +127,7 @@ const TEXTS = {
     keyUse: "Use it",
     cleared: "A new conversation.",
     undo: "Bring the old one back",
+    keepsNothing: "This browser keeps nothing for this page. The conversation is lost when it closes.",
     notKept: "This conversation is too long for the browser to keep. It is lost when the page closes.",
     themeLight: "Light",
     themeDark: "Dark",
@@ -136,6 +150,8 @@ const TEXTS = {
     system: "系统提示词",
     systemHint: "模型是谁、该怎样回答。留空则什么也不说。",
     temperature: "温度",
+    ownTemperature: "{n}（模型自带）",
+    textSettings: "这个模型只会续写，没有系统提示词、思考和工具。",
     temperatureHint: "0 总是取最可能的词元；越高越活泼，也越容易出错。",
     maxTokens: "回答上限",
     automatic: "自动",
@@ -159,12 +175,21 @@ const TEXTS = {
     keys: "Enter 发送，Shift + Enter 换行，↑ 修改上一条。",
     honest: "小模型会编造，重要的事请核对。",
 
-    greeting: "想问点什么？",
-    greetingTaught: "问问它学过的",
+    plainGreeting: "想问点什么？",
+    taughtGreeting: "问问它学过的",
+    textGreeting: "它只会续写",
+    textLead: "{model} 目前只读过文本，还不会对话。你写个开头，它接着写。",
+    teachLead: "用这条命令教会它回答：",
+    continues: "续写",
+    beginHint: "写个开头",
+    goOn: "接着写",
+    tryAlso: "建议",
     taughtLead: "{model} 学过下面这些。点一个问题，或自己写。",
     plainLead: "{model} 已就绪。",
     moreQuestions: "显示全部 {n} 个问题",
     compareLead: "两个模型会收到相同的问题和相同的随机种子。",
+    compareSame: "A 和 B 是同一份权重，回答会一样。请换一个来比较。",
+    compareKinds: "两个模型会收到相同的内容和相同的随机种子。{model} 只会续写。",
     noModels: "还没有模型",
     noModelsLead: "训练一个，它就会出现在这里，不必重启。这条命令做出第一个模型：",
     offline: "服务器没有响应",
@@ -223,6 +248,7 @@ const TEXTS = {
     keyUse: "使用",
     cleared: "已开始新对话。",
     undo: "恢复原来的对话",
+    keepsNothing: "浏览器不允许本页保存数据。关闭页面后对话会丢失。",
     notKept: "对话太长，浏览器存不下。关闭页面后会丢失。",
     themeLight: "浅色",
     themeDark: "深色",
@@ -234,7 +260,7 @@ let current = chosen();
 
 /** @returns {Language} */
 function chosen() {
-  const kept = localStorage.getItem(KEY);
+  const kept = local.get(KEY);
   if (kept === "en" || kept === "zh") return kept;
   return navigator.languages.find((name) => /^(zh|en)\b/i.test(name))?.toLowerCase().startsWith("zh") ? "zh" : "en";
 }
@@ -245,7 +271,7 @@ export const language = () => current;
 /** @param {Language} name */
 export function setLanguage(name) {
   current = name;
-  localStorage.setItem(KEY, name);
+  local.set(KEY, name);
 }
 
 /**

@@ -4,20 +4,26 @@
 /** @import { Answer, Turn } from "./state.js" */
 /** @import { ServerState } from "./welcome.js" */
 
-import { ApiError, hasKey, listModels, listTopics, setKey } from "./api.js";
+import { ApiError, canBeKey, forgetKey, hasKey, listModels, listTopics, setKey } from "./api.js";
 import { composer } from "./composer.js";
 import { ConversationView } from "./conversation.js";
 import { byId, h } from "./dom.js";
 import { generate } from "./generate.js";
 import { language, setLanguage, t, translatePage } from "./i18n.js";
+import { shieldInputMethods } from "./ime.js";
+import { continuesText, label, partner, preferred, runOf, sameWeights } from "./models.js";
 import { settingsPanel } from "./settings.js";
-import { chatRequest, isOver, load, newTurn, save } from "./state.js";
+import { isOver, load, newTurn, promptText, requestFor, save } from "./state.js";
+import { local } from "./storage.js";
+import { suggestions } from "./suggest.js";
 import { applyTheme, toggleTheme } from "./theme.js";
-import { drawWelcome } from "./welcome.js";
+import { drawChips, drawWelcome } from "./welcome.js";
 
 const LOOK_AGAIN_MS = 3000;
 const KEEP_MS = 500;
 const TOAST_MS = 8000;
+
+shieldInputMethods();
 
 const state = load();
 const { settings } = state;
@@ -51,7 +57,7 @@ const conversation = new ConversationView({
   toolResults: (results) => ask(results),
 });
 const field = composer({
-  send: (text) => ask([{ role: "user", content: text }]),
+  send: say,
   stop,
   editLast: () => {
     const last = state.turns.findLast(({ prompt }) => prompt[0].role === "user");
@@ -62,13 +68,19 @@ const panel = settingsPanel(settings, keepSoon);
 
 // Asking and answering.
 
+/** @param {string} text of the reader @returns {boolean} false when nothing can be asked now */
+function say(text) {
+  return ask([{ role: "user", content: text }]);
+}
+
 /**
  * @param {Message[]} prompt
  * @returns {boolean} false when nothing can be asked now
  */
 function ask(prompt) {
-  if (running || !settings.models[0]) return false;
-  const turn = newTurn(prompt, settings);
+  const asked = chosen();
+  if (running || !asked.length) return false;
+  const turn = newTurn(prompt, asked, settings);
   state.turns.push(turn);
   conversation.follow();
   answer(turn);
@@ -98,7 +110,7 @@ async function answer(turn) {
   announcer.textContent = t("waiting");
   await Promise.all(
     turn.answers.map((each, column) =>
-      generate(each, chatRequest(state.turns, column, settings), signal, () => {
+      generate(each, requestFor(state.turns, column, settings), signal, () => {
         conversation.changed(each);
         keepSoon();
       }),
@@ -135,25 +147,32 @@ function show() {
   document.body.toggleAttribute("data-running", running !== null);
   document.body.toggleAttribute("data-compare", settings.compare);
   field.setRunning(running !== null);
+  const asked = chosen();
+  const suggested = suggestions(asked, topics);
+  const before = new Set(state.turns.map(promptText));
+  drawChips(running || !state.turns.length || server !== "ready" ? [] : suggested, before, say);
   conversation.show(state.turns);
+  field.setKind(asked.length > 0 && asked.every(continuesText));
+  panel.show(asked);
   clear.disabled = running !== null || !state.turns.length;
   compare.setAttribute("aria-pressed", String(settings.compare));
   byId("second-picker", HTMLElement).hidden = !settings.compare;
   document.body.toggleAttribute("data-choice", models.length > 0);
   byId("welcome", HTMLElement).hidden = state.turns.length > 0;
-  if (!state.turns.length) drawWelcome(server, chosen(), topics, { ask: (text) => ask([{ role: "user", content: text }]), enterKey });
+  if (!state.turns.length) drawWelcome(server, asked, suggested, { ask: say, enterKey });
 }
 
 /** @returns {Model[]} the models that a question goes to */
 function chosen() {
   const ids = settings.compare ? settings.models : settings.models.slice(0, 1);
-  return ids.flatMap((id) => models.find((model) => model.id === id) ?? []);
+  // While the server does not answer, what is known of the last visit has to do.
+  return ids.flatMap((id) => known(id) ?? (models.length || !id ? [] : { id }));
 }
 
 function translate() {
   translatePage();
   byId("language", HTMLButtonElement).lang = language() === "zh" ? "en" : "zh-CN";
-  panel.labels();
+  fillPickers();
   conversation.redraw(state.turns);
   show();
 }
@@ -179,29 +198,36 @@ async function refreshModels() {
 }
 
 function fillPickers() {
+  choose();
   pickers.forEach((picker, index) => {
-    const known = models.some(({ id }) => id === settings.models[index]);
-    if (!known) settings.models[index] = (models[index] ?? models[0])?.id ?? "";
-    picker.replaceChildren(...runs().map(drawRun));
+    picker.replaceChildren(...[...Map.groupBy(models, runOf)].map(drawRun));
     picker.value = settings.models[index];
   });
 }
 
-/** The models' names, those of one run together. */
-function runs() {
-  /** @type {Map<string, string[]>} */
-  const names = new Map();
-  for (const { id } of models) {
-    const run = id.split("@")[0];
-    names.set(run, [...(names.get(run) ?? []), id]);
-  }
-  return [...names];
+/** @param {string} id */
+const known = (id) => models.find((model) => model.id === id);
+
+/** Chooses what the reader did not: the newest model that can answer, and beside it what it came from. */
+function choose() {
+  if (!models.length) return;
+  const { picked } = settings;
+  if (!known(settings.models[0])) picked[0] = false;
+  if (!picked[0] && (!state.turns.length || !known(settings.models[0]))) settings.models[0] = preferred(models)?.id ?? "";
+  chooseSecond();
 }
 
-/** @param {[string, string[]]} run */
-function drawRun([run, ids]) {
-  const options = ids.map((id) => h("option", { value: id }, id));
-  return ids.length > 1 ? h("optgroup", { label: run }, ...options) : options[0];
+function chooseSecond() {
+  const [first, second] = settings.models.map(known);
+  if (!second) settings.picked[1] = false;
+  if (!first || settings.picked[1]) return;
+  if (!second || !state.turns.length || sameWeights(first, second)) settings.models[1] = partner(models, first).id;
+}
+
+/** @param {[string, Model[]]} run */
+function drawRun([run, checkpoints]) {
+  const options = checkpoints.map((model) => h("option", { value: model.id }, label(model, models)));
+  return options.length > 1 ? h("optgroup", { label: run }, ...options) : options[0];
 }
 
 // The key.
@@ -227,9 +253,12 @@ async function askForKey(wrong) {
   const key = dialog.returnValue === "used" ? input.value.trim() : "";
   input.value = "";
   if (!key) return false;
+  if (!canBeKey(key)) return askForKey(true);
   setKey(key);
   await refreshModels();
-  return server === "locked" ? askForKey(true) : true;
+  if (server !== "locked") return true;
+  forgetKey();
+  return askForKey(true);
 }
 
 // Keeping.
@@ -246,7 +275,7 @@ function keep() {
   clearTimeout(keeper);
   keeper = 0;
   if (save(state)) return;
-  if (!warned) toast(t("notKept"));
+  if (!warned) toast(t(local.blocked ? "keepsNothing" : "notKept"));
   warned = true;
 }
 
@@ -270,6 +299,11 @@ let toastTimer = 0;
 pickers.forEach((picker, index) =>
   picker.addEventListener("change", () => {
     settings.models[index] = picker.value;
+    settings.picked[index] = true;
+    const [first, second] = settings.models.map(known);
+    if (index === 0 && first && second && sameWeights(first, second)) settings.picked[1] = false;
+    if (index === 0 && first && !settings.picked[1]) settings.models[1] = partner(models, first).id;
+    fillPickers();
     show();
     keepSoon();
   }),
@@ -297,7 +331,7 @@ byId("language", HTMLButtonElement).addEventListener("click", () => {
 });
 byId("key-cancel", HTMLButtonElement).addEventListener("click", () => byId("key-dialog", HTMLDialogElement).close());
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && running && !event.isComposing) stop();
+  if (event.key === "Escape" && running) stop();
 });
 // A checkpoint that appeared meanwhile is in the list when the reader comes back.
 document.addEventListener("visibilitychange", () => {

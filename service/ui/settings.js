@@ -1,10 +1,15 @@
 /** The settings panel: a drawer beside the conversation, over it on a narrow screen. */
 
+/** @import { Model } from "./api.js" */
 /** @import { Settings } from "./state.js" */
 
 import { byId, h } from "./dom.js";
 import { number, t } from "./i18n.js";
+import { continuesText } from "./models.js";
 import { defaults } from "./state.js";
+
+/** What the slider stands at while nobody knows what a model's own temperature is. */
+const TEMPERATURE = 1;
 
 const narrow = matchMedia("(max-width: 900px)");
 
@@ -23,12 +28,17 @@ export function settingsPanel(settings, changed) {
   const seed = byId("seed", HTMLInputElement);
   const tools = byId("tools", HTMLTextAreaElement);
 
+  /** The models' own temperatures, without repetitions. @type {number[]} */
+  let own = [];
+
   const labels = () => {
-    shownTemperature.value = number(settings.temperature, { minimumFractionDigits: 1 });
+    const written = (/** @type {number} */ value) => number(value, { minimumFractionDigits: 1 });
+    const { temperature: chosen } = settings;
+    shownTemperature.value = chosen === null ? t("ownTemperature", { n: own.map(written).join(" / ") }) : written(chosen);
+    temperature.value = String(chosen ?? own[0] ?? TEMPERATURE);
   };
   const fill = () => {
     system.value = settings.system;
-    temperature.value = String(settings.temperature);
     maxTokens.value = String(settings.maxTokens ?? "");
     seed.value = String(settings.seed ?? "");
     tools.value = settings.tools;
@@ -37,9 +47,9 @@ export function settingsPanel(settings, changed) {
     labels();
   };
 
-  form.addEventListener("input", () => {
+  form.addEventListener("input", ({ target }) => {
     settings.system = system.value;
-    settings.temperature = temperature.valueAsNumber;
+    if (target === temperature) settings.temperature = temperature.valueAsNumber;
     settings.maxTokens = wholeNumber(maxTokens, settings.maxTokens);
     settings.seed = wholeNumber(seed, settings.seed);
     settings.tools = toolList(tools, settings.tools);
@@ -50,7 +60,7 @@ export function settingsPanel(settings, changed) {
   });
   form.addEventListener("submit", (event) => event.preventDefault());
   byId("reset", HTMLButtonElement).addEventListener("click", () => {
-    const { models, compare, ...rest } = defaults();
+    const { models, picked, compare, ...rest } = defaults();
     Object.assign(settings, rest);
     fill();
     changed();
@@ -80,7 +90,17 @@ export function settingsPanel(settings, changed) {
   narrow.addEventListener("change", () => panel.open && close());
 
   fill();
-  return { labels };
+  return {
+    labels,
+    /** @param {Model[]} models those that a question goes to */
+    show(models) {
+      own = [...new Set(models.flatMap(({ minimind }) => minimind?.sampling?.temperature ?? []))];
+      const text = models.length > 0 && models.every(continuesText);
+      for (const part of form.querySelectorAll("[data-for=chat]")) part.toggleAttribute("hidden", text);
+      byId("settings-note", HTMLElement).hidden = !text;
+      labels();
+    },
+  };
 }
 
 /**

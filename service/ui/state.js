@@ -1,12 +1,16 @@
 /** The conversation and the settings: what they are, what the model is sent, and how the browser keeps them. */
 
-/** @import { ChatRequest, ErrorKind, Message, ToolCall, Usage } from "./api.js" */
+/** @import { ChatRequest, ErrorKind, Message, Model, TextRequest, ToolCall, Usage } from "./api.js" */
+
+import { continuesText } from "./models.js";
+import { local } from "./storage.js";
 
 /**
  * One model's answer. It is changed in place while it streams.
  *
  * @typedef {object} Answer
  * @property {string} model
+ * @property {boolean} continues it goes on with the text of the prompt, instead of answering it
  * @property {"waiting" | "streaming" | "done" | "stopped" | "failed"} state
  * @property {string} reasoning
  * @property {string} content
@@ -16,6 +20,7 @@
  * @property {number} deltas how many pieces came: about one a token, for when no usage did
  * @property {{kind: ErrorKind, message: string} | null} error
  * @property {{kind: "busy" | "loading", until: number} | null} retry while it waits to ask again; ms since the epoch
+ * @property {number} decode_s how long writing took, as the server measured it; 0 is unknown
  * @property {{asked: number, first: number, thought: number, last: number}} times in ms since the epoch; 0 is not yet
  */
 
@@ -28,9 +33,10 @@
 /**
  * @typedef {object} Settings
  * @property {string[]} models of the first and second picker
+ * @property {boolean[]} picked which of them the reader chose; the page chooses the others
  * @property {boolean} compare
  * @property {string} system
- * @property {number} temperature
+ * @property {number | null} temperature null is the model's own
  * @property {number | null} maxTokens
  * @property {number | null} seed
  * @property {"auto" | "on" | "off"} thinking
@@ -40,16 +46,19 @@
 /** @typedef {{settings: Settings, turns: Turn[]}} State */
 
 const KEY = "minimind.chat";
-const VERSION = 1;
+const VERSION = 2;
+/** How far a text goes on where the reader set no length: a model that continues text may know no end. */
+const CONTINUED_TOKENS = 128;
 /** Seeds are drawn from so many: few enough digits to be typed in again. */
 const SEEDS = 1_000_000;
 
 /** @returns {Settings} */
 export const defaults = () => ({
   models: ["", ""],
+  picked: [false, false],
   compare: false,
   system: "",
-  temperature: 0.7,
+  temperature: null,
   maxTokens: null,
   seed: null,
   thinking: "auto",
@@ -58,10 +67,12 @@ export const defaults = () => ({
 
 /**
  * @param {string} model
+ * @param {boolean} [continues]
  * @returns {Answer}
  */
-export const newAnswer = (model) => ({
+export const newAnswer = (model, continues = false) => ({
   model,
+  continues,
   state: "waiting",
   reasoning: "",
   content: "",
@@ -71,21 +82,28 @@ export const newAnswer = (model) => ({
   deltas: 0,
   error: null,
   retry: null,
+  decode_s: 0,
   times: { asked: 0, first: 0, thought: 0, last: 0 },
 });
 
 /**
- * A turn to be answered by the chosen models, all with one seed.
+ * A turn to be answered by these models, all with one seed.
  *
  * @param {Message[]} prompt
+ * @param {Model[]} models
  * @param {Settings} settings
  * @returns {Turn}
  */
-export function newTurn(prompt, settings) {
-  const models = settings.compare ? settings.models : settings.models.slice(0, 1);
+export function newTurn(prompt, models, settings) {
   const seed = settings.seed ?? Math.floor(Math.random() * SEEDS);
-  return { prompt, seed, answers: models.map(newAnswer) };
+  return { prompt, seed, answers: models.map((model) => newAnswer(model.id, continuesText(model))) };
 }
+
+/** Whether a turn is a text and how it goes on, and no conversation. @param {Turn} turn */
+export const isText = (turn) => turn.answers.every(({ continues }) => continues);
+
+/** @param {Turn} turn @returns {string} what was sent, as one text */
+export const promptText = ({ prompt }) => prompt.map(({ content }) => content).join("\n");
 
 /** @param {Answer} answer */
 export const hasAnswered = (answer) => Boolean(answer.content || answer.toolCalls.length);
@@ -95,28 +113,34 @@ export const isOver = (answer) => answer.state !== "waiting" && answer.state !==
 
 /**
  * What to ask for the answer in `column` of the last turn. A model sees its own column of the turns before; turns that
- * got no answer are left out, so that no two messages of the user follow each other.
+ * got no answer are left out, so that no two messages of the user follow each other, and so are texts that were
+ * continued. A model that continues text sees the text alone.
  *
  * @param {Turn[]} turns
  * @param {number} column
  * @param {Settings} settings
- * @returns {ChatRequest}
+ * @returns {ChatRequest | TextRequest}
  */
-export function chatRequest(turns, column, settings) {
+export function requestFor(turns, column, settings) {
   const turn = turns[turns.length - 1];
+  const { model, continues } = turn.answers[column];
+  const how = { seed: turn.seed, ...(settings.temperature === null ? {} : { temperature: settings.temperature }) };
+  if (continues) {
+    const max_tokens = settings.maxTokens ?? CONTINUED_TOKENS;
+    return { model, prompt: promptText(turn), add_special_tokens: true, max_tokens, ...how };
+  }
   /** @type {Message[]} */
   const messages = settings.system.trim() ? [{ role: "system", content: settings.system }] : [];
   for (const before of turns.slice(0, -1)) {
     const answer = before.answers[Math.min(column, before.answers.length - 1)];
-    if (hasAnswered(answer)) messages.push(...before.prompt, answerMessage(answer));
+    if (hasAnswered(answer) && !answer.continues) messages.push(...before.prompt, answerMessage(answer));
   }
   messages.push(...turn.prompt);
   const tools = settings.tools.trim() ? JSON.parse(settings.tools) : [];
   return {
-    model: turn.answers[column].model,
+    model,
     messages,
-    temperature: settings.temperature,
-    seed: turn.seed,
+    ...how,
     ...(settings.maxTokens === null ? {} : { max_tokens: settings.maxTokens }),
     ...(tools.length ? { tools } : {}),
     ...(settings.thinking === "auto" ? {} : { chat_template_kwargs: { enable_thinking: settings.thinking === "on" } }),
@@ -145,7 +169,7 @@ export function load() {
   /** @type {Partial<State> & {version?: number}} */
   let kept = {};
   try {
-    kept = JSON.parse(localStorage.getItem(KEY) ?? "{}");
+    kept = JSON.parse(local.get(KEY) ?? "{}");
   } catch {
     // Not ours: begin anew.
   }
@@ -160,13 +184,6 @@ export function load() {
 
 /**
  * @param {State} state
- * @returns {boolean} false when it does not fit into what the browser grants
+ * @returns {boolean} false when the browser does not keep it
  */
-export function save({ settings, turns }) {
-  try {
-    localStorage.setItem(KEY, JSON.stringify({ version: VERSION, settings, turns }));
-    return true;
-  } catch {
-    return false;
-  }
-}
+export const save = ({ settings, turns }) => local.set(KEY, JSON.stringify({ version: VERSION, settings, turns }));

@@ -40,11 +40,15 @@ def browser() -> Iterator[Browser]:
         if os.environ.get("REQUIRE_BROWSER") == "1":
             pytest.fail(notice, pytrace=False)
         pytest.skip(notice)
-    as_root = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=as_root)
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=browser_arguments())
         yield browser
         browser.close()
+
+
+def browser_arguments() -> list[str]:
+    """What Chromium needs to start here."""
+    return ["--no-sandbox"] if os.geteuid() == 0 else []
 
 
 def new_page(browser: Browser, **reader: Any) -> Page:

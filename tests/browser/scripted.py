@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,19 +81,24 @@ class Gate:
         assert self.reached.wait(20), "the stream did not come to the gate"
 
 
+Chunk = Callable[..., str]
+"""A delta, and how the answer ends -> the event of one endpoint."""
+
 Step = str | Reasoning | Call | Finish | Refusal | ErrorEvent | CutOff | Gate
 
 
 class ScriptedServer:
     """`answer(...)` scripts the next answer, of any model or of one; without a script a model repeats the question.
 
-    requests: the bodies that came, in order. hung_up: set when a client went away in the middle of a stream.
+    requests: the bodies that came, in order. hung_up: set when a client went away in the middle of a stream. decode_s:
+    how long writing took, as the server says.
     """
 
     def __init__(self, models: list[dict[str, Any]] | None = None, key: str | None = None) -> None:
         self.models: list[dict[str, Any]] = models if models is not None else [{"id": "sft"}, {"id": "sft@200"}]
         self.topics: list[dict[str, Any]] | None = []
         self.key = key
+        self.decode_s = 0.5
         self.not_ready: Refusal | None = None
         self.requests: list[dict[str, Any]] = []
         self.hung_up = threading.Event()
@@ -134,6 +139,21 @@ class ScriptedServer:
                 return refusal
             return JSONResponse({"object": "list", "data": self.models})
 
+        @app.get("/v1/models/{name}")
+        async def model(name: str) -> Response:
+            return _error(Refusal(404, f"model {name!r}: there is none of this name"))
+
+        @app.post("/v1/completions")
+        async def complete(request: Request) -> Response:
+            if refusal := self._refusal(request):
+                return refusal
+            body = await request.json()
+            self.requests.append(body)
+            steps = self._script(body["model"], str(body["prompt"]))
+            if steps and isinstance(steps[0], Refusal):
+                return _error(steps[0])
+            return StreamingResponse(self._stream(steps, _text), media_type="text/event-stream")
+
         @app.post("/v1/chat/completions")
         async def chat(request: Request) -> Response:
             if refusal := self._refusal(request):
@@ -146,7 +166,7 @@ class ScriptedServer:
             steps = self._script(body["model"], str(body["messages"][-1]["content"]))
             if steps and isinstance(steps[0], Refusal):
                 return _error(steps[0])
-            return StreamingResponse(self._stream(steps), media_type="text/event-stream")
+            return StreamingResponse(self._stream(steps, _chunk), media_type="text/event-stream")
 
         return app
 
@@ -155,20 +175,20 @@ class ScriptedServer:
             return _error(Refusal(401, "a key is needed"))
         return None if self.not_ready is None else _error(self.not_ready)
 
-    async def _stream(self, steps: tuple[Step, ...]) -> AsyncIterator[str]:
+    async def _stream(self, steps: tuple[Step, ...], chunk: Chunk) -> AsyncIterator[str]:
         try:
-            async for event in self._play(steps):
+            async for event in self._play(steps, chunk):
                 yield event
         except (asyncio.CancelledError, GeneratorExit):
             self.hung_up.set()
             raise
 
-    async def _play(self, steps: tuple[Step, ...]) -> AsyncIterator[str]:
+    async def _play(self, steps: tuple[Step, ...], chunk: Chunk) -> AsyncIterator[str]:
         finish, tokens = "stop", 0
         for step in steps:
             match step:
                 case str():
-                    yield _chunk({"content": step})
+                    yield chunk({"content": step})
                 case Reasoning(text):
                     yield _chunk({"reasoning_content": text})
                 case Call(name, arguments, index):
@@ -189,14 +209,18 @@ class ScriptedServer:
                     while not step.opened.is_set():
                         await asyncio.sleep(POLL_S)
             tokens += isinstance(step, str | Reasoning | Call)
-        yield _chunk({}, finish)
+        yield chunk({}, finish)
         usage = {"prompt_tokens": 7, "completion_tokens": tokens, "total_tokens": 7 + tokens}
-        yield _event({"choices": [], "usage": usage})
+        yield _event({"choices": [], "usage": usage, "minimind": {"decode_s": self.decode_s}})
         yield "data: [DONE]\n\n"
 
 
 def _chunk(delta: dict[str, Any], finish: str | None = None) -> str:
     return _event({"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+
+
+def _text(delta: dict[str, Any], finish: str | None = None) -> str:
+    return _event({"choices": [{"index": 0, "text": delta.get("content", ""), "finish_reason": finish}]})
 
 
 def _event(data: dict[str, Any]) -> str:

@@ -194,19 +194,106 @@ def test_escape_closes_the_settings_and_gives_the_focus_back(chat: Chat) -> None
     expect(chat.page.locator("#open-settings")).to_have_attribute("aria-expanded", "false")
 
 
+class InputMethod:
+    """Composes as an input method does, with events that the browser trusts."""
+
+    def __init__(self, chat: Chat) -> None:
+        self._session = chat.page.context.new_cdp_session(chat.page)
+
+    def compose(self, text: str) -> None:
+        self._session.send(
+            "Input.imeSetComposition", {"text": text, "selectionStart": len(text), "selectionEnd": len(text)}
+        )
+
+    def press(self, key: str, code: int) -> None:
+        for kind in ("rawKeyDown", "keyUp"):
+            self._session.send(
+                "Input.dispatchKeyEvent", {"type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code}
+            )
+
+    def take(self, text: str) -> None:
+        self._session.send("Input.insertText", {"text": text})
+
+
+ESCAPE, ENTER = ("Escape", 27), ("Enter", 13)
+
+
 def test_enter_that_takes_a_candidate_of_an_input_method_does_not_send(chat: Chat, server: ScriptedServer) -> None:
-    typing = chat.page.context.new_cdp_session(chat.page)
+    method = InputMethod(chat)
     chat.field.focus()
-    typing.send("Input.imeSetComposition", {"text": "nihao", "selectionStart": 5, "selectionEnd": 5})
+    method.compose("nihao")
+    method.press(*ENTER)
     press = "(init) => document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {bubbles: true, ...init}))"
-    chat.run(press, {"key": "Enter", "isComposing": True})
     chat.run(press, {"key": "Enter", "keyCode": 229})  # Safari, after the composition
     expect(chat.field).to_have_value("nihao")
-    typing.send("Input.insertText", {"text": "你好"})
+    method.take("你好")
     expect(chat.field).to_have_value("你好")
     assert chat.answers.count() == 0
     chat.field.press("Enter")
     expect(chat.bubbles).to_have_text("你好")
+
+
+@pytest.mark.parametrize("key", [ESCAPE, ENTER])
+def test_an_editor_stays_open_while_an_input_method_composes(
+    chat: Chat, server: ScriptedServer, key: tuple[str, int]
+) -> None:
+    chat.ask_and_wait("mine")
+    chat.field.press("ArrowUp")
+    editor = chat.page.locator(".editor textarea")
+    method = InputMethod(chat)
+    method.compose("nihao")
+    method.press(*key)
+    expect(editor).to_have_value("minenihao")
+    method.take("你好")
+    expect(editor).to_have_value("mine你好")
+    assert len(server.requests) == 1
+    editor.press("Escape")
+    expect(chat.bubbles).to_have_text("mine")
+
+
+@pytest.mark.parametrize("width", [1280, 600])  # beside the conversation, and over it
+def test_settings_stay_open_while_an_input_method_composes(open_chat: OpenChat, width: int) -> None:
+    chat = open_chat(viewport={"width": width, "height": 800})
+    panel = chat.open_settings()
+    system = panel.get_by_label("System prompt")
+    system.focus()
+    method = InputMethod(chat)
+    method.compose("nihao")
+    method.press(*ESCAPE)
+    expect(panel).to_be_visible()
+    method.take("你好")
+    expect(system).to_have_value("你好")
+    system.press("Escape")
+    expect(panel).to_be_hidden()
+
+
+def test_an_answer_goes_on_while_an_input_method_composes(chat: Chat, server: ScriptedServer) -> None:
+    gate = Gate()
+    server.answer("So ", gate, "far.")
+    chat.ask("go")
+    gate.wait_reached()
+    method = InputMethod(chat)
+    chat.field.focus()
+    method.compose("nihao")
+    method.press(*ESCAPE)
+    gate.open()
+    expect(chat.prose).to_have_text("So far.")
+    expect(chat.field).to_have_value("nihao")
+
+
+def test_what_is_being_typed_survives_another_language(chat: Chat, server: ScriptedServer) -> None:
+    server.answer(Call("f", "{}"))
+    chat.ask_and_wait("mine")
+    chat.page.get_by_label("f: What does it give?").fill("21")
+    chat.field.press("ArrowUp")
+    editor = chat.page.locator(".editor textarea")
+    editor.fill("other")
+    chat.field.focus()
+    chat.field.press("ArrowUp")  # again
+    expect(editor).to_have_value("other")
+    chat.button("切换到中文").click()
+    expect(editor).to_have_value("other")
+    expect(chat.page.locator(".results textarea")).to_have_value("21")
 
 
 @pytest.mark.parametrize("locale", ["en-US", "zh-CN"])

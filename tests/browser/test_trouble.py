@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+from contextlib import closing
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
 from tests.browser.chat import Chat
-from tests.browser.conftest import OpenChat
+from tests.browser.conftest import CHROMIUM, OpenChat, browser_arguments
 from tests.browser.scripted import CutOff, ErrorEvent, Gate, Listening, Refusal, ScriptedServer, listening
 
 LOST = {"ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION_RESET"}
@@ -30,7 +33,8 @@ def test_a_page_without_its_server_goes_on_when_it_is_back(open_chat: OpenChat, 
     chat = open_chat(expects=GONE)
     here.stop()
     chat.come_back()
-    expect(chat.page.locator("#welcome")).to_contain_text("minimind serve")
+    port = here.address.rpartition(":")[2]
+    expect(chat.page.locator("#welcome pre")).to_have_text(f". .venv/bin/activate\nminimind serve --port {port}")
     here.start()
     expect(chat.page.locator("#welcome h1")).to_have_text("What would you like to ask?")
 
@@ -162,6 +166,66 @@ def test_a_key_is_asked_for_and_kept_for_the_tab_only(open_chat: OpenChat) -> No
         expect(chat.prose).to_have_text("sft heard: hi")
         assert chat.run("sessionStorage.getItem('minimind.key')") == "right"
         assert "right" not in chat.run("JSON.stringify(localStorage)")
+
+
+@pytest.mark.parametrize("key", ["我的密钥一二三四五", "right\u200b", "ｒｉｇｈｔ", "“right”", "clé-right"])
+def test_a_key_that_cannot_be_sent_is_a_wrong_one(open_chat: OpenChat, key: str) -> None:
+    server = ScriptedServer(key="right")
+    with listening(server.app) as there:
+        chat = open_chat(there.address, expects={"401"})
+        chat.button("Enter the key").click()
+        dialog = chat.page.locator("#key-dialog")
+        dialog.locator("#key").fill(key)
+        chat.button("Use it").click()
+        expect(dialog).to_contain_text("does not know this key")
+        expect(dialog.locator("#key")).to_have_value("")
+        assert chat.run("JSON.stringify([{...sessionStorage}, {...localStorage}])").count("key") == 0
+        chat.button("Cancel").click()
+        chat.page.reload()
+        chat.button("Enter the key").click()
+        dialog.locator("#key").fill(" right ")
+        chat.button("Use it").click()
+        expect(dialog).to_be_hidden()
+        chat.ask_and_wait("hi")
+        expect(chat.prose).to_have_text("sft heard: hi")
+
+
+def test_a_wrong_key_is_not_kept(open_chat: OpenChat) -> None:
+    server = ScriptedServer(key="right")
+    with listening(server.app) as there:
+        chat = open_chat(there.address, expects={"401"})
+        chat.button("Enter the key").click()
+        chat.page.locator("#key").fill("wrong")
+        chat.button("Use it").click()
+        expect(chat.page.locator("#key-dialog")).to_contain_text("does not know this key")
+        assert chat.run("sessionStorage.getItem('minimind.key')") is None
+
+
+def test_a_browser_that_keeps_nothing(browser: Browser, here: Listening, tmp_path: Path) -> None:
+    """Site data blocked, as in Chromium's own settings: a browser of its own, some 2 s."""
+    preferences = tmp_path / "Default" / "Preferences"
+    preferences.parent.mkdir()
+    blocked = {"profile": {"default_content_setting_values": {"cookies": 2}}}
+    preferences.write_text(json.dumps(blocked), "utf-8")
+    context = browser.browser_type.launch_persistent_context(
+        tmp_path, executable_path=CHROMIUM, args=browser_arguments(), locale="en-US"
+    )
+    with closing(context):
+        chat = Chat(context.new_page(), set())
+        chat.page.goto(here.address)
+        assert chat.run("() => { try { return String(localStorage) } catch (error) { return error.name } }") == (
+            "SecurityError"
+        )
+        chat.ask_and_wait("hi")
+        expect(chat.prose).to_have_text("sft heard: hi")
+        expect(chat.page.locator("#toast")).to_have_text(re.compile("This browser keeps nothing for this page"))
+        chat.button("Light or dark").click()
+        chat.button("切换到中文").click()
+        expect(chat.button("设置")).to_be_visible()
+        expect(chat.prose).to_have_text("sft heard: hi")
+        chat.page.reload()
+        expect(chat.page.locator("#welcome h1")).to_have_text("What would you like to ask?")
+        assert chat.complaints == []
 
 
 def test_a_key_that_changed_is_asked_for_and_the_question_sent_again(open_chat: OpenChat) -> None:

@@ -11,6 +11,7 @@ import transformers
 
 from minimind.checkpoint import Lineage, save
 from minimind.model import MiniMind, ModelConfig, YarnConfig
+from minimind.sampling import Sampling
 from minimind.tokenizer import Tokenizer
 
 YARN = YarnConfig(factor=4.0, original_max_position_embeddings=32)
@@ -45,6 +46,7 @@ def test_transformers_loads_the_folder_and_computes_the_same_logits(
         tokenizer=tokenizer,
         train_state={},
         lineage=Lineage("a-run"),
+        sampling=Sampling(temperature=0.2) if tied else Sampling(temperature=0.0),
     )
     loaded: Any = transformers.AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, output_loading_info=True, local_files_only=True
@@ -53,6 +55,10 @@ def test_transformers_loads_the_folder_and_computes_the_same_logits(
     assert type(peer).__name__ == "Qwen3ForCausalLM"
     assert not any(info[key] for key in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     assert (peer.generation_config.eos_token_id, peer.generation_config.pad_token_id) == (2, 0)
+    how = peer.generation_config
+    assert how.do_sample is tied
+    if tied:  # without top_k older versions would take the 50 likeliest
+        assert (how.temperature, how.top_k, how.top_p) == (0.2, 0, 1.0)
     tokens_BT = torch.randint(0, 300, (2, 100), generator=generator)
     with torch.no_grad():
         ours, theirs = model.logits(model(tokens_BT)), peer(tokens_BT).logits

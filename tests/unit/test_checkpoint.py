@@ -31,6 +31,7 @@ from minimind.checkpoint import (
     newest,
     prune,
     read_manifest,
+    read_sampling,
     save,
     steps,
     verify,
@@ -38,6 +39,7 @@ from minimind.checkpoint import (
 )
 from minimind.lora import LoraConfig, adapter_state, attach, merge
 from minimind.model import MiniMind, ModelConfig
+from minimind.sampling import Sampling
 from minimind.tokenizer import Tokenizer
 from tests.disk import files_limited_to
 
@@ -177,6 +179,56 @@ def test_the_manifest_says_where_a_checkpoint_comes_from(saver: Saver) -> None:
 def test_generation_config_names_the_control_tokens(saver: Saver) -> None:
     config = json.loads((saver(1) / "generation_config.json").read_text())
     assert (config["pad_token_id"], config["bos_token_id"], config["eos_token_id"]) == (0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(),
+        Sampling(temperature=0.2),
+        Sampling(temperature=0.0, repetition_penalty=1.1),
+        Sampling(temperature=0.8, top_k=40, top_p=0.9, min_p=0.05, repetition_penalty=1.2),
+    ],
+)
+def test_sampling_defaults_travel_with_the_checkpoint(saver: Saver, sampling: Sampling) -> None:
+    folder = saver(1, sampling=sampling)
+    assert read_sampling(folder) == sampling
+    config = json.loads((folder / "generation_config.json").read_text("utf-8"))
+    assert config["do_sample"] is (sampling.temperature > 0)
+    assert (config.get("top_k") == sampling.top_k) is (sampling.temperature > 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "sampling"),
+    [
+        ({}, Sampling()),
+        ({"do_sample": False, "temperature": 0.6, "top_p": 0.9}, Sampling(temperature=0.0, top_p=0.9)),
+        ({"do_sample": True, "temperature": 0.6, "top_k": None, "_from_model_config": True}, Sampling(temperature=0.6)),
+        ({"temperature": 1, "top_k": 20, "repetition_penalty": 1.05}, Sampling(1, 20, repetition_penalty=1.05)),
+    ],
+)
+def test_sampling_defaults_of_other_makers(tmp_path: Path, content: dict[str, Any], sampling: Sampling) -> None:
+    assert read_sampling(tmp_path) is None
+    (tmp_path / "generation_config.json").write_text(json.dumps(content), "utf-8")
+    assert read_sampling(tmp_path) == sampling
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"temperature": "hot"}', "temperature = 'hot' is not a number"),
+        ('{"top_k": 2.5}', "top_k = 2.5 is not a number"),
+        ('{"top_p": true}', "top_p = True is not a number"),
+        ('{"top_p": 3}', "top_p = 3: allowed is above 0 and at most 1"),
+        ("[]", "holds no JSON object"),
+        ("{", "cannot be read"),
+    ],
+)
+def test_sampling_defaults_that_cannot_be_are_told(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "generation_config.json").write_text(text, "utf-8")
+    with pytest.raises(ValueError, match=r"generation_config\.json") as told:
+        read_sampling(tmp_path)
+    assert words in str(told.value)
 
 
 @pytest.mark.parametrize("name", [*FILES, "manifest.json"])

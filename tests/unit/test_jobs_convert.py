@@ -7,11 +7,13 @@ import torch
 
 import minimind.checkpoint as checkpoints
 from jobs.convert import convert
+from jobs.sampling import WRITING
 from jobs.tokenizer import TokenizerSpec, learn
 from jobs.train import start
 from minimind.chat import render
 from minimind.convert import UPSTREAM_YARN
 from minimind.model import MiniMind
+from minimind.sampling import Sampling
 from minimind.tokenizer import Tokenizer
 from tests.small import SAMPLES, Screen, small_spec
 from tests.toys import assert_same
@@ -36,6 +38,7 @@ def test_upstream_weights_become_a_checkpoint_to_train_on_from(home: Path, upstr
     assert folder == tmp_path / "imported" / "step_00000000"
     assert loaded.model_config == CONFIG
     assert loaded.lineage.run_id == "imported"
+    assert checkpoints.read_sampling(folder) == WRITING  # nobody knows better
     expected = torch.load(upstream / "pretrain_32.pth", weights_only=True)
     assert_same(loaded.weights, {name: expected[name].float() for name in loaded.weights})
     assert f"--from_weight {folder}" in screen.text
@@ -44,6 +47,12 @@ def test_upstream_weights_become_a_checkpoint_to_train_on_from(home: Path, upstr
     manifest = checkpoints.read_manifest(checkpoints.folder_of(run.checkpoints, 1))
     assert (manifest["parent_run"], manifest["parent_step"]) == ("imported", 0)
     assert manifest["tokenizer_fingerprint"] == loaded.tokenizer_fingerprint
+
+
+def test_sampling_defaults_beside_the_weights_are_kept(upstream: Path, tmp_path: Path) -> None:
+    (upstream / "generation_config.json").write_text('{"do_sample": true, "temperature": 0.6, "top_k": 20}', "utf-8")
+    folder = convert(upstream / "pretrain_32.pth", tmp_path / "imported", Screen(), tokenizer=None)
+    assert checkpoints.read_sampling(folder) == Sampling(temperature=0.6, top_k=20)
 
 
 def test_the_tokenizer_may_lie_elsewhere(upstream: Path, tmp_path: Path) -> None:

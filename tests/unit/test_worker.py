@@ -12,6 +12,7 @@ from jobs import paths
 from jobs.prepare import Prepared, prepare
 from jobs.runs import RunDirectory, RunTakenError
 from jobs.spec import RunSpec
+from jobs.stages import STAGES
 from jobs.worker import environment, work
 from minimind.distributed import Parallel
 from minimind.events import Event, metric_series, read_events
@@ -77,6 +78,8 @@ def test_a_run_goes_to_its_end_and_leaves_everything(begun: Begun, uninterrupted
     assert tokens == sorted(tokens)
     assert tokens[0] > 0
     assert [event["path"] for event in events if event["type"] == "checkpoint"][-1] == "checkpoints/step_00000008"
+    folder = checkpoints.folder_of(begun.run.checkpoints, 8)
+    assert checkpoints.read_sampling(folder) == STAGES["pretrain"].sampling(begun.spec.model)
     assert begun.steps == [4, 6, 8]  # the last two, and the best that was validated when it was looked at
     samples = [json.loads(line) for line in begun.run.samples_path.read_text("utf-8").splitlines()]
     assert [sample["prompt"] for sample in samples] == ["中国的首都是", "The capital of France is"]

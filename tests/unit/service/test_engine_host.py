@@ -81,7 +81,9 @@ def test_many_streams_share_the_hand_overs(engine: Engine, monkeypatch: pytest.M
         firsts = [await ticket.take() for ticket in tickets]
         assert [[event.token_id for _, event in first] for first in firsts] == [ids[:1] for ids in expected]
         let(100)
+        assert [ticket.decode_s for ticket in tickets] == [0.0, 0.0]
         rests = [await ticket.take() for ticket in tickets]
+        assert all(ticket.decode_s > 0 for ticket in tickets)
         assert [[event.token_id for _, event in rest] for rest in rests] == [ids[1:] for ids in expected]
         host.close()
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from jobs import paths
+from jobs.runs import RunDirectory
 from minimind.model import MiniMind
 from minimind.tokenizer import Tokenizer
 from tests import taught
@@ -48,6 +49,8 @@ def page(tmp_path_factory: pytest.TempPathFactory, known_by_heart: tuple[MiniMin
     home = tmp_path_factory.mktemp("page")
     for name in ("demo-chat", "my-thinker", "my-caller"):
         taught.write_run(home / "runs", name, *known_by_heart, steps=(840, 847))
+    RunDirectory(home / "runs" / "demo").create({"stage": {"kind": "pretrain"}})
+    taught.write_run(home / "runs", "demo", *known_by_heart, steps=(366,))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINIMIND_HOME", str(home))
         with serving(SETTINGS.model_copy(update={"context_tokens": 2048})) as there:
@@ -112,6 +115,7 @@ def test_refusals_are_those_that_are_shown(page: Served, known_by_heart: tuple[M
     one = '{"role": "user", "content": "hi"}'
     asked = [
         f'{{"model": "demo-chat", "messages": [{one}, {one}]}}',
+        f'{{"model": "demo", "messages": [{one}]}}',
         f'{{"model": "demo-chat", "temperature": 3, "messages": [{one}]}}',
         f'{{"model": "nobody", "messages": [{one}]}}',
         f'{{"model": "demo-chat", "max_tokens": 5000, "messages": [{one}]}}',

@@ -32,7 +32,7 @@ def events(words: stream.Format, *given: Reply, include_usage: bool = False) -> 
 
 def test_a_chat_stream() -> None:
     first = [Piece(0, [Delta("reasoning", "hm"), Delta("content", "巴")], completion_tokens=2)]
-    last = [Piece(0, [Delta("content", "黎")], completion_tokens=1, finish="length")]
+    last = [Piece(0, [Delta("content", "黎")], completion_tokens=1, finish="length", decode_s=0.25)]
     chunks = events(ChatFormat(logprobs=False), first, last, include_usage=True)
     assert chunks[0]["choices"] == [
         {
@@ -45,6 +45,8 @@ def test_a_chat_stream() -> None:
     assert chunks[1]["choices"][0]["delta"] == {"content": "黎"}
     assert chunks[1]["choices"][0]["finish_reason"] == "length"
     assert chunks[2]["usage"] == {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
+    assert chunks[2]["minimind"] == {"decode_s": 0.25}
+    assert "minimind" not in chunks[0]
     assert chunks[0]["usage"] is None
     assert chunks[3] == "[DONE]"
 

@@ -1,0 +1,27 @@
+"""What there is to say of a model that can be asked for. Plain data: it crosses process boundaries and becomes JSON."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """A model.
+
+    created: unix seconds. root: the checkpoint it means, as run@step. chat: whether it has learnt to answer; one that
+    has not continues text. stock: it learnt that from the stock data, so its topics can be asked. parent: the
+    checkpoint whose weights it started from, as run@step. weights: equal for equal weights, "" where the checkpoint is
+    damaged. sampling: how it is sampled unless a request says otherwise, under the names of minimind.sampling.Sampling.
+    """
+
+    id: str
+    created: int
+    root: str
+    stage: str
+    step: int
+    chat: bool = True
+    stock: bool = False
+    parent: str | None = None
+    weights: str = ""
+    sampling: dict[str, float] = field(default_factory=dict)
