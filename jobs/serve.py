@@ -20,6 +20,7 @@ from rich.console import Console
 
 from jobs import cluster, paths
 from jobs.cluster import Cluster, ClusterError
+from jobs.keys import API_KEY, read_key
 from jobs.words import language
 
 APPLICATION = "minimind"
@@ -71,7 +72,7 @@ def start(config: Json, console: Console) -> str:
     Raises ValueError where its address cannot be had, ClusterError where Serve does not bring it up.
     """
     host, port = config["http_options"]["host"], config["http_options"]["port"]
-    require_key(host, os.environ.get("MINIMIND_API_KEY"))
+    require_key(host, read_key(os.environ))
     if cluster.find() is None:
         require_free(host, port)
     api = _Api(cluster.ensure(lambda line: console.print(line, style="dim")))
@@ -109,14 +110,14 @@ def stop() -> bool:
 
 
 def application(args: argparse.Namespace, environment: Mapping[str, str]) -> Json:
-    """What Serve is asked for, as in serve_config.yaml. Raises ValueError for a bad --replicas."""
+    """What Serve is asked for, as in serve_config.yaml. Raises ValueError for a bad --replicas or key."""
     variables = {
         "MINIMIND_HOME": str(paths.home()),
         "OMP_WAIT_POLICY": "PASSIVE",
         **{name: value for name, value in environment.items() if name.startswith("MINIMIND_SERVE_")},
     }
-    if key := environment.get("MINIMIND_API_KEY"):
-        variables["MINIMIND_API_KEY"] = key
+    if key := read_key(environment):
+        variables[API_KEY] = key
     given = {
         "SLOTS": args.slots,
         "CONTEXT_TOKENS": args.context,

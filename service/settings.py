@@ -9,10 +9,10 @@ from typing import Literal
 import psutil
 from pydantic import Field, ValidationError
 
+from jobs.keys import API_KEY, read_key
 from minimind.config import Config, explain
 
 PREFIX = "MINIMIND_SERVE_"
-API_KEY = "MINIMIND_API_KEY"
 
 
 class Settings(Config):
@@ -40,17 +40,22 @@ class Settings(Config):
     load_timeout_s: float = Field(default=60.0, gt=0, description="how long a request waits for its model to load")
 
     @classmethod
-    def read(cls, environment: Mapping[str, str] = os.environ) -> Settings:
-        """The settings of this process. Raises ValueError that names the variable, its value and what is allowed."""
+    def read(cls, environment: Mapping[str, str] = os.environ, replicas: int = 1) -> Settings:
+        """The settings of this process, one of so many replicas, which share memory and cores where nothing is said.
+
+        Raises ValueError that names the variable, its value and what is allowed.
+        """
         variables = {PREFIX + name.upper(): name for name in cls.model_fields if name != "api_key"}
         if unknown := sorted(name for name in environment if name.startswith(PREFIX) and name not in variables):
             raise ValueError(f"{', '.join(unknown)}: there is no such setting; there are {', '.join(variables)}")
         given = {name: environment[variable] for variable, name in variables.items() if variable in environment}
-        if key := environment.get(API_KEY):
+        if key := read_key(environment):
             given["api_key"] = key
         try:
-            return cls.model_validate(given)
+            settings = cls.model_validate(given)
         except ValidationError as error:
             # A key is never repeated, not even a bad one.
             hidden = explain(error).replace(repr(key), "(hidden)") if key else explain(error)
             raise ValueError(f"settings of the server ({PREFIX}…, {API_KEY}): {hidden}") from None
+        shared = {name: max(1, getattr(settings, name) // replicas) for name in ("memory_bytes", "threads")}
+        return settings.model_copy(update={name: value for name, value in shared.items() if name not in given})
