@@ -175,10 +175,8 @@ class ModelPool:
             idle = [model for model in self._models.values() if not model.users]
             if not idle:
                 busy = ", ".join(sorted({model.found.id for model in (*self._models.values(), *self._leaving)}))
-                raise loading(
-                    f"there is no room for {found.id!r} ({size(needs.loading_bytes)}; the server may use {size(limit)}) "
-                    f"while these answer: {busy}"
-                )
+                wanted = f"{size(needs.loading_bytes)}; the server may use {size(limit)}"
+                raise loading(f"there is no room for {found.id!r} ({wanted}) while these answer: {busy}")
             oldest = min(idle, key=lambda model: model.used_at)
             logger.info("%s leaves the memory", oldest.found.id)
             del self._models[oldest.found.id]

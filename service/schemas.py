@@ -1,9 +1,9 @@
 """What clients send, under OpenAI's names. Anything else in a request is refused by its name.
 
-Values are strict (no number in quotes). A field that nobody knows asks for nothing if it is null, [] or {}: clients send
-their objects back with every field there is. What else is not in these models is in a table: IGNORED fields cannot
-change an answer and are passed over, as are the `passed_over` ones of a model; UNSUPPORTED ones would change it, so they
-are refused with the reason, unless their value asks for nothing; ELSEWHERE has the names of other servers.
+Values are strict (no number in quotes). A field that is not known asks for nothing if it is null, [] or {}: clients
+send their objects back with every field there is. Others that are not in these models are in a table: IGNORED ones
+cannot change an answer and are passed over, as are the `passed_over` ones of a model; UNSUPPORTED ones would change it,
+so they are refused with the reason, unless their value asks for nothing; ELSEWHERE has the names of other servers.
 """
 
 from __future__ import annotations
@@ -219,7 +219,7 @@ class UserMessage(_Message):
 
 
 class AssistantMessage(_Message):
-    """An earlier answer, as the server gave it, or as a client keeps it. reasoning: another name of reasoning_content."""
+    """An earlier answer, as the server gave it, or as a client keeps it. reasoning: a name of reasoning_content."""
 
     passed_over = _Message.passed_over | {
         "annotations",

@@ -103,8 +103,8 @@ class Door:
     """Who may come in.
 
     Without a key only this machine is answered: the connection must have come in on a loopback address, and no proxy
-    may say that it hands on for somebody; the Host must be a name of this machine, for a page elsewhere can point its own
-    name at 127.0.0.1; and no browser may say that another site's page asks.
+    may say that it hands on for somebody; the Host must be a name of this machine, for a page elsewhere can point its
+    own name at 127.0.0.1; and no browser may say that another site's page asks.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -124,10 +124,8 @@ class Door:
             server = (scope.get("server") or ("", 0))[0]
             if not _is_loopback(server) or not _is_loopback(_host(headers.get("host", ""))):
                 raise _key_needed("it answers only on this machine (127.0.0.1, localhost)")
-            if forwarded := next(
-                (name for name in headers if name in _FORWARDED or name.startswith("x-forwarded-")), ""
-            ):
-                raise _key_needed(f"it answers nobody behind a proxy (the request has the header {forwarded!r})")
+            if handed_on := [name for name in headers if name in _FORWARDED or name.startswith("x-forwarded-")]:
+                raise _key_needed(f"it answers nobody behind a proxy (the request has the header {handed_on[0]!r})")
             if not public and headers.get("sec-fetch-site") == "cross-site":
                 raise _key_needed("it does not answer pages of other sites (Sec-Fetch-Site: cross-site)")
         elif not public and not self.knows(scope):
