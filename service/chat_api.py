@@ -125,7 +125,7 @@ def _of_chat(body: ChatRequest) -> Generation:
     tools = [tool.model_dump(exclude_none=True, exclude={"function": {"strict"}}) for tool in body.tools or ()]
     forced = choice.function.name if isinstance(choice, NamedTool) else "" if choice == "required" else None
     prompt = Chat(
-        messages=[_message(message) for message in _with_results_bound(body.messages)],
+        messages=[plain_message(message) for message in _with_results_bound(body.messages)],
         tools=[] if choice == "none" else tools,
         thinking=body.thinking,
         forced=forced,
@@ -207,7 +207,7 @@ def _in_order_of(calls: list[str], run: list[tuple[int, ToolMessage]]) -> list[T
     return [results[call] for call in calls]
 
 
-def _message(message: Message) -> dict[str, Any]:
+def plain_message(message: Message) -> dict[str, Any]:
     """The message in the shape that minimind.chat renders."""
     plain: dict[str, Any] = {
         "role": "system" if message.role == "developer" else message.role,

@@ -52,7 +52,6 @@ UNSUPPORTED: dict[str, tuple[str, tuple[Any, ...]]] = {
     "modalities": ("models here read and write text", (["text"],)),
     "audio": ("models here read and write text", ()),
     "web_search_options": ("the server does not search the web", ()),
-    "reasoning_effort": (f"{_SWITCH} ('none' is off)", ()),
     "reasoning": (_SWITCH, ()),
     "thinking": (_SWITCH, ()),
     "verbosity": ("ask for it in the prompt", ("medium",)),
@@ -395,7 +394,7 @@ class ChatRequest(_Sampling):
     chat_template_kwargs: ChatTemplateOptions | None = None
     enable_thinking: bool | None = None
     open_thinking: bool | None = None
-    reasoning_effort: Literal["none"] | None = None
+    reasoning_effort: str | None = None
 
     @model_validator(mode="after")
     def _check(self) -> ChatRequest:
@@ -414,6 +413,8 @@ class ChatRequest(_Sampling):
             raise _wrong("tool_choice", f"names {self.tool_choice.function.name!r}; tools has: {there}")
         if self.tool_choice == "required" and not names:
             raise _wrong("tool_choice", "'required' needs tools")
+        if self.reasoning_effort not in (None, "none"):
+            raise _wrong("reasoning_effort", f"{self.reasoning_effort!r} is not supported: {_SWITCH}, or 'none' for off")
         if len({value for _, value in self._switches()}) > 1:
             said = ", ".join(f"{name} = {str(value).lower()}" for name, value in self._switches())
             raise ValueError(f"names of one switch with different values: {said}")
