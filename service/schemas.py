@@ -414,7 +414,7 @@ class ChatRequest(_Sampling):
         if self.tool_choice == "required" and not names:
             raise _wrong("tool_choice", "'required' needs tools")
         if self.reasoning_effort not in (None, "none"):
-            raise _wrong("reasoning_effort", f"{self.reasoning_effort!r} is not supported: {_SWITCH}, or 'none' for off")
+            raise _wrong("reasoning_effort", f"{self.reasoning_effort!r} is not supported: {_SWITCH} ('none' is off)")
         if len({value for _, value in self._switches()}) > 1:
             said = ", ".join(f"{name} = {str(value).lower()}" for name, value in self._switches())
             raise ValueError(f"names of one switch with different values: {said}")

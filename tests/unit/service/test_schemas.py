@@ -144,7 +144,13 @@ NULLS = {"refusal": None, "annotations": None, "audio": None, "function_call": N
         {"role": "assistant", "content": "hello", "future": None, "more": [], "others": {}},
         {"role": "assistant", "content": "hello", "type": "text", "id": "msg_1"},
         {"role": "assistant", "content": [{"type": "text", "text": "hello", "cache_control": {"type": "ephemeral"}}]},
-        {"role": "assistant", "content": "hello", "reasoning": None, "reasoning_content": None, "reasoning_details": []},
+        {
+            "role": "assistant",
+            "content": "hello",
+            "reasoning": None,
+            "reasoning_content": None,
+            "reasoning_details": [],
+        },
     ],
 )
 def test_what_clients_make_of_an_answer_is_the_answer(message: dict[str, Any]) -> None:
