@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from jobs import runs
 from jobs.runs import RunDirectory, RunRow, RunState, RunStateError, list_runs, program, require_name
 from minimind.events import EventLog
 
@@ -244,3 +245,24 @@ def test_the_error_pickles() -> None:
     error = pickle.loads(pickle.dumps(RunStateError("why")))
     assert isinstance(error, RunStateError)
     assert str(error) == "why"
+
+
+def test_a_list_reads_again_only_what_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        run = RunDirectory(tmp_path / name)
+        run.create({**SPEC, "name": name})
+        write(run, "RUNNING", "SUCCEEDED", step=3)
+    before = list_runs(tmp_path)
+    read: list[str] = []
+    real = runs.read_events
+
+    def noted(path: Path, types: Any = None) -> Any:
+        read.append(path.parent.name)
+        return real(path, types)
+
+    monkeypatch.setattr(runs, "read_events", noted)
+    assert list_runs(tmp_path) == before
+    assert read == []
+    write(RunDirectory(tmp_path / "b"), "FAILED")
+    assert {row.name: row.state.word for row in list_runs(tmp_path)} == {"a": "SUCCEEDED", "b": "FAILED"}
+    assert read == ["b"]
