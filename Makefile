@@ -1,5 +1,6 @@
 # make demo    from nothing to a model that chats: environment, local Ray cluster, data, tokenizer, pretraining, SFT, server
 # make test    install what testing needs and run all tests
+# make clients install the clients of other programs that tests/clients runs (make test does, where there is a network)
 # make check   ruff, format, mypy, import-linter
 # make gpu-check  measure and prove on an NVIDIA card what is said of it: at most 8 minutes, gpu-report.md
 # make clean   remove the environment and every cache (never anything under MINIMIND_HOME)
@@ -8,6 +9,7 @@
 
 PYTHON ?= python3
 VENV := .venv
+CLIENTS := .venv-clients
 FRESH ?= 0
 DEMO_KEEP ?= 1
 BIN := $(VENV)/bin
@@ -17,7 +19,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-com
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test gpu-check check format venv clean
+.PHONY: help demo test clients gpu-check check format venv clean
 
 help:
 	@sed -n 's/^# \(make .*\)/  \1/p' Makefile
@@ -63,6 +65,17 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) -e '.[dev]' -c constraints.txt || { $(MAKE) -s --no-print-directory .why; exit 1; }
 	@touch $@ $(VENV)/.installed
 
+clients: $(CLIENTS)/.installed
+
+# On top of our own environment, which has PyTorch and transformers: lm-eval brings 0.5 GB as it is.
+$(CLIENTS)/.installed: tests/clients/constraints.txt | $(BIN)/python
+	@$(BIN)/python -m venv --clear $(CLIENTS)
+	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$($(CLIENTS)/bin/python -c \
+		'import sysconfig; print(sysconfig.get_path("purelib"))')/ours.pth"
+	@$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --retries 1 \
+		'lm-eval[api]' litellm langchain-openai -c tests/clients/constraints.txt
+	@touch $@
+
 $(BIN)/python:
 	@command -v $(PYTHON) >/dev/null || { \
 		echo "'$(PYTHON)' was not found. Python 3.11 or newer is needed. On Debian or Ubuntu:" >&2; \
@@ -85,5 +98,5 @@ $(BIN)/python:
 	@echo "  a Python that is newer than the pinned packages know: make clean, then make PYTHON=python3.12 ..." >&2
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) $(CLIENTS) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

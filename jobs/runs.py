@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -298,10 +299,7 @@ class RunDirectory:
     def row(self) -> RunRow:
         """What `minimind runs` shows of this run."""
         running = self.is_running
-        states = read_events(self.events_path, {"state"})
-        step, last = latest_values(
-            self.events_path, ("train/loss", "val/bits_per_byte", "perf/tokens_per_s", "perf/peak_memory_bytes")
-        )
+        states, step, last = _told(self.events_path)
         start: Event = next((event for event in reversed(states) if event["state"] == "RUNNING"), {})
         return RunRow(
             name=self.name,
@@ -431,6 +429,23 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return False
     mine = os.fstat(descriptor)
     return (mine.st_dev, mine.st_ino) == (there.st_dev, there.st_ino)
+
+
+def _told(path: Path) -> tuple[list[Event], int | None, dict[str, float]]:
+    """The state events of a run, its step and its newest numbers. A server lists runs again and again: a file that has
+    not changed is not read again.
+    """
+    try:
+        now = path.stat()
+    except FileNotFoundError:
+        return [], None, {}
+    return _read_told(path, now.st_ino, now.st_size, now.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4096)
+def _read_told(path: Path, *_as_of: int) -> tuple[list[Event], int | None, dict[str, float]]:
+    shown = ("train/loss", "val/bits_per_byte", "perf/tokens_per_s", "perf/peak_memory_bytes")
+    return read_events(path, {"state"}), *latest_values(path, shown)
 
 
 def _try_lock(descriptor: int, kind: int) -> bool:

@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve import Application
+from ray.serve.context import ReplicaContext
 from ray.serve.exceptions import DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
@@ -30,6 +31,11 @@ from service.settings import Settings
 MODELS = "models"
 
 ANSWER_S = 5.0
+LIST_S = 30.0
+"""How long a replica may take to say what it holds, and to look at all runs."""
+
+LOADED_S = 5.0
+"""What a request waits longer here than its model may take to load there: so the replica says what it waited for."""
 
 _MANY = 10_000
 """Requests that Serve lets into one process. The bound is the queue of each model, which answers 429 with words."""
@@ -47,9 +53,10 @@ class Models:
 
         from service.replica import ModelReplica
 
-        settings = Settings.read()
+        context = serve.get_replica_context()
+        settings = Settings.read(replicas=_most_replicas(context))
         torch.set_num_threads(settings.threads)
-        self._replica = ModelReplica(settings, serve.get_replica_context().replica_id.unique_id)
+        self._replica = ModelReplica(settings, context.replica_id.unique_id)
 
     async def generate(self, generation: Generation) -> AsyncGenerator[Reply]:
         """The replies to a request."""
@@ -60,9 +67,22 @@ class Models:
         """What can be asked for now."""
         return await self._replica.models()
 
+    async def model(self, name: str) -> ModelCard | Failure:
+        """What this name means now."""
+        try:
+            return await self._replica.model(name)
+        except ApiError as error:
+            return Failure(error)
+
     async def status(self) -> Status:
         """What is in memory."""
         return await self._replica.status()
+
+
+def _most_replicas(context: ReplicaContext) -> int:
+    """How many replicas may share this machine."""
+    config = context._deployment_config  # the only place that says it
+    return int(config.autoscaling_config.max_replicas if config.autoscaling_config else config.num_replicas or 1)
 
 
 class Replicas:
@@ -72,8 +92,9 @@ class Replicas:
         # By gRPC: as the return values of an actor each piece would cost twice the time.
         self._generate = handle.options(method_name="generate", stream=True, _by_reference=False)
         self._models = handle.options(method_name="models")
+        self._model = handle.options(method_name="model")
         self._status = handle.options(method_name="status")
-        self._ready_s = settings.load_timeout_s
+        self._ready_s = settings.load_timeout_s + LOADED_S
 
     async def generate(self, generation: Generation) -> AsyncGenerator[Reply]:
         """The replies to a request. One that a dead replica never began is sent again, to another."""
@@ -105,20 +126,27 @@ class Replicas:
 
     async def models(self) -> list[ModelCard]:
         """What can be asked for now."""
-        cards: list[ModelCard] = await self._ask(self._models)
+        cards: list[ModelCard] = await self._ask(self._models, LIST_S)
         return cards
+
+    async def model(self, name: str) -> ModelCard:
+        """What this name means now."""
+        card: ModelCard | Failure = await self._ask(self._model, LIST_S, name)
+        if isinstance(card, Failure):
+            raise card.error
+        return card
 
     async def status(self) -> Status:
         """What the replica that answers has in memory."""
-        status: Status = await self._ask(self._status)
+        status: Status = await self._ask(self._status, ANSWER_S)
         return status
 
-    async def _ask(self, method: DeploymentHandle[Any]) -> Any:
-        response = method.remote()
+    async def _ask(self, method: DeploymentHandle[Any], within_s: float, *arguments: object) -> Any:
+        response = method.remote(*arguments)
         try:
-            return await asyncio.wait_for(response, ANSWER_S)
+            return await asyncio.wait_for(response, within_s)
         except TimeoutError:
-            raise errors.loading("no replica is ready yet") from None
+            raise errors.loading(f"no replica has answered within {within_s:.0f} s") from None
         except (RayError, DeploymentUnavailableError) as error:
             raise _lost(error) from None
 

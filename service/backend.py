@@ -20,18 +20,23 @@ from service.errors import ApiError
 class Chat:
     """A conversation to answer. thinking: None leaves it to the model.
 
-    forced: the answer must be a call of this tool; "" of any; None leaves it to the model.
+    forced: the answer must be a call of this tool; "" of any; None leaves it to the model. one_call: the answer ends
+    with its first call.
     """
 
     messages: list[dict[str, Any]]
     tools: list[dict[str, Any]]
     thinking: bool | None = None
     forced: str | None = None
+    one_call: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """Texts, or token ids, to go on from. echo: give them back in front of the answer. begin: as new documents."""
+    """Texts, in which the names of special tokens are the tokens, or token ids, to go on from.
+
+    echo: give them back in front of the answer. begin: as new documents.
+    """
 
     prompts: list[str | list[int]]
     echo: bool = False
@@ -42,8 +47,9 @@ class Texts:
 class Generation:
     """One request. n: answers for each prompt. max_tokens: None is as much as fits.
 
-    temperature to repetition_penalty: None leaves it to the model's checkpoint. logprobs: how many alternatives to name
-    at each token, 0 only the chosen one's, None none at all. stream: pieces are wanted as they come, not all at
+    temperature to repetition_penalty: None leaves it to the model's checkpoint. stop: texts that end the answer; of a
+    conversation's only in its content. ignore_eos: the end token does not end it. logprobs: how many alternatives to
+    name at each token, 0 only the chosen one's, None none at all. stream: pieces are wanted as they come, not all at
     the end.
     """
 
@@ -60,6 +66,7 @@ class Generation:
     frequency_penalty: float = 0.0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
     logprobs: int | None = None
     stream: bool = False
 
@@ -75,11 +82,15 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class TokenProb:
-    """A token's bytes and its log-probability (None for the first of a text); top: the likeliest, best first."""
+    """A token's bytes and its log-probability (None for the first of a text); top: the likeliest, best first.
+
+    in_text: the text has these bytes; it has not those of a token that ends it.
+    """
 
     token: bytes
     logprob: float | None
     top: list[tuple[bytes, float]]
+    in_text: bool = True
 
 
 @dataclass(slots=True)
@@ -136,6 +147,9 @@ class Backend(Protocol):
 
     async def models(self) -> list[ModelCard]:
         """What can be asked for now."""
+
+    async def model(self, name: str) -> ModelCard:
+        """What this name means now, also run@best and run@latest. Raises ApiError, 404, where it means nothing."""
 
     async def status(self) -> Status:
         """What a replica holds. Raises ApiError while there is none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import minimind.checkpoint as checkpoints
@@ -36,6 +36,14 @@ class Catalog:
     def cards(self) -> list[ModelCard]:
         """Everything that can be asked for: what has learnt to answer first, and of that the run that wrote last."""
         return model_cards(paths.runs())
+
+    def card(self, model: str) -> ModelCard:
+        """The card of what `model` means, which need not be in the list under this name. Raises what `find` does."""
+        root = self.find(model).id
+        there = next((card for card in self.cards() if card.id == root), None)
+        if there is None:
+            raise self._unknown(model, "its checkpoint was deleted")
+        return replace(there, id=model)
 
     def find(self, model: str) -> Found:
         """The checkpoint that `model` means: run, run@step, run@latest or run@best.

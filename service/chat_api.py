@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
+from itertools import groupby
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
@@ -15,8 +16,8 @@ from starlette.types import Receive, Scope, Send
 from jobs.model_card import ModelCard
 from service import stream
 from service.backend import Backend, Chat, Generation, Texts
-from service.errors import ApiError, unknown_model
-from service.schemas import ChatRequest, CompletionRequest, Message, NamedTool, TextPart
+from service.errors import ApiError, invalid
+from service.schemas import ChatRequest, CompletionRequest, Message, NamedTool, TextPart, ToolMessage
 
 T = TypeVar("T")
 
@@ -27,6 +28,10 @@ _ERRORS: dict[int | str, dict[str, Any]] = {
 _ANSWER: dict[int | str, dict[str, Any]] = {
     200: {"description": "the answer; with stream = true server-sent events", "content": {"text/event-stream": {}}}
 }
+
+
+_STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+"""No proxy in between is to keep an answer, or to gather it: nginx would."""
 
 
 def router(backend: Backend) -> APIRouter:
@@ -41,11 +46,7 @@ def router(backend: Backend) -> APIRouter:
     @routes.get("/models/{model}")
     async def show_model(model: str) -> dict[str, Any]:
         """One model."""
-        cards = await backend.models()
-        for card in cards:
-            if card.id == model:
-                return _card(card)
-        raise unknown_model(model, "there is none of this name", [card.id for card in cards])
+        return _card(await backend.model(model))
 
     @routes.post("/chat/completions", responses=_ANSWER)
     async def chat(body: ChatRequest, request: Request) -> Response:
@@ -70,7 +71,7 @@ async def _answer(
         first = await _unless_gone(request, stream.accepted(replies))
         if generation.stream:
             events = stream.stream(first, replies, words, include_usage=include_usage)
-            return EventStream(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+            return EventStream(events, media_type="text/event-stream", headers=_STREAM_HEADERS)
         answer = await _unless_gone(request, stream.whole(first, replies, words))
     except BaseException:
         await replies.aclose()
@@ -133,10 +134,11 @@ def _of_chat(body: ChatRequest) -> Generation:
     tools = [tool.model_dump(exclude_none=True, exclude={"function": {"strict"}}) for tool in body.tools or ()]
     forced = choice.function.name if isinstance(choice, NamedTool) else "" if choice == "required" else None
     prompt = Chat(
-        messages=[_message(message) for message in body.messages],
+        messages=[plain_message(message) for message in _with_results_bound(body.messages)],
         tools=[] if choice == "none" else tools,
-        thinking=body.chat_template_kwargs.enable_thinking if body.chat_template_kwargs else None,
+        thinking=body.thinking,
         forced=forced,
+        one_call=body.parallel_tool_calls is False and bool(tools) and choice != "none",
     )
     return _generation(
         body,
@@ -157,6 +159,10 @@ def _generation(
 ) -> Generation:
     names = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
     given = {name: value for name in (*names, "n", "seed") if (value := getattr(body, name)) is not None}
+    if body.top_p == 0:  # nothing but the likeliest token
+        given |= {"top_p": 1.0, "temperature": 0.0}
+    if body.seed == -1:  # many clients' word for none
+        del given["seed"]
     return Generation(
         model=body.model,
         prompt=prompt,
@@ -164,18 +170,60 @@ def _generation(
         stop=body.stops,
         logprobs=logprobs,
         stream=bool(body.stream),
+        ignore_eos=bool(body.ignore_eos),
         **given,
     )
 
 
-def _message(message: Message) -> dict[str, Any]:
+def _with_results_bound(messages: Sequence[Message]) -> list[Message]:
+    """The messages with the results of tools in the order of the calls that they answer: the template knows no ids.
+
+    Raises ApiError for a result of no call, two of one, and a call that is left without while others have theirs.
+    """
+    bound: list[Message] = []
+    calls: list[str] = []
+    for tools, turns in groupby(enumerate(messages), key=lambda turn: turn[1].role == "tool"):
+        run = list(turns)
+        if not tools:
+            bound += [message for _, message in run]
+            last = bound[-1]
+            calls = [call.id for call in last.tool_calls or ()] if last.role == "assistant" else []
+        elif bound and bound[-1].role == "assistant":
+            bound += _in_order_of(calls, [(place, turn) for place, turn in run if turn.role == "tool"])
+        else:  # the order of the turns is wrong, which whoever renders them says
+            bound += [message for _, message in run]
+    return bound
+
+
+def _in_order_of(calls: list[str], run: list[tuple[int, ToolMessage]]) -> list[ToolMessage]:
+    results: dict[str, ToolMessage] = {}
+    for place, result in run:
+        where, answered = f"messages[{place}].tool_call_id", result.tool_call_id
+        if answered not in calls:
+            there = ", ".join(map(repr, calls)) or "none"
+            raise invalid(
+                f"{where}: {answered!r} is no call of the assistant message before; its calls: {there}", where
+            )
+        if answered in results:
+            raise invalid(f"{where}: {answered!r} has its result already", where)
+        results[answered] = result
+    if missing := [call for call in calls if call not in results]:
+        place = run[0][0]
+        raise invalid(
+            f"messages[{place}]: of the calls before it {', '.join(map(repr, missing))} have no result; each needs one",
+            f"messages[{place}]",
+        )
+    return [results[call] for call in calls]
+
+
+def plain_message(message: Message) -> dict[str, Any]:
     """The message in the shape that minimind.chat renders."""
     plain: dict[str, Any] = {
         "role": "system" if message.role == "developer" else message.role,
         "content": _text(message.content),
     }
     if message.role == "assistant":
-        plain["reasoning_content"] = message.reasoning_content or ""
+        plain["reasoning_content"] = message.thoughts
         plain["tool_calls"] = [call.model_dump() for call in message.tool_calls or ()]
     return plain
 

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
@@ -27,6 +28,8 @@ CHUNKS_PER_S = 50
 
 T = TypeVar("T")
 
+Watch = Callable[[Event], bool]
+
 
 class EngineStoppedError(RuntimeError):
     """The engine failed, or its model was taken out of memory, before the answer was complete."""
@@ -37,10 +40,14 @@ class AnswerFailedError(RuntimeError):
 
 
 class Ticket:
-    """Sequences that were handed in together. `take` is for the event loop; the rest is the host's."""
+    """Sequences that were handed in together. `take` is for the event loop; the rest is the host's.
 
-    def __init__(self, sequences: int, *, stream: bool) -> None:
+    watches: for each sequence what tells, given its events, whether it has ended; None where the engine says so.
+    """
+
+    def __init__(self, sequences: int, *, stream: bool, watches: Sequence[Watch | None] = ()) -> None:
         self.stream = stream
+        self.watches = watches or [None] * sequences
         self.open = sequences
         self.pending: list[tuple[int, Event]] = []  # of the thread
         self.due = 0.0
@@ -52,11 +59,12 @@ class Ticket:
     async def take(self) -> list[tuple[int, Event]]:
         """What is new: (number of the sequence, event). Raises what the engine raised for this request."""
         await self._wake.wait()
-        self._wake.clear()
-        if self._error is not None:
+        if self._error is not None and not self._arrived:
             raise self._error
         arrived, self._arrived = self._arrived, []
-        return arrived
+        if self._error is None:
+            self._wake.clear()
+        return arrived  # also what came before an error: it may be the whole answer
 
     @property
     def decode_s(self) -> float:
@@ -91,12 +99,20 @@ class EngineHost:
         self._owners: dict[int, tuple[Ticket, int]] = {}  # of the thread
         self._tickets: set[Ticket] = set()
         self._futures: set[asyncio.Future[Any]] = set()
+        self._ended = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name=f"engine {name}", daemon=True)
         self._thread.start()
 
-    def submit(self, prompts: Sequence[list[int]], params: Sequence[SamplingParams], *, stream: bool) -> Ticket:
-        """Hand in sequences to generate."""
-        ticket = Ticket(len(prompts), stream=stream)
+    def submit(
+        self,
+        prompts: Sequence[list[int]],
+        params: Sequence[SamplingParams],
+        *,
+        stream: bool,
+        watches: Sequence[Watch | None] = (),
+    ) -> Ticket:
+        """Hand in sequences to generate. watches: run in the thread, each given the events of its sequence."""
+        ticket = Ticket(len(prompts), stream=stream, watches=watches)
         if self.failed:
             ticket.fail(EngineStoppedError("the model's engine has stopped"))
         else:
@@ -125,6 +141,10 @@ class EngineHost:
         """End the thread after its current step; whoever still waits is told."""
         self.failed = True
         self._calls.put(None)
+
+    async def ended(self) -> None:
+        """Wait until the thread takes no step any more."""
+        await self._ended.wait()
 
     def _run(self) -> None:
         error: Exception = EngineStoppedError("the model was taken out of memory")
@@ -182,6 +202,10 @@ class EngineHost:
                 touched.pop(id(ticket), None)
                 self._tell(self._refused, ticket, AnswerFailedError(event.error), self._drop(ticket))
                 continue
+            watch = ticket.watches[number]
+            if watch is not None and event.finish is None and watch(event):
+                self._engine.cancel(event.request)
+                event = replace(event, finish="stop")
             ticket.pending.append((number, event))
             ticket.wrote(now)
             touched[id(ticket)] = ticket
@@ -223,6 +247,7 @@ class EngineHost:
         for ticket in self._tickets:
             ticket.fail(error)
         self._tickets.clear()
+        self._ended.set()
         for future in list(self._futures):
             _settle(future, None, error)
 

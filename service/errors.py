@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -14,6 +14,9 @@ from starlette.exceptions import HTTPException
 logger = logging.getLogger(__name__)
 
 MODELS_LISTED = 20
+
+COMPARED = 50
+"""Problems of one request that are looked at."""
 
 
 class ApiError(Exception):
@@ -84,9 +87,11 @@ def unknown_model(model: str, why: str, known: Sequence[str]) -> ApiError:
     return ApiError(404, f"model {model!r}: {why}; {there}", code="model_not_found", param="model")
 
 
-def too_long(prompt_tokens: int, max_tokens: int | None, context_tokens: int, param: str) -> ApiError:
-    """400 with both numbers."""
-    wanted = f"the prompt has {prompt_tokens} tokens"
+def too_long(
+    prompt_tokens: int, max_tokens: int | None, context_tokens: int, param: str, *, at_least: bool = False
+) -> ApiError:
+    """400 with both numbers. at_least: the prompt was not cut into tokens, it cannot have fewer."""
+    wanted = f"the prompt has {'at least ' if at_least else ''}{prompt_tokens} tokens"
     if prompt_tokens >= context_tokens or max_tokens is None:
         wanted += ", which leaves none for an answer"
     else:
@@ -124,14 +129,14 @@ def loading(message: str, retry_after_s: int = 5) -> ApiError:
     return ApiError(503, message, code="loading", retry_after_s=retry_after_s)
 
 
-def install(app: FastAPI, unsupported: dict[str, str]) -> None:
-    """Gives `app` the handler of all errors. unsupported: OpenAI's fields that are refused -> why."""
+def install(app: FastAPI, unknown_field: Callable[[str], str]) -> None:
+    """Gives `app` the handler of all errors. unknown_field: what to say about a field, given its path."""
 
     def told(request: Request, error: Exception) -> Response:
         if isinstance(error, ApiError):
             return error.response()
         if isinstance(error, RequestValidationError):
-            return _validation(error, unsupported).response()
+            return _validation(error, unknown_field).response()
         if isinstance(error, HTTPException):
             return _http(request, error).response()
         logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
@@ -159,17 +164,17 @@ def _http(request: Request, error: HTTPException) -> ApiError:
     return ApiError(error.status_code, str(error.detail))
 
 
-def _validation(error: RequestValidationError, unsupported: dict[str, str]) -> ApiError:
+def _validation(error: RequestValidationError, unknown_field: Callable[[str], str]) -> ApiError:
     problems: dict[str, str] = {}
-    found = [(_path(error.body, item["loc"], item["type"]), item) for item in error.errors()]
+    # Each is compared with each below, and three are told: a few are enough.
+    found = [(_path(error.body, item["loc"], item["type"]), item) for item in error.errors()[:COMPARED]]
     for path, item in found:
         if any(_outdoes(path, item, other_path, other) for other_path, other in found):
             continue
         if item["type"] == "wrong_field":
             path, message = item["ctx"]["field"], item["ctx"]["message"]
         elif item["type"] == "extra_forbidden":
-            why = unsupported.get(path)
-            message = f"is not supported: {why}" if why else "there is no such field"
+            message = unknown_field(path)
         elif item["type"] == "json_invalid":
             path, message = "", f"the body is not JSON: {item['ctx']['error']}"
         elif isinstance(item["input"], bytes):

@@ -31,24 +31,34 @@ _BYTES: dict[WeightType, int] = {"float32": 4, "bfloat16": 2, "int8": 1}
 
 @dataclass(frozen=True)
 class Plan:
-    """What a model will hold in memory, in bytes, and how it will run. weight_type: None is not decided yet."""
+    """What a model will hold in memory, in bytes, and how it will run. weight_type: None is not decided yet.
+
+    source_bytes: of the weights that it is made from, which go when it is made.
+    """
 
     weight_bytes: int
     kv_bytes: int
     weight_type: WeightType | None
     slots: int
     context_tokens: int
+    source_bytes: int = 0
 
     @property
     def bytes(self) -> int:
-        """All of it."""
+        """All of it, once it is loaded."""
         return self.weight_bytes + self.kv_bytes
+
+    @property
+    def loading_bytes(self) -> int:
+        """All of it, with what is there while it is loaded."""
+        return self.bytes + self.source_bytes
 
 
 def plan(folder: Path, settings: Settings) -> Plan:
     """What the model of a checkpoint takes, from its shape alone: at most, while its precision is not decided.
 
-    While it loads, the weights are there in fp32 as well. Raises ValueError or OSError for a damaged config.
+    While it loads, the weights are there in fp32 as well, unless it keeps them so. Raises ValueError or OSError for a
+    damaged config.
     """
     config = _config(folder)
     weight_type = None if settings.dtype == "auto" else settings.dtype
@@ -61,6 +71,7 @@ def plan(folder: Path, settings: Settings) -> Plan:
         weight_type=weight_type,
         slots=settings.slots,
         context_tokens=context,
+        source_bytes=0 if weight_type == "float32" else weight_bytes(config, "float32"),
     )
 
 

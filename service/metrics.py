@@ -98,6 +98,10 @@ class Measured:
         """What can be asked for now."""
         return await self._backend.models()
 
+    async def model(self, name: str) -> ModelCard:
+        """What this name means now."""
+        return await self._backend.model(name)
+
     async def status(self) -> Status:
         """What a replica holds."""
         return await self._backend.status()

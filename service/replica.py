@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import codecs
 import logging
 from collections.abc import AsyncGenerator
 from dataclasses import asdict
 
 from jobs.model_card import ModelCard
-from minimind.chat import Delta, StreamParser, ends_in_thought, render
+from minimind.chat import Delta, ends_in_thought
 from minimind.engine import Event
 from minimind.sampling import SamplingParams, TopLogprobs
-from minimind.tokenizer import Tokenizer
 from service import errors
+from service.answers import ChatText, Named, PlainText, Text, watch
 from service.backend import Accepted, Chat, Failure, Generation, Piece, Reply, Status, Texts, TokenProb
 from service.catalog import Catalog
 from service.engine_host import AnswerFailedError, EngineStoppedError
@@ -53,6 +52,10 @@ class ModelReplica:
         """What can be asked for now."""
         return await asyncio.to_thread(self._catalog.cards)
 
+    async def model(self, name: str) -> ModelCard:
+        """What this name means now. Raises ApiError where it means nothing."""
+        return await asyncio.to_thread(self._catalog.card, name)
+
     async def status(self) -> Status:
         """What is in memory."""
         return Status(self._name, self._settings.memory_bytes, self._pool.loaded())
@@ -65,18 +68,24 @@ class ModelReplica:
 async def _generate(model: PooledModel, generation: Generation, settings: Settings) -> AsyncGenerator[Reply]:
     if isinstance(generation.prompt, Chat) and not model.found.chat:
         raise errors.continues_text(generation.model)
-    prompts = await asyncio.to_thread(_encode, model.tokenizer, generation.prompt)
+    param = "messages" if isinstance(generation.prompt, Chat) else "prompt"
+    context_tokens, limit = model.plan.context_tokens, generation.max_tokens
+    least = model.prompts.least_tokens(generation.prompt)
+    if least > context_tokens:  # megabytes are not cut into tokens to learn that
+        raise errors.too_long(least, limit, context_tokens, param, at_least=True)
+    prompts = await asyncio.to_thread(model.prompts.encode, generation.prompt)
     for prompt in prompts:
-        if len(prompt) + (1 if generation.max_tokens is None else generation.max_tokens) > model.plan.context_tokens:
-            param = "messages" if isinstance(generation.prompt, Chat) else "prompt"
-            raise errors.too_long(len(prompt), generation.max_tokens, model.plan.context_tokens, param)
+        if len(prompt) + (1 if limit is None else limit) > context_tokens:
+            raise errors.too_long(len(prompt), limit, context_tokens, param)
     copies = [prompt for prompt in prompts for _ in range(generation.n)]
     if model.host.open and model.host.open + len(copies) > model.plan.slots + settings.queue:
         raise errors.queue_full(max(0, model.host.open - model.plan.slots))
     yield Accepted(generation.model, model.fingerprint, sum(map(len, prompts)))
-    writers = [_Writer(model.tokenizer, generation, prompt) for prompt in copies]
+    writers = [_Writer(model, generation, prompt) for prompt in copies]
     params = [_params(model, generation, len(prompt), choice) for choice, prompt in enumerate(copies)]
-    ticket = model.host.submit(copies, params, stream=generation.stream)
+    forced = _forced(model, generation)
+    watches = [watch(model.tokenizer, generation, prompt, forced) for prompt in copies]
+    ticket = model.host.submit(copies, params, stream=generation.stream, watches=watches)
     try:
         still_open = len(copies)
         while still_open:
@@ -92,36 +101,8 @@ async def _generate(model: PooledModel, generation: Generation, settings: Settin
         model.host.cancel(ticket)
 
 
-def _encode(tokenizer: Tokenizer, prompt: Chat | Texts) -> list[list[int]]:
-    if isinstance(prompt, Chat):
-        try:
-            ids = render(
-                tokenizer, prompt.messages, prompt.tools, thinking=prompt.thinking, add_generation_prompt=True
-            ).ids
-        except ValueError as error:
-            raise errors.invalid(str(error), "messages") from None
-        return [ids + _forced(tokenizer, prompt)]
-    begin = [tokenizer.bos_id] if prompt.begin else []
-    return [begin + _ids(tokenizer, text) for text in prompt.prompts]
-
-
-def _ids(tokenizer: Tokenizer, text: str | list[int]) -> list[int]:
-    if isinstance(text, str):
-        return tokenizer.encode(text)
-    if bad := next((token_id for token_id in text if token_id >= tokenizer.vocab_size), None):
-        raise errors.invalid(f"token id {bad} is not in the vocabulary of {tokenizer.vocab_size} tokens", "prompt")
-    return text
-
-
-def _forced(tokenizer: Tokenizer, prompt: Chat) -> list[int]:
-    """How an answer begins that must be a tool call: the prompt says it already, so the model goes on with it."""
-    if prompt.forced is None:
-        return []
-    if prompt.thinking:
-        raise errors.invalid("a forced call leaves no room to think: leave enable_thinking out", "tool_choice")
-    # It ends where a word ends for the tokenizer: the space belongs to what follows.
-    named = f'\n{{"name": "{prompt.forced}", "arguments":' if prompt.forced else "\n"
-    return [tokenizer.special_ids["<tool_call>"], *tokenizer.encode(named)]
+def _forced(model: PooledModel, generation: Generation) -> list[int]:
+    return model.prompts.forced(generation.prompt) if isinstance(generation.prompt, Chat) else []
 
 
 def _params(model: PooledModel, generation: Generation, prompt_tokens: int, choice: int) -> SamplingParams:
@@ -135,8 +116,8 @@ def _params(model: PooledModel, generation: Generation, prompt_tokens: int, choi
         frequency_penalty=generation.frequency_penalty,
         # Each of n answers has a seed of its own, or they would be one answer n times.
         seed=None if generation.seed is None else (generation.seed + choice) % 2**63,
-        stop_ids=(model.tokenizer.eos_id, model.tokenizer.pad_id),
-        stop=generation.stop,
+        stop_ids=() if generation.ignore_eos else (model.tokenizer.eos_id, model.tokenizer.pad_id),
+        stop=generation.stop if isinstance(generation.prompt, Texts) else (),
         logprobs=generation.logprobs,
         prompt_logprobs=generation.logprobs if _echoes(generation) else None,
     )
@@ -149,21 +130,26 @@ def _echoes(generation: Generation) -> bool:
 class _Writer:
     """The events of one choice as deltas and named tokens."""
 
-    def __init__(self, tokenizer: Tokenizer, generation: Generation, prompt: list[int]) -> None:
-        self._tokenizer = tokenizer
-        self._stop_ids = (tokenizer.eos_id, tokenizer.pad_id)
+    def __init__(self, model: PooledModel, generation: Generation, prompt: list[int]) -> None:
+        tokenizer = self._tokenizer = model.tokenizer
+        self._end_ids = (tokenizer.eos_id, tokenizer.pad_id)
         self._logprobs = generation.logprobs is not None
         self._prompt = prompt
         self._written = 0
         self._begun: list[Delta] = []
+        self._text: Text
         if isinstance(generation.prompt, Chat):
-            self._parser: StreamParser | _PlainText = StreamParser(tokenizer, ends_in_thought(tokenizer, prompt))
-            for token_id in _forced(tokenizer, generation.prompt):
-                self._begun += self._parser.push(token_id)
+            self._text = ChatText(
+                tokenizer, generation.prompt, generation.stop, in_thought=ends_in_thought(tokenizer, prompt)
+            )
+            for token_id in _forced(model, generation):
+                self._begun += self._text.push(token_id)
         else:
-            self._parser = _PlainText(tokenizer)
+            self._text = PlainText(tokenizer)
             if _echoes(generation):
                 self._begun = [Delta("content", tokenizer.decode(prompt))]
+        self._names_end = isinstance(generation.prompt, Texts)
+        self._named = Named(self._text)
 
     def write(self, event: Event, piece: Piece) -> None:
         """Add what an event brings."""
@@ -172,39 +158,23 @@ class _Writer:
             self._begun = []
         if event.prompt is not None:
             for token_id, token in zip(self._prompt, event.prompt, strict=True):
-                piece.tokens.append(self._named(token_id, token.logprob, token.top))
-        if event.token_id is not None and event.token_id not in self._stop_ids:
-            piece.deltas += self._parser.push(event.token_id)
-            if self._logprobs:
-                piece.tokens.append(self._named(event.token_id, event.logprob, event.top))
+                piece.tokens.append(self._name(token_id, token.logprob, token.top))
+        if event.token_id is not None:
+            ends = event.token_id in self._end_ids
+            if not ends:
+                piece.deltas += self._text.push(event.token_id)
+            # Evaluation harnesses count on a name for each token of a completion, its end too, which is no text.
+            if self._logprobs and (not ends or self._names_end):
+                piece.tokens += self._named.push(self._name(event.token_id, event.logprob, event.top, in_text=not ends))
         for token_id in self._tokenizer.encode(event.rest):
-            piece.deltas += self._parser.push(token_id)
+            piece.deltas += self._text.push(token_id)
         piece.completion_tokens += event.written_tokens - self._written
         self._written = event.written_tokens
         if event.finish is not None:
-            piece.deltas += self._parser.finish()
-            piece.finish = event.finish
+            piece.deltas += self._text.finish()
+            piece.tokens += self._named.finish()
+            piece.finish = "stop" if self._text.ended else event.finish
 
-    def _named(self, token_id: int, logprob: float | None, top: TopLogprobs) -> TokenProb:
+    def _name(self, token_id: int, logprob: float | None, top: TopLogprobs, in_text: bool = True) -> TokenProb:
         best = [(self._tokenizer.decode_bytes((other,)), value) for other, value in top]
-        return TokenProb(self._tokenizer.decode_bytes((token_id,)), logprob, best)
-
-
-class _PlainText:
-    """Token ids as text, never half a character."""
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
-
-    def push(self, token_id: int) -> list[Delta]:
-        """What a token completes."""
-        return self._delta(self._decoder.decode(self._tokenizer.decode_bytes((token_id,))))
-
-    def finish(self) -> list[Delta]:
-        """What was left incomplete."""
-        return self._delta(self._decoder.decode(b"", final=True))
-
-    @staticmethod
-    def _delta(text: str) -> list[Delta]:
-        return [Delta("content", text)] if text else []
+        return TokenProb(self._tokenizer.decode_bytes((token_id,)), logprob, best, in_text)

@@ -41,8 +41,11 @@ class Settings(Config):
     load_timeout_s: float = Field(default=60.0, gt=0, description="how long a request waits for its model to load")
 
     @classmethod
-    def read(cls, environment: Mapping[str, str] = os.environ) -> Settings:
-        """The settings of this process. Raises ValueError that names the variable, its value and what is allowed."""
+    def read(cls, environment: Mapping[str, str] = os.environ, replicas: int = 1) -> Settings:
+        """The settings of this process, one of so many replicas, which share memory and cores where nothing is said.
+
+        Raises ValueError that names the variable, its value and what is allowed.
+        """
         variables = {PREFIX + name.upper(): name for name in cls.model_fields if name != "api_key"}
         set_ones = {name: value for name, value in environment.items() if value}
         if unknown := sorted(name for name in set_ones if name.startswith(PREFIX) and name not in variables):
@@ -51,8 +54,10 @@ class Settings(Config):
         if key := read_key(set_ones):
             given["api_key"] = key
         try:
-            return cls.model_validate(given)
+            settings = cls.model_validate(given)
         except ValidationError as error:
             # A key is never repeated, not even a bad one.
             hidden = explain(error).replace(repr(key), "(hidden)") if key else explain(error)
             raise ValueError(f"settings of the server ({PREFIX}…, {API_KEY}): {hidden}") from None
+        shared = {name: max(1, getattr(settings, name) // replicas) for name in ("memory_bytes", "threads")}
+        return settings.model_copy(update={name: value for name, value in shared.items() if name not in given})

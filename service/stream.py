@@ -5,9 +5,12 @@ Written for many streams at once: plain dicts, serialised by pydantic's Rust cor
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from dataclasses import replace
 from typing import Any, Protocol
 
 from pydantic_core import to_json
@@ -16,6 +19,11 @@ from service.backend import Accepted, Failure, Piece, Reply, TokenProb
 from service.errors import ApiError
 
 DONE = b"data: [DONE]\n\n"
+
+STILL_HERE = b": still at it\n\n"
+"""A comment, which clients pass over: an answer that waits for a slot is silent, and proxies cut what is silent."""
+
+QUIET_S = 15.0
 
 Json = dict[str, Any]
 
@@ -149,9 +157,10 @@ class TextFormat:
         tokens, offsets = [], []
         for token in piece.tokens:
             tokens.append(_readable(token.token))
-            inside = bool(token.token) and token.token[0] & 0xC0 == 0x80  # goes on with the character before
+            inside = token.in_text and bool(token.token) and token.token[0] & 0xC0 == 0x80  # goes on with a character
             offsets.append(offset - inside)
-            offset += sum(byte & 0xC0 != 0x80 for byte in token.token)  # characters begin at bytes of no other form
+            if token.in_text:
+                offset += sum(byte & 0xC0 != 0x80 for byte in token.token)  # characters begin at bytes of other forms
         self._offsets[piece.choice] = offset
         return {
             "tokens": tokens,
@@ -175,23 +184,59 @@ def merged(pieces: list[Piece]) -> Piece:
 async def stream(
     accepted: Accepted, replies: AsyncGenerator[Reply], words: Format, *, include_usage: bool
 ) -> AsyncGenerator[bytes]:
-    """The server-sent events of a request that was accepted. A failure on the way is an event, and the last one."""
+    """The server-sent events of a request that was accepted. A failure on the way is an event, and the last one.
+
+    The end of a choice is in an event of its own, as with OpenAI: some clients read no text beside it.
+    """
     head = _head(accepted, words.chunk_object, words.prefix)
     usage = {"usage": None} if include_usage else {}
     completion_tokens, decode_s = 0, 0.0
-    async for reply in replies:
-        if isinstance(reply, Failure):
-            yield event(reply.error.body())
-            return
-        if isinstance(reply, Accepted):
-            continue
-        completion_tokens += sum(piece.completion_tokens for piece in reply)
-        decode_s = max([decode_s, *(piece.decode_s for piece in reply)])
-        yield event({**head, "choices": [words.chunk(piece) for piece in reply], **usage})
+    async with aclosing(_or_still_here(replies)) as told:
+        async for reply in told:
+            if reply is None:
+                yield STILL_HERE
+            elif isinstance(reply, Failure):
+                yield event(reply.error.body())
+                return
+            elif isinstance(reply, list):
+                completion_tokens += sum(piece.completion_tokens for piece in reply)
+                decode_s = max([decode_s, *(piece.decode_s for piece in reply)])
+                for pieces in _ends_apart(reply):
+                    yield event({**head, "choices": [words.chunk(piece) for piece in pieces], **usage})
     if include_usage:
         spent = _usage(accepted.prompt_tokens, completion_tokens)
         yield event({**head, "choices": [], "usage": spent, "minimind": _took(decode_s)})
     yield DONE
+
+
+async def _or_still_here(replies: AsyncGenerator[Reply]) -> AsyncGenerator[Reply | None]:
+    """The replies, and None for each QUIET_S without one."""
+    next_one = asyncio.ensure_future(anext(replies, None))
+    try:
+        while True:
+            done, _ = await asyncio.wait({next_one}, timeout=QUIET_S)
+            if not done:
+                yield None
+                continue
+            reply = next_one.result()
+            if reply is None:
+                return
+            yield reply
+            next_one = asyncio.ensure_future(anext(replies, None))
+    finally:
+        next_one.cancel()
+        with suppress(asyncio.CancelledError):
+            await next_one
+        await replies.aclose()
+
+
+def _ends_apart(pieces: list[Piece]) -> list[list[Piece]]:
+    """The pieces, and where one has text and the end of its choice, the ends in a second list."""
+    ends = [piece for piece in pieces if piece.finish is not None and (piece.deltas or piece.tokens)]
+    if not ends:
+        return [pieces]
+    texts = [replace(piece, finish=None) if piece in ends else piece for piece in pieces]
+    return [texts, [Piece(piece.choice, finish=piece.finish) for piece in ends]]
 
 
 async def whole(accepted: Accepted, replies: AsyncGenerator[Reply], words: Format) -> Json:

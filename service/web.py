@@ -7,19 +7,20 @@ import ipaddress
 import json
 from pathlib import Path
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from jobs.keys import API_KEY
 from jobs.stock import stock_folder
 from service import chat_api, errors
 from service.backend import Backend, Status
 from service.errors import ApiError
 from service.metrics import CONTENT_TYPE, Measured, Metrics
-from service.schemas import UNSUPPORTED
-from service.settings import API_KEY, Settings
+from service.schemas import unknown_field
+from service.settings import Settings
 
 UI = Path(__file__).parent / "ui"
 MAX_BODY_BYTES = 8 * 1024 * 1024
@@ -51,16 +52,18 @@ _PUBLIC = ("/", "/healthz", "/ui/")
 
 def create(backend: Backend, settings: Settings) -> FastAPI:
     """The application."""
-    metrics = Metrics()
+    metrics, door = Metrics(), Door(settings)
     backend = Measured(backend, metrics)
     app = FastAPI(title="MiniMind", version="1", docs_url=None, redoc_url=None)
-    errors.install(app, {name: why for name, (why, _) in UNSUPPORTED.items()})
+    errors.install(app, unknown_field)
     app.include_router(chat_api.router(backend))
 
     @app.get("/healthz")
-    async def healthz() -> dict[str, object]:
-        """Whether requests can be answered."""
+    async def healthz(request: Request) -> dict[str, object]:
+        """Whether requests can be answered; to who may ask them, which models are in memory."""
         there = await backend.status()
+        if not door.knows(request.scope):
+            return {"status": "ok"}
         return {"status": "ok", "models": [model.model for model in there.models]}
 
     @app.get("/metrics")
@@ -92,20 +95,71 @@ def create(backend: Backend, settings: Settings) -> FastAPI:
             raise HTTPException(404)
         return FileResponse(files[path], media_type=_TYPES[files[path].suffix], headers=PAGE_HEADERS)
 
-    app.add_middleware(Door, settings=settings, metrics=metrics)
+    app.add_middleware(Guarded, door=door, metrics=metrics)
     return app
 
 
 class Door:
-    """ASGI middleware: who may come in, how much they may bring, and how many came.
+    """Who may come in.
 
-    Without a key only this machine is answered: the connection must have come in on a loopback address, and the Host
-    must be a name of it, for a page elsewhere can point its own name at 127.0.0.1.
+    Without a key only this machine is answered: the connection must have come in on a loopback address, and no proxy
+    may say that it hands on for somebody; the Host must be a name of this machine, for a page elsewhere can point its
+    own name at 127.0.0.1; and no browser may say that another site's page asks.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
-        self._app = app
+    def __init__(self, settings: Settings) -> None:
         self._key = settings.api_key.encode() if settings.api_key else None
+
+    def knows(self, scope: Scope) -> bool:
+        """Whether a request brings the key, or none is needed."""
+        scheme, _, given = Headers(scope=scope).get("authorization", "").partition(" ")
+        right = self._key is not None and hmac.compare_digest(given.strip().encode("latin-1"), self._key)
+        return self._key is None or (right and scheme.lower() == "bearer")
+
+    def require_allowed(self, scope: Scope) -> None:
+        """Raises ApiError: 401 or 403 for who may not come in, 413 for a body that is said to be too large."""
+        headers = Headers(scope=scope)
+        public = scope["path"] in _PUBLIC[:2] or scope["path"].startswith(_PUBLIC[2])
+        if self._key is None:
+            server = (scope.get("server") or ("", 0))[0]
+            if not _is_loopback(server) or not _is_loopback(_host(headers.get("host", ""))):
+                raise _key_needed("it answers only on this machine (127.0.0.1, localhost)")
+            if handed_on := [name for name in headers if name in _FORWARDED or name.startswith("x-forwarded-")]:
+                raise _key_needed(f"it answers nobody behind a proxy (the request has the header {handed_on[0]!r})")
+            if not public and headers.get("sec-fetch-site") == "cross-site":
+                raise _key_needed("it does not answer pages of other sites (Sec-Fetch-Site: cross-site)")
+        elif not public and not self.knows(scope):
+            raise ApiError(
+                401,
+                f"this server asks for a key: send the value of its {API_KEY} as 'Authorization: Bearer …'",
+                code="invalid_api_key",
+            )
+        length = headers.get("content-length", "0")
+        if length.isdecimal() and (len(length) > 12 or int(length) > MAX_BODY_BYTES):
+            raise ApiError(413, f"a request may have {MAX_BODY_BYTES} bytes, this one has {length}")
+
+
+_FORWARDED = ("forwarded", "via", "x-real-ip")
+
+
+def _key_needed(why: str) -> ApiError:
+    return ApiError(
+        403,
+        f"this server has no key, so {why}. To open it to others set {API_KEY} where it is started, and send it as "
+        f"'Authorization: Bearer …'",
+        code="key_needed",
+    )
+
+
+class Guarded:
+    """ASGI middleware: lets in whom the door lets in, measures what they bring, and counts what they get.
+
+    HEAD is GET without the body, at every path.
+    """
+
+    def __init__(self, app: ASGIApp, door: Door, metrics: Metrics) -> None:
+        self._app = app
+        self._door = door
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -114,11 +168,15 @@ class Door:
             await self._app(scope, receive, send)
             return
         status, received = 499, 0
+        without_body = scope["method"] == "HEAD"
+        scope = {**scope, "method": "GET"} if without_body else scope
 
         async def counting_send(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+            elif without_body:
+                message = {**message, "body": b""}
             await send(message)
 
         async def counting_receive() -> Message:
@@ -131,35 +189,12 @@ class Door:
 
         self._metrics.opened()
         try:
-            self._require_allowed(scope)
+            self._door.require_allowed(scope)
             await self._app(scope, counting_receive, counting_send)
         except ApiError as error:
             await error.response()(scope, receive, counting_send)
         finally:
             self._metrics.closed(getattr(scope.get("route"), "path", "other"), status)
-
-    def _require_allowed(self, scope: Scope) -> None:
-        headers = Headers(scope=scope)
-        if self._key is None:
-            server = (scope.get("server") or ("", 0))[0]
-            if not _is_loopback(server) or not _is_loopback(_host(headers.get("host", ""))):
-                raise ApiError(
-                    403,
-                    f"this server has no key, so it answers only on this machine (127.0.0.1, localhost). To open it to "
-                    f"others set {API_KEY} where it is started, and send it as 'Authorization: Bearer …'",
-                    code="key_needed",
-                )
-        elif scope["path"] not in _PUBLIC[:2] and not scope["path"].startswith(_PUBLIC[2]):
-            scheme, _, given = headers.get("authorization", "").partition(" ")
-            if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode("latin-1"), self._key):
-                raise ApiError(
-                    401,
-                    f"this server asks for a key: send the value of its {API_KEY} as 'Authorization: Bearer …'",
-                    code="invalid_api_key",
-                )
-        length = headers.get("content-length", "0")
-        if length.isdecimal() and (len(length) > 12 or int(length) > MAX_BODY_BYTES):
-            raise ApiError(413, f"a request may have {MAX_BODY_BYTES} bytes, this one has {length}")
 
 
 def _host(header: str) -> str:

@@ -384,3 +384,24 @@ def test_who_holds_a_run_knows_it_without_asking_the_system(run: RunDirectory, m
         monkeypatch.setattr(runs, "_try_lock", lambda *_: pytest.fail("asked"))
         assert run.is_running
         assert run.state().word == "RUNNING"
+
+
+def test_a_list_reads_again_only_what_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a", "b"):
+        run = RunDirectory(tmp_path / name)
+        run.create({**SPEC, "name": name})
+        write(run, "RUNNING", "SUCCEEDED", step=3)
+    before = list_runs(tmp_path)
+    read: list[str] = []
+    real = runs.read_events
+
+    def noted(path: Path, types: Any = None) -> Any:
+        read.append(path.parent.name)
+        return real(path, types)
+
+    monkeypatch.setattr(runs, "read_events", noted)
+    assert list_runs(tmp_path) == before
+    assert read == []
+    write(RunDirectory(tmp_path / "b"), "FAILED")
+    assert {row.name: row.state.word for row in list_runs(tmp_path)} == {"a": "SUCCEEDED", "b": "FAILED"}
+    assert read == ["b"]

@@ -84,12 +84,33 @@ def engines_may_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Even
     go_on.set()
 
 
+@pytest.fixture
+def steps_allowed(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Semaphore]:
+    """Engines take so many steps as it is released for."""
+    allowed = threading.Semaphore(0)
+    step: Callable[[Engine], list[Event]] = Engine.step
+
+    def step_when_allowed(engine: Engine) -> list[Event]:
+        assert allowed.acquire(timeout=60)
+        return step(engine)
+
+    monkeypatch.setattr(Engine, "step", step_when_allowed)
+    yield allowed
+    allowed.release(1_000_000)
+
+
 def until(condition: Callable[[], bool], within_s: float = 60.0) -> None:
     """Wait for something to come true."""
     end = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < end, "it did not come true"
         time.sleep(0.005)
+
+
+def number(served: Served, name: str) -> float:
+    """A number at /metrics that has no labels."""
+    lines = httpx.get(f"{served.address}/metrics").text.splitlines()
+    return next(float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{name} "))
 
 
 def open_sequences(served: Served, model: str) -> int:

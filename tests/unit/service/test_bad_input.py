@@ -33,6 +33,14 @@ def call(arguments: str) -> dict[str, Any]:
     return {"id": "call_1", "type": "function", "function": {"name": "f", "arguments": arguments}}
 
 
+CALLS = {"role": "assistant", "tool_calls": [{**call("{}"), "id": "a"}, {**call("{}"), "id": "b"}]}
+SAID = {"role": "assistant", "content": "It rains."}
+
+
+def result(call_id: str) -> dict[str, Any]:
+    return {"role": "tool", "tool_call_id": call_id, "content": "rain"}
+
+
 def post(served: Served, path: str, body: Any) -> httpx.Response:
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     return httpx.post(served.address + path, content=content, headers={"Content-Type": "application/json"}, timeout=60)
@@ -50,7 +58,7 @@ def post(served: Served, path: str, body: Any) -> httpx.Response:
         (CHAT, chat(n=0), "n", "greater than or equal to 1"),
         (CHAT, chat(n=10**30), "n", "less than or equal to 128"),
         (CHAT, chat(temperature=-0.5), "temperature", "greater than or equal to 0"),
-        (CHAT, chat(top_p=0), "top_p", "greater than 0"),
+        (CHAT, chat(top_p=-0.1), "top_p", "greater than or equal to 0"),
         (CHAT, chat(top_k=-1), "top_k", "greater than or equal to 0"),
         (CHAT, chat(repetition_penalty=0), "repetition_penalty", "greater than or equal to 0.01"),
         (CHAT, chat(seed=-(2**70)), "seed", "greater than or equal"),
@@ -83,10 +91,25 @@ def post(served: Served, path: str, body: Any) -> httpx.Response:
         (TEXT, text(prompt=["hi"] * 129), "n", "129 prompts"),
         (TEXT, text(prompt=""), "prompt", "empty"),
         (TEXT, text(prompt=[2**31]), "prompt", "less than"),
-        (CHAT, chat(messages=[{**USER, "content": "word " * 20_000}]), "messages", r"512 tokens; .* has \d{5,} tokens"),
+        (
+            CHAT,
+            chat(messages=[{**USER, "content": "word " * 20_000}]),
+            "messages",
+            r"512 tokens; .* has at least \d{4} tokens",
+        ),
         (CHAT, chat(messages=[USER] * 10_001), "messages", "at most 10000 items"),
-        (TEXT, text(prompt="法" * 33_000), "prompt", r"512 tokens; the prompt has \d{5,} tokens"),
+        (TEXT, text(prompt="法" * 33_000), "prompt", r"512 tokens; the prompt has at least \d{4} tokens"),
         (TEXT, text(prompt=[5] * 100_000), "prompt", "512 tokens; the prompt has 100000 tokens"),
+        (
+            CHAT,
+            chat(messages=[USER, CALLS, result("zzz")]),
+            r"messages\[2\].tool_call_id",
+            "'zzz' is no call.* 'a', 'b'",
+        ),
+        (CHAT, chat(messages=[USER, CALLS, result("a"), result("a")]), r"messages\[3\].tool_call_id", "has its result"),
+        (CHAT, chat(messages=[USER, CALLS, result("b")]), r"messages\[2\]", "'a' have no result; each needs one"),
+        (CHAT, chat(messages=[USER, SAID, result("a")]), r"messages\[2\].tool_call_id", "no call .* its calls: none"),
+        (CHAT, chat(reasoning_effort="high"), "reasoning_effort", "enable_thinking|'none'"),
         (CHAT, b"", None, "missing|not JSON"),
         (CHAT, b"null", None, "dictionary|missing"),
         (CHAT, b"[" * 100_000, None, "JSON in UTF-8"),
@@ -120,6 +143,9 @@ def test_what_is_unusual_but_clear_is_answered(served: Served) -> None:
         chat(tools=[], stop=[], seed=-1, n=128, logprobs=True, top_logprobs=20),
         chat(tools=[tool()], tool_choice="auto", parallel_tool_calls=True, user="me", metadata={"a": "b"}),
         chat(seed=2**63 - 1, temperature=0.000001, top_p=1e-9, min_p=1, top_k=1_000_000),
+        chat(parallel_tool_calls=False, future=None, guided_json=None, min_tokens=0, skip_special_tokens=True),
+        chat(messages=[USER, CALLS, result("b"), result("a")]),
+        chat(messages=[USER, CALLS, USER]),
     ):
         response = post(served, CHAT, body)
         assert response.status_code == 200, response.text

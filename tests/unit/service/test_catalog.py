@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 import minimind.checkpoint as checkpoints
+from jobs.runs import RunDirectory
+from minimind.events import EventLog
 from minimind.model import MiniMind
 from minimind.tokenizer import Tokenizer
 from service.catalog import Catalog, damaged
@@ -82,6 +84,26 @@ def test_a_deleted_and_a_damaged_checkpoint(runs: Path) -> None:
         catalog.find("done")
     assert gone.value.status == 404
     assert catalog.find("done").id == "done@1"  # now the last one
+
+
+def test_the_card_of_a_name_that_is_not_in_the_list(runs: Path) -> None:
+    with EventLog(RunDirectory(runs / "done").events_path) as log:
+        for step, loss in ((1, 0.5), (2, 0.7)):
+            log.metrics(step, {"val/loss": loss})
+    catalog = Catalog()
+    names = {
+        "done": "done@2",
+        "done@latest": "done@2",
+        "done@best": "done@1",
+        "done@1": "done@1",
+        "half@latest": "half@5",
+    }
+    for name, root in names.items():
+        card = catalog.card(name)
+        assert (card.id, card.root, card.step) == (name, root, int(root[-1]))
+    with pytest.raises(ApiError, match="say which checkpoint") as told:
+        catalog.card("half")
+    assert told.value.status == 404
 
 
 def test_no_home_is_no_models(home: Path) -> None:

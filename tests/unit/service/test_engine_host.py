@@ -192,3 +192,42 @@ def test_closing_tells_those_who_wait_and_ends_the_thread(engine: Engine) -> Non
                 assert not thread.is_alive()
 
     asyncio.run(run())
+
+
+def test_what_came_before_an_error_is_handed_on_first(engine: Engine) -> None:
+    async def run() -> None:
+        host = EngineHost(engine, "test")
+        ticket = host.submit([[1]], [GREEDY], stream=False)
+        while host.open:
+            await asyncio.sleep(0.001)
+        ticket.fail(EngineStoppedError("too late to matter"))
+        assert (await ticket.take())[-1][1].finish is not None
+        with pytest.raises(EngineStoppedError):
+            await ticket.take()
+        host.close()
+        await host.ended()
+
+    asyncio.run(run())
+
+
+def test_a_sequence_ends_where_its_watch_says_so_and_computes_no_more(engine: Engine) -> None:
+    [whole, other] = [completion.token_ids for completion in engine.generate([[40, 41], [50]], GREEDY)]
+    seen: list[int | None] = []
+
+    def third(event: Event) -> bool:
+        seen.append(event.token_id)
+        return len(seen) == 3
+
+    async def run() -> None:
+        host = EngineHost(engine, "test")
+        ticket = host.submit([[40, 41], [50]], [GREEDY] * 2, stream=False, watches=[third, None])
+        events = await ticket.take()
+        told = [event for number, event in events if number == 0]
+        assert [event.token_id for event in told] == whole[:3] == seen
+        assert [event.finish for event in told] == [None, None, "stop"]
+        assert [event.token_id for number, event in events if number == 1] == other
+        assert host.open == 0
+        assert not await host.call(lambda engine: engine.busy)
+        host.close()
+
+    asyncio.run(run())

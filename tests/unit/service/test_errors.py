@@ -10,7 +10,7 @@ from fastapi import FastAPI
 
 from service import errors
 from service.errors import ApiError
-from service.schemas import ChatRequest
+from service.schemas import ChatRequest, unknown_field
 
 
 def test_the_shape_is_openais_and_survives_a_process_boundary() -> None:
@@ -46,7 +46,7 @@ def test_an_unknown_model_lists_some_of_those_there_are() -> None:
 
 def application() -> FastAPI:
     app = FastAPI()
-    errors.install(app, {"logit_bias": "there are none"})
+    errors.install(app, unknown_field)
 
     @app.post("/chat")
     async def chat(body: ChatRequest) -> str:
@@ -76,8 +76,12 @@ def message(**changes: object) -> dict[str, object]:
     ("body", "param", "words"),
     [
         (message(temperature="hot"), "temperature", "temperature: Input should be a valid number (got 'hot')"),
-        (message(temperatur=1), "temperatur", "temperatur: there is no such field"),
-        (message(logit_bias={"5": 1}), "logit_bias", "logit_bias: is not supported: there are none"),
+        (message(temperatur=1), "temperatur", "temperatur: there is no such field; did you mean temperature?"),
+        (message(something=1), "something", "something: there is no such field"),
+        (message(max_new_tokens=1), "max_new_tokens", "there is no such field; here it is max_tokens"),
+        (message(thinking={"type": "disabled"}), "thinking", "chat_template_kwargs.enable_thinking"),
+        (message(messages=[{"role": "user", "content": "", "temperatur": 1}]), "messages[0].temperatur", "such field"),
+        (message(logit_bias={"5": 1}), "logit_bias", "logit_bias: is not supported: biases on single tokens do"),
         (message(messages=[{"role": "user"}]), "messages[0].content", "messages[0].content: is missing"),
         (message(messages=[{"role": "boss", "content": ""}]), "messages[0]", "'user', 'assistant', 'tool'"),
         (message(stop=["a", 5]), "stop[1]", "valid string (got 5)"),

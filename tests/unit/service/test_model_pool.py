@@ -13,6 +13,7 @@ from jobs import paths
 from jobs.runs import RunDirectory
 from minimind.model import MiniMind, ModelConfig
 from minimind.quantize import quantized
+from minimind.sampling import SamplingParams
 from minimind.tokenizer import Tokenizer
 from minimind.units import size
 from service import loading, model_pool
@@ -239,3 +240,104 @@ def test_an_overwritten_checkpoint_and_a_failed_engine_are_loaded_anew(
         models.close()
 
     asyncio.run(run())
+
+
+def test_a_model_that_was_waited_for_is_not_evicted_before_its_first_use(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the end of a load and the first use of its model other loads run, and look for who can leave."""
+
+    async def at_once(function: Any, *arguments: Any) -> Any:
+        return function(*arguments)  # what takes a thread no time at all leaves no time in between
+
+    async def run() -> None:
+        models = pool(1.5)
+
+        async def use(name: str) -> str:
+            async with models.use(name) as model:
+                assert not model.host.failed, "closed before use"
+                return name
+
+        told = await asyncio.gather(*(use(name) for name in ("a", "b", "c")), return_exceptions=True)
+        assert "a" in told
+        for other in told:
+            assert other == "a" or (isinstance(other, ApiError) and "while these answer: a@10" in other.message)
+        async with models.use("b") as model:  # those who used it, and those who gave up, are not counted for ever
+            assert not model.host.failed
+            assert in_memory(models) == ["b@10"]
+        models.close()
+
+    monkeypatch.setattr(model_pool.asyncio, "to_thread", at_once)
+    asyncio.run(run())
+
+
+def test_who_gives_up_waiting_is_no_user(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on = threading.Event()
+    real = load
+
+    def slow(place: Path, needs: Any) -> Any:
+        assert go_on.wait(20)
+        return real(place, needs)
+
+    monkeypatch.setattr(model_pool, "load", slow)
+
+    async def run() -> None:
+        models = pool(1.5)
+
+        async def use() -> None:
+            async with models.use("a"):
+                pass
+
+        waiting = [asyncio.create_task(use()) for _ in range(3)]
+        while len(models._loading) < 1 or next(iter(models._loading.values())).waiting < 3:
+            await asyncio.sleep(0.01)
+        for task in waiting[:2]:
+            task.cancel()
+        go_on.set()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        async with models.use("b"):
+            assert in_memory(models) == ["b@10"]
+        models.close()
+
+    asyncio.run(run())
+
+
+def test_an_overwritten_run_answers_to_the_end_of_its_answers(
+    runs: Path, known_by_heart: tuple[MiniMind, Tokenizer]
+) -> None:
+    async def run() -> None:
+        models = pool(2.5)
+        async with models.use("a") as first:
+            write_checkpoint(RunDirectory(runs / "a"), 10, MiniMind(CONFIG), known_by_heart[1])
+            async with models.use("a") as other:
+                assert other is not first
+                assert not first.host.failed
+                ticket = first.host.submit([[1]], [SamplingParams(max_tokens=4, temperature=0)], stream=False)
+                assert (await ticket.take())[-1][1].finish is not None
+                # It counts as long as it is there.
+                with pytest.raises(ApiError, match="no room for 'b@10'.*while these answer: a@10$"):
+                    async with models.use("b"):
+                        pass
+        assert first.host.failed
+        async with models.use("b"), models.use("a"):
+            pass
+        models.close()
+
+    asyncio.run(run())
+
+
+def test_the_weights_that_a_model_is_made_from_need_room_while_it_is_made(runs: Path) -> None:
+    whole = weight_bytes(CONFIG, "float32")
+    small = plan(folder(runs, "a"), Settings(**SMALL | {"dtype": "int8"}))
+    assert small.loading_bytes == small.bytes + whole
+    assert plan(folder(runs, "a"), Settings(**SMALL)).loading_bytes == one_model()  # it keeps them
+
+    async def run(memory_bytes: int) -> None:
+        models = ModelPool(Catalog(), Settings(**SMALL | {"dtype": "int8"}, memory_bytes=memory_bytes))
+        async with models.use("a") as model:
+            assert model.plan.bytes == small.bytes
+        models.close()
+
+    asyncio.run(run(small.loading_bytes))
+    with pytest.raises(ApiError, match=r"of KV cache, .* more while it is loaded\), the server may use"):
+        asyncio.run(run(small.loading_bytes - 1))

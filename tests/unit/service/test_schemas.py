@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from service.schemas import IGNORED, MAX_DEPTH, UNSUPPORTED, ChatRequest, CompletionRequest
+from service import chat_api
+from service.schemas import IGNORED, MANY, MAX_DEPTH, UNSUPPORTED, ChatRequest, CompletionRequest
 
 USER = {"role": "user", "content": "hi"}
+CALL: dict[str, Any] = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 
 
 def chat(**fields: Any) -> ChatRequest:
@@ -35,7 +37,7 @@ def test_what_cannot_change_an_answer_is_passed_over(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(UNSUPPORTED))
 def test_what_would_change_it_is_refused_unless_it_asks_for_nothing(name: str) -> None:
-    for harmless in (None, *UNSUPPORTED[name][1]):
+    for harmless in (None, [], {}, *UNSUPPORTED[name][1]):
         assert chat(**{name: harmless}) == chat()
     with pytest.raises(ValidationError):
         chat(**{name: {"something": "else"}})
@@ -50,7 +52,8 @@ def test_what_would_change_it_is_refused_unless_it_asks_for_nothing(name: str) -
         {"max_tokens": 3, "max_completion_tokens": 4},
         {"temperature": float("nan")},
         {"temperature": -0.1},
-        {"top_p": 0},
+        {"top_p": -0.1},
+        {"top_p": 1.1},
         {"n": 129},
         {"n": 10**30},
         {"seed": 2**63},
@@ -73,6 +76,16 @@ def test_what_would_change_it_is_refused_unless_it_asks_for_nothing(name: str) -
         {"tool_choice": "required"},
         {"tool_choice": {"type": "function", "function": {"name": "g"}}, "tools": [tool()]},
         {"chat_template_kwargs": {"enable_thinking": "yes"}},
+        {"chat_template_kwargs": {"enable_thinking": True}, "enable_thinking": False},
+        {"open_thinking": True, "reasoning_effort": "none"},
+        {"reasoning_effort": "high"},
+        {"parallel_tool_calls": "no"},
+        {"temprature": 0.5},
+        {"messages": [{**USER, "mood": "good"}]},
+        {"messages": [{**USER, "type": "image"}]},
+        {"messages": [USER, {"role": "assistant", "reasoning": "a", "reasoning_content": "b", "content": "c"}, USER]},
+        {"messages": [USER, {"role": "assistant", "tool_calls": [CALL, CALL]}]},
+        {"messages": [USER, {"role": "assistant", "content": None, "refusal": "no"}, USER]},
         {"model": ""},
     ],
 )
@@ -117,3 +130,76 @@ def test_what_no_text_can_hold_is_named_with_its_place() -> None:
         deep = {"properties": deep}
     with pytest.raises(ValidationError, match=f"more than {MAX_DEPTH} deep"):
         chat(tools=[tool(parameters=deep)])
+
+
+NULLS = {"refusal": None, "annotations": None, "audio": None, "function_call": None, "tool_calls": None}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "assistant", "content": "hello", **NULLS},  # the official client's model_dump()
+        {"role": "assistant", "content": "hello", **NULLS, "annotations": [], "parsed": None},
+        {"role": "assistant", "content": "hello", "parsed": {"answer": 1}, "provider_specific_fields": {"a": 1}},
+        {"role": "assistant", "content": "hello", "future": None, "more": [], "others": {}},
+        {"role": "assistant", "content": "hello", "type": "text", "id": "msg_1"},
+        {"role": "assistant", "content": [{"type": "text", "text": "hello", "cache_control": {"type": "ephemeral"}}]},
+        {
+            "role": "assistant",
+            "content": "hello",
+            "reasoning": None,
+            "reasoning_content": None,
+            "reasoning_details": [],
+        },
+    ],
+)
+def test_what_clients_make_of_an_answer_is_the_answer(message: dict[str, Any]) -> None:
+    [_, read, _] = chat(messages=[USER, message, USER]).messages
+    assert read.role == "assistant"
+    plain = {"role": "assistant", "content": "hello", "reasoning_content": "", "tool_calls": []}
+    assert chat_api.plain_message(read) == plain
+
+
+def test_what_clients_make_of_a_call_is_the_call() -> None:
+    streamed = {**CALL, "index": 0, "function": {**CALL["function"], "parsed_arguments": {}, "future": None}}
+    result = {"role": "tool", "tool_call_id": "a", "content": "1"}
+    read = chat(messages=[USER, {"role": "assistant", "content": None, "tool_calls": [streamed]}, result])
+    assert read == chat(messages=[USER, {"role": "assistant", "tool_calls": [CALL]}, result])
+
+
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+def test_thoughts_have_two_names(name: str) -> None:
+    read = chat(messages=[USER, {"role": "assistant", "content": "b", name: "a"}, USER]).messages[1]
+    assert read.role == "assistant"
+    assert read.thoughts == "a"
+
+
+def test_the_names_of_the_thinking_switch() -> None:
+    assert chat().thinking is None
+    for value in (True, False):
+        for fields in (
+            {"chat_template_kwargs": {"enable_thinking": value}},
+            {"chat_template_kwargs": {"open_thinking": value}},
+            {"enable_thinking": value},
+            {"open_thinking": value, "enable_thinking": value, "chat_template_kwargs": {}},
+        ):
+            assert chat(**fields).thinking is value
+    assert chat(reasoning_effort="none").thinking is False
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"prompt": [1.5] * 100_000},
+        {"prompt": [[1, "a"]] * 100_000},
+        {"stop": [1] * 100_000},
+        {f"field{number}": 1 for number in range(100_000)},
+    ],
+)
+def test_a_hundred_thousand_mistakes_are_told_by_the_first(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError) as told:
+        text(**wrong)
+    assert told.value.error_count() <= MANY
+    with pytest.raises(ValidationError) as told:
+        chat(messages=[{"role": "user", "content": 1}] * 10_000)
+    assert told.value.error_count() <= MANY

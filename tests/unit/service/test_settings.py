@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs import serve
 from service.settings import Settings
 
 
@@ -46,3 +47,33 @@ def test_a_key_is_never_repeated() -> None:
     with pytest.raises(ValueError, match="api_key") as told:
         Settings.read({"MINIMIND_API_KEY": "short-1"})
     assert "short-1" not in str(told.value)
+
+
+@pytest.mark.parametrize("key", ["a-long-key\r", " a-long-key", "a-long-key\n", "\ta-long-key  "])
+def test_blanks_at_the_ends_of_a_key_are_none_of_it(key: str) -> None:
+    """A file with Windows' line ends leaves one there, in WSL."""
+    assert Settings.read({"MINIMIND_API_KEY": key}).api_key == "a-long-key"
+    assert Settings.read({"MINIMIND_API_KEY": " \r\n"}).api_key is None
+    assert Settings.read({"MINIMIND_API_KEY": "with a blank"}).api_key == "with a blank"
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["我的密钥一二三四五", "right\u200bright", "ｒｉｇｈｔｒｉｇｈｔ", "“rightright”", "a-long-k\x7fey", "clé-secrète"],
+)
+def test_a_key_that_no_client_can_send_is_refused_with_the_name_of_its_variable(key: str) -> None:
+    with pytest.raises(ValueError, match=r"^MINIMIND_API_KEY: sign \d+ of the key is not printable ASCII") as told:
+        Settings.read({"MINIMIND_API_KEY": key})
+    assert key not in str(told.value)
+    with pytest.raises(ValueError, match="^MINIMIND_API_KEY: "):
+        serve.application(serve.defaults(), {"MINIMIND_API_KEY": key})
+
+
+def test_replicas_share_what_nobody_gave_them() -> None:
+    alone, shared = Settings.read({}), Settings.read({}, replicas=3)
+    assert shared.memory_bytes == alone.memory_bytes // 3
+    assert shared.threads == max(1, alone.threads // 3)
+    given = {"MINIMIND_SERVE_THREADS": "5", "MINIMIND_SERVE_MEMORY_BYTES": "1000"}
+    told = Settings.read(given, replicas=3)
+    assert (told.threads, told.memory_bytes) == (5, 1000)
+    assert Settings.read({}, replicas=10_000).threads == 1

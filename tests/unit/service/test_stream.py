@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator
 from typing import Any
@@ -43,12 +44,58 @@ def test_a_chat_stream() -> None:
         }
     ]
     assert chunks[1]["choices"][0]["delta"] == {"content": "黎"}
-    assert chunks[1]["choices"][0]["finish_reason"] == "length"
-    assert chunks[2]["usage"] == {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
-    assert chunks[2]["minimind"] == {"decode_s": 0.25}
+    assert chunks[1]["choices"][0]["finish_reason"] is None
+    # The end stands alone: some clients read no text beside it.
+    assert chunks[2]["choices"] == [{"index": 0, "delta": {}, "logprobs": None, "finish_reason": "length"}]
+    assert chunks[3]["usage"] == {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
+    assert chunks[3]["minimind"] == {"decode_s": 0.25}
     assert "minimind" not in chunks[0]
     assert chunks[0]["usage"] is None
-    assert chunks[3] == "[DONE]"
+    assert chunks[4] == "[DONE]"
+
+
+def test_an_answer_of_one_piece_has_its_role_once_and_its_end_alone() -> None:
+    both = [Piece(0, [Delta("content", "a")], finish="stop"), Piece(1, [Delta("content", "b")])]
+    chunks = events(ChatFormat(logprobs=False), both, [Piece(1, finish="stop")])
+    assert [choice["delta"] for choice in chunks[0]["choices"]] == [
+        {"role": "assistant", "content": "a"},
+        {"role": "assistant", "content": "b"},
+    ]
+    assert [(c["index"], c["delta"], c["finish_reason"]) for c in chunks[1]["choices"]] == [(0, {}, "stop")]
+    assert [(c["index"], c["delta"], c["finish_reason"]) for c in chunks[2]["choices"]] == [(1, {}, "stop")]
+
+
+def test_a_silent_stream_says_that_it_is_still_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "QUIET_S", 0.001)
+    closed: list[bool] = []
+
+    async def run() -> list[bytes]:
+        go_on = asyncio.Event()
+
+        async def waiting() -> AsyncGenerator[Reply]:
+            try:
+                await go_on.wait()
+                yield [Piece(0, [Delta("content", "a")], finish="stop")]
+            finally:
+                closed.append(True)
+
+        told = []
+        async for data in stream.stream(ACCEPTED, waiting(), ChatFormat(False), include_usage=False):
+            told.append(data)
+            if len(told) == 3:
+                go_on.set()
+        # A client that goes away while nothing comes ends what it waits for.
+        never = stream.stream(ACCEPTED, waiting(), ChatFormat(False), include_usage=False)
+        go_on.clear()
+        assert await anext(never) == stream.STILL_HERE
+        await never.aclose()
+        return told
+
+    told = asyncio.run(run())
+    assert told[:3] == [stream.STILL_HERE] * 3
+    assert stream.STILL_HERE.startswith(b":")
+    assert told[-1] == stream.DONE
+    assert closed == [True, True]
 
 
 def test_a_failure_is_an_event_and_the_last_one() -> None:
@@ -67,7 +114,7 @@ def test_tool_calls_in_pieces_and_whole() -> None:
         {"index": 0, "id": "call_1", "type": "function", "function": {"name": "f", "arguments": '{"a"'}}
     ]
     assert chunks[1]["choices"][0]["delta"]["tool_calls"][0] == {"index": 0, "function": {"arguments": ": 1}"}}
-    assert chunks[1]["choices"][0]["finish_reason"] == "tool_calls"
+    assert [chunk["choices"][0]["finish_reason"] for chunk in chunks[:-1]] == [None, None, "tool_calls"]
     whole = ChatFormat(False).whole(pieces)
     assert whole["message"]["content"] is None
     assert [call["function"] for call in whole["message"]["tool_calls"]] == [
@@ -113,11 +160,13 @@ def test_logprobs_of_texts_count_characters() -> None:
         TokenProb("法".encode()[1:], -1.0, [(b"x", -0.5)]),
         TokenProb(b" a", -2.0, [(b" a", -2.0)]),
         TokenProb(b"!", -3.0, []),
+        TokenProb(b"<|im_end|>", -4.0, [], in_text=False),
     ]
     words = TextFormat(True)
     first = words.chunk(Piece(0, tokens=tokens[:3]))["logprobs"]
     second = words.chunk(Piece(0, tokens=tokens[3:]))["logprobs"]
-    assert first["text_offset"] + second["text_offset"] == [0, 0, 1, 3]
+    assert first["text_offset"] + second["text_offset"] == [0, 0, 1, 3, 4]
+    assert second["tokens"][-1] == "<|im_end|>"
     assert first["tokens"][0] == "bytes:\\xe6"
     assert first["token_logprobs"] == [None, -1.0, -2.0]
     assert first["top_logprobs"] == [None, {"x": -0.5, "bytes:\\xb3\\x95": -1.0}, {" a": -2.0}]

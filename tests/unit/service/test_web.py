@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from service import web
 from tests import taught
 from tests.unit.service.conftest import SETTINGS, Served, serving
 
-KEY = "a-key-for-tests-ü"
+KEY = "a-key-for-tests"
 
 
 @pytest.fixture
@@ -107,3 +108,61 @@ def test_a_server_without_models_says_how_to_get_one(home: Path, known_by_heart:
         )
         assert reply.status_code == 404
         assert "minimind train" in reply.json()["error"]["message"]
+
+
+def test_only_who_has_the_key_is_told_what_is_in_memory(keyed: Served) -> None:
+    assert httpx.get(f"{keyed.address}/healthz").json() == {"status": "ok"}
+    told = httpx.get(f"{keyed.address}/healthz", headers={"Authorization": f"Bearer {KEY}"})
+    assert told.json() == {"status": "ok", "models": []}
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/ui/main.js", "/healthz", "/metrics", "/v1/models", "/v1/models/taught", "/nothing"]
+)
+def test_head_is_get_without_the_body(served: Served, path: str) -> None:
+    got, head = httpx.get(served.address + path), httpx.head(served.address + path)
+    assert head.status_code == got.status_code
+    assert head.content == b""
+    same = ("Content-Type", "Content-Security-Policy", *(() if path == "/metrics" else ("Content-Length",)))
+    assert [head.headers.get(name) for name in same] == [got.headers.get(name) for name in same]
+    command = ["curl", "-sIo", "/dev/null", "-w", "%{http_code}", served.address + path]
+    curl = subprocess.run(command, capture_output=True, check=True, timeout=60)
+    assert int(curl.stdout) == got.status_code
+
+
+@pytest.mark.parametrize(
+    "header", ["Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Via"]
+)
+def test_without_a_key_nobody_is_answered_through_a_proxy(served: Served, keyed: Served, header: str) -> None:
+    """A proxy on this machine has a loopback address and, by default, sends a Host that is one."""
+    refused = httpx.get(f"{served.address}/v1/models", headers={header: "203.0.113.9"})
+    assert (refused.status_code, refused.json()["error"]["code"]) == (403, "key_needed")
+    assert header.lower() in refused.json()["error"]["message"]
+    through = httpx.get(f"{keyed.address}/v1/models", headers={header: "x", "Authorization": f"Bearer {KEY}"})
+    assert through.status_code == 200
+
+
+def test_pages_of_other_sites_are_not_answered(served: Served) -> None:
+    ask = {"model": "taught", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
+    for site, status in (("cross-site", 403), ("same-origin", 200), ("none", 200)):
+        headers = {"Sec-Fetch-Site": site}
+        assert httpx.post(f"{served.address}/v1/chat/completions", json=ask, headers=headers).status_code == status
+        assert httpx.get(f"{served.address}/v1/models", headers=headers).status_code == status
+        assert httpx.get(served.address, headers=headers).status_code == 200  # a link on another site leads here
+
+
+@pytest.mark.parametrize(
+    "kind", [None, "text/plain", "text/plain;charset=UTF-8", "application/x-www-form-urlencoded", "multipart/form-data"]
+)
+def test_a_body_that_a_form_could_send_is_refused(served: Served, kind: str | None) -> None:
+    body = b'{"model": "taught", "messages": [{"role": "user", "content": "hi"}]}'
+    headers = {} if kind is None else {"Content-Type": kind}
+    refused = httpx.post(f"{served.address}/v1/chat/completions", content=body, headers=headers)
+    assert refused.status_code == 400
+    assert "Content-Type: application/json" in refused.json()["error"]["message"]
+
+
+def test_streams_are_not_kept_by_a_proxy(served: Served) -> None:
+    ask = {"model": "taught", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1, "stream": True}
+    headers = httpx.post(f"{served.address}/v1/chat/completions", json=ask).headers
+    assert (headers["X-Accel-Buffering"], headers["Cache-Control"]) == ("no", "no-store")
