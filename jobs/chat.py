@@ -347,9 +347,8 @@ def _list(models: Sequence[Model], console: Console) -> None:
         same = first.setdefault(model.weights, model.id) if model.weights else model.id
         notes = [*([f"{_say('the same as')} {same}"] if same != model.id else [])]
         notes += [] if model.chat else [_say("continues text")]
-        console.print(
-            f"  {escape(model.id)}" + (f"   [dim]{escape(', '.join(notes))}[/]" if notes else ""), markup=True
-        )
+        note = f"   [dim]{escape(', '.join(notes))}[/]" if notes else ""
+        console.print(f"  {escape(model.id)}{note}", markup=True)
     if not models:
         console.print(_say(_NO_MODEL))
 
@@ -412,9 +411,8 @@ def chat(args: argparse.Namespace, console: Console) -> int:
         model = known[0]
     conversation = Conversation(answerer, model, args.system, manner)
     _be_lenient()
-    console.print(
-        f"[bold]{escape(model.id)}[/]  [dim]{address or _say('in this process')}   {_say('/help')}[/]", markup=True
-    )
+    where = escape(address or _say("in this process"))
+    console.print(f"[bold]{escape(model.id)}[/]  [dim]{where}   {_say('/help')}[/]", markup=True)
     if not model.chat:
         introduce(model, console)
     prompt = "[bold green]> [/]" if sys.stdin.isatty() else ""

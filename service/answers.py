@@ -102,8 +102,8 @@ def watch(
 ) -> Callable[[Event], bool] | None:
     """Tells the thread of an engine, event by event, whether an answer has ended; None where its model ends it.
 
-    forced: the ids at the end of the prompt that the answer begins with. The same is found once more where the text is handed on; here it is
-    found in time, so that nothing is computed that nobody gets.
+    forced: the ids at the end of the prompt that the answer begins with. The same is found once more where the text is
+    handed on; here it is found in time, so that nothing is computed that nobody gets.
     """
     chat = generation.prompt
     if not isinstance(chat, Chat) or not (generation.stop or chat.one_call):
