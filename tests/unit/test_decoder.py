@@ -6,6 +6,7 @@ import platform
 import shutil
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -313,43 +314,43 @@ class Scaled(MiniMind):
         return super().logits(hidden_BTD) / 2
 
 
-def _with_experts(model: MiniMind) -> None:
+def _with_experts(model: Any) -> None:
     model.model.layers[0].mlp = Experts(model.model.layers[0].mlp)
 
 
-def _with_bias(model: MiniMind) -> None:
+def _with_bias(model: Any) -> None:
     attention = model.model.layers[1].self_attn
     attention.q_proj.bias = nn.Parameter(torch.ones(len(attention.q_proj.weight)))
 
 
-def _with_other_eps(model: MiniMind) -> None:
+def _with_other_eps(model: Any) -> None:
     model.model.layers[0].self_attn.k_norm.eps = 0.1
 
 
-def _with_half_a_norm(model: MiniMind) -> None:
+def _with_half_a_norm(model: Any) -> None:
     model.model.norm.bfloat16()
 
 
-def _with_other_norm(model: MiniMind) -> None:
+def _with_other_norm(model: Any) -> None:
     model.model.layers[0].input_layernorm = nn.LayerNorm(32)
 
 
-def _with_columns(model: MiniMind) -> None:
+def _with_columns(model: Any) -> None:
     linear = model.model.layers[0].mlp.up_proj
     linear.weight = nn.Parameter(linear.weight.detach().T.contiguous().T)
 
 
-def _with_fewer_outputs(model: MiniMind) -> None:
+def _with_fewer_outputs(model: Any) -> None:
     mlp = model.model.layers[0].mlp
     for name, shape in (("gate_proj", (64, 32)), ("up_proj", (64, 32)), ("down_proj", (32, 64))):
         getattr(mlp, name).weight = nn.Parameter(getattr(mlp, name).weight.detach()[: shape[0], : shape[1]].clone())
 
 
-def _with_one_layer_less(model: MiniMind) -> None:
+def _with_one_layer_less(model: Any) -> None:
     model.model.layers = model.model.layers[:1]
 
 
-def _with_half_a_projection(model: MiniMind) -> None:
+def _with_half_a_projection(model: Any) -> None:
     model.model.layers[0].self_attn.o_proj.bfloat16()
 
 

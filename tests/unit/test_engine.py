@@ -395,7 +395,7 @@ def test_weights_are_rounded_again_only_when_they_have_changed(monkeypatch: pyte
     one.forget()  # whoever says that they have changed is believed
     assert len(rounded) == 1
     with torch.no_grad():
-        model.model.layers[0].mlp.up_proj.weight.mul_(2)
+        model.get_parameter("model.layers.0.mlp.up_proj.weight").mul_(2)
     one.generate([PROMPT], greedy(2))
     assert len(rounded) == 2
 
@@ -527,7 +527,8 @@ def test_settings_next_to_the_impossible_harm_nobody(native: bool | None) -> Non
         {"frequency_penalty": 1e6, "presence_penalty": 1e6, "temperature": 1e6},
     ):
         one = engine(native=native)
-        odd = SamplingParams(**{"max_tokens": 12, "seed": 1} | settings)
+        asked: dict[str, Any] = {"seed": 1, **settings}
+        odd = SamplingParams(12, **asked)
         found, answer = one.generate([PROMPT, [7, 8]], [greedy(12), odd])
         assert found == expected
         assert len(answer.token_ids) == 12
@@ -578,8 +579,8 @@ def test_damage_does_not_outlive_the_weights_that_had_it(native: bool | None, ca
     one = Engine(model, slots=2, context_tokens=64, native=native, prefill_tokens=8)
     expected = one.generate(prompts, greedy(5))
     with torch.no_grad():
-        model.model.layers[0].self_attn.v_proj.weight.fill_(math.nan)
-        model.model.layers[1].self_attn.k_proj.weight.fill_(math.nan)
+        model.get_parameter("model.layers.0.self_attn.v_proj.weight").fill_(math.nan)
+        model.get_parameter("model.layers.1.self_attn.k_proj.weight").fill_(math.nan)
     numbers = [one.add(list(range(start, 40)), greedy(3)) for start in (1, 2)]
     if cancelled_after is not None:  # before anything has shown what its keys are
         one.step()
