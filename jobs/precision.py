@@ -82,10 +82,10 @@ def bfloat16_share(spec: RunSpec) -> float:
     small = spec.model_copy(update={"loop": loop, "data": data})
     with torch.random.fork_rng(devices=()):  # weights and dropout draw
         step = step_of(small, shape_in(small, torch.float32))
-        _seconds(step, torch.float32), _seconds(step, torch.bfloat16)
+        for dtype in (torch.float32, torch.bfloat16):  # the first of each makes its buffers
+            _seconds(step, dtype)
         rounds = [(_seconds(step, torch.bfloat16), _seconds(step, torch.float32)) for _ in range(ROUNDS)]
-    half, full = zip(*rounds, strict=True)
-    return min(half) / min(full)
+    return min(half for half, _ in rounds) / min(full for _, full in rounds)
 
 
 def _seconds(step: Step, dtype: torch.dtype) -> float:

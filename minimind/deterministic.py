@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -23,9 +24,10 @@ def deterministic(device: torch.device, wanted: bool = True) -> Iterator[None]:
         yield
         return
     before = torch.are_deterministic_algorithms_enabled()
-    fills = torch.utils.deterministic.fill_uninitialized_memory
+    settings: Any = torch.utils.deterministic  # a module whose attribute is a property
+    fills = settings.fill_uninitialized_memory
     # Else each new tensor would be filled with NaN first, to show who reads what nobody has written.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    settings.fill_uninitialized_memory = False
     torch.use_deterministic_algorithms(True)
     try:
         yield
@@ -38,4 +40,4 @@ def deterministic(device: torch.device, wanted: bool = True) -> Iterator[None]:
         ) from error
     finally:
         torch.use_deterministic_algorithms(before)
-        torch.utils.deterministic.fill_uninitialized_memory = fills
+        settings.fill_uninitialized_memory = fills

@@ -71,12 +71,13 @@ def test_no_operation_of_a_step_is_refused() -> None:
 
 
 def test_it_holds_inside_and_only_there() -> None:
+    settings: Any = torch.utils.deterministic
     with deterministic(CUDA):
         assert torch.are_deterministic_algorithms_enabled()
         assert not torch.is_deterministic_algorithms_warn_only_enabled()  # then attention would not obey
-        assert not torch.utils.deterministic.fill_uninitialized_memory
+        assert not settings.fill_uninitialized_memory
     assert not torch.are_deterministic_algorithms_enabled()
-    assert torch.utils.deterministic.fill_uninitialized_memory
+    assert settings.fill_uninitialized_memory
     for device, wanted in ((CUDA, False), (torch.device("cpu"), True)):
         with deterministic(device, wanted):
             assert not torch.are_deterministic_algorithms_enabled()

@@ -218,7 +218,11 @@ def test_resolve_dtype_takes_what_the_device_has(monkeypatch: pytest.MonkeyPatch
 
 def newer_and_older(parallel: Parallel) -> dict[str, Any]:
     """What two ranks make of auto where the GPU of the first has bfloat16, the second's not, and a step of both."""
-    torch.cuda.is_bf16_supported = lambda including_emulation: parallel.rank == 0  # type: ignore[assignment]
+
+    def has_bfloat16(including_emulation: bool = True) -> bool:
+        return parallel.rank == 0
+
+    torch.cuda.is_bf16_supported = has_bfloat16
     gpu = Parallel(parallel.rank, parallel.world, torch.device("cuda"))
     dtype = common_dtype("auto", gpu)
     run = ToyRun(RowBatches(toy_rows(8), 2, parallel=parallel), dtype=dtype, parallel=parallel)

@@ -128,7 +128,8 @@ def test_orthogonalize_leaves_zero_at_zero_and_is_blind_to_scale() -> None:
 def spread(rows: int, columns: int, smallest: float) -> Tensor:
     """A matrix whose singular values fall from 1 to `smallest`, evenly in their logarithm."""
     u, _, vt = torch.linalg.svd(torch.randn(rows, columns, generator=torch.Generator().manual_seed(7)), False)
-    return u * torch.logspace(0, math.log10(smallest), min(rows, columns)) @ vt
+    matrix: Tensor = u * torch.logspace(0, math.log10(smallest), min(rows, columns)) @ vt
+    return matrix
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(256, 256), (128, 416), (416, 128)])
