@@ -62,8 +62,11 @@ TEMPLATE = """\
 {%- endif %}
 """  # noqa: E501
 
-ASKED = {"role": "user", "content": "hi 你好"}
-TOOL = {"type": "function", "function": {"name": "add", "description": "和 <b>", "parameters": {"type": "object"}}}
+ASKED: dict[str, Any] = {"role": "user", "content": "hi 你好"}
+TOOL: dict[str, Any] = {
+    "type": "function",
+    "function": {"name": "add", "description": "和 <b>", "parameters": {"type": "object"}},
+}
 CALL = {"id": "x", "type": "function", "function": {"name": "add", "arguments": '{"a": 1}'}}
 CHATS: dict[str, list[dict[str, Any]]] = {
     "question": [ASKED],
@@ -83,6 +86,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def peer(folder: Path) -> Any:
+    """What transformers makes of a folder."""
+    return AutoTokenizer.from_pretrained(folder)
+
+
 @pytest.fixture(scope="module")
 def tokenizer(folder: Path) -> Tokenizer:
     return Tokenizer.load(folder)
@@ -95,7 +103,7 @@ def test_the_prompt_is_that_of_transformers(
     folder: Path, tokenizer: Tokenizer, messages: list[dict[str, Any]], tools: list[Any], thinking: bool | None
 ) -> None:
     switch = {} if thinking is None else {"open_thinking": thinking}
-    theirs = AutoTokenizer.from_pretrained(folder).apply_chat_template(
+    theirs = peer(folder).apply_chat_template(
         messages, tools=tools or None, add_generation_prompt=True, return_dict=False, **switch
     )
     as_served = [
@@ -221,9 +229,10 @@ def test_an_answer_inside_an_open_thought_is_read_as_one(tokenizer: Tokenizer) -
 
 
 def test_what_a_client_of_the_server_sends_is_the_prompt_of_transformers(folder: Path, tokenizer: Tokenizer) -> None:
-    asked = {"model": "m", "messages": CHATS["system"] + CHATS["calls"][1:], "tools": [TOOL]}
+    asked: dict[str, Any] = {"model": "m", "messages": CHATS["system"] + CHATS["calls"][1:], "tools": [TOOL]}
     asked["messages"] = [*asked["messages"][:-1], asked["messages"][-1] | {"tool_call_id": "x"}]
     (ids,) = _encode(tokenizer, _of_chat(ChatRequest.model_validate(asked)).prompt)
-    peer = AutoTokenizer.from_pretrained(folder)
-    expected = peer.apply_chat_template(asked["messages"], tools=[TOOL], add_generation_prompt=True, return_dict=False)
+    expected = peer(folder).apply_chat_template(
+        asked["messages"], tools=[TOOL], add_generation_prompt=True, return_dict=False
+    )
     assert ids == expected
