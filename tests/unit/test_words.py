@@ -47,7 +47,7 @@ def spoken() -> set[str]:
 def literals(calls_of: tuple[str, ...] = ()) -> set[str]:
     """Texts in the modules that speak; with `calls_of`, only those handed to these functions."""
     found = set()
-    for module in ("show", "curves", "progress"):
+    for module in ("show", "curves", "progress", "sweep_view", "__main__"):
         for node in ast.walk(ast.parse(Path(jobs.__path__[0], f"{module}.py").read_text("utf-8"))):
             if calls_of and not (isinstance(node, ast.Call) and ast.unparse(node.func) in calls_of):
                 continue
