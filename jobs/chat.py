@@ -208,7 +208,7 @@ class InProcess:
         finally:
             engine.cancel(request)
 
-    def _engine(self, model: str) -> tuple[Any, Any, dict[str, float]]:
+    def _engine(self, model: str) -> tuple[Any, Any, dict[str, Any]]:
         from dataclasses import asdict
 
         from minimind.checkpoint import load_model, read_sampling
