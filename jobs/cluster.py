@@ -1,35 +1,39 @@
 """The Ray cluster on this machine: start it, find it, end it, and say what a run would wait for in vain.
 
-Everything listens on loopback and asks for the token, because who reaches a Ray cluster runs code on it. The state
-file `$MINIMIND_HOME/cluster.json` lets other shells find the cluster. Its processes carry a mark in their environment,
-so that `stop` ends these and no other cluster (`ray stop` ends them all).
+Everything listens on loopback and asks for the token, because who reaches a Ray cluster runs code on it; only the
+replicas of a server listen on all addresses, and ask for it too. The state file `$MINIMIND_HOME/cluster-HOST.json` lets
+other shells of this machine find the cluster, and none of another machine that shares the folder. Its processes carry a
+mark in their environment, so that `stop` ends these and no other cluster (`ray stop` ends them all).
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Literal
 
 from filelock import FileLock
 
 from jobs import machine, paths, processes
 from jobs.processes import MARK
+from jobs.runs import running
 
 _ANSWER_S = 5.0
 _DEFAULT_PORTS = {"gcs": 6379, "dashboard": 8265, "agent": 52365, "client": 10001}
-_ROOTS = ("gcs/gcs_server", "raylet/raylet ", "dashboard/dashboard.py")
+_CORE, _DASHBOARD = ("gcs/gcs_server", "raylet/raylet "), "dashboard/dashboard.py"
 _QUIET = {
     "RAY_metrics_report_interval_ms": "60000",
     "RAY_task_events_report_interval_ms": "0",
@@ -70,13 +74,14 @@ class Cluster:
 
 @dataclass(frozen=True)
 class _State:
-    """cluster.json."""
+    """cluster-HOST.json. ready: whether it has answered once; a start that was cut off has not, and holds no work."""
 
     mark: str
     address: str
     dashboard_url: str
     token_path: str | None
     ports: dict[str, int]
+    ready: bool = False
 
 
 def find() -> Cluster | None:
@@ -84,6 +89,9 @@ def find() -> Cluster | None:
 
     It is the one that RAY_API_SERVER_ADDRESS names, if the user set it to something else than ours, and otherwise the
     one started here, if it is alive.
+
+    Raises ClusterError where there is one and no way to it: ours has lost its dashboard, or this process is part of
+    another cluster, of which only RAY_ADDRESS is known.
     """
     state = _read_state()
     chosen = os.environ.get("RAY_API_SERVER_ADDRESS", "").rstrip("/")
@@ -91,9 +99,19 @@ def find() -> Cluster | None:
         if not chosen.startswith(("http://", "https://")):
             raise ClusterError(f"RAY_API_SERVER_ADDRESS = {chosen!r}: a URL is wanted, such as http://127.0.0.1:8265.")
         return Cluster(os.environ.get("RAY_ADDRESS", ""), chosen, token_path(), ours=False)
-    if state is None or not _alive(state):
+    joined = os.environ.get("RAY_ADDRESS", "")
+    if not chosen and joined not in ("", "auto", "local") and (state is None or joined != state.address):
+        raise ClusterError(
+            f"this process belongs to the Ray cluster at {joined} (RAY_ADDRESS). `minimind cluster start` did not make "
+            "that one here, so the address of its dashboard is not known: export RAY_API_SERVER_ADDRESS="
+            "http://HEAD:8265 (HEAD: the cluster's head), or `unset RAY_ADDRESS` to use a cluster on this machine"
+        )
+    if state is None or not state.ready:
         return None
-    return _ours(state)
+    condition = _condition(state)
+    if condition == "headless":
+        raise ClusterError(_headless(state))
+    return _ours(state) if condition == "alive" else None
 
 
 def ensure(say: Callable[[str], None] = lambda line: None) -> Cluster:
@@ -108,7 +126,7 @@ def ensure(say: Callable[[str], None] = lambda line: None) -> Cluster:
         cluster = find()
         if cluster is None:
             # Clusters of other homes start one after the other, or two would choose the same free ports.
-            with FileLock(Path(tempfile.gettempdir()) / f"minimind-ports-{os.getuid()}.lock", timeout=180):
+            with _port_lock():
                 try:
                     return _start(say)
                 except ClusterError as error:
@@ -120,10 +138,16 @@ def ensure(say: Callable[[str], None] = lambda line: None) -> Cluster:
     return cluster
 
 
+def training() -> list[str]:
+    """The names of the runs and sweeps that processes of the cluster started here are training: `stop` ends them."""
+    state = _read_state()
+    return [] if state is None else _training(state.mark)
+
+
 def stop() -> bool:
     """End the cluster that was started here, with all its jobs. False if there was none.
 
-    Jobs end as if the power went; a run continues from its last checkpoint.
+    Jobs end as if the power went; a run continues from its last checkpoint. `training` names them beforehand.
     """
     if not paths.home().is_dir():
         return False
@@ -132,8 +156,8 @@ def stop() -> bool:
         if state is None:
             return False
         ended = processes.end(state.mark)
-        shutil.rmtree(_temporary(state.mark), ignore_errors=True)
-        _state_path().unlink()
+        shutil.rmtree(_private_folder(state.mark), ignore_errors=True)
+        state_path().unlink()
         return ended
 
 
@@ -204,6 +228,23 @@ def sharing(cluster: Cluster) -> str:
     )
 
 
+def places(nodes: Sequence[Mapping[str, float]], cpus_per_worker: float = 1, gpus_per_worker: float = 0) -> int:
+    """How many workers of this size find room, each on one machine.
+
+    `nodes` are the total resources of each living node, as ``[n["Resources"] for n in ray.nodes() if n["Alive"]]``.
+    """
+    wanted = {"CPU": cpus_per_worker, "GPU": gpus_per_worker}
+    return sum(
+        min((_times(node.get(name, 0), each) for name, each in wanted.items() if each), default=0) for node in nodes
+    )
+
+
+def most_cpus(nodes: Sequence[Mapping[str, float]], workers: int, gpus_per_worker: float = 0) -> int:
+    """The most CPUs that each of so many workers can have; 1 where there is no room for them at all."""
+    largest = int(max((node.get("CPU", 0) for node in nodes), default=0))
+    return next((cpus for cpus in range(largest, 1, -1) if places(nodes, cpus, gpus_per_worker) >= workers), 1)
+
+
 def check(
     workers: int,
     gpus_per_worker: float = 0,
@@ -214,42 +255,45 @@ def check(
 ) -> None:
     """Refuse what this cluster could never place, before Ray waits for it for ever.
 
-    `nodes` are the total resources of each living node, as ``[n["Resources"] for n in ray.nodes() if n["Alive"]]``.
-    `gpus_seen` is how many GPUs PyTorch sees on this machine, if somebody looked.
+    `nodes` as `places` takes them. `gpus_seen` is how many GPUs PyTorch sees on this machine, if somebody looked.
 
-    Raises ValueError that says what is wanted, what is there and what to do.
+    Raises ValueError that says what is wanted, what is there and what to do; what it allows, it accepts.
     """
-    places = sum(
-        min(
-            (
-                int(node.get(name, 0) // each)
-                for name, each in (("CPU", cpus_per_worker), ("GPU", gpus_per_worker))
-                if each
-            ),
-            default=workers,
-        )
-        for node in nodes
-    )
-    if places >= workers:
+    if gpus_per_worker > 1 and gpus_per_worker % 1:
+        raise ValueError(f"scaling.gpus_per_worker = {gpus_per_worker:g}: a part of one GPU, or whole ones")
+    room = places(nodes, cpus_per_worker, gpus_per_worker)
+    if room >= workers:
         return
     cpus, gpus = (sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU"))
     each = f"{cpus_per_worker:g} CPU" + (f" and {gpus_per_worker:g} GPU" if gpus_per_worker else "")
     there = f"{cpus:g} CPU and {gpus:g} GPU on {len(nodes)} {'machine' if len(nodes) == 1 else 'machines'}"
     message = (
         f"workers = {workers}: every worker needs {each} on one machine; the cluster has {there}, which is room "
-        f"for {places}."
+        f"for {room}."
     )
+    ways = []
     if gpus_per_worker and not gpus and gpus_seen:
         message += (
             f" PyTorch sees {gpus_seen} GPU here, but Ray counts them with NVML, which did not start: see what "
             "`nvidia-smi` says (after a driver update, restart the machine; on WSL2, `wsl --shutdown`), then "
             "`minimind cluster stop` and `minimind cluster start`."
         )
-    elif places:
-        message += f" Allowed: up to --workers {places}, or 0 to run without Ray's workers."
     else:
-        message += " Use --workers 0 to run in this process, without Ray's workers."
+        if room:
+            ways.append(f"up to --workers {room}")
+        fewer = most_cpus(nodes, workers, gpus_per_worker)
+        if fewer < cpus_per_worker and places(nodes, fewer, gpus_per_worker) >= workers:
+            ways.append(f"--set scaling.cpus_per_worker={fewer}")
+        if gpus_per_worker and places(nodes, 1) >= workers:
+            ways.append("--set scaling.gpus_per_worker=0 to train on CPUs")
+        ways.append("--workers 0 to run in this process, without Ray's workers")
+        message += f" Allowed: {'; '.join(ways)}."
     raise ValueError(message)
+
+
+def _times(there: float, each: float) -> int:
+    """How often `each` goes into `there`, counted in ten-thousandths as Ray does."""
+    return int(round(there * 10_000) // max(1, round(each * 10_000)))
 
 
 def _start(say: Callable[[str], None]) -> Cluster:
@@ -257,9 +301,10 @@ def _start(say: Callable[[str], None]) -> Cluster:
         raise ClusterError("A Ray cluster needs Linux or macOS; on Windows use WSL2.")
     old = _read_state()
     if old is not None:
-        say("The Ray cluster that ran here is gone; starting it again.")
+        if old.ready:
+            say("The Ray cluster that ran here is gone; starting it again.")
         processes.end(old.mark)
-        shutil.rmtree(_temporary(old.mark), ignore_errors=True)
+        shutil.rmtree(_private_folder(old.mark), ignore_errors=True)
     _make_token(say)
     ports = machine.free_ports(_DEFAULT_PORTS | (old.ports if old else {}), say)
     store_bytes = machine.object_store_bytes(say)
@@ -283,12 +328,14 @@ def _start(say: Callable[[str], None]) -> Cluster:
         *("--object-store-memory", str(store_bytes)),
         "--include-log-monitor=false",  # it sends the workers' output to drivers; ours do not ask for it
         # There Ray notes which cluster its jobs belong to: in the usual place, the newest one on this machine.
-        *("--temp-dir", str(_temporary(state.mark))),
+        *("--temp-dir", str(_temporary(state.mark, say))),
         *(f"--num-gpus={count}" for count in [machine.gpus_unseen_by_ray(say)] if count),
     ]
     variables = {
         **_QUIET,
-        **{name: value for name, value in os.environ.items() if name not in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")},
+        # What this shell asks of the command line is no setting of the cluster: a key of today would be asked for by
+        # every server of tomorrow.
+        **{name: value for name, value in os.environ.items() if not name.startswith("MINIMIND_")},
         **environment(_ours(state)),
         MARK: state.mark,
         "MINIMIND_HOME": str(paths.home()),
@@ -314,14 +361,31 @@ def _start(say: Callable[[str], None]) -> Cluster:
     cluster = _ours(state)
     if started.returncode or not _answers(cluster, within_s=60):
         processes.end(state.mark)
+        shutil.rmtree(_private_folder(state.mark), ignore_errors=True)
         tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:])
         raise ClusterError(f"Ray did not start (exit code {started.returncode}); {log} ends with:\n{tail}")
+    _write_state(replace(state, ready=True))
     return cluster
 
 
-def _temporary(mark: str) -> Path:
-    """Ray's folder for logs and sockets, whose names leave room for a short path only."""
-    return Path("/tmp") / f"ray-{mark}"
+def _private_folder(mark: str) -> Path:
+    """A folder of this user's alone, around Ray's. Ray lets everybody on the machine write into its own: who does that
+    runs code as you, and reads what jobs print.
+    """
+    return Path("/tmp") / f"mm-{mark[:12]}"
+
+
+def _temporary(mark: str, say: Callable[[str], None] = lambda line: None) -> Path:
+    """Ray's folder for logs and sockets, in a new private one. A socket's path may have 107 bytes, so names are short.
+
+    Raises ClusterError if somebody else has made that folder.
+    """
+    private = _private_folder(mark)
+    try:
+        private.mkdir(mode=0o700)
+    except OSError as error:
+        raise ClusterError(f"{private}, for Ray's sockets and logs, cannot be made: {error.strerror}") from None
+    return private / "r"
 
 
 def _ours(state: _State) -> Cluster:
@@ -347,7 +411,9 @@ def _make_token(say: Callable[[str], None]) -> None:
         return
     if path.is_file() and path.read_text(encoding="utf-8").strip():
         if path.stat().st_mode & 0o077:
-            say(f"{path} can be read by others on this machine: chmod 600 {shlex.quote(str(path))}")
+            path.chmod(0o600)
+            say(f"{path} could be read by others on this machine; it can no longer. If one of them may have read it: "
+                f"delete it, then minimind cluster stop and start, which makes another.")  # fmt: skip
         return
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.unlink(missing_ok=True)
@@ -401,29 +467,62 @@ def refused(cluster: Cluster) -> str:
     )
 
 
-def _alive(state: _State) -> bool:
+def _condition(state: _State) -> Literal["alive", "headless", "gone"]:
+    """headless: something of the cluster works on, and new jobs cannot reach it."""
     commands = [" ".join((process.info["cmdline"] or [])[:3]) + " " for process in processes.marked(state.mark)]
-    return all(any(root in command for command in commands) for root in _ROOTS)
+    there = {root for root in (*_CORE, _DASHBOARD) if any(root in command for command in commands)}
+    if there == {*_CORE, _DASHBOARD}:
+        return "alive"
+    return "headless" if there.intersection(_CORE) or _training(state.mark) else "gone"
+
+
+def _headless(state: _State) -> str:
+    names = _training(state.mark)
+    busy = (
+        f"Still training on it: {', '.join(names)} (minimind show NAME; minimind stop NAME ends one cleanly). "
+        "They are left alone. When they have ended: "
+        if names
+        else "No run is training on it: "
+    )
+    return (
+        f"The Ray cluster of this machine has lost a part of itself (perhaps its dashboard, at {state.dashboard_url}), "
+        f"so that it takes no new jobs. {busy}minimind cluster stop, then minimind cluster start."
+    )
+
+
+def _training(mark: str) -> list[str]:
+    """The runs and sweeps below MINIMIND_HOME whose lock a process of the cluster holds."""
+    pids = {process.pid for process in processes.family(mark)}
+    return running(paths.runs(), pids) + running(paths.sweeps(), pids)
 
 
 def _lock() -> FileLock:
-    return FileLock(paths.home() / "cluster.lock", timeout=180)
+    return FileLock(state_path().with_suffix(".lock"), timeout=180)
 
 
-def _state_path() -> Path:
-    return paths.home() / "cluster.json"
+def _port_lock() -> FileLock:
+    """Held while ports are chosen and taken. Not in /tmp: there another user could hold it for ever."""
+    folder = Path("~/.ray").expanduser()
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return FileLock(folder / "minimind-ports.lock", timeout=180)
+
+
+def state_path() -> Path:
+    """The file about the cluster that was started on this machine. Machines that share a folder have one each."""
+    host = re.sub(r"[^A-Za-z0-9.-]", "_", socket.gethostname()) or "localhost"
+    return paths.home() / f"cluster-{host}.json"
 
 
 def _read_state() -> _State | None:
     try:
-        return _State(**json.loads(_state_path().read_text(encoding="utf-8")))
+        return _State(**json.loads(state_path().read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError):
-        raise ClusterError(f"{_state_path()} cannot be read; remove it, and start the cluster again.") from None
+        raise ClusterError(f"{state_path()} cannot be read; remove it, and start the cluster again.") from None
 
 
 def _write_state(state: _State) -> None:
-    partial = _state_path().with_suffix(".partial")
+    partial = state_path().with_suffix(".partial")
     partial.write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")
-    partial.replace(_state_path())
+    partial.replace(state_path())

@@ -17,7 +17,7 @@ from rich.text import Text
 
 import minimind.checkpoint as checkpoints
 from jobs.curves import Series, picture, terminal_curve
-from jobs.runs import CONTINUE, KILLED, RunDirectory, RunRow, RunState
+from jobs.runs import CONTINUE, KILLED, WAITING, RunDirectory, RunRow, RunState
 from jobs.words import language, say
 from minimind.checkpoint import CheckpointError
 from minimind.events import METRICS, Event, all_series, read_events
@@ -297,7 +297,7 @@ def _comparable(value: float, lower_is_better: bool) -> float:
 
 def _reason(state: RunState, lang: str) -> str:
     reason = state.reason
-    for known in (KILLED, CONTINUE):
+    for known in (KILLED, CONTINUE, WAITING):
         reason = reason.replace(known, say(known, lang))
     return reason
 

@@ -21,6 +21,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from jobs import cluster, paths
 from jobs.cluster import Cluster, ClusterError
+from jobs.words import language
 
 PACKAGE_LIMIT_BYTES = 50 * 1024 * 1024
 """Above this a working directory is refused: Ray would copy it for every job, and at 512 MiB give up itself."""
@@ -53,21 +54,29 @@ def submit(run_name: str, argv: Sequence[str], working_dir: Path | None = None) 
     folder = working_dir or paths.checkout()
     refuse_large(folder)
     with _client() as client:
-        taken = {job.submission_id for job in client.list_jobs()}
-        stamp = base = f"{run_name}-{datetime.now(UTC):%m%d-%H%M%S}"
+        base = f"{run_name}-{datetime.now(UTC):%m%d-%H%M%S}"
         count = 1
-        while stamp in taken:
+        while True:
+            stamp = base if count == 1 else f"{base}-{count}"
+            try:
+                return client.submit_job(
+                    entrypoint=shlex.join(["python", "-m", "jobs", *argv]),
+                    submission_id=stamp,
+                    metadata={"run": run_name},
+                    runtime_env={
+                        "working_dir": str(folder),
+                        "env_vars": {
+                            "MINIMIND_HOME": str(paths.home()),
+                            "MINIMIND_LANG": language(),
+                            "PYTHONUNBUFFERED": "1",
+                        },
+                    },
+                )
+            except RuntimeError:
+                # The one way to learn that somebody else took this id in the same second is to have tried.
+                if stamp not in {job.submission_id for job in client.list_jobs()}:
+                    raise
             count += 1
-            stamp = f"{base}-{count}"
-        return client.submit_job(
-            entrypoint=shlex.join(["python", "-m", "jobs", *argv]),
-            submission_id=stamp,
-            metadata={"run": run_name},
-            runtime_env={
-                "working_dir": str(folder),
-                "env_vars": {"MINIMIND_HOME": str(paths.home()), "PYTHONUNBUFFERED": "1"},
-            },
-        )
 
 
 def follow(submission_id: str, write: Callable[[str], None]) -> str:
@@ -79,35 +88,48 @@ def follow(submission_id: str, write: Callable[[str], None]) -> str:
     Raises ClusterError if the job is not known, or if the cluster is gone for a minute.
     """
     seen, run = 0, ""
-    deadline = monotonic() + _RECONNECT_S
+    lost_at: float | None = None
+    connected_at: float | None = None
 
     async def tail(client: JobSubmissionClient) -> None:
-        nonlocal seen, deadline
+        nonlocal seen, lost_at
         skip = seen
         try:
             # The iterator is an async generator, which must be closed for the connection to end with it.
             async with aclosing(cast("AsyncGenerator[str]", client.tail_job_logs(submission_id))) as log:
                 async for text in log:
-                    deadline = monotonic() + _RECONNECT_S
                     fresh = text[skip:]
                     skip -= len(text) - len(fresh)
                     if fresh:
+                        lost_at = None
                         seen += len(fresh)
                         write(fresh)
         except RuntimeError as error:  # what the client raises when the connection breaks
             raise _LostError(str(error)) from None
+        finally:
+            # asyncio makes of Ctrl-C a request to cancel, which the next wait obeys. Where what ends the tail comes
+            # before that wait (the log was read and its connection lost at once), the request would be forgotten.
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError
 
     try:
         while True:
             try:
                 with _client() as client:
                     run = _job(_info(client, submission_id)).run
+                    connected_at = monotonic()
                     asyncio.run(tail(client))
                     status = _info(client, submission_id).status
                     if status.is_terminal():
                         return str(status)
             except _LostError as error:
-                if monotonic() > deadline:
+                # A job may have nothing to say for hours: what counts is since when it cannot be followed.
+                now = monotonic()
+                if lost_at is None or (connected_at is not None and now - connected_at > _RECONNECT_S):
+                    lost_at = now
+                connected_at = None
+                if now - lost_at >= _RECONNECT_S:
                     raise ClusterError(
                         f"{error} The log of {submission_id} broke off. Start the cluster with `minimind cluster "
                         "start`; what the run had saved is in its folder, and --from_resume 1 goes on from there."
@@ -217,13 +239,17 @@ def _client() -> Iterator[JobSubmissionClient]:
 @contextmanager
 def _addressed(there: Cluster) -> Iterator[None]:
     """Ray's client lets RAY_API_SERVER_ADDRESS and RAY_ADDRESS win over its argument, and HTTP_PROXY over loopback."""
-    before = dict(os.environ)
-    os.environ.update(cluster.environment(there))
+    variables = cluster.environment(there)
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:
-        os.environ.clear()
-        os.environ.update(before)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _info(client: JobSubmissionClient, submission_id: str) -> JobDetails:

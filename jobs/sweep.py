@@ -24,6 +24,7 @@ from rich.console import Console
 
 from jobs import flags, launch, paths
 from jobs.feasible import Group, Pool, Settings, groups, require_space
+from jobs.nodes import wait_for_room
 from jobs.origin import new_spec
 from jobs.plan import Planner
 from jobs.prepare import prepare
@@ -106,9 +107,8 @@ def sweep(
             raise ValueError("--workers 0: a sweep needs Ray Tune; --workers says how many trials run at once")
         spec = SweepSpec.model_validate({"name": name, "run": run, "space": space_of(space or "batch", run), **options})
     require_space(spec.run, spec.space)
-    launch.connect()
-    placed = launch.resolve_scaling(spec.run)
-    planner = Planner(launch.worker_card(placed))
+    placed = launch.join(spec.run, together=False)
+    planner = Planner(launch.worker_card(placed, console.out))
     console.print(f"Looking for what fits / 查找可行配置: {planner.card.name}")
     found = groups(spec.run, spec.space, planner.fits)
     require_feasible(spec, found, planner)
@@ -335,6 +335,7 @@ def _run(
     scaling = placed.scaling
     resources = {"CPU": float(scaling.cpus_per_worker or 1), "GPU": float(scaling.gpus_per_worker or 0)}
     fixed = {"sweep": str(folder.path), "home": str(paths.home()), "threads": scaling.cpus_per_worker or 1}
+    wait_for_room(1, resources, console.out)
     work = folder.path / "tune"
     shutil.rmtree(work, ignore_errors=True)  # of an attempt that was killed
     tuner = tune.Tuner(

@@ -99,7 +99,7 @@ def start(spec: RunSpec, console: Console, *, overwrite: bool = False) -> RunDir
     run.create(asked.model_copy(update={"scaling": scaling}).model_dump(mode="json"), overwrite=overwrite)
     run.write_plan(plan)
     with following(run, console):
-        launch.launch(spec, prepared, run)
+        launch.launch(spec, prepared, run, console.out)
     return run
 
 
@@ -125,7 +125,7 @@ def resume(name: str, settings: Mapping[str, Any], console: Console) -> RunDirec
     disk_plan(spec, run, console)
     run.clear_stop()
     with following(run, console):
-        launch.launch(spec, prepared, run)
+        launch.launch(spec, prepared, run, console.out)
     return run
 
 
@@ -163,7 +163,7 @@ def planned(spec: RunSpec, console: Console, *, shorter: bool = True) -> dict[st
     """The memory plan of a run on the device it gets, shown, as the run keeps it. Raises ValueError where it does not
     fit, with the nearest run that does. shorter: whether that may have shorter rows.
     """
-    planner = Planner(launch.worker_card(spec))
+    planner = Planner(launch.worker_card(spec, console.out))
     plan = planner.plan(spec)
     show_plan(plan, planner.card, spec, console)
     if plan.verdict == "does not fit":
@@ -173,7 +173,7 @@ def planned(spec: RunSpec, console: Console, *, shorter: bool = True) -> dict[st
 
 def chosen(spec: RunSpec, budget: str, given: frozenset[str], console: Console) -> RunSpec:
     """The run with the sizes that a preset's budget gives it, and what was chosen said. given: settings that stay."""
-    card = launch.worker_card(_placed(spec))
+    card = launch.worker_card(_placed(spec), console.out)
     result = Planner(card).choose(spec, budget, given)
     console.print(choice_line(spec, result, budget, card))
     return result
@@ -206,8 +206,7 @@ def _placed(spec: RunSpec) -> RunSpec:
     """The spec with its workers decided, and this process joined to the cluster that will run them."""
     if spec.scaling.workers == 0:
         return spec
-    launch.connect()
-    return launch.resolve_scaling(spec)
+    return launch.join(spec)
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:

@@ -39,7 +39,7 @@ def test_check_says_what_is_wanted_what_is_there_and_what_is_allowed() -> None:
         cluster.check(3, nodes=[{"CPU": 2.0, "memory": 1.0}])
     assert str(caught.value) == (
         "workers = 3: every worker needs 1 CPU on one machine; the cluster has 2 CPU and 0 GPU on 1 machine, which "
-        "is room for 2. Allowed: up to --workers 2, or 0 to run without Ray's workers."
+        "is room for 2. Allowed: up to --workers 2; --workers 0 to run in this process, without Ray's workers."
     )
 
 
@@ -154,8 +154,8 @@ def test_a_chosen_cluster_that_does_not_answer_is_named(monkeypatch: pytest.Monk
 
 
 def test_a_broken_state_file_is_named(home: Path) -> None:
-    (home / "cluster.json").write_text("{")
-    with pytest.raises(ClusterError, match=r"cluster\.json cannot be read; remove it"):
+    cluster.state_path().write_text("{")
+    with pytest.raises(ClusterError, match=r"cluster-.*\.json cannot be read; remove it"):
         cluster.find()
 
 
