@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -147,23 +147,40 @@ def launch(spec: RunSpec, prepared: Prepared, run: RunDirectory, say: Say = prin
         with _stop_on_signal(run):
             work(spec, prepared, run, Parallel(device=here()))
         return
+
+    def attempt() -> None:
+        wait_for_room(spec.world, _resources(spec), say)
+        _trainer(spec, prepared, run).fit()
+
+    until_done(attempt, run, spec.scaling.max_failures, say)
+
+
+def until_done(attempt: Callable[[], None], run: RunDirectory, max_failures: int, say: Say) -> None:
+    """Train until an attempt comes to its end. What counts is whether the run gets on: a failure after a new checkpoint
+    is the first again, however many there were in a long night.
+
+    Raises RunStateError after more than `max_failures` without a new checkpoint.
+    """
     failures, newest = 0, _newest(run)
     while True:
-        wait_for_room(spec.world, _resources(spec), say)
         try:
-            _trainer(spec, prepared, run).fit()
+            attempt()
             return
         except ray_train.TrainingFailedError as error:
             if _found_no_room(error):  # somebody else was quicker
                 continue
             before, newest = newest, _newest(run)
             failures = failures + 1 if newest == before else 1
-            if failures > spec.scaling.max_failures:
-                raise RunStateError(_given_up(spec, run, error)) from error
+            if failures > max_failures:
+                raise RunStateError(
+                    f"the workers of run {run.name!r} failed {failures} times without a new checkpoint "
+                    f"(--set scaling.max_failures=N allows more). Its checkpoints are in {run.checkpoints}; when the "
+                    f"cause is gone, go on with `minimind resume {run.name}`. The last failure: {error}"
+                ) from error
+            begin = "the beginning" if newest is None else f"its checkpoint of step {newest}"
             say(
-                f"A worker of {run.name!r} died ({_first_line(error)}). Starting again from "
-                f"{'the beginning' if newest is None else f'the checkpoint of step {newest}'}; failures without a new "
-                f"checkpoint: {failures}, allowed {spec.scaling.max_failures}."
+                f"Workers of {run.name!r} died; starting again from {begin} (failures without a new checkpoint: "
+                f"{failures} of {max_failures} allowed). {_first_line(error)}"
             )
 
 
@@ -208,14 +225,6 @@ def _found_no_room(error: Exception) -> bool:
 
 def _first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
-
-
-def _given_up(spec: RunSpec, run: RunDirectory, error: Exception) -> str:
-    return (
-        f"the workers of run {run.name!r} failed {spec.scaling.max_failures + 1} times without a new checkpoint "
-        f"(--set scaling.max_failures=N allows more). Its checkpoints are in {run.checkpoints}; when the cause is "
-        f"gone, go on with `minimind resume {run.name}`. The last failure: {error}"
-    )
 
 
 def _resources(spec: RunSpec) -> dict[str, float]:

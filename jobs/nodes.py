@@ -72,15 +72,19 @@ def smallest_card(
     """
     look = look or look_at_card
     there = [machine for machine in machines() if places([machine.resources], cpus, gpus)]
+    if not there:
+        raise ClusterError("the machine that had room for this run has just left the cluster (`ray status`)")
     asked: dict[Any, Machine] = {}
     for machine in there:
         share = min(1.0, gpus) if gpus else 1 / min(workers, places([machine.resources], cpus))
         task = _on(machine, look, num_gpus=min(1.0, gpus))
         asked[task.remote(vram, "cuda" if gpus else "cpu", share)] = machine
     found: list[tuple[Machine, Card]] = []
-    waiting, patience = dict(asked), PATIENCE_S
+    waiting, patient = dict(asked), True
     while waiting:
-        ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=patience)
+        # At first for all; then for whoever comes next.
+        count = len(waiting) if patient else 1
+        ready, _ = ray.wait(list(waiting), num_returns=count, timeout=PATIENCE_S if patient else None)
         for ref in ready:
             machine = waiting.pop(ref)
             card = _answer(ref, machine)
@@ -89,9 +93,9 @@ def smallest_card(
             found.append((machine, card))
         if found and places([machine.resources for machine, _ in found], cpus, gpus) >= workers:
             break
-        if waiting and patience == PATIENCE_S:
+        if waiting and patient:
             say(_waiting_for(workers, cpus, gpus))
-            patience = 60.0
+            patient = False
     for ref, machine in waiting.items():
         ray.cancel(ref)
         say(f"{machine.name} is busy: its card was not looked at.")
