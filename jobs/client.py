@@ -12,7 +12,8 @@ from rich.console import Console
 
 from jobs import cluster, paths, submit
 from jobs.progress import following
-from jobs.runs import WAITING, RunDirectory, RunRow, RunState, running
+from jobs.runs import RunDirectory, RunRow, RunState
+from jobs.show import WAITING
 
 
 def submit_training(name: str, argv: Sequence[str], *, detach: bool, console: Console) -> int:
@@ -31,7 +32,7 @@ def with_waiting(rows: list[RunRow]) -> list[RunRow]:
 
     Raises ClusterError if the cluster does not answer.
     """
-    training = {row.name for row in rows if row.state.word == "RUNNING"}.union(running(paths.sweeps()))
+    training = cluster.running()
     waiting: dict[str, RunRow] = {}
     for job in submit.jobs():
         if job.status in ("PENDING", "RUNNING") and job.run and job.run not in training:

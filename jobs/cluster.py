@@ -19,7 +19,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import monotonic, sleep
@@ -29,7 +29,7 @@ from filelock import FileLock
 
 from jobs import machine, paths, processes
 from jobs.processes import MARK
-from jobs.runs import running
+from jobs.runs import RunDirectory
 
 _ANSWER_S = 5.0
 _DEFAULT_PORTS = {"gcs": 6379, "dashboard": 8265, "agent": 52365, "client": 10001}
@@ -126,7 +126,7 @@ def ensure(say: Callable[[str], None] = lambda line: None) -> Cluster:
         cluster = find()
         if cluster is None:
             # Clusters of other homes start one after the other, or two would choose the same free ports.
-            with _port_lock():
+            with FileLock(_ports_lock(), timeout=180):
                 try:
                     return _start(say)
                 except ClusterError as error:
@@ -142,6 +142,16 @@ def training() -> list[str]:
     """The names of the runs and sweeps that processes of the cluster started here are training: `stop` ends them."""
     state = _read_state()
     return [] if state is None else _training(state.mark)
+
+
+def running(pids: Collection[int] | None = None) -> list[str]:
+    """The names of the runs and sweeps below MINIMIND_HOME that a process holds; one of these, of this machine, if
+    `pids` are given.
+    """
+    holders = None if pids is None else {f"process {pid} on {socket.gethostname()}" for pid in pids}
+    folders = [path.parent for root in (paths.runs(), paths.sweeps()) for path in sorted(root.glob("[!.]*/spec.json"))]
+    held = (folder for folder in folders if RunDirectory(folder).is_running)
+    return [folder.name for folder in held if holders is None or (folder / ".lock").read_text("utf-8") in holders]
 
 
 def stop() -> bool:
@@ -226,6 +236,19 @@ def sharing(cluster: Cluster) -> str:
         "    export RAY_AUTH_MODE=token        # on every machine, in ~/.bashrc\n"
         "The token is not encrypted on the way: use it in a network that you trust, or through ssh -L."
     )
+
+
+def require_token(environment: Mapping[str, str]) -> None:
+    """Raise ValueError unless the cluster asks for a token, by the environment of one of its processes: a server's
+    replica listens on all addresses and unpickles what comes, so without one the whole network could run code here.
+    """
+    mode = environment.get("RAY_AUTH_MODE", "")
+    if mode.lower() != "token":
+        raise ValueError(
+            f"RAY_AUTH_MODE = {mode!r} on this cluster: whoever reaches a replica of the server runs code on it, so it "
+            "starts only where Ray asks for a token. Use `minimind cluster start` or ray_cluster.yaml, or start Ray "
+            "with RAY_AUTH_MODE=token and one token in ~/.ray/auth_token on every machine"
+        )
 
 
 def places(nodes: Sequence[Mapping[str, float]], cpus_per_worker: float = 1, gpus_per_worker: float = 0) -> int:
@@ -333,9 +356,12 @@ def _start(say: Callable[[str], None]) -> Cluster:
     ]
     variables = {
         **_QUIET,
-        # What this shell asks of the command line is no setting of the cluster: a key of today would be asked for by
-        # every server of tomorrow.
-        **{name: value for name, value in os.environ.items() if not name.startswith("MINIMIND_")},
+        # Our own variables are those of a command: what this shell has would stay in all jobs and servers to come.
+        **{
+            name: value
+            for name, value in os.environ.items()
+            if name not in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS") and not name.startswith("MINIMIND_")
+        },
         **environment(_ours(state)),
         MARK: state.mark,
         "MINIMIND_HOME": str(paths.home()),
@@ -411,9 +437,12 @@ def _make_token(say: Callable[[str], None]) -> None:
         return
     if path.is_file() and path.read_text(encoding="utf-8").strip():
         if path.stat().st_mode & 0o077:
-            path.chmod(0o600)
-            say(f"{path} could be read by others on this machine; it can no longer. If one of them may have read it: "
-                f"delete it, then minimind cluster stop and start, which makes another.")  # fmt: skip
+            try:
+                path.chmod(0o600)
+            except PermissionError:
+                say(f"{path} can be read by others on this machine: chmod 600 {shlex.quote(str(path))}")
+            else:
+                say(f"{path} could be read by others on this machine; now by you alone.")
         return
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.unlink(missing_ok=True)
@@ -491,20 +520,18 @@ def _headless(state: _State) -> str:
 
 
 def _training(mark: str) -> list[str]:
-    """The runs and sweeps below MINIMIND_HOME whose lock a process of the cluster holds."""
-    pids = {process.pid for process in processes.family(mark)}
-    return running(paths.runs(), pids) + running(paths.sweeps(), pids)
+    return running({process.pid for process in processes.family(mark)})
+
+
+def _ports_lock() -> Path:
+    """For all homes of this user. Not in the folder for temporary files: there somebody else may have made it."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "minimind"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder / "ports.lock"
 
 
 def _lock() -> FileLock:
     return FileLock(state_path().with_suffix(".lock"), timeout=180)
-
-
-def _port_lock() -> FileLock:
-    """Held while ports are chosen and taken. Not in /tmp: there another user could hold it for ever."""
-    folder = Path("~/.ray").expanduser()
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return FileLock(folder / "minimind-ports.lock", timeout=180)
 
 
 def state_path() -> Path:

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from data.prepare import Pipeline
 from jobs import WORKER_ENVIRONMENT, paths
 from jobs.card import Card, here, this_card, worker_share
 from jobs.cluster import ClusterError, check, most_cpus, places
+from jobs.machine import is_network_folder
 from jobs.nodes import Say, collectives, machines, require_shared, smallest_card, wait_for_room
 from jobs.prepare import Prepared
 from jobs.runs import RunDirectory, RunStateError
@@ -29,6 +31,9 @@ from jobs.spec import RunSpec
 from jobs.tokenise import encode_on_cluster
 from jobs.worker import work
 from minimind.distributed import Parallel
+
+LEASE_S = 120.0
+"""Longer than NFS servers keep the locks of a client that says nothing (usually 90 seconds)."""
 
 
 def connect() -> None:
@@ -237,8 +242,17 @@ def _train_worker(config: dict[str, Any]) -> None:
     # Ray gives a worker one OpenMP thread for each CPU only when it sets the variable itself.
     torch.set_num_threads(spec.scaling.cpus_per_worker or 1)
     context = ray_train.get_context()
+    if context.get_world_rank() == 0:
+        _wait_for_lease(RunDirectory(Path(config["run"])))
     parallel = Parallel(context.get_world_rank(), context.get_world_size(), get_device())
     work(spec, Prepared.model_validate(config["prepared"]), RunDirectory(Path(config["run"])), parallel)
+
+
+def _wait_for_lease(run: RunDirectory) -> None:
+    """On a network file system a machine that lost its power keeps its locks until the server takes them back."""
+    end = time.monotonic() + LEASE_S
+    while is_network_folder(run.path) and run.is_running and time.monotonic() < end:
+        time.sleep(1)
 
 
 @contextmanager

@@ -21,10 +21,8 @@ from ray.util import get_node_ip_address
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from jobs import paths
 from jobs.card import Card, this_card
-from jobs.cluster import ClusterError, places
-from jobs.runs import running
+from jobs.cluster import ClusterError, places, running
 
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -209,7 +207,7 @@ def _waiting_for(workers: int, cpus: float, gpus: float) -> str:
             f"Waiting for {what}: the cluster has too few machines now (`ray status`). / "
             f"等待 {what}：集群当前的机器不够（ray status）。"
         )
-    busy = running(paths.runs()) + running(paths.sweeps())
+    busy = running()
     names = ", ".join(busy) or "another job"
     ending = f"; `minimind stop {busy[0]}` ends it" if busy else ""
     return (

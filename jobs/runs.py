@@ -18,7 +18,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,6 @@ SCHEMA_VERSION = 1
 
 KILLED = "the process ended without saying so (killed, power, or out of memory)"
 CONTINUE = "continue with"
-WAITING = "prepares its data or waits; what for, says: minimind attach"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
@@ -260,12 +259,8 @@ class RunDirectory:
             )
         return RunState(last["state"], last.get("reason", ""), last["time"])
 
-    def holder(self) -> str:
-        """Who held the run last, as "process PID on HOST"; "" if nobody has."""
-        return self._lock_path.read_text("utf-8", "replace") if self._lock_path.exists() else ""
-
     def _running_text(self) -> str:
-        holder = self.holder() or "another process"
+        holder = self._lock_path.read_text("utf-8", "replace") or "another process"
         return (
             f"the {self.kind} {self.name!r} is running already ({holder}). Watch it with `minimind "
             f"{'show' if self.kind == 'run' else 'attach'} {self.name}`, stop it with `minimind stop {self.name}`, or "
@@ -282,15 +277,6 @@ def list_runs(runs: Path) -> list[RunRow]:
         except ValueError as error:
             rows.append(RunRow(run.name, "?", RunState("FAILED", str(error)), *[None] * 7))
     return sorted(rows, key=lambda row: row.updated or 0.0, reverse=True)
-
-
-def running(folder: Path, pids: Collection[int] | None = None) -> list[str]:
-    """The names of the runs (or sweeps) below `folder` that are held; by one of these processes of this machine, if
-    `pids` are given.
-    """
-    holders = None if pids is None else {f"process {pid} on {socket.gethostname()}" for pid in pids}
-    held = (run for run in _directories(folder) if run.is_running)
-    return [run.name for run in held if holders is None or run.holder() in holders]
 
 
 def program() -> dict[str, str]:

@@ -17,13 +17,16 @@ from rich.text import Text
 
 import minimind.checkpoint as checkpoints
 from jobs.curves import Series, picture, terminal_curve
-from jobs.runs import CONTINUE, KILLED, WAITING, RunDirectory, RunRow, RunState
+from jobs.runs import CONTINUE, KILLED, RunDirectory, RunRow, RunState
 from jobs.words import language, say
 from minimind.checkpoint import CheckpointError
 from minimind.events import METRICS, Event, all_series, read_events
 from minimind.units import amount, duration, memory, size
 
 _STYLES = {"PENDING": "dim", "RUNNING": "cyan", "SUCCEEDED": "green", "FAILED": "red", "STOPPED": "yellow"}
+WAITING = "prepares its data or waits; what for, says: minimind attach"
+"""Of a run whose job is on the cluster and does not train yet."""
+
 _MOST_NOTES = 5
 
 

@@ -54,10 +54,9 @@ def submit(run_name: str, argv: Sequence[str], working_dir: Path | None = None) 
     folder = working_dir or paths.checkout()
     refuse_large(folder)
     with _client() as client:
-        base = f"{run_name}-{datetime.now(UTC):%m%d-%H%M%S}"
+        stamp = base = f"{run_name}-{datetime.now(UTC):%m%d-%H%M%S}"
         count = 1
         while True:
-            stamp = base if count == 1 else f"{base}-{count}"
             try:
                 return client.submit_job(
                     entrypoint=shlex.join(["python", "-m", "jobs", *argv]),
@@ -67,16 +66,17 @@ def submit(run_name: str, argv: Sequence[str], working_dir: Path | None = None) 
                         "working_dir": str(folder),
                         "env_vars": {
                             "MINIMIND_HOME": str(paths.home()),
-                            "MINIMIND_LANG": language(),
+                            "MINIMIND_LANG": language(),  # else that of the shell that started the cluster
                             "PYTHONUNBUFFERED": "1",
                         },
                     },
                 )
             except RuntimeError:
-                # The one way to learn that somebody else took this id in the same second is to have tried.
+                # Somebody else may have taken the name in this second; Ray alone knows, and says it in its own words.
                 if stamp not in {job.submission_id for job in client.list_jobs()}:
                     raise
-            count += 1
+                count += 1
+                stamp = f"{base}-{count}"
 
 
 def follow(submission_id: str, write: Callable[[str], None]) -> str:
@@ -239,9 +239,9 @@ def _client() -> Iterator[JobSubmissionClient]:
 @contextmanager
 def _addressed(there: Cluster) -> Iterator[None]:
     """Ray's client lets RAY_API_SERVER_ADDRESS and RAY_ADDRESS win over its argument, and HTTP_PROXY over loopback."""
-    variables = cluster.environment(there)
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
+    wanted = cluster.environment(there)
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
     try:
         yield
     finally:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from typing import Any, cast
 
 from fastapi import FastAPI
@@ -22,6 +22,7 @@ from ray.serve import Application
 from ray.serve.exceptions import DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
+from jobs.cluster import require_token
 from service import errors
 from service.backend import Failure, Generation, ModelCard, Reply, Status
 from service.errors import ApiError
@@ -150,20 +151,7 @@ def build() -> Application:
     return application
 
 
-def require_token(environment: Mapping[str, str]) -> None:
-    """Raise ValueError unless the cluster asks for a token: a replica listens on all addresses of its machine and
-    unpickles what comes, so without one everybody on the network could run code here.
-    """
-    mode = environment.get("RAY_AUTH_MODE", "")
-    if mode.lower() != "token":
-        raise ValueError(
-            f"RAY_AUTH_MODE = {mode!r} on this cluster: whoever reaches a replica of the server runs code on it, so it "
-            "starts only where Ray asks for a token. Use `minimind cluster start` or ray_cluster.yaml, or start Ray "
-            "with RAY_AUTH_MODE=token and one token in ~/.ray/auth_token on every machine"
-        )
-
-
 def app(arguments: dict[str, Any]) -> Application:
-    """What Serve builds when the application is deployed. Raises as `require_token` does."""
+    """What Serve builds when the application is deployed. Raises ValueError on a cluster that asks for no token."""
     require_token(os.environ)
     return build()

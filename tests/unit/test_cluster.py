@@ -382,3 +382,12 @@ def test_a_token_that_others_could_read_is_theirs_no_longer(monkeypatch: pytest.
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert "could be read by others" in said[0]
     assert file.read_text() == "secret"
+
+
+@pytest.mark.parametrize("mode", [None, "disabled"])
+def test_a_cluster_that_asks_for_no_token_gets_no_server(mode: str | None) -> None:
+    with pytest.raises(
+        ValueError, match=f"RAY_AUTH_MODE = '{mode or ''}' on this cluster: whoever reaches.*auth_token"
+    ):
+        cluster.require_token({} if mode is None else {"RAY_AUTH_MODE": mode})
+    cluster.require_token({"RAY_AUTH_MODE": "token"})

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 import jobs
-from jobs.runs import CONTINUE, KILLED, WAITING
+from jobs.runs import CONTINUE, KILLED
+from jobs.show import WAITING
 from jobs.words import _ZH, language, say
 from minimind.events import METRICS, STATES
 
