@@ -229,7 +229,9 @@ def _found_no_room(error: Exception) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
+    """The first line that is no heading, such as "Training failed due to worker errors:"."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next((line for line in lines if line and not line.endswith(":")), type(error).__name__)[:300]
 
 
 def _resources(spec: RunSpec) -> dict[str, float]:

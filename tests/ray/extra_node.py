@@ -36,7 +36,13 @@ def extra_node(there: Cluster, *, cpus: int = 1, gpus: int = 0, hidden: Path | N
     own = [sys.executable, str(Path(__file__)), there.address, str(cpus), str(gpus)]
     with subprocess.Popen(
         [*HIDING, str(hidden), *own] if hidden is not None else own,
-        env={**os.environ, **cluster.environment(there), processes.MARK: mark, "PYTHONPATH": str(paths.checkout())},
+        env={
+            **os.environ,
+            **cluster.environment(there),
+            "RAY_AUTH_TOKEN": cluster.token(there),  # its file may be among what is hidden
+            processes.MARK: mark,
+            "PYTHONPATH": str(paths.checkout()),
+        },
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -108,7 +108,7 @@ def test_a_machine_whose_gpu_is_busy_is_left_out_or_waited_for(monkeypatch: pyte
 def test_room_is_waited_for_in_words(joined: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nodes, "PATIENCE_S", 0.5)
     said: list[str] = []
-    nodes.wait_for_room(2, {"CPU": joined, "GPU": 1}, said.append)
+    nodes.wait_for_room(2, {"CPU": joined, "GPU": 1}, lambda line: None)
     actors = busy(2)
 
     def free(text: str) -> None:
@@ -144,7 +144,7 @@ def test_workers_with_a_gpu_start_and_fail_at_nccl() -> None:
     placed = launch.resolve_scaling(small_spec(name="nccl", scaling__workers=2, scaling__max_failures=0))
     run = RunDirectory(paths.runs() / "nccl")
     run.create(placed.model_dump(mode="json"))
-    with pytest.raises(RunStateError, match="the workers of run 'nccl' failed 1 times.*NCCL"):
+    with pytest.raises(RunStateError, match="(?s)the workers of run 'nccl' failed 1 times.*NCCL"):
         launch.launch(placed, prepare(placed, Screen()), run)
 
 

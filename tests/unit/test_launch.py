@@ -75,7 +75,7 @@ def test_failures_count_only_without_a_new_checkpoint(home: Path) -> None:
             folder = checkpoints.folder_of(run.checkpoints, len(attempts))
             folder.mkdir(parents=True)
             (folder / checkpoints.MANIFEST).write_text("{}")
-            raise Failed("worker died")
+            raise Failed("Training failed due to worker errors:\n[Rank 0]:\nworker died")
 
     launch.until_done(attempt, run, 1, said.append)
     assert len(attempts) == 21
