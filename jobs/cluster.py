@@ -32,6 +32,7 @@ from jobs.processes import MARK
 from jobs.runs import RunDirectory
 
 _ANSWER_S = 5.0
+_DYING_S = 5.0
 _DEFAULT_PORTS = {"gcs": 6379, "dashboard": 8265, "agent": 52365, "client": 10001}
 _CORE, _DASHBOARD = ("gcs/gcs_server", "raylet/raylet "), "dashboard/dashboard.py"
 _QUIET = {
@@ -497,7 +498,16 @@ def refused(cluster: Cluster) -> str:
 
 
 def _condition(state: _State) -> Literal["alive", "headless", "gone"]:
-    """headless: something of the cluster works on, and new jobs cannot reach it."""
+    """headless: something of the cluster works on, and new jobs cannot reach it. One that is dying looks so too, for
+    some seconds.
+    """
+    end = monotonic() + _DYING_S
+    while (condition := _condition_now(state)) == "headless" and monotonic() < end:
+        sleep(0.2)
+    return condition
+
+
+def _condition_now(state: _State) -> Literal["alive", "headless", "gone"]:
     commands = [" ".join((process.info["cmdline"] or [])[:3]) + " " for process in processes.marked(state.mark)]
     there = {root for root in (*_CORE, _DASHBOARD) if any(root in command for command in commands)}
     if there == {*_CORE, _DASHBOARD}:

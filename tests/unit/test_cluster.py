@@ -287,8 +287,9 @@ class Parts:
 
 
 @pytest.fixture
-def parts(home: Path) -> Iterator[Parts]:
+def parts(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Parts]:
     """A cluster that is up, as far as its state file and the list of processes say."""
+    monkeypatch.setattr(cluster, "_DYING_S", 0)
     mark = f"test{os.getpid():012x}"
     cluster._write_state(cluster._State(mark, "127.0.0.1:6379", "http://127.0.0.1:1", None, {}, ready=True))
     parts = Parts(mark)
