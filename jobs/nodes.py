@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import psutil
 import ray
 import torch
-from ray.exceptions import RayError
+from ray.exceptions import RayError, RayTaskError
 from ray.train.torch import TorchConfig
 from ray.train.torch.config import _TorchBackend
 from ray.util import get_node_ip_address
@@ -258,5 +258,9 @@ def _on(machine: Machine, function: Callable[..., T], *, num_gpus: float = 0) ->
 def _answer(ref: Any, machine: Machine) -> Any:
     try:
         return ray.get(ref)
+    except RayTaskError as error:
+        if isinstance(error.cause, ValueError):  # in words already
+            raise ValueError(f"{machine.name}: {error.cause}") from None
+        raise
     except RayError as error:
         raise ClusterError(f"{machine.name} could not be asked what it has: {error}") from error
