@@ -373,18 +373,6 @@ def test_rays_folder_lies_in_a_private_one_and_leaves_room_for_sockets() -> None
         folder.parent.rmdir()
 
 
-def test_a_token_that_others_could_read_is_theirs_no_longer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    file = tmp_path / "token"
-    file.write_text("secret")
-    file.chmod(0o644)
-    monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
-    said: list[str] = []
-    cluster._make_token(said.append)
-    assert stat.S_IMODE(file.stat().st_mode) == 0o600
-    assert "could be read by others" in said[0]
-    assert file.read_text() == "secret"
-
-
 @pytest.mark.parametrize("mode", [None, "disabled"])
 def test_a_cluster_that_asks_for_no_token_gets_no_server(mode: str | None) -> None:
     with pytest.raises(
