@@ -7,6 +7,9 @@ Everything goes on up to the first call of CUDA: the look at the card, which say
 from __future__ import annotations
 
 import os
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -14,6 +17,7 @@ from typing import Any
 import pytest
 import ray
 
+import minimind.checkpoint as checkpoints
 from jobs import cluster, launch, nodes, paths, sweep, train
 from jobs.card import Card, named_card
 from jobs.prepare import prepare
@@ -148,16 +152,38 @@ def test_workers_with_a_gpu_start_and_fail_at_nccl() -> None:
         launch.launch(placed, prepare(placed, Screen()), run)
 
 
-def test_one_worker_on_each_of_two_machines_train_together(joined: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def kill_once(run: RunDirectory) -> None:
+    """Kill the process that holds the run, as soon as there is a checkpoint."""
+    while not checkpoints.steps(run.checkpoints):
+        time.sleep(0.02)
+    os.kill(int((run.path / ".lock").read_text().split()[1]), signal.SIGKILL)
+
+
+def test_workers_on_two_machines_train_together_and_survive_one_of_them(
+    joined: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GLOO_LOG_LEVEL", "ERROR")  # goes to the workers, as all variables of gloo and NCCL
-    run = train.start(
-        small_spec(name="spread", scaling__workers=2, scaling__gpus_per_worker=0, scaling__cpus_per_worker=joined),
-        Screen(),
+    spec = small_spec(
+        name="spread",
+        scaling__workers=2,
+        scaling__gpus_per_worker=0,
+        scaling__cpus_per_worker=joined,
+        scaling__max_failures=1,
+        loop__epochs=50,
+        loop__max_steps=240,
+        loop__save_interval=20,
+        loop__eval_interval=240,
     )
-    assert run.state().word == "SUCCEEDED", run.state()
-    assert metric_series(run.events_path, "train/loss")[0] == list(range(1, 9))
-    (start,) = [event for event in read_events(run.events_path, {"state"}) if event["state"] == "RUNNING"]
-    assert start["world"] == 2
+    run, screen = RunDirectory(paths.runs() / "spread"), Screen()
+    killer = threading.Thread(target=kill_once, args=(run,), daemon=True)
+    killer.start()
+    assert train.start(spec, screen).state().word == "SUCCEEDED", run.state()
+    assert metric_series(run.events_path, "train/loss")[0] == list(range(1, 241))
+    starts = [event for event in read_events(run.events_path, {"state"}) if event["state"] == "RUNNING"]
+    assert [start["world"] for start in starts] == [2, 2]
+    assert starts[1]["step"] >= 20
+    assert "Workers of 'spread' died; starting again from its checkpoint of step" in screen.text
+    assert "(failures without a new checkpoint: 1 of 1 allowed)" in screen.text
 
 
 def test_a_cpu_plan_takes_the_smallest_machine() -> None:
