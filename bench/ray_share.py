@@ -124,7 +124,7 @@ def main() -> None:
         runs = {name: RunDirectory(Path(folder) / "runs" / name) for name in ("alone", "job")}
         there = cluster.ensure()
         environment = {**os.environ, **cluster.environment(there)}
-        mark = json.loads((Path(folder) / "cluster.json").read_text("utf-8"))["mark"]
+        mark = json.loads(cluster.state_path().read_text("utf-8"))["mark"]
         started: list[subprocess.Popen[bytes]] = []
 
         def begin(command: list[str]) -> subprocess.Popen[bytes]:

@@ -395,11 +395,20 @@ def _has_begun(run: RunDirectory, started_s: float | None) -> bool:
 
 
 def _runs(args: argparse.Namespace, console: Console) -> int:
+    from jobs import cluster
     from jobs.runs import list_runs
     from jobs.show import show_runs
     from jobs.sweep_view import show_sweeps
 
-    show_runs(paths.runs(), list_runs(paths.runs()), console)
+    rows = list_runs(paths.runs())
+    try:
+        if cluster.find():
+            from jobs.client import with_waiting
+
+            rows = with_waiting(rows)
+    except ClusterError as error:
+        console.print(str(error), style="dim")
+    show_runs(paths.runs(), rows, console)
     show_sweeps(console)
     return 0
 
@@ -454,6 +463,12 @@ def _cluster(args: argparse.Namespace, console: Console) -> int:
         found = cluster.ensure(console.print)
         console.print(cluster.sharing(found))
     elif args.action == "stop":
+        if (names := cluster.training()) and not args.yes:
+            console.print(f"These train on it and would end: {', '.join(names)}", markup=False)
+            console.print("Each can go on from its last checkpoint, with `minimind resume NAME`.", markup=False)
+            if not console.is_terminal or console.input("End them? [y/N] ", markup=False).strip().lower() != "y":
+                console.print("Nothing was stopped. To end them all the same: minimind cluster stop --yes")
+                return 1
         console.print("Stopped." if cluster.stop() else "No cluster that was started here is running.")
     elif args.action == "env":
         sys.stdout.write(cluster.exports(cluster.ensure()) + "\n")
@@ -595,6 +610,7 @@ def _parser(verbs: Here) -> argparse.ArgumentParser:
     cluster.add_argument(
         "action", choices=["start", "stop", "status", "env"], help="env prints export lines for `eval`"
     )
+    cluster.add_argument("--yes", action="store_true", help="stop: also while runs train on it, without asking")
     cluster.set_defaults(command=_cluster)
 
     gpu_check = verb.add_parser("gpu-check", help="measure and prove on this machine's GPU what is said of it")

@@ -10,10 +10,10 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import psutil
 import torch
 
 from jobs import paths
+from jobs.machine import memory_bytes
 from jobs.spec import ScalingConfig
 from minimind.memory import PLATFORMS, Calibration, Platform
 from minimind.units import memory, parse_memory
@@ -90,7 +90,7 @@ def this_card(vram: str | None = None, *, device: torch.device | None = None, sh
         )
     if limit is not None:
         return Card(f"CPU, limited to {memory(limit)}", limit, PLATFORMS["emulated"], bf16=True)
-    return Card("CPU", int(psutil.virtual_memory().total * share), PLATFORMS["cpu"], bf16=True)
+    return Card("CPU", int(memory_bytes() * share), PLATFORMS["cpu"], bf16=True)
 
 
 def calibration_path() -> Path:
@@ -124,5 +124,10 @@ def driver() -> str:
     if program is None:
         return ""
     query = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
-    found = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+    try:
+        found = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
+    except subprocess.TimeoutExpired:
+        raise ValueError(
+            f"{program} has not answered for 30 s: the driver hangs. Restart the machine (on WSL2: `wsl --shutdown`)"
+        ) from None
     return found.stdout.partition("\n")[0].strip()

@@ -6,12 +6,14 @@ import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 
 from rich.console import Console
 
 from jobs import cluster, paths, submit
 from jobs.progress import following
-from jobs.runs import RunDirectory
+from jobs.runs import RunDirectory, RunRow, RunState
+from jobs.show import WAITING
 
 _END = 8192  # characters of a log: what was said in them is not said again
 
@@ -27,6 +29,21 @@ def submit_training(name: str, argv: Sequence[str], *, detach: bool, console: Co
         console.print(f"It runs on its own. Watch it: minimind attach {submission_id}. End it: minimind stop {name}")
         return 0
     return attach(submission_id, console)
+
+
+def with_waiting(rows: list[RunRow]) -> list[RunRow]:
+    """The rows of `minimind runs`, with the jobs on the cluster that are not training yet as PENDING, first.
+
+    Raises ClusterError if the cluster does not answer.
+    """
+    training = cluster.running()
+    waiting: dict[str, RunRow] = {}
+    for job in submit.jobs():
+        if job.status in ("PENDING", "RUNNING") and job.run and job.run not in training:
+            old = next((row for row in rows if row.name == job.run), RunRow(job.run, "?", RunState(""), *[None] * 7))
+            state = RunState("PENDING", f"{WAITING} {job.submission_id}", job.started_s)
+            waiting[job.run] = replace(old, state=state, updated=old.updated or job.started_s)
+    return [*waiting.values(), *(row for row in rows if row.name not in waiting)]
 
 
 def attach(submission_id: str, console: Console) -> int:

@@ -1,34 +1,40 @@
 """The Ray cluster on this machine: start it, find it, end it, and say what a run would wait for in vain.
 
-Everything listens on loopback and asks for the token, because who reaches a Ray cluster runs code on it. The state
-file `$MINIMIND_HOME/cluster.json` lets other shells find the cluster. Its processes carry a mark in their environment,
-so that `stop` ends these and no other cluster (`ray stop` ends them all).
+Everything listens on loopback and asks for the token, because who reaches a Ray cluster runs code on it; only the
+replicas of a server listen on all addresses, and ask for it too. The state file `$MINIMIND_HOME/cluster-HOST.json` lets
+other shells of this machine find the cluster, and none of another machine that shares the folder. Its processes carry a
+mark in their environment, so that `stop` ends these and no other cluster (`ray stop` ends them all).
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Literal
 
 from filelock import FileLock
 
 from jobs import machine, paths, processes
 from jobs.processes import MARK
+from jobs.runs import RunDirectory
 
 _ANSWER_S = 5.0
+_DYING_S = 5.0
 _DEFAULT_PORTS = {"gcs": 6379, "dashboard": 8265, "agent": 52365, "client": 10001}
-_ROOTS = ("gcs/gcs_server", "raylet/raylet ", "dashboard/dashboard.py")
+_CORE, _DASHBOARD = ("gcs/gcs_server", "raylet/raylet "), "dashboard/dashboard.py"
 _QUIET = {
     "RAY_metrics_report_interval_ms": "60000",
     "RAY_task_events_report_interval_ms": "0",
@@ -69,13 +75,14 @@ class Cluster:
 
 @dataclass(frozen=True)
 class _State:
-    """cluster.json."""
+    """cluster-HOST.json. ready: whether it has answered once; a start that was cut off has not, and holds no work."""
 
     mark: str
     address: str
     dashboard_url: str
     token_path: str | None
     ports: dict[str, int]
+    ready: bool = False
 
 
 def find() -> Cluster | None:
@@ -83,6 +90,9 @@ def find() -> Cluster | None:
 
     It is the one that RAY_API_SERVER_ADDRESS names, if the user set it to something else than ours, and otherwise the
     one started here, if it is alive.
+
+    Raises ClusterError where there is one and no way to it: ours has lost its dashboard, or this process is part of
+    another cluster, of which only RAY_ADDRESS is known.
     """
     state = _read_state()
     chosen = os.environ.get("RAY_API_SERVER_ADDRESS", "").rstrip("/")
@@ -90,9 +100,19 @@ def find() -> Cluster | None:
         if not chosen.startswith(("http://", "https://")):
             raise ClusterError(f"RAY_API_SERVER_ADDRESS = {chosen!r}: a URL is wanted, such as http://127.0.0.1:8265.")
         return Cluster(os.environ.get("RAY_ADDRESS", ""), chosen, token_path(), ours=False)
-    if state is None or not _alive(state):
+    joined = os.environ.get("RAY_ADDRESS", "")
+    if not chosen and joined not in ("", "auto", "local") and (state is None or joined != state.address):
+        raise ClusterError(
+            f"this process belongs to the Ray cluster at {joined} (RAY_ADDRESS). `minimind cluster start` did not make "
+            "that one here, so the address of its dashboard is not known: export RAY_API_SERVER_ADDRESS="
+            "http://HEAD:8265 (HEAD: the cluster's head), or `unset RAY_ADDRESS` to use a cluster on this machine"
+        )
+    if state is None or not state.ready:
         return None
-    return _ours(state)
+    condition = _condition(state)
+    if condition == "headless":
+        raise ClusterError(_headless(state))
+    return _ours(state) if condition == "alive" else None
 
 
 def ensure(say: Callable[[str], None] = lambda line: None) -> Cluster:
@@ -119,10 +139,26 @@ def ensure(say: Callable[[str], None] = lambda line: None) -> Cluster:
     return cluster
 
 
+def training() -> list[str]:
+    """The names of the runs and sweeps that processes of the cluster started here are training: `stop` ends them."""
+    state = _read_state()
+    return [] if state is None else _training(state.mark)
+
+
+def running(pids: Collection[int] | None = None) -> list[str]:
+    """The names of the runs and sweeps below MINIMIND_HOME that a process holds; one of these, of this machine, if
+    `pids` are given.
+    """
+    holders = None if pids is None else {f"process {pid} on {socket.gethostname()}" for pid in pids}
+    folders = [path.parent for root in (paths.runs(), paths.sweeps()) for path in sorted(root.glob("[!.]*/spec.json"))]
+    held = (folder for folder in folders if RunDirectory(folder).is_running)
+    return [folder.name for folder in held if holders is None or (folder / ".lock").read_text("utf-8") in holders]
+
+
 def stop() -> bool:
     """End the cluster that was started here, with all its jobs. False if there was none.
 
-    Jobs end as if the power went; a run continues from its last checkpoint.
+    Jobs end as if the power went; a run continues from its last checkpoint. `training` names them beforehand.
     """
     if not paths.home().is_dir():
         return False
@@ -131,8 +167,8 @@ def stop() -> bool:
         if state is None:
             return False
         ended = processes.end(state.mark)
-        shutil.rmtree(_temporary(state.mark), ignore_errors=True)
-        _state_path().unlink()
+        shutil.rmtree(_private_folder(state.mark), ignore_errors=True)
+        state_path().unlink()
         return ended
 
 
@@ -203,6 +239,36 @@ def sharing(cluster: Cluster) -> str:
     )
 
 
+def require_token(environment: Mapping[str, str]) -> None:
+    """Raise ValueError unless the cluster asks for a token, by the environment of one of its processes: a server's
+    replica listens on all addresses and unpickles what comes, so without one the whole network could run code here.
+    """
+    mode = environment.get("RAY_AUTH_MODE", "")
+    if mode.lower() != "token":
+        raise ValueError(
+            f"RAY_AUTH_MODE = {mode!r} on this cluster: whoever reaches a replica of the server runs code on it, so it "
+            "starts only where Ray asks for a token. Use `minimind cluster start` or ray_cluster.yaml, or start Ray "
+            "with RAY_AUTH_MODE=token and one token in ~/.ray/auth_token on every machine"
+        )
+
+
+def places(nodes: Sequence[Mapping[str, float]], cpus_per_worker: float = 1, gpus_per_worker: float = 0) -> int:
+    """How many workers of this size find room, each on one machine.
+
+    `nodes` are the total resources of each living node, as ``[n["Resources"] for n in ray.nodes() if n["Alive"]]``.
+    """
+    wanted = {"CPU": cpus_per_worker, "GPU": gpus_per_worker}
+    return sum(
+        min((_times(node.get(name, 0), each) for name, each in wanted.items() if each), default=0) for node in nodes
+    )
+
+
+def most_cpus(nodes: Sequence[Mapping[str, float]], workers: int, gpus_per_worker: float = 0) -> int:
+    """The most CPUs that each of so many workers can have; 1 where there is no room for them at all."""
+    largest = int(max((node.get("CPU", 0) for node in nodes), default=0))
+    return next((cpus for cpus in range(largest, 1, -1) if places(nodes, cpus, gpus_per_worker) >= workers), 1)
+
+
 def check(
     workers: int,
     gpus_per_worker: float = 0,
@@ -213,42 +279,45 @@ def check(
 ) -> None:
     """Refuse what this cluster could never place, before Ray waits for it for ever.
 
-    `nodes` are the total resources of each living node, as ``[n["Resources"] for n in ray.nodes() if n["Alive"]]``.
-    `gpus_seen` is how many GPUs PyTorch sees on this machine, if somebody looked.
+    `nodes` as `places` takes them. `gpus_seen` is how many GPUs PyTorch sees on this machine, if somebody looked.
 
-    Raises ValueError that says what is wanted, what is there and what to do.
+    Raises ValueError that says what is wanted, what is there and what to do; what it allows, it accepts.
     """
-    places = sum(
-        min(
-            (
-                int(node.get(name, 0) // each)
-                for name, each in (("CPU", cpus_per_worker), ("GPU", gpus_per_worker))
-                if each
-            ),
-            default=workers,
-        )
-        for node in nodes
-    )
-    if places >= workers:
+    if gpus_per_worker > 1 and gpus_per_worker % 1:
+        raise ValueError(f"scaling.gpus_per_worker = {gpus_per_worker:g}: a part of one GPU, or whole ones")
+    room = places(nodes, cpus_per_worker, gpus_per_worker)
+    if room >= workers:
         return
     cpus, gpus = (sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU"))
     each = f"{cpus_per_worker:g} CPU" + (f" and {gpus_per_worker:g} GPU" if gpus_per_worker else "")
     there = f"{cpus:g} CPU and {gpus:g} GPU on {len(nodes)} {'machine' if len(nodes) == 1 else 'machines'}"
     message = (
         f"workers = {workers}: every worker needs {each} on one machine; the cluster has {there}, which is room "
-        f"for {places}."
+        f"for {room}."
     )
+    ways = []
     if gpus_per_worker and not gpus and gpus_seen:
         message += (
             f" PyTorch sees {gpus_seen} GPU here, but Ray counts them with NVML, which did not start: see what "
             "`nvidia-smi` says (after a driver update, restart the machine; on WSL2, `wsl --shutdown`), then "
             "`minimind cluster stop` and `minimind cluster start`."
         )
-    elif places:
-        message += f" Allowed: up to --workers {places}, or 0 to run without Ray's workers."
     else:
-        message += " Use --workers 0 to run in this process, without Ray's workers."
+        if room:
+            ways.append(f"up to --workers {room}")
+        fewer = most_cpus(nodes, workers, gpus_per_worker)
+        if fewer < cpus_per_worker and places(nodes, fewer, gpus_per_worker) >= workers:
+            ways.append(f"--set scaling.cpus_per_worker={fewer}")
+        if gpus_per_worker and places(nodes, 1) >= workers:
+            ways.append("--set scaling.gpus_per_worker=0 to train on CPUs")
+        ways.append("--workers 0 to run in this process, without Ray's workers")
+        message += f" Allowed: {'; '.join(ways)}."
     raise ValueError(message)
+
+
+def _times(there: float, each: float) -> int:
+    """How often `each` goes into `there`, counted in ten-thousandths as Ray does."""
+    return int(round(there * 10_000) // max(1, round(each * 10_000)))
 
 
 def _start(say: Callable[[str], None]) -> Cluster:
@@ -256,9 +325,10 @@ def _start(say: Callable[[str], None]) -> Cluster:
         raise ClusterError("A Ray cluster needs Linux or macOS; on Windows use WSL2.")
     old = _read_state()
     if old is not None:
-        say("The Ray cluster that ran here is gone; starting it again.")
+        if old.ready:
+            say("The Ray cluster that ran here is gone; starting it again.")
         processes.end(old.mark)
-        shutil.rmtree(_temporary(old.mark), ignore_errors=True)
+        shutil.rmtree(_private_folder(old.mark), ignore_errors=True)
     _make_token(say)
     ports = machine.free_ports(_DEFAULT_PORTS | (old.ports if old else {}), say)
     store_bytes = machine.object_store_bytes(say)
@@ -282,7 +352,7 @@ def _start(say: Callable[[str], None]) -> Cluster:
         *("--object-store-memory", str(store_bytes)),
         "--include-log-monitor=false",  # it sends the workers' output to drivers; ours do not ask for it
         # There Ray notes which cluster its jobs belong to: in the usual place, the newest one on this machine.
-        *("--temp-dir", str(_temporary(state.mark))),
+        *("--temp-dir", str(_temporary(state.mark, say))),
         *(f"--num-gpus={count}" for count in [machine.gpus_unseen_by_ray(say)] if count),
     ]
     variables = {
@@ -318,14 +388,31 @@ def _start(say: Callable[[str], None]) -> Cluster:
     cluster = _ours(state)
     if started.returncode or not _answers(cluster, within_s=60):
         processes.end(state.mark)
+        shutil.rmtree(_private_folder(state.mark), ignore_errors=True)
         tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:])
         raise ClusterError(f"Ray did not start (exit code {started.returncode}); {log} ends with:\n{tail}")
+    _write_state(replace(state, ready=True))
     return cluster
 
 
-def _temporary(mark: str) -> Path:
-    """Ray's folder for logs and sockets, whose names leave room for a short path only."""
-    return Path("/tmp") / f"ray-{mark}"
+def _private_folder(mark: str) -> Path:
+    """A folder of this user's alone, around Ray's. Ray lets everybody on the machine write into its own: who does that
+    runs code as you, and reads what jobs print.
+    """
+    return Path("/tmp") / f"mm-{mark[:12]}"
+
+
+def _temporary(mark: str, say: Callable[[str], None] = lambda line: None) -> Path:
+    """Ray's folder for logs and sockets, in a new private one. A socket's path may have 107 bytes, so names are short.
+
+    Raises ClusterError if somebody else has made that folder.
+    """
+    private = _private_folder(mark)
+    try:
+        private.mkdir(mode=0o700)
+    except OSError as error:
+        raise ClusterError(f"{private}, for Ray's sockets and logs, cannot be made: {error.strerror}") from None
+    return private / "r"
 
 
 def _ours(state: _State) -> Cluster:
@@ -410,9 +497,40 @@ def refused(cluster: Cluster) -> str:
     )
 
 
-def _alive(state: _State) -> bool:
+def _condition(state: _State) -> Literal["alive", "headless", "gone"]:
+    """headless: something of the cluster works on, and new jobs cannot reach it. One that is dying looks so too, for
+    some seconds.
+    """
+    end = monotonic() + _DYING_S
+    while (condition := _condition_now(state)) == "headless" and monotonic() < end:
+        sleep(0.2)
+    return condition
+
+
+def _condition_now(state: _State) -> Literal["alive", "headless", "gone"]:
     commands = [" ".join((process.info["cmdline"] or [])[:3]) + " " for process in processes.marked(state.mark)]
-    return all(any(root in command for command in commands) for root in _ROOTS)
+    there = {root for root in (*_CORE, _DASHBOARD) if any(root in command for command in commands)}
+    if there == {*_CORE, _DASHBOARD}:
+        return "alive"
+    return "headless" if there.intersection(_CORE) or _training(state.mark) else "gone"
+
+
+def _headless(state: _State) -> str:
+    names = _training(state.mark)
+    busy = (
+        f"Still training on it: {', '.join(names)} (minimind show NAME; minimind stop NAME ends one cleanly). "
+        "They are left alone. When they have ended: "
+        if names
+        else "No run is training on it: "
+    )
+    return (
+        f"The Ray cluster of this machine has lost a part of itself (perhaps its dashboard, at {state.dashboard_url}), "
+        f"so that it takes no new jobs. {busy}minimind cluster stop, then minimind cluster start."
+    )
+
+
+def _training(mark: str) -> list[str]:
+    return running({process.pid for process in processes.family(mark)})
 
 
 def _ports_lock() -> Path:
@@ -423,23 +541,25 @@ def _ports_lock() -> Path:
 
 
 def _lock() -> FileLock:
-    return FileLock(paths.home() / "cluster.lock", timeout=180)
+    return FileLock(state_path().with_suffix(".lock"), timeout=180)
 
 
-def _state_path() -> Path:
-    return paths.home() / "cluster.json"
+def state_path() -> Path:
+    """The file about the cluster that was started on this machine. Machines that share a folder have one each."""
+    host = re.sub(r"[^A-Za-z0-9.-]", "_", socket.gethostname()) or "localhost"
+    return paths.home() / f"cluster-{host}.json"
 
 
 def _read_state() -> _State | None:
     try:
-        return _State(**json.loads(_state_path().read_text(encoding="utf-8")))
+        return _State(**json.loads(state_path().read_text(encoding="utf-8")))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError):
-        raise ClusterError(f"{_state_path()} cannot be read; remove it, and start the cluster again.") from None
+        raise ClusterError(f"{state_path()} cannot be read; remove it, and start the cluster again.") from None
 
 
 def _write_state(state: _State) -> None:
-    partial = _state_path().with_suffix(".partial")
+    partial = state_path().with_suffix(".partial")
     partial.write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")
-    partial.replace(_state_path())
+    partial.replace(state_path())

@@ -1,7 +1,8 @@
-"""What this machine has to offer a Ray cluster: ports, shared memory, GPUs."""
+"""What this machine has to offer: memory and cores, as a container limits them; ports, shared memory, GPUs."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 from collections.abc import Callable, Mapping
@@ -36,7 +37,7 @@ def object_store_bytes(say: Callable[[str], None]) -> int:
 
     `say` is told if /dev/shm, where Ray wants to keep it, is too small.
     """
-    store = min(512 * _MIB, max(100 * _MIB, psutil.virtual_memory().total // 20))
+    store = min(512 * _MIB, max(100 * _MIB, memory_bytes() // 20))
     shm = Path("/dev/shm")
     if shm.is_dir() and shutil.disk_usage(shm).free < store:
         say(
@@ -58,3 +59,70 @@ def gpus_unseen_by_ray(say: Callable[[str], None]) -> int:
         return 0
     say(f"Ray finds no GPU (NVML did not start), PyTorch finds {seen}: telling Ray so.")
     return seen
+
+
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+def memory_bytes(cgroups: Path = _CGROUPS, own: Path = Path("/proc/self/cgroup")) -> int:
+    """The memory that processes here may take, in bytes: all of the machine's, or what a container allows."""
+    allowed = [
+        int(text)
+        for name in ("memory.max", "memory.limit_in_bytes")
+        for text in _limits("memory", name, cgroups, own)
+        if text.isdecimal()
+    ]
+    return min([psutil.virtual_memory().total, *(count for count in allowed if count)])
+
+
+def cores(cgroups: Path = _CGROUPS, own: Path = Path("/proc/self/cgroup")) -> int:
+    """How many threads can compute here at once: the cores this process may use, or the share a container gives.
+
+    Half a core is one thread: a limit below it makes it slower, not more than one of them faster.
+    """
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    pairs = [text.split() for text in _limits("cpu", "cpu.max", cgroups, own)]
+    quotas = _limits("cpu", "cpu.cfs_quota_us", cgroups, own)
+    pairs += [list(pair) for pair in zip(quotas, _limits("cpu", "cpu.cfs_period_us", cgroups, own), strict=False)]
+    shares = [
+        int(quota) / int(period)
+        for quota, period in (pair for pair in pairs if len(pair) == 2)
+        if quota.isdecimal() and period.isdecimal() and int(quota) and int(period)
+    ]
+    return max(1, int(min([float(usable), *shares])))
+
+
+def _limits(controller: str, name: str, cgroups: Path, own: Path) -> list[str]:
+    """What the files of this name say, of this process's control group and of all above it, where there are any."""
+    try:
+        lines = own.read_text("utf-8").splitlines()
+    except OSError:  # not Linux
+        return []
+    found = []
+    for line in lines:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        # Version 2 has one tree, version 1 one for each controller. In a container the tree begins at its own group,
+        # though the path counts from the machine's.
+        root = cgroups if not controllers else cgroups / controllers
+        if controllers and controller not in controllers.split(","):
+            continue
+        place = (root / path.lstrip("/")) if ".." not in Path(path).parts else root
+        for folder in (place, *place.parents):
+            if not folder.is_relative_to(root):
+                break
+            try:
+                found.append((folder / name).read_text("utf-8").strip())
+            except OSError:  # a group need not have the file, and the one above need not be visible
+                continue
+    return found
+
+
+def is_network_folder(path: Path) -> bool:
+    """Whether a folder lies on another machine: its locks outlive a machine that lost power by a minute or two."""
+    mounts = [mount for mount in psutil.disk_partitions(all=True) if path.absolute().is_relative_to(mount.mountpoint)]
+    nearest = max(mounts, key=lambda mount: len(mount.mountpoint), default=None)
+    return nearest is not None and nearest.fstype in _NETWORK
+
+
+_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "glusterfs", "fuse.glusterfs", "lustre", "fuse.sshfs"}

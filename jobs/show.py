@@ -25,6 +25,9 @@ from minimind.events import METRICS, Event, all_series, read_events
 from minimind.units import amount, duration, memory, size
 
 _STYLES = {"PENDING": "dim", "RUNNING": "cyan", "SUCCEEDED": "green", "FAILED": "red", "STOPPED": "yellow"}
+WAITING = "prepares its data or waits; what for, says: minimind attach"
+"""Of a run whose job is on the cluster and does not train yet."""
+
 _MOST_NOTES = 5
 
 
@@ -300,7 +303,7 @@ def _comparable(value: float, lower_is_better: bool) -> float:
 
 def _reason(state: RunState, lang: str) -> str:
     reason = state.reason
-    for known in (KILLED, CONTINUE):
+    for known in (KILLED, CONTINUE, WAITING):
         reason = reason.replace(known, say(known, lang))
     return reason
 

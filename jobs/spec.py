@@ -71,9 +71,15 @@ class ScalingConfig(Config):
         ge=0,
         description="Ray Train workers; 0: in this process; default: one per GPU, else one",
     )
-    gpus_per_worker: float | None = Field(default=None, ge=0, description="default: one where there is one, else none")
-    cpus_per_worker: int | None = Field(default=None, ge=1, description="default: an equal share of the machine")
-    max_failures: int = Field(default=3, ge=0, description="how often dead workers are started again")
+    gpus_per_worker: float | None = Field(
+        default=None, ge=0, description="default: one where the cluster has any, else none"
+    )
+    cpus_per_worker: int | None = Field(
+        default=None, ge=1, description="default: the most that lets all workers find room"
+    )
+    max_failures: int = Field(
+        default=3, ge=0, description="how often dead workers are started again without a new checkpoint in between"
+    )
 
 
 class MemoryConfig(Config):

@@ -89,35 +89,48 @@ def follow(submission_id: str, write: Callable[[str], None]) -> str:
     Raises ClusterError if the job is not known, or if the cluster is gone for a minute.
     """
     seen, run = 0, ""
-    deadline = monotonic() + _RECONNECT_S
+    lost_at: float | None = None
+    connected_at: float | None = None
 
     async def tail(client: JobSubmissionClient) -> None:
-        nonlocal seen, deadline
+        nonlocal seen, lost_at
         skip = seen
         try:
             # The iterator is an async generator, which must be closed for the connection to end with it.
             async with aclosing(cast("AsyncGenerator[str]", client.tail_job_logs(submission_id))) as log:
                 async for text in log:
-                    deadline = monotonic() + _RECONNECT_S
                     fresh = text[skip:]
                     skip -= len(text) - len(fresh)
                     if fresh:
+                        lost_at = None
                         seen += len(fresh)
                         write(fresh)
         except RuntimeError as error:  # what the client raises when the connection breaks
             raise _LostError(str(error)) from None
+        finally:
+            # asyncio makes of Ctrl-C a request to cancel, which the next wait obeys. Where what ends the tail comes
+            # before that wait (the log was read and its connection lost at once), the request would be forgotten.
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError
 
     try:
         while True:
             try:
                 with _client() as client:
                     run = _job(_info(client, submission_id)).run
+                    connected_at = monotonic()
                     asyncio.run(tail(client))
                     status = _info(client, submission_id).status
                     if status.is_terminal():
                         return str(status)
             except _LostError as error:
-                if monotonic() > deadline:
+                # A job may have nothing to say for hours: what counts is since when it cannot be followed.
+                now = monotonic()
+                if lost_at is None or (connected_at is not None and now - connected_at > _RECONNECT_S):
+                    lost_at = now
+                connected_at = None
+                if now - lost_at >= _RECONNECT_S:
                     raise ClusterError(
                         f"{error} The log of {submission_id} broke off. Start the cluster with `minimind cluster "
                         "start`; what the run had saved is in its folder, and --from_resume 1 goes on from there."

@@ -27,6 +27,7 @@ from rich.console import Console
 
 from jobs import flags, launch, paths
 from jobs.feasible import Group, Pool, Settings, groups, require_open, require_space
+from jobs.nodes import wait_for_room
 from jobs.origin import new_spec
 from jobs.plan import Planner
 from jobs.precision import decided, with_dtype
@@ -112,10 +113,9 @@ def sweep(
             raise ValueError("--workers 0: a sweep needs Ray Tune; --workers says how many trials run at once")
         spec = SweepSpec.model_validate({"name": name, "run": run, "space": space_of(space or "batch", run), **options})
     require_space(spec.run, spec.space)
-    launch.connect()
-    placed = decided(launch.resolve_scaling(spec.run), console)
+    placed = decided(launch.join(spec.run, together=False), console)
     spec = spec.model_copy(update={"run": with_dtype(spec.run, placed.loop.dtype)})
-    planner = Planner(launch.worker_card(placed))
+    planner = Planner(launch.worker_card(placed, console.print))
     console.print(f"Looking for what fits / 查找可行配置: {planner.card.name}")
     found = groups(spec.run, spec.space, planner.fits)
     require_feasible(spec, found, planner)
@@ -441,6 +441,7 @@ def _run(
         "threads": scaling.cpus_per_worker or 1,
         "objective": spec.objective,
     }
+    wait_for_room(1, resources, console.print)
     work = folder.path / "tune"
     shutil.rmtree(work, ignore_errors=True)  # of an attempt that was killed
     tuner = tune.Tuner(

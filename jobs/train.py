@@ -140,7 +140,7 @@ def require_content(run: RunDirectory, spec: RunSpec, found: Mapping[str, str]) 
 def _launch(spec: RunSpec, prepared: Prepared, run: RunDirectory, identity: str, console: Console) -> None:
     """Train and show it. Raises RunTakenError where another process took the run before it could begin."""
     with following(run, console):
-        launch.launch(spec, prepared.model_copy(update={"identity": identity}), run)
+        launch.launch(spec, prepared.model_copy(update={"identity": identity}), run, console.print)
     run.require_identity(identity)
     run.require_idle()
 
@@ -180,7 +180,7 @@ def planned(spec: RunSpec, console: Console, *, shorter: bool = True) -> dict[st
     """The memory plan of a run on the device it gets, shown, as the run keeps it. Raises ValueError where it does not
     fit, with the nearest run that does. shorter: whether that may have shorter rows.
     """
-    planner = Planner(launch.worker_card(spec))
+    planner = Planner(launch.worker_card(spec, console.print))
     plan = planner.plan(spec)
     show_plan(plan, planner.card, spec, console)
     if plan.verdict == "does not fit":
@@ -191,7 +191,7 @@ def planned(spec: RunSpec, console: Console, *, shorter: bool = True) -> dict[st
 def chosen(spec: RunSpec, budget: str, given: frozenset[str], console: Console) -> RunSpec:
     """The run with the sizes that a preset's budget gives it, and what was chosen said. given: settings that stay."""
     placed = _placed(spec)
-    card = launch.worker_card(placed)
+    card = launch.worker_card(placed, console.print)
     spec = with_dtype(spec, decided(placed, console).loop.dtype)
     result = Planner(card).choose(spec, budget, given)
     console.print(choice_line(spec, result, budget, card))
@@ -233,5 +233,4 @@ def _placed(spec: RunSpec) -> RunSpec:
     """The spec with its workers decided, and this process joined to the cluster that will run them."""
     if spec.scaling.workers == 0:
         return spec
-    launch.connect()
-    return launch.resolve_scaling(spec)
+    return launch.join(spec)

@@ -16,6 +16,7 @@ _ZH = {
     # why a run failed
     "the process ended without saying so (killed, power, or out of memory)": "进程意外结束（被终止、断电或内存不足）",
     "continue with": "继续训练请加上",
+    "prepares its data or waits; what for, says: minimind attach": "正在准备数据或排队，查看原因：minimind attach",
     # columns and titles
     "run": "运行",
     "sweep": "超参搜索",

@@ -11,6 +11,7 @@ that had not begun is sent there.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator
 from typing import Any, cast
 
@@ -22,6 +23,7 @@ from ray.serve.context import ReplicaContext
 from ray.serve.exceptions import DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
+from jobs.cluster import require_token
 from jobs.model_card import ModelCard
 from service import errors
 from service.backend import Failure, Generation, Reply, Status
@@ -178,4 +180,7 @@ def build() -> Application:
     return application
 
 
-app = build()
+def app(arguments: dict[str, Any]) -> Application:
+    """What Serve builds when the application is deployed. Raises ValueError on a cluster that asks for no token."""
+    require_token(os.environ)
+    return build()

@@ -6,10 +6,10 @@ import os
 from collections.abc import Mapping
 from typing import Literal
 
-import psutil
 from pydantic import Field, ValidationError
 
 from jobs.keys import API_KEY, read_key
+from jobs.machine import cores, memory_bytes
 from minimind.config import Config, explain
 
 PREFIX = "MINIMIND_SERVE_"
@@ -24,7 +24,7 @@ class Settings(Config):
 
     api_key: str | None = Field(default=None, min_length=8, description="what clients must send; None: nobody is asked")
     memory_bytes: int = Field(
-        default_factory=lambda: psutil.virtual_memory().total // 2,
+        default_factory=lambda: memory_bytes() // 2,
         gt=0,
         description="weights and KV caches of all models in one replica, together",
     )
@@ -35,9 +35,7 @@ class Settings(Config):
         default="auto",
         description="precision of the weights; auto: the fastest that loses less than 0.5 % of bits per byte",
     )
-    threads: int = Field(
-        default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, description="CPU threads of one replica"
-    )
+    threads: int = Field(default_factory=cores, ge=1, description="CPU threads of one replica")
     load_timeout_s: float = Field(default=60.0, gt=0, description="how long a request waits for its model to load")
 
     @classmethod

@@ -17,8 +17,8 @@ from jobs.cluster import Cluster, ClusterError
 from tests.conftest import at_home
 
 
-def _mark(home: Path) -> str:
-    return str(json.loads((home / "cluster.json").read_text())["mark"])
+def _mark() -> str:
+    return str(json.loads(cluster.state_path().read_text())["mark"])
 
 
 def test_the_running_cluster_is_found_again(ray_cluster: Cluster, ray_home: Path) -> None:
@@ -55,7 +55,7 @@ def test_the_token_is_needed_and_private(ray_cluster: Cluster, monkeypatch: pyte
 def test_everything_listens_on_loopback(ray_cluster: Cluster, ray_home: Path) -> None:
     addresses = {
         connection.laddr.ip
-        for process in processes.marked(_mark(ray_home))
+        for process in processes.marked(_mark())
         for connection in process.net_connections("tcp")
         if connection.status == psutil.CONN_LISTEN
     }
@@ -84,7 +84,7 @@ def test_a_second_cluster_survives_a_crash_and_ends_alone(ray_cluster: Cluster, 
             assert second.dashboard_url != ray_cluster.dashboard_url
             token = cluster.token(second)
 
-            dead = processes.marked(_mark(home))
+            dead = processes.marked(_mark())
             for process in dead:
                 process.kill()
             psutil.wait_procs(dead, timeout=20)
@@ -94,17 +94,17 @@ def test_a_second_cluster_survives_a_crash_and_ends_alone(ray_cluster: Cluster, 
             assert "The Ray cluster that ran here is gone; starting it again." in lines
             assert again == second  # the same ports: what other shells had exported still holds
             assert cluster.token(again) == token
-            mark = _mark(home)
-            assert Path(f"/tmp/ray-{mark}").is_dir()
+            mark = _mark()
+            assert stat.S_IMODE(cluster._private_folder(mark).stat().st_mode) == 0o700
             with at_home(ray_home):  # a job belongs to the cluster that it was submitted to, not to the newest one
                 log: list[str] = []
                 assert submit.follow(submit.submit("which", [], _asking(tmp_path)), log.append) == "SUCCEEDED"
                 assert f"address {ray_cluster.address}\n" in "".join(log)
         finally:
             assert cluster.stop()
-        assert not Path(f"/tmp/ray-{mark}").exists()
+        assert not cluster._private_folder(mark).exists()
         assert cluster.find() is None
-        assert not (home / "cluster.json").exists()
+        assert not cluster.state_path().exists()
         assert processes.marked(mark) == []
     assert cluster.find() == ray_cluster
     assert os.environ["MINIMIND_HOME"] != str(home)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -51,13 +52,22 @@ def test_a_job_that_fails_gives_an_exit_status(
 
 
 def test_stop_ends_a_job_that_has_not_begun_to_train(
-    ray_cluster: Cluster, ray_home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ray_cluster: Cluster,
+    ray_home: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     package = tmp_path / "checkout" / "jobs"
     package.mkdir(parents=True)
     (package / "__init__.py").touch()
     (package / "__main__.py").write_text("import time\nprint('preparing')\ntime.sleep(600)\n")
     submission_id = submit.submit("slow", ["train"], package.parent)
+    monkeypatch.setenv("MINIMIND_LANG", "en")
+    assert cli.minimind(["runs"]) == 0  # it has no folder yet, and is listed
+    said = capsys.readouterr().out
+    assert re.search(r"slow +\? +PENDING", said), said
+    assert f"what for, says: minimind attach {submission_id}" in said
     assert cli.minimind(["stop", "slow"]) == 0
     assert f"slow has begun no training; its job {submission_id} is STOPPED." in capsys.readouterr().out
     assert submit.job(submission_id).status == "STOPPED"

@@ -100,7 +100,7 @@ def _until(true: Callable[[], bool], what: str, within_s: float = 180) -> None:
 
 def _driver() -> psutil.Process:
     """The process that Ray Jobs started, of this cluster and no other."""
-    for process in processes.marked(json.loads((paths.home() / "cluster.json").read_text())["mark"]):
+    for process in processes.marked(json.loads(cluster.state_path().read_text())["mark"]):
         command = process.info["cmdline"] or []
         if command[:1] and "python" in command[0] and "jobs" in command and "killed" in command:
             return process
@@ -109,7 +109,7 @@ def _driver() -> psutil.Process:
 
 def _kill_cluster() -> None:
     """What `ray stop --force` does, for this cluster alone."""
-    for process in processes.family(json.loads((paths.home() / "cluster.json").read_text())["mark"]):
+    for process in processes.family(json.loads(cluster.state_path().read_text())["mark"]):
         with suppress(psutil.NoSuchProcess):  # some end with the first
             process.kill()
 

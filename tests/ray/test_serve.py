@@ -80,7 +80,7 @@ def _counted(server: Server, model: str = "taught") -> str | None:
 
 
 def _replicas() -> list[psutil.Process]:
-    mark = json.loads((paths.home() / "cluster.json").read_text())["mark"]
+    mark = json.loads(cluster.state_path().read_text())["mark"]
     return [
         process
         for process in processes.marked(mark)

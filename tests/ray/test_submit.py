@@ -113,7 +113,15 @@ def test_submit_and_follow_through_a_broken_connection(flaky: list[int], ray_hom
     assert job in submit.jobs()
 
 
-def test_detach_leaves_the_job_and_stop_ends_it(ray_cluster: Cluster, working_dir: Path) -> None:
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C means what it does in a terminal: what a shell starts with `&` ignores it, and would follow for ever."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_detach_leaves_the_job_and_stop_ends_it(ray_cluster: Cluster, working_dir: Path, interruptible: None) -> None:
     submission_id = submit.submit("waiting", ["wait"], working_dir)
     pieces: list[str] = []
 

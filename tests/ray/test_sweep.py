@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from jobs import flags, paths, processes, submit
+from jobs import cluster, flags, paths, processes, submit
 from jobs.cluster import Cluster
 from jobs.feasible import OWN
 from jobs.origin import new_spec
@@ -80,7 +80,7 @@ def _until(true: Callable[[], bool], within_s: float = 150) -> None:
 
 def _driver() -> psutil.Process:
     """The process that Ray Jobs started, of this cluster and no other."""
-    for process in processes.marked(json.loads((paths.home() / "cluster.json").read_text())["mark"]):
+    for process in processes.marked(json.loads(cluster.state_path().read_text())["mark"]):
         command = process.info["cmdline"] or []
         if command[:1] and "python" in command[0] and "jobs" in command and "sweep" in command:
             return process

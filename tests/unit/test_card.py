@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from dataclasses import asdict
 from pathlib import Path
 
@@ -78,3 +79,15 @@ def test_where_a_process_trains_and_what_one_of_several_workers_may_take() -> No
     assert worker_share(ScalingConfig(workers=4, gpus_per_worker=2), gpu) == 1
     assert worker_share(ScalingConfig(workers=4), CPU) == 0.25
     assert worker_share(ScalingConfig(workers=0), CPU) == 1
+
+
+def test_a_driver_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hangs(command: list[str], **options: object) -> None:
+        raise subprocess.TimeoutExpired(command, 30)
+
+    program = tmp_path / "nvidia-smi"
+    program.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(subprocess, "run", hangs)
+    with pytest.raises(ValueError, match="nvidia-smi has not answered for 30 s"):
+        driver()

@@ -1,15 +1,27 @@
 from __future__ import annotations
 
 import os
+import re
+import secrets
+import socket
+import stat
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
-from jobs import cluster, paths
+from jobs import __main__ as cli
+from jobs import cluster, launch, paths, processes
 from jobs.cluster import Cluster, ClusterError
+from jobs.nodes import Machine
+from jobs.runs import RunDirectory
+from tests.small import small_spec
 
 OURS = Cluster("127.0.0.1:6379", "http://127.0.0.1:8265", Path("/a b/token"), ours=True)
 
@@ -39,7 +51,7 @@ def test_check_says_what_is_wanted_what_is_there_and_what_is_allowed() -> None:
         cluster.check(3, nodes=[{"CPU": 2.0, "memory": 1.0}])
     assert str(caught.value) == (
         "workers = 3: every worker needs 1 CPU on one machine; the cluster has 2 CPU and 0 GPU on 1 machine, which "
-        "is room for 2. Allowed: up to --workers 2, or 0 to run without Ray's workers."
+        "is room for 2. Allowed: up to --workers 2; --workers 0 to run in this process, without Ray's workers."
     )
 
 
@@ -154,8 +166,8 @@ def test_a_chosen_cluster_that_does_not_answer_is_named(monkeypatch: pytest.Monk
 
 
 def test_a_broken_state_file_is_named(home: Path) -> None:
-    (home / "cluster.json").write_text("{")
-    with pytest.raises(ClusterError, match=r"cluster\.json cannot be read; remove it"):
+    cluster.state_path().write_text("{")
+    with pytest.raises(ClusterError, match=r"cluster-.*\.json cannot be read; remove it"):
         cluster.find()
 
 
@@ -198,3 +210,195 @@ def test_the_lock_of_the_ports_lies_where_nobody_else_can_make_it(
     lock = cluster._ports_lock()
     assert lock.is_relative_to(tmp_path / "cache")
     assert lock.parent.stat().st_mode & 0o777 == 0o700
+
+
+CLUSTERS: dict[str, tuple[list[dict[str, float]], int | None, tuple[int, float, int]]] = {
+    "two machines without a GPU": ([{"CPU": 8}, {"CPU": 8}], None, (1, 0, 8)),
+    "two machines without a GPU, two workers": ([{"CPU": 8}, {"CPU": 8}], 2, (2, 0, 8)),
+    "a head, and a box with a GPU": ([{"CPU": 4}, {"CPU": 8, "GPU": 1}], None, (1, 1, 8)),
+    "a box with two GPUs, and one without": ([{"CPU": 16, "GPU": 2}, {"CPU": 8}], None, (2, 1, 8)),
+    "two boxes, 8 and 16 CPU": ([{"CPU": 8, "GPU": 1}, {"CPU": 16, "GPU": 1}], None, (2, 1, 8)),
+    "two equal boxes": ([{"CPU": 8, "GPU": 1}, {"CPU": 8, "GPU": 1}], None, (2, 1, 8)),
+    "KubeRay, a head without CPUs": (
+        [{"CPU": 0}, {"CPU": 4, "GPU": 1}, {"CPU": 4, "GPU": 1}],
+        None,
+        (2, 1, 4),
+    ),
+    "KubeRay, a head with one CPU": ([{"CPU": 1}, {"CPU": 3, "GPU": 1}], None, (1, 1, 3)),
+    "a laptop": ([{"CPU": 2}], None, (1, 0, 2)),
+}
+
+
+@pytest.mark.parametrize("title", CLUSTERS)
+def test_the_defaults_find_room_on_ordinary_clusters(title: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    there, workers, expected = CLUSTERS[title]
+    monkeypatch.setattr(launch, "machines", lambda: [Machine(f"{i}", f"{i}", node) for i, node in enumerate(there)])
+    scaling = launch.resolve_scaling(small_spec(scaling__workers=workers or "null")).scaling
+    assert (scaling.workers, scaling.gpus_per_worker, scaling.cpus_per_worker) == expected
+
+
+NODES = st.lists(
+    st.fixed_dictionaries({"CPU": st.integers(0, 32).map(float)}, optional={"GPU": st.integers(1, 4).map(float)}),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(
+    nodes=NODES,
+    workers=st.integers(1, 12),
+    gpus=st.sampled_from([0, 0.1, 0.25, 1 / 3, 0.5, 1, 2, 4]),
+    cpus=st.integers(1, 40),
+)
+def test_what_check_advises_it_accepts(nodes: list[dict[str, float]], workers: int, gpus: float, cpus: int) -> None:
+    try:
+        cluster.check(workers, gpus, cpus, nodes=nodes)
+    except ValueError as error:
+        asked = {"workers": workers, "gpus_per_worker": gpus, "cpus_per_worker": cpus}
+        for name, value in re.findall(r"--(?:set scaling\.)?(\w+)[ =]([0-9]+)", str(error)):
+            if (name, value) == ("workers", "0"):
+                continue
+            changed = asked | {name: int(value)}
+            if name == "gpus_per_worker":  # on CPUs, with the share that is then left open
+                changed["cpus_per_worker"] = cluster.most_cpus(nodes, workers)
+            cluster.check(**changed, nodes=nodes)  # type: ignore[arg-type]
+    else:
+        assert sum(node["CPU"] for node in nodes) >= workers * cpus
+
+
+@given(nodes=NODES, workers=st.integers(1, 12), gpus=st.sampled_from([0, 0.5, 1]))
+def test_workers_get_the_most_cpus_that_find_room(nodes: list[dict[str, float]], workers: int, gpus: float) -> None:
+    most = cluster.most_cpus(nodes, workers, gpus)
+    assert cluster.places(nodes, most, gpus) >= workers or most == 1
+    assert cluster.places(nodes, most + 1, gpus) < workers
+
+
+def test_a_tenth_of_a_gpu_goes_into_it_ten_times() -> None:
+    assert cluster.places([{"CPU": 64.0, "GPU": 1.0}], 1, 0.1) == 10
+    assert cluster.places([{"CPU": 64.0, "GPU": 1.0}], 1, 0.333333) == 3
+    with pytest.raises(ValueError, match="gpus_per_worker = 1.5: a part of one GPU, or whole ones"):
+        cluster.check(1, 1.5, nodes=[{"CPU": 8.0, "GPU": 2.0}])
+
+
+class Parts:
+    """Processes that look like those of a cluster."""
+
+    def __init__(self, mark: str) -> None:
+        titles = {
+            "gcs": "/x/ray/core/src/ray/gcs/gcs_server",
+            "raylet": "/x/ray/core/src/ray/raylet/raylet",
+            "dashboard": "/x/ray/dashboard/dashboard.py",
+            "training": "ray::RayTrainWorker",
+        }
+        self.of = {
+            name: subprocess.Popen(
+                ["bash", "-c", f"exec -a '{title}' sleep 120"],
+                env={**os.environ, processes.MARK: mark},
+                start_new_session=True,
+            )
+            for name, title in titles.items()
+        }
+
+    def end(self, *names: str) -> None:
+        for name in names:
+            self.of[name].kill()
+            self.of[name].wait()
+
+    def alive(self) -> set[str]:
+        return {name for name, process in self.of.items() if process.poll() is None}
+
+
+@pytest.fixture
+def parts(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Parts]:
+    """A cluster that is up, as far as its state file and the list of processes say."""
+    monkeypatch.setattr(cluster, "_DYING_S", 0)
+    mark = f"test{os.getpid():012x}"
+    cluster._write_state(cluster._State(mark, "127.0.0.1:6379", "http://127.0.0.1:1", None, {}, ready=True))
+    parts = Parts(mark)
+    end = time.monotonic() + 20
+    while cluster._condition(cluster._read_state()) != "alive":  # type: ignore[arg-type]  # it has just been written
+        assert time.monotonic() < end
+    yield parts
+    parts.end(*parts.alive())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="made-up processes are told apart by /proc")
+def test_a_cluster_without_its_dashboard_is_left_alone(parts: Parts, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cluster.find() is not None
+    parts.end("dashboard")
+    run = RunDirectory(paths.runs() / "mine")
+    run.create({"name": "mine", "stage": {"kind": "pretrain"}})
+    with run.hold():
+        (run.path / ".lock").write_text(f"process {parts.of['training'].pid} on {socket.gethostname()}")
+        for call in (cluster.find, cluster.ensure):
+            with pytest.raises(ClusterError, match=r"takes no new jobs\. Still training on it: mine \(.*left alone"):
+                call()
+        assert cluster.training() == ["mine"]
+        for verb in ("stop", "status", "start"):
+            assert cli.minimind(["cluster", verb]) == 1
+        said = capsys.readouterr()
+        assert "These train on it and would end: mine" in said.out
+        assert "minimind cluster stop --yes" in said.out
+        assert "Still training on it: mine" in said.err
+        assert parts.alive() == {"gcs", "raylet", "training"}
+        parts.end("gcs", "raylet")  # the training itself is enough to be left alone
+        with pytest.raises(ClusterError, match="Still training on it: mine"):
+            cluster.find()
+    assert cluster.find() is None
+    assert parts.alive() == {"training"}
+    assert cli.minimind(["cluster", "stop"]) == 0
+    assert parts.alive() == set()
+    assert not cluster.state_path().exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="made-up processes are told apart by /proc")
+def test_no_run_in_a_broken_cluster_is_said_too(parts: Parts) -> None:
+    parts.end("raylet")
+    with pytest.raises(ClusterError, match="No run is training on it: minimind cluster stop, then"):
+        cluster.find()
+    assert cluster.stop()
+
+
+def test_a_start_that_was_cut_off_is_no_cluster(home: Path) -> None:
+    cluster._write_state(cluster._State("0" * 16, "127.0.0.1:6379", "http://127.0.0.1:1", None, {}))
+    assert cluster.find() is None
+
+
+def test_machines_that_share_a_folder_have_a_cluster_each(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = cluster.state_path()
+    monkeypatch.setattr(socket, "gethostname", lambda: "other.box/1")
+    assert cluster.state_path() != own
+    assert cluster.state_path() == home / "cluster-other.box_1.json"
+
+
+def test_a_job_of_another_cluster_starts_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    for call in (cluster.find, cluster.ensure):
+        with pytest.raises(ClusterError, match=r"the Ray cluster at 10\.0\.0\.1:6379 \(RAY_ADDRESS\).*export RAY_API"):
+            call()
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://10.0.0.1:8265")
+    found = cluster.find()
+    assert found is not None
+    assert (found.address, found.ours) == ("10.0.0.1:6379", False)
+
+
+def test_rays_folder_lies_in_a_private_one_and_leaves_room_for_sockets() -> None:
+    mark = secrets.token_hex(8)
+    folder = cluster._temporary(mark)
+    try:
+        assert stat.S_IMODE(folder.parent.stat().st_mode) == 0o700
+        longest = folder / "session_2026-12-31_23-59-59_999999_4194304" / "sockets" / "plasma_store.99"
+        assert len(os.fsencode(longest)) <= 107
+        with pytest.raises(ClusterError, match="cannot be made: File exists"):
+            cluster._temporary(mark)
+    finally:
+        folder.parent.rmdir()
+
+
+@pytest.mark.parametrize("mode", [None, "disabled"])
+def test_a_cluster_that_asks_for_no_token_gets_no_server(mode: str | None) -> None:
+    with pytest.raises(
+        ValueError, match=f"RAY_AUTH_MODE = '{mode or ''}' on this cluster: whoever reaches.*auth_token"
+    ):
+        cluster.require_token({} if mode is None else {"RAY_AUTH_MODE": mode})
+    cluster.require_token({"RAY_AUTH_MODE": "token"})

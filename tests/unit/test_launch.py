@@ -2,14 +2,16 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
+from ray import train as ray_train
 
 import minimind.checkpoint as checkpoints
 from jobs import launch
 from jobs.cluster import ClusterError
-from jobs.runs import RunDirectory
+from jobs.runs import RunDirectory, RunStateError
 from jobs.train import resume, start
 from minimind.events import EventLog
 from tests.small import Screen, end_of, small_spec
@@ -59,12 +61,6 @@ def test_a_signal_stops_cleanly_and_the_run_goes_on_later(
         assert end_of(run) == whole
 
 
-@pytest.mark.parametrize(("gpus", "backend"), [(None, None), (0, None), (1, None), (2, None), (0.5, "gloo")])
-def test_workers_that_share_a_gpu_do_not_add_up_with_nccl(gpus: float | None, backend: str | None) -> None:
-    spec = small_spec(scaling__workers=2, scaling__gpus_per_worker=gpus)
-    assert launch._backend(spec) == backend
-
-
 @pytest.mark.parametrize("words", [(), ("RUNNING", "SUCCEEDED")], ids=["before the first step", "after the last event"])
 def test_a_signal_at_the_edges_of_a_run_fails_nothing(home: Path, words: tuple[str, ...]) -> None:
     run = RunDirectory(home / "runs" / "mine")
@@ -75,3 +71,85 @@ def test_a_signal_at_the_edges_of_a_run_fails_nothing(home: Path, words: tuple[s
     with launch._stop_on_signal(run):
         os.kill(os.getpid(), signal.SIGTERM)
     assert run.stop_requested()
+
+
+class Failed(ray_train.TrainingFailedError):
+    """What Ray Train raises when workers die."""
+
+
+def test_failures_count_only_without_a_new_checkpoint(home: Path) -> None:
+    run = RunDirectory(home / "runs" / "night")
+    said: list[str] = []
+    attempts = []
+
+    def attempt() -> None:
+        attempts.append(1)
+        if len(attempts) <= 20:  # each gets one checkpoint further
+            folder = checkpoints.folder_of(run.checkpoints, len(attempts))
+            folder.mkdir(parents=True)
+            (folder / checkpoints.MANIFEST).write_text("{}")
+            raise Failed("Training failed due to worker errors:\n[Rank 0]:\nworker died")
+
+    launch.until_done(attempt, run, 1, said.append)
+    assert len(attempts) == 21
+    assert said[-1] == (
+        "Workers of 'night' died; starting again from its checkpoint of step 20 (failures without a new checkpoint: "
+        "1 of 1 allowed). worker died"
+    )
+
+
+def test_failures_without_a_new_checkpoint_end_the_run(home: Path) -> None:
+    run = RunDirectory(home / "runs" / "stuck")
+    said: list[str] = []
+
+    def attempt() -> None:
+        raise Failed("no luck")
+
+    with pytest.raises(RunStateError, match="'stuck' failed 3 times without a new checkpoint.*resume stuck.*no luck"):
+        launch.until_done(attempt, run, 2, said.append)
+    assert [line.partition(" (")[0] for line in said] == [
+        "Workers of 'stuck' died; starting again from the beginning"
+    ] * 2
+
+
+def test_workers_that_found_no_room_are_no_failure(home: Path) -> None:
+    attempts = []
+
+    class WorkerGroupStartupTimeoutError(Exception):
+        pass
+
+    def attempt() -> None:
+        attempts.append(1)
+        if len(attempts) < 10:
+            error = Failed("no room")
+            error.controller_failure = WorkerGroupStartupTimeoutError()  # type: ignore[attr-defined]
+            raise error
+
+    launch.until_done(attempt, RunDirectory(home / "runs" / "late"), 0, lambda line: None)
+    assert len(attempts) == 10
+
+
+def test_an_address_where_nobody_listens_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        launch.require_answer(address)
+        launch.require_answer(f"ray://{address}")
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(ClusterError, match=f"no Ray cluster answers at {address}, which RAY_ADDRESS names"):
+        launch.connect()
+
+
+@pytest.mark.parametrize("address", ["auto", "local", "head", "head:", ":6379", "head:port"])
+def test_an_address_that_is_none_is_named(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(ClusterError, match=f"RAY_ADDRESS = '{address}': host:port of one cluster is wanted"):
+        launch.connect()
+
+
+def test_the_users_variables_for_the_network_reach_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NCCL_IB_DISABLE", "1")
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "eth7")
+    variables = launch._worker_environment()
+    assert variables["NCCL_IB_DISABLE"] == "1"
+    assert variables["GLOO_SOCKET_IFNAME"] == "eth7"
+    assert variables["OMP_WAIT_POLICY"] == os.environ["OMP_WAIT_POLICY"]

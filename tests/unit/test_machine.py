@@ -62,3 +62,48 @@ def test_gpus_that_ray_does_not_find_are_counted_and_told(
     lines: list[str] = []
     assert machine.gpus_unseen_by_ray(lines.append) == unseen
     assert len(lines) == bool(unseen)
+
+
+def test_a_container_limits_memory_and_cores(tmp_path: Path) -> None:
+    own, tree = tmp_path / "cgroup", tmp_path / "fs"
+    group = tree / "pods" / "mine"
+    group.mkdir(parents=True)
+    own.write_text("0::/pods/mine\n")
+    whole, all_cores = psutil.virtual_memory().total, machine.cores(tree, own)
+    assert machine.memory_bytes(tree, own) == whole
+    (group / "memory.max").write_text("max\n")
+    (group / "cpu.max").write_text("max 100000\n")
+    assert (machine.memory_bytes(tree, own), machine.cores(tree, own)) == (whole, all_cores)
+    (tree / "pods" / "memory.max").write_text(f"{64 * MIB}\n")  # of the group above
+    (group / "cpu.max").write_text("150000 100000\n")
+    assert (machine.memory_bytes(tree, own), machine.cores(tree, own)) == (64 * MIB, 1)
+    (group / "memory.max").write_text(f"{32 * MIB}\n")
+    (group / "cpu.max").write_text("50000 100000\n")
+    assert (machine.memory_bytes(tree, own), machine.cores(tree, own)) == (32 * MIB, 1)
+    own.write_text("0::/elsewhere/of/the/host\n")  # in a container the tree begins at its own group
+    (tree / "memory.max").write_text(f"{16 * MIB}\n")
+    assert machine.memory_bytes(tree, own) == 16 * MIB
+    assert machine.memory_bytes(tree, tmp_path / "none") == whole
+
+
+def test_the_older_control_groups_count_too(tmp_path: Path) -> None:
+    own, tree = tmp_path / "cgroup", tmp_path / "fs"
+    own.write_text("4:memory:/docker/a\n2:cpu,cpuacct:/docker/a\n1:cpuset:/\n")
+    (tree / "memory").mkdir(parents=True)
+    (tree / "cpu,cpuacct").mkdir()
+    (tree / "memory" / "memory.limit_in_bytes").write_text(f"{48 * MIB}\n")
+    (tree / "cpu,cpuacct" / "cpu.cfs_quota_us").write_text("100000\n")
+    (tree / "cpu,cpuacct" / "cpu.cfs_period_us").write_text("100000\n")
+    assert (machine.memory_bytes(tree, own), machine.cores(tree, own)) == (48 * MIB, 1)
+    (tree / "cpu,cpuacct" / "cpu.cfs_quota_us").write_text("-1\n")
+    (tree / "memory" / "memory.limit_in_bytes").write_text("9223372036854771712\n")
+    assert machine.memory_bytes(tree, own) == psutil.virtual_memory().total
+    assert machine.cores(tree, own) >= 1
+
+
+def test_a_folder_on_another_machine_is_known_by_its_mount(monkeypatch: pytest.MonkeyPatch) -> None:
+    mount = namedtuple("mount", "mountpoint fstype")
+    mounts = [mount("/", "ext4"), mount("/home/me", "nfs4"), mount("/home/me/local", "ext4")]
+    monkeypatch.setattr(psutil, "disk_partitions", lambda **options: mounts)
+    found = [machine.is_network_folder(Path(path)) for path in ("/data", "/home/me/runs", "/home/me/local/runs")]
+    assert found == [False, True, False]

@@ -7,7 +7,7 @@ import pytest
 
 import minimind.checkpoint as checkpoints
 from jobs import __main__ as cli
-from jobs import paths
+from jobs import cluster, paths
 from jobs.flags import FLAGS
 from jobs.runs import RunDirectory
 from jobs.stages import STAGES
@@ -302,7 +302,7 @@ def test_minimind_refuses_before_it_submits(shell: Shell) -> None:
     RunDirectory(paths.runs() / "tokenizer").create({"name": "tokenizer", "stage": {"kind": "tokenizer"}})
     assert shell(cli.minimind, "train", "tokenizer") == 1
     assert "the run 'tokenizer' exists already" in shell.err
-    assert not (paths.home() / "cluster.json").exists()
+    assert not cluster.state_path().exists()
 
 
 BAD_ROWS = {

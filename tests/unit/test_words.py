@@ -7,6 +7,7 @@ import pytest
 
 import jobs
 from jobs.runs import CONTINUE, KILLED
+from jobs.show import WAITING
 from jobs.words import _ZH, language, say
 from minimind.events import METRICS, STATES
 
@@ -38,7 +39,7 @@ def test_say() -> None:
 
 def spoken() -> set[str]:
     """What METRICS, the states and the texts around them say."""
-    texts = {*STATES, KILLED, CONTINUE}
+    texts = {*STATES, KILLED, CONTINUE, WAITING}
     for metric in METRICS.values():
         texts |= {metric.meaning, metric.unit} - {""}
     return texts

@@ -1,0 +1,25 @@
+"""A cluster of several machines, and GPUs that are made up: everything but the calls of CUDA."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from jobs import cluster, paths
+from jobs.cluster import Cluster
+
+
+def test_several_machines_as_a_job_sees_them(ray_cluster: Cluster) -> None:
+    inside = str(Path(__file__).with_name("inside_machines.py"))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-W", "default", inside],  # Ray warns of what it does itself
+        cwd=paths.checkout(),
+        env={**os.environ, **cluster.environment(ray_cluster)},
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from jobs import nodes
+from jobs.card import Card
+from tests.small import needs_no_gpu
+
+
+def test_a_probe_says_what_is_wrong_with_the_folder(tmp_path: Path) -> None:
+    probe = tmp_path / "home" / ".probe-a"
+    assert nodes.probe_folder(str(probe), "word", "answer") == "it has no such folder"
+    probe.parent.mkdir()
+    assert nodes.probe_folder(str(probe), "word", "answer") == "it has a folder of that name, but another one"
+    probe.write_text("other")
+    assert nodes.probe_folder(str(probe), "word", "answer") == "it has a folder of that name, but another one"
+    probe.write_text("word")
+    assert nodes.probe_folder(str(probe), "word", "answer").startswith("it does not see locks that are held here")
+    with probe.open() as holder:
+        fcntl.flock(holder, fcntl.LOCK_EX)
+        (probe.parent / "taken").mkdir()
+        assert nodes.probe_folder(str(probe), "word", "taken").startswith("it cannot use that folder (")
+        assert nodes.probe_folder(str(probe), "word", "answer") == ""
+    assert (probe.parent / "answer").read_text() == "word"
+
+
+@needs_no_gpu
+def test_a_gpu_that_only_ray_sees_is_explained() -> None:
+    said = nodes.look_at_card(None, "cuda", 1.0)
+    assert isinstance(said, str)
+    assert "PyTorch sees none" in said
+    assert torch.__version__ in said
+    assert "nvidia-smi" in said
+    found = nodes.look_at_card("512MB", "cpu", 1.0)
+    assert isinstance(found, Card)
+    assert found.capacity_bytes == 512 << 20
+
+
+def test_workers_talk_through_the_interface_with_the_nodes_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    loopback = next(
+        name
+        for name, entries in psutil.net_if_addrs().items()
+        if any(entry.address == "127.0.0.1" for entry in entries)
+    )
+    monkeypatch.setattr(nodes, "get_node_ip_address", lambda: "127.0.0.1")
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
+    monkeypatch.setenv("NCCL_SOCKET_IFNAME", "eth7")  # the user's own
+    nodes.use_own_interface()
+    assert os.environ["GLOO_SOCKET_IFNAME"] == loopback
+    assert os.environ["NCCL_SOCKET_IFNAME"] == "eth7"
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME")
+    monkeypatch.setattr(nodes, "get_node_ip_address", lambda: "203.0.113.77")  # of none: left to gloo
+    nodes.use_own_interface()
+    assert "GLOO_SOCKET_IFNAME" not in os.environ
+
+
+def test_ranks_wait_for_each_other_for_minutes_not_for_half_an_hour() -> None:
+    assert nodes.collectives().timeout_s == nodes.COLLECTIVE_S < 600
+    assert nodes.collectives().backend_cls is nodes._OwnInterface
