@@ -250,8 +250,10 @@ class Submitting(Here):
         require_open(settings)
         space = args.space if args.space is None or not args.space.endswith(".json") else str(self.place(args.space))
         name = flags.sweep_name(args.stage, settings, space)
-        if not args.from_resume:
-            folder = RunDirectory(paths.sweeps() / name, "sweep")
+        folder = RunDirectory(paths.sweeps() / name, "sweep")
+        if args.from_resume:
+            folder.require_there()
+        else:
             _look_before(args.stage, {**settings, "name": name}, args.model, folder, args.overwrite)
         options = {"model": args.model, "space": space, **_sweep_options(args)}
         named = [part for option, value in options.items() if value is not None for part in (f"--{option}", str(value))]

@@ -203,6 +203,12 @@ class RunDirectory:
                 f"`--overwrite 1`"
             )
 
+    def require_there(self) -> None:
+        """Raises ValueError if there is nothing to go on with, RunStateError if a process is at it."""
+        if not self.exists:
+            raise ValueError(f"no {self.kind} {self.name!r} at {self.path}: to start it, leave --from_resume out")
+        self.require_idle()
+
     def require_idle(self) -> None:
         """Raises RunStateError if a process is training this run."""
         if self.is_running:

@@ -100,9 +100,7 @@ def sweep(
     name = flags.sweep_name(stage, settings, space)
     folder = RunDirectory(paths.sweeps() / require_name(name), "sweep")
     if from_resume:
-        folder.require_idle()
-        if not folder.exists:
-            raise ValueError(f"no sweep {name!r} at {folder.path}: to start it, leave --from_resume out")
+        folder.require_there()
         if model is not None:
             raise ValueError(f"--model {model}: a continued sweep keeps its model; leave it out")
         spec = continued(SweepSpec.model_validate(folder.spec()), stage, settings, space, options)

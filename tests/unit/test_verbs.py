@@ -202,6 +202,11 @@ def test_a_sweep_is_stopped_by_its_name(shell: Shell, swept: RunDirectory) -> No
 def test_a_sweep_is_continued_by_its_name(shell: Shell, swept: RunDirectory) -> None:
     assert shell(cli.main, "resume", "swept", "--model", "tiny") == 1
     assert "--model tiny: a continued sweep keeps its model" in shell.err
+    assert shell(cli.minimind, "sweep", "pretrain", "--name", "nosuch", "--from_resume", "1") == 1
+    assert "no sweep 'nosuch'" in shell.err
+    with RunDirectory(swept.path, "sweep").hold():
+        assert shell(cli.minimind, "resume", "swept") == 1
+        assert "the sweep 'swept' is running already" in shell.err
 
 
 def test_a_run_may_not_have_the_name_of_a_sweep(shell: Shell, swept: RunDirectory, home: Path) -> None:
