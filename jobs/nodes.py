@@ -65,10 +65,12 @@ def smallest_card(
     vram: as `this_card` takes it. cpus, gpus: what each worker reserves. say: told what is waited for. look: what is
     run on each machine, `look_at_card` unless a test has another.
 
-    A machine whose GPUs are all taken is left out where the others have room for the run. Raises ValueError, in words,
-    where Ray counts a GPU that PyTorch does not see.
+    A machine whose GPUs are all taken is left out where the others have room for the run; where they have not, the run
+    waits here. Raises ValueError, in words, where Ray counts a GPU that PyTorch does not see.
     """
     look = look or look_at_card
+    if gpus:
+        wait_for_room(workers, {"CPU": cpus, "GPU": gpus}, say)
     there = [machine for machine in machines() if places([machine.resources], cpus, gpus)]
     if not there:
         raise ClusterError("the machine that had room for this run has just left the cluster (`ray status`)")
@@ -78,25 +80,24 @@ def smallest_card(
         task = _on(machine, look, num_gpus=min(1.0, gpus))
         asked[task.remote(vram, "cuda" if gpus else "cpu", share)] = machine
     found: list[tuple[Machine, Card]] = []
-    waiting, patient = dict(asked), True
-    while waiting:
-        # At first for all; then for whoever comes next.
-        count = len(waiting) if patient else 1
-        ready, _ = ray.wait(list(waiting), num_returns=count, timeout=PATIENCE_S if patient else None)
+    waiting = dict(asked)
+    # For all of them at first; then for as many as the run needs. To start a process may take as long as that.
+    ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=PATIENCE_S)
+    while True:
         for ref in ready:
             machine = waiting.pop(ref)
             card = _answer(ref, machine)
             if isinstance(card, str):
                 raise ValueError(card)
             found.append((machine, card))
-        if found and places([machine.resources for machine, _ in found], cpus, gpus) >= workers:
+        if not waiting or places([machine.resources for machine, _ in found], cpus, gpus) >= workers:
             break
-        if waiting and patient:
+        ready, _ = ray.wait(list(waiting), timeout=ANSWER_S)
+        if not ready:  # somebody took between what was free before
             say(_waiting_for(workers, cpus, gpus))
-            patient = False
     for ref, machine in waiting.items():
         ray.cancel(ref)
-        say(f"{machine.name} is busy: its card was not looked at.")
+        say(f"{machine.name} is busy or slow, and not needed: its card was not looked at.")
     least = min((card for _, card in found), key=lambda card: card.tensor_bytes)
     return replace(least, bf16=all(card.bf16 for _, card in found))
 
