@@ -26,8 +26,9 @@ class Begun:
     def __init__(self, spec: RunSpec) -> None:
         self.spec = spec
         self.run = RunDirectory(paths.runs() / spec.name)
-        self.prepared = prepare(spec, Screen())
-        self.run.create(spec.model_dump(mode="json"))
+        prepared = prepare(spec, Screen())
+        identity = self.run.create(spec.model_dump(mode="json"))
+        self.prepared = prepared.model_copy(update={"identity": identity})
 
     def work(self, spec: RunSpec | None = None, prepared: Prepared | None = None) -> str:
         """Train in this process; gives the state that the run is in then."""
