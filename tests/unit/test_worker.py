@@ -179,7 +179,8 @@ def test_other_data_or_another_tokenizer_is_refused(begun: Begun, tmp_path: Path
     assert begun.prepared.data_fingerprint in reason
     assert "--from_weight small@latest" in reason
     split = small_spec(data__split_cjk=False)
-    assert begun.work(split, prepare(split, Screen())) == "FAILED"
+    prepared = prepare(split, Screen()).model_copy(update={"identity": begun.run.identity})
+    assert begun.work(split, prepared) == "FAILED"
     assert "was made with another tokenizer" in begun.run.state().reason
 
 
