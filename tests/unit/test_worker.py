@@ -27,8 +27,9 @@ class Begun:
     def __init__(self, spec: RunSpec) -> None:
         self.spec = spec
         self.run = RunDirectory(paths.runs() / spec.name)
-        self.prepared = prepare(spec, Screen())
-        self.run.create(spec.model_dump(mode="json"))
+        prepared = prepare(spec, Screen())
+        identity = self.run.create(spec.model_dump(mode="json"))
+        self.prepared = prepared.model_copy(update={"identity": identity})
 
     def work(self, spec: RunSpec | None = None, prepared: Prepared | None = None) -> str:
         """Train in this process; gives the state that the run is in then."""
@@ -186,7 +187,8 @@ def test_other_data_or_another_tokenizer_is_refused(begun: Begun, tmp_path: Path
     assert begun.prepared.data_fingerprint in reason
     assert "--from_weight small@latest" in reason
     split = small_spec(data__split_cjk=False)
-    assert begun.work(split, prepare(split, Screen())) == "FAILED"
+    prepared = prepare(split, Screen()).model_copy(update={"identity": begun.run.identity})
+    assert begun.work(split, prepared) == "FAILED"
     assert "was made with another tokenizer" in begun.run.state().reason
 
 
