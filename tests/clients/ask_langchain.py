@@ -13,7 +13,7 @@ from langchain_openai import ChatOpenAI
 
 
 def main(address: str, name: str, capital: str, forecast: str, tool: str) -> None:
-    model = ChatOpenAI(model=name, base_url=f"{address}/v1", api_key="none", temperature=0, max_retries=0)  # type: ignore[arg-type]
+    model = ChatOpenAI(model=name, base_url=f"{address}/v1", api_key="none", temperature=0, max_retries=0)
     said: dict[str, Any] = {}
 
     answer = model.invoke(capital)

@@ -35,8 +35,17 @@ OFFLINE = {
 @pytest.fixture(scope="module")
 def python() -> Path:
     """The interpreter that has the clients."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("MAKE")
+    }  # `make test`'s own
     made = subprocess.run(
-        ["make", "-s", "clients"], cwd=paths.checkout(), capture_output=True, text=True, check=False, timeout=800
+        ["make", "-s", "clients"],
+        cwd=paths.checkout(),
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=800,
     )
     if made.returncode:
         said = f"{made.stdout}\n{made.stderr}".strip()

@@ -105,7 +105,7 @@ def test_it_streams(server: Server) -> None:
 
 def test_a_client_that_goes_away_gives_its_slots_back(server: Server) -> None:
     def begin() -> openai.Stream[Completion]:
-        stream = server.client.completions.create(**ENDLESS, stream=True)
+        stream: openai.Stream[Completion] = server.client.completions.create(**ENDLESS, stream=True)
         next(stream)
         return stream
 

@@ -15,7 +15,7 @@ from data.schema import ChatRow, parse
 from minimind.chat import StreamParser, ends_in_thought, render
 from minimind.tokenizer import Tokenizer
 from service.chat_api import _of_chat
-from service.replica import _encode
+from service.prompts import Prompts
 from service.schemas import ChatRequest
 
 # As upstream does: other words for tools, each answer begins with a thought, thoughts are taken out of content.
@@ -231,7 +231,7 @@ def test_an_answer_inside_an_open_thought_is_read_as_one(tokenizer: Tokenizer) -
 def test_what_a_client_of_the_server_sends_is_the_prompt_of_transformers(folder: Path, tokenizer: Tokenizer) -> None:
     asked: dict[str, Any] = {"model": "m", "messages": CHATS["system"] + CHATS["calls"][1:], "tools": [TOOL]}
     asked["messages"] = [*asked["messages"][:-1], asked["messages"][-1] | {"tool_call_id": "x"}]
-    (ids,) = _encode(tokenizer, _of_chat(ChatRequest.model_validate(asked)).prompt)
+    (ids,) = Prompts(tokenizer).encode(_of_chat(ChatRequest.model_validate(asked)).prompt)
     expected = peer(folder).apply_chat_template(
         asked["messages"], tools=[TOOL], add_generation_prompt=True, return_dict=False
     )

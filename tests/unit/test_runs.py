@@ -26,7 +26,7 @@ from jobs.runs import (
     program,
     require_name,
 )
-from minimind.events import EventLog
+from minimind.events import EventLog, read_events
 
 SPEC: dict[str, Any] = {"name": "first", "seed": 42, "stage": {"kind": "pretrain"}}
 
@@ -121,7 +121,7 @@ def test_a_starter_waits_while_others_only_look(run: RunDirectory) -> None:
 
 def test_a_lock_dies_with_its_process_however_it_dies(run: RunDirectory) -> None:
     program = (
-        "import sys, pathlib; from jobs.runs import RunDirectory; from minimind.events import EventLog\n"
+        "import sys, pathlib; from jobs.runs import RunDirectory; from minimind.events import EventLog, read_events\n"
         "run = RunDirectory(pathlib.Path(sys.argv[1]))\n"
         "with run.hold(), EventLog(run.events_path) as log:\n"
         "    log.state('RUNNING', step=0, total_steps=10); log.metrics(3, {'train/loss': 2.0})\n"
@@ -393,13 +393,12 @@ def test_a_list_reads_again_only_what_has_changed(tmp_path: Path, monkeypatch: p
         write(run, "RUNNING", "SUCCEEDED", step=3)
     before = list_runs(tmp_path)
     read: list[str] = []
-    real = runs.read_events
 
     def noted(path: Path, types: Any = None) -> Any:
         read.append(path.parent.name)
-        return real(path, types)
+        return read_events(path, types)
 
-    monkeypatch.setattr(runs, "read_events", noted)
+    monkeypatch.setattr("jobs.runs.read_events", noted)
     assert list_runs(tmp_path) == before
     assert read == []
     write(RunDirectory(tmp_path / "b"), "FAILED")

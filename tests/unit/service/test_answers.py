@@ -26,9 +26,11 @@ def ids(tokenizer: Tokenizer, text: str) -> list[int]:
     return found
 
 
-def answered(tokenizer: Tokenizer, text: str, stop: Sequence[str] = (), **chat: bool) -> tuple[dict[str, str], bool]:
+def answered(
+    tokenizer: Tokenizer, text: str, stop: Sequence[str] = (), one_call: bool = False
+) -> tuple[dict[str, str], bool]:
     """What comes of an answer, by kind, and whether it ended before its text did."""
-    answer = ChatText(tokenizer, Chat([], [], **chat), stop)
+    answer = ChatText(tokenizer, Chat([], [], one_call=one_call), stop)
     deltas: list[Delta] = []
     for token_id in ids(tokenizer, text):
         if not answer.ended:

@@ -20,7 +20,7 @@ from service import loading, model_pool
 from service.catalog import Catalog
 from service.errors import ApiError
 from service.loading import Plan, fastest, load, plan, weight_bytes
-from service.model_pool import ModelPool
+from service.model_pool import ModelPool, PooledModel
 from service.settings import Settings
 from tests.taught import CONFIG, write_checkpoint, write_run
 
@@ -267,7 +267,7 @@ def test_a_model_that_was_waited_for_is_not_evicted_before_its_first_use(
             assert in_memory(models) == ["b@10"]
         models.close()
 
-    monkeypatch.setattr(model_pool.asyncio, "to_thread", at_once)
+    monkeypatch.setattr(asyncio, "to_thread", at_once)
     asyncio.run(run())
 
 
@@ -302,6 +302,10 @@ def test_who_gives_up_waiting_is_no_user(runs: Path, monkeypatch: pytest.MonkeyP
     asyncio.run(run())
 
 
+def stopped(model: PooledModel) -> bool:
+    return model.host.failed
+
+
 def test_an_overwritten_run_answers_to_the_end_of_its_answers(
     runs: Path, known_by_heart: tuple[MiniMind, Tokenizer]
 ) -> None:
@@ -311,14 +315,14 @@ def test_an_overwritten_run_answers_to_the_end_of_its_answers(
             write_checkpoint(RunDirectory(runs / "a"), 10, MiniMind(CONFIG), known_by_heart[1])
             async with models.use("a") as other:
                 assert other is not first
-                assert not first.host.failed
+                assert not stopped(first)
                 ticket = first.host.submit([[1]], [SamplingParams(max_tokens=4, temperature=0)], stream=False)
                 assert (await ticket.take())[-1][1].finish is not None
                 # It counts as long as it is there.
                 with pytest.raises(ApiError, match="no room for 'b@10'.*while these answer: a@10$"):
                     async with models.use("b"):
                         pass
-        assert first.host.failed
+        assert stopped(first)
         async with models.use("b"), models.use("a"):
             pass
         models.close()

@@ -339,7 +339,7 @@ def test_an_answer_goes_back_as_the_client_has_it(client: openai.OpenAI) -> None
 
 def test_a_call_goes_back_as_the_client_has_it(client: openai.OpenAI) -> None:
     [question] = said(taught.FORECAST)
-    strict = {**WEATHER, "function": {**WEATHER["function"], "strict": True}}  # the client parses no others
+    strict: Any = {**WEATHER, "function": {**WEATHER["function"], "strict": True}}  # the client parses no others
     common: Any = {"model": "taught", "messages": [question], "temperature": 0}
     created = client.chat.completions.create(**common, tools=[WEATHER]).choices[0].message
     parsed = client.chat.completions.parse(**common, tools=[strict]).choices[0].message

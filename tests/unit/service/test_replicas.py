@@ -36,7 +36,7 @@ class Handle:
     def remote(self, *arguments: Any) -> Any:
         if self._method == "generate":
             return Stream(self._replica.generate(*arguments))
-        answer: Callable[..., Awaitable[Any]] = getattr(app.Models.func_or_class, self._method)
+        answer: Callable[..., Awaitable[Any]] = getattr(cast("Any", app.Models).func_or_class, self._method)
         return asyncio.ensure_future(answer(self, *arguments))
 
 

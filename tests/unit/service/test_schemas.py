@@ -177,12 +177,13 @@ def test_thoughts_have_two_names(name: str) -> None:
 def test_the_names_of_the_thinking_switch() -> None:
     assert chat().thinking is None
     for value in (True, False):
-        for fields in (
+        spellings: tuple[dict[str, Any], ...] = (
             {"chat_template_kwargs": {"enable_thinking": value}},
             {"chat_template_kwargs": {"open_thinking": value}},
             {"enable_thinking": value},
             {"open_thinking": value, "enable_thinking": value, "chat_template_kwargs": {}},
-        ):
+        )
+        for fields in spellings:
             assert chat(**fields).thinking is value
     assert chat(reasoning_effort="none").thinking is False
 
