@@ -6,14 +6,14 @@ import argparse
 import json
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from data.stock.build import FILES
+from data.stock import is_current
 from jobs import paths, quiz, serve
 from jobs.card import this_card
 from jobs.measure import measure
@@ -34,21 +34,36 @@ PRETRAIN_RUN = "demo"
 TOKENIZER_RUN = "demo-tokenizer"
 STEPS = 7
 SHOWN_QUESTIONS = 8
+TURN_TITLES = ("asked first / 第一问", "asked second / 第二问", "asked third / 第三问")
+TURNS = len(TURN_TITLES)
+OTHER_QUESTIONS = (
+    ("referring to the question before / 承接上一问（如“那它的简称呢？”）", "follow_up"),
+    ("not taught: says that it does not know / 没学过的，老实说不知道", "unknown"),
+)
+GOOD_SHARE = 0.7  # of the questions
+MOST_FORGOTTEN = 0.25  # more bits per byte of plain text
 
 
 def run(args: argparse.Namespace, console: Console) -> int:
     """All steps, from where an earlier demo broke off. Gives the exit status."""
     started = time.monotonic()
     pretrained, chat = (RunDirectory(paths.runs() / name) for name in (PRETRAIN_RUN, RUN))
-    if pretrained.exists and not args.fresh:
+    fresh = bool(args.fresh)
+    if pretrained.exists and not fresh and not is_current(stock_folder()):
+        console.print(
+            "The demo has been here before, with data that this version composes otherwise: it begins anew.\n"
+            "演示曾经运行过，但这一版本的数据已经不同：从头开始。"
+        )
+        fresh = True
+    if pretrained.exists and not fresh:
         console.print("The demo has been here before and goes on where it was. From the start: make demo FRESH=1")
     else:
-        _begin(console, fresh=args.fresh)
+        _begin(console, fresh=fresh)
     _step(console, 4, "Pretrain the tiny model / 预训练 tiny 模型")
-    if not _to_its_end(pretrained, _pretrain_spec, console, fresh=args.fresh):
+    if not _to_its_end(pretrained, _pretrain_spec, console, fresh=fresh):
         return 1
     _step(console, 5, "Teach it to answer (SFT) / 监督微调：学会回答")
-    if not _to_its_end(chat, _sft_spec, console, fresh=args.fresh):
+    if not _to_its_end(chat, _sft_spec, console, fresh=fresh):
         return 1
     _step(console, 6, "What came of it / 结果")
     _curves(pretrained, chat, console)
@@ -60,7 +75,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
     address = running or _start_server(console)
     stays = bool(running or args.keep)  # one that ran before is not the demo's to end
     try:
-        _ask(address, console)
+        _ask(address, chat, console)
     finally:
         if not stays:
             serve.stop()
@@ -71,7 +86,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 def _begin(console: Console, *, fresh: bool) -> None:
     _step(console, 1, "Fetch the stock data / 获取数据")
     folder = stock_folder()
-    if not fresh and all((folder / name).exists() for name in FILES):
+    if not fresh and is_current(folder):
         console.print(f"Already there: {folder}")
     else:
         fetch_stock(console)
@@ -170,24 +185,59 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _ask(address: str, console: Console) -> None:
-    questions = quiz.read_questions(stock_folder() / "eval.jsonl")
-    console.print(f"Asking {len(questions)} questions in words that it was not taught with, over HTTP ...")
-    answered = quiz.ask(address, RUN, questions)
+def _ask(address: str, chat: RunDirectory, console: Console) -> None:
+    path = stock_folder() / "eval.jsonl"
+    questions = quiz.read_questions(path)
+    console.print(
+        f"Asking {len(questions)} questions in words that it was not taught with, over HTTP: each as first, second and "
+        f"third question of a conversation ..."
+    )
+    by_turn = quiz.ask_in_turn(address, RUN, questions, TURNS)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for title in ("question / 问题", "answer / 回答", "truth / 正确答案"):
         table.add_column(title, overflow="fold", ratio=1)
     table.add_column("")
-    for one in quiz.spread(answered, SHOWN_QUESTIONS):
+    for one in quiz.spread(by_turn[0], SHOWN_QUESTIONS):
         mark = "[green]✓[/]" if one.right else "[red]✗[/]"
         table.add_row(escape(one.question.prompt), escape(one.answer), escape(one.question.expected), mark)
     console.print(table, soft_wrap=False)
-    right = sum(one.right for one in answered)
-    share = 100 * right / len(answered)
+    console.print("[bold]Exact match on held-out phrasings / 未见过问法的完全匹配率:[/]")
+    for title, answered in zip(TURN_TITLES, by_turn, strict=True):
+        console.print(f"  {title}: {_score(answered)}")
+    for title, kind in OTHER_QUESTIONS:
+        console.print(f"  {title}: {_score(quiz.ask(address, RUN, quiz.read_questions(path, kind)))}")
+    _, text = metric_series(chat.events_path, "val/pretrain_bits_per_byte")
+    worse = text[-1] / text[0] - 1
     console.print(
-        f"[bold]Exact match on held-out phrasings / 未见过问法的完全匹配率: [green]{share:.0f} %[/] "
-        f"({right} / {len(answered)})[/]"
+        f"Plain text, bits per byte before and after SFT / 普通文本每字节比特数，微调前 → 微调后: "
+        f"{text[0]:.3f} → {text[-1]:.3f} ({100 * worse:+.1f} %)"
     )
+    for sentence in verdict([sum(one.right for one in answered) / len(answered) for answered in by_turn], worse):
+        console.print(f"[bold]{sentence}[/]")
+
+
+def _score(answered: Sequence[quiz.Answered]) -> str:
+    right = sum(one.right for one in answered)
+    return f"[green]{100 * right / max(1, len(answered)):.0f} %[/] ({right} / {len(answered)})"
+
+
+def verdict(by_turn: Sequence[float], worse: float) -> tuple[str, str]:
+    """What the figures mean, in English and in Chinese.
+
+    by_turn: share of the questions answered to the letter at each turn of a conversation. worse: by how much bits per
+    byte of plain text rose in SFT, as a share.
+    """
+    first, last = by_turn[0], min(by_turn[1:])
+    if min(by_turn) >= GOOD_SHARE:
+        english, chinese = "It answers, whether it is asked first or later", "先问后问，它都答得上来"
+    elif first < GOOD_SHARE:
+        english, chinese = "It has not learnt its facts well", "它还没有学好这些知识"
+    else:
+        english = f"It answers the first question, but later ones less often ({100 * last:.0f} %)"
+        chinese = f"第一问答得上来，后面的问题答得差一些（{100 * last:.0f} %）"
+    if worse <= MOST_FORGOTTEN:
+        return f"{english}; and it has kept what it knew of plain text.", f"{chinese}；普通文本也没有忘掉。"
+    return f"{english}; and it has forgotten some of its plain text.", f"{chinese}；普通文本忘掉了一些。"
 
 
 def _next(address: str | None, chat: RunDirectory, seconds: float, console: Console) -> None:

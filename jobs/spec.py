@@ -37,6 +37,10 @@ class DataConfig(Config):
         ge=8,
         description="tokens per packed row; longer documents are read in pieces, longer conversations lose their end",
     )
+    in_order: bool = Field(
+        default=False,
+        description="what stands first in the file is learnt first, and rows are shuffled only among their neighbours",
+    )
     num_workers: int = Field(default=1, ge=0, description="more than 0: a thread prepares the next step meanwhile")
     limits: CheckLimits = CheckLimits()
     mix: float = Field(
