@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from data.stock import is_current
+from data.stock import VERSION, version_of
 from jobs import paths, quiz, serve
 from jobs.card import this_card
 from jobs.measure import measure
@@ -49,7 +49,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
     started = time.monotonic()
     pretrained, chat = (RunDirectory(paths.runs() / name) for name in (PRETRAIN_RUN, RUN))
     fresh = bool(args.fresh)
-    if pretrained.exists and not fresh and not is_current(stock_folder()):
+    there = version_of(stock_folder())
+    if pretrained.exists and not fresh and there not in (None, VERSION):
         console.print(
             "The demo has been here before, with data that this version composes otherwise: it begins anew.\n"
             "演示曾经运行过，但这一版本的数据已经不同：从头开始。"
@@ -57,6 +58,8 @@ def run(args: argparse.Namespace, console: Console) -> int:
         fresh = True
     if pretrained.exists and not fresh:
         console.print("The demo has been here before and goes on where it was. From the start: make demo FRESH=1")
+        if there is None:  # somebody has removed them, and the questions are read from there
+            fetch_stock(console)
     else:
         _begin(console, fresh=fresh)
     _step(console, 4, "Pretrain the tiny model / 预训练 tiny 模型")
@@ -86,7 +89,7 @@ def run(args: argparse.Namespace, console: Console) -> int:
 def _begin(console: Console, *, fresh: bool) -> None:
     _step(console, 1, "Fetch the stock data / 获取数据")
     folder = stock_folder()
-    if not fresh and is_current(folder):
+    if not fresh and version_of(folder) == VERSION:
         console.print(f"Already there: {folder}")
     else:
         fetch_stock(console)

@@ -7,7 +7,7 @@ facts are composed (`topics`, `compose`, `unknown`) into conversations (`dialogu
 
 from __future__ import annotations
 
-from data.stock.build import Built, build, build_samples, is_current
+from data.stock.build import VERSION, Built, build, build_samples, version_of
 from data.stock.sources import Fetched, fetch
 
-__all__ = ["Built", "Fetched", "build", "build_samples", "fetch", "is_current"]
+__all__ = ["VERSION", "Built", "Fetched", "build", "build_samples", "fetch", "version_of"]

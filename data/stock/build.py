@@ -107,12 +107,13 @@ def build(
     return Built(folder, counts, _size_bytes(folder), time.monotonic() - start, missing)
 
 
-def is_current(folder: Path) -> bool:
-    """Whether all files of a build are in the folder, and are what this version of the project builds."""
+def version_of(folder: Path) -> int | None:
+    """The VERSION by which the files in a folder were built, 0 for one from before there were versions; None where they
+    are not all there.
+    """
     if not all((folder / name).is_file() for name in FILES):
-        return False
-    overview = json.loads((folder / "topics.json").read_text("utf-8"))
-    return bool(overview.get("version") == VERSION)
+        return None
+    return int(json.loads((folder / "topics.json").read_text("utf-8")).get("version", 0))
 
 
 def build_samples(folder: Path) -> Built:

