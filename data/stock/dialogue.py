@@ -19,6 +19,7 @@ from data.stock.topics import AGAIN, HELD_AGAIN, TOPICS
 COURSE = ((5, (1,)), (3, (1, 2, 2)), (4, (1, 2, 3, 3, 4)))
 """Shares of all epochs, in their order, and how many turns their conversations have, each number as often as it stands
 there. A model that first learns to answer one question, and then which one is meant, learns both in fewer steps."""
+LONG_ANSWER = 200  # characters; what is longer is asked alone, or a conversation would not fit a row
 ONE_TOPIC = 0.5  # share of the questions that are asked among others of their topic
 SAID_SHORT = 0.3  # of the questions that follow one of their own topic
 REFERRED = 0.4  # of the conversations at whose end a further question can refer to the last one
@@ -135,7 +136,8 @@ def converse(
     """
     if max(turns) == 1:
         return [[exchange] for exchange in rng.sample(exchanges, len(exchanges))]
-    shuffled = rng.sample(exchanges, len(exchanges))
+    short = [exchange for exchange in exchanges if len(exchange.answer) <= LONG_ANSWER]
+    shuffled = rng.sample(short, len(short))
     middle = round(len(shuffled) * ONE_TOPIC)
     by_topic: dict[str, list[Exchange]] = defaultdict(list)
     for exchange in shuffled[:middle]:
@@ -146,6 +148,7 @@ def converse(
         for first, *others in _cut(exchanges, turns, rng)
     ]
     found += _cut(shuffled[middle:], turns, rng)
+    found += [[exchange] for exchange in exchanges if len(exchange.answer) > LONG_ANSWER]
     rng.shuffle(found)
     return [_with_reference(conversation, links, rng) for conversation in found]
 

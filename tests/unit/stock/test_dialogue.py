@@ -10,6 +10,7 @@ from data.stock.compose import Fact, sentence
 from data.stock.dialogue import (
     COURSE,
     LINKS,
+    LONG_ANSWER,
     Exchange,
     Links,
     converse,
@@ -72,6 +73,12 @@ def test_one_turn_is_the_exchange_as_it_is() -> None:
     found = converse(asked, (1,), Links(TAUGHT), Random(0))
     assert found != [[exchange] for exchange in asked]
     assert sorted(talk[0].question for talk in found) == sorted(exchange.question for exchange in asked)
+
+
+def test_a_long_answer_stands_alone() -> None:
+    long = Exchange("how do I make bread?", "x" * (LONG_ANSWER + 1), "recipe_en")
+    found = converse([*exchanges(), long], (4,), Links({}), Random(0))
+    assert [talk for talk in found if long in talk] == [[long]]
 
 
 def test_what_a_question_can_refer_to() -> None:
