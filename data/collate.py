@@ -81,7 +81,11 @@ class PackedBatches:
         self.batch_size, self.seed, self.epochs = batch_size, seed, epochs
         self.rank, self.world, self.pad_id = rank, world, pad_id
         self.position = 0
-        self._order = lru_cache(maxsize=2)(partial(order, self.epoch_rows, seed))  # a step may span two epochs
+        block = packing.row_block
+        if block is not None:  # replayed rows are spread evenly over the stretches
+            spread = np.arange(self.replayed_rows) * (block[-1] + 1) // max(1, self.replayed_rows)
+            block = np.concatenate([block, spread])
+        self._order = lru_cache(maxsize=2)(partial(order, self.epoch_rows, seed, block=block))  # a step may span two
         self._replay_order = lru_cache(maxsize=2)(partial(order, replay.packing.rows, seed)) if replay else None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches") if num_workers else None
         self._ahead: tuple[tuple[int, int], Future[list[TokenBatch]]] | None = None

@@ -19,13 +19,17 @@ from data.shards import TokenShards
 
 Ints = NDArray[np.int64]
 
+BLOCK_ROWS = 64
+"""Rows in a stretch of a file that is read in its order: enough to pack them well, few beside a run's."""
+
 
 @dataclass(frozen=True)
 class Packing:
     """Which piece of which document lies in which row. Row r holds the pieces row_offsets[r] to row_offsets[r + 1].
 
     row_offsets: [rows + 1]. piece_document: the document's number in its shards; piece_start: its first token there;
-    piece_length: tokens. max_seq_len: the width of a row, in tokens.
+    piece_length: tokens. max_seq_len: the width of a row, in tokens. row_block: where rows are to be read in the order of
+    the file, which stretch of it each is of, ascending; None: in any order.
     """
 
     row_offsets: Ints
@@ -33,6 +37,7 @@ class Packing:
     piece_start: Ints
     piece_length: Ints
     max_seq_len: int
+    row_block: Ints | None = None
 
     @property
     def rows(self) -> int:
@@ -60,19 +65,24 @@ class Packing:
         digest = hashlib.sha256(str(self.max_seq_len).encode())
         for array in (self.row_offsets, self.piece_document, self.piece_start, self.piece_length):
             digest.update(array.tobytes())
+        if self.row_block is not None:
+            digest.update(self.row_block.tobytes())
         return digest.hexdigest()
 
 
-def pack_shards(shards: TokenShards, max_seq_len: int, documents: Ints | None = None) -> Packing:
+def pack_shards(
+    shards: TokenShards, max_seq_len: int, documents: Ints | None = None, *, in_order: bool = False
+) -> Packing:
     """Pack documents as their kind asks for: plain text in pieces; conversations whole, those without a target before
-    `max_seq_len` left out. Otherwise as `pack`.
+    `max_seq_len` left out. Otherwise as `pack`, or `pack_in_order`.
     """
+    how = pack_in_order if in_order else pack
     if not shards.conversations:
-        return pack(shards.lengths, max_seq_len, documents)
+        return how(shards.lengths, max_seq_len, documents)
     chosen = learnable(shards, max_seq_len)
     if documents is not None:
         chosen = documents[np.isin(documents, chosen)]
-    return pack(shards.lengths, max_seq_len, chosen, whole=True)
+    return how(shards.lengths, max_seq_len, chosen, whole=True)
 
 
 def learnable(shards: TokenShards, max_seq_len: int) -> Ints:
@@ -108,16 +118,42 @@ def pack(
     return Packing(row_offsets, documents[document[piece]], start[piece], length[piece], max_seq_len)
 
 
-def order(rows: int, seed: int, epoch: int) -> Ints:
-    """The row numbers in the order in which an epoch reads them: a permutation that depends on these three alone.
+def pack_in_order(
+    lengths: NDArray[np.int32], max_seq_len: int, documents: Ints | None = None, *, whole: bool = False
+) -> Packing:
+    """As `pack`, one stretch of the documents after the other: about BLOCK_ROWS rows each, so that a row is near in the
+    reading to where its documents are in the file, and rows are still full.
+    """
+    if documents is None:
+        documents = np.arange(len(lengths), dtype=np.int64)
+    tokens = np.cumsum(np.minimum(lengths[documents], max_seq_len) if whole else lengths[documents], dtype=np.int64)
+    stretch = tokens // (BLOCK_ROWS * max_seq_len)
+    borders = np.flatnonzero(np.diff(stretch)) + 1
+    parts = [part for part in np.split(documents, borders) if (lengths[part] > 1).any()]
+    packed = [pack(lengths, max_seq_len, part, whole=whole) for part in parts or [documents]]
+    row_lengths = np.concatenate([np.diff(part.row_offsets) for part in packed])
+    return Packing(
+        np.concatenate([[0], np.cumsum(row_lengths)]),
+        np.concatenate([part.piece_document for part in packed]),
+        np.concatenate([part.piece_start for part in packed]),
+        np.concatenate([part.piece_length for part in packed]),
+        max_seq_len,
+        np.repeat(np.arange(len(packed)), [part.rows for part in packed]),
+    )
 
+
+def order(rows: int, seed: int, epoch: int, block: Ints | None = None) -> Ints:
+    """The row numbers in the order in which an epoch reads them: a permutation that depends on these alone.
+
+    block: which stretch each row is of; rows of an earlier stretch come first.
     A counter-based shuffle, SplitMix64 (Steele et al. 2014), so that no library's version can change what a seed means.
     """
     base = int.from_bytes(hashlib.sha256(f"row order {seed} {epoch}".encode()).digest()[:8], "little")
     z = (np.arange(1, rows + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)) + np.uint64(base)
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return np.argsort(z ^ (z >> np.uint64(31)), kind="stable")
+    drawn = z ^ (z >> np.uint64(31))
+    return np.argsort(drawn, kind="stable") if block is None else np.lexsort((drawn, block))
 
 
 def _truncate(lengths: Ints, max_seq_len: int) -> tuple[Ints, Ints, Ints]:

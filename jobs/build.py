@@ -91,7 +91,8 @@ def build(spec: RunSpec, prepared: Prepared, parallel: Parallel) -> Parts:
     torch.manual_seed(spec.seed + parallel.rank)
     tokenizer = Tokenizer.load(prepared.tokenizer)
 
-    rows, held_out = _divided(spec, tokenizer, prepared.shards, prepared.validation_shards)
+    ordered = spec.data.in_order
+    rows, held_out = _divided(spec, tokenizer, prepared.shards, prepared.validation_shards, ordered=ordered)
     replayed = held_out_text = None
     if folder := prepared.text_shards or prepared.held_out_text_shards:
         replayed, held_out_text = _divided(spec, tokenizer, folder, prepared.held_out_text_shards)
@@ -156,15 +157,18 @@ _Rows = tuple[TokenShards, Packing]
 """Documents, and those of them that are read, packed."""
 
 
-def _divided(spec: RunSpec, tokenizer: Tokenizer, folder: str, held_out_folder: str | None) -> tuple[_Rows, _Rows]:
-    """What is trained on, and what is held out: other shards, or a part of the same."""
+def _divided(
+    spec: RunSpec, tokenizer: Tokenizer, folder: str, held_out_folder: str | None, *, ordered: bool = False
+) -> tuple[_Rows, _Rows]:
+    """What is trained on, and what is held out: other shards, or a part of the same. ordered: as the file has it."""
     width = spec.data.max_seq_len
     shards = TokenShards.open(folder, tokenizer.fingerprint)
     if held_out_folder is not None:
         held_out = TokenShards.open(held_out_folder, tokenizer.fingerprint)
-        return (shards, pack_shards(shards, width)), (held_out, pack_shards(held_out, width))
+        return (shards, pack_shards(shards, width, in_order=ordered)), (held_out, pack_shards(held_out, width))
     training, validation = split(shards, spec.eval.fraction, spec.eval.max_documents, learnable(shards, width))
-    return (shards, pack_shards(shards, width, training)), (shards, pack_shards(shards, width, validation))
+    rows = pack_shards(shards, width, training, in_order=ordered)
+    return (shards, rows), (shards, pack_shards(shards, width, validation))
 
 
 def _model(spec: RunSpec, prepared: Prepared) -> MiniMind:

@@ -37,10 +37,18 @@ class DataConfig(Config):
         ge=8,
         description="tokens per packed row; longer documents are read in pieces, longer conversations lose their end",
     )
+    in_order: bool = Field(
+        default=False,
+        description="what stands first in the file is learnt first, and rows are shuffled only among their neighbours",
+    )
     num_workers: int = Field(default=1, ge=0, description="more than 0: a thread prepares the next step meanwhile")
     limits: CheckLimits = CheckLimits()
     mix: float = Field(
-        default=0.0, ge=0, lt=1, description="share of the rows that are plain text, lest the model forget it"
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share of the rows that are plain text, lest the model forget it; all of it is learnt, and of a "
+        "conversation only the answers: where these are 30 %, 0.1 of the rows is 27 % of what is learnt, 0.2 is 45 %",
     )
     mix_path: str | None = Field(
         default=None, description="that text, also to see what is forgotten; default: what the weights learnt from"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -15,15 +16,19 @@ from typing import Any
 
 from data.stock import talk
 from data.stock.compose import Fact, draw, draw_held_out, sentence
+from data.stock.dialogue import LINKS, Exchange, Links, converse, referring_question, short_question, turns_of
 from data.stock.generators import problems
 from data.stock.knowledge import Knowledge, choose, gather
 from data.stock.mix import pretraining_documents
 from data.stock.scales import SCALES, Scale
 from data.stock.sources import PACKAGES, licence_table
-from data.stock.topics import MADE, TOPICS, Language
+from data.stock.topics import MADE, TOPICS, UNKNOWN, Language
+from data.stock.unknown import unknowns
 
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
 FILES = ("pretrain.jsonl", "sft.jsonl", "dpo.jsonl", "rl.jsonl", "eval.jsonl", "topics.json", "LICENSES.md")
+VERSION = 2
+"""Counts what `build` writes: raised whenever the same packages give other files."""
 LANGUAGES: tuple[Language, ...] = ("zh", "en")
 
 Row = dict[str, Any]
@@ -56,9 +61,9 @@ def build(
     the file is `epochs` passes over the facts; None takes the scale's own number.
 
     pretrain.jsonl {"text"}; sft.jsonl {"conversations"}; dpo.jsonl {"chosen", "rejected"}: a right and a wrong fact;
-    rl.jsonl {"prompt", "answer"}; eval.jsonl {"prompt", "answer", "sentence", "topic", "language", "kind", "held"}
-    where kind is "heldout_phrasing" (a fact that is taught, in words that are not; `held` names the parts) or
-    "heldout_fact"; topics.json: what is taught; LICENSES.md: what it was made of.
+    rl.jsonl {"prompt", "answer"}; eval.jsonl {"before", "prompt", "answer", "sentence", "topic", "language", "kind",
+    "held"} where kind is "heldout_phrasing" (a fact that is taught, in words that are not; `held` names the parts),
+    "heldout_fact", "follow_up" (it refers to the question in `before`) or "unknown"; topics.json: what is taught; LICENSES.md: what it was made of.
 
     Raises ValueError for an unknown scale or a damaged archive, OSError if the folder cannot be written. Each file is
     whole or absent, and topics.json comes last.
@@ -91,7 +96,7 @@ def build(
         _write(folder / name, (json.dumps(row, ensure_ascii=False) for row in content))
     _write(folder / "LICENSES.md", licence_table(files))
     topics = _topics(knowledge, seed)
-    overview = {"scale": scale, "seed": seed, "topics": topics}
+    overview = {"version": VERSION, "scale": scale, "seed": seed, "topics": topics}
     _write(folder / "topics.json", [json.dumps(overview, ensure_ascii=False, indent=1)])
     counts = {name: len(content) for name, content in rows.items()} | {"topics.json": len(topics)}
     missing = tuple(
@@ -100,6 +105,15 @@ def build(
         if package.name in size.packages and package.name not in files
     )
     return Built(folder, counts, _size_bytes(folder), time.monotonic() - start, missing)
+
+
+def version_of(folder: Path) -> int | None:
+    """The VERSION by which the files in a folder were built, 0 for one from before there were versions; None where they
+    are not all there.
+    """
+    if not all((folder / name).is_file() for name in FILES):
+        return None
+    return int(json.loads((folder / "topics.json").read_text("utf-8")).get("version", 0))
 
 
 def build_samples(folder: Path) -> Built:
@@ -121,10 +135,13 @@ def build_samples(folder: Path) -> Built:
 
 
 def _conversations(knowledge: Knowledge, size: Scale, seed: int, epochs: int) -> list[Row]:
-    """Every epoch: each fact in new words, fresh problems, the small talk typed in another way, a share of the rest."""
-    once = [(draw(fact, seed, 0)[0], sentence(fact)) for fact in knowledge.long]
-    once += [(pair.question, pair.answer) for pair in knowledge.chats]
+    """Every epoch: each fact in new words, fresh problems, the small talk typed in another way, a share of the rest; in
+    conversations of one to four turns.
+    """
+    once = [_exchange(fact, draw(fact, seed, 0)[0]) for fact in knowledge.long]
+    once += [Exchange(pair.question, pair.answer, f"talk_{pair.language}") for pair in knowledge.chats]
     Random(f"{seed}/once").shuffle(once)
+    links = Links(knowledge.taught)
     seen: set[str] = set()
     rows = []
     for epoch in range(epochs):
@@ -132,15 +149,18 @@ def _conversations(knowledge: Knowledge, size: Scale, seed: int, epochs: int) ->
         facts = [fact for found in knowledge.taught.values() for fact in found]
         for language in LANGUAGES:
             facts += problems(language, size.problems, seed, epoch, held=False, large=size.large)
-        for fact in facts:
-            asked += [(question, sentence(fact)) for question in draw(fact, seed, epoch)]
-        asked += [(talk.vary(pair, epoch), pair.answer) for pair in knowledge.pairs]
-        Random(f"{seed}/sft/{epoch}").shuffle(asked)
-        for question, answer in asked:
-            if question not in seen:
-                seen.add(question)
-                rows.append({"conversations": _turns(question, answer)})
+            facts += unknowns(language, knowledge.taught, size.unknown, seed, epoch, held=False)
+        asked += [_exchange(fact, question) for fact in facts for question in draw(fact, seed, epoch)]
+        asked += [Exchange(talk.vary(pair, epoch), pair.answer, f"talk_{pair.language}") for pair in knowledge.pairs]
+        new = list({exchange.question: exchange for exchange in asked if exchange.question not in seen}.values())
+        seen.update(exchange.question for exchange in new)
+        for conversation in converse(new, turns_of(epoch, epochs), links, Random(f"{seed}/sft/{epoch}")):
+            rows.append({"conversations": [turn for one in conversation for turn in _turns(one.question, one.answer)]})
     return rows
+
+
+def _exchange(fact: Fact, question: str) -> Exchange:
+    return Exchange(question, sentence(fact), fact.topic, fact)
 
 
 def _preferences(knowledge: Knowledge, size: Scale, seed: int) -> list[Row]:
@@ -168,7 +188,9 @@ def _prompts(knowledge: Knowledge, size: Scale, seed: int) -> list[Row]:
 
 
 def _evaluation(knowledge: Knowledge, size: Scale, seed: int) -> list[Row]:
-    """Facts that were taught, in words that were not; and facts and problems that were never taught."""
+    """Facts that were taught, in words that were not; facts and problems that were never taught; questions that refer
+    to the one before them; and what the model has to say it does not know.
+    """
     unseen = dict(knowledge.held)
     for language in LANGUAGES:
         for problem in problems(language, size.asked_held * 3, seed, 0, held=True, large=size.large):
@@ -180,6 +202,30 @@ def _evaluation(knowledge: Knowledge, size: Scale, seed: int) -> list[Row]:
             rows.append(_question(fact, question, "heldout_phrasing", held))
         never = choose(unseen.get(topic, []), size.asked_held, seed)
         rows += [_question(fact, draw(fact, seed, 0)[0], "heldout_fact", ()) for fact in never]
+    rows += _follow_ups(knowledge, size, seed)
+    for language in LANGUAGES:
+        asked = unknowns(language, knowledge.taught, 2 * size.asked_held, seed, 0, held=True)
+        rows += [_question(fact, draw(fact, seed, 0)[0], "unknown", ("core",)) for fact in asked]
+    return rows
+
+
+def _follow_ups(knowledge: Knowledge, size: Scale, seed: int) -> list[Row]:
+    """Questions in held-out words that nobody understands who did not hear the one before."""
+    rng = Random(f"{seed}/follow")
+    rows = []
+    for found in knowledge.taught.values():
+        for before, fact in itertools.pairwise(choose(found, size.asked_follow + 1, seed)):
+            question = short_question(fact, rng, held=True)
+            if question is not None:
+                rows.append(_question(fact, question, "follow_up", ("core",), [draw(before, seed, 0)[0]]))
+    links = Links(knowledge.taught)
+    pairs = [
+        (before, *after) for found in knowledge.taught.values() for before in found for after in links.after(before)
+    ]
+    for link in LINKS:
+        for before, _, fact in choose([pair for pair in pairs if pair[1] == link], size.asked_follow, seed):
+            question = referring_question(link, fact, rng, held=True)
+            rows.append(_question(fact, question, "follow_up", ("core",), [draw(before, seed, 0)[0]]))
     return rows
 
 
@@ -192,6 +238,8 @@ def _topics(knowledge: Knowledge, seed: int) -> list[Row]:
         if not (taught or long or name in MADE):
             continue
         examples = choose(taught or long, 3, seed) or problems(topic.language, 12, seed, 0, held=False, large=False)
+        if name in UNKNOWN:
+            examples = unknowns(topic.language, knowledge.taught, 3, seed, 0, held=False)
         rows.append(
             {
                 "name": name,
@@ -221,8 +269,9 @@ def _topics(knowledge: Knowledge, seed: int) -> list[Row]:
     return rows
 
 
-def _question(fact: Fact, question: str, kind: str, held: Sequence[str]) -> Row:
+def _question(fact: Fact, question: str, kind: str, held: Sequence[str], before: Sequence[str] = ()) -> Row:
     return {
+        "before": list(before),
         "prompt": question,
         "answer": fact.answer,
         "sentence": sentence(fact),

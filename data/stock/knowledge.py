@@ -75,7 +75,7 @@ def gather(files: Mapping[str, Path], size: Scale, seed: int) -> Knowledge:
     taught, held = {}, {}
     for topic in TOPICS:  # in the table's order
         if topic in by_topic and topic in size.topics:
-            taught[topic], held[topic] = split(by_topic[topic], seed)
+            taught[topic], held[topic] = split(_known_first(by_topic[topic], size.facts, seed), seed)
     leaks = Leaks(fact for found in held.values() for fact in found)
     return Knowledge(
         {topic: [fact for fact in found if not leaks.mentions(sentence(fact))] for topic, found in taught.items()},
@@ -86,6 +86,18 @@ def gather(files: Mapping[str, Path], size: Scale, seed: int) -> Knowledge:
         poems,
         leaks,
     )
+
+
+def _known_first(facts: Sequence[Fact], count: int, seed: int) -> list[Fact]:
+    """At most `count` of them, in their own order: first those about places that stand in our own tables, for many ask
+    about these.
+    """
+    known = {fact.subject for fact in places.capitals_known()}
+    known |= {f"{fact.answer}市" for fact in places.provinces_known()}
+    first = choose([fact for fact in facts if fact.subject in known], count, seed)
+    rest = choose([fact for fact in facts if fact.subject not in known], count - len(first), seed)
+    chosen = {fact.key for fact in (*first, *rest)}
+    return [fact for fact in facts if fact.key in chosen]
 
 
 def choose(items: Sequence[T], count: int, seed: int) -> list[T]:

@@ -8,7 +8,7 @@ from random import Random
 from typing import TypeVar
 
 from data.stock import places, prose, talk
-from data.stock.compose import Fact, Leaks, statements
+from data.stock.compose import Fact, Leaks, draw, sentence, statements
 from data.stock.generators import story
 from data.stock.scales import Scale
 from data.stock.topics import TOPICS, Language
@@ -18,6 +18,7 @@ from data.stock.voice import PROSE_EN, PROSE_ZH
 T = TypeVar("T")
 
 _SENTENCES = 8  # facts in one document
+_QUESTIONS = 4  # questions in one document
 _GLOSSES = 8  # words in one document
 _TURNS = 16  # turns in one document of a chat
 
@@ -49,6 +50,8 @@ def pretraining_documents(
     texts = [text for text in texts if not leaks.mentions(text)]
     for _ in range(size.fact_passes):
         texts += _facts(taught, rng)
+    for number in range(size.question_passes):
+        texts += _questions(taught, seed, number, rng)
     texts += _small_talk(pairs, rng) + _own(size, rng)
     verse = (poem.text for poem in _shuffled(poems, rng))
     allowed = sum(len(text.encode()) for text in texts)
@@ -64,6 +67,21 @@ def _facts(taught: Mapping[str, list[Fact]], rng: Random) -> list[str]:
         said = [text for fact in found for text in statements(fact)]
         rng.shuffle(said)
         documents += [space.join(said[at : at + _SENTENCES]) for at in range(0, len(said), _SENTENCES)]
+    return documents
+
+
+def _questions(taught: Mapping[str, list[Fact]], seed: int, number: int, rng: Random) -> list[str]:
+    """Every fact asked and answered once, some of one language to a document.
+
+    An answer repeats words of its question. To copy them a model must first learn to look back for what stood after the
+    same word, and prose of this size hardly teaches that; conversations then need not.
+    """
+    documents = []
+    for language in ("zh", "en"):
+        found = [fact for name, facts in taught.items() if TOPICS[name].language == language for fact in facts]
+        told = [f"{draw(fact, seed + 3, number)[0]}\n{sentence(fact)}" for fact in found]
+        rng.shuffle(told)
+        documents += ["\n".join(told[at : at + _QUESTIONS]) for at in range(0, len(told), _QUESTIONS)]
     return documents
 
 

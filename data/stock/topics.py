@@ -19,7 +19,8 @@ class Topic:
 
     cores, held_cores: ways to ask, without their ending. sentence: the answer as a full sentence. statements: ways to
     say it in running text, for pretraining. draws: questions per fact and epoch. asked: whether the evaluation asks
-    it (an answer of several lines is taught, but cannot be compared to the letter).
+    it (an answer of several lines is taught, but cannot be compared to the letter). short: what it is about, said
+    alone, as one asks once the kind of question is clear; "" where nobody would.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Topic:
     statements: tuple[str, ...] = ()
     draws: int = 2
     asked: bool = True
+    short: str = ""
 
 
 # The empty prefix stands first: a bare question is drawn as often as all the others together.
@@ -102,6 +104,16 @@ HELD_ENDINGS: dict[Language, tuple[str, ...]] = {
     "en": ("? Thanks a lot!", "? A short answer is enough.", "??"),
 }
 
+# After a question of the same kind: {s} is what it is about now.
+AGAIN: dict[Language, tuple[str, ...]] = {
+    "zh": ("那{s}呢？", "{s}呢？", "那么{s}呢？", "那{s}呢?", "还有{s}呢？", "再说说{s}。"),
+    "en": ("And {s}?", "What about {s}?", "And what about {s}?", "How about {s}?", "and {s}?", "Now {s}."),
+}
+HELD_AGAIN: dict[Language, tuple[str, ...]] = {
+    "zh": ("换成{s}呢？", "那如果是{s}呢？", "那{s}的呢？"),
+    "en": ("And how about {s}?", "Then what about {s}?", "Same question for {s}."),
+}
+
 _LISTED = (
     Topic(
         "capital_zh",
@@ -125,6 +137,7 @@ _LISTED = (
         ("{s}的首都在哪里", "{s}的首都在哪儿", "{s}的首都是什么地方", "哪个城市是{s}的首都"),
         "{s}的首都是{a}。",
         ("{s}的首都是{a}。", "{a}是{s}的首都。", "{s}这个国家的首都是{a}。"),
+        short="{s}",
     ),
     Topic(
         "continent_zh",
@@ -144,6 +157,7 @@ _LISTED = (
         "{s}位于{a}。",
         ("{s}位于{a}。", "{s}是{a}的一个国家。"),
         draws=1,
+        short="{s}",
     ),
     Topic(
         "city_zh",
@@ -165,6 +179,7 @@ _LISTED = (
         ("{s}是哪个省级行政区的", "{s}属于中国的哪个省", "{s}在哪个省份"),
         "{s}属于{a}。",
         ("{s}属于{a}。", "{s}位于{a}。", "{a}下辖{s}。"),
+        short="{s}",
     ),
     Topic(
         "county_zh",
@@ -176,6 +191,7 @@ _LISTED = (
         "{s}属于{a}。",
         ("{s}属于{a}。", "{s}位于{a}。"),
         draws=1,
+        short="{s}",
     ),
     Topic(
         "seat_zh",
@@ -195,6 +211,7 @@ _LISTED = (
         ("{s}的{x}在哪里", "{s}的{x}是什么地方", "哪个城市是{s}的{x}"),
         "{s}的{x}是{a}。",
         ("{s}的{x}是{a}。", "{a}是{s}的{x}。"),
+        short="{s}",
     ),
     Topic(
         "abbreviation_zh",
@@ -211,6 +228,7 @@ _LISTED = (
         ("{s}的简称叫什么", "{s}的简称是什么字"),
         "{s}的简称是{a}。",
         ("{s}的简称是{a}。", "{s}简称{a}。"),
+        short="{s}",
     ),
     Topic(
         "element_zh",
@@ -228,6 +246,7 @@ _LISTED = (
         ("{s}元素怎么用符号表示", "元素{s}的化学符号是什么"),
         "{s}的元素符号是{a}。",
         ("{s}的元素符号是{a}。", "{a}是元素{s}的符号。"),
+        short="{s}",
     ),
     Topic(
         "author_zh",
@@ -248,6 +267,7 @@ _LISTED = (
         ("谁是《{s}》的作者", "《{s}》是谁的作品", "《{s}》这首诗的作者是谁"),
         "《{s}》的作者是{a}。",
         ("《{s}》的作者是{a}。", "《{s}》是{a}写的一首诗。"),
+        short="《{s}》",
     ),
     Topic(
         "next_line_zh",
@@ -267,6 +287,7 @@ _LISTED = (
         ("“{s}”的后一句是什么", "“{s}”的下一句是哪一句", "诗句“{s}”的下一句是什么"),
         "{a}。",
         draws=1,
+        short="“{s}”",
     ),
     Topic(
         "saying_zh",
@@ -285,6 +306,7 @@ _LISTED = (
         "{s}——{a}。",
         ("{s}——{a}。",),
         draws=1,
+        short="“{s}”",
     ),
     Topic(
         "capital_en",
@@ -304,6 +326,7 @@ _LISTED = (
         ("which is the capital of {s}", "what is the capital called in {s}", "what is {s}'s capital"),
         "The capital of {s} is {a}.",
         ("The capital of {s} is {a}.", "{a} is the capital of {s}.", "{s} has {a} as its capital."),
+        short="{s}",
     ),
     Topic(
         "region_en",
@@ -323,6 +346,7 @@ _LISTED = (
         "{s} is in {a}.",
         ("{s} is in {a}.", "{s} is a country in {a}."),
         draws=1,
+        short="{s}",
     ),
     Topic(
         "currency_en",
@@ -342,6 +366,7 @@ _LISTED = (
         "The currency of {s} is {a}.",
         ("The currency of {s} is {a}.", "In {s} people pay with {a}."),
         draws=1,
+        short="{s}",
     ),
     Topic(
         "element_en",
@@ -359,6 +384,7 @@ _LISTED = (
         ("which is the chemical symbol of {s}", "how is {s} written as a chemical symbol"),
         "The chemical symbol of {s} is {a}.",
         ("The chemical symbol of {s} is {a}.", "{a} is the chemical symbol of {s}."),
+        short="{s}",
     ),
 )
 
@@ -369,6 +395,20 @@ _MADE = tuple(
         ("arithmetic", "算术", "arithmetic"),
         ("units", "单位换算", "units"),
         ("dates", "日期", "dates"),
+    )
+    for language, in_zh, in_en in _IN
+)
+
+_UNKNOWN = tuple(
+    Topic(
+        f"unknown_{language}",
+        language,
+        "没有学过的事" + in_zh,
+        "what it has not learned" + in_en,
+        ("{s}",),
+        (),
+        "{x}",
+        draws=1,
     )
     for language, in_zh, in_en in _IN
 )
@@ -409,5 +449,6 @@ _LONG = (
     ),
 )
 
-TOPICS: dict[str, Topic] = {topic.name: topic for topic in (*_LISTED, *_MADE, *_LONG)}
-MADE = frozenset(topic.name for topic in _MADE)
+TOPICS: dict[str, Topic] = {topic.name: topic for topic in (*_LISTED, *_MADE, *_UNKNOWN, *_LONG)}
+MADE = frozenset(topic.name for topic in (*_MADE, *_UNKNOWN))
+UNKNOWN = frozenset(topic.name for topic in _UNKNOWN)

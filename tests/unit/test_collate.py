@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -126,6 +127,28 @@ def test_replayed_rows_are_those_of_the_other_packing(chats: TokenShards, shards
         alone = collate(shards, other, [row - own.rows], 0) if row >= own.rows else collate(chats, own, [row], 0)
         assert torch.equal(batch.tokens_BT[index], alone.tokens_BT[0])
         assert torch.equal(batch.loss_mask_BT[index], alone.loss_mask_BT[0])
+
+
+def test_what_is_read_in_order_has_its_replay_spread_evenly(shards: TokenShards, tmp_path: Path) -> None:
+    path = write_chats(tmp_path / "many.jsonl", [(f"{i:04}", "answer" * (i % 4 + 1)) for i in range(900)])
+    many = tokenise([path], Tokenizer.train(["zz"], vocab_size=292), tmp_path, rows="sft")
+    own, other = pack_shards(many, 60, in_order=True), pack_shards(shards, 60)
+    assert own.row_block is not None
+    assert own.row_block[-1] >= 5
+    batches = source(many, own, replay=Replay(shards, other, 0.25))
+    read = rows_of(batches.take(10**6))
+    assert sorted(row for row in read if row < own.rows) == list(range(own.rows))
+    assert (np.diff(own.row_block[[row for row in read if row < own.rows]]) >= 0).all()
+    places = np.flatnonzero(np.array(read) >= own.rows)
+    assert len(places) == batches.replayed_rows
+    quarters = np.histogram(places, 4, (0, len(read)))[0] / len(places)
+    assert (np.abs(quarters - 0.25) < 0.1).all()
+    again = source(many, own, replay=Replay(shards, other, 0.25))
+    half = len(read) // 2
+    again.load_state_dict({**batches.state_dict(), "position": half})
+    assert rows_of(again.take(10**6)) == read[half:]
+    with pytest.raises(ValueError, match="the choice of documents was"):
+        source(many, pack_shards(many, 60), replay=Replay(shards, other, 0.25)).load_state_dict(batches.state_dict())
 
 
 def test_a_replay_that_makes_no_sense(chats: TokenShards, shards: TokenShards) -> None:

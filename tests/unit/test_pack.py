@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.pack import learnable, order, pack, pack_shards
+from data.pack import BLOCK_ROWS, learnable, order, pack, pack_in_order, pack_shards
 from data.prepare import tokenise
 from minimind.tokenizer import Tokenizer
 from tests.small import write_chats, write_rows
@@ -107,3 +107,36 @@ def test_order_is_well_mixed() -> None:
     rows = order(10_000, 1, 0)
     assert abs(np.corrcoef(np.arange(10_000), rows)[0, 1]) < 0.03
     assert abs(np.corrcoef(rows, order(10_000, 1, 1))[0, 1]) < 0.03
+
+
+def test_rows_in_the_order_of_the_file_hold_near_documents() -> None:
+    lengths = np.random.default_rng(0).integers(0, 40, 20_000, np.int32)
+    packing = pack_in_order(lengths, 64)
+    assert packing.row_block is not None
+    loose = pack(lengths, 64)
+    assert sorted(packing.piece_document.tolist()) == sorted(loose.piece_document.tolist())  # nothing is lost
+    assert packing.utilisation > 0.98
+    documents = [packing.piece_document[a:b] for a, b in pairwise(packing.row_offsets.tolist())]
+    for block in range(packing.row_block[-1]):
+        now, after = (
+            np.concatenate([documents[row] for row in np.flatnonzero(packing.row_block == n)])
+            for n in (block, block + 1)
+        )
+        assert now.max() < after.min()
+    assert np.bincount(packing.row_block).max() <= BLOCK_ROWS + 2
+    assert packing.fingerprint != loose.fingerprint
+    read = order(packing.rows, 3, 0, packing.row_block)
+    assert sorted(read.tolist()) == list(range(packing.rows))
+    assert (np.diff(packing.row_block[read]) >= 0).all()
+    assert read.tolist() != sorted(read.tolist())  # shuffled among neighbours
+    assert read.tolist() != order(packing.rows, 3, 1, packing.row_block).tolist()
+
+
+def test_few_documents_in_order_and_none() -> None:
+    few = pack_in_order(np.array([3, 1, 0, 5], np.int32), 8)
+    assert few.row_block is not None
+    assert few.row_block.tolist() == [0]
+    conversations = pack_in_order(np.array([30, 3, 4], np.int32), 8, whole=True)
+    assert sorted(conversations.piece_length.tolist()) == [3, 4, 8]
+    with pytest.raises(ValueError, match="nothing to train on"):
+        pack_in_order(np.array([1, 0], np.int32), 8)

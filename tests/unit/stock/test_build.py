@@ -12,7 +12,7 @@ import pytest
 
 from data.check import check_file
 from data.schema import ChatRow, PreferenceRow, PretrainRow, PromptRow, parse
-from data.stock import build, build_samples
+from data.stock import VERSION, build, build_samples, version_of
 from data.stock.build import FILES, SAMPLES
 from data.stock.compose import sentence
 from data.stock.knowledge import gather
@@ -97,13 +97,13 @@ def test_facts_that_are_kept_back_stand_nowhere(built: Path, archives: dict[str,
         if fact.topic in {"next_line_zh", "author_zh", "capital_zh", "city_zh"}:
             assert not any(fact.subject in part and fact.answer in part for part in said), fact
     kept = {row["sentence"] for row in rows(built, "eval.jsonl") if row["kind"] == "heldout_fact"}
-    answers = {row["conversations"][1]["content"] for row in rows(built, "sft.jsonl")}
+    answers = {answer for _, answer in exchanges(built)}
     assert kept
     assert not kept & answers
 
 
 def test_phrasings_that_are_kept_back_ask_what_was_taught(built: Path) -> None:
-    answers = {row["conversations"][1]["content"] for row in rows(built, "sft.jsonl")}
+    answers = {answer for _, answer in exchanges(built)}
     asked = [row for row in rows(built, "eval.jsonl") if row["kind"] == "heldout_phrasing"]
     assert asked
     for row in asked:
@@ -113,14 +113,60 @@ def test_phrasings_that_are_kept_back_ask_what_was_taught(built: Path) -> None:
         assert row["language"] == TOPICS[row["topic"]].language
 
 
+def exchanges(folder: Path) -> list[tuple[str, str]]:
+    """Every question of sft.jsonl with its answer, in the order of the file."""
+    turns = [turn["content"] for row in rows(folder, "sft.jsonl") for turn in row["conversations"]]
+    return list(zip(turns[::2], turns[1::2], strict=True))
+
+
 def test_every_epoch_asks_every_fact_in_new_words(built: Path) -> None:
-    answers = [row["conversations"][1]["content"] for row in rows(built, "sft.jsonl")]
-    epoch = len(answers) // 3
-    capital = "缅甸的首都是内比都。"
-    places = [index for index, answer in enumerate(answers) if answer == capital]
-    assert [index // epoch for index in places] == [0, 0, 1, 1, 2, 2]
-    questions = [rows(built, "sft.jsonl")[index]["conversations"][0]["content"] for index in places]
-    assert len(set(questions)) == 6
+    told = exchanges(built)
+    places = [index for index, (_, answer) in enumerate(told) if answer == "缅甸的首都是内比都。"]
+    assert [3 * index // len(told) for index in places] == [0, 0, 1, 1, 2, 2]
+    questions = [told[index][0] for index in places]
+    assert (
+        len({question for question in questions if "首都" in question}) >= 4
+    )  # the others say no more than 那缅甸呢？
+    assert len(set(questions)) >= 5
+
+
+def test_conversations_grow_from_one_turn_to_several(built: Path) -> None:
+    turns = [len(row["conversations"]) // 2 for row in rows(built, "sft.jsonl")]
+    assert set(turns) == {1, 2, 3, 4, 5}
+    first, last = turns[: len(turns) // 4], turns[-len(turns) // 4 :]
+    assert set(first) == {1}
+    assert sum(last) / len(last) > 2
+
+
+def test_what_refers_back_is_asked_after_what_it_refers_to(built: Path) -> None:
+    taught = {question for question, _ in exchanges(built)}
+    asked = [row for row in rows(built, "eval.jsonl") if row["kind"] == "follow_up"]
+    assert {row["topic"] for row in asked} >= {"capital_zh", "abbreviation_zh", "capital_en"}
+    assert any("那它的" in row["prompt"] for row in asked)
+    for row in asked:
+        assert len(row["before"]) == 1
+        assert row["prompt"] not in taught
+    assert all(row["before"] == [] for row in rows(built, "eval.jsonl") if row["kind"] != "follow_up")
+
+
+def test_what_was_not_taught_is_said_not_to_be_known(built: Path) -> None:
+    answers = [answer for _, answer in exchanges(built)]
+    assert 0.001 < sum("不知道" in answer or "I do not know" in answer for answer in answers) / len(answers) < 0.1
+    asked = [row for row in rows(built, "eval.jsonl") if row["kind"] == "unknown"]
+    assert {row["language"] for row in asked} == {"zh", "en"}
+    assert {row["sentence"] for row in asked} <= set(answers)
+
+
+def test_old_files_are_told_from_new_ones(tmp_path: Path) -> None:
+    assert version_of(tmp_path) is None
+    build_samples(tmp_path)
+    assert version_of(tmp_path) == VERSION
+    overview = json.loads((tmp_path / "topics.json").read_text("utf-8"))
+    del overview["version"]
+    (tmp_path / "topics.json").write_text(json.dumps(overview), "utf-8")
+    assert version_of(tmp_path) == 0
+    (tmp_path / "eval.jsonl").unlink()
+    assert version_of(tmp_path) is None
 
 
 def test_preferences_differ_in_the_fact_alone(built: Path) -> None:
@@ -128,7 +174,7 @@ def test_preferences_differ_in_the_fact_alone(built: Path) -> None:
         right, wrong = row["chosen"], row["rejected"]
         assert right[0] == wrong[0]
         assert right[1] != wrong[1]
-    taught = {row["conversations"][1]["content"] for row in rows(built, "sft.jsonl")}
+    taught = {answer for _, answer in exchanges(built)}
     assert all(row["chosen"][1]["content"] in taught for row in rows(built, "dpo.jsonl"))
 
 
@@ -158,7 +204,7 @@ def test_topics_are_listed_for_people(built: Path) -> None:
         assert topic["title_zh"]
         assert topic["title_en"]
         assert topic["examples"]
-    taught = {row["conversations"][0]["content"] for row in rows(built, "sft.jsonl")}
+    taught = {question for question, _ in exchanges(built)}
     assert set(topics["capital_zh"]["examples"]) <= taught
 
 
