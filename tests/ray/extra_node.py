@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from jobs import cluster, paths, processes
 from jobs.cluster import Cluster
@@ -60,6 +61,7 @@ def _main(address: str, cpus: str, gpus: str) -> None:
     from ray._private.node import Node
     from ray._private.parameter import RayParams
 
+    free: dict[str, Any] = {"dashboard_agent_listen_port": None, "include_log_monitor": False}
     parameters = RayParams(
         gcs_address=address,
         node_ip_address="127.0.0.1",
@@ -69,9 +71,8 @@ def _main(address: str, cpus: str, gpus: str) -> None:
         min_worker_port=0,
         max_worker_port=0,
         node_manager_port=0,
-        include_log_monitor=False,
+        **free,
     )
-    parameters.dashboard_agent_listen_port = None
     Node(parameters, head=False, shutdown_at_exit=True, spawn_reaper=False)
     sys.stdout.write("ready\n")
     sys.stdout.flush()
