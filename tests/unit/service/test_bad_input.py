@@ -61,6 +61,7 @@ def post(served: Served, path: str, body: Any) -> httpx.Response:
         (CHAT, chat(top_p=-0.1), "top_p", "greater than or equal to 0"),
         (CHAT, chat(top_k=-1), "top_k", "greater than or equal to 0"),
         (CHAT, chat(repetition_penalty=0), "repetition_penalty", "greater than or equal to 0.01"),
+        (CHAT, chat(repetition_penalty=0.001), "repetition_penalty", "greater than or equal to 0.01"),
         (CHAT, chat(seed=-(2**70)), "seed", "greater than or equal"),
         (CHAT, chat(temprature=1), "temprature", "no such field"),
         (CHAT, chat(messages=[{**USER, "mood": "good"}]), r"messages\[0\].mood", "no such field"),
