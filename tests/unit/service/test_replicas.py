@@ -10,11 +10,12 @@ from typing import Any, cast
 
 import pytest
 
+from jobs.model_card import ModelCard
 from minimind.model import MiniMind
 from minimind.tokenizer import Tokenizer
 from service import app, model_pool
 from service.app import Replicas
-from service.backend import Accepted, Chat, Failure, Generation, ModelCard, Reply, Status
+from service.backend import Accepted, Chat, Failure, Generation, Reply, Status
 from service.errors import ApiError
 from service.loading import load
 from service.replica import ModelReplica
