@@ -207,7 +207,9 @@ def _trainer(spec: RunSpec, prepared: Prepared, run: RunDirectory) -> TorchTrain
             name=run.name,
             storage_path=str(run.path.parent),
             # Ray counts failures over the whole life of a run; what counts here is whether it gets on.
-            failure_config=ray_train.FailureConfig(max_failures=0, controller_failure_limit=0),
+            failure_config=ray_train.FailureConfig(  # type: ignore[call-arg]  # as of RunConfig
+                max_failures=0, controller_failure_limit=0
+            ),
             worker_runtime_env={"env_vars": _worker_environment()},
         ),
     )

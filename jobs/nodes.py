@@ -15,6 +15,7 @@ import psutil
 import ray
 import torch
 from ray.exceptions import RayError, RayTaskError
+from ray.train.backend import BackendConfig
 from ray.train.torch import TorchConfig
 from ray.train.torch.config import _TorchBackend
 from ray.util import get_node_ip_address
@@ -222,7 +223,7 @@ def use_own_interface() -> None:
     They would look up the machine's own name, which on Ubuntu and Debian is 127.0.1.1: a rank then waits for itself.
     What the user has set stays.
     """
-    address = get_node_ip_address()
+    address = get_node_ip_address()  # type: ignore[no-untyped-call]
     for name, entries in psutil.net_if_addrs().items():
         if any(entry.address.partition("%")[0] == address for entry in entries):
             for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
@@ -231,7 +232,8 @@ def use_own_interface() -> None:
 
 
 class _OwnInterface(_TorchBackend):
-    def on_start(self, worker_group: Any, backend_config: TorchConfig) -> None:
+    def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
+        assert isinstance(backend_config, TorchConfig)
         worker_group.execute(use_own_interface)
         super().on_start(worker_group, backend_config)
 
@@ -253,7 +255,8 @@ def collectives() -> Collectives:
 def _on(machine: Machine, function: Callable[..., T], *, num_gpus: float = 0) -> Any:
     """The function as a task of this machine and no other. A process of its own, so that no memory stays on a card."""
     place = NodeAffinitySchedulingStrategy(machine.node_id, soft=False)
-    return ray.remote(num_cpus=0, num_gpus=num_gpus, max_calls=1, max_retries=0, scheduling_strategy=place)(function)
+    remote: Any = ray.remote  # its types know two of the strategies
+    return remote(num_cpus=0, num_gpus=num_gpus, max_calls=1, max_retries=0, scheduling_strategy=place)(function)
 
 
 def _answer(ref: Any, machine: Machine) -> Any:

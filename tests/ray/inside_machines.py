@@ -51,7 +51,7 @@ def busy(count: int) -> list[Any]:
         def here(self) -> str:
             return str(ray.get_runtime_context().get_node_id())
 
-    holder = ray.remote(num_gpus=1, num_cpus=0)(Busy)
+    holder: Any = ray.remote(num_gpus=1, num_cpus=0)(Busy)
     actors = [holder.remote() for _ in range(count)]
     ray.get([actor.here.remote() for actor in actors])
     return actors
@@ -60,7 +60,7 @@ def busy(count: int) -> list[Any]:
 def made_up(vram: str | None, kind: str, share: float) -> Card | str:
     """Cards of 8 and 6 GB, one on each machine, of which the larger is the older one."""
     assert kind == "cuda"
-    assert ray.get_gpu_ids()  # type: ignore[no-untyped-call]
+    assert ray.get_gpu_ids()
     ids = sorted(node["NodeID"] for node in ray.nodes() if node["Resources"].get("GPU"))  # type: ignore[no-untyped-call]
     number = ids.index(ray.get_runtime_context().get_node_id())
     card = named_card(("8GB", "6GB")[number % 2], os="linux")

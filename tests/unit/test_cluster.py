@@ -261,7 +261,7 @@ def test_what_check_advises_it_accepts(nodes: list[dict[str, float]], workers: i
             changed = asked | {name: int(value)}
             if name == "gpus_per_worker":  # on CPUs, with the share that is then left open
                 changed["cpus_per_worker"] = cluster.most_cpus(nodes, workers)
-            cluster.check(**changed, nodes=nodes)  # type: ignore[arg-type]
+            cluster.check(**changed, nodes=nodes)
     else:
         assert sum(node["CPU"] for node in nodes) >= workers * cpus
 
