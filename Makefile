@@ -65,7 +65,8 @@ $(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP) -e '.[dev]' -c constraints.txt || { $(MAKE) -s --no-print-directory .why; exit 1; }
 	@touch $@ $(VENV)/.installed
 
-clients: $(CLIENTS)/.installed
+clients: $(VENV)/.installed-dev
+	@$(MAKE) -s --no-print-directory $(CLIENTS)/.installed
 
 # On top of our own environment, which has PyTorch and transformers: lm-eval brings 0.5 GB as it is.
 $(CLIENTS)/.installed: tests/clients/constraints.txt | $(BIN)/python

@@ -39,7 +39,7 @@ def python() -> Path:
         name: value for name, value in os.environ.items() if not name.startswith("MAKE")
     }  # `make test`'s own
     made = subprocess.run(
-        ["make", "-s", "clients"],
+        ["make", "-s", ".venv-clients/.installed"],
         cwd=paths.checkout(),
         env=environment,
         capture_output=True,
