@@ -7,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from jobs import cluster, paths
 from jobs.cluster import Cluster
 
 
+@pytest.mark.timeout(600)
 def test_several_machines_as_a_job_sees_them(ray_cluster: Cluster) -> None:
     inside = str(Path(__file__).with_name("inside_machines.py"))
     done = subprocess.run(
@@ -19,7 +22,7 @@ def test_several_machines_as_a_job_sees_them(ray_cluster: Cluster) -> None:
         env={**os.environ, **cluster.environment(ray_cluster)},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=560,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
