@@ -65,13 +65,15 @@ def ask_in_turn(url: str, model: str, questions: Sequence[Question], turns: int)
     count = len(questions)
     places = [[(start + turn * count // turns) % count for turn in range(turns)] for start in range(count)]
     talks = converse(url, model, [[questions[place] for place in talk] for talk in places])
-    found = [{talk[turn]: answered[turn] for talk, answered in zip(places, talks, strict=True)} for turn in range(turns)]
+    found = [
+        {talk[turn]: answered[turn] for talk, answered in zip(places, talks, strict=True)} for turn in range(turns)
+    ]
     return [[answers[number] for number in range(count)] for answers in found]
 
 
 def converse(url: str, model: str, talks: Sequence[Sequence[Question]]) -> list[list[Answered]]:
-    """Conversations, AT_ONCE of them at the same time; in each, a question is asked when the one before is answered, and
-    the model is shown its own answers. Arguments and errors as of `ask`.
+    """Conversations, AT_ONCE of them at the same time; in each, a question is asked when the one before is answered,
+    and the model is shown its own answers. Arguments and errors as of `ask`.
     """
     key = os.environ.get("MINIMIND_API_KEY")
     with requests.Session() as session, ThreadPoolExecutor(AT_ONCE) as pool:

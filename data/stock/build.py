@@ -15,8 +15,8 @@ from random import Random
 from typing import Any
 
 from data.stock import talk
-from data.stock.dialogue import LINKS, Exchange, Links, converse, referring_question, short_question, turns_of
 from data.stock.compose import Fact, draw, draw_held_out, sentence
+from data.stock.dialogue import LINKS, Exchange, Links, converse, referring_question, short_question, turns_of
 from data.stock.generators import problems
 from data.stock.knowledge import Knowledge, choose, gather
 from data.stock.mix import pretraining_documents
@@ -63,7 +63,8 @@ def build(
     pretrain.jsonl {"text"}; sft.jsonl {"conversations"}; dpo.jsonl {"chosen", "rejected"}: a right and a wrong fact;
     rl.jsonl {"prompt", "answer"}; eval.jsonl {"before", "prompt", "answer", "sentence", "topic", "language", "kind",
     "held"} where kind is "heldout_phrasing" (a fact that is taught, in words that are not; `held` names the parts),
-    "heldout_fact", "follow_up" (it refers to the question in `before`) or "unknown"; topics.json: what is taught; LICENSES.md: what it was made of.
+    "heldout_fact", "follow_up" (it refers to the question in `before`) or "unknown"; topics.json: what is taught;
+    LICENSES.md: what it was made of.
 
     Raises ValueError for an unknown scale or a damaged archive, OSError if the folder cannot be written. Each file is
     whole or absent, and topics.json comes last.
@@ -151,13 +152,14 @@ def _conversations(knowledge: Knowledge, size: Scale, seed: int, epochs: int) ->
             facts += problems(language, size.problems, seed, epoch, held=False, large=size.large)
             facts += unknowns(language, knowledge.taught, size.unknown, seed, epoch, held=False)
         asked += [_exchange(fact, question) for fact in facts for question in draw(fact, seed, epoch)]
-        asked += [
-            Exchange(talk.vary(pair, epoch), pair.answer, f"talk_{pair.language}") for pair in knowledge.pairs
-        ]
+        asked += [Exchange(talk.vary(pair, epoch), pair.answer, f"talk_{pair.language}") for pair in knowledge.pairs]
         new = list({exchange.question: exchange for exchange in asked if exchange.question not in seen}.values())
         seen.update(exchange.question for exchange in new)
-        for conversation in converse(new, turns_of(epoch, epochs), links, Random(f"{seed}/sft/{epoch}")):
-            rows.append({"conversations": [turn for one in conversation for turn in _turns(one.question, one.answer)]})
+        rng = Random(f"{seed}/sft/{epoch}")
+        rows += [
+            {"conversations": [turn for one in conversation for turn in _turns(one.question, one.answer)]}
+            for conversation in converse(new, turns_of(epoch, epochs), links, rng)
+        ]
     return rows
 
 
@@ -221,7 +223,9 @@ def _follow_ups(knowledge: Knowledge, size: Scale, seed: int) -> list[Row]:
             if question is not None:
                 rows.append(_question(fact, question, "follow_up", ("core",), [draw(before, seed, 0)[0]]))
     links = Links(knowledge.taught)
-    pairs = [(before, *after) for found in knowledge.taught.values() for before in found for after in links.after(before)]
+    pairs = [
+        (before, *after) for found in knowledge.taught.values() for before in found for after in links.after(before)
+    ]
     for link in LINKS:
         for before, _, fact in choose([pair for pair in pairs if pair[1] == link], size.asked_follow, seed):
             question = referring_question(link, fact, rng, held=True)

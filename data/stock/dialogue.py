@@ -127,9 +127,7 @@ def turns_of(epoch: int, epochs: int) -> tuple[int, ...]:
     return COURSE[-1][1]
 
 
-def converse(
-    exchanges: Sequence[Exchange], turns: Sequence[int], links: Links, rng: Random
-) -> list[list[Exchange]]:
+def converse(exchanges: Sequence[Exchange], turns: Sequence[int], links: Links, rng: Random) -> list[list[Exchange]]:
     """Conversations in which every exchange occurs once, in random order; and some more that refer back to them.
 
     turns: how many a conversation may have; each is drawn as often as it stands there.

@@ -400,7 +400,16 @@ _MADE = tuple(
 )
 
 _UNKNOWN = tuple(
-    Topic(f"unknown_{language}", language, "没有学过的事" + in_zh, "what it has not learned" + in_en, ("{s}",), (), "{x}", draws=1)
+    Topic(
+        f"unknown_{language}",
+        language,
+        "没有学过的事" + in_zh,
+        "what it has not learned" + in_en,
+        ("{s}",),
+        (),
+        "{x}",
+        draws=1,
+    )
     for language, in_zh, in_en in _IN
 )
 

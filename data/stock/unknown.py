@@ -122,7 +122,13 @@ _OF_NOTHING: dict[Language, _Asked] = {
             "why do people dream",
             "what should I do at the weekend",
         ),
-        ("who invented the light bulb", "why is the sea blue", "how fast is sound", "where is my phone", "how do birds fly"),
+        (
+            "who invented the light bulb",
+            "why is the sea blue",
+            "how fast is sound",
+            "where is my phone",
+            "how do birds fly",
+        ),
     ),
 }
 
@@ -135,9 +141,7 @@ def unknowns(
     Each is a fact whose subject is the whole question. held: only in words that are kept back for evaluation.
     """
     rng = Random(f"{seed}/unknown/{language}/{epoch}/{held}")
-    subjects = {
-        topic: taught[topic] for topic in _OF_TOPICS if topic.endswith(f"_{language}") and taught.get(topic)
-    }
+    subjects = {topic: taught[topic] for topic in _OF_TOPICS if topic.endswith(f"_{language}") and taught.get(topic)}
     answer, told = _SAID[language]
     found: dict[str, Fact] = {}
     for number in range(count):

@@ -15,7 +15,12 @@ from jobs.stock import stock_folder
 @pytest.mark.parametrize(
     ("by_turn", "worse", "english", "chinese"),
     [
-        ((0.9, 0.8, 0.7), 0.25, "whether it is asked first or later; and it has kept", "先问后问，它都答得上来；普通文本也没有忘掉"),
+        (
+            (0.9, 0.8, 0.7),
+            0.25,
+            "whether it is asked first or later; and it has kept",
+            "先问后问，它都答得上来；普通文本也没有忘掉",
+        ),
         ((0.9, 0.1, 0.7), 0.1, "later ones less often (10 %); and it has kept", "（10 %）；普通文本也没有忘掉"),
         ((0.69, 0.9, 0.9), 0.1, "not learnt its facts well; and it has kept", "还没有学好这些知识"),
         ((0.9, 0.8, 0.7), 0.26, "first or later; and it has forgotten some", "普通文本忘掉了一些"),

@@ -118,7 +118,10 @@ def test_rows_in_the_order_of_the_file_hold_near_documents() -> None:
     assert packing.utilisation > 0.98
     documents = [packing.piece_document[a:b] for a, b in pairwise(packing.row_offsets.tolist())]
     for block in range(packing.row_block[-1]):
-        now, after = (np.concatenate([documents[row] for row in np.flatnonzero(packing.row_block == n)]) for n in (block, block + 1))
+        now, after = (
+            np.concatenate([documents[row] for row in np.flatnonzero(packing.row_block == n)])
+            for n in (block, block + 1)
+        )
         assert now.max() < after.min()
     assert np.bincount(packing.row_block).max() <= BLOCK_ROWS + 2
     assert packing.fingerprint != loose.fingerprint

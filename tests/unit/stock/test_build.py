@@ -124,7 +124,9 @@ def test_every_epoch_asks_every_fact_in_new_words(built: Path) -> None:
     places = [index for index, (_, answer) in enumerate(told) if answer == "缅甸的首都是内比都。"]
     assert [3 * index // len(told) for index in places] == [0, 0, 1, 1, 2, 2]
     questions = [told[index][0] for index in places]
-    assert len({question for question in questions if "首都" in question}) >= 4  # the others say no more than 那缅甸呢？
+    assert (
+        len({question for question in questions if "首都" in question}) >= 4
+    )  # the others say no more than 那缅甸呢？
     assert len(set(questions)) >= 5
 
 
