@@ -9,6 +9,7 @@ import pytest
 
 import minimind.checkpoint as checkpoints
 from jobs import launch, paths
+from jobs.nodes import Say
 from jobs.prepare import Prepared
 from jobs.presets import pretrain
 from jobs.runs import RunDirectory, RunStateError, RunTakenError
@@ -195,9 +196,9 @@ def test_a_run_that_was_created_anew_is_not_trained_on(
     mine, theirs = small_spec(seed=1, loop__max_steps=2), small_spec(seed=2, loop__max_steps=2)
     launched = launch.launch
 
-    def late(spec: RunSpec, prepared: Prepared, run: RunDirectory) -> None:
+    def late(spec: RunSpec, prepared: Prepared, run: RunDirectory, say: Say) -> None:
         RunDirectory(run.path).create(theirs.model_dump(mode="json"), overwrite=True)
-        launched(spec, prepared, run)
+        launched(spec, prepared, run, say)
 
     monkeypatch.setattr(launch, "launch", late)
     with pytest.raises(RunTakenError, match="the run 'small' was created anew by another process just now"):
@@ -214,7 +215,7 @@ def test_what_was_not_trained_here_is_not_taken_for_ours(
     """On Ray the workers leave a run alone that is not theirs; who waits for them says it."""
     spec = small_spec(loop__max_steps=1)
 
-    def taken(spec: RunSpec, prepared: Prepared, run: RunDirectory) -> None:
+    def taken(spec: RunSpec, prepared: Prepared, run: RunDirectory, say: Say) -> None:
         RunDirectory(run.path).create(spec.model_dump(mode="json"), overwrite=True)
 
     monkeypatch.setattr(launch, "launch", taken)
@@ -232,7 +233,8 @@ def test_held_out_rows_without_an_answer_are_refused_before_the_run_exists(home:
     late = write_chats(home / "late.jsonl", [("word " * 300, f"answer {number}") for number in range(3)])
     settings = {"init_from": "small", "data__max_seq_len": 96, "name": "chat", "loop__max_steps": 1}
     with pytest.raises(
-        ValueError, match=rf"eval.path = {late}: none of its 3 conversations has an answer in its first"
+        ValueError,
+        match=rf"eval.path: {late}, 3 rows for sft: 3 fully_masked \(nothing to learn from: no answer, or none",
     ):
         start(small_spec("sft", eval__path=str(late), **settings), screen)
     assert [path.name for path in paths.runs().iterdir()] == ["small"]
