@@ -78,6 +78,7 @@ def test_a_limit_smaller_than_the_weights_is_refused_with_what_helps(home: Path,
     assert "lora" in screen.text
 
 
+@pytest.mark.slow
 def test_the_table_of_what_fits_has_the_largest_batch_for_each_card(home: Path, screen: Screen) -> None:
     screen.print(what_fits(screen, stages=["lora"], cards=["1GB", "4GB"], models=["tiny"]))
     row = next(line for line in screen.text.splitlines() if line.split()[:1] == ["lora"])

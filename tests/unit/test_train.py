@@ -32,6 +32,7 @@ def stored(home: Path) -> RunSpec:
     return small_spec(scaling__workers=2)
 
 
+@pytest.mark.slow
 def test_a_run_from_settings_to_its_end(home: Path, screen: Screen) -> None:
     assert train("pretrain", SETTINGS, screen, model="tiny") == 0
     run = RunDirectory.find(paths.runs(), "small")
@@ -97,6 +98,7 @@ def test_a_killed_run_resumes_to_the_same_end(home: Path, screen: Screen) -> Non
     assert [event["step"] for event in read_events(run.events_path, {"state"}) if "step" in event] == [0, 6]
 
 
+@pytest.mark.slow
 def test_a_resume_needs_neither_its_tokenizer_run_nor_the_run_it_came_from(home: Path, screen: Screen) -> None:
     run_tokenizer(TokenizerSpec(name="words", path=str(SAMPLES), vocab_size=600), screen)
     mother = start(small_spec(name="mother", data__tokenizer="words", loop__max_steps=2), screen)
@@ -125,6 +127,7 @@ def test_first_weights_are_those_of_the_named_step(home: Path, screen: Screen) -
     assert (first - last).abs().max() < 1e-6
 
 
+@pytest.mark.slow
 def test_a_resume_without_a_checkpoint_starts_as_the_run_did(home: Path, screen: Screen) -> None:
     start(small_spec(name="mother", loop__max_steps=2), screen)
     child = start(small_spec(name="child", init_from="mother", loop__max_steps=2), screen)
@@ -160,6 +163,7 @@ def forget_created(run: RunDirectory) -> None:
     run.spec_path.write_text(json.dumps(content), "utf-8")
 
 
+@pytest.mark.slow
 def test_a_moved_home_goes_on_and_files_may_lie_elsewhere(
     home: Path, screen: Screen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -228,6 +232,7 @@ def test_what_was_not_trained_here_is_not_taken_for_ours(
             resume("small", {}, screen)
 
 
+@pytest.mark.slow
 def test_held_out_rows_without_an_answer_are_refused_before_the_run_exists(home: Path, screen: Screen) -> None:
     start(small_spec(loop__max_steps=1), screen)
     late = write_chats(home / "late.jsonl", [("word " * 300, f"answer {number}") for number in range(3)])
@@ -240,6 +245,7 @@ def test_held_out_rows_without_an_answer_are_refused_before_the_run_exists(home:
     assert [path.name for path in paths.runs().iterdir()] == ["small"]
 
 
+@pytest.mark.slow
 def test_an_unknown_run_is_named_with_those_near(home: Path, screen: Screen) -> None:
     start(small_spec(loop__max_steps=1), screen)
     with pytest.raises(ValueError, match="no run 'smal' at .*runs there: small"):
@@ -339,6 +345,7 @@ def test_cpus_that_were_left_open_stay_open(home: Path, screen: Screen) -> None:
     assert run.spec()["scaling"]["workers"] == 0
 
 
+@pytest.mark.slow
 def test_a_run_shows_and_keeps_its_memory_plan(home: Path, screen: Screen) -> None:
     run = start(small_spec(loop__max_steps=1), screen)
     plan = run.plan()
@@ -347,6 +354,7 @@ def test_a_run_shows_and_keeps_its_memory_plan(home: Path, screen: Screen) -> No
     assert "fits / 放得下" in screen.text
 
 
+@pytest.mark.slow
 def test_a_run_that_does_not_fit_is_not_created(home: Path, screen: Screen) -> None:
     with pytest.raises(ValueError, match="the run does not fit"):
         start(small_spec(memory__vram="1MB"), screen)

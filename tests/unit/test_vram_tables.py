@@ -9,6 +9,8 @@ import pytest
 from tests.plans import WHOLE_GRID
 from tests.vram_tables import PAGES, TABLES, fits, markdown, parts, presets, written
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 @pytest.mark.parametrize("name", TABLES)

@@ -78,7 +78,9 @@ def test_over_a_real_server(served: Served, terminal: Typed) -> None:
     assert terminal.shows.splitlines()[1] == "Paris."
     assert "Only 1 and 7 divide it.\n\nYes.\n" in terminal.shows
     # The model before stays.
-    assert re.search(r"model 'nobody': .*models: young@latest.*\nmodel: young@latest\n.*\nParis\.\n", terminal.shows, re.DOTALL)
+    assert re.search(
+        r"model 'nobody': .*models: young@latest.*\nmodel: young@latest\n.*\nParis\.\n", terminal.shows, re.DOTALL
+    )
     assert taught.COUNTED not in terminal.shows
     for name in ("taught@10", "young@latest", "young@best"):
         assert Server(served.address).find(name).id == name
@@ -272,6 +274,7 @@ def test_control_signs_of_a_model_do_not_reach_the_terminal(
         ("gbk:strict", b"\xff\nhi\n", "not all text in GBK (0xff)"),
     ],
 )
+@pytest.mark.slow
 def test_bytes_that_are_no_text_end_nothing(
     scripted: tuple[ScriptedServer, Server], encoding: str, typed: bytes, words: str
 ) -> None:
