@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
@@ -34,6 +33,9 @@ _MOST_NOTES = 5
 _FIRST_LEFT_OUT = ("memory", "tokens/s", "loss", "age", "step")
 """Columns of the list of runs that go where a terminal is too narrow for all."""
 
+_LEAST_NAME = 12
+"""Cells that the name of a run gets there at least; a longer one is folded."""
+
 
 def runs_table(rows: Iterable[RunRow], lang: str = "en", now: float | None = None, *, width: int = 0) -> Table:
     """One line for each run; `age` is the time since it last wrote. now: unix seconds, default the clock's.
@@ -42,15 +44,12 @@ def runs_table(rows: Iterable[RunRow], lang: str = "en", now: float | None = Non
     the run never is.
     """
     now = time.time() if now is None else now
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    table.add_column(say("run", lang), overflow="fold", min_width=12)
-    table.add_column(say("stage", lang), no_wrap=True)
-    table.add_column(say("state", lang), no_wrap=True)
-    for name in ("step", "loss", "tokens/s", "memory", "age"):
-        table.add_column(say(name, lang), justify="right", no_wrap=True)
+    columns: dict[str, list[Text]] = {
+        name: [Text(say(name, lang))] for name in ("run", "stage", "state", "step", "loss", "tokens/s", "memory", "age")
+    }
     for row in rows:
         step = "" if row.step is None else str(row.step) + (f"/{row.total_steps}" if row.total_steps else "")
-        table.add_row(
+        cells: tuple[str | Text, ...] = (
             row.name,
             row.stage,
             state_text(row.state, lang),
@@ -60,18 +59,22 @@ def runs_table(rows: Iterable[RunRow], lang: str = "en", now: float | None = Non
             "" if row.peak_memory_bytes is None else size(row.peak_memory_bytes),
             "" if row.updated is None else age(now - row.updated),
         )
+        for column, cell in zip(columns.values(), cells, strict=True):
+            column.append(cell if isinstance(cell, Text) else Text(cell))
+    widths = {name: max(text.cell_len for text in texts) for name, texts in columns.items()} | {"run": _LEAST_NAME}
     for name in _FIRST_LEFT_OUT:
-        if not width or _least_width(table) <= width:
+        if not width or sum(widths.values()) + 2 * (len(widths) - 1) <= width:
             break
-        table.columns = [column for column in table.columns if column.header != say(name, lang)]
+        del widths[name], columns[name]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    for name, (header, *_) in columns.items():
+        if name == "run":
+            table.add_column(header, overflow="fold", min_width=_LEAST_NAME)
+        else:
+            table.add_column(header, justify="left" if name in ("stage", "state") else "right", no_wrap=True)
+    for line in list(zip(*columns.values(), strict=True))[1:]:
+        table.add_row(*line)
     return table
-
-
-def _least_width(table: Table) -> int:
-    """Cells that the table takes where names of runs are folded and nothing else is."""
-    names, *others = table.columns
-    widest = [max(cell_len(str(cell)) for cell in (column.header, *column.cells)) for column in others]
-    return (names.min_width or 0) + sum(widest) + 2 * len(others)
 
 
 def show_runs(runs: Path, rows: list[RunRow], console: Console, lang: str | None = None) -> None:
