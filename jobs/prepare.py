@@ -117,9 +117,13 @@ def prepare(spec: RunSpec, console: Console, *, own: Path | None = None, pipelin
     )
 
 
+_SEEN_AT_ONCE = ("wrong_fields", "other_stage", "not_utf8", "damaged_file")
+"""What is wrong with a first row that tells of the whole file."""
+
+
 def require_files(spec: RunSpec) -> None:
     """Raise ValueError for what can be seen at a glance: a file or tokenizer that is not there, a folder for a file, a
-    first row that is of another stage. `prepare` looks at all of it.
+    first row that is of another stage or in another encoding. `prepare` looks at all of it.
     """
     rows = STAGES[spec.stage.kind].rows
     files = (
@@ -137,8 +141,7 @@ def require_files(spec: RunSpec) -> None:
             raise ValueError(f"{what}: {path} is a folder: name a file of rows in it. It holds: {inside or 'nothing'}")
         for line, content in islice(RowFile(path), 1):
             row = as_row(STAGE_ROWS[kind], content, path, line)
-            wrong = isinstance(row, DataError) and row.kind in ("wrong_fields", "other_stage")
-            if wrong and spec.data.limits.max_bad_rows == 0:
+            if isinstance(row, DataError) and row.kind in _SEEN_AT_ONCE and spec.data.limits.max_bad_rows == 0:
                 raise row
     if spec.data.tokenizer is not None:
         tokenizer_folder(spec.data.tokenizer)

@@ -172,11 +172,13 @@ def test_what_a_job_would_end_with_is_said_before_it_is_submitted(
     monkeypatch.chdir(home)
     write_rows(home / "text.jsonl", ["a text"])
     write_chats(home / "chats.jsonl", [("q", "a")])
+    (home / "gbk.jsonl").write_bytes('{"text": "床前明月光"}\n'.encode("gbk"))
     (home / "text.jsonl.json").write_text("two\nlines", "utf-8")
     for words, said in (
         ([*TRAIN, "--data_path", "none.jsonl"], f"not found: {home}/none.jsonl"),
         ([*TRAIN, "--data_path", str(home)], f"{home} is a folder: name a file of rows in it. It holds: chats.jsonl"),
         ([*TRAIN, "--data_path", "chats.jsonl"], f"{home}/chats.jsonl:1: "),
+        ([*TRAIN, "--data_path", "gbk.jsonl"], f"{home}/gbk.jsonl:1: not UTF-8"),
         ([*TRAIN, "--data_path", "text.jsonl", "--set", "eval.path=gone.jsonl"], f"not found: {home}/gone.jsonl"),
         ([*TRAIN, "--data_path", "text.jsonl", "--tokenizer", "nosuch"], "no run 'nosuch'"),
         (["train", "tokenizer", "--data_path", "none.jsonl"], f"not found: {home}/none.jsonl"),
