@@ -1,5 +1,6 @@
 # make demo    from nothing to a model that chats: environment, local Ray cluster, data, tokenizer, pretraining, SFT, server
 # make test    install what testing needs and run all tests
+# make quick   the unit tests that take no time: under two minutes
 # make clients install the clients of other programs that tests/clients runs (make test does, where there is a network)
 # make check   ruff, format, mypy, import-linter
 # make gpu-check  measure and prove on an NVIDIA card what is said of it: at most 8 minutes, gpu-report.md
@@ -19,7 +20,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-com
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test clients gpu-check check format venv clean
+.PHONY: help demo test quick clients gpu-check check format venv clean
 
 help:
 	@sed -n 's/^# \(make .*\)/  \1/p' Makefile
@@ -35,7 +36,17 @@ gpu-check: venv
 test: $(VENV)/.installed-dev
 	@$(MAKE) -s --no-print-directory -j 2 .test-ray .test-others
 
-.PHONY: .test-ray .test-others
+quick: $(VENV)/.installed-dev
+	@$(MAKE) -s --no-print-directory -j 2 .quick-service .quick-others
+
+.PHONY: .test-ray .test-others .quick-service .quick-others
+.quick-service:
+	@$(BIN)/python -m pytest -q -p no:cacheprovider -m "not slow" tests/unit/service tests/unit/stock
+
+.quick-others:
+	@$(BIN)/python -m pytest -q -p no:cacheprovider -m "not slow" tests/unit \
+		--ignore tests/unit/service --ignore tests/unit/stock
+
 .test-ray:
 	@RAY_worker_niceness=0 $(BIN)/python -m pytest -q -p no:cacheprovider tests/ray
 

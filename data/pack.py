@@ -28,8 +28,8 @@ class Packing:
     """Which piece of which document lies in which row. Row r holds the pieces row_offsets[r] to row_offsets[r + 1].
 
     row_offsets: [rows + 1]. piece_document: the document's number in its shards; piece_start: its first token there;
-    piece_length: tokens. max_seq_len: the width of a row, in tokens. row_block: where rows are to be read in the order of
-    the file, which stretch of it each is of, ascending; None: in any order.
+    piece_length: tokens. max_seq_len: the width of a row, in tokens. row_block: where rows are to be read in the
+    order of the file, which stretch of it each is of, ascending; None: in any order.
     """
 
     row_offsets: Ints

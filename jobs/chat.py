@@ -418,7 +418,7 @@ def chat(args: argparse.Namespace, console: Console) -> int:
     prompt = "[bold green]> [/]" if sys.stdin.isatty() else ""
     while True:
         try:
-            line = console.input(prompt, markup=True).strip()
+            line = console.input(prompt).strip()
         except EOFError:
             break
         if broken := _undecodable(line):

@@ -140,7 +140,6 @@ def _sft_spec() -> RunSpec:
         "data.in_order": True,  # single questions first, conversations later
         "data.mix": 0.1,
         "init_from": PRETRAIN_RUN,
-        "optim.learning_rate": 4e-3,
         "loop.epochs": 1,  # the file holds eleven epochs of questions, each phrased afresh
         "loop.eval_interval": 250,
         **_same_everywhere(),

@@ -25,8 +25,8 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor
 
 import minimind.checkpoint as checkpoints
@@ -39,6 +39,7 @@ from jobs.prepare import prepare
 from jobs.runs import RunDirectory
 from jobs.spec import RunSpec
 from jobs.stages import STAGES
+from jobs.terminal import Terminal
 from jobs.worker import work
 from minimind.config import override
 from minimind.distributed import Parallel
@@ -210,7 +211,7 @@ def _calibration(bench: Bench) -> Iterator[Row]:
     if bench.device.type != "cuda":
         yield Row("calibration", "a CPU needs none")
         return
-    seen = calibrate(Console(file=sys.stderr))
+    seen = calibrate(Terminal(file=sys.stderr))
     figures = {"allocated": seen.allocated, "reserved": seen.reserved, "context_bytes": seen.context_bytes}
     yield Row("tensors, measured over planned", f"{seen.allocated:.4f}", figures=figures)
     yield Row("allocator, measured over planned", f"{seen.reserved:.4f}", ok=seen.reserved <= UNCALIBRATED_SAFETY)
@@ -282,7 +283,7 @@ def _trained(bench: Bench, name: str, *, stop_at: int | None = None, **settings:
     }
     spec = bench.spec("pretrain", **(usual | settings))
     run = RunDirectory(paths.runs() / name)
-    prepared = prepare(spec, Console(file=sys.stderr))
+    prepared = prepare(spec, Terminal(file=sys.stderr))
     run.create(spec.model_dump(mode="json"))
 
     def listen(event: Event) -> None:
@@ -452,19 +453,19 @@ def gpu_check(device: str, console: Console, *, report: Path, seconds: float = S
     found: dict[str, list[Row]] = {}
     with tempfile.TemporaryDirectory(prefix="gpu-check-") as home:
         for name in CHECKS:
-            console.print(f"[bold]{name}[/]", end=" ", soft_wrap=True)
+            console.print(name, end=" ", style="bold")
             began = time.monotonic()
             left = min(CHECK_SECONDS, deadline - began)
             # What is calibrated is kept; everything else is made up.
             place = str(paths.home()) if name == "calibration" else home
             rows = _in_a_process(name, device, place, left) if left > 1 else [_not_made("no time was left")]
             found[name] = rows
-            console.print(f"{_mark(rows)} {duration(time.monotonic() - began)}", soft_wrap=True)
+            console.print(_mark(rows), duration(time.monotonic() - began))
     console.print(_table(found), soft_wrap=False)
     line = json.dumps(_figures(found))
     report.write_text(_report(found, line), "utf-8")
-    console.print(f"Written: {escape(str(report))}")
-    console.print(line, soft_wrap=True, markup=False)
+    console.print(f"Written: {report}")
+    console.print(line)
     return int(any(row.ok is False for rows in found.values() for row in rows))
 
 
@@ -499,8 +500,8 @@ def _not_made(reason: str) -> Row:
     return Row("not finished", reason, ok=False)
 
 
-def _mark(rows: list[Row]) -> str:
-    return "[red]FAILED[/]" if any(row.ok is False for row in rows) else "[green]ok[/]"
+def _mark(rows: list[Row]) -> Text:
+    return Text("FAILED", "red") if any(row.ok is False for row in rows) else Text("ok", "green")
 
 
 def _word(ok: bool | None) -> str:
@@ -512,7 +513,7 @@ def _table(found: Mapping[str, list[Row]]) -> Table:
     for name, rows in found.items():
         for i, row in enumerate(rows):
             style = "red" if row.ok is False else None
-            table.add_row("" if i else name, escape(row.what), escape(row.value), _word(row.ok), style=style)
+            table.add_row("" if i else name, row.what, row.value, _word(row.ok), style=style)
         table.add_section()
     return table
 

@@ -74,8 +74,8 @@ def ask_in_turn(url: str, model: str, questions: Sequence[Question], turns: int)
 
 
 def converse(url: str, model: str, talks: Sequence[Sequence[Question]]) -> list[list[Answered]]:
-    """Conversations, AT_ONCE of them at the same time; in each, a question is asked when the one before is answered, and
-    the model is shown its own answers. Arguments and errors as of `ask`.
+    """Conversations, AT_ONCE of them at the same time; in each, a question is asked when the one before is answered,
+    and the model is shown its own answers. Arguments and errors as of `ask`.
     """
     key = read_key(os.environ)
     with requests.Session() as session, ThreadPoolExecutor(AT_ONCE) as pool:

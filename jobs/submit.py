@@ -28,6 +28,9 @@ PACKAGE_LIMIT_BYTES = 50 * 1024 * 1024
 
 _RECONNECT_S = 60
 
+_STARTING = "No available agent"
+"""What Ray says to a job as long as its agent is not up: on a busy machine for some seconds after the cluster is."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -56,7 +59,7 @@ def submit(run_name: str, argv: Sequence[str], working_dir: Path | None = None, 
     refuse_large(folder)
     with _client() as client:
         stamp = base = f"{run_name}-{datetime.now(UTC):%m%d-%H%M%S}"
-        count = 1
+        count, end = 1, monotonic() + _RECONNECT_S
         while True:
             try:
                 return client.submit_job(
@@ -72,7 +75,10 @@ def submit(run_name: str, argv: Sequence[str], working_dir: Path | None = None, 
                         },
                     },
                 )
-            except RuntimeError:
+            except RuntimeError as error:
+                if _STARTING in str(error) and monotonic() < end:
+                    sleep(1)
+                    continue
                 # Somebody else may have taken the name in this second; Ray alone knows, and says it in its own words.
                 if stamp not in {job.submission_id for job in client.list_jobs()}:
                     raise

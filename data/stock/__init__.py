@@ -2,7 +2,8 @@
 
 Data files are read straight out of pinned packages (`sources`, `archives`; `places`, `verse`, `prose` and `talk` know
 what lies in them), beside facts, small talk and generators of our own (`known`, `voice`, `generators`). Questions about
-facts are composed (`topics`, `compose`, `unknown`) into conversations (`dialogue`), and `build` writes the files of every stage.
+facts are composed (`topics`, `compose`, `unknown`) into conversations (`dialogue`), and `build` writes the files of
+every stage.
 """
 
 from __future__ import annotations

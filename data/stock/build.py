@@ -63,7 +63,8 @@ def build(
     pretrain.jsonl {"text"}; sft.jsonl {"conversations"}; dpo.jsonl {"chosen", "rejected"}: a right and a wrong fact;
     rl.jsonl {"prompt", "answer"}; eval.jsonl {"before", "prompt", "answer", "sentence", "topic", "language", "kind",
     "held"} where kind is "heldout_phrasing" (a fact that is taught, in words that are not; `held` names the parts),
-    "heldout_fact", "follow_up" (it refers to the question in `before`) or "unknown"; topics.json: what is taught; LICENSES.md: what it was made of.
+    "heldout_fact", "follow_up" (it refers to the question in `before`) or "unknown"; topics.json: what is taught;
+    LICENSES.md: what it was made of.
 
     Raises ValueError for an unknown scale or a damaged archive, OSError if the folder cannot be written. Each file is
     whole or absent, and topics.json comes last.
@@ -154,8 +155,11 @@ def _conversations(knowledge: Knowledge, size: Scale, seed: int, epochs: int) ->
         asked += [Exchange(talk.vary(pair, epoch), pair.answer, f"talk_{pair.language}") for pair in knowledge.pairs]
         new = list({exchange.question: exchange for exchange in asked if exchange.question not in seen}.values())
         seen.update(exchange.question for exchange in new)
-        for conversation in converse(new, turns_of(epoch, epochs), links, Random(f"{seed}/sft/{epoch}")):
-            rows.append({"conversations": [turn for one in conversation for turn in _turns(one.question, one.answer)]})
+        rng = Random(f"{seed}/sft/{epoch}")
+        rows += [
+            {"conversations": [turn for one in conversation for turn in _turns(one.question, one.answer)]}
+            for conversation in converse(new, turns_of(epoch, epochs), links, rng)
+        ]
     return rows
 
 

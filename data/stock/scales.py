@@ -37,8 +37,8 @@ _DEMO_TOPICS = frozenset(
 class Scale:
     """Upper limits; less is taken where there is less.
 
-    packages: those it is made of. topics: those whose facts are taught. epochs: how many sft.jsonl holds. facts: at most so many
-    of a topic are taught.
+    packages: those it is made of. topics: those whose facts are taught. epochs: how many sft.jsonl holds. facts: at
+    most so many of a topic are taught or kept back.
 
     Text to pretrain on: *_bytes of UTF-8. fact_passes: how often every wording of every fact is told;
     question_passes: how often every fact is asked and answered, in plain text. all_verse: every
@@ -49,8 +49,8 @@ class Scale:
     many of them are taught. problems: per language and epoch; large: with numbers of more digits. unknown: what
     the model has to say it does not know, per language and epoch.
 
-    preferences, prompts, asked, asked_held, asked_follow: facts per topic in dpo.jsonl, in rl.jsonl, and of each kind in
-    eval.jsonl (asked_follow also per way to refer back). problem_prompts: per language in rl.jsonl.
+    preferences, prompts, asked, asked_held, asked_follow: facts per topic in dpo.jsonl, in rl.jsonl, and of each
+    kind in eval.jsonl (asked_follow also per way to refer back). problem_prompts: per language in rl.jsonl.
     """
 
     packages: frozenset[str]
@@ -172,7 +172,7 @@ SCALES: dict[str, Scale] = {
         definition_pairs=10**6,
         problems=5000,
         large=True,
-        unknown=2000,
+        unknown=300,
         preferences=2000,
         prompts=1000,
         problem_prompts=5000,

@@ -403,6 +403,7 @@ print(moment - 1)
 """
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_file_operation_loses_nothing_and_loads_nothing_half_written(
     tokenizer: Tokenizer, tmp_path: Path
 ) -> None:

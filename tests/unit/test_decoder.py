@@ -182,6 +182,7 @@ def test_in_c_a_text_is_the_same_to_the_last_bit_however_it_is_cut(name: str, we
 
 
 @pytest.mark.parametrize("architecture", ["x86-64", "x86-64-v3"])
+@pytest.mark.slow
 def test_decode_c_is_right_on_older_processors(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without AVX at all, and with AVX2 alone."""
     if library() is None or platform.machine() != "x86_64":
@@ -207,6 +208,7 @@ def test_decode_c_is_right_on_older_processors(architecture: str, monkeypatch: p
         library.cache_clear()
 
 
+@pytest.mark.slow
 def test_a_long_prompt_needs_no_more_of_a_small_stack() -> None:
     """What grows with the rows is not put on it: a thread of 512 KiB takes 9,000."""
     if library() is None:

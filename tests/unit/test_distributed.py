@@ -69,6 +69,7 @@ def exchange(parallel: Parallel) -> dict[str, Any]:
     }
 
 
+@pytest.mark.slow
 def test_two_ranks_exchange_sums_copies_and_values(tmp_path: Path) -> None:
     first, second = run_ranks(2, exchange, tmp_path)
     expected = [a + b for a, b in zip(tensors(0), tensors(1), strict=True)]

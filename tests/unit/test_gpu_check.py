@@ -12,6 +12,8 @@ from jobs.gpu_check import CHECKS, Bench, Row, plans
 from jobs.stages import STAGES
 from tests.small import Screen, needs_no_gpu
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", CHECKS)
 def test_each_check_holds_on_a_very_small_model(name: str, home: Path) -> None:

@@ -232,6 +232,7 @@ def newer_and_older(parallel: Parallel) -> dict[str, Any]:
     return {"own": own, "dtype": dtype, "norms": norms, "named": named, "weights": weights(run.model)}
 
 
+@pytest.mark.slow
 def test_ranks_on_different_cards_compute_in_what_all_of_them_have(tmp_path: Path) -> None:
     newer, older = run_ranks(2, newer_and_older, tmp_path)
     assert [newer["own"], older["own"]] == [torch.bfloat16, torch.float16]

@@ -129,6 +129,7 @@ def test_a_sweep_that_cannot_begin_is_refused_before_it_is_submitted(shell: Shel
     assert "space 'bach': there are batch, rate, rank" in shell.err
 
 
+@pytest.mark.slow
 def test_sft_and_lora_go_on_from_a_run(shell: Shell) -> None:
     assert shell(cli.main, *TRAIN, *small_flags(loop__max_steps=1)) == 0
     chats = CHATS.read_text("utf-8").splitlines(keepends=True)[:40]

@@ -65,7 +65,8 @@ def test_with_colours_and_a_legend_in_both_languages() -> None:
     out = printed(console)
     assert "\x1b[1;4;32mlearnt / 学习" in out
     assert "read, not learnt / 只读，不学" in out
-    assert "\x1b[1;4;32m意大利的首都是罗马。<|im_end|>" in out
+    answer = json.loads(CHATS.read_text("utf-8").partition("\n")[0])["conversations"][1]["content"]
+    assert f"\x1b[1;4;32m{answer}<|im_end|>" in out
     assert "⟦" not in out
     assert "\n2" in out.replace("\x1b[1m", "")
     assert "\n3" not in out.replace("\x1b[1m", "")

@@ -51,6 +51,7 @@ def test_what_does_not_fit_here_is_not_measured(home: Path) -> None:
 
 @needs_no_gpu
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.slow
 def test_a_step_is_measured_in_the_dtype_it_was_planned_in(home: Path, dtype: str) -> None:
     spec, planner = override(SPEC, {"loop.dtype": dtype}), Planner(this_card())
     found = measure(planner, spec, steps=1)

@@ -133,6 +133,7 @@ def test_the_largest_batch_is_the_last_that_fits(capacity: int) -> None:
     assert len(asked) == len(set(asked)) <= 8
 
 
+@pytest.mark.slow
 def test_the_largest_batch_of_a_real_step_fits_and_one_more_does_not() -> None:
     def judged(rows: int) -> Plan:
         case = replace(SMALL, rows=rows, dtype=BF16)

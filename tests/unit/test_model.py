@@ -314,6 +314,7 @@ def test_checkpointing_keeps_less() -> None:
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # both from inside the compiler
 @pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated:DeprecationWarning")
+@pytest.mark.slow
 def test_blocks_compile_whole_and_keep_their_names() -> None:
     model = small_model()
     names = list(model.state_dict())
@@ -329,6 +330,7 @@ def test_blocks_compile_whole_and_keep_their_names() -> None:
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 @pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated:DeprecationWarning")
+@pytest.mark.slow
 def test_a_compiled_model_goes_down_the_ladder_and_writes_all_the_while() -> None:
     """Every shape that a run may come to, in one process; past PyTorch's limit of eight graphs it would end here."""
     model = toy_model(config=override(TOY_CONFIG, {"num_hidden_layers": 1}))

@@ -87,6 +87,7 @@ def test_the_largest_batch_is_all_of_it_or_none() -> None:
     assert planner(1).largest(SPEC) is None
 
 
+@pytest.mark.slow
 def test_the_nearest_that_fits_takes_fewer_rows_then_checkpointing_then_shorter_rows() -> None:
     steps = [
         (with_sizes(4, 4), (4, 4, 256, False)),
@@ -122,6 +123,7 @@ def test_a_preset_takes_its_share_of_the_card() -> None:
         assert planner(room).fits(with_sizes(rows, accumulation, width, checkpointing), budget)
 
 
+@pytest.mark.slow
 def test_a_preset_computes_activations_again_before_it_lets_a_gpu_wait() -> None:
     deep = override(SPEC, {"model.num_hidden_layers": 8})
     two = needed(override(deep, {"loop.batch_size": 2, "loop.accumulation_steps": 8})) + 0.01

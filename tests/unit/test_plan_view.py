@@ -57,7 +57,7 @@ def test_a_card_without_bfloat16_is_told_of_where_it_is_asked_for(screen: Screen
 def test_a_stage_is_planned_for_a_card_that_is_named(home: Path, screen: Screen) -> None:
     assert show_stage("pretrain", SMALL | {"memory.vram": "4GB"}, screen, model="tiny", system="windows") == 0
     assert "on 4.00 GB, windows" in screen.text
-    assert show_stage("pretrain", SMALL | {"memory.vram": "840MB"}, screen, model="tiny", system="windows") == 1
+    assert show_stage("pretrain", SMALL | {"memory.vram": "890MB"}, screen, model="tiny", system="windows") == 1
     assert "最接近的可行配置" in screen.text
     assert "--batch_size" in screen.text
 
@@ -88,6 +88,7 @@ def test_a_limit_smaller_than_the_weights_is_refused_with_what_helps(home: Path,
     assert "lora" in screen.text
 
 
+@pytest.mark.slow
 def test_the_table_of_what_fits_has_the_largest_batch_for_each_card(home: Path, screen: Screen) -> None:
     screen.print(what_fits(screen, stages=["lora"], cards=["1GB", "4GB"], models=["tiny"]))
     row = next(line for line in screen.text.splitlines() if line.split()[:1] == ["lora"])

@@ -66,6 +66,7 @@ def test_prompts_are_written_as_the_stage_has_learnt() -> None:
 
 
 @pytest.mark.parametrize("name", RUNS)
+@pytest.mark.slow
 def test_stopped_at_any_step_it_ends_as_if_it_had_not_been(home: Path, name: str) -> None:
     run = run_of(home, name)
     whole = end_of(run)

@@ -37,7 +37,7 @@ def test_presets_of_fine_tuning_read_conversations(size: str) -> None:
 def test_what_tiny_was_measured_with() -> None:
     spec = sft("tiny")
     assert (spec.loop.batch_size, spec.data.max_seq_len, spec.loop.epochs) == (4, 256, 8)
-    assert (spec.optim.name, spec.optim.learning_rate) == ("muon", 3e-3)
+    assert (spec.optim.name, spec.optim.learning_rate) == ("muon", 4e-3)
 
 
 def test_none_is_no_weights() -> None:

@@ -66,6 +66,23 @@ def test_a_name_that_others_take_in_the_same_second_gets_a_number(
     assert client.given["metadata"] == {"run": "mine", "kind": "sweep"}
 
 
+def test_a_cluster_that_is_still_starting_is_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Starting(Taken):
+        def submit_job(self, **given: Any) -> str:
+            if self.times:
+                self.times -= 1
+                raise RuntimeError("Request failed with status code 500: No available agent to submit job, please ...")
+            return super().submit_job(**given)
+
+    slept: list[float] = []
+    monkeypatch.setattr(submit, "sleep", slept.append)
+    assert submitted(monkeypatch, Starting(3), tmp_path).startswith("mine-")
+    assert len(slept) == 3
+    monkeypatch.setattr(submit, "_RECONNECT_S", -1)
+    with pytest.raises(RuntimeError, match="No available agent"):
+        submitted(monkeypatch, Starting(1), tmp_path)
+
+
 def test_other_refusals_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     class Refusing(Taken):
         def list_jobs(self) -> list[Any]:

@@ -74,6 +74,7 @@ def test_square_brackets_are_text() -> None:
         assert text in found
 
 
+@pytest.mark.slow
 def test_there_is_one_console() -> None:
     """Every other one would read markup in users' texts."""
     made = [
@@ -102,6 +103,7 @@ def command(home: Path, *argv: str, encoding: str = "utf-8") -> subprocess.Compl
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "gbk"])
+@pytest.mark.slow
 def test_an_encoding_that_lacks_a_sign_ends_no_command(home: Path, encoding: str) -> None:
     rows = write_chats(home / "chats.jsonl", [("q", "\U0001f600 中文")])
     shown = command(home, "data", "show", str(rows), encoding=encoding)
@@ -114,6 +116,7 @@ def test_an_encoding_that_lacks_a_sign_ends_no_command(home: Path, encoding: str
     assert "Traceback" not in refused.stderr
 
 
+@pytest.mark.slow
 def test_data_is_shown_as_it_is(home: Path) -> None:
     folder = home / "data [v2]"
     text = write_rows(folder / "bad [zh].jsonl", ["fine"])

@@ -15,6 +15,8 @@ from minimind.rehearsal import Step
 from minimind.trace import CUBLAS_WORKSPACE_BYTES, Trace, trace
 from tests.plans import BF16, MORE_REAL_CASES, REAL_CASES, WHOLE_GRID, Case, allocator_peaks
 
+pytestmark = pytest.mark.slow
+
 CASES = REAL_CASES | MORE_REAL_CASES if WHOLE_GRID else REAL_CASES
 
 

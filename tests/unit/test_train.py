@@ -9,6 +9,7 @@ import pytest
 
 import minimind.checkpoint as checkpoints
 from jobs import launch, paths
+from jobs.nodes import Say
 from jobs.prepare import Prepared
 from jobs.presets import pretrain
 from jobs.runs import RunDirectory, RunStateError, RunTakenError
@@ -31,6 +32,7 @@ def stored(home: Path) -> RunSpec:
     return small_spec(scaling__workers=2)
 
 
+@pytest.mark.slow
 def test_a_run_from_settings_to_its_end(home: Path, screen: Screen) -> None:
     assert train("pretrain", SETTINGS, screen, model="tiny") == 0
     run = RunDirectory.find(paths.runs(), "small")
@@ -96,6 +98,7 @@ def test_a_killed_run_resumes_to_the_same_end(home: Path, screen: Screen) -> Non
     assert [event["step"] for event in read_events(run.events_path, {"state"}) if "step" in event] == [0, 6]
 
 
+@pytest.mark.slow
 def test_a_resume_needs_neither_its_tokenizer_run_nor_the_run_it_came_from(home: Path, screen: Screen) -> None:
     run_tokenizer(TokenizerSpec(name="words", path=str(SAMPLES), vocab_size=600), screen)
     mother = start(small_spec(name="mother", data__tokenizer="words", loop__max_steps=2), screen)
@@ -124,6 +127,7 @@ def test_first_weights_are_those_of_the_named_step(home: Path, screen: Screen) -
     assert (first - last).abs().max() < 1e-6
 
 
+@pytest.mark.slow
 def test_a_resume_without_a_checkpoint_starts_as_the_run_did(home: Path, screen: Screen) -> None:
     start(small_spec(name="mother", loop__max_steps=2), screen)
     child = start(small_spec(name="child", init_from="mother", loop__max_steps=2), screen)
@@ -159,6 +163,7 @@ def forget_created(run: RunDirectory) -> None:
     run.spec_path.write_text(json.dumps(content), "utf-8")
 
 
+@pytest.mark.slow
 def test_a_moved_home_goes_on_and_files_may_lie_elsewhere(
     home: Path, screen: Screen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -195,9 +200,9 @@ def test_a_run_that_was_created_anew_is_not_trained_on(
     mine, theirs = small_spec(seed=1, loop__max_steps=2), small_spec(seed=2, loop__max_steps=2)
     launched = launch.launch
 
-    def late(spec: RunSpec, prepared: Prepared, run: RunDirectory) -> None:
+    def late(spec: RunSpec, prepared: Prepared, run: RunDirectory, say: Say) -> None:
         RunDirectory(run.path).create(theirs.model_dump(mode="json"), overwrite=True)
-        launched(spec, prepared, run)
+        launched(spec, prepared, run, say)
 
     monkeypatch.setattr(launch, "launch", late)
     with pytest.raises(RunTakenError, match="the run 'small' was created anew by another process just now"):
@@ -214,7 +219,7 @@ def test_what_was_not_trained_here_is_not_taken_for_ours(
     """On Ray the workers leave a run alone that is not theirs; who waits for them says it."""
     spec = small_spec(loop__max_steps=1)
 
-    def taken(spec: RunSpec, prepared: Prepared, run: RunDirectory) -> None:
+    def taken(spec: RunSpec, prepared: Prepared, run: RunDirectory, say: Say) -> None:
         RunDirectory(run.path).create(spec.model_dump(mode="json"), overwrite=True)
 
     monkeypatch.setattr(launch, "launch", taken)
@@ -227,17 +232,20 @@ def test_what_was_not_trained_here_is_not_taken_for_ours(
             resume("small", {}, screen)
 
 
+@pytest.mark.slow
 def test_held_out_rows_without_an_answer_are_refused_before_the_run_exists(home: Path, screen: Screen) -> None:
     start(small_spec(loop__max_steps=1), screen)
     late = write_chats(home / "late.jsonl", [("word " * 300, f"answer {number}") for number in range(3)])
     settings = {"init_from": "small", "data__max_seq_len": 96, "name": "chat", "loop__max_steps": 1}
     with pytest.raises(
-        ValueError, match=rf"eval.path = {late}: none of its 3 conversations has an answer in its first"
+        ValueError,
+        match=rf"eval.path: {late}, 3 rows for sft: 3 fully_masked \(nothing to learn from: no answer, or none",
     ):
         start(small_spec("sft", eval__path=str(late), **settings), screen)
     assert [path.name for path in paths.runs().iterdir()] == ["small"]
 
 
+@pytest.mark.slow
 def test_an_unknown_run_is_named_with_those_near(home: Path, screen: Screen) -> None:
     start(small_spec(loop__max_steps=1), screen)
     with pytest.raises(ValueError, match="no run 'smal' at .*runs there: small"):
@@ -337,6 +345,7 @@ def test_cpus_that_were_left_open_stay_open(home: Path, screen: Screen) -> None:
     assert run.spec()["scaling"]["workers"] == 0
 
 
+@pytest.mark.slow
 def test_a_run_shows_and_keeps_its_memory_plan(home: Path, screen: Screen) -> None:
     run = start(small_spec(loop__max_steps=1), screen)
     plan = run.plan()
@@ -345,6 +354,7 @@ def test_a_run_shows_and_keeps_its_memory_plan(home: Path, screen: Screen) -> No
     assert "fits / 放得下" in screen.text
 
 
+@pytest.mark.slow
 def test_a_run_that_does_not_fit_is_not_created(home: Path, screen: Screen) -> None:
     with pytest.raises(ValueError, match="the run does not fit"):
         start(small_spec(memory__vram="1MB"), screen)

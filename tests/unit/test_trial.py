@@ -14,6 +14,8 @@ from minimind.config import override
 from minimind.memory import Plan
 from tests.small import small_spec
 
+pytestmark = pytest.mark.slow
+
 BASE = override(small_spec(), {"scaling.workers": None, "loop.max_steps": None, "eval.max_documents": 4})
 
 

@@ -102,6 +102,7 @@ def test_resume_has_help_with_a_name_and_without(shell: Shell) -> None:
         assert "--detach" in shell.out
 
 
+@pytest.mark.slow
 def test_a_run_that_was_trained_here_is_continued_here(shell: Shell) -> None:
     assert shell(cli.main, *TRAIN, *small_flags(loop__max_steps=2)) == 0
     run = RunDirectory.find(paths.runs(), "small")
@@ -127,6 +128,7 @@ def test_a_resume_is_looked_at_before_it_is_submitted(shell: Shell, home: Path) 
     assert not (home / "cluster.json").exists()
 
 
+@pytest.mark.slow
 def test_the_spec_of_a_run_makes_another_one(shell: Shell, home: Path) -> None:
     (home / "rows.jsonl").write_bytes(Path(SETTINGS["data.path"]).read_bytes())
     flags = small_flags(loop__max_steps=1, data__path=str(home / "rows.jsonl"))
@@ -258,6 +260,7 @@ SCRIPT = Path(sys.executable).with_name("minimind")
 
 
 @pytest.mark.skipif(not SCRIPT.exists(), reason="this environment has no script `minimind`: pip install -e .")
+@pytest.mark.slow
 def test_folders_on_the_path_do_not_come_before_the_programs_own(home: Path, tmp_path: Path) -> None:
     for package in ("jobs", "data", "minimind"):
         (tmp_path / package).mkdir()

@@ -261,6 +261,7 @@ def test_another_rank_waits_for_the_failure_that_both_have(begun: Begun, monkeyp
     work(begun.spec, begun.prepared, begun.run, Parallel(rank=1, world=1))
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_stays(home: Path) -> None:
     settings = {"loop__eval_interval": 1, "loop__save_interval": 1, "loop__keep_last": 1, "loop__keep_best": 2}
     begun = Begun(small_spec(optim__learning_rate=0.3, optim__schedule="constant", **settings))
@@ -276,6 +277,7 @@ def test_no_samples_where_none_are_asked_for(home: Path) -> None:
     assert begun.run.samples_path.read_text() == ""
 
 
+@pytest.mark.slow
 def test_float16_with_its_scaler_resumes_bit_for_bit(home: Path) -> None:
     spec = small_spec(loop__dtype="float16", loop__max_steps=4)
     begun = Begun(spec)
@@ -286,6 +288,7 @@ def test_float16_with_its_scaler_resumes_bit_for_bit(home: Path) -> None:
     assert end_of(begun.run) == whole
 
 
+@pytest.mark.slow
 def test_a_run_keeps_its_dtype_where_auto_would_be_another(home: Path) -> None:
     spec = small_spec(loop__dtype="float16", loop__max_steps=4)
     begun = Begun(spec)
@@ -300,6 +303,7 @@ def test_a_run_keeps_its_dtype_where_auto_would_be_another(home: Path) -> None:
     assert dtypes == ["float16", "float16"]
 
 
+@pytest.mark.slow
 def test_a_run_that_has_learnt_everything_succeeds_though_its_samples_are_longer_than_its_context(home: Path) -> None:
     begun = Begun(small_spec(model__max_position_embeddings=64, data__max_seq_len=64, eval__sample_tokens=60))
     assert begun.work() == "SUCCEEDED"
@@ -325,6 +329,7 @@ def test_the_environment_of_a_run() -> None:
     assert found["source"]
 
 
+@pytest.mark.slow
 def test_a_run_under_a_limit_goes_down_the_ladder_and_resumes_there(home: Path) -> None:
     free = Begun(small_spec(name="free", data__max_seq_len=128))
     assert free.work() == "SUCCEEDED"

@@ -115,8 +115,8 @@ def test_refusals_are_those_that_are_shown(page: Served, known_by_heart: tuple[M
     one = '{"role": "user", "content": "hi"}'
     asked = [
         f'{{"model": "demo-chat", "messages": [{one}, {one}]}}',
-        f'{{"model": "demo", "messages": [{one}]}}',
         f'{{"model": "demo-chat", "max_new_tokens": 5, "messages": [{one}]}}',
+        f'{{"model": "demo", "messages": [{one}]}}',
         f'{{"model": "demo-chat", "temperature": 3, "messages": [{one}]}}',
         f'{{"model": "nobody", "messages": [{one}]}}',
         f'{{"model": "demo-chat", "max_tokens": 5000, "messages": [{one}]}}',

@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from jobs import chat
 from jobs.chat import Conversation, InProcess, Manner, Model, Part, Server
 from jobs.runs import RunDirectory
+from jobs.terminal import Terminal
 from minimind.model import MiniMind
 from minimind.tokenizer import Tokenizer
 from tests import taught
@@ -31,11 +31,11 @@ BASE = {
 }
 
 
-class Terminal:
+class Typed:
     """A console that shows its text, with lines that the user types."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.console = Console(file=io.StringIO(), width=100)
+        self.console = Terminal(file=io.StringIO(), width=100)
         self._monkeypatch = monkeypatch
 
     def types(self, *lines: str) -> None:
@@ -57,11 +57,11 @@ class Terminal:
 
 
 @pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Typed:
     monkeypatch.setenv("MINIMIND_LANG", "en")
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
-    return Terminal(monkeypatch)
+    return Typed(monkeypatch)
 
 
 def arguments(**given: str | None) -> argparse.Namespace:
@@ -70,7 +70,7 @@ def arguments(**given: str | None) -> argparse.Namespace:
     return argparse.Namespace(**(vars(parser.parse_args(["chat"])) | given))
 
 
-def test_over_a_real_server(served: Served, terminal: Terminal) -> None:
+def test_over_a_real_server(served: Served, terminal: Typed) -> None:
     terminal.types(
         taught.CAPITAL, "", "/new", taught.PRIME, "/model nobody", "/new", taught.CAPITAL, "/exit", taught.COUNT
     )
@@ -78,14 +78,16 @@ def test_over_a_real_server(served: Served, terminal: Terminal) -> None:
     assert terminal.shows.splitlines()[1] == "Paris."
     assert "Only 1 and 7 divide it.\n\nYes.\n" in terminal.shows
     # The model before stays.
-    assert re.search(r"model 'nobody': there is none.*\nmodel: young@latest\n.*\nParis\.\n", terminal.shows, re.DOTALL)
+    assert re.search(
+        r"model 'nobody': .*models: young@latest.*\nmodel: young@latest\n.*\nParis\.\n", terminal.shows, re.DOTALL
+    )
     assert taught.COUNTED not in terminal.shows
     for name in ("taught@10", "young@latest", "young@best"):
         assert Server(served.address).find(name).id == name
 
 
 def test_without_a_server_the_model_is_loaded_here(
-    home: Path, known_by_heart: tuple[MiniMind, Tokenizer], terminal: Terminal
+    home: Path, known_by_heart: tuple[MiniMind, Tokenizer], terminal: Typed
 ) -> None:
     taught.write_run(home / "runs", "taught", *known_by_heart)
     taught.write_run(home / "runs", "young", *known_by_heart, state="RUNNING")
@@ -98,7 +100,7 @@ def test_without_a_server_the_model_is_loaded_here(
     assert "the conversation is too long; /new" in terminal.shows
 
 
-def test_without_a_model_it_says_how_to_get_one(home: Path, terminal: Terminal) -> None:
+def test_without_a_model_it_says_how_to_get_one(home: Path, terminal: Typed) -> None:
     with pytest.raises(ValueError, match="minimind train"):
         chat.chat(arguments(), terminal.console)
 
@@ -155,7 +157,7 @@ def test_what_goes_wrong_is_a_sentence(scripted: tuple[ScriptedServer, Server], 
 
 
 def test_ctrl_c_stops_an_answer_and_keeps_what_had_come(
-    scripted: tuple[ScriptedServer, Server], terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+    scripted: tuple[ScriptedServer, Server], terminal: Typed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server, answerer = scripted
     gate = Gate()
@@ -179,7 +181,7 @@ def test_ctrl_c_stops_an_answer_and_keeps_what_had_come(
     assert len(conversation.turns) == 2  # the question that nothing answered is taken back
 
 
-def test_commands(scripted: tuple[ScriptedServer, Server], terminal: Terminal) -> None:
+def test_commands(scripted: tuple[ScriptedServer, Server], terminal: Typed) -> None:
     _, answerer = scripted
     conversation = Conversation(answerer, SFT)
     for line in ("/temperature 1.5", "/think on", "/system Be [brief].", "/model", "/model sft@200", "/help", "/dance"):
@@ -200,7 +202,7 @@ def test_commands(scripted: tuple[ScriptedServer, Server], terminal: Terminal) -
 
 
 @pytest.mark.parametrize("text", ["hot", "-1", "2.5", "nan", "inf"])
-def test_a_bad_temperature_is_refused(text: str, terminal: Terminal, scripted: tuple[ScriptedServer, Server]) -> None:
+def test_a_bad_temperature_is_refused(text: str, terminal: Typed, scripted: tuple[ScriptedServer, Server]) -> None:
     with pytest.raises(ValueError, match=f"temperature '{text}': a number from 0"):
         chat.chat(arguments(temperature=text), terminal.console)
     conversation = Conversation(scripted[1], SFT)
@@ -211,7 +213,7 @@ def test_a_bad_temperature_is_refused(text: str, terminal: Terminal, scripted: t
 
 @pytest.mark.parametrize("there", ["server", "process"])
 def test_an_unknown_model_is_an_error_at_once(
-    served: Served, terminal: Terminal, there: str, monkeypatch: pytest.MonkeyPatch
+    served: Served, terminal: Typed, there: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chat, "running_url", lambda: served.address if there == "server" else None)
     with pytest.raises(ValueError, match=r"nosuch.*there is n|no run 'nosuch'"):
@@ -219,9 +221,7 @@ def test_an_unknown_model_is_an_error_at_once(
     assert terminal.shows == ""
 
 
-def test_a_model_that_continues_text_says_so_and_does(
-    scripted: tuple[ScriptedServer, Server], terminal: Terminal
-) -> None:
+def test_a_model_that_continues_text_says_so_and_does(scripted: tuple[ScriptedServer, Server], terminal: Typed) -> None:
     server, answerer = scripted
     server.models.append(BASE)
     server.models.append({"id": "base@9", "minimind": BASE["minimind"]})
@@ -242,9 +242,7 @@ def test_a_model_that_continues_text_says_so_and_does(
     assert "temperature: 0.8 (of the model)" in terminal.shows
 
 
-def test_a_base_model_in_this_process(
-    home: Path, known_by_heart: tuple[MiniMind, Tokenizer], terminal: Terminal
-) -> None:
+def test_a_base_model_in_this_process(home: Path, known_by_heart: tuple[MiniMind, Tokenizer], terminal: Typed) -> None:
     run = RunDirectory(home / "runs" / "base")
     run.create({"stage": {"kind": "pretrain"}})
     taught.write_run(home / "runs", "base", *known_by_heart)
@@ -258,7 +256,7 @@ def test_a_base_model_in_this_process(
 
 
 def test_control_signs_of_a_model_do_not_reach_the_terminal(
-    scripted: tuple[ScriptedServer, Server], terminal: Terminal
+    scripted: tuple[ScriptedServer, Server], terminal: Typed
 ) -> None:
     server, answerer = scripted
     server.answer("a\x1b", "[2J\x1b]0;owned\x07b\r\x08\x9b1A\u0085c\nd")
@@ -276,6 +274,7 @@ def test_control_signs_of_a_model_do_not_reach_the_terminal(
         ("gbk:strict", b"\xff\nhi\n", "not all text in GBK (0xff)"),
     ],
 )
+@pytest.mark.slow
 def test_bytes_that_are_no_text_end_nothing(
     scripted: tuple[ScriptedServer, Server], encoding: str, typed: bytes, words: str
 ) -> None:
@@ -301,7 +300,7 @@ def test_bytes_that_are_no_text_end_nothing(
 
 @pytest.mark.parametrize("key", ["我的密钥一二三四五", "abc\u200bdefgh", "tab\tinside"])
 def test_a_key_that_cannot_be_sent_is_named_and_not_repeated(
-    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, key: str
+    terminal: Typed, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     monkeypatch.setenv("MINIMIND_API_KEY", key)
     with pytest.raises(ValueError, match="MINIMIND_API_KEY: sign") as told:

@@ -32,7 +32,9 @@ def digest(folder: Path) -> dict[str, str]:
 def built(request: pytest.FixtureRequest, archives: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("built") / str(request.param)
     with pytest.MonkeyPatch.context() as patch:
-        few = dataclasses.replace(SCALES[request.param], problems=60, problem_prompts=60, asked_held=12, stories=50)
+        few = dataclasses.replace(
+            SCALES[request.param], problems=60, unknown=8, problem_prompts=60, asked_held=12, stories=50
+        )
         patch.setitem(SCALES, request.param, few)
         result = build(archives, folder, scale=request.param, epochs=3)
     assert result.rows.keys() == set(FILES) - {"LICENSES.md"}
@@ -122,7 +124,9 @@ def exchanges(folder: Path) -> list[tuple[str, str]]:
 def test_every_epoch_asks_every_fact_in_new_words(built: Path) -> None:
     told = exchanges(built)
     places = [index for index, (_, answer) in enumerate(told) if answer == "缅甸的首都是内比都。"]
-    assert [3 * index // len(told) for index in places] == [0, 0, 1, 1, 2, 2]
+    counts = [sum(3 * index // len(told) == epoch for index in places) for epoch in range(3)]
+    assert min(counts) >= 2
+    assert max(counts) <= 3  # one more where another question refers to it
     questions = [told[index][0] for index in places]
     assert (
         len({question for question in questions if "首都" in question}) >= 4
