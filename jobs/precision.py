@@ -53,8 +53,8 @@ def decided(spec: RunSpec, console: Console) -> RunSpec:
 
 
 def kept(spec: RunSpec, run: RunDirectory) -> RunSpec:
-    """A run's spec with the dtype that its earlier attempts have computed in, where it left that open. Where they did not
-    write it down, they are from before a CPU had a choice.
+    """A run's spec with the dtype that its earlier attempts have computed in, where it left that open. Where they
+    did not write it down, they are from before a CPU had a choice.
     """
     attempts = [_environment(state) for state in read_events(run.events_path, {"state"})]
     old = {"cpu": "float32"}
