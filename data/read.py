@@ -85,7 +85,8 @@ class RowFile:
             advice = ""
             if self.path.suffix == ".json":
                 advice = (
-                    ". A list in one .json file becomes one row a line with: python3 -c 'import json; [print("
+                    ". If it has one object a line, rename it to .jsonl. A list in one .json file becomes one row a "
+                    "line with: python3 -c 'import json; [print("
                     f'json.dumps(row, ensure_ascii=False)) for row in json.load(open("{self.path.name}", '
                     f"""encoding="utf-8"))]' > {self.path.with_suffix(".jsonl").name}"""
                 )

@@ -491,6 +491,9 @@ class _Parser(argparse.ArgumentParser):
         """Print what is wrong and what was perhaps meant, and leave with status 2. All flags, which would bury it, are
         printed by --help alone.
         """
+        if self._subparsers is not None and "are required: " in message:
+            verbs = next(action for action in self._actions if isinstance(action, argparse._SubParsersAction))
+            message += f"; there are {', '.join(verbs.choices)}"
         known = [flag for action in self._actions for flag in action.option_strings]
         for flag in re.findall(r"(?<!\S)--[\w-]+", message.partition("unrecognized arguments:")[2]):
             near = difflib.get_close_matches(flag, known, n=3)
@@ -529,12 +532,13 @@ def _parser(verbs: Here) -> argparse.ArgumentParser:
 
     resume = verb.add_parser("resume", help="continue a run or a sweep where it stopped or died")
     resume.add_argument("run", help="its name")
-    resume.add_argument(
+    rest = resume.add_argument(
         "rest",
         nargs=argparse.REMAINDER,
         help="flags of `train` that change nothing of what is learnt, such as --batch_size, --workers, --vram, "
         "--save_interval, or where a file lies now; for a sweep --trials",
     )
+    rest.required = False  # there may be none; argparse would name it beside a name that is missing
     _detach(resume, verbs)
     resume.set_defaults(command=verbs.resume, help=resume.print_help)
 
@@ -622,7 +626,7 @@ def _parser(verbs: Here) -> argparse.ArgumentParser:
     gpu_check.set_defaults(command=verbs.gpu_check)
 
     serve.add_parser(verb)
-    chat.add_parser(verb)
+    chat.add_parser(verb, verbs.place)
     return parser
 
 

@@ -11,9 +11,10 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -143,7 +144,9 @@ class Server:
 class InProcess:
     """A model loaded into this process."""
 
-    def __init__(self) -> None:
+    def __init__(self, place: Callable[[str], Path] = paths.absolute) -> None:
+        """place: the absolute form of a folder's path."""
+        self._place = place
         self._loaded: tuple[str, Any, Any, Any] | None = None
 
     def models(self) -> list[Model]:
@@ -159,10 +162,13 @@ class InProcess:
         from jobs.models import learnt_to_answer
         from minimind.checkpoint import read_sampling
 
-        folder = references.resolve(name)
+        folder = self._folder(name)
         run = RunDirectory(folder.parent.parent)
         sampling = read_sampling(folder)
         return Model(name, not run.exists or learnt_to_answer(run), sampling.temperature if sampling else None)
+
+    def _folder(self, name: str) -> Path:
+        return references.resolve(str(self._place(name)) if paths.is_path(name) else name)
 
     def answer(self, model: str, messages: Sequence[Message], manner: Manner) -> Iterator[Part]:
         """The answer of an engine with one slot."""
@@ -216,7 +222,7 @@ class InProcess:
         from minimind.sampling import Sampling
 
         if self._loaded is None or self._loaded[0] != model:
-            folder = references.resolve(model)
+            folder = self._folder(model)
             weights, tokenizer, _ = load_model(folder)
             context = min(2048, weights.config.max_position_embeddings)
             engine = Engine(weights, slots=1, context_tokens=context)
@@ -373,13 +379,14 @@ def temperature(text: str) -> float | None:
     return value
 
 
-def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
-    """The verb `chat`."""
+def add_parser(verbs: argparse._SubParsersAction[Any], place: Callable[[str], Path] = paths.absolute) -> None:
+    """The verb `chat`. place: the absolute form of a path on the command line."""
     parser = verbs.add_parser("chat", help="talk with a model in the terminal")
     parser.add_argument(
         "model",
         nargs="?",
-        help="a run, run@step, run@latest or run@best (default: the newest that has learnt to answer)",
+        help="a run, run@step, run@latest, run@best, or ./folder of a checkpoint (default: the newest that has learnt to "
+        "answer)",
     )
     parser.add_argument("--url", help="a server (default: the running one; without one the model is loaded here)")
     parser.add_argument("--system", default="", help="system prompt")
@@ -389,7 +396,7 @@ def add_parser(verbs: argparse._SubParsersAction[Any]) -> None:
         default="auto",
         help="0 always takes the likeliest word, 2 is the wildest (default: auto, what the model's checkpoint says)",
     )
-    parser.set_defaults(command=chat)
+    parser.set_defaults(command=chat, place=place)
 
 
 def chat(args: argparse.Namespace, console: Console) -> int:
@@ -401,7 +408,7 @@ def chat(args: argparse.Namespace, console: Console) -> int:
     manner = Manner(temperature(args.temperature))
     a_folder = args.model is not None and paths.is_path(args.model)  # which no server knows
     address = args.url or (None if a_folder else running_url())
-    answerer: Answerer = Server(address, read_key(os.environ)) if address else InProcess()
+    answerer: Answerer = Server(address, read_key(os.environ)) if address else InProcess(args.place)
     if args.model is not None:
         model = answerer.find(args.model)
     else:

@@ -60,5 +60,6 @@ def convert(
         console.print(f"Its embedding has {spare} rows more than the tokenizer has ids: they have spare ids now.")
     template = "MiniMind's own" if vocabulary.foreign_template is None else "the one that came with its tokenizer"
     console.print(f"Chat template: {template}. Chats are asked, and taught, by it.")
-    console.print(f"Train on from it: minimind train pretrain --from_weight {folder}")
+    console.print(f"Talk with it: minimind chat {folder}")
+    console.print(f"Train on from it: minimind train sft --from_weight {folder} --data_path YOUR.jsonl")
     return folder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 from minimind.model import MODEL_PRESETS
 
@@ -58,6 +59,11 @@ def known_words(argv: Sequence[str], say: Callable[[str], None]) -> list[str]:
             words[1] = STAGES_CALLED[stage]
             say(f"The stage {stage} is called {words[1]} here.")
         script = stage
+    if words[0] == "data":
+        for place, (before, stage) in enumerate(pairwise(words), 1):
+            if before in ("--stage", "example") and (here := STAGES_CALLED.get(stage)):
+                words[place] = here
+                say(f"The stage {stage} is called {here} here.")
     if (missing := script.removeprefix("train_")) in NOT_YET:
         raise ValueError(
             f"{missing} is not there yet. The stages there are: tokenizer, pretrain, sft, lora; README.md says what is "

@@ -21,6 +21,9 @@ def resolve(text: str) -> Path:
         return checkpoints.folder_of(run.checkpoints, step)
     folder = paths.existing(text, "checkpoint")
     if not (folder / checkpoints.MANIFEST).is_file():
+        if steps := checkpoints.steps(folder):
+            inside = ", ".join(str(checkpoints.folder_of(folder, step)) for step in steps[-3:])
+            raise ValueError(f"{folder} holds checkpoints and is none: name one of them, such as {inside}")
         raise ValueError(
             f"{folder} is no checkpoint of this system (it has no {checkpoints.MANIFEST}): weights of upstream "
             f"MiniMind or Hugging Face become one by `minimind convert {folder} NEW_FOLDER`"

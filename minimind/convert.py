@@ -211,10 +211,10 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
             raise ValueError(f"{path.absolute()}: not a readable safetensors file: {error}") from None
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except pickle.UnpicklingError:  # its own words advise to open it all the same
         raise ValueError(
             f"{path.absolute()}: holds more than tensors and plain values, or is no PyTorch file, and is not opened: "
-            f"loading it could run code. Save `model.state_dict()` alone with torch.save. ({error})"
+            f"loading it could run code. Save `model.state_dict()` alone with torch.save"
         ) from None
     except (RuntimeError, EOFError, OSError) as error:
         raise ValueError(f"{path.absolute()}: not a readable PyTorch file: {error}") from None

@@ -248,7 +248,7 @@ def test_other_models_are_called_by_their_name(tmp_path: Path, change: dict[str,
 
 def test_a_file_that_would_run_code_is_not_opened(tmp_path: Path) -> None:
     torch.save({**upstream_weights(), "config": Path("x")}, tmp_path / "a.pth")
-    with pytest.raises(ValueError, match="holds more than tensors"):
+    with pytest.raises(ValueError, match=r"holds more than tensors.*with torch\.save$"):  # and no word of another way
         read_weights(tmp_path / "a.pth")
 
 

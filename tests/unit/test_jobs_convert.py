@@ -41,7 +41,8 @@ def test_upstream_weights_become_a_checkpoint_to_train_on_from(home: Path, upstr
     assert checkpoints.read_sampling(folder) == WRITING  # nobody knows better
     expected = torch.load(upstream / "pretrain_32.pth", weights_only=True)
     assert_same(loaded.weights, {name: expected[name].float() for name in loaded.weights})
-    assert f"--from_weight {folder}" in screen.text
+    assert f"minimind chat {folder}\n" in screen.text
+    assert f"--from_weight {folder} " in screen.text
     run = start(small_spec(init_from=str(folder), loop__max_steps=1), screen)
     assert run.state().word == "SUCCEEDED"
     manifest = checkpoints.read_manifest(checkpoints.folder_of(run.checkpoints, 1))

@@ -409,6 +409,16 @@ def test_convert_counts_paths_like_everything_else(
     assert f"weights not found: {paths.home()}/none.pth" in shell.err
 
 
+def test_chat_counts_paths_like_everything_else(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert shell(cli.minimind, "chat", "./none") == 1
+    assert f"checkpoint not found: {tmp_path}/none" in shell.err
+    assert shell(cli.main, "chat", "./none") == 1
+    assert f"checkpoint not found: {paths.home()}/none" in shell.err
+
+
 def test_the_cluster_that_is_not_there(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_API_SERVER_ADDRESS", raising=False)
     assert shell(cli.main, "cluster", "status") == 1

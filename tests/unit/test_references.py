@@ -105,6 +105,12 @@ def test_foreign_weights_are_sent_to_convert(home: Path) -> None:
             resolve(text)
 
 
+def test_a_folder_of_checkpoints_is_told_from_foreign_weights(home: Path) -> None:
+    folder = save_checkpoint(home / "imported", 0)
+    with pytest.raises(ValueError, match=f"{home}/imported holds checkpoints and is none: .* such as {folder}$"):
+        resolve("./imported")
+
+
 def test_a_tokenizer_is_that_of_a_tokenizer_run_a_checkpoint_or_a_folder(finished: RunDirectory, home: Path) -> None:
     run = RunDirectory(paths.runs() / "words")
     run.create({"name": "words", "stage": {"kind": "tokenizer"}})

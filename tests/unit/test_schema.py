@@ -38,7 +38,7 @@ def test_a_conversation_with_tools_as_minimind_writes_it() -> None:
 @pytest.mark.parametrize(
     ("row_type", "content", "message"),
     [
-        (PretrainRow, ["text"], "a row is a JSON object with text, this is a list"),
+        (PretrainRow, ["text"], "this is a list, of rows perhaps: write each of them on a line of its own"),
         (PretrainRow, {"txt": "a"}, "a row needs text, the fields here are txt"),
         (PretrainRow, {}, "the fields here are none"),
         (PretrainRow, {"conversations": []}, "this is conversation data: use --stage sft"),

@@ -74,6 +74,23 @@ def test_upstreams_names_of_stages_are_understood_and_said(shell: Shell, name: s
     assert f"minimind train {stage} --help" in shell.err
 
 
+def test_data_takes_upstreams_names_of_stages(shell: Shell, home: Path) -> None:
+    assert shell(cli.minimind, "data", "example", "full_sft") == 0
+    assert '"conversations"' in shell.out
+    assert "The stage full_sft is called sft here." in shell.err
+    assert shell(cli.minimind, "data", "check", "full_sft", "--stage", "full_sft") == 1
+    assert f"{Path.cwd()}/full_sft: no such file" in shell.err
+
+
+def test_what_is_missing_on_a_command_line_is_named_with_what_there_is(shell: Shell) -> None:
+    assert shell(cli.minimind, "train") == 2
+    assert "are required: STAGE; there are tokenizer, pretrain, sft, lora\n" in shell.err
+    assert shell(cli.minimind, "data") == 2
+    assert "are required: VERB; there are fetch, check, example, show\n" in shell.err
+    assert shell(cli.minimind, "resume") == 2
+    assert "are required: run\n" in shell.err
+
+
 def test_what_is_not_there_yet_is_said(shell: Shell) -> None:
     for name in NOT_YET:
         for words in (["train", name], ["train", f"train_{name}"], [f"train_{name}"]):
