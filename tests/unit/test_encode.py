@@ -163,7 +163,8 @@ def test_text_and_conversations_and_another_template_are_other_shards(tokenizer:
 
 def test_the_samples_are_all_learnt_from(tokenizer: Tokenizer, tmp_path: Path) -> None:
     found = tokenise([CHATS], tokenizer, tmp_path, rows="sft")
-    assert len(found) == 800
+    rows = len(CHATS.read_text("utf-8").splitlines())
+    assert len(found) == rows > 100
     assert (found.first_targets < found.lengths).all()
     packing = pack_shards(found, 1000)
-    assert np.unique(packing.piece_document).tolist() == list(range(800))
+    assert np.unique(packing.piece_document).tolist() == list(range(rows))
