@@ -202,7 +202,7 @@ def test_what_can_not_be_obeyed_is_refused_by_its_name(row: dict[str, Any], prob
          ["parameters of a call of turn 2"], []),
         (ours(ASKED, said("", tool_calls=[{"name": "add", "arguments": {"a": 2}, "function": CALL}])),
          ["name of a call of turn 2", "arguments of a call of turn 2"], []),
-        (ours(ASKED, said(PARTS + [{"type": "text", "text": "b", "train": False, "id": "1"}])),
+        (ours(ASKED, ANSWERED | {"content": [*PARTS, {"type": "text", "text": "b", "train": False, "id": "1"}]}),
          ["train of a part of turn 2"], ["id"]),
         ({"instruction": "q", "output": "a", "text": "Question: q"}, ["text"], []),
         ({"image_path": "a.png", "audio_url": "u", "kto_tag": False} | ours(ASKED, ANSWERED),
