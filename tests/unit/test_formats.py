@@ -244,7 +244,9 @@ def test_preferences_of_others() -> None:
     for row in (
         {"prompt": [ASKED], "chosen": [right], "rejected": [wrong]},
         {"prompt": "q", "chosen": [ASKED, right], "rejected": [ASKED, wrong], "messages": [ASKED, right]},
+        {"prompt": [], "chosen": [ASKED, right], "rejected": [ASKED, wrong]},
         {
+            "prompt": None,
             "conversations": [{"from": "human", "value": "q"}],
             "chosen": {"from": "gpt", "value": "yes"},
             "rejected": wrong,
