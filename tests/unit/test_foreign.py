@@ -234,7 +234,13 @@ def test_a_template_in_a_file_of_its_own_goes_before(folder: Path, tmp_path: Pat
     (tmp_path / "copy" / "chat_template.jinja").unlink()
     settings = {"chat_template": [{"name": "default", "template": "x"}, {"name": "tool_use", "template": "y"}]}
     (tmp_path / "copy" / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
-    with pytest.raises(ValueError, match=r"tokenizer_config\.json: chat_template is a list; one template as text"):
+    with pytest.raises(ValueError, match=r"tokenizer_config\.json: chat_template: is a list; one template as text"):
+        Tokenizer.load(tmp_path / "copy")
+    (tmp_path / "copy" / "tokenizer_config.json").write_text('{"chat_template": "x"}', "utf-8")
+    (tmp_path / "copy" / "additional_chat_templates").mkdir()
+    assert Tokenizer.load(tmp_path / "copy").foreign_template == "x"
+    (tmp_path / "copy" / "additional_chat_templates" / "tool_use.jinja").write_text("y", "utf-8")
+    with pytest.raises(ValueError, match=r"tool_use\.jinja stands beside it; one template as text"):
         Tokenizer.load(tmp_path / "copy")
     (tmp_path / "copy" / "tokenizer_config.json").write_text("[]", "utf-8")
     with pytest.raises(ValueError, match=r"not a tokenizer_config\.json"):
