@@ -128,9 +128,7 @@ def parse(row_type: type[R], content: object) -> R:
     """`content`, as JSON gives it, as a row. Raises ValueError that says what is wrong with which field."""
     if not isinstance(content, dict):
         advice = ", of rows perhaps: write each of them on a line of its own" if isinstance(content, list) else ""
-        raise ValueError(
-            f"a row is a JSON object with {_fields(row_type)}, this is a {type(content).__name__}{advice}"
-        )
+        raise ValueError(f"a row is a JSON object with {_fields(row_type)}, this is a {type(content).__name__}{advice}")
     own = next(stage for stage, rows in STAGE_ROWS.items() if rows is row_type)
     row = read_row(own, content)
     if not required_fields(row_type) <= row.keys():

@@ -19,7 +19,7 @@ from rich.text import Text
 import jobs.own_modules  # noqa: F401  # what it is imported for, it does when it is imported: before all below
 from jobs import chat, flags, paths, serve
 from jobs.cluster import ClusterError
-from jobs.feasible import OWN, require_open
+from jobs.feasible import OWN, require_open, require_space, space_of
 from jobs.old_names import FLAGS_ELSEWHERE, known_words
 from jobs.presets import DEFAULT_MODEL
 from jobs.runs import RunDirectory, RunStateError
@@ -254,7 +254,9 @@ class Submitting(Here):
         if args.from_resume:
             folder.require_there()
         else:
-            _look_before(args.stage, {**settings, "name": name}, args.model, folder, args.overwrite)
+            spec = _look_before(args.stage, {**settings, "name": name}, args.model, folder, args.overwrite)
+            if not os.environ.get("RAY_API_SERVER_ADDRESS"):
+                require_space(spec, space_of(space or "batch", spec))
         options = {"model": args.model, "space": space, **_sweep_options(args)}
         named = [part for option, value in options.items() if value is not None for part in (f"--{option}", str(value))]
         switches = [part for word in ("from_resume", "overwrite") if getattr(args, word) for part in (f"--{word}", "1")]
@@ -284,9 +286,9 @@ class Submitting(Here):
 
 def _look_before(
     stage: str, settings: dict[str, Any], model: str | None, folder: RunDirectory, overwrite: bool
-) -> None:
-    """Raise ValueError or RunStateError for what a job would end with as soon as it looks: settings, weights, a name
-    that is taken, files and their first row.
+) -> RunSpec:
+    """The spec of a new run. Raise ValueError or RunStateError for what a job would end with as soon as it looks:
+    settings, weights, a name that is taken, files and their first row.
     """
     from jobs.origin import new_spec
     from jobs.prepare import require_files
@@ -295,6 +297,7 @@ def _look_before(
     folder.require_free(overwrite=overwrite)
     if not os.environ.get("RAY_API_SERVER_ADDRESS"):  # else they lie on another machine
         require_files(spec)
+    return spec
 
 
 def _home(console: Console) -> int:

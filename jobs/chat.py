@@ -389,8 +389,8 @@ def add_parser(verbs: argparse._SubParsersAction[Any], place: Callable[[str], Pa
     parser.add_argument(
         "model",
         nargs="?",
-        help="a run, run@step, run@latest, run@best, or ./folder of a checkpoint (default: the newest that has learnt to "
-        "answer)",
+        help="a run, run@step, run@latest, run@best, or a checkpoint's ./folder (default: the newest that has learnt "
+        "to answer)",
     )
     parser.add_argument("--url", help="a server (default: the running one; without one the model is loaded here)")
     parser.add_argument("--system", default="", help="system prompt")

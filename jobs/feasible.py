@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, TypeVar
 
-from jobs import flags
+from jobs import flags, paths
 from jobs.spec import RunSpec
 from minimind.config import override
-from tune_spaces.distribution import Choices, LogUniform, Space
+from tune_spaces import SPACES
+from tune_spaces.distribution import Choices, LogUniform, Space, read_space
 
 ROWS, ACCUMULATION, WIDTH = "loop.batch_size", "loop.accumulation_steps", "data.max_seq_len"
 
@@ -52,6 +53,15 @@ class Group:
         return self.points[self.fitting :]
 
 
+def space_of(name: str, run: RunSpec) -> Space:
+    """The space of this name around a run, or the one in this file. Raises ValueError."""
+    if name in SPACES:
+        return SPACES[name](run.loop, run.optim, run.data.max_seq_len)
+    if not name.endswith(".json"):
+        raise ValueError(f"space {name!r}: there are {', '.join(SPACES)}, or your own: a file whose name ends in .json")
+    return read_space(paths.existing(name, "space"))
+
+
 def require_space(base: RunSpec, space: Space) -> None:
     """Raise ValueError for a space with paths that are not there, values that a run may not have, or settings that a
     sweep decides itself; all of them at once.
@@ -79,7 +89,9 @@ def require_space(base: RunSpec, space: Space) -> None:
 
 
 def require_open(settings: Mapping[str, Any]) -> None:
-    """Raise ValueError for settings that a sweep decides itself: it would pass them over."""
+    """Raise ValueError for settings that a sweep decides itself: it would pass them over; and for no workers."""
+    if str(settings.get("scaling.workers")) == "0":
+        raise ValueError("--workers 0: a sweep needs Ray Tune; --workers says how many trials run at once, at least 1")
     if given := [flags.named(path) for path in settings if path in OWN]:
         raise ValueError(
             f"{', '.join(given)}: a sweep decides this for each of its trials, which train for --budget_s seconds and "

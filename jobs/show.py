@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
@@ -30,9 +31,16 @@ WAITING = "prepares its data or waits; what for, says: minimind attach"
 
 _MOST_NOTES = 5
 
+_FIRST_LEFT_OUT = ("memory", "tokens/s", "loss", "age", "step")
+"""Columns of the list of runs that go where a terminal is too narrow for all."""
 
-def runs_table(rows: Iterable[RunRow], lang: str = "en", now: float | None = None) -> Table:
-    """One line for each run; `age` is the time since it last wrote. now: unix seconds, default the clock's."""
+
+def runs_table(rows: Iterable[RunRow], lang: str = "en", now: float | None = None, *, width: int = 0) -> Table:
+    """One line for each run; `age` is the time since it last wrote. now: unix seconds, default the clock's.
+
+    width: cells there are on a line, 0 for any number. Where they are too few, some columns are left out; the name of
+    the run never is.
+    """
     now = time.time() if now is None else now
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column(say("run", lang), overflow="fold", min_width=12)
@@ -52,7 +60,18 @@ def runs_table(rows: Iterable[RunRow], lang: str = "en", now: float | None = Non
             "" if row.peak_memory_bytes is None else size(row.peak_memory_bytes),
             "" if row.updated is None else age(now - row.updated),
         )
+    for name in _FIRST_LEFT_OUT:
+        if not width or _least_width(table) <= width:
+            break
+        table.columns = [column for column in table.columns if column.header != say(name, lang)]
     return table
+
+
+def _least_width(table: Table) -> int:
+    """Cells that the table takes where names of runs are folded and nothing else is."""
+    names, *others = table.columns
+    widest = [max(cell_len(str(cell)) for cell in (column.header, *column.cells)) for column in others]
+    return (names.min_width or 0) + sum(widest) + 2 * len(others)
 
 
 def show_runs(runs: Path, rows: list[RunRow], console: Console, lang: str | None = None) -> None:
@@ -61,7 +80,7 @@ def show_runs(runs: Path, rows: list[RunRow], console: Console, lang: str | None
     if not rows:
         console.print(f"{say('no runs yet in', lang)} {runs}", highlight=False, soft_wrap=True)
         return
-    console.print(runs_table(rows, lang), soft_wrap=False)
+    console.print(runs_table(rows, lang, width=console.width), soft_wrap=False)
     for row in rows:
         if reason := _reason(row.state, lang):
             console.print(Text.assemble((row.name, "red"), f"  {reason.splitlines()[0]}"), soft_wrap=True)

@@ -26,7 +26,7 @@ from ray.tune.search.optuna import OptunaSearch
 from rich.console import Console
 
 from jobs import flags, launch, paths
-from jobs.feasible import Group, Pool, Settings, groups, require_open, require_space
+from jobs.feasible import Group, Pool, Settings, groups, require_open, require_space, space_of
 from jobs.nodes import wait_for_room
 from jobs.origin import new_spec
 from jobs.plan import Planner
@@ -43,8 +43,7 @@ from jobs.trial import PARTS, outcome_of, run_trial
 from minimind.config import Config, override
 from minimind.events import Event, EventLog
 from minimind.units import memory
-from tune_spaces import SPACES
-from tune_spaces.distribution import LogUniform, Space, read_space
+from tune_spaces.distribution import LogUniform, Space
 
 Objective = Literal["bits_per_byte", "tokens_per_s"]
 
@@ -68,15 +67,6 @@ class SweepSpec(Config):
     @classmethod
     def _name(cls, value: str) -> str:
         return require_name(value)
-
-
-def space_of(name: str, run: RunSpec) -> Space:
-    """The space of this name around a run, or the one in this file. Raises ValueError."""
-    if name in SPACES:
-        return SPACES[name](run.loop, run.optim, run.data.max_seq_len)
-    if not name.endswith(".json"):
-        raise ValueError(f"space {name!r}: there are {', '.join(SPACES)}, or your own: a file whose name ends in .json")
-    return read_space(paths.existing(name, "space"))
 
 
 def sweep(
@@ -107,8 +97,6 @@ def sweep(
     else:
         folder.require_free(overwrite=overwrite)
         run = anchored(new_spec(stage, {**settings, "name": name}, model), console)
-        if run.scaling.workers == 0:
-            raise ValueError("--workers 0: a sweep needs Ray Tune; --workers says how many trials run at once")
         spec = SweepSpec.model_validate({"name": name, "run": run, "space": space_of(space or "batch", run), **options})
     require_space(spec.run, spec.space)
     placed = decided(launch.join(spec.run, together=False), console)

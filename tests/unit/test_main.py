@@ -409,9 +409,7 @@ def test_convert_counts_paths_like_everything_else(
     assert f"weights not found: {paths.home()}/none.pth" in shell.err
 
 
-def test_chat_counts_paths_like_everything_else(
-    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_chat_counts_paths_like_everything_else(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert shell(cli.minimind, "chat", "./none") == 1
     assert f"checkpoint not found: {tmp_path}/none" in shell.err

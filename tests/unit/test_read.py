@@ -216,7 +216,7 @@ def test_gbk_is_called_by_its_name(tmp_path: Path, name: str) -> None:
 def test_a_json_list_is_refused_with_what_makes_rows_of_it(tmp_path: Path) -> None:
     rows = [{"text": "a"}, {"text": "月"}]
     (tmp_path / "a.json").write_text(json.dumps(rows), "utf-8")
-    with pytest.raises(ValueError, match=r"unknown format; .* rename it to .jsonl.* one row a line with: (.*)") as caught:
+    with pytest.raises(ValueError, match=r"unknown format; .* rename it .* one row a line with: (.*)") as caught:
         RowFile(tmp_path / "a.json")
     command = str(caught.value).partition("with: ")[2].replace("python3", sys.executable)
     subprocess.run(command, shell=True, check=True, cwd=tmp_path)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -177,6 +178,21 @@ def test_the_table_fits_eighty_columns() -> None:
     assert first.split() == expected
     assert max(map(len, (header, first, second))) <= 80
     assert second.split() == ["b", "pretrain", "RUNNING", "12.3k", "1.2", "GB"]
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize("width", [40, 60, 70])
+def test_a_narrow_terminal_shows_whole_cells_of_fewer_columns(lang: str, width: int) -> None:
+    rows = [row(), row(name="a-much-longer-name-of-a-run")]
+    whole, narrow = Screen(width=200), Screen(width=width)
+    whole.print(runs_table(rows, lang, now=1200))
+    narrow.print(runs_table(rows, lang, now=1200, width=width))
+    assert "…" not in narrow.text
+    assert "a-much-longer-name-of-a-run" in "".join(re.split(" {2,}", line)[0] for line in narrow.text.splitlines())
+    there = {cell for line in whole.text.splitlines() for cell in re.split(" {2,}", line.strip())}
+    shown = [cell for line in narrow.text.splitlines()[:3:2] for cell in re.split(" {2,}", line.strip())]
+    assert set(shown) <= there
+    assert len(shown) >= 6
 
 
 def test_the_list_says_why_runs_failed(run: RunDirectory) -> None:

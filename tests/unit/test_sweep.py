@@ -11,7 +11,7 @@ from ray.tune.search import Searcher
 from jobs import paths
 from jobs import sweep as sweeps
 from jobs.card import this_card
-from jobs.feasible import OWN, Group, groups
+from jobs.feasible import OWN, Group, groups, space_of
 from jobs.needs import Needs
 from jobs.plan import Planner
 from jobs.runs import RunDirectory, RunStateError, RunTakenError
@@ -27,7 +27,6 @@ from jobs.sweep import (
     remove_dead,
     require_feasible,
     score,
-    space_of,
     sweep,
     trial_folder,
 )

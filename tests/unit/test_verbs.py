@@ -21,6 +21,7 @@ from tests.shell import Shell
 from tests.small import SETTINGS, kill_at, small_flags, small_spec, write_chats, write_rows
 
 TRAIN = ["train", "pretrain"]
+SWEEP_TEXT = ["sweep", "pretrain", "--data_path", "text.jsonl"]
 SWEEP = {
     "name": "swept",
     "run": {"stage": {"kind": "pretrain"}},
@@ -171,6 +172,7 @@ def test_what_a_job_would_end_with_is_said_before_it_is_submitted(
     monkeypatch.chdir(home)
     write_rows(home / "text.jsonl", ["a text"])
     write_chats(home / "chats.jsonl", [("q", "a")])
+    (home / "text.jsonl.json").write_text("two\nlines", "utf-8")
     for words, said in (
         ([*TRAIN, "--data_path", "none.jsonl"], f"not found: {home}/none.jsonl"),
         ([*TRAIN, "--data_path", str(home)], f"{home} is a folder: name a file of rows in it. It holds: chats.jsonl"),
@@ -179,6 +181,10 @@ def test_what_a_job_would_end_with_is_said_before_it_is_submitted(
         ([*TRAIN, "--data_path", "text.jsonl", "--tokenizer", "nosuch"], "no run 'nosuch'"),
         (["train", "tokenizer", "--data_path", "none.jsonl"], f"not found: {home}/none.jsonl"),
         (["sweep", "pretrain", "--data_path", "none.jsonl"], f"not found: {home}/none.jsonl"),
+        ([*SWEEP_TEXT, "--space", "nosuch"], "space 'nosuch': there are batch, rate, rank, or your own"),
+        ([*SWEEP_TEXT, "--space", "gone.json"], f"space not found: {home}/gone.json"),
+        ([*SWEEP_TEXT, "--space", "text.jsonl.json"], "cannot be read: "),
+        ([*SWEEP_TEXT, "--workers", "0"], "--workers 0: a sweep needs Ray Tune"),
         (["sweep", "pretrain", "--set", "loop.max_steps=3"], "--max_steps (loop.max_steps): a sweep decides this"),
         (["sweep", "pretrain", "--set", "loop.keep_last=3"], "loop.keep_last: a sweep decides this"),
     ):
