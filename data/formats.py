@@ -101,8 +101,11 @@ class Fields:
 
         Raises ValueError where two of them say different things.
         """
-        self._read.update(names)
-        said = {name: self.content[name] for name in names if self.has(name)}
+        there = [name for name in names if name in self.content]
+        if not there:
+            return None
+        self._read.update(there)
+        said = {name: self.content[name] for name in there if self.has(name)}
         first = next(iter(said.values()), None)
         if any(value != first for value in said.values()):
             raise ValueError(f"{' and '.join(said)} mean the same and say different things: keep one of them")
