@@ -137,9 +137,9 @@ def require_files(spec: RunSpec) -> None:
             raise ValueError(f"{what}: {path} is a folder: name a file of rows in it. It holds: {inside or 'nothing'}")
         for line, content in islice(RowFile(path), 1):
             row = as_row(STAGE_ROWS[kind], content, path, line)
-            if spec.data.limits.max_bad_rows == 0 and isinstance(row, DataError):
-                if row.kind in ("wrong_fields", "other_stage"):
-                    raise row
+            strict = spec.data.limits.max_bad_rows == 0
+            if strict and isinstance(row, DataError) and row.kind in ("wrong_fields", "other_stage"):
+                raise row
     if spec.data.tokenizer is not None:
         tokenizer_folder(spec.data.tokenizer)
 
