@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs import card, gpu_check
+from jobs import gpu_check
+from jobs.card import this_card
 from jobs.gpu_check import CHECKS, Bench, Row, plans
 from jobs.stages import STAGES
 from tests.small import Screen, needs_no_gpu
@@ -32,8 +33,8 @@ def test_what_must_hold_is_looked_at(home: Path) -> None:
 
 
 def test_a_card_without_bfloat16_is_not_asked_for_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = card.this_card
-    monkeypatch.setattr("jobs.gpu_check.this_card", lambda *args, **named: replace(real(*args, **named), bf16=False))
+    real = this_card
+    monkeypatch.setattr(gpu_check, "this_card", lambda *args, **named: replace(real(*args, **named), bf16=False))
     assert not [row.what for row in CHECKS["card"](Bench.on("cpu")) if "product, bfloat16" in row.what]
     assert Bench.on("cpu").precisions == ("float32", "float16")
 
