@@ -30,12 +30,11 @@ from rich.console import Console
 
 from jobs import cluster, flags, paths, submit
 from jobs.card import this_card
-from jobs.feasible import Settings, groups
+from jobs.feasible import Settings, groups, space_of
 from jobs.plan import Planner
 from jobs.runs import RunDirectory
 from jobs.spec import RunSpec
 from jobs.stages import STAGES
-from jobs.sweep import space_of
 from jobs.sweep_report import point_text, ranked, table
 from jobs.sweep_view import trials_of
 from jobs.trial import run_trial

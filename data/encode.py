@@ -19,6 +19,7 @@ from data.read import LeaveOut, RowFile, read_each, read_texts
 from data.schema import ChatRow, Message, PreferenceRow, PretrainRow, PromptRow, Row
 from data.shards import TokenShards, shard_schema
 from minimind.chat import chat_template, render, require_renderable
+from minimind.template import order_problem
 from minimind.tokenizer import Tokenizer
 
 BATCH_DOCUMENTS = 1024
@@ -153,7 +154,10 @@ def require_documents(row: Row) -> None:
         case _:
             return
     for messages in sides:
-        require_renderable([message.model_dump() for message in messages])
+        special = any(message.tools or message.tool_calls for message in messages)
+        # Texts alone can be written wherever their order can be, and looking at them takes longer than reading the row.
+        if not messages or special or order_problem([message.role for message in messages]):
+            require_renderable([message.model_dump() for message in messages])
 
 
 def conversation(tokenizer: Tokenizer, messages: Sequence[Message]) -> Document:

@@ -14,7 +14,7 @@ from typing import Any
 
 from minimind.chat import read_call
 
-READING = 2
+READING = 3
 """How rows are understood. Raise it when the same row is read otherwise, so that what was made of it by other rules is
 made again; tests/unit/test_formats.py holds what rows have become.
 """
@@ -32,6 +32,7 @@ _ROLES = {
     "function_call": "assistant",
     "tool_call": "assistant",
 }
+_OUR_ROLES = ("system", "user", "assistant", "tool")
 _ONLY_CALLS = ("function_call", "tool_call")
 """Roles of an assistant's turn whose content is the JSON of its calls."""
 
@@ -42,15 +43,17 @@ _LEARN_OF_ROW = (*_LEARN, "weights", "loss_masks", "assistant_masks")
 """The same beside a conversation: for all of it, or a list with an entry for each message."""
 
 _ABOUT = re.compile(
-    r"(?:.*_)?(?:ids?|idx|index|uu?id|guid|hash|md5|sha\d*|sources?|src|origin|dataset|subset|split|categor(?:y|ies)"
+    r"(?!(?:images?|img|pictures?|videos?|audios?|kto|loss|mask)_)(?:.*_)?(?:ids?|idx|index|uu?id|guid|hash|md5|sha\d*|sources?|src|origin|dataset|subset|split|categor(?:y|ies)"
     r"|types?|topics?|domains?|subject|task|tags?|lang|languages?|locale|level|difficulty|scores?|ratings?|quality"
     r"|likes|votes|rank|perplexity|ppl|ur[il]s?|links?|paths?|file|filename|title|authors?|date|time|timestamps?"
     r"|created|updated|at|year|version|licen[cs]e|counts?|lengths?|models?|model_name|generator|meta\w*|info|comments?"
     r"|notes?|annotator|toxicity|redacted|finish_reason|parallel_tool_calls|(?:num|n|score|rating)_\w+)"
 )
-"""Names of fields that tell about a row and are no part of it."""
+"""Names of fields that tell about a row and are no part of it. The path of a picture is a part of it; LLaMA-Factory's
+kto_tag says whether an answer is good.
+"""
 
-_CALL_FIELDS = {"id", "type", "index", "function", "name", "arguments"}
+_ABOUT_CALL, _FUNCTION = {"id", "type", "index", "function"}, {"name", "arguments"}
 _BLOCKS = {
     name: re.compile(rf"(?P<before>.*?)(?P<blocks>(?:\s*<{name}>(?:(?!<{name}>).)*?</{name}>)+)\s*", re.DOTALL)
     for name in ("tool_call", "tool_response")
@@ -98,8 +101,11 @@ class Fields:
 
         Raises ValueError where two of them say different things.
         """
-        self._read.update(names)
-        said = {name: self.content[name] for name in names if self.has(name)}
+        there = [name for name in names if name in self.content]
+        if not there:
+            return None
+        self._read.update(there)
+        said = {name: self.content[name] for name in there if self.has(name)}
         first = next(iter(said.values()), None)
         if any(value != first for value in said.values()):
             raise ValueError(f"{' and '.join(said)} mean the same and say different things: keep one of them")
@@ -155,7 +161,8 @@ def _prompt_row(fields: Fields, notes: Notes) -> Json:
 
 def _chat_row(fields: Fields, notes: Notes) -> Json:
     content = fields.content
-    found = [name for name in ("conversations", "messages") if content.get(name) is not None]
+    names = [name for name in ("conversations", "messages") if content.get(name) is not None]
+    found = list(filter(fields.has, names)) or names[:1]
     if found:
         name, *others = found
         fields.take(name)
@@ -183,7 +190,7 @@ def _preference_row(fields: Fields, notes: Notes) -> Json:
             sides[name] = _messages([content[name]] if isinstance(content[name], dict) else content[name], notes)
     if content.get("messages") == content.get("chosen"):
         fields.take("messages")
-    prompt = content.get("prompt", content.get("conversations"))
+    prompt = next((content[name] for name in ("prompt", "conversations") if fields.has(name)), None)
     if isinstance(prompt, list):
         before = _messages(fields.take("prompt", "conversations"), notes)
         sides = {
@@ -228,7 +235,8 @@ def _alpaca(fields: Fields) -> list[Json]:
         raise ValueError("instruction and input must be texts")
     if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
         raise ValueError("history must be a list of pairs, a question and its answer each")
-    fields.take("text")  # the same once more, in the words of a prompt
+    if str(fields.content["output"]) in str(fields.content.get("text")):
+        fields.take("text")  # the same once more, in the words of a prompt
     pairs = [*history, ["\n".join(filter(None, question)), fields.take("output")]]
     roles = ("user", "assistant")
     return [{"role": role, "content": text} for pair in pairs for role, text in zip(roles, pair, strict=True)]
@@ -260,8 +268,8 @@ def _role(message: Any) -> Any:
     return message.get("role") if isinstance(message, dict) else None
 
 
-def _messages(content: Any, notes: Notes, learn: Sequence[bool] | None = None) -> Any:
-    """Messages in the form of data.schema. learn: whether each may be learnt."""
+def _messages(content: Any, notes: Notes, learn: Sequence[bool] = ()) -> Any:
+    """Messages in the form of data.schema. learn: whether each may be learnt; those that it does not reach may."""
     if not isinstance(content, list):
         return content
     turns: list[Any] = []
@@ -269,11 +277,20 @@ def _messages(content: Any, notes: Notes, learn: Sequence[bool] | None = None) -
         if not isinstance(message, dict):
             turns.append(message)
             continue
+        if (learn_it := number >= len(learn) or learn[number]) and _is_plain(message):
+            turns.append(message)
+            continue
         try:
-            turns += _message(message, notes, f" of turn {number + 1}", learn is None or learn[number])
+            turns += _message(message, notes, f" of turn {number + 1}", learn_it)
         except ValueError as error:
             raise ValueError(f"turn {number + 1}: {error}") from None
     return list(_in_order_of_calls(turns))
+
+
+def _is_plain(message: Json) -> bool:
+    """Whether a message is in our form already and has no tag: most are, and it takes a tenth of the time to see it."""
+    content = message.get("content")
+    return len(message) == 2 and message.get("role") in _OUR_ROLES and isinstance(content, str) and "<" not in content
 
 
 def _message(message: Json, notes: Notes, where: str, learn: bool) -> list[Json]:
@@ -281,7 +298,7 @@ def _message(message: Json, notes: Notes, where: str, learn: bool) -> list[Json]
     fields = Fields(message)
     called = fields.take("role", "from")
     role = _ROLES.get(called, called) if isinstance(called, str) else called
-    content = _joined(fields.take("content", "value"))
+    content = _joined(fields.take("content", "value"), notes, where)
     turn: Json = {} if role is None else {"role": role}
     turn["content"] = "" if content is None else content
     learn = _learnt(fields, role) and learn
@@ -310,23 +327,29 @@ def _answer(fields: Fields, content: Any, called: str, notes: Notes, where: str)
         thought, answer["content"] = _thought(content)
     if thought:
         answer["reasoning_content"] = thought
-    one = fields.take("function_call")
-    calls = _objects(fields.take("tool_calls")) or (None if one is None else [one])
-    if called in _ONLY_CALLS:
+    one, calls = fields.take("function_call"), _objects(fields.take("tool_calls")) or None
+    if (one is not None) + (calls is not None) + (called in _ONLY_CALLS) > 1:
+        raise ValueError("has calls in two places (tool_calls, function_call or its role): keep one of them")
+    if one is not None:
+        calls = [one]
+    elif called in _ONLY_CALLS:
         calls, answer["content"] = _json_calls(answer["content"]), ""
     elif calls is None and isinstance(answer["content"], str):
         calls, answer["content"] = _written_calls(answer["content"])
     if calls:
         answer["tool_calls"] = calls
     for call in calls if isinstance(calls, list) else []:
-        for part in (call, call.get("function")) if isinstance(call, dict) else ():
-            if isinstance(part, dict):
-                strange = sorted(part.keys() - _CALL_FIELDS)
-                notes.unread += [f"{name} of a call{where}" for name in strange if part[name] not in _NOTHING]
+        if isinstance(call, dict):
+            function = call.get("function")
+            parts = [(call, _ABOUT_CALL | _FUNCTION)]
+            if isinstance(function, dict) and function:
+                parts = [(call, _ABOUT_CALL), (function, _FUNCTION)]
+            strange = [name for part, known in parts for name in Fields(part).left() if name not in known]
+            notes.unread += [f"{name} of a call{where}" for name in strange]
     return answer
 
 
-def _joined(content: Any) -> Any:
+def _joined(content: Any, notes: Notes, where: str) -> Any:
     """A content in parts as one text."""
     if not isinstance(content, list):
         return content
@@ -336,6 +359,7 @@ def _joined(content: Any) -> Any:
             kind = part.get("type") if isinstance(part, dict) else type(part).__name__
             raise ValueError(f"content has a part of type {kind!r}; only text can be learnt")
         texts.append(part["text"])
+        notes.add([name for name in Fields(part).left() if name not in ("type", "text")], f" of a part{where}")
     return "".join(texts)
 
 
@@ -347,10 +371,10 @@ def _learnt(fields: Fields, role: Any) -> bool:
     return all(flags)
 
 
-def _learn_of_row(fields: Fields, messages: Any) -> list[bool] | None:
-    """Whether each message may be learnt, as a list beside the conversation says; None where nothing is said."""
+def _learn_of_row(fields: Fields, messages: Any) -> list[bool]:
+    """Whether each message may be learnt, as a field beside the conversation says."""
     if not isinstance(messages, list):
-        return None
+        return []
     learn = [True] * len(messages)
     for name in _LEARN_OF_ROW:
         value = fields.take(name)
@@ -448,6 +472,8 @@ def _sorted_results(results: list[Json], order: list[Any]) -> list[Json]:
         return results
     if unknown := [call for call in ids if call not in order]:
         raise ValueError(f"tool_call_id {unknown[0]!r} is of no call in the turn before")
+    if sorted(map(order.index, ids)) != list(range(len(ids))):
+        raise ValueError(f"tools gave results for the calls {ids} of {order}: one for each is needed")
     return sorted(results, key=lambda result: order.index(result["tool_call_id"]))
 
 

@@ -96,7 +96,10 @@ class Server:
     def models(self) -> list[Model]:
         """What is at /v1/models. Servers of other makers say no more than the ids."""
         with closing(self._ask("GET", "/v1/models")) as response:
-            return [_model(card) for card in response.json()["data"]]
+            try:
+                return [_model(card) for card in response.json()["data"] or ()]
+            except (requests.JSONDecodeError, LookupError, TypeError, AttributeError):
+                raise ValueError(f"{self.url}/v1/models: {_say('no list of models')}") from None
 
     def find(self, name: str) -> Model:
         """The model of this name; of a run's @latest and @best what is said of the run."""
@@ -122,8 +125,9 @@ class Server:
         with closing(self._ask("POST", path, {**body, **how, "stream": True})) as response:
             try:
                 for line in response.iter_lines(chunk_size=1):
-                    if line.startswith(b"data: ") and line != b"data: [DONE]":
-                        yield from _parts(json.loads(line[6:]))
+                    data = line.removeprefix(b"data:").strip()
+                    if line.startswith(b"data:") and data != b"[DONE]":
+                        yield from _parts(json.loads(data))
             except requests.RequestException:
                 raise ValueError(_say("the connection broke off; the answer is incomplete")) from None
 
@@ -463,12 +467,13 @@ def _model(card: Message) -> Model:
 
 
 def _parts(chunk: Message) -> Iterator[Part]:
-    if "error" in chunk:
-        raise ValueError(chunk["error"]["message"])
-    for choice in chunk["choices"]:
-        delta = choice.get("delta", choice)
+    """What an event of a stream brings. Other servers leave out what is empty, or send null."""
+    if error := chunk.get("error"):
+        raise ValueError(error["message"] if isinstance(error, dict) else str(error))
+    for choice in chunk.get("choices") or ():
+        delta = choice.get("delta") or choice
         texts = (
-            ("reasoning", delta.get("reasoning_content")),
+            ("reasoning", delta.get("reasoning_content") or delta.get("reasoning")),
             ("content", delta.get("content")),
             ("content", delta.get("text")),
         )
@@ -476,7 +481,8 @@ def _parts(chunk: Message) -> Iterator[Part]:
             if text:
                 yield Part(kind, text)
         for call in delta.get("tool_calls") or ():
-            yield Part("tool_call", call["function"].get("name", "") + call["function"].get("arguments", ""))
+            function = call.get("function") or {}
+            yield Part("tool_call", (function.get("name") or "") + (function.get("arguments") or ""))
 
 
 _NO_MODEL = "There is no model yet: minimind train"
@@ -517,6 +523,7 @@ _ZH = {
     "That line was not sent: it is not all text in": "这一行没有发送，其中有些字节不是这种编码的文字：",
     "Check the terminal.": "请检查终端的编码设置。",
     "no server answers at": "服务没有响应：",
+    "no list of models": "没有返回模型列表",
     "the connection broke off; the answer is incomplete": "连接中断，回答不完整",
     "the conversation is too long; /new": "对话太长，请输入 /new 重新开始",
 }

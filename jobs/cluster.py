@@ -151,8 +151,8 @@ def running(pids: Collection[int] | None = None) -> list[str]:
     """
     holders = None if pids is None else {f"process {pid} on {socket.gethostname()}" for pid in pids}
     folders = [path.parent for root in (paths.runs(), paths.sweeps()) for path in sorted(root.glob("[!.]*/spec.json"))]
-    held = (folder for folder in folders if RunDirectory(folder).is_running)
-    return [folder.name for folder in held if holders is None or (folder / ".lock").read_text("utf-8") in holders]
+    held = [run for run in map(RunDirectory, folders) if run.is_running]
+    return [run.name for run in held if holders is None or run.holder in holders]
 
 
 def stop() -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -128,6 +129,13 @@ class Bench:
         vram = None if self.device.type == "cuda" else "4GB"
         return replace(this_card(vram, device=self.device), calibration=None)
 
+    @property
+    def precisions(self) -> tuple[str, ...]:
+        """Those that training here may take. Before Ampere a card computes bfloat16 in other kernels, which no plan
+        knows.
+        """
+        return tuple(name for name in PRECISIONS if name != "bfloat16" or self.card.bf16)
+
     def spec(self, stage: str = "pretrain", **settings: Any) -> RunSpec:
         """A run of the stage; settings: dotted paths with __ for the dot."""
         usual = {"data.max_seq_len": self.sizes.width, "loop.batch_size": self.sizes.rows[1], **self.sizes.settings}
@@ -190,7 +198,7 @@ def _card(bench: Bench) -> Iterator[Row]:
         yield Row("free before anything runs", memory(free), figures={"free_bytes": free})
     yield Row("software", f"driver {known['driver'] or 'none'}, torch {known['torch']}, {known['system']}")
     yield Row("dtype of --dtype auto", bench.card.dtype)
-    for dtype in PRECISIONS:
+    for dtype in bench.precisions:
         rate = bench.product_rate(dtype)
         yield Row(f"matrix product, {dtype}", f"{rate / 1e12:.2f} TFLOP/s", figures={f"product_{dtype}": rate})
     large = torch.empty(bench.sizes.product**2 * 4, dtype=torch.uint8, device=bench.device)
@@ -269,7 +277,6 @@ def _trained(bench: Bench, name: str, *, stop_at: int | None = None, **settings:
         "loop__max_steps": 8,
         "loop__log_interval": 1,
         "loop__save_interval": 4,
-        "loop__keep_last": 9,
         "eval__max_documents": 8,
         "eval__sample_tokens": 8,
         "scaling__workers": 0,
@@ -291,17 +298,20 @@ def _trained(bench: Bench, name: str, *, stop_at: int | None = None, **settings:
 
 
 def _learnt(run: RunDirectory) -> tuple[str, list[float]]:
-    """What came of a run: the sha256 of its last weights, and its losses. Raises RuntimeError if it did not succeed."""
+    """What came of a run: the sha256 of its last weights, and its losses. Its checkpoints are removed: those of all
+    runs would take 7 GB. Raises RuntimeError if it did not succeed.
+    """
     state = run.state()
     if state.word != "SUCCEEDED":
         raise RuntimeError(f"the run {run.name!r} ended {state.word}: {state.reason}")
-    folder = checkpoints.folder_of(run.checkpoints, checkpoints.steps(run.checkpoints)[-1])
-    return checkpoints.weights_sha256(folder), metric_series(run.events_path, "train/loss")[1]
+    weights = checkpoints.weights_sha256(checkpoints.folder_of(run.checkpoints, checkpoints.steps(run.checkpoints)[-1]))
+    shutil.rmtree(run.checkpoints)
+    return weights, metric_series(run.events_path, "train/loss")[1]
 
 
 def _bits(bench: Bench) -> Iterator[Row]:
     """Each precision trains; the same run again, and one that is stopped and resumed, end with the same bits."""
-    for dtype in PRECISIONS:
+    for dtype in bench.precisions:
         whole = _learnt(_trained(bench, f"whole-{dtype}", loop__dtype=dtype))
         losses = whole[1]
         yield Row(f"{dtype} trains", f"loss {losses[0]:.3f} to {losses[-1]:.3f}", ok=losses[-1] < losses[0])
@@ -355,7 +365,7 @@ def _speed(bench: Bench) -> Iterator[Row]:
     """Tokens per second of training, as a share of the rate of a matrix product, and the price of determinism."""
     planner = Planner(bench.card, Needs())
     wanted = bench.spec(loop__batch_size=bench.sizes.rows[2])
-    for dtype in PRECISIONS:
+    for dtype in bench.precisions:
         spec = planner.largest(override(wanted, {"loop.dtype": dtype}))
         if spec is None:
             yield Row(f"training, {dtype}", "does not fit this card: left out")
@@ -422,10 +432,13 @@ CHECKS: dict[str, Callable[[Bench], Iterator[Row]]] = {
 
 
 def check_one(name: str, device: str) -> int:
-    """One check in this process: each row as a line of JSON on the standard output."""
-    for row in CHECKS[name](Bench.on(device)):
-        sys.stdout.write(json.dumps(asdict(row)) + "\n")
-        sys.stdout.flush()
+    """One check in this process: each row as a line of JSON on the standard output. What libraries write there, such as
+    oneDNN with ONEDNN_VERBOSE, goes to the standard error.
+    """
+    with os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8") as rows:
+        os.dup2(2, 1)
+        for row in CHECKS[name](Bench.on(device)):
+            rows.write(json.dumps(asdict(row)) + "\n")
     return 0
 
 

@@ -104,9 +104,12 @@ def _limits(controller: str, name: str, cgroups: Path, own: Path) -> list[str]:
         controllers, _, path = rest.partition(":")
         # Version 2 has one tree, version 1 one for each controller. In a container the tree begins at its own group,
         # though the path counts from the machine's.
-        root = cgroups if not controllers else cgroups / controllers
-        if controllers and controller not in controllers.split(","):
-            continue
+        root = cgroups
+        if controllers:
+            if controller not in controllers.split(","):
+                continue
+            # The folder of several controllers may name them in another order; each has a link of its own.
+            root = cgroups / (controllers if (cgroups / controllers).is_dir() else controller)
         place = (root / path.lstrip("/")) if ".." not in Path(path).parts else root
         for folder in (place, *place.parents):
             if not folder.is_relative_to(root):

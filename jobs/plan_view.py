@@ -88,6 +88,13 @@ def show_plan(plan: Plan, card: Card, spec: RunSpec, console: Console) -> None:
         f"({100 * share:.0f} %{calibrated})",
         markup=True,
     )
+    if spec.loop.dtype == "bfloat16" and not card.bf16:
+        console.print(
+            f"{card.name} has no bfloat16 of its own: attention there keeps all its scores, which this plan does not "
+            "count. Take --dtype float16. / 此显卡不支持 bfloat16，本计划未计入其额外的注意力开销："
+            "请用 --dtype float16。",
+            style="yellow",
+        )
 
 
 def show_stage(

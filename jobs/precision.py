@@ -53,9 +53,12 @@ def decided(spec: RunSpec, console: Console) -> RunSpec:
 
 
 def kept(spec: RunSpec, run: RunDirectory) -> RunSpec:
-    """A run's spec with the dtype that its earlier attempts have computed in, where it left that open."""
-    states = read_events(run.events_path, {"state"})
-    names = [name for state in states if (name := _environment(state).get("dtype"))]
+    """A run's spec with the dtype that its earlier attempts have computed in, where it left that open. Where they
+    did not write it down, they are from before a CPU had a choice.
+    """
+    attempts = [_environment(state) for state in read_events(run.events_path, {"state"})]
+    old = {"cpu": "float32"}
+    names = [name for found in attempts if (name := found.get("dtype") or old.get(found.get("device", "")))]
     return with_dtype(spec, names[-1]) if spec.loop.dtype == "auto" and names else spec
 
 

@@ -141,7 +141,8 @@ def require_files(spec: RunSpec) -> None:
             raise ValueError(f"{what}: {path} is a folder: name a file of rows in it. It holds: {inside or 'nothing'}")
         for line, content in islice(RowFile(path), 1):
             row = as_row(STAGE_ROWS[kind], content, path, line)
-            if isinstance(row, DataError) and row.kind in _SEEN_AT_ONCE and spec.data.limits.max_bad_rows == 0:
+            strict = spec.data.limits.max_bad_rows == 0
+            if strict and isinstance(row, DataError) and row.kind in _SEEN_AT_ONCE:
                 raise row
     if spec.data.tokenizer is not None:
         tokenizer_folder(spec.data.tokenizer)

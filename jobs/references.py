@@ -68,7 +68,7 @@ def _run_and_step(text: str) -> tuple[RunDirectory, int]:
         return run, steps[-1]
     if which == "best":
         return run, _best(run, steps)
-    if which.isdecimal() and int(which) in steps:
+    if which in map(str, steps):  # each checkpoint has one name: 0010 and ten in other digits are none
         return run, int(which)
     raise ValueError(f"{text!r}: there is no such checkpoint in {run.checkpoints}; there are {choices}")
 

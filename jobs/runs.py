@@ -277,6 +277,14 @@ class RunDirectory:
         finally:
             os.close(descriptor)
 
+    @property
+    def holder(self) -> str:
+        """Who holds the run, or was the last to, as "process PID on HOST"; "" where that is not known."""
+        try:
+            return self._lock_path.read_text("utf-8", "replace")
+        except FileNotFoundError:  # nobody was, or its folder is being replaced
+            return ""
+
     def state(self) -> RunState:
         """The state the run is in, from its lock and its last state event."""
         return self._state(self.is_running, read_events(self.events_path, {"state"}))
@@ -332,11 +340,16 @@ class RunDirectory:
         states = read_events(self.events_path, {"state"})
         return next((float(event["time"]) for event in reversed(states) if event["state"] == "RUNNING"), None)
 
-    def _updated(self) -> float:
-        """By what the files say; when they were written here says nothing of a copy."""
+    def _updated(self) -> float | None:
+        """By what the files say; when they were written here says nothing of a copy. None where they have just gone."""
         if (last := _last_time(self.events_path)) is not None:
             return last
-        return float(self._created().get("time", 0.0)) or self.spec_path.stat().st_mtime
+        if created := self._created().get("time"):
+            return float(created)
+        try:
+            return self.spec_path.stat().st_mtime
+        except FileNotFoundError:
+            return None
 
     def _content(self) -> dict[str, Any]:
         try:
@@ -376,10 +389,7 @@ class RunDirectory:
         )
 
     def _running_text(self) -> str:
-        try:
-            holder = self._lock_path.read_text("utf-8", "replace") or "another process"
-        except FileNotFoundError:  # its folder is being replaced
-            holder = "another process"
+        holder = self.holder or "another process"
         return (
             f"the {self.kind} {self.name!r} is running already ({holder}). Watch it with `minimind "
             f"{'show' if self.kind == 'run' else 'attach'} {self.name}`, stop it with `minimind stop {self.name}`, or "

@@ -21,7 +21,7 @@ from typing import Any, Literal, NamedTuple
 
 from minimind.foreign import render_foreign
 from minimind.template import MAY_FOLLOW, TOOLS_HEAD, TOOLS_TAIL, Escaping, escaping_for, order_problem
-from minimind.tokenizer import BOS_TOKEN, EOS_TOKEN, MARKUP_TOKENS, SPECIAL_TOKENS, Tokenizer, encodable
+from minimind.tokenizer import BOS_TOKEN, EOS_TOKEN, MARKUP_TOKENS, Tokenizer, encodable
 
 Message = Mapping[str, Any]
 """One turn: role, content; an assistant's reasoning_content, tool_calls and learn; a system's tools. See `render`."""
@@ -92,7 +92,7 @@ def render(
 
 def require_renderable(messages: Sequence[Message]) -> None:
     """Raise the ValueError that `render` would raise for a conversation, without a tokenizer."""
-    for _ in _written(escaping_for(SPECIAL_TOKENS), messages, (), None, False):
+    for _ in _written(escaping_for(()), messages, (), None, False):
         pass
 
 

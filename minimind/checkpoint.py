@@ -397,7 +397,8 @@ def weights_sha256(folder: Path) -> str:
 
 
 def read_sampling(folder: Path) -> Sampling | None:
-    """The sampling defaults in a folder's generation_config.json; None where it has no such file.
+    """The sampling defaults in a folder's generation_config.json; None where it has no such file, or one that says
+    nothing about sampling, as transformers writes it for every model.
 
     `do_sample: false` is temperature 0; what is not in the file is switched off. Raises ValueError for a file that
     cannot be read or holds a value that cannot be.
@@ -415,6 +416,8 @@ def read_sampling(folder: Path) -> Sampling | None:
     for name, value in given.items():
         if isinstance(value, bool) or not isinstance(value, int if name == "top_k" else (int, float)):
             raise ValueError(f"{file.absolute()}: {name} = {value!r} is not a number; correct it, or take it out")
+    if not given and content.get("do_sample") is None:
+        return None
     if content.get("do_sample") is False:
         given["temperature"] = 0.0
     try:

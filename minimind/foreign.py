@@ -90,8 +90,18 @@ def _without_empty(message: Mapping[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in message.items() if name not in ("learn", "tools")}
     if message["role"] != "assistant":
         kept["content"] = message.get("content") or ""
+    if calls := kept.get("tool_calls"):
+        kept["tool_calls"] = [_with_object(call) for call in calls]
     optional = ("reasoning_content", "tool_calls")
     return {name: value for name, value in kept.items() if name not in optional or value not in _EMPTY}
+
+
+def _with_object(call: Mapping[str, Any]) -> dict[str, Any]:
+    """A call with its arguments as an object, which is what templates are written for; OpenAI's API has their JSON."""
+    if call.get("function"):
+        return {**call, "function": _with_object(call["function"])}
+    arguments = call.get("arguments") or {}
+    return {**call, "arguments": json.loads(arguments) if isinstance(arguments, str) else arguments}
 
 
 def _stand_ins(names: Iterable[str], content: Any) -> dict[str, str]:
@@ -131,18 +141,10 @@ def _any_of(names: tuple[str, ...]) -> re.Pattern[str]:
 
 
 def _run(source: str, variables: Mapping[str, Any]) -> str:
-    # A template is a program: what it raises is its own affair, and is told in words.
     try:
         return _compiled(source)(variables)
-    except (
-        jinja2.TemplateError,
-        ArithmeticError,
-        AttributeError,
-        LookupError,
-        RecursionError,
-        TypeError,
-        ValueError,
-    ) as error:
+    except Exception as error:  # noqa: BLE001
+        # A template is a program: whatever it raises is its own affair, and is told in words.
         what = "refuses it" if isinstance(error, _RefusalError) else f"fails with {type(error).__name__}"
         raise ValueError(f"messages: the chat template that came with this model {what}: {error}") from None
 

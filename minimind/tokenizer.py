@@ -72,6 +72,8 @@ class Tokenizer:
     """A byte-level BPE vocabulary with its special tokens. Made by `train` or `load`.
 
     vocab_size: how many ids there are, special and spare ones included; ids run from 0 to vocab_size - 1.
+    special_ids: names to ids of the tokens that no text becomes: the control tokens and what else was added with a name
+        in angle brackets. Other words that were added are words: text that holds one gets its id.
     bos_id, eos_id, pad_id: <|im_start|>, <|im_end|>, <|endoftext|>.
     foreign_template: the chat template that came with it, as Jinja; None where it is the one of minimind.template.
     """
@@ -98,16 +100,21 @@ class Tokenizer:
 
         ids = vocab | added
         self.vocab_size = max(ids.values()) + 1
-        self.special_ids = added or {token: vocab[token] for token in CONTROL_TOKENS}
+        self._words = [token for token in self._document.get("added_tokens", []) if _is_word(token, where)]
+        words = {token["content"]: int(token["id"]) for token in self._words}
+        marks = {name: token_id for name, token_id in added.items() if name not in words}
+        self.special_ids = marks or {token: vocab[token] for token in CONTROL_TOKENS}
         self.pad_id, self.bos_id, self.eos_id = (ids[token] for token in CONTROL_TOKENS)
         self._bytes = _bytes_of_ids(vocab, added, self.vocab_size, where)
         template = (settings or {}).get("chat_template")
         self.foreign_template: str | None = None if template == jinja_source(self.special_ids) else template
         self.named_tokens = _named_tokens(settings if self.foreign_template else None)
 
-        # Without added tokens nothing in a text can match one: "<think>" in a document is seven characters. And no
+        # Without special tokens nothing in a text can match one: "<think>" in a document is seven characters. And no
         # post-processor, padding or truncation may add or drop ids behind our back.
-        plain = self._document | dict.fromkeys(("post_processor", "padding", "truncation")) | {"added_tokens": []}
+        # A word's id is looked up in the vocabulary.
+        plain = self._document | dict.fromkeys(("post_processor", "padding", "truncation"))
+        plain |= {"added_tokens": self._words, "model": model | {"vocab": vocab | words}}
         self._backend = Backend.from_str(json.dumps(plain))
 
     @classmethod
@@ -259,6 +266,8 @@ class Tokenizer:
         merges = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
         content = [sorted(model["vocab"].items()), merges, sorted(self.special_ids.items())]
         content.append(self._document["pre_tokenizer"])
+        if self._words:
+            content.append(self._words)
         text = json.dumps(content, ensure_ascii=True, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -306,12 +315,24 @@ def _settings(folder: Path) -> dict[str, Any]:
         template = settings.get("chat_template")
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{file}: not a tokenizer_config.json ({error})") from None
-    if template is not None and not isinstance(template, str):
+    others = [other.name for other in (folder / "additional_chat_templates").glob("*.jinja")]
+    if others or not isinstance(template, (str, type(None))):
+        what = f"{', '.join(sorted(others))} stands beside it" if others else f"is a {type(template).__name__}"
         raise ValueError(
-            f"{file}: chat_template is a {type(template).__name__}; one template as text is needed. Of several, leave "
-            "the one that conversations are to be written with"
+            f"{file}: chat_template: {what}; one template as text is needed. Of several, leave the one that "
+            "conversations are to be written with"
         )
     return settings
+
+
+def _is_word(token: Mapping[str, Any], where: str) -> bool:
+    """Whether an added token is a word that text may become. Raises ValueError for one that takes white space along."""
+    name = token["content"]
+    if token.get("special") or (name.startswith("<") and name.endswith(">")):
+        return False
+    if token.get("lstrip") or token.get("rstrip"):
+        raise ValueError(f"{where}: its token {name!r} takes the white space beside it, so text would not come back")
+    return True
 
 
 def _named_tokens(settings: Mapping[str, Any] | None) -> dict[str, str]:

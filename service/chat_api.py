@@ -17,7 +17,7 @@ from jobs.model_card import ModelCard
 from service import stream
 from service.backend import Backend, Chat, Generation, Texts
 from service.errors import ApiError, invalid
-from service.schemas import ChatRequest, CompletionRequest, Message, NamedTool, TextPart, ToolMessage
+from service.schemas import NO_LIMIT, ChatRequest, CompletionRequest, Message, NamedTool, TextPart, ToolMessage
 
 T = TypeVar("T")
 
@@ -163,10 +163,12 @@ def _generation(
         given |= {"top_p": 1.0, "temperature": 0.0}
     if body.seed == -1:  # many clients' word for none
         del given["seed"]
+    if body.top_k == NO_LIMIT:
+        given["top_k"] = 0
     return Generation(
         model=body.model,
         prompt=prompt,
-        max_tokens=max_tokens,
+        max_tokens=None if max_tokens == NO_LIMIT else max_tokens,
         stop=body.stops,
         logprobs=logprobs,
         stream=bool(body.stream),

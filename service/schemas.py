@@ -112,7 +112,10 @@ def unknown_field(path: str) -> str:
         return f"is not supported: {UNSUPPORTED[path][0]}"
     if path in ELSEWHERE:
         return f"there is no such field; here it is {ELSEWHERE[path]}"
-    known = [*ChatRequest.model_fields, *CompletionRequest.model_fields]
+    fields = {"/v1/chat/completions": ChatRequest.model_fields, "/v1/completions": CompletionRequest.model_fields}
+    if other := next((endpoint for endpoint, known in fields.items() if path in known), None):
+        return f"there is no such field here; {other} has it"
+    known = [name for names in fields.values() for name in names]
     near = difflib.get_close_matches(path, known, n=1) if "." not in path else []
     return f"there is no such field; did you mean {near[0]}?" if near else "there is no such field"
 
@@ -332,6 +335,18 @@ class ChatTemplateOptions(_Body):
 
 Stop = Annotated[str, Field(min_length=1, max_length=1000)]
 
+NO_LIMIT = -1
+"""As clients of vLLM, llama.cpp and LM Studio write it."""
+
+
+def _some(tokens: int) -> int:
+    if tokens == 0:
+        raise ValueError(f"an answer has at least 1 token; {NO_LIMIT} is as many as fit")
+    return tokens
+
+
+AnswerTokens = Annotated[int, Field(ge=NO_LIMIT), AfterValidator(_some)]
+
 
 class _Sampling(_Body):
     """What both endpoints share. None stands for the default, as with OpenAI."""
@@ -340,7 +355,7 @@ class _Sampling(_Body):
     n: Annotated[int, Field(ge=1, le=128)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    top_k: Annotated[int, Field(ge=NO_LIMIT, le=1_000_000)] | None = None
     min_p: Annotated[float, Field(ge=0, le=1)] | None = None
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
@@ -384,8 +399,8 @@ class ChatRequest(_Sampling):
     """POST /v1/chat/completions."""
 
     messages: Annotated[Some[Message], Field(min_length=1, max_length=10_000)]
-    max_tokens: Annotated[int, Field(ge=1)] | None = None
-    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: AnswerTokens | None = None
+    max_completion_tokens: AnswerTokens | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     tools: Annotated[Some[Tool], Field(max_length=128)] | None = None
@@ -403,7 +418,7 @@ class ChatRequest(_Sampling):
             raise ValueError(
                 f"max_tokens = {both[0]} and max_completion_tokens = {both[1]} are two names of one number"
             )
-        if self.top_logprobs is not None and not self.logprobs:
+        if self.top_logprobs and not self.logprobs:
             raise _wrong("top_logprobs", "needs logprobs = true")
         names = [tool.function.name for tool in self.tools or ()]
         if len(set(names)) < len(names):
@@ -449,7 +464,7 @@ class CompletionRequest(_Sampling):
     """
 
     prompt: str | Ids | Some[str] | Some[Ids]
-    max_tokens: Annotated[int, Field(ge=0)] | None = None
+    max_tokens: Annotated[int, Field(ge=NO_LIMIT)] | None = None
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     echo: bool | None = None
     add_special_tokens: bool | None = None

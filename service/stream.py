@@ -28,9 +28,16 @@ QUIET_S = 15.0
 Json = dict[str, Any]
 
 
+_SEPARATORS = [(sign.encode(), f"\\u{ord(sign):04x}".encode()) for sign in "\u0085\u2028\u2029"]
+"""Signs that end a line for many a client (httpx, str.splitlines), though not for the standard: as JSON escapes."""
+
+
 def event(body: Json) -> bytes:
     """One server-sent event."""
-    return b"data: " + to_json(body) + b"\n\n"
+    data = to_json(body)
+    for sign, escape in _SEPARATORS:
+        data = data.replace(sign, escape)
+    return b"data: " + data + b"\n\n"
 
 
 class Format(Protocol):

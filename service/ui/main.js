@@ -106,6 +106,7 @@ function edit(turn, text) {
 async function answer(turn) {
   running = new AbortController();
   const { signal } = running;
+  keepSoon();
   show();
   announcer.textContent = t("waiting");
   await Promise.all(
@@ -271,6 +272,11 @@ function keepSoon() {
   keeper ||= setTimeout(keep, KEEP_MS);
 }
 
+/** On leaving: a tab in which nothing is new would put an old conversation over that of another tab. */
+function keepNew() {
+  if (keeper) keep();
+}
+
 function keep() {
   clearTimeout(keeper);
   keeper = 0;
@@ -335,10 +341,10 @@ document.addEventListener("keydown", (event) => {
 });
 // A checkpoint that appeared meanwhile is in the list when the reader comes back.
 document.addEventListener("visibilitychange", () => {
-  if (document.hidden) keep();
+  if (document.hidden) keepNew();
   else if (state.turns.every(({ answers }) => answers.every(isOver))) refreshModels();
 });
-addEventListener("pagehide", keep);
+addEventListener("pagehide", keepNew);
 
 applyTheme();
 translate();

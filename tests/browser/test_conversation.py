@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import closing
 
 import pytest
 from playwright.sync_api import expect
@@ -280,6 +281,16 @@ def test_the_conversation_survives_a_reload_and_can_be_cleared_and_brought_back(
     chat.page.reload()
     expect(chat.page.locator("#welcome")).to_be_visible()
     expect(chat.answers).to_have_count(0)
+
+
+def test_an_idle_tab_that_is_closed_leaves_what_another_one_kept(chat: Chat, server: ScriptedServer) -> None:
+    server.answer("in the other tab")
+    with closing(chat.page.context.new_page()) as page:
+        other = Chat(page, set())
+        page.goto(chat.page.url)
+        other.ask_and_wait("q")
+    chat.page.reload()
+    expect(chat.prose).to_have_text("in the other tab")
 
 
 def test_a_reload_in_the_middle_keeps_what_came(chat: Chat, server: ScriptedServer) -> None:

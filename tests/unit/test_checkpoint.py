@@ -201,13 +201,15 @@ def test_sampling_defaults_travel_with_the_checkpoint(saver: Saver, sampling: Sa
 @pytest.mark.parametrize(
     ("content", "sampling"),
     [
-        ({}, Sampling()),
+        ({}, None),
+        ({"_from_model_config": True, "eos_token_id": 2, "temperature": None}, None),
+        ({"do_sample": True}, Sampling()),
         ({"do_sample": False, "temperature": 0.6, "top_p": 0.9}, Sampling(temperature=0.0, top_p=0.9)),
         ({"do_sample": True, "temperature": 0.6, "top_k": None, "_from_model_config": True}, Sampling(temperature=0.6)),
         ({"temperature": 1, "top_k": 20, "repetition_penalty": 1.05}, Sampling(1, 20, repetition_penalty=1.05)),
     ],
 )
-def test_sampling_defaults_of_other_makers(tmp_path: Path, content: dict[str, Any], sampling: Sampling) -> None:
+def test_sampling_defaults_of_other_makers(tmp_path: Path, content: dict[str, Any], sampling: Sampling | None) -> None:
     assert read_sampling(tmp_path) is None
     (tmp_path / "generation_config.json").write_text(json.dumps(content), "utf-8")
     assert read_sampling(tmp_path) == sampling

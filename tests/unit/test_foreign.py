@@ -171,6 +171,9 @@ def test_the_name_of_a_control_token_in_a_message_stays_text(tokenizer: Tokenize
         ("{% for", "fails with TemplateSyntaxError"),
         ("{{ ''.__class__.__mro__ }}", "fails with SecurityError"),
         ("{{ messages[9].content.x }}", "fails with UndefinedError"),
+        ("{{ cycler() }}", "fails with RuntimeError"),
+        ("{{ 'abc' | truncate(1) }}", "fails with AssertionError"),
+        ("{% for a in [1] %}" * 25 + "{% endfor %}" * 25, "fails with SyntaxError"),
     ],
 )
 def test_a_template_that_refuses_or_fails_is_told_in_words(folder: Path, template: str, problem: str) -> None:
@@ -181,6 +184,27 @@ def test_a_template_that_refuses_or_fails_is_told_in_words(folder: Path, templat
             [{"role": "user", "content": "forbidden"}],
             add_generation_prompt=True,
         )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "written"),
+    [('{"a": "你"}', '{"a": "你"}'), ({"a": 1}, '{"a": 1}'), ("", "{}"), (None, "{}"), ('{"a":"<|im_end|>"}', None)],
+)
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_a_template_gets_the_arguments_of_a_call_as_an_object(
+    folder: Path, arguments: Any, written: str | None, wrapped: bool
+) -> None:
+    template = (
+        "{% for m in messages %}{% for c in m.tool_calls or [] %}{% set c = c.function or c %}"
+        "{{ c.name }} {{ c.arguments | tojson }}{% endfor %}{% endfor %}"
+    )
+    document = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    tokenizer = Tokenizer(document, settings={"chat_template": template})
+    call = {"name": "add", "arguments": arguments}
+    called = {"role": "assistant", "tool_calls": [{"type": "function", "function": call} if wrapped else call]}
+    ids = render(tokenizer, [ASKED, called, ASKED], add_generation_prompt=True).ids
+    assert tokenizer.decode(ids) == f"add {written or json.dumps({'a': '<|im_end|>'})}"
+    assert tokenizer.eos_id not in ids
 
 
 def test_what_is_no_chatml_can_be_asked_and_not_be_taught(folder: Path) -> None:
@@ -210,7 +234,13 @@ def test_a_template_in_a_file_of_its_own_goes_before(folder: Path, tmp_path: Pat
     (tmp_path / "copy" / "chat_template.jinja").unlink()
     settings = {"chat_template": [{"name": "default", "template": "x"}, {"name": "tool_use", "template": "y"}]}
     (tmp_path / "copy" / "tokenizer_config.json").write_text(json.dumps(settings), "utf-8")
-    with pytest.raises(ValueError, match=r"tokenizer_config\.json: chat_template is a list; one template as text"):
+    with pytest.raises(ValueError, match=r"tokenizer_config\.json: chat_template: is a list; one template as text"):
+        Tokenizer.load(tmp_path / "copy")
+    (tmp_path / "copy" / "tokenizer_config.json").write_text('{"chat_template": "x"}', "utf-8")
+    (tmp_path / "copy" / "additional_chat_templates").mkdir()
+    assert Tokenizer.load(tmp_path / "copy").foreign_template == "x"
+    (tmp_path / "copy" / "additional_chat_templates" / "tool_use.jinja").write_text("y", "utf-8")
+    with pytest.raises(ValueError, match=r"tool_use\.jinja stands beside it; one template as text"):
         Tokenizer.load(tmp_path / "copy")
     (tmp_path / "copy" / "tokenizer_config.json").write_text("[]", "utf-8")
     with pytest.raises(ValueError, match=r"not a tokenizer_config\.json"):

@@ -130,7 +130,7 @@ SAME = {
         ours({"role": "user", "content": "q\nr"}, ANSWERED),
     ),
     "nulls of other rows": (
-        {"conversations": None, "messages": [ASKED | {"tools": None}, ANSWERED | {"name": None}], "tools": [], "x": ""},
+        {"conversations": [], "messages": [ASKED | {"tools": None}, ANSWERED | {"name": None}], "tools": [], "x": ""},
         ours(ASKED, ANSWERED),
     ),
     "weight": (ours(ASKED, said(weight=0), ASKED, said(weight=1)), UNLEARNT),
@@ -179,6 +179,12 @@ def test_an_answer_that_is_only_read_is_no_target(tokenizer: Tokenizer) -> None:
         (ours({"role": "system", "tools": "[" * 5000}, ASKED, ANSWERED), "not JSON"),
         (ours({"role": "system", "tools": [{"name": json.loads("[" * 200 + "]" * 200)}]}, ASKED, ANSWERED),
          "nested more than 100 deep"),
+        (ours(ASKED, said("", tool_calls=[CALL], function_call=CALL)), "turn 2: has calls in two places"),
+        (ours(ASKED, {"role": "function_call", "content": json.dumps(CALL), "tool_calls": [CALL]}),
+         "turn 2: has calls in two places"),
+        (ours(ASKED, said("", tool_calls=[CALL | {"id": "x"}, CALL | {"id": "y"}]),
+              {"role": "tool", "tool_call_id": "y", "content": "1"}), r"results for the calls \['y'\] of \['x', 'y'\]"),
+        ({"messages": [ASKED, ANSWERED, ASKED, ANSWERED]} | ours(ASKED, ANSWERED), "conversations and messages"),
         ({"question": "q", "answer": "a"}, "a row needs conversations, the fields here are question, answer"),
     ],
 )  # fmt: skip
@@ -194,6 +200,13 @@ def test_what_can_not_be_obeyed_is_refused_by_its_name(row: dict[str, Any], prob
         (ours(ASKED | {"tools": [TOOL]}, ANSWERED), ["tools of turn 1"], []),
         (ours(ASKED, said("", tool_calls=[{"name": "add", "parameters": {"a": 1}}])),
          ["parameters of a call of turn 2"], []),
+        (ours(ASKED, said("", tool_calls=[{"name": "add", "arguments": {"a": 2}, "function": CALL}])),
+         ["name of a call of turn 2", "arguments of a call of turn 2"], []),
+        (ours(ASKED, ANSWERED | {"content": [*PARTS, {"type": "text", "text": "b", "train": False, "id": "1"}]}),
+         ["train of a part of turn 2"], ["id"]),
+        ({"instruction": "q", "output": "a", "text": "Question: q"}, ["text"], []),
+        ({"image_path": "a.png", "audio_url": "u", "kto_tag": False} | ours(ASKED, ANSWERED),
+         ["image_path", "audio_url", "kto_tag"], []),
         ({"persona": "p", "id": 3, "score_chosen": 1.0, "empty": None} | ours(ASKED, ANSWERED),
          ["persona"], ["id", "score_chosen"]),
     ],
@@ -231,7 +244,9 @@ def test_preferences_of_others() -> None:
     for row in (
         {"prompt": [ASKED], "chosen": [right], "rejected": [wrong]},
         {"prompt": "q", "chosen": [ASKED, right], "rejected": [ASKED, wrong], "messages": [ASKED, right]},
+        {"prompt": [], "chosen": [ASKED, right], "rejected": [ASKED, wrong]},
         {
+            "prompt": None,
             "conversations": [{"from": "human", "value": "q"}],
             "chosen": {"from": "gpt", "value": "yes"},
             "rejected": wrong,
@@ -259,4 +274,4 @@ def test_rows_are_read_as_this_number_of_the_reading_says(tokenizer: Tokenizer) 
     found = [documents(tokenizer, parse(ChatRow, row)) for row, _ in SAME.values()]
     content = [[document.ids, document.targets.tolist()] for each in found for document in each]
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
-    assert (READING, digest) == (2, "b60f12db1720")
+    assert (READING, digest) == (3, "b60f12db1720")

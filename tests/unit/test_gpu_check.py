@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from jobs import gpu_check
+from jobs.card import this_card
 from jobs.gpu_check import CHECKS, Bench, Row, plans
 from jobs.stages import STAGES
 from tests.small import Screen, needs_no_gpu
@@ -27,6 +29,14 @@ def test_what_must_hold_is_looked_at(home: Path) -> None:
     assert {spec.stage.kind for spec in plans(bench)} == set(STAGES)
     held = [row.what for row in CHECKS["bits"](bench) if row.ok]
     assert len(held) == 3 * len(gpu_check.PRECISIONS)
+    assert list((home / "runs").glob("*/checkpoints/*")) == []  # those of a large model would fill a small disk
+
+
+def test_a_card_without_bfloat16_is_not_asked_for_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = this_card
+    monkeypatch.setattr(gpu_check, "this_card", lambda *args, **named: replace(real(*args, **named), bf16=False))
+    assert not [row.what for row in CHECKS["card"](Bench.on("cpu")) if "product, bfloat16" in row.what]
+    assert Bench.on("cpu").precisions == ("float32", "float16")
 
 
 def test_a_run_that_ends_with_other_bits_is_seen(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,6 +74,13 @@ def test_a_check_that_ends_in_an_error_is_told(home: Path) -> None:
     (row,) = gpu_check._in_a_process("nothing of this name", "cpu", str(home), 60)
     assert row.ok is False
     assert "KeyError" in row.value
+
+
+def test_what_libraries_print_is_no_row(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ONEDNN_VERBOSE", "1")  # it prints what it has compiled, on the standard output
+    rows = gpu_check._in_a_process("card", "cpu", str(home), 60)
+    assert [row.what for row in rows if row.ok is False] == []
+    assert any(row.what == "software" for row in rows)
 
 
 def test_a_check_that_takes_too_long_is_ended(home: Path) -> None:

@@ -95,6 +95,10 @@ def test_the_older_control_groups_count_too(tmp_path: Path) -> None:
     (tree / "cpu,cpuacct" / "cpu.cfs_quota_us").write_text("100000\n")
     (tree / "cpu,cpuacct" / "cpu.cfs_period_us").write_text("100000\n")
     assert (machine.memory_bytes(tree, own), machine.cores(tree, own)) == (48 * MIB, 1)
+    (tree / "cpu").symlink_to("cpu,cpuacct")
+    limits = machine._limits("cpu", "cpu.cfs_quota_us", tree, own)
+    own.write_text("4:memory:/docker/a\n2:cpuacct,cpu:/docker/a\n1:cpuset:/\n")  # as some kernels list them
+    assert machine._limits("cpu", "cpu.cfs_quota_us", tree, own) == limits == ["100000"]
     (tree / "cpu,cpuacct" / "cpu.cfs_quota_us").write_text("-1\n")
     (tree / "memory" / "memory.limit_in_bytes").write_text("9223372036854771712\n")
     assert machine.memory_bytes(tree, own) == psutil.virtual_memory().total

@@ -8,6 +8,7 @@ from jobs.card import Card
 from jobs.needs import Needs
 from jobs.plan import Planner
 from jobs.plan_view import choice_line, show_plan, show_stage, what_fits
+from minimind.config import override
 from minimind.memory import PLATFORMS
 from tests.small import Screen
 from tests.unit.test_plan import SETTINGS, SPEC, with_sizes
@@ -42,6 +43,15 @@ def test_on_a_cpu_the_context_is_the_process_and_nothing_is_uncalibrated(screen:
     show_plan(Planner(card, Needs()).plan(SPEC), card, SPEC, screen)
     assert "Python, PyTorch, Ray / 运行环境" in screen.text
     assert "uncalibrated" not in screen.text
+
+
+def test_a_card_without_bfloat16_is_told_of_where_it_is_asked_for(screen: Screen) -> None:
+    half, turing = override(SPEC, {"loop.dtype": "bfloat16"}), Card("a card", 4 << 30, PLATFORMS["wsl2"], bf16=False)
+    show_plan(Planner(turing, Needs()).plan(SPEC), turing, SPEC, screen)
+    assert "has no bfloat16" not in screen.text
+    show_plan(Planner(turing, Needs()).plan(half), turing, half, screen)
+    assert "has no bfloat16" in screen.text
+    assert "--dtype float16" in screen.text
 
 
 def test_a_stage_is_planned_for_a_card_that_is_named(home: Path, screen: Screen) -> None:

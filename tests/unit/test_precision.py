@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from jobs.precision import CLEARLY_FASTER, bfloat16_share, decided, kept, multiplies_bfloat16, trains_on_gpu, with_dtype
+from jobs.runs import RunDirectory
 from jobs.spec import RunSpec, ScalingConfig
 from jobs.train import resume, start
-from minimind.events import read_events
+from minimind.events import EventLog, read_events
 from tests.small import Screen, end_of, kill_at, needs_no_gpu, small_spec
 
 AUTO = small_spec(loop__dtype="auto")
@@ -69,3 +70,13 @@ def test_a_run_stores_what_was_decided_and_goes_on_in_it(home: Path) -> None:
     left_open = RunSpec.model_validate(run.spec() | {"loop": run.spec()["loop"] | {"dtype": "auto"}})
     assert kept(left_open, run).loop.dtype == name  # where GPUs have decided, the spec has left it open
     assert kept(with_dtype(AUTO, "float16"), run).loop.dtype == "float16"
+
+
+def test_a_run_from_before_its_dtype_was_kept_stays_what_a_cpu_was(home: Path) -> None:
+    for device, name in (("cpu", "float32"), ("NVIDIA GeForce RTX 3050", "auto")):
+        run = RunDirectory(home / "runs" / device.partition(" ")[0])
+        run.create(AUTO.model_dump(mode="json"))
+        with EventLog(run.events_path) as log:
+            log.state("RUNNING", step=0, total_steps=9, world=1, environment={"device": device})
+            log.state("FAILED", reason="power")
+        assert kept(AUTO, run).loop.dtype == name

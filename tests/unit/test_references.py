@@ -56,7 +56,7 @@ def test_best_takes_the_earlier_of_two_equal_ones(home: Path) -> None:
     assert pinned("equal@best") == "equal@2"
 
 
-@pytest.mark.parametrize("text", ["done@3", "done@-2", "done@newest", "done@2@4"])
+@pytest.mark.parametrize("text", ["done@3", "done@-2", "done@newest", "done@2@4", "done@02", "done@２"])
 def test_another_step_is_refused_with_those_there_are(finished: RunDirectory, text: str) -> None:
     with pytest.raises(ValueError, match="no such checkpoint") as caught:
         resolve(text)

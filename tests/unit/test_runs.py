@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from jobs import runs
+from jobs import cluster, paths, runs
 from jobs.runs import (
     RunDirectory,
     RunRow,
@@ -404,3 +404,22 @@ def test_a_list_reads_again_only_what_has_changed(tmp_path: Path, monkeypatch: p
     write(RunDirectory(tmp_path / "b"), "FAILED")
     assert {row.name: row.state.word for row in list_runs(tmp_path)} == {"a": "SUCCEEDED", "b": "FAILED"}
     assert read == ["b"]
+
+
+def test_a_run_that_goes_while_it_is_looked_at_is_no_error(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process may create it anew between two looks: what the first has seen is not there for the second."""
+    run = RunDirectory(paths.runs() / "x")
+    run.create({"stage": {"kind": "sft"}})
+    (run.path / ".lock").unlink()
+    monkeypatch.setattr(RunDirectory, "is_running", True)
+    assert cluster.running({os.getpid()}) == []
+    real = RunDirectory.spec
+
+    def last_look(self: RunDirectory) -> dict[str, Any]:
+        content = real(self)
+        self.spec_path.unlink()
+        return content
+
+    monkeypatch.setattr(RunDirectory, "spec", last_look)
+    (row,) = list_runs(paths.runs())
+    assert (row.name, row.updated) == ("x", None)

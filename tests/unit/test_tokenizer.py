@@ -4,6 +4,7 @@ import json
 import pickle
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import pre_tokenizers
@@ -134,6 +135,7 @@ def test_load_refuses(tokenizer: Tokenizer, tmp_path: Path) -> None:
     wrong = {
         "not a byte-level BPE": document | {"model": {"type": "Unigram"}},
         "normalizer": document | {"normalizer": {"type": "NFC"}},
+        "token 'cat' takes the white space": _with_added(document, "cat", lstrip=True),
         r"lacks the control tokens <\|im_end\|>": _renamed(document, "<|im_end|>", "</s>"),
         "no token for the bytes": _renamed(document, "!", "!!"),
     }
@@ -141,6 +143,28 @@ def test_load_refuses(tokenizer: Tokenizer, tmp_path: Path) -> None:
         file.write_text(json.dumps(content), encoding="utf-8")
         with pytest.raises(ValueError, match=message):
             Tokenizer.load(file)
+
+
+def test_a_word_that_was_added_is_found_in_text(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path)
+    file = tmp_path / "tokenizer.json"
+    document = _with_added(json.loads(file.read_text(encoding="utf-8")), "<|more|>", special=True)
+    file.write_text(json.dumps(_with_added(document, "词词cat")), encoding="utf-8")
+    wider = Tokenizer.load(tmp_path)
+    text = "a 词词cat and <|more|> and <think>"
+    assert wider.encode("词词cat") == [tokenizer.vocab_size + 1]
+    assert len(wider.encode(text)) < len(tokenizer.encode(text))
+    assert wider.decode(wider.encode(text)) == text
+    assert wider.special_ids == tokenizer.special_ids | {"<|more|>": tokenizer.vocab_size}
+    assert not set(wider.encode(text)) & set(wider.special_ids.values())
+    assert wider.fingerprint != tokenizer.fingerprint
+
+
+def _with_added(document: dict[str, Any], content: str, **options: bool) -> dict[str, Any]:
+    added = document["added_tokens"]
+    vocab_size = max(*document["model"]["vocab"].values(), *(token["id"] for token in added)) + 1
+    usual = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
+    return document | {"added_tokens": [*added, usual | {"id": vocab_size, "content": content} | options]}
 
 
 def _renamed(document: dict[str, object], old: str, new: str) -> object:

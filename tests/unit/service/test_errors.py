@@ -76,6 +76,7 @@ def message(**changes: object) -> dict[str, object]:
     ("body", "param", "words"),
     [
         (message(temperature="hot"), "temperature", "temperature: Input should be a valid number (got 'hot')"),
+        (message(max_tokens="20"), "max_tokens", "max_tokens: Input should be a valid integer (got '20')"),
         (message(temperatur=1), "temperatur", "temperatur: there is no such field; did you mean temperature?"),
         (message(something=1), "something", "something: there is no such field"),
         (message(max_new_tokens=1), "max_new_tokens", "there is no such field; here it is max_tokens"),
@@ -87,7 +88,7 @@ def message(**changes: object) -> dict[str, object]:
         (message(stop=["a", 5]), "stop[1]", "valid string (got 5)"),
         (message(stop=["x"] * 1000), "stop", "at most 16"),
         (message(top_logprobs=2), "top_logprobs", "top_logprobs: needs logprobs = true"),
-        (message(max_tokens=0), "max_tokens", "greater than or equal to 1 (got 0)"),
+        (message(max_tokens=0), "max_tokens", "at least 1 token; -1 is as many as fit (got 0)"),
         (message(n=-1), "n", "greater than or equal to 1"),
         ({"messages": []}, "model", "model: is missing"),
         (b"{", None, "the body is not JSON"),

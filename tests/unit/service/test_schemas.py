@@ -94,6 +94,21 @@ def test_bad_chats(fields: dict[str, Any]) -> None:
         chat(**fields)
 
 
+def test_minus_one_is_no_limit() -> None:
+    for body in (chat(max_tokens=-1), chat(max_completion_tokens=-1), chat(max_tokens=-1, max_completion_tokens=-1)):
+        assert chat_api._of_chat(body).max_tokens is None
+    assert chat_api._of_texts(text(max_tokens=-1)).max_tokens is None
+    assert chat_api._of_texts(text()).max_tokens == 16
+    assert chat_api._of_chat(chat(top_k=-1)).top_k == 0
+    assert chat_api._of_chat(chat()).top_k is None
+
+
+def test_no_alternatives_need_no_logprobs() -> None:
+    assert chat_api._of_chat(chat(logprobs=False, top_logprobs=0)).logprobs is None
+    with pytest.raises(ValidationError, match="needs logprobs = true"):
+        chat(top_logprobs=1)
+
+
 def test_whole_numbers_are_numbers() -> None:
     assert chat(temperature=1, top_p=1).temperature == 1
     assert chat(stop="x").stops == ("x",)

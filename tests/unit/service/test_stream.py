@@ -54,6 +54,14 @@ def test_a_chat_stream() -> None:
     assert chunks[4] == "[DONE]"
 
 
+def test_an_event_is_one_line_for_every_client() -> None:
+    text = "a\u2028b\u2029c\u0085d\ne 巴黎 \\"
+    line, empty, nothing = stream.event({"content": text}).decode().split("\n")
+    assert (empty, nothing) == ("", "")
+    assert line.splitlines() == [line], "httpx's iter_lines would cut it"
+    assert json.loads(line.removeprefix("data: ")) == {"content": text}
+
+
 def test_an_answer_of_one_piece_has_its_role_once_and_its_end_alone() -> None:
     both = [Piece(0, [Delta("content", "a")], finish="stop"), Piece(1, [Delta("content", "b")])]
     chunks = events(ChatFormat(logprobs=False), both, [Piece(1, finish="stop")])

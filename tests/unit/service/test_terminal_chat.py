@@ -9,9 +9,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI, Response
 
 from jobs import chat
 from jobs.chat import Conversation, InProcess, Manner, Model, Part, Server
@@ -154,6 +156,45 @@ def test_what_goes_wrong_is_a_sentence(scripted: tuple[ScriptedServer, Server], 
         Server(answerer.url, "another").models()
     with pytest.raises(ValueError, match=r"no server answers at http://127.0.0.1:1"):
         Server("http://127.0.0.1:1").models()
+
+
+@contextmanager
+def another_makers_server(models: str, events: str = "") -> Iterator[Server]:
+    """A server that answers so, whatever it is asked."""
+    app = FastAPI()
+    app.add_api_route("/v1/models", lambda: Response(models))
+    app.add_api_route("/v1/chat/completions", lambda: Response(events), methods=["POST"])
+    with listening(app) as there:
+        yield Server(there.address)
+
+
+@pytest.mark.parametrize(
+    ("events", "parts"),
+    [
+        (
+            'data: {"choices": [{"delta": {"content": null, "reasoning": "hm"}}]}\n\ndata: {"usage": {}}\n\n',
+            [Part("reasoning", "hm")],
+        ),
+        ('data: {"choices": [{"delta": null, "finish_reason": "stop"}], "error": null}\n\n', []),
+        ('data:{"choices":[{"delta":{"content":"yes"}}]}\n\ndata:[DONE]\n\n', [Part("content", "yes")]),
+        (
+            'data: {"choices": [{"delta": {"tool_calls": [{"function": {"name": null, "arguments": "{}"}}]}}]}\n\n',
+            [Part("tool_call", "{}")],
+        ),
+    ],
+)
+def test_a_server_of_another_maker_may_leave_out_what_is_empty(events: str, parts: list[Part]) -> None:
+    with another_makers_server('{"object": "list", "data": null}', events) as server:
+        assert server.models() == []
+        assert list(server.answer("m", [], Manner())) == parts
+
+
+def test_errors_of_another_makers_server_are_sentences() -> None:
+    with another_makers_server("<html>", 'data: {"error": "no room"}\n\n') as server:
+        with pytest.raises(ValueError, match="/v1/models: no list of models"):
+            server.models()
+        with pytest.raises(ValueError, match="^no room$"):
+            list(server.answer("m", [], Manner()))
 
 
 def test_ctrl_c_stops_an_answer_and_keeps_what_had_come(
