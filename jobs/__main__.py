@@ -255,7 +255,7 @@ class Submitting(Here):
             folder.require_there()
         else:
             spec = _look_before(args.stage, {**settings, "name": name}, args.model, folder, args.overwrite)
-            if not os.environ.get("RAY_API_SERVER_ADDRESS"):
+            if space is None or not space.endswith(".json") or not _files_elsewhere():
                 require_space(spec, space_of(space or "batch", spec))
         options = {"model": args.model, "space": space, **_sweep_options(args)}
         named = [part for option, value in options.items() if value is not None for part in (f"--{option}", str(value))]
@@ -295,9 +295,14 @@ def _look_before(
 
     spec = new_spec(stage, settings, model)
     folder.require_free(overwrite=overwrite)
-    if not os.environ.get("RAY_API_SERVER_ADDRESS"):  # else they lie on another machine
+    if not _files_elsewhere():
         require_files(spec)
     return spec
+
+
+def _files_elsewhere() -> bool:
+    """Whether the cluster is one that was named, whose files may lie on another machine."""
+    return bool(os.environ.get("RAY_API_SERVER_ADDRESS"))
 
 
 def _home(console: Console) -> int:

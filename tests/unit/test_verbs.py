@@ -193,6 +193,9 @@ def test_what_a_job_would_end_with_is_said_before_it_is_submitted(
         assert shell(cli.minimind, *words) == 1
         assert said in shell.err
         assert len(shell.err.splitlines()) <= 4
+    monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:1")  # files may lie there, spaces do not
+    assert shell(cli.minimind, *SWEEP_TEXT, "--space", "nosuch") == 1
+    assert "space 'nosuch': there are" in shell.err
     assert not (home / "cluster.json").exists()
 
 
