@@ -162,6 +162,7 @@ def test_a_key_is_asked_for_and_kept_for_the_tab_only(open_chat: OpenChat) -> No
         dialog.locator("#key").fill("right")
         chat.button("Use it").click()
         expect(dialog).to_be_hidden()
+        expect(chat.button("Enter the key")).to_be_hidden()  # it has learnt which models there are
         chat.ask_and_wait("hi")
         expect(chat.prose).to_have_text("sft heard: hi")
         assert chat.run("sessionStorage.getItem('minimind.key')") == "right"
@@ -186,6 +187,7 @@ def test_a_key_that_cannot_be_sent_is_a_wrong_one(open_chat: OpenChat, key: str)
         dialog.locator("#key").fill(" right ")
         chat.button("Use it").click()
         expect(dialog).to_be_hidden()
+        expect(chat.button("Enter the key")).to_be_hidden()  # it has learnt which models there are
         chat.ask_and_wait("hi")
         expect(chat.prose).to_have_text("sft heard: hi")
 
