@@ -1,6 +1,6 @@
 # make demo    from nothing to a model that chats: environment, local Ray cluster, data, tokenizer, pretraining, SFT, server
 # make test    install what testing needs and run all tests
-# make quick   the unit tests that take no time: under two minutes
+# make quick   the unit tests that take no time
 # make clients install the clients of other programs that tests/clients runs (make test does, where there is a network)
 # make check   ruff, format, mypy, import-linter
 # make gpu-check  measure and prove on an NVIDIA card what is said of it: at most 8 minutes, gpu-report.md
