@@ -143,7 +143,7 @@ def _any_of(names: tuple[str, ...]) -> re.Pattern[str]:
 def _run(source: str, variables: Mapping[str, Any]) -> str:
     try:
         return _compiled(source)(variables)
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:  # noqa: BLE001  # a foreign template may raise anything; it is told in words
         # A template is a program: whatever it raises is its own affair, and is told in words.
         what = "refuses it" if isinstance(error, _RefusalError) else f"fails with {type(error).__name__}"
         raise ValueError(f"messages: the chat template that came with this model {what}: {error}") from None
@@ -156,7 +156,7 @@ class _RefusalError(jinja2.TemplateError):
 class _Generation(Extension):
     """{% generation %}: marks answers for trainers; the text is what stands inside."""
 
-    tags = {"generation"}  # noqa: RUF012
+    tags = {"generation"}  # noqa: RUF012  # as jinja2 declares it
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
         """The nodes inside."""
