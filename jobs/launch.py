@@ -24,7 +24,7 @@ from jobs import WORKER_ENVIRONMENT, paths
 from jobs.card import Card, here, this_card, worker_share
 from jobs.cluster import ClusterError, check, most_cpus, places
 from jobs.machine import is_network_folder
-from jobs.nodes import Say, collectives, machines, require_shared, smallest_card, wait_for_room
+from jobs.nodes import Say, collectives, machines, require_shared, reservations_returned, smallest_card, wait_for_room
 from jobs.prepare import Prepared
 from jobs.runs import RunDirectory, RunStateError, RunTakenError
 from jobs.spec import RunSpec
@@ -155,7 +155,8 @@ def launch(spec: RunSpec, prepared: Prepared, run: RunDirectory, say: Say = prin
 
     def attempt() -> None:
         wait_for_room(spec.world, _resources(spec), say)
-        _trainer(spec, prepared, run).fit()
+        with reservations_returned(), _interrupt_handler_kept():
+            _trainer(spec, prepared, run).fit()
 
     until_done(attempt, run, spec.scaling.max_failures, say)
 
@@ -219,6 +220,19 @@ def _worker_environment() -> dict[str, str]:
     """What workers are told before they load torch: ours, and what the user has set for the network."""
     names = [*WORKER_ENVIRONMENT, *(name for name in os.environ if name.startswith(("NCCL_", "GLOO_", "TORCH_NCCL_")))]
     return {name: os.environ[name] for name in names}
+
+
+@contextmanager
+def _interrupt_handler_kept() -> Iterator[None]:
+    """Ray Train leaves a handler of Ctrl-C behind: it would take the next Ctrl-C for a training that is over, and keep
+    that training's controller, 400 MB, alive.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 def _newest(run: RunDirectory) -> int | None:

@@ -6,7 +6,8 @@ import fcntl
 import os
 import secrets
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +20,7 @@ from ray.train.backend import BackendConfig
 from ray.train.torch import TorchConfig
 from ray.train.torch.config import _TorchBackend
 from ray.util import get_node_ip_address
-from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from jobs.card import Card, this_card
@@ -199,6 +200,23 @@ def wait_for_room(workers: int, resources: Mapping[str, float], say: Say) -> Non
         say("There is room now. / 资源已就绪。")
     finally:
         remove_placement_group(group)
+
+
+@contextmanager
+def reservations_returned() -> Iterator[None]:
+    """What this job reserves in the block and has not given back after it is given back, and what runs there ends.
+
+    Ray Train 2.60 forgets workers that fail while they are started (`init_process_group`, a machine that goes away),
+    and Ray keeps what an actor has reserved until its whole job ends: the next attempt would wait for room for ever.
+    """
+    job = ray.get_runtime_context().get_job_id()
+    before = placement_group_table()
+    try:
+        yield
+    finally:
+        for group, entry in placement_group_table().items():
+            if group not in before and group.endswith(job) and entry["state"] != "REMOVED":
+                remove_placement_group(PlacementGroup(ray.PlacementGroupID.from_hex(group)))
 
 
 def _waiting_for(workers: int, cpus: float, gpus: float) -> str:

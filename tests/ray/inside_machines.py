@@ -143,6 +143,15 @@ def test_every_verb_comes_to_the_card_and_says_that_there_is_none() -> None:
         sweep.sweep("pretrain", {"name": "swept", "data.path": spec.data.path, "scaling.workers": 2}, screen)
 
 
+@needs_no_gpu
+def test_workers_with_a_gpu_start_and_fail_at_nccl() -> None:
+    placed = launch.resolve_scaling(small_spec(name="nccl", scaling__workers=2, scaling__max_failures=0))
+    run = RunDirectory(paths.runs() / "nccl")
+    run.create(placed.model_dump(mode="json"))
+    with pytest.raises(RunStateError, match="(?s)the workers of run 'nccl' failed 1 times.*NCCL"):
+        launch.launch(placed, prepare(placed, Screen()), run)
+
+
 def kill_once(run: RunDirectory) -> None:
     """Kill the process that holds the run, as soon as there is a checkpoint."""
     while not checkpoints.steps(run.checkpoints):
@@ -202,13 +211,3 @@ def test_a_machine_that_does_not_share_the_folder_is_named() -> None:
         assert "Mount one folder" in str(caught.value)
     assert not list(paths.home().glob(".probe-*"))
     assert os.environ["MINIMIND_HOME"] == str(paths.home())
-
-
-# The last: after it, another run of this process was seen to wait for room that nobody seems to have. Why is not known.
-@needs_no_gpu
-def test_workers_with_a_gpu_start_and_fail_at_nccl() -> None:
-    placed = launch.resolve_scaling(small_spec(name="nccl", scaling__workers=2, scaling__max_failures=0))
-    run = RunDirectory(paths.runs() / "nccl")
-    run.create(placed.model_dump(mode="json"))
-    with pytest.raises(RunStateError, match="(?s)the workers of run 'nccl' failed 1 times.*NCCL"):
-        launch.launch(placed, prepare(placed, Screen()), run)
