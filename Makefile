@@ -37,15 +37,15 @@ test: $(VENV)/.installed-dev
 	@$(MAKE) -s --no-print-directory -j 2 .test-ray .test-others
 
 quick: $(VENV)/.installed-dev
-	@$(MAKE) -s --no-print-directory -j 2 .quick-service .quick-others
+	@$(MAKE) -s --no-print-directory -j 2 .quick-one .quick-two
 
-.PHONY: .test-ray .test-others .quick-service .quick-others
-.quick-service:
-	@$(BIN)/python -m pytest -q -p no:cacheprovider -m "not slow" tests/unit/service tests/unit/stock
+.PHONY: .test-ray .test-others .quick-one .quick-two
+# Halves that take about as long as each other.
+.quick-one:
+	@$(BIN)/python -m pytest -q -p no:cacheprovider -m "not slow" tests/unit/service tests/unit/stock tests/unit/test_[o-t]*.py
 
-.quick-others:
-	@$(BIN)/python -m pytest -q -p no:cacheprovider -m "not slow" tests/unit \
-		--ignore tests/unit/service --ignore tests/unit/stock
+.quick-two:
+	@$(BIN)/python -m pytest -q -p no:cacheprovider -m "not slow" tests/unit/test_[!o-t]*.py
 
 .test-ray:
 	@RAY_worker_niceness=0 $(BIN)/python -m pytest -q -p no:cacheprovider tests/ray

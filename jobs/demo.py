@@ -21,7 +21,7 @@ from jobs.origin import new_spec
 from jobs.plan import Planner
 from jobs.prepare import check_data
 from jobs.runs import RunDirectory
-from jobs.show import show
+from jobs.show import samples, show
 from jobs.spec import RunSpec
 from jobs.stock import fetch_stock, stock_folder
 from jobs.tokenizer import TokenizerSpec, run_tokenizer
@@ -167,8 +167,7 @@ def _curves(pretrained: RunDirectory, chat: RunDirectory, console: Console) -> N
     )
     console.print(f"Loss on answers that it never saw / 没见过的回答的损失: {losses[0]:.3f} → {losses[-1]:.3f}")
     for run in (pretrained, chat):
-        for line in run.samples_path.read_text("utf-8").splitlines():
-            sample = json.loads(line)
+        for sample in samples(run):
             console.print(Text.assemble("  ", (sample["prompt"], "cyan"), sample["continuation"]))
     for picture in pictures:
         console.print(f"Loss curve / 损失曲线: {picture}")

@@ -117,7 +117,7 @@ def show(
         "origin": _origin_table(run, attempts, lang),
         "environment": pairs(environment.items()),
         "notes": pairs((_clock(event["time"]), event["text"]) for event in notes),
-        "samples": pairs((sample["prompt"], sample["continuation"]) for sample in _samples(run)),
+        "samples": pairs((sample["prompt"], sample["continuation"]) for sample in samples(run)),
         "files": pairs(_files(run, path, lang)),
     }
     for name, table in sections.items():
@@ -268,7 +268,8 @@ def _files(run: RunDirectory, curve: Path | None, lang: str) -> list[tuple[str, 
     ]
 
 
-def _samples(run: RunDirectory) -> list[dict[str, Any]]:
+def samples(run: RunDirectory) -> list[dict[str, Any]]:
+    """What the run wrote at its end, each with "prompt" and "continuation"; none where it could not."""
     if not run.samples_path.exists():
         return []
     return [json.loads(line) for line in run.samples_path.read_text("utf-8").splitlines()]

@@ -18,6 +18,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic_core import PydanticCustomError
 
 MAX_DEPTH = 64
+
+MAX_PARTS = 100_000
+"""Lists and objects in one body: more of them than any conversation has, and few enough to be looked at at once."""
 """How deeply objects and arrays of a request may be nested."""
 
 MANY = 10
@@ -493,8 +496,9 @@ class CompletionRequest(_Sampling):
 
 
 def _require_plain(body: dict[str, Any]) -> None:
-    """Refuses half a surrogate pair, NaN, and nesting without end: neither a prompt nor an answer could hold them."""
+    """Refuses half a surrogate pair, NaN, and parts and nesting without end: no prompt or answer could hold them."""
     stack: list[tuple[Any, int, str]] = [(body, 1, "")]
+    seen = 1
     while stack:
         value, depth, path = stack.pop()
         if depth > MAX_DEPTH:
@@ -513,6 +517,11 @@ def _require_plain(body: dict[str, Any]) -> None:
                 if not math.isfinite(item):
                     raise _wrong(_inside(path, key), f"{item} is no JSON number")
             elif isinstance(item, (list, dict)):
+                seen += 1
+                if seen > MAX_PARTS:
+                    raise _wrong(
+                        _inside(path, key), f"is one list or object more than {MAX_PARTS}, all that a body may hold"
+                    )
                 stack.append((item, depth + 1, _inside(path, key)))
 
 

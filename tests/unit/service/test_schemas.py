@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from service import chat_api
-from service.schemas import IGNORED, MANY, MAX_DEPTH, UNSUPPORTED, ChatRequest, CompletionRequest
+from service.schemas import IGNORED, MANY, MAX_DEPTH, MAX_PARTS, UNSUPPORTED, ChatRequest, CompletionRequest
 
 USER = {"role": "user", "content": "hi"}
 CALL: dict[str, Any] = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -145,6 +145,8 @@ def test_what_no_text_can_hold_is_named_with_its_place() -> None:
         deep = {"properties": deep}
     with pytest.raises(ValidationError, match=f"more than {MAX_DEPTH} deep"):
         chat(tools=[tool(parameters=deep)])
+    with pytest.raises(ValidationError, match=f"one list or object more than {MAX_PARTS}"):
+        chat(tools=[tool(parameters={"properties": {"a": {"enum": [{}] * MAX_PARTS}}})])
 
 
 NULLS = {"refusal": None, "annotations": None, "audio": None, "function_call": None, "tool_calls": None}
