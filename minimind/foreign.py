@@ -143,8 +143,7 @@ def _any_of(names: tuple[str, ...]) -> re.Pattern[str]:
 def _run(source: str, variables: Mapping[str, Any]) -> str:
     try:
         return _compiled(source)(variables)
-    except Exception as error:  # noqa: BLE001  # a foreign template may raise anything; it is told in words
-        # A template is a program: whatever it raises is its own affair, and is told in words.
+    except Exception as error:  # noqa: BLE001  # a template is a program and may raise anything: told in words
         what = "refuses it" if isinstance(error, _RefusalError) else f"fails with {type(error).__name__}"
         raise ValueError(f"messages: the chat template that came with this model {what}: {error}") from None
 

@@ -13,7 +13,7 @@ from jobs import cluster, paths
 from jobs.cluster import Cluster
 
 
-@pytest.mark.timeout(960)  # alone it takes two minutes, beside a busy machine many more
+@pytest.mark.timeout(960)  # alone it takes three minutes, on a busy machine many more
 def test_several_machines_as_a_job_sees_them(ray_cluster: Cluster) -> None:
     inside = str(Path(__file__).with_name("inside_machines.py"))
     done = subprocess.run(
