@@ -65,6 +65,7 @@ PROBLEMS = {
     "wrong_order": Problem("turns in an order that a conversation can't have", "max_bad_turns"),
     "unwritable": Problem("what the chat template can't write", "max_bad_turns"),
     "tags": Problem("tags in a text: learnt as letters", "max_bad_turns"),
+    "empty_question": Problem("a user's turn without content", "max_bad_turns"),
     "empty_answer": Problem("an answer without content", "max_bad_turns"),
     "fully_masked": Problem("nothing to learn from: no answer, or none before max_seq_len", "max_bad_turns"),
     "same_answers": Problem("chosen and rejected are the same", "max_bad_turns"),

@@ -42,6 +42,11 @@ _LEARN = ("weight", "train", "training", "trainable", "loss", "loss_mask", "loss
 _LEARN_OF_ROW = (*_LEARN, "weights", "loss_masks", "assistant_masks")
 """The same beside a conversation: for all of it, or a list with an entry for each message."""
 
+_ONLY_ANSWERS = "only what an assistant says is learnt"
+
+_HELD_OUT = {"test", "validation", "valid", "val", "dev", "eval", "evaluation", "held_out", "heldout", "holdout"}
+"""What the field `split` of a row says that is to be kept from training."""
+
 _ABOUT = re.compile(
     r"(?!(?:images?|img|pictures?|videos?|audios?|kto|loss|mask)_)(?:.*_)?(?:ids?|idx|index|uu?id|guid|hash|md5|sha\d*|sources?|src|origin|dataset|subset|split|categor(?:y|ies)"
     r"|types?|topics?|domains?|subject|task|tags?|lang|languages?|locale|level|difficulty|scores?|ratings?|quality"
@@ -130,6 +135,9 @@ def read_row(stage: str, content: Json) -> Json:
         notes.ignored += [name for name in left if name not in notes.unread]
     else:
         notes.add(left)
+    if (split := content.get("split")) and str(split).lower() in _HELD_OUT:
+        notes.ignored.remove("split")
+        notes.unread.append(f"split = {split!r}, which keeps a row from training")
     return {**row, "unread": notes.unread, "ignored": notes.ignored}
 
 
@@ -367,7 +375,7 @@ def _learnt(fields: Fields, role: Any) -> bool:
     """What a message says about being learnt itself."""
     flags = [_flag(name, fields.take(name)) for name in _LEARN if fields.content.get(name) is not None]
     if role != "assistant" and any(flags):
-        raise ValueError(f"is marked as learnt, but its role is {role}; only what an assistant says is learnt")
+        raise ValueError(f"is marked as learnt, but its role is {role}; {_ONLY_ANSWERS}")
     return all(flags)
 
 
@@ -386,8 +394,18 @@ def _learn_of_row(fields: Fields, messages: Any) -> list[bool]:
                 f"{name} has {len(flags)} entries, the conversation has {len(messages)} turns: one for each turn is "
                 "needed (marks of tokens are of use to the tokenizer that made them only)"
             )
-        learn = [before and _flag(name, flag) for before, flag in zip(learn, flags, strict=True)]
+        marks = [_flag(name, flag) for flag in flags]
+        for number, (mark, role) in enumerate(zip(marks, map(_our_role, messages), strict=True), start=1):
+            if mark and isinstance(value, list) and role != "assistant":
+                raise ValueError(f"{name} marks turn {number} as learnt, but its role is {role}; {_ONLY_ANSWERS}")
+        learn = [before and mark for before, mark in zip(learn, marks, strict=True)]
     return learn
+
+
+def _our_role(message: Any) -> Any:
+    """Who says a message that is not in our form yet."""
+    called = message.get("role") or message.get("from") if isinstance(message, dict) else None
+    return _ROLES.get(called, called) if isinstance(called, str) else called
 
 
 def _flag(name: str, value: Any) -> bool:

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby, pairwise
 from pathlib import Path
+from shlex import quote
 from typing import Any, BinaryIO, Literal, TypeVar, cast
 
 import pyarrow as pa
@@ -82,14 +83,7 @@ class RowFile:
             what = "is a folder, not a file" if self.path.is_dir() else "no such file"
             raise ValueError(f"{self.path}: {what}")
         if not self.path.name.endswith(SUFFIXES):
-            advice = ""
-            if self.path.suffix == ".json":
-                advice = (
-                    ". If it has one object a line, rename it to .jsonl. A list in one .json file becomes one row a "
-                    "line with: python3 -c 'import json; [print("
-                    f'json.dumps(row, ensure_ascii=False)) for row in json.load(open("{self.path.name}", '
-                    f"""encoding="utf-8"))]' > {self.path.with_suffix(".jsonl").name}"""
-                )
+            advice = _rows_of_json(self.path) if self.path.suffix == ".json" else ""
             raise ValueError(
                 f"{self.path}: unknown format; allowed are files that end in {', '.join(SUFFIXES)}{advice}"
             )
@@ -257,6 +251,18 @@ def _lines_between(raw: BinaryIO, begin: int, end: int) -> Iterator[bytes]:
         raw.readline()  # the end of a line that starts before, or the line feed of one that ends there
     while raw.tell() < end and (line := raw.readline()):
         yield line
+
+
+def _rows_of_json(path: Path) -> str:
+    """How a .json file becomes one that can be read, and takes no other's place."""
+    rows = path.with_suffix(".jsonl")
+    if rows.exists():
+        rows = path.with_suffix(".rows.jsonl")
+    code = "import json, sys; [print(json.dumps(row, ensure_ascii=False)) for row in json.load(sys.stdin)]"
+    return (
+        f". If it has one object a line, rename it to {rows.name}. A list in one .json file becomes one row a line "
+        f"with: PYTHONUTF8=1 python3 -c {quote(code)} < {quote(path.name)} > {quote(rows.name)}"
+    )
 
 
 def _not_utf8(line: bytes, error: UnicodeDecodeError, path: Path) -> str:

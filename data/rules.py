@@ -63,6 +63,10 @@ def _turn_problems(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
             yield "empty_answer", f"turn {number} has no content"
             break
     for number, message in enumerate(messages, start=1):
+        if message.role == "user" and not message.content.strip():
+            yield "empty_question", f"turn {number} has no content"
+            break
+    for number, message in enumerate(messages, start=1):
         if (tag := _tag_as_text(message)) is not None:
             yield "tags", f"turn {number} has {tag} in its text, and no thought, call or result can be made of it"
             break

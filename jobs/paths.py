@@ -34,11 +34,19 @@ def cache() -> Path:
 def make(folder: Path) -> Path:
     """The folder, made where it is missing. MINIMIND_HOME, if it is made with it, is for this user alone: conversations
     and keys lie there.
+
+    Raises OSError that says what MINIMIND_HOME is for.
     """
-    if folder.is_relative_to(home()):
-        home().parent.mkdir(parents=True, exist_ok=True)
-        home().mkdir(mode=0o700, exist_ok=True)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        if folder.is_relative_to(home()):
+            home().parent.mkdir(parents=True, exist_ok=True)
+            home().mkdir(mode=0o700, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"{folder} can't be made: {error.strerror}. Everything you keep lies in MINIMIND_HOME, which is {home()}: "
+            "set it to a folder in which you may write."
+        ) from error
     return folder
 
 

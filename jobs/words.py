@@ -116,10 +116,11 @@ _ZH = {
 def language(asked: str | None = None) -> str:
     """The language to speak: as asked, else $MINIMIND_LANG, else that of the locale; "zh" or "en".
 
-    Raises ValueError for an asked one that there is not.
+    Raises ValueError for an asked one, or a $MINIMIND_LANG, that there is not.
     """
-    if asked is not None and asked not in LANGUAGES:
-        raise ValueError(f"language {asked!r}: there are {', '.join(LANGUAGES)}")
+    for name, value in (("language", asked), ("MINIMIND_LANG", os.environ.get("MINIMIND_LANG"))):
+        if value and value[:2].lower() not in LANGUAGES:
+            raise ValueError(f"{name} = {value!r}: there are {', '.join(LANGUAGES)}")
     names = (asked, *(os.environ.get(name) for name in ("MINIMIND_LANG", "LC_ALL", "LC_MESSAGES", "LANG")))
     return "zh" if next(filter(None, names), "").lower().startswith("zh") else "en"
 

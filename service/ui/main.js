@@ -323,12 +323,13 @@ clear.addEventListener("click", () => {
   const before = state.turns;
   const use = (/** @type {Turn[]} */ turns) => {
     state.turns = turns;
+    conversation.redraw(turns);
     show();
     keep();
     field.focus();
   };
   use([]);
-  toast(t("cleared"), t("undo"), () => !running && use(before));
+  toast(t("cleared"), t("undo"), () => use([...before, ...state.turns]));
 });
 byId("theme", HTMLButtonElement).addEventListener("click", toggleTheme);
 byId("language", HTMLButtonElement).addEventListener("click", () => {

@@ -69,6 +69,20 @@ class Chat:
     def button(self, name: str) -> Locator:
         return self.page.get_by_role("button", name=name, exact=True)
 
+    def enter_key(self, key: str) -> Locator:
+        """Into the dialog that asks for one, which is given."""
+        dialog = self.page.locator("#key-dialog")
+        dialog.locator("#key").fill(key)
+        dialog.get_by_role("button", name="Use it").click()
+        return dialog
+
+    def enter_right_key(self, key: str) -> None:
+        """One after which the page asks and is answered."""
+        expect(self.enter_key(key)).to_be_hidden()
+        expect(self.button("Enter the key")).to_be_hidden()  # it has learnt which models there are
+        self.ask_and_wait("hi")
+        expect(self.prose).to_have_text("sft heard: hi")
+
     def open_settings(self) -> Locator:
         self.page.locator("#open-settings").click()
         panel = self.page.locator("#settings")

@@ -283,6 +283,22 @@ def test_the_conversation_survives_a_reload_and_can_be_cleared_and_brought_back(
     expect(chat.answers).to_have_count(0)
 
 
+def test_an_old_conversation_comes_back_before_what_was_asked_meanwhile(chat: Chat, server: ScriptedServer) -> None:
+    gate = Gate()
+    server.answer("old")
+    chat.ask_and_wait("q")
+    chat.button("New conversation").click()
+    server.answer("new", gate)
+    chat.ask("again")
+    gate.wait_reached()
+    chat.button("Bring the old one back").click()
+    expect(chat.answers).to_have_count(2)
+    gate.open()
+    chat.wait_done()
+    chat.page.reload()
+    expect(chat.answers.locator(".prose")).to_have_text(["old", "new"])
+
+
 def test_an_idle_tab_that_is_closed_leaves_what_another_one_kept(chat: Chat, server: ScriptedServer) -> None:
     server.answer("in the other tab")
     with closing(chat.page.context.new_page()) as page:

@@ -159,12 +159,7 @@ def test_a_key_is_asked_for_and_kept_for_the_tab_only(open_chat: OpenChat) -> No
         dialog.locator("#key").fill("wrong")
         chat.page.keyboard.press("Enter")
         expect(dialog).to_contain_text("does not know this key")
-        dialog.locator("#key").fill("right")
-        chat.button("Use it").click()
-        expect(dialog).to_be_hidden()
-        expect(chat.button("Enter the key")).to_be_hidden()  # it has learnt which models there are
-        chat.ask_and_wait("hi")
-        expect(chat.prose).to_have_text("sft heard: hi")
+        chat.enter_right_key("right")
         assert chat.run("sessionStorage.getItem('minimind.key')") == "right"
         assert "right" not in chat.run("JSON.stringify(localStorage)")
 
@@ -175,21 +170,14 @@ def test_a_key_that_cannot_be_sent_is_a_wrong_one(open_chat: OpenChat, key: str)
     with listening(server.app) as there:
         chat = open_chat(there.address, expects={"401"})
         chat.button("Enter the key").click()
-        dialog = chat.page.locator("#key-dialog")
-        dialog.locator("#key").fill(key)
-        chat.button("Use it").click()
+        dialog = chat.enter_key(key)
         expect(dialog).to_contain_text("does not know this key")
         expect(dialog.locator("#key")).to_have_value("")
         assert chat.run("JSON.stringify([{...sessionStorage}, {...localStorage}])").count("key") == 0
         chat.button("Cancel").click()
         chat.page.reload()
         chat.button("Enter the key").click()
-        dialog.locator("#key").fill(" right ")
-        chat.button("Use it").click()
-        expect(dialog).to_be_hidden()
-        expect(chat.button("Enter the key")).to_be_hidden()  # it has learnt which models there are
-        chat.ask_and_wait("hi")
-        expect(chat.prose).to_have_text("sft heard: hi")
+        chat.enter_right_key(" right ")
 
 
 def test_a_wrong_key_is_not_kept(open_chat: OpenChat) -> None:
@@ -197,9 +185,7 @@ def test_a_wrong_key_is_not_kept(open_chat: OpenChat) -> None:
     with listening(server.app) as there:
         chat = open_chat(there.address, expects={"401"})
         chat.button("Enter the key").click()
-        chat.page.locator("#key").fill("wrong")
-        chat.button("Use it").click()
-        expect(chat.page.locator("#key-dialog")).to_contain_text("does not know this key")
+        expect(chat.enter_key("wrong")).to_contain_text("does not know this key")
         assert chat.run("sessionStorage.getItem('minimind.key')") is None
 
 
@@ -236,8 +222,7 @@ def test_a_key_that_changed_is_asked_for_and_the_question_sent_again(open_chat: 
         chat = open_chat(there.address, expects={"401"})
         server.key = "new"
         chat.ask("hi")
-        chat.page.locator("#key").fill("new")
-        chat.button("Use it").click()
+        chat.enter_key("new")
         expect(chat.prose).to_have_text("sft heard: hi")
         expect(chat.answers).to_have_count(1)
 

@@ -167,6 +167,7 @@ def test_an_answer_that_is_only_read_is_no_target(tokenizer: Tokenizer) -> None:
         (ours(ASKED, said(weight=0.5)), r"turn 2: weight = 0.5: only 1 and true \(learnt\) or 0 and false"),
         (ours(ASKED, said(train="false")), "turn 2: train = 'false': only 1"),
         (ours(ASKED | {"train": True}, ANSWERED), "turn 1: is marked as learnt, but its role is user"),
+        ({"weights": [1, 1]} | ours(ASKED, ANSWERED), "weights marks turn 1 as learnt, but its role is user"),
         ({"loss_mask": [0, 1, 1]} | ours(ASKED, ANSWERED), "loss_mask has 3 entries, the conversation has 2 turns"),
         (ours(ASKED, said(thinking="x", reasoning_content="y")), "reasoning_content and thinking mean the same"),
         ({"system": "A"} | ours({"role": "system", "content": "B"}, ASKED, ANSWERED), "system turn's content and what"),
@@ -196,6 +197,8 @@ def test_what_can_not_be_obeyed_is_refused_by_its_name(row: dict[str, Any], prob
 @pytest.mark.parametrize(
     ("row", "unread", "ignored"),
     [
+        (ours(ASKED, ANSWERED) | {"split": "Test"}, ["split = 'Test', which keeps a row from training"], []),
+        (ours(ASKED, ANSWERED) | {"split": "train"}, [], ["split"]),
         (ours(ASKED | {"mood": "sad"}, said(prefix=True)), ["mood of turn 1", "prefix of turn 2"], []),
         (ours(ASKED | {"tools": [TOOL]}, ANSWERED), ["tools of turn 1"], []),
         (ours(ASKED, said("", tool_calls=[{"name": "add", "parameters": {"a": 1}}])),

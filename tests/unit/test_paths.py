@@ -85,3 +85,10 @@ def test_a_path_below_home_is_kept_so_that_the_home_can_be_moved(home: Path) -> 
     assert paths.kept("a.jsonl") == "./a.jsonl"  # else it would be the name of a run
     assert paths.kept("/elsewhere/a.jsonl") == "/elsewhere/a.jsonl"
     assert paths.absolute(paths.kept("data/a.jsonl")) == home / "data" / "a.jsonl"
+
+
+def test_a_home_that_can_not_be_made_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MINIMIND_HOME", str(tmp_path / "file" / "home"))
+    with pytest.raises(OSError, match="/file/home/runs can't be made: .*MINIMIND_HOME, which is .*/file/home: set"):
+        paths.make(paths.runs())

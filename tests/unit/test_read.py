@@ -213,14 +213,17 @@ def test_gbk_is_called_by_its_name(tmp_path: Path, name: str) -> None:
     assert f"looks like GBK: iconv -f GB18030 -t UTF-8 {name} > a.utf8{suffix}" in str(error)
 
 
-def test_a_json_list_is_refused_with_what_makes_rows_of_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "made"), [("a.json", "a.jsonl"), ("my rows.json", "my rows.rows.jsonl")])
+def test_a_json_list_is_refused_with_what_makes_rows_of_it(tmp_path: Path, name: str, made: str) -> None:
     rows = [{"text": "a"}, {"text": "月"}]
-    (tmp_path / "a.json").write_text(json.dumps(rows), "utf-8")
+    (tmp_path / name).write_text(json.dumps(rows), "utf-8")
+    (tmp_path / "my rows.jsonl").write_text("kept")
     with pytest.raises(ValueError, match=r"unknown format; .* rename it .* one row a line with: (.*)") as caught:
-        RowFile(tmp_path / "a.json")
+        RowFile(tmp_path / name)
     command = str(caught.value).partition("with: ")[2].replace("python3", sys.executable)
     subprocess.run(command, shell=True, check=True, cwd=tmp_path)
-    assert [row for _, row in RowFile(tmp_path / "a.jsonl")] == rows
+    assert [row for _, row in RowFile(tmp_path / made)] == rows
+    assert (tmp_path / "my rows.jsonl").read_text() == "kept"
 
 
 def test_the_nulls_that_parquet_fills_in_are_none_of_the_row(tmp_path: Path) -> None:

@@ -40,6 +40,12 @@ def test_an_answer_needs_content_or_a_call() -> None:
         assert list(problems(ChatRow(conversations=[*turns("u"), answer]))) == found
 
 
+def test_a_question_needs_content() -> None:
+    empty = Message(role="user", content=" \n")
+    row = ChatRow(conversations=[*turns("ua"), empty, *turns("a")])
+    assert list(problems(row)) == [("empty_question", "turn 3 has no content")]
+
+
 def test_an_answer_that_is_only_read_needs_none() -> None:
     unlearnt = Message(role="assistant", content="<think>", learn=False)
     answers = [*turns("u"), unlearnt, *turns("ua")]

@@ -27,8 +27,13 @@ def test_the_language_is_as_asked_or_the_environments(monkeypatch: pytest.Monkey
     monkeypatch.setenv("MINIMIND_LANG", "zh")
     assert language() == "zh"
     assert language("en") == "en"
-    with pytest.raises(ValueError, match="language 'fr': there are en, zh"):
+    with pytest.raises(ValueError, match="language = 'fr': there are en, zh"):
         language("fr")
+    monkeypatch.setenv("MINIMIND_LANG", "en_US.UTF-8")
+    assert language() == "en"
+    monkeypatch.setenv("MINIMIND_LANG", "fr")
+    with pytest.raises(ValueError, match="MINIMIND_LANG = 'fr': there are en, zh"):
+        language()
 
 
 def test_say() -> None:
