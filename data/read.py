@@ -104,7 +104,7 @@ class RowFile:
         try:
             with pyarrow.parquet.ParquetFile(self.path) as file:
                 sizes = [file.metadata.row_group(group).total_byte_size for group in range(file.num_row_groups)]
-        except pa.ArrowInvalid:
+        except (pa.ArrowException, OSError):
             return [self]  # whoever reads it says what is wrong
         parts, begin, done_bytes = [], 0, 0
         for end in range(1, len(sizes) + 1):
@@ -186,7 +186,9 @@ class RowFile:
                     yield from enumerate(_rows_of(batch, path, before), start=before + 1)
                     before += batch.num_rows
                     self.done_bytes, self.done_lines = self.total_bytes * before // rows, before
-        except pa.ArrowInvalid as error:
+        except (pa.ArrowException, OSError) as error:
+            if getattr(error, "errno", None) is not None:
+                raise  # the disk failed, not the file: Arrow has an OSError without a number for a page that is damaged
             raise DataError(path, 0, "damaged_file", f"not a readable Parquet file: {error}") from None
 
 

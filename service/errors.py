@@ -180,7 +180,7 @@ def _validation(error: RequestValidationError, unknown_field: Callable[[str], st
         elif isinstance(item["input"], bytes):
             message = "the body must be JSON, with the header 'Content-Type: application/json'"
         elif item["type"] == "missing":
-            message = "is missing"
+            message = "is missing" if path else "the body is missing: it must be JSON"
         else:
             message = f"{item['msg'].removeprefix('Value error, ')} (got {_short(item['input'])})"
         problems.setdefault(path, message)  # the branches of a union each have their say; one is enough

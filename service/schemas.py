@@ -18,10 +18,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic_core import PydanticCustomError
 
 MAX_DEPTH = 64
+"""How deeply objects and arrays of a request may be nested."""
 
 MAX_PARTS = 100_000
 """Lists and objects in one body: more of them than any conversation has, and few enough to be looked at at once."""
-"""How deeply objects and arrays of a request may be nested."""
 
 MANY = 10
 """So many unknown fields of one object are enough to refuse it: no more are looked at."""

@@ -198,7 +198,8 @@ class Guarded:
 
 
 def _host(header: str) -> str:
-    """The name in a Host header, without its port."""
+    """The name in a Host header, without its port; HOST is host."""
+    header = header.lower()
     if header.startswith("["):
         return header[1:].partition("]")[0]
     return header.partition(":")[0]

@@ -175,6 +175,21 @@ def test_damaged_files_are_named(tmp_path: Path) -> None:
         list(iter_texts(tmp_path / "a.parquet"))
 
 
+@pytest.mark.parametrize("at", [4, -200])
+def test_a_parquet_file_with_a_damaged_page_or_footer_is_named(tmp_path: Path, at: int) -> None:
+    path = tmp_path / "a.parquet"
+    pyarrow.parquet.write_table(
+        pa.table({"text": [f"{i}" for i in range(100)]}), path, compression="zstd", use_dictionary=False
+    )
+    content = bytearray(path.read_bytes())
+    content[at : at + 100] = b"\xff" * 100
+    path.write_bytes(content)
+    for part in RowFile(path).parts(1):
+        with pytest.raises(DataError, match=f"^{path}: not a readable Parquet file: ") as caught:
+            list(part)
+        assert caught.value.kind == "damaged_file"
+
+
 def test_files_that_can_not_be_read_at_all(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=rf"^{tmp_path}/no\.jsonl: no such file"):
         RowFile(tmp_path / "no.jsonl")

@@ -83,7 +83,7 @@ def test_without_a_key_only_names_of_this_machine_are_answered(served: Served, h
     assert "MINIMIND_API_KEY" in refused.json()["error"]["message"]
 
 
-@pytest.mark.parametrize("host", ["localhost", "localhost:8000", "127.0.0.1", "127.5.5.5:1", "[::1]:8000"])
+@pytest.mark.parametrize("host", ["localhost", "LocalHost:8000", "127.0.0.1", "127.5.5.5:1", "[::1]:8000"])
 def test_names_of_this_machine_are_answered(served: Served, host: str) -> None:
     assert httpx.get(f"{served.address}/v1/models", headers={"Host": host}).status_code == 200
 
