@@ -9,9 +9,11 @@ each 20 ms, each of 64 one in 1.3 s, and what HTTP costs stays a small share of 
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -25,6 +27,9 @@ from minimind.sampling import SamplingParams
 logger = logging.getLogger(__name__)
 
 CHUNKS_PER_S = 50
+
+_STEP_S = 10.0
+"""How long a process that ends waits for the step that an engine is in."""
 
 T = TypeVar("T")
 
@@ -102,6 +107,7 @@ class EngineHost:
         self._ended = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name=f"engine {name}", daemon=True)
         self._thread.start()
+        _HOSTS.add(self)
 
     def submit(
         self,
@@ -141,6 +147,10 @@ class EngineHost:
         """End the thread after its current step; whoever still waits is told."""
         self.failed = True
         self._calls.put(None)
+
+    def join(self) -> None:
+        """Wait until the thread has ended, or for _STEP_S."""
+        self._thread.join(_STEP_S)
 
     async def ended(self) -> None:
         """Wait until the thread takes no step any more."""
@@ -250,6 +260,19 @@ class EngineHost:
         self._ended.set()
         for future in list(self._futures):
             _settle(future, None, error)
+
+
+_HOSTS: weakref.WeakSet[EngineHost] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_all() -> None:
+    """End the threads while Python runs: after that it would end them inside of PyTorch, whose C++ then aborts."""
+    hosts = list(_HOSTS)
+    for host in hosts:
+        host.close()
+    for host in hosts:
+        host.join()
 
 
 def _settle(future: asyncio.Future[T], result: T, error: Exception | None) -> None:

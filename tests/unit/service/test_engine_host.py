@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -77,11 +79,11 @@ def test_many_streams_share_the_hand_overs(engine: Engine, monkeypatch: pytest.M
     async def run() -> None:
         host = EngineHost(engine, "test")
         tickets = [host.submit([[number]], [GREEDY], stream=True) for number in (1, 2)]
+        assert [ticket.decode_s for ticket in tickets] == [0.0, 0.0]
         let(2)
         firsts = [await ticket.take() for ticket in tickets]
         assert [[event.token_id for _, event in first] for first in firsts] == [ids[:1] for ids in expected]
         let(100)
-        assert [ticket.decode_s for ticket in tickets] == [0.0, 0.0]
         rests = [await ticket.take() for ticket in tickets]
         assert all(ticket.decode_s > 0 for ticket in tickets)
         assert [[event.token_id for _, event in rest] for rest in rests] == [ids[1:] for ids in expected]
@@ -231,3 +233,24 @@ def test_a_sequence_ends_where_its_watch_says_so_and_computes_no_more(engine: En
         host.close()
 
     asyncio.run(run())
+
+
+def test_no_thread_is_in_a_step_when_python_ends() -> None:
+    program = """
+import asyncio, atexit, threading, time
+atexit.register(lambda: print([thread.name for thread in threading.enumerate() if "engine" in thread.name]))
+from service.engine_host import EngineHost
+
+class Busy:
+    busy = True
+    def step(self):
+        time.sleep(0.01)
+        return []
+
+async def begin():
+    EngineHost(Busy(), "endless")
+
+asyncio.run(begin())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
