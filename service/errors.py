@@ -160,7 +160,13 @@ def _http(request: Request, error: HTTPException) -> ApiError:
     if error.status_code == 405:
         return ApiError(405, f"{request.url.path} does not take {request.method}")
     if error.status_code == 400:  # FastAPI's word for whatever went wrong in between
-        return invalid("the body cannot be read: it must be JSON in UTF-8, and nested a few levels deep at most")
+        encoding = request.headers.get("content-encoding", "identity")
+        if encoding.lower() != "identity":
+            return ApiError(415, f"Content-Encoding: {encoding}: send the body as it is, not compressed")
+        return invalid(
+            "the body cannot be read: it must be JSON in UTF-8, nested a few levels deep at most, with numbers of a "
+            "few digits"
+        )
     return ApiError(error.status_code, str(error.detail))
 
 

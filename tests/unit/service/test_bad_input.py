@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from typing import Any
@@ -116,6 +117,7 @@ def post(served: Served, path: str, body: Any) -> httpx.Response:
         (CHAT, b"", None, "^the body is missing"),
         (CHAT, b"null", None, "dictionary|missing"),
         (CHAT, b"[" * 100_000, None, "JSON in UTF-8"),
+        (CHAT, b'{"seed": ' + b"1" * 5000 + b"}", None, "numbers of a few digits"),
         (CHAT, b'{"model": "taught", "messages": [{"role": "user", "content": "\xff"}]}', None, "JSON in UTF-8"),
         (CHAT, b'{"model": "taught", "temperature": NaN, "messages": []}', "temperature", "no JSON number"),
     ],
@@ -132,6 +134,13 @@ def test_it_is_refused_with_the_field_and_the_reason(
         assert error["param"] is None
     else:
         matches(error["param"], param)
+
+
+def test_a_compressed_body_is_refused_as_such(served: Served) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+    response = httpx.post(served.address + CHAT, content=gzip.compress(b"{}"), headers=headers, timeout=60)
+    assert response.status_code == 415
+    matches(response.json()["error"]["message"], "Content-Encoding: gzip: send the body as it is")
 
 
 def matches(value: str, pattern: str) -> None:
