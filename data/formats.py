@@ -292,7 +292,7 @@ def _messages(content: Any, notes: Notes, learn: Sequence[bool] = ()) -> Any:
             turns += _message(message, notes, f" of turn {number + 1}", learn_it)
         except ValueError as error:
             raise ValueError(f"turn {number + 1}: {error}") from None
-    return list(_in_order_of_calls(turns))
+    return list(_in_order_of_calls(turns)) if any(_role(turn) == "tool" for turn in turns) else turns
 
 
 def _is_plain(message: Json) -> bool:
@@ -381,7 +381,7 @@ def _learnt(fields: Fields, role: Any) -> bool:
 
 def _learn_of_row(fields: Fields, messages: Any) -> list[bool]:
     """Whether each message may be learnt, as a field beside the conversation says."""
-    if not isinstance(messages, list):
+    if not isinstance(messages, list) or fields.content.keys().isdisjoint(_LEARN_OF_ROW):
         return []
     learn = [True] * len(messages)
     for name in _LEARN_OF_ROW:
