@@ -19,6 +19,7 @@ sys.path.pop(0)
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -81,8 +82,13 @@ def main() -> None:
         refused = sum(len(group.refused) for group in found)
         console.print(f"{base.memory.vram}: {len(feasible)} points fit, {refused} do not")
         speeds: list[tuple[float, Settings]] = []
+        numbers = itertools.count()
+
+        def measured(point: Settings) -> dict[str, Any]:
+            return run_trial(base, point, Path(home) / f"point-{next(numbers)}", args.budget_s, lambda values: None)
+
         for point in feasible:
-            result = run_trial(base, point, Path(home) / f"point-{len(speeds)}", args.budget_s, lambda values: None)
+            result = measured(point)
             speeds.append((result.get("tokens_per_s") or 0.0, point))
             console.print(f"{amount(speeds[-1][0]):>8} tokens/s  {point_text(point)}  {result['outcome']}")
         given = {**SETTINGS, "memory.vram": base.memory.vram, "name": "swept"}
@@ -99,8 +105,7 @@ def main() -> None:
         best = max(speeds, key=lambda pair: pair[0])[1]
 
         def again(point: Settings) -> float:
-            result = run_trial(base, point, Path(home) / "one", args.budget_s, lambda values: None)
-            return float(result["tokens_per_s"])
+            return float(measured(point)["tokens_per_s"])
 
         pairs = [(again(found_best), again(best)) for _ in range(5)] if found_best != best else [(1.0, 1.0)]
         share = statistics.median(a for a, _ in pairs) / statistics.median(b for _, b in pairs)
