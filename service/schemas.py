@@ -20,7 +20,7 @@ from pydantic_core import PydanticCustomError
 MAX_DEPTH = 64
 """How deeply objects and arrays of a request may be nested."""
 
-MAX_PARTS = 100_000
+MAX_PARTS = 40_000
 """Lists and objects in one body: more of them than any conversation has, and few enough to be looked at at once."""
 
 MANY = 10
@@ -497,43 +497,51 @@ class CompletionRequest(_Sampling):
 
 def _require_plain(body: dict[str, Any]) -> None:
     """Refuses half a surrogate pair, NaN, and parts and nesting without end: no prompt or answer could hold them."""
-    stack: list[tuple[Any, int, str]] = [(body, 1, "")]
+    # A body may hold millions of values, and names as long as itself: a path is written for the bad one only.
+    stack: list[tuple[Any, int, _Keys]] = [(body, 1, None)]
     seen = 1
     while stack:
-        value, depth, path = stack.pop()
+        value, depth, keys = stack.pop()
         if depth > MAX_DEPTH:
-            raise _wrong(path, f"is nested more than {MAX_DEPTH} deep")
+            raise _wrong(_path(keys), f"is nested more than {MAX_DEPTH} deep")
         named = isinstance(value, dict)
         if named:
             for key in value:
                 if not key.isascii():
-                    _require_whole(key, path)
+                    _require_whole(key, keys)
         for key, item in value.items() if named else enumerate(value):
-            # A body may hold millions of numbers and short texts: their paths are written for the bad one only.
             if isinstance(item, str):
                 if not item.isascii():
-                    _require_whole(item, _inside(path, key))
+                    _require_whole(item, (keys, key))
             elif isinstance(item, float):
                 if not math.isfinite(item):
-                    raise _wrong(_inside(path, key), f"{item} is no JSON number")
+                    raise _wrong(_path((keys, key)), f"{item} is no JSON number")
             elif isinstance(item, (list, dict)):
                 seen += 1
                 if seen > MAX_PARTS:
                     raise _wrong(
-                        _inside(path, key), f"is one list or object more than {MAX_PARTS}, all that a body may hold"
+                        _path((keys, key)), f"is one list or object more than {MAX_PARTS}, all that a body may hold"
                     )
-                stack.append((item, depth + 1, _inside(path, key)))
+                stack.append((item, depth + 1, (keys, key)))
 
 
-def _inside(path: str, key: str | int) -> str:
-    return f"{path}[{key}]" if isinstance(key, int) else f"{path}.{key}".lstrip(".")
+_Keys = tuple[Any, str | int] | None
+"""Where a value stands: the keys of what holds it, of this form too, and its own; None for the body."""
 
 
-def _require_whole(text: str, path: str) -> None:
+def _path(keys: _Keys) -> str:
+    names = []
+    while keys is not None:
+        keys, key = keys
+        names.append(f"[{key}]" if isinstance(key, int) else f".{key}")
+    return "".join(reversed(names)).removeprefix(".")
+
+
+def _require_whole(text: str, keys: _Keys) -> None:
     try:
         text.encode()
     except UnicodeEncodeError as error:
         half = text[error.start]
         raise _wrong(
-            path, f"character {error.start} is half a surrogate pair ({half!r}); send whole characters"
+            _path(keys), f"character {error.start} is half a surrogate pair ({half!r}); send whole characters"
         ) from None

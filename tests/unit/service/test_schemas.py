@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -147,6 +148,19 @@ def test_what_no_text_can_hold_is_named_with_its_place() -> None:
         chat(tools=[tool(parameters=deep)])
     with pytest.raises(ValidationError, match=f"one list or object more than {MAX_PARTS}"):
         chat(tools=[tool(parameters={"properties": {"a": {"enum": [{}] * MAX_PARTS}}})])
+
+
+def test_a_path_is_not_written_for_every_part_of_a_body() -> None:
+    many: list[list[int]] = [[] for _ in range(20_000)]
+    tracemalloc.start()
+    try:
+        chat(metadata={"k" * 5_000: many})
+        assert tracemalloc.get_traced_memory()[1] < 20e6  # a path for each: 100 MB
+    finally:
+        tracemalloc.stop()
+    with pytest.raises(ValidationError) as wrong:
+        chat(metadata={"a": [{}, {"é": [1.0, float("nan")]}]})
+    assert wrong.value.errors()[0]["ctx"]["field"] == "metadata.a[1].é[1]"
 
 
 NULLS = {"refusal": None, "annotations": None, "audio": None, "function_call": None, "tool_calls": None}
