@@ -135,7 +135,7 @@ def read_row(stage: str, content: Json) -> Json:
         notes.ignored += [name for name in left if name not in notes.unread]
     else:
         notes.add(left)
-    if (split := content.get("split")) and str(split).lower() in _HELD_OUT:
+    if (split := content.get("split")) and str(split).strip().lower() in _HELD_OUT:
         notes.ignored.remove("split")
         notes.unread.append(f"split = {split!r}, which keeps a row from training")
     return {**row, "unread": notes.unread, "ignored": notes.ignored}
@@ -396,7 +396,9 @@ def _learn_of_row(fields: Fields, messages: Any) -> list[bool]:
             )
         marks = [_flag(name, flag) for flag in flags]
         for number, (mark, role) in enumerate(zip(marks, map(_our_role, messages), strict=True), start=1):
-            if mark and isinstance(value, list) and role != "assistant":
+            if (
+                mark and not all(marks) and role != "assistant"
+            ):  # where all have one, as where the row has: every answer
                 raise ValueError(f"{name} marks turn {number} as learnt, but its role is {role}; {_ONLY_ANSWERS}")
         learn = [before and mark for before, mark in zip(learn, marks, strict=True)]
     return learn

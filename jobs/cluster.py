@@ -125,6 +125,11 @@ def ensure(say: Callable[[str], None] = lambda line: None) -> Cluster:
     paths.make(paths.home())
     with _lock():
         cluster = find()
+        if cluster is not None and not _answers(cluster, within_s=_ANSWER_S):
+            silent, cluster = cluster, find()
+            if cluster is not None:
+                raise ClusterError(_silent(silent))
+            # It was dying: killed processes are there until they have given back their memory.
         if cluster is None:
             # Clusters of other homes start one after the other, or two would choose the same free ports.
             with FileLock(_ports_lock(), timeout=180):
@@ -134,8 +139,6 @@ def ensure(say: Callable[[str], None] = lambda line: None) -> Cluster:
                     # Another program may have taken one of the ports between their choice and their use.
                     say(f"{str(error).splitlines()[0]} Trying once more ...")
                     return _start(say)
-    if not _answers(cluster, within_s=_ANSWER_S):
-        raise ClusterError(_silent(cluster))
     return cluster
 
 

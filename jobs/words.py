@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 LANGUAGES = ("en", "zh")
 
@@ -118,9 +119,9 @@ def language(asked: str | None = None) -> str:
 
     Raises ValueError for an asked one, or a $MINIMIND_LANG, that there is not.
     """
-    for name, value in (("language", asked), ("MINIMIND_LANG", os.environ.get("MINIMIND_LANG"))):
-        if value and value[:2].lower() not in LANGUAGES:
-            raise ValueError(f"{name} = {value!r}: there are {', '.join(LANGUAGES)}")
+    chosen = ("language", asked) if asked else ("MINIMIND_LANG", os.environ.get("MINIMIND_LANG"))
+    if chosen[1] and re.split("[-_.@]", chosen[1])[0].lower() not in LANGUAGES:
+        raise ValueError(f"{chosen[0]} = {chosen[1]!r}: there are {', '.join(LANGUAGES)}")
     names = (asked, *(os.environ.get(name) for name in ("MINIMIND_LANG", "LC_ALL", "LC_MESSAGES", "LANG")))
     return "zh" if next(filter(None, names), "").lower().startswith("zh") else "en"
 

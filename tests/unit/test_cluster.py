@@ -402,3 +402,20 @@ def test_a_cluster_that_asks_for_no_token_gets_no_server(mode: str | None) -> No
     ):
         cluster.require_token({} if mode is None else {"RAY_AUTH_MODE": mode})
     cluster.require_token({"RAY_AUTH_MODE": "token"})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="made-up processes are told apart by /proc")
+def test_a_cluster_that_was_dying_is_started_again(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "_ANSWER_S", 0)
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
+    with pytest.raises(ClusterError, match="does not answer: minimind cluster stop"):
+        cluster.ensure()
+    new = cluster.Cluster("127.0.0.1:1", "http://127.0.0.1:2", None, ours=True)
+
+    def ask_the_dying(there: cluster.Cluster, within_s: float) -> bool:
+        parts.end(*parts.alive())
+        return False
+
+    monkeypatch.setattr(cluster, "_answers", ask_the_dying)
+    monkeypatch.setattr(cluster, "_start", lambda say: new)
+    assert cluster.ensure() is new

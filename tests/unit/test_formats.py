@@ -136,6 +136,7 @@ SAME = {
     "weight": (ours(ASKED, said(weight=0), ASKED, said(weight=1)), UNLEARNT),
     "train": (ours(ASKED | {"train": False}, said(train=False), ASKED, said(train=True)), UNLEARNT),
     "loss_mask": (ours(ASKED, said(loss_mask=0.0), ASKED, said(loss_mask=None)), UNLEARNT),
+    "a list of ones": ({"weights": [1, 1]} | ours(ASKED, ANSWERED), ours(ASKED, ANSWERED)),
     "a list of marks": ({"assistant_masks": [0, 0, 0, 1]} | ours(ASKED, ANSWERED, ASKED, ANSWERED), UNLEARNT),
 }  # fmt: skip
 
@@ -167,7 +168,7 @@ def test_an_answer_that_is_only_read_is_no_target(tokenizer: Tokenizer) -> None:
         (ours(ASKED, said(weight=0.5)), r"turn 2: weight = 0.5: only 1 and true \(learnt\) or 0 and false"),
         (ours(ASKED, said(train="false")), "turn 2: train = 'false': only 1"),
         (ours(ASKED | {"train": True}, ANSWERED), "turn 1: is marked as learnt, but its role is user"),
-        ({"weights": [1, 1]} | ours(ASKED, ANSWERED), "weights marks turn 1 as learnt, but its role is user"),
+        ({"weights": [1, 0]} | ours(ASKED, ANSWERED), "weights marks turn 1 as learnt, but its role is user"),
         ({"loss_mask": [0, 1, 1]} | ours(ASKED, ANSWERED), "loss_mask has 3 entries, the conversation has 2 turns"),
         (ours(ASKED, said(thinking="x", reasoning_content="y")), "reasoning_content and thinking mean the same"),
         ({"system": "A"} | ours({"role": "system", "content": "B"}, ASKED, ANSWERED), "system turn's content and what"),
@@ -197,7 +198,7 @@ def test_what_can_not_be_obeyed_is_refused_by_its_name(row: dict[str, Any], prob
 @pytest.mark.parametrize(
     ("row", "unread", "ignored"),
     [
-        (ours(ASKED, ANSWERED) | {"split": "Test"}, ["split = 'Test', which keeps a row from training"], []),
+        (ours(ASKED, ANSWERED) | {"split": "Test "}, ["split = 'Test ', which keeps a row from training"], []),
         (ours(ASKED, ANSWERED) | {"split": "train"}, [], ["split"]),
         (ours(ASKED | {"mood": "sad"}, said(prefix=True)), ["mood of turn 1", "prefix of turn 2"], []),
         (ours(ASKED | {"tools": [TOOL]}, ANSWERED), ["tools of turn 1"], []),
@@ -277,4 +278,4 @@ def test_rows_are_read_as_this_number_of_the_reading_says(tokenizer: Tokenizer) 
     found = [documents(tokenizer, parse(ChatRow, row)) for row, _ in SAME.values()]
     content = [[document.ids, document.targets.tolist()] for each in found for document in each]
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
-    assert (READING, digest) == (3, "b60f12db1720")
+    assert (READING, digest) == (3, "6d7f1b8df8db")

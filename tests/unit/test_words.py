@@ -31,7 +31,10 @@ def test_the_language_is_as_asked_or_the_environments(monkeypatch: pytest.Monkey
         language("fr")
     monkeypatch.setenv("MINIMIND_LANG", "en_US.UTF-8")
     assert language() == "en"
+    with pytest.raises(ValueError, match="language = 'enough': there are en, zh"):
+        language("enough")
     monkeypatch.setenv("MINIMIND_LANG", "fr")
+    assert language("zh") == "zh"
     with pytest.raises(ValueError, match="MINIMIND_LANG = 'fr': there are en, zh"):
         language()
 
