@@ -84,6 +84,8 @@ class RowFile:
             raise ValueError(f"{self.path}: {what}")
         if not self.path.name.endswith(SUFFIXES):
             advice = _rows_of_json(self.path) if self.path.suffix == ".json" else ""
+            if self.path.suffix == ".csv":
+                advice = _rows_of_csv(self.path)
             raise ValueError(
                 f"{self.path}: unknown format; allowed are files that end in {', '.join(SUFFIXES)}{advice}"
             )
@@ -170,7 +172,7 @@ class RowFile:
                 if text.isspace() or not text:
                     continue
                 at = f"{error.msg} (column {error.colno})" if isinstance(error, json.JSONDecodeError) else error
-                content = DataError(path, number, "broken_json", f"broken JSON: {at}")
+                content = DataError(path, number, "broken_json", f"broken JSON: {at}{_meant(text)}")
             else:
                 if _MAYBE_HALF_A_PAIR.search(line) and not _encodable(content):
                     content = DataError(path, number, "not_utf8", "a \\u escape is half a surrogate pair")
@@ -265,6 +267,34 @@ def _rows_of_json(path: Path) -> str:
         f". If it has one object a line, rename it to {rows.name}. A list in one .json file becomes one row a line "
         f"with: PYTHONUTF8=1 python3 -c {quote(code)} < {quote(path.name)} > {quote(rows.name)}"
     )
+
+
+def _rows_of_csv(path: Path) -> str:
+    """How a .csv file becomes one that can be read: a row for each line, with the first line's names as its fields."""
+    rows = path.with_suffix(".jsonl")
+    if rows.exists():
+        rows = path.with_suffix(".rows.jsonl")
+    code = "import csv, json, sys; [print(json.dumps(row, ensure_ascii=False)) for row in csv.DictReader(sys.stdin)]"
+    return (
+        ". A table with the names of its columns in the first line, such as text, becomes one row a line with: "
+        f"PYTHONUTF8=1 python3 -c {quote(code)} < {quote(path.name)} > {quote(rows.name)}"
+    )
+
+
+def _meant(text: str) -> str:
+    """What a line that is not JSON was perhaps meant to be, and how it is written."""
+    text = text.strip()
+    if text.startswith(("{“", "{”", "{‘", "{＂")):
+        return '; JSON takes the straight quotes " only, not those of a word processor or an input method'
+    if text.startswith("{'"):
+        return '; JSON takes double quotes " only, as json.dumps(row, ensure_ascii=False) writes them'
+    if text.startswith("{") and text.endswith("},"):
+        return "; a row is an object alone, without a comma after it"
+    if text in ("[", "{") or text.startswith("[{"):
+        return "; the file looks like a JSON list or an object over many lines: each row is to stand in one line"
+    if text[:1] not in ("{", "[", '"'):
+        return '; a row is written {"text": "…"}; a file of plain text is to end in .txt'
+    return ""
 
 
 def _not_utf8(line: bytes, error: UnicodeDecodeError, path: Path) -> str:

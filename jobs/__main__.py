@@ -52,9 +52,11 @@ def _run(argv: Sequence[str] | None, verbs: Here) -> int:
     console, errors = Terminal(), Terminal(stderr=True)
     try:
         words = known_words(sys.argv[1:] if argv is None else argv, lambda line: errors.print(line, style="dim"))
-        if not words:
+        args = _parser(verbs).parse_args(words) if words else None
+        if paths.home().is_file():
+            raise ValueError(f"MINIMIND_HOME, where all you keep lies, is {paths.home()}: a file; set it to a folder")
+        if args is None:
             return _home(console)
-        args = _parser(verbs).parse_args(words)
         command: Command = args.command
         return command(args, console)
     except FAILURES as error:
@@ -345,9 +347,14 @@ def _attach(args: argparse.Namespace, console: Console) -> int:
     run = RunDirectory(paths.runs() / args.job)
     try:
         known = submit.jobs()
-    except ClusterError:
+    except ClusterError as error:
         if not run.exists:
-            raise
+            if RunDirectory(paths.sweeps() / args.job, "sweep").exists:
+                raise
+            try:
+                RunDirectory.find(paths.runs(), args.job)
+            except ValueError as missing:
+                raise ClusterError(f"{missing}. Nor can a job be looked for: {error}") from None
         known = []
     match = [job.submission_id for job in known if args.job in (job.submission_id, job.run)]
     if match:
@@ -489,6 +496,12 @@ def _cluster(args: argparse.Namespace, console: Console) -> int:
     return 0
 
 
+_WIDE = re.compile(r"[\u00a0\u3000]|\\u3000|\\xa0|(?<![^\s'])(?P<dash>[\u2010-\u2015\u2212\uff0d\ufe63]+)")
+"""What an input method or a word processor writes for spaces and dashes, plain or in a repr()."""
+
+_NO_CHOICE = re.compile(r"invalid choice: '(?P<typed>[^']*)' \(choose from (?P<choices>.*)\)")
+
+
 class _Parser(argparse.ArgumentParser):
     """argparse that names the nearest flags for one that does not exist."""
 
@@ -503,7 +516,18 @@ class _Parser(argparse.ArgumentParser):
             verbs = next(action for action in self._actions if isinstance(action, argparse._SubParsersAction))
             message += f"; there are {', '.join(verbs.choices)}"
         known = [flag for action in self._actions for flag in action.option_strings]
-        for flag in re.findall(r"(?<!\S)--[\w-]+", message.partition("unrecognized arguments:")[2]):
+        unknown = message.partition("unrecognized arguments:")[2]
+        if wide := _WIDE.search(unknown or message.partition("invalid choice:")[2].partition("(choose")[0]):
+            what, chinese = ("dash", "横线") if wide["dash"] else ("space", "空格")
+            message += f"\n  a full-width or other special {what} stands there: type it as an ordinary {what}"
+            message += f" / 这里有全角或特殊的{chinese}，请改成半角"
+        elif unfit := _NO_CHOICE.search(message):
+            choices = re.findall(r"'([^']+)'", unfit["choices"])
+            if near := difflib.get_close_matches(unfit["typed"].lower(), choices, n=2):
+                message += f"\n  near: {', '.join(near)}"
+        for flag in re.findall(r"(?<!\S)--[\w-]+", unknown):
+            if flag in known:
+                continue  # what stands before it is wrong
             near = difflib.get_close_matches(flag, known, n=3)
             message += f"\n  {flag}: no such flag; " + (
                 FLAGS_ELSEWHERE.get(flag.removeprefix("--"), "")

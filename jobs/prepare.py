@@ -201,6 +201,11 @@ def check_data(
     except ValueError as error:
         console.print(f"A run would refuse this file:\n{error}", style="red", markup=False)
         return 1
+    if report.rows - report.bad_rows - report.counts["duplicate"] == 1 and held_out is None:
+        advice = " In a .txt a blank line stands between two texts." if path.suffix == ".txt" else ""
+        problem = "A run would refuse this file: it is one text alone, and a part must be held out to measure on."
+        console.print(problem + advice, style="red", markup=False)
+        return 1
     console.print("Nothing stands in the way of training on it.", style="green")
     return 0
 

@@ -26,7 +26,7 @@ from minimind.optim import Optimizer
 class LoopConfig(Config):
     """How a run walks through its data."""
 
-    batch_size: int = Field(default=8, ge=1, description="rows per forward pass on one worker")
+    batch_size: int = Field(default=8, ge=1, le=1 << 16, description="rows per forward pass on one worker")
     accumulation_steps: int = Field(default=1, ge=1, description="forward passes per optimizer step")
     epochs: int = Field(default=1, ge=1, description="passes over the data")
     max_steps: int | None = Field(default=None, ge=1, description="stop after this many optimizer steps, if sooner")

@@ -241,6 +241,39 @@ def test_a_json_list_is_refused_with_what_makes_rows_of_it(tmp_path: Path, name:
     assert (tmp_path / "my rows.jsonl").read_text() == "kept"
 
 
+@pytest.mark.parametrize("made", ["t.jsonl", "t.rows.jsonl"])
+def test_a_table_is_refused_with_what_makes_rows_of_it(tmp_path: Path, made: str) -> None:
+    (tmp_path / "t.csv").write_text('text,n\n"春,秋",1\n', "utf-8")
+    if made != "t.jsonl":
+        (tmp_path / "t.jsonl").write_text("kept")
+    with pytest.raises(ValueError, match=r"unknown format; .* one row a line with: ") as caught:
+        RowFile(tmp_path / "t.csv")
+    command = str(caught.value).partition("with: ")[2].replace("python3", sys.executable)
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path)
+    assert [row for _, row in RowFile(tmp_path / made)] == [{"text": "春,秋", "n": "1"}]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("{“text”: “a”}", "straight quotes"),
+        ("{'text': 'a'}", "double quotes"),
+        ('{"text": "a"},', "without a comma after it"),
+        ("[", "to stand in one line"),
+        ("{", "to stand in one line"),
+        ("春眠不觉晓", "plain text is to end in .txt"),
+        ("text,label", "plain text is to end in .txt"),
+        ('{"text": "a', "Unterminated string starting at (column 10)"),
+    ],
+)
+def test_a_line_that_is_not_json_is_told_what_it_was_meant_to_be(tmp_path: Path, line: str, said: str) -> None:
+    (tmp_path / "a.jsonl").write_text(line + "\n", "utf-8")
+    ((_, error),) = RowFile(tmp_path / "a.jsonl")
+    assert isinstance(error, DataError)
+    assert said in error.problem
+    assert error.problem.endswith(said) or ";" in error.problem
+
+
 def test_the_nulls_that_parquet_fills_in_are_none_of_the_row(tmp_path: Path) -> None:
     def row(arguments: dict[str, str], properties: dict[str, Any]) -> dict[str, Any]:
         tool = {"name": "f", "parameters": {"type": "object", "properties": properties}}

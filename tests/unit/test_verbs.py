@@ -305,3 +305,55 @@ def test_what_json_says_of_a_sweep_is_read_back(swept: RunDirectory) -> None:
     assert content["created"]["id"] == swept.identity
     assert swept.spec() == SWEEP
     assert swept.stage == "pretrain"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["trian", "pretrain"], "near: train"),
+        (["train", "Pretrian"], "near: pretrain"),
+        (["data\u3000check", "my.jsonl"], "an ordinary space / 这里有全角或特殊的空格"),
+        ([*TRAIN, "\u3000--data_path", "my.jsonl"], "an ordinary space"),
+        ([*TRAIN, "\u2014\u2014data_path", "my.jsonl"], "an ordinary dash / 这里有全角或特殊的横线"),
+        ([*TRAIN, "\uff0d\uff0ddata_path", "my.jsonl"], "an ordinary dash"),
+    ],
+)
+def test_a_slip_of_the_keyboard_is_told_by_its_name(shell: Shell, words: list[str], said: str) -> None:
+    assert shell(cli.minimind, *words) == 2
+    assert said in shell.err
+    assert "--data_path: no such flag" not in shell.err
+
+
+def test_to_attach_to_nothing_names_the_runs_there_are_before_the_cluster(shell: Shell) -> None:
+    RunDirectory(paths.runs() / "mine").create({"name": "mine", "stage": {"kind": "pretrain"}})
+    assert shell(cli.minimind, "attach", "mien") == 1
+    assert "no run 'mien'" in shell.err
+    assert "runs there: mine" in shell.err
+    assert "No Ray cluster is running here" in shell.err
+    RunDirectory(paths.sweeps() / "swept", "sweep").create(SWEEP)
+    assert shell(cli.minimind, "attach", "swept") == 1
+    assert "no run" not in shell.err
+
+
+def test_a_home_that_is_a_file_is_said_to_be_one(shell: Shell, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "a file").write_text("")
+    monkeypatch.setenv("MINIMIND_HOME", str(home / "a file"))
+    for words in ([], ["runs"], ["show", "x"]):
+        assert shell(cli.minimind, *words) == 1
+        assert "a file; set it to a folder" in shell.err
+    assert shell(cli.minimind, "--help") == 0
+
+
+def test_a_batch_beyond_all_sense_is_refused_in_words(shell: Shell) -> None:
+    assert shell(cli.minimind, "plan", "pretrain", "--batch_size", "999999999999") == 1
+    assert "--batch_size (loop.batch_size) = '999999999999': Input should be less than or equal to" in shell.err
+
+
+@pytest.mark.parametrize("content", ["a\nb\n", "a"])
+def test_a_text_file_without_blank_lines_is_one_text_which_no_run_takes(shell: Shell, home: Path, content: str) -> None:
+    (home / "lines.txt").write_text(content)
+    assert shell(cli.main, "data", "check", "lines.txt") == 1
+    assert "one text alone" in shell.out
+    assert "In a .txt a blank line stands between two texts." in shell.out
+    (home / "lines.txt").write_text("a\n\nb\n")
+    assert shell(cli.main, "data", "check", "lines.txt") == 0
