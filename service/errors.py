@@ -18,6 +18,9 @@ MODELS_LISTED = 20
 COMPARED = 50
 """Problems of one request that are looked at."""
 
+_LONGEST = 4000
+"""Characters of a message, or of a field's name, that are told: a request may repeat itself in them."""
+
 
 class ApiError(Exception):
     """What a client is told: an HTTP status and OpenAI's `{"error": {message, type, param, code}}`.
@@ -36,9 +39,9 @@ class ApiError(Exception):
     ) -> None:
         super().__init__(message)
         self.status = status
-        self.message = message
+        self.message = _beginning(message)
         self.code = code
-        self.param = param
+        self.param = None if param is None else _beginning(param)
         self.retry_after_s = retry_after_s
 
     def body(self) -> dict[str, Any]:
@@ -223,6 +226,10 @@ def _short(value: Any, limit: int = 60) -> str:
         return f"{'an object' if isinstance(value, dict) else 'an array'} of {len(value)}"
     text = repr(value[: limit + 1] if isinstance(value, str) else value)
     return text if len(text) <= limit else text[:limit] + "…"
+
+
+def _beginning(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}…"
 
 
 def _encodable(text: str) -> str:

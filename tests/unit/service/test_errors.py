@@ -29,6 +29,13 @@ def test_half_a_surrogate_pair_can_be_told() -> None:
     )
 
 
+def test_what_a_request_has_too_much_of_is_not_told_back() -> None:
+    name = "n" * 1_000_000
+    reply = post({"model": "m", "messages": [{"role": "user", "content": "hi", name: 1}], name: 2})
+    assert reply.status_code == 400
+    assert len(reply.content) < 10_000
+
+
 def test_too_long_says_both_numbers() -> None:
     assert (
         "512 tokens; the prompt has 500 tokens and 20 more were asked for, 520 together"
