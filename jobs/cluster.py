@@ -360,12 +360,7 @@ def _start(say: Callable[[str], None]) -> Cluster:
     ]
     variables = {
         **_QUIET,
-        # Our own variables are those of a command: what this shell has would stay in all jobs and servers to come.
-        **{
-            name: value
-            for name, value in os.environ.items()
-            if name not in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS") and not name.startswith("MINIMIND_")
-        },
+        **_inherited(os.environ),
         **environment(_ours(state)),
         MARK: state.mark,
         "MINIMIND_HOME": str(paths.home()),
@@ -474,6 +469,14 @@ def _answers(cluster: Cluster, within_s: float) -> bool:
         if monotonic() > end:
             return False
         sleep(0.1)
+
+
+def _inherited(environment: Mapping[str, str]) -> dict[str, str]:
+    """What a cluster keeps of the shell that starts it. Our own variables are those of a command: a key or a language
+    would stay in all jobs and servers to come.
+    """
+    others = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
+    return {k: v for k, v in environment.items() if k not in others and not k.startswith("MINIMIND_")}
 
 
 def _silent(cluster: Cluster) -> str:

@@ -193,7 +193,7 @@ class FunctionCall(_Body):
 class ToolCall(_Body):
     """A tool call of an assistant message."""
 
-    passed_over = frozenset({"index", "cache_control", "provider_specific_fields"})
+    passed_over = frozenset({"index", "cache_control", "provider_specific_fields", "extra_content"})
 
     id: str
     type: Literal["function"] = "function"

@@ -139,7 +139,7 @@ class Door:
             raise ApiError(413, f"a request may have {MAX_BODY_BYTES} bytes, this one has {length}")
 
 
-_FORWARDED = ("forwarded", "via", "x-real-ip")
+_FORWARDED = ("forwarded", "via", "x-real-ip", "x-client-ip", "true-client-ip", "cf-connecting-ip")
 
 
 def _key_needed(why: str) -> ApiError:

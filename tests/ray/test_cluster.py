@@ -52,7 +52,7 @@ def test_the_token_is_needed_and_private(ray_cluster: Cluster, monkeypatch: pyte
         cluster.ensure()
 
 
-def test_everything_listens_on_loopback(ray_cluster: Cluster, ray_home: Path) -> None:
+def test_without_a_server_everything_listens_on_loopback(ray_cluster: Cluster, ray_home: Path) -> None:
     addresses = {
         connection.laddr.ip
         for process in processes.marked(_mark())

@@ -79,6 +79,11 @@ def test_environment_carries_what_the_ray_commands_read(monkeypatch: pytest.Monk
     assert (Path(variables["PATH"].split(os.pathsep)[0]) / "ray").is_file()
 
 
+def test_a_cluster_keeps_nothing_of_ours_from_its_shell() -> None:
+    shell = {"MINIMIND_API_KEY": "k", "MINIMIND_LANG": "zh", "RAY_ADDRESS": "a:1", "NCCL_DEBUG": "INFO", "PATH": "/bin"}
+    assert cluster._inherited(shell) == {"NCCL_DEBUG": "INFO", "PATH": "/bin"}
+
+
 def test_environment_of_a_cluster_elsewhere_leaves_proxies_alone() -> None:
     variables = cluster.environment(Cluster("", "http://head:8265", None, ours=False))
     assert variables.keys() == {"PATH", "RAY_AUTH_MODE", "RAY_API_SERVER_ADDRESS", "RAY_DASHBOARD_ADDRESS"}

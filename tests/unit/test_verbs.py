@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jobs import __main__ as cli
-from jobs import paths, submit
+from jobs import cluster, paths, submit
 from jobs.old_names import FLAGS_ELSEWHERE, NOT_YET, STAGES_CALLED
 from jobs.runs import RunDirectory
 from jobs.stages import STAGES
@@ -127,7 +127,7 @@ def test_a_run_that_was_trained_here_is_continued_here(shell: Shell) -> None:
     kill_at(run, 0)
     assert shell(cli.minimind, "resume", "small") == 0
     assert run.state().word == "SUCCEEDED"
-    assert not (paths.home() / "cluster.json").exists()
+    assert not cluster.state_path().exists()
 
 
 def test_a_resume_is_looked_at_before_it_is_submitted(shell: Shell, home: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_resume_is_looked_at_before_it_is_submitted(shell: Shell, home: Path) 
         assert "is running already" in shell.err
     assert shell(cli.minimind, *TRAIN, "--name", "nosuch", "--from_resume", "1") == 1
     assert "no run 'nosuch'" in shell.err
-    assert not (home / "cluster.json").exists()
+    assert not cluster.state_path().exists()
 
 
 @pytest.mark.slow
@@ -196,7 +196,7 @@ def test_what_a_job_would_end_with_is_said_before_it_is_submitted(
     monkeypatch.setenv("RAY_API_SERVER_ADDRESS", "http://127.0.0.1:1")  # files may lie there, spaces do not
     assert shell(cli.minimind, *SWEEP_TEXT, "--space", "nosuch") == 1
     assert "space 'nosuch': there are" in shell.err
-    assert not (home / "cluster.json").exists()
+    assert not cluster.state_path().exists()
 
 
 def test_a_sweep_has_no_flags_for_what_it_decides(shell: Shell) -> None:

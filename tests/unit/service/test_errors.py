@@ -36,6 +36,13 @@ def test_what_a_request_has_too_much_of_is_not_told_back() -> None:
     assert len(reply.content) < 10_000
 
 
+def test_the_first_of_many_mistakes_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared = []
+    monkeypatch.setattr(errors, "_outdoes", lambda *pair: bool(compared.append(pair)))  # type: ignore[func-returns-value]
+    assert post({"model": "m", "messages": []} | {f"unknown{number}": 1 for number in range(2000)}).status_code == 400
+    assert 0 < len(compared) <= errors.COMPARED**2
+
+
 def test_too_long_says_both_numbers() -> None:
     assert (
         "512 tokens; the prompt has 500 tokens and 20 more were asked for, 520 together"

@@ -192,7 +192,12 @@ def test_what_clients_make_of_an_answer_is_the_answer(message: dict[str, Any]) -
 
 
 def test_what_clients_make_of_a_call_is_the_call() -> None:
-    streamed = {**CALL, "index": 0, "function": {**CALL["function"], "parsed_arguments": {}, "future": None}}
+    streamed = {
+        **CALL,
+        "index": 0,
+        "extra_content": {"google": {"thought_signature": "x"}},
+        "function": {**CALL["function"], "parsed_arguments": {}, "future": None},
+    }
     result = {"role": "tool", "tool_call_id": "a", "content": "1"}
     read = chat(messages=[USER, {"role": "assistant", "content": None, "tool_calls": [streamed]}, result])
     assert read == chat(messages=[USER, {"role": "assistant", "tool_calls": [CALL]}, result])

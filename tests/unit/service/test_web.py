@@ -131,7 +131,8 @@ def test_head_is_get_without_the_body(served: Served, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "header", ["Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Via"]
+    "header",
+    ["Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP", "Via", "CF-Connecting-IP"],
 )
 def test_without_a_key_nobody_is_answered_through_a_proxy(served: Served, keyed: Served, header: str) -> None:
     """A proxy on this machine has a loopback address and, by default, sends a Host that is one."""
