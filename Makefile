@@ -31,8 +31,9 @@ demo: venv
 gpu-check: venv
 	@$(BIN)/minimind gpu-check
 
-# Those on a Ray cluster mostly start processes, one after the other, so the others run beside them. Two clusters at once
-# would take each other's cores: the kill test alone takes 200 s, and beside another cluster more than 600 s.
+# Those on a Ray cluster mostly start processes, one after the other, so the others run beside them and leave them the
+# cores: they take longer. Two clusters at once would take each other's cores: the kill test alone takes 200 s, and beside
+# another cluster more than 600 s.
 test: $(VENV)/.installed-dev
 	@$(MAKE) -s --no-print-directory -j 2 .test-ray .test-others
 
@@ -51,7 +52,7 @@ quick: $(VENV)/.installed-dev
 	@RAY_worker_niceness=0 $(BIN)/python -m pytest -q -p no:cacheprovider tests/ray
 
 .test-others:
-	@$(BIN)/python -m pytest -q --ignore tests/ray
+	@nice $(BIN)/python -m pytest -q --ignore tests/ray
 
 check: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .

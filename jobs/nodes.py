@@ -25,6 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from jobs.card import Card, this_card
 from jobs.cluster import ClusterError, places, running
+from jobs.probe import probe_folder
 
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -160,32 +161,6 @@ def require_shared(folder: Path) -> None:
             "MINIMIND_HOME set to it; or take these machines out of the cluster (`ray stop` there); or train in this "
             "process: --workers 0"
         )
-
-
-def probe_folder(probe: str, word: str, name: str) -> str:
-    """What is wrong with the folder of the file `probe`, as this machine sees it; "" if nothing is. name: of a file to
-    write there.
-    """
-    path = Path(probe)
-    try:
-        if not path.parent.is_dir():
-            return "it has no such folder"
-        if not path.exists() or path.read_text("utf-8") != word:
-            return "it has a folder of that name, but another one"
-        with path.open("r+", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                pass
-            else:
-                return (
-                    "it does not see locks that are held here (NFS: mount without `nolock`, version 4; SMB: without "
-                    "`nobrl`)"
-                )
-        path.with_name(name).write_text(word, "utf-8")
-    except OSError as error:
-        return f"it cannot use that folder ({error})"
-    return ""
 
 
 def wait_for_room(workers: int, resources: Mapping[str, float], say: Say) -> None:

@@ -10,23 +10,24 @@ import torch
 
 from jobs import nodes
 from jobs.card import Card
+from jobs.probe import probe_folder
 from tests.small import needs_no_gpu
 
 
 def test_a_probe_says_what_is_wrong_with_the_folder(tmp_path: Path) -> None:
     probe = tmp_path / "home" / ".probe-a"
-    assert nodes.probe_folder(str(probe), "word", "answer") == "it has no such folder"
+    assert probe_folder(str(probe), "word", "answer") == "it has no such folder"
     probe.parent.mkdir()
-    assert nodes.probe_folder(str(probe), "word", "answer") == "it has a folder of that name, but another one"
+    assert probe_folder(str(probe), "word", "answer") == "it has a folder of that name, but another one"
     probe.write_text("other")
-    assert nodes.probe_folder(str(probe), "word", "answer") == "it has a folder of that name, but another one"
+    assert probe_folder(str(probe), "word", "answer") == "it has a folder of that name, but another one"
     probe.write_text("word")
-    assert nodes.probe_folder(str(probe), "word", "answer").startswith("it does not see locks that are held here")
+    assert probe_folder(str(probe), "word", "answer").startswith("it does not see locks that are held here")
     with probe.open() as holder:
         fcntl.flock(holder, fcntl.LOCK_EX)
         (probe.parent / "taken").mkdir()
-        assert nodes.probe_folder(str(probe), "word", "taken").startswith("it cannot use that folder (")
-        assert nodes.probe_folder(str(probe), "word", "answer") == ""
+        assert probe_folder(str(probe), "word", "taken").startswith("it cannot use that folder (")
+        assert probe_folder(str(probe), "word", "answer") == ""
     assert (probe.parent / "answer").read_text() == "word"
 
 
