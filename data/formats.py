@@ -48,7 +48,7 @@ _HELD_OUT = {"test", "validation", "valid", "val", "dev", "eval", "evaluation", 
 """What the field `split` of a row says that is to be kept from training."""
 
 _ABOUT = re.compile(
-    r"(?!(?:images?|img|pictures?|videos?|audios?|kto|loss|mask)_)(?:.*_)?(?:ids?|idx|index|uu?id|guid|hash|md5|sha\d*|sources?|src|origin|dataset|subset|split|categor(?:y|ies)"
+    r"(?!(?:.*_)?(?:images?|img|pictures?|videos?|audios?|kto|loss|mask)_)(?:.*_)?(?:ids?|idx|index|uu?id|guid|hash|md5|sha\d*|sources?|src|origin|dataset|subset|split|categor(?:y|ies)"
     r"|types?|topics?|domains?|subject|task|tags?|lang|languages?|locale|level|difficulty|scores?|ratings?|quality"
     r"|likes|votes|rank|perplexity|ppl|ur[il]s?|links?|paths?|file|filename|title|authors?|date|time|timestamps?"
     r"|created|updated|at|year|version|licen[cs]e|counts?|lengths?|models?|model_name|generator|meta\w*|info|comments?"
@@ -492,7 +492,7 @@ def _sorted_results(results: list[Json], order: list[Any]) -> list[Json]:
         return results
     if unknown := [call for call in ids if call not in order]:
         raise ValueError(f"tool_call_id {unknown[0]!r} is of no call in the turn before")
-    if sorted(map(order.index, ids)) != list(range(len(ids))):
+    if sorted(map(order.index, ids)) != list(range(len(order))):
         raise ValueError(f"tools gave results for the calls {ids} of {order}: one for each is needed")
     return sorted(results, key=lambda result: order.index(result["tool_call_id"]))
 

@@ -148,9 +148,9 @@ class EngineHost:
         self.failed = True
         self._calls.put(None)
 
-    def join(self) -> None:
-        """Wait until the thread has ended, or for _STEP_S."""
-        self._thread.join(_STEP_S)
+    def join(self, seconds: float) -> None:
+        """Wait until the thread has ended, or for so long."""
+        self._thread.join(max(0.0, seconds))
 
     async def ended(self) -> None:
         """Wait until the thread takes no step any more."""
@@ -271,8 +271,9 @@ def _end_all() -> None:
     hosts = list(_HOSTS)
     for host in hosts:
         host.close()
+    end = time.monotonic() + _STEP_S
     for host in hosts:
-        host.join()
+        host.join(end - time.monotonic())
 
 
 def _settle(future: asyncio.Future[T], result: T, error: Exception | None) -> None:

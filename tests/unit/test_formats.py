@@ -186,6 +186,8 @@ def test_an_answer_that_is_only_read_is_no_target(tokenizer: Tokenizer) -> None:
          "turn 2: has calls in two places"),
         (ours(ASKED, said("", tool_calls=[CALL | {"id": "x"}, CALL | {"id": "y"}]),
               {"role": "tool", "tool_call_id": "y", "content": "1"}), r"results for the calls \['y'\] of \['x', 'y'\]"),
+        (ours(ASKED, said("", tool_calls=[CALL | {"id": "x"}, CALL | {"id": "y"}]),
+              {"role": "tool", "tool_call_id": "x", "content": "1"}), r"results for the calls \['x'\] of \['x', 'y'\]"),
         ({"messages": [ASKED, ANSWERED, ASKED, ANSWERED]} | ours(ASKED, ANSWERED), "conversations and messages"),
         ({"question": "q", "answer": "a"}, "a row needs conversations, the fields here are question, answer"),
     ],
@@ -200,6 +202,7 @@ def test_what_can_not_be_obeyed_is_refused_by_its_name(row: dict[str, Any], prob
     [
         (ours(ASKED, ANSWERED) | {"split": "Test "}, ["split = 'Test ', which keeps a row from training"], []),
         (ours(ASKED, ANSWERED) | {"split": "train"}, [], ["split"]),
+        (ours(ASKED, ANSWERED) | {"input_image_path": "a.png"}, ["input_image_path"], []),
         (ours(ASKED | {"mood": "sad"}, said(prefix=True)), ["mood of turn 1", "prefix of turn 2"], []),
         (ours(ASKED | {"tools": [TOOL]}, ANSWERED), ["tools of turn 1"], []),
         (ours(ASKED, said("", tool_calls=[{"name": "add", "parameters": {"a": 1}}])),
