@@ -209,7 +209,7 @@ class _Doctor:
     ) -> None:
         self.report = report
         self.tokenizer, self.max_seq_len, self.held_out = tokenizer, max_seq_len, held_out
-        self.row_type = STAGE_ROWS[report.stage]
+        self.row_type, self.path = STAGE_ROWS[report.stage], Path(report.file)
         self.lines, self.digests = array("Q"), array("Q")
         self.characters, self.tokens = array("Q"), array("Q")
 
@@ -221,11 +221,12 @@ class _Doctor:
 
     def look_at(self, line: int, content: object) -> None:
         self.report.rows += 1
-        row = as_row(self.row_type, content, Path(self.report.file), line)
+        row = as_row(self.row_type, content, self.path, line)
         if isinstance(row, DataError):
             self.found(row.kind, line, row.problem)
             return
-        self.report.ignored_fields.update(set(row.ignored))
+        if row.ignored:
+            self.report.ignored_fields.update(set(row.ignored))
         if row.unread:
             self.found("unread_fields", line, f"nothing reads {', '.join(row.unread)}")
         known = list(problems(row))

@@ -74,6 +74,8 @@ def _turn_problems(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
 
 def _tag_as_text(message: Message) -> str | None:
     """The name of a special token that an answer would be taught as letters, or that frames a tool's result in text."""
+    if "<" not in message.content and "<" not in message.reasoning_content:  # most have none, and names begin with it
+        return None
     if message.role == "assistant":
         if not message.learn:
             return None

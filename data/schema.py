@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -109,6 +110,8 @@ class PromptRow(Row):
 STAGE_ROWS: dict[str, type[Row]] = {"pretrain": PretrainRow, "sft": ChatRow, "dpo": PreferenceRow, "rl": PromptRow}
 """Which rows a stage reads."""
 
+_STAGE_OF = {rows: stage for stage, rows in STAGE_ROWS.items()}
+
 _LOOKS = {
     "pretrain": "plain text",
     "sft": "conversation data",
@@ -129,7 +132,7 @@ def parse(row_type: type[R], content: object) -> R:
     if not isinstance(content, dict):
         advice = ", of rows perhaps: write each of them on a line of its own" if isinstance(content, list) else ""
         raise ValueError(f"a row is a JSON object with {_fields(row_type)}, this is a {type(content).__name__}{advice}")
-    own = next(stage for stage, rows in STAGE_ROWS.items() if rows is row_type)
+    own = _STAGE_OF[row_type]
     row = read_row(own, content)
     if not required_fields(row_type) <= row.keys():
         needs = f"a row needs {_fields(row_type)}, the fields here are {', '.join(content) or 'none'}"
@@ -144,9 +147,10 @@ def parse(row_type: type[R], content: object) -> R:
         raise ValueError(explain(error).replace("\n", "; ")) from None
 
 
-def required_fields(row_type: type[Row]) -> set[str]:
+@cache
+def required_fields(row_type: type[Row]) -> frozenset[str]:
     """The names of the fields that a row must have."""
-    return {name for name, field in row_type.model_fields.items() if field.is_required()}
+    return frozenset(name for name, field in row_type.model_fields.items() if field.is_required())
 
 
 def _fields(row_type: type[Row]) -> str:
