@@ -89,8 +89,8 @@ def require_answer(address: str, within_s: float = 5.0) -> None:
         raise ClusterError(_nobody(address)) from error
     if answer[3:] != b"\x04":
         raise ClusterError(
-            f"what listens at {address}, which RAY_ADDRESS names, is no Ray cluster; host:port as `minimind cluster env` "
-            "prints it is wanted (the port of the dashboard, 8265, is another one)"
+            f"what listens at {address}, which RAY_ADDRESS names, is no Ray cluster; host:port as `minimind cluster "
+            "env` prints it is wanted (the port of the dashboard, 8265, is another one)"
         )
 
 

@@ -154,7 +154,9 @@ def test_what_listens_and_is_no_cluster_is_named(says: bytes | None) -> None:
         thread = Thread(target=answer)
         thread.start()
         address = f"127.0.0.1:{listener.getsockname()[1]}"
-        with pytest.raises(ClusterError, match=f"what listens at {address}, which RAY_ADDRESS names, is no Ray cluster"):
+        with pytest.raises(
+            ClusterError, match=f"what listens at {address}, which RAY_ADDRESS names, is no Ray cluster"
+        ):
             launch.require_answer(address, within_s=0.2)
         thread.join()
 
