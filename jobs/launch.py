@@ -62,8 +62,14 @@ def connect() -> None:
         raise ClusterError(_nobody(address)) from error
 
 
+_GRPC_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+"""How a client of gRPC begins: with a frame of settings, number 4, which the server answers with one of its own."""
+
+
 def require_answer(address: str, within_s: float = 5.0) -> None:
-    """Raise ClusterError unless somebody listens at `address`, "host:port". Ray would try for many minutes."""
+    """Raise ClusterError unless a server of gRPC, as Ray's are, answers at `address`, "host:port". Ray itself would try
+    for many minutes, also where something else listens.
+    """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         raise ClusterError(
@@ -71,9 +77,21 @@ def require_answer(address: str, within_s: float = 5.0) -> None:
             "(`minimind cluster env` prints it); another word may mean any cluster that is found"
         )
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=within_s).close()
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=within_s) as there:
+            if os.environ.get("RAY_USE_TLS", "").lower() in ("1", "true"):
+                return
+            try:
+                there.sendall(_GRPC_HELLO)
+                answer = there.makefile("rb").read(4)
+            except OSError:  # it hangs up, or says nothing
+                answer = b""
     except (OSError, OverflowError) as error:
         raise ClusterError(_nobody(address)) from error
+    if answer[3:] != b"\x04":
+        raise ClusterError(
+            f"what listens at {address}, which RAY_ADDRESS names, is no Ray cluster; host:port as `minimind cluster "
+            "env` prints it is wanted (the port of the dashboard, 8265, is another one)"
+        )
 
 
 def _nobody(address: str) -> str:

@@ -61,21 +61,27 @@ def _run_and_step(text: str) -> tuple[RunDirectory, int]:
     steps = checkpoints.steps(run.checkpoints)
     if not steps:
         raise ValueError(f"{text!r}: the run at {run.path} has no checkpoint yet")
-    choices = f"{name}@latest, {name}@best, " + ", ".join(f"{name}@{step}" for step in steps)
     if which == "" and (word := run.state().word) != "SUCCEEDED":
-        raise ValueError(f"{text!r}: the run is {word}, so say which checkpoint is meant: {choices}")
+        raise ValueError(f"{text!r}: the run is {word}, so say which checkpoint is meant: {_choices(run, steps)}")
     if which in ("", "latest"):
         return run, steps[-1]
     if which == "best":
-        return run, _best(run, steps)
+        best = _best(run, steps)
+        if best is None:
+            raise ValueError(f"{name}@best: no checkpoint in {run.checkpoints} has been validated")
+        return run, best
     if which in map(str, steps):  # each checkpoint has one name: 0010 and ten in other digits are none
         return run, int(which)
-    raise ValueError(f"{text!r}: there is no such checkpoint in {run.checkpoints}; there are {choices}")
+    raise ValueError(f"{text!r}: there is no such checkpoint in {run.checkpoints}; there are {_choices(run, steps)}")
 
 
-def _best(run: RunDirectory, steps: list[int]) -> int:
+def _choices(run: RunDirectory, steps: list[int]) -> str:
+    """The checkpoints that a run has, as they are named."""
+    words = ["latest"] if _best(run, steps) is None else ["latest", "best"]
+    return ", ".join(f"{run.name}@{which}" for which in (*words, *steps))
+
+
+def _best(run: RunDirectory, steps: list[int]) -> int | None:
+    """The step with the lowest loss; None where none has been validated."""
     measured = dict(zip(*metric_series(run.events_path, "val/loss"), strict=True))
-    known = [step for step in steps if step in measured]
-    if not known:
-        raise ValueError(f"{run.name}@best: no checkpoint in {run.checkpoints} has been validated")
-    return min(known, key=lambda step: (measured[step], step))
+    return min((step for step in steps if step in measured), key=lambda step: (measured[step], step), default=None)

@@ -105,6 +105,9 @@ ELSEWHERE = {
     "system_prompt": "messages (a first one with role 'system')",
     "input": "messages, or prompt at /v1/completions",
     "inputs": "messages, or prompt at /v1/completions",
+    "think": "enable_thinking",
+    "thinking_budget": "enable_thinking, on or off",
+    "chat_template_kwargs.thinking": "chat_template_kwargs.enable_thinking",
 }
 """What other servers call a field -> what it is here."""
 
@@ -196,7 +199,7 @@ class ToolCall(_Body):
     passed_over = frozenset({"index", "cache_control", "provider_specific_fields", "extra_content"})
 
     id: str
-    type: Literal["function"] = "function"
+    type: Literal["function"] | None = None
     function: FunctionCall
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from jobs import cluster, processes, submit
+from jobs import cluster, launch, processes, submit
 from jobs.cluster import Cluster, ClusterError
 from tests.conftest import at_home
 
@@ -22,6 +22,7 @@ def _mark() -> str:
 
 
 def test_the_running_cluster_is_found_again(ray_cluster: Cluster, ray_home: Path) -> None:
+    launch.require_answer(ray_cluster.address)
     lines: list[str] = []
     assert cluster.ensure(lines.append) == ray_cluster
     assert cluster.find() == ray_cluster

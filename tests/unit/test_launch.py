@@ -3,7 +3,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from contextlib import ExitStack
 from pathlib import Path
+from threading import Thread
 
 import pytest
 from ray import train as ray_train
@@ -132,11 +134,31 @@ def test_workers_that_found_no_room_are_no_failure(home: Path) -> None:
 def test_an_address_where_nobody_listens_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         address = f"127.0.0.1:{listener.getsockname()[1]}"
-        launch.require_answer(address)
-        launch.require_answer(f"ray://{address}")
     monkeypatch.setenv("RAY_ADDRESS", address)
     with pytest.raises(ClusterError, match=f"no Ray cluster answers at {address}, which RAY_ADDRESS names"):
         launch.connect()
+
+
+@pytest.mark.parametrize("says", [None, b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_what_listens_and_is_no_cluster_is_named(says: bytes | None) -> None:
+    """says: what it answers; None for nothing, while the line stays open."""
+    with ExitStack() as open_ones, socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            there = open_ones.enter_context(listener.accept()[0])
+            if says is not None:
+                there.recv(1)
+                there.sendall(says)
+                there.shutdown(socket.SHUT_RDWR)
+
+        thread = Thread(target=answer)
+        thread.start()
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        with pytest.raises(
+            ClusterError, match=f"what listens at {address}, which RAY_ADDRESS names, is no Ray cluster"
+        ):
+            launch.require_answer(address, within_s=0.2)
+        thread.join()
 
 
 @pytest.mark.parametrize("address", ["auto", "local", "head", "head:", ":6379", "head:port"])

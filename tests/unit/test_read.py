@@ -284,3 +284,15 @@ def test_the_nulls_that_parquet_fills_in_are_none_of_the_row(tmp_path: Path) -> 
     rows = [row({"date": "1"}, {"city": {"type": "string"}}), row({"city": "x"}, {"zone": {"enum": [1]}}), row({}, {})]
     pyarrow.parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
     assert [content for _, content in RowFile(tmp_path / "a.parquet")] == rows
+
+
+def test_the_maps_of_parquet_are_objects(tmp_path: Path) -> None:
+    call = pa.struct([("name", pa.string()), ("arguments", pa.map_(pa.string(), pa.string()))])
+    column = pa.array([[{"name": "f", "arguments": [("date", "1")]}]], pa.list_(call))
+    pyarrow.parquet.write_table(pa.table({"calls": column, "text": ["a"]}), tmp_path / "a.parquet")
+    bad = pa.array([b"\xff"], pa.binary()).view(pa.string())
+    pyarrow.parquet.write_table(pa.table({"calls": column, "text": bad}), tmp_path / "b.parquet")
+    assert [row for _, row in RowFile(tmp_path / "a.parquet")] == [
+        {"calls": [{"name": "f", "arguments": {"date": "1"}}], "text": "a"}
+    ]
+    assert isinstance(next(iter(RowFile(tmp_path / "b.parquet")))[1], DataError)

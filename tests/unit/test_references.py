@@ -66,7 +66,7 @@ def test_another_step_is_refused_with_those_there_are(finished: RunDirectory, te
 
 def test_a_run_that_has_not_succeeded_is_not_taken_silently(home: Path) -> None:
     make_run("stopped", {2: None}, "STOPPED")
-    with pytest.raises(ValueError, match=r"'stopped': the run is STOPPED, so say which .*: stopped@latest"):
+    with pytest.raises(ValueError, match=r"'stopped': the run is STOPPED, so say which .*: stopped@latest, stopped@2$"):
         resolve("stopped")
     assert pinned("stopped@latest") == "stopped@2"
     with pytest.raises(ValueError, match="stopped@best: no checkpoint in .* has been validated"):

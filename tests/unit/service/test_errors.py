@@ -95,6 +95,12 @@ def message(**changes: object) -> dict[str, object]:
         (message(something=1), "something", "something: there is no such field"),
         (message(max_new_tokens=1), "max_new_tokens", "there is no such field; here it is max_tokens"),
         (message(thinking={"type": "disabled"}), "thinking", "chat_template_kwargs.enable_thinking"),
+        (message(think=False), "think", "here it is enable_thinking"),
+        (
+            message(chat_template_kwargs={"thinking": False}),
+            "chat_template_kwargs.thinking",
+            "here it is chat_template_kwargs.enable_thinking",
+        ),
         (message(messages=[{"role": "user", "content": "", "temperatur": 1}]), "messages[0].temperatur", "such field"),
         (message(logit_bias={"5": 1}), "logit_bias", "logit_bias: is not supported: biases on single tokens do"),
         (message(messages=[{"role": "user"}]), "messages[0].content", "messages[0].content: is missing"),

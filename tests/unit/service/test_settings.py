@@ -37,6 +37,11 @@ def test_a_key_may_lie_in_a_file(tmp_path: Path) -> None:
     file.write_text("a-long-key\n")
     assert Settings.read({"MINIMIND_API_KEY_FILE": str(file), "MINIMIND_API_KEY": ""}).api_key == "a-long-key"
     assert Settings.read({"MINIMIND_API_KEY_FILE": "", "MINIMIND_SERVE_SLOTS": ""}).api_key is None
+    file.write_bytes("\ufeffa-long-key\r\n".encode())
+    assert Settings.read({"MINIMIND_API_KEY_FILE": str(file)}).api_key == "a-long-key"
+    file.write_text("\n")
+    with pytest.raises(ValueError, match="holds no key"):
+        Settings.read({"MINIMIND_API_KEY_FILE": str(file)})
     with pytest.raises(ValueError, match="MINIMIND_API_KEY and MINIMIND_API_KEY_FILE are both set"):
         Settings.read({"MINIMIND_API_KEY_FILE": str(file), "MINIMIND_API_KEY": "another-key"})
     with pytest.raises(ValueError, match="MINIMIND_API_KEY_FILE = .*none' cannot be read"):
