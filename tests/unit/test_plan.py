@@ -63,7 +63,7 @@ def test_a_plan_is_that_of_the_traced_step() -> None:
 
 
 def test_what_is_far_too_large_for_a_gpu_is_not_traced() -> None:
-    huge = override(SPEC, {"loop.batch_size": 100_000})
+    huge = override(SPEC, {"loop.batch_size": 60_000})
     plan = planner(4096, "wsl2").plan(huge)
     assert (plan.verdict, plan.level) == ("does not fit", "closed form")
 
