@@ -199,7 +199,7 @@ class ToolCall(_Body):
     passed_over = frozenset({"index", "cache_control", "provider_specific_fields", "extra_content"})
 
     id: str
-    type: Literal["function"] | None = None
+    type: Literal["function"] | None = "function"
     function: FunctionCall
 
 
