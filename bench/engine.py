@@ -46,7 +46,7 @@ from rich.table import Table
 import minimind.checkpoint as checkpoints
 from bench.time_to_loss import SIZES, Corpus, new_model, our_run
 from jobs import paths
-from jobs.runs import RunDirectory
+from jobs.runs.directory import RunDirectory
 from minimind.convert import to_hf_config
 from minimind.engine import Engine
 from minimind.model import MODEL_PRESETS, MiniMind

@@ -19,6 +19,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from jobs.cluster import access
+
 # This folder holds a tokenize.py, which would stand in for Python's own: the checkout takes its place.
 sys.path.pop(0)
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -40,8 +42,10 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from jobs import cluster, paths, processes
-from jobs.runs import RunDirectory
+from jobs import paths
+from jobs.cluster import local as cluster
+from jobs.cluster import processes
+from jobs.runs.directory import RunDirectory
 from minimind.events import read_events
 
 WARM_UP_STEPS = 10
@@ -123,7 +127,7 @@ def main() -> None:
         os.environ["MINIMIND_HOME"] = folder
         runs = {name: RunDirectory(Path(folder) / "runs" / name) for name in ("alone", "job")}
         there = cluster.ensure()
-        environment = {**os.environ, **cluster.environment(there)}
+        environment = {**os.environ, **access.environment(there)}
         mark = json.loads(cluster.state_path().read_text("utf-8"))["mark"]
         started: list[subprocess.Popen[bytes]] = []
 

@@ -35,8 +35,11 @@ from rich.console import Console
 from rich.table import Table
 
 import minimind.checkpoint as checkpoints
-from jobs import cluster, machine, paths, serve
-from jobs.runs import RunDirectory
+from jobs import paths
+from jobs.cluster import local as cluster
+from jobs.cluster import machine
+from jobs.runs.directory import RunDirectory
+from jobs.serving import serve
 from minimind.checkpoint import Lineage
 from minimind.engine import Engine
 from minimind.events import EventLog

@@ -31,8 +31,8 @@ from data.collate import PackedBatches
 from data.pack import pack
 from data.prepare import tokenise
 from data.read import iter_texts
-from jobs.presets import pretrain
-from jobs.stock import stock_folder
+from jobs.paths import stock_folder
+from jobs.stages.presets import pretrain
 from minimind.distributed import Parallel
 from minimind.evaluate import continuation
 from minimind.loop import LoopConfig, Precision, TrainState, train

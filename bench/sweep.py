@@ -29,16 +29,19 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from jobs import cluster, flags, paths, submit
-from jobs.card import this_card
-from jobs.feasible import Settings, groups, space_of
-from jobs.plan import Planner
-from jobs.runs import RunDirectory
-from jobs.spec import RunSpec
-from jobs.stages import STAGES
-from jobs.sweep_report import point_text, ranked, table
-from jobs.sweep_view import trials_of
-from jobs.trial import run_trial
+from jobs import paths
+from jobs.cluster import local as cluster
+from jobs.cluster import submit
+from jobs.fit.card import this_card
+from jobs.fit.plan import Planner
+from jobs.runs.directory import RunDirectory
+from jobs.stages import flags
+from jobs.stages.spec import RunSpec
+from jobs.stages.table import STAGES
+from jobs.sweeps.feasible import Settings, groups, space_of
+from jobs.sweeps.report import point_text, ranked, table
+from jobs.sweeps.trial import run_trial
+from jobs.sweeps.view import trials_of
 from minimind.config import override
 from minimind.units import amount
 

@@ -17,16 +17,19 @@ from rich.console import Console
 from rich.text import Text
 
 import jobs.own_modules  # noqa: F401  # what it is imported for, it does when it is imported: before all below
-from jobs import chat, flags, paths, serve
-from jobs.cluster import ClusterError
-from jobs.feasible import OWN, require_open, require_space, space_of
-from jobs.old_names import FLAGS_ELSEWHERE, known_words
-from jobs.presets import DEFAULT_MODEL
-from jobs.runs import RunDirectory, RunStateError
-from jobs.spec import RunSpec
-from jobs.stages import STAGES
-from jobs.terminal import Terminal, unfailing_output
-from jobs.tokenizer import DATA_FILE, TOKENIZER_FLAGS, TokenizerSpec, run_tokenizer
+from jobs import paths
+from jobs.cluster import access
+from jobs.cluster.access import ClusterError
+from jobs.runs.directory import RunDirectory, RunStateError
+from jobs.serving import chat, serve
+from jobs.stages import flags
+from jobs.stages.old_names import FLAGS_ELSEWHERE, known_words
+from jobs.stages.presets import DEFAULT_MODEL
+from jobs.stages.spec import RunSpec
+from jobs.stages.table import STAGES
+from jobs.sweeps.feasible import OWN, require_open, require_space, space_of
+from jobs.terminal.console import Terminal, unfailing_output
+from jobs.text.tokenizer import DATA_FILE, TOKENIZER_FLAGS, TokenizerSpec, run_tokenizer
 from minimind.checkpoint import CheckpointError
 from minimind.ladder import DoesNotFitError
 from minimind.loop import NonFiniteLossError
@@ -85,14 +88,14 @@ class Here:
         return {**flags.absolute(given, paths.home()), **flags.changes(args)}
 
     def _train(self, args: argparse.Namespace, settings: dict[str, Any], console: Console) -> int:
-        from jobs.train import train
+        from jobs.training.run import train
 
         switches = {"from_resume": args.from_resume, "overwrite": args.overwrite}
         return train(args.stage, settings, console, model=args.model, budget=args.preset, **switches)
 
     def sweep(self, args: argparse.Namespace, console: Console) -> int:
         """Trials over a space."""
-        from jobs.sweep import sweep
+        from jobs.sweeps.sweep import sweep
 
         return sweep(
             args.stage,
@@ -107,7 +110,7 @@ class Here:
 
     def plan(self, args: argparse.Namespace, console: Console) -> int:
         """Whether a stage fits a card, without running it."""
-        from jobs.plan_view import show_stage
+        from jobs.fit.view import show_stage
 
         for whole in ("table", "calibrate"):
             if getattr(args, whole):
@@ -132,13 +135,13 @@ class Here:
 
     def demo(self, args: argparse.Namespace, console: Console) -> int:
         """Raw text to a model that chats, with stock data."""
-        from jobs.demo import run
+        from jobs.demo.demo import run
 
         return run(args, console)
 
     def resume(self, args: argparse.Namespace, console: Console) -> int:
         """Continue a run, or a sweep, by its name."""
-        from jobs.sweep_view import named
+        from jobs.sweeps.view import named
 
         if {"-h", "--help"} & set(args.rest):
             args.help()
@@ -157,7 +160,7 @@ class Here:
 
     def check(self, args: argparse.Namespace, console: Console) -> int:
         """The data doctor."""
-        from jobs.prepare import check_data
+        from jobs.text.doctor import check_data
 
         return check_data(
             self.place(args.file),
@@ -170,7 +173,7 @@ class Here:
 
     def show_rows(self, args: argparse.Namespace, console: Console) -> int:
         """What of a file is learnt, and what is only read."""
-        from jobs.masks import show_rows
+        from jobs.text.masks import show_rows
 
         tokenizer = self.tokenizer_of(args)
         show_rows(
@@ -225,11 +228,11 @@ class Submitting(Here):
             workers = RunDirectory.find(paths.runs(), name).spec()["scaling"]["workers"]
         if str(workers) == "0":
             return self._train(args, settings, console)
-        from jobs.client import submit_training
+        from jobs.cluster.follow import submit_training
 
         # What is wrong here would otherwise be found once the job has started.
         if args.from_resume:
-            from jobs.train import resumed
+            from jobs.training.run import resumed
 
             run = RunDirectory.find(paths.runs(), name)
             run.require_idle()
@@ -246,7 +249,7 @@ class Submitting(Here):
 
     def sweep(self, args: argparse.Namespace, console: Console) -> int:
         """Submit the sweep as a job and follow it."""
-        from jobs.client import submit_training
+        from jobs.cluster.follow import submit_training
 
         settings = flags.absolute(flags.changes(args), Path.cwd())
         require_open(settings)
@@ -267,7 +270,7 @@ class Submitting(Here):
 
     def tokenizer(self, args: argparse.Namespace, console: Console) -> int:
         """Submit the tokenizer stage as a job and follow it."""
-        from jobs.client import submit_training
+        from jobs.cluster.follow import submit_training
 
         given = flags.changes(args, TOKENIZER_FLAGS)
         if "path" in given:
@@ -279,8 +282,8 @@ class Submitting(Here):
 
     def demo(self, args: argparse.Namespace, console: Console) -> int:
         """Submit the demo as a job and follow it."""
-        from jobs.client import submit_training
-        from jobs.demo import RUN
+        from jobs.cluster.follow import submit_training
+        from jobs.demo.demo import RUN
 
         switches = [part for name in ("fresh", "keep") for part in (f"--{name}", str(int(getattr(args, name))))]
         return submit_training(RUN, ["demo", *switches], detach=args.detach, console=console)
@@ -292,8 +295,8 @@ def _look_before(
     """The spec of a new run. Raise ValueError or RunStateError for what a job would end with as soon as it looks:
     settings, weights, a name that is taken, files and their first row.
     """
-    from jobs.origin import new_spec
-    from jobs.prepare import require_files
+    from jobs.stages.origin import new_spec
+    from jobs.text.prepare import require_files
 
     spec = new_spec(stage, settings, model)
     folder.require_free(overwrite=overwrite)
@@ -309,9 +312,9 @@ def _files_elsewhere() -> bool:
 
 def _home(console: Console) -> int:
     """`minimind` alone: what there is, and what to do next."""
-    from jobs.runs import list_runs
-    from jobs.show import state_text
-    from jobs.words import language, say
+    from jobs.runs.directory import list_runs
+    from jobs.runs.show import state_text
+    from jobs.terminal.words import language, say
 
     lang = language()
     rows = list_runs(paths.runs())
@@ -340,9 +343,9 @@ def _home(console: Console) -> int:
 
 
 def _attach(args: argparse.Namespace, console: Console) -> int:
-    from jobs import submit
-    from jobs.client import attach
-    from jobs.show import show
+    from jobs.cluster import submit
+    from jobs.cluster.follow import attach
+    from jobs.runs.show import show
 
     run = RunDirectory(paths.runs() / args.job)
     try:
@@ -369,8 +372,9 @@ def _attach(args: argparse.Namespace, console: Console) -> int:
 
 
 def _stop(args: argparse.Namespace, console: Console) -> int:
-    from jobs import cluster, submit
-    from jobs.sweep_view import named
+    from jobs.cluster import local as cluster
+    from jobs.cluster import submit
+    from jobs.sweeps.view import named
 
     name: str = args.run
     folders = [RunDirectory(paths.runs() / name), RunDirectory(paths.sweeps() / name, "sweep")]
@@ -412,15 +416,15 @@ def _has_begun(run: RunDirectory, started_s: float | None) -> bool:
 
 
 def _runs(args: argparse.Namespace, console: Console) -> int:
-    from jobs import cluster
-    from jobs.runs import list_runs
-    from jobs.show import show_runs
-    from jobs.sweep_view import show_sweeps
+    from jobs.cluster import local as cluster
+    from jobs.runs.directory import list_runs
+    from jobs.runs.show import show_runs
+    from jobs.sweeps.view import show_sweeps
 
     rows = list_runs(paths.runs())
     try:
         if cluster.find():
-            from jobs.client import with_waiting
+            from jobs.cluster.follow import with_waiting
 
             rows = with_waiting(rows)
     except ClusterError as error:
@@ -431,8 +435,8 @@ def _runs(args: argparse.Namespace, console: Console) -> int:
 
 
 def _show(args: argparse.Namespace, console: Console) -> int:
-    from jobs.show import show
-    from jobs.sweep_view import named, show_sweep
+    from jobs.runs.show import show
+    from jobs.sweeps.view import named, show_sweep
 
     found = named(args.run)
     if found.kind == "sweep":
@@ -444,12 +448,12 @@ def _show(args: argparse.Namespace, console: Console) -> int:
 
 def _plan(args: argparse.Namespace, console: Console) -> int:
     if args.table:
-        from jobs.plan_view import what_fits
+        from jobs.fit.view import what_fits
 
         console.print(what_fits(console), soft_wrap=False)
         return 0
     if args.calibrate:
-        from jobs.measure import calibrate
+        from jobs.fit.measure import calibrate
 
         calibrate(console)
         return 0
@@ -457,7 +461,7 @@ def _plan(args: argparse.Namespace, console: Console) -> int:
 
 
 def _fetch(args: argparse.Namespace, console: Console) -> int:
-    from jobs.stock import fetch_stock
+    from jobs.demo.stock import fetch_stock
 
     fetch_stock(console, scale=args.scale, npm=not args.no_npm)
     return 0
@@ -474,11 +478,11 @@ def _example(args: argparse.Namespace, console: Console) -> int:
 
 
 def _cluster(args: argparse.Namespace, console: Console) -> int:
-    from jobs import cluster
+    from jobs.cluster import local as cluster
 
     if args.action == "start":
         found = cluster.ensure(console.print)
-        console.print(cluster.sharing(found))
+        console.print(access.sharing(found))
     elif args.action == "stop":
         if (names := cluster.training()) and not args.yes:
             console.print(f"These train on it and would end: {', '.join(names)}", markup=False)
@@ -488,7 +492,7 @@ def _cluster(args: argparse.Namespace, console: Console) -> int:
                 return 1
         console.print("Stopped." if cluster.stop() else "No cluster that was started here is running.")
     elif args.action == "env":
-        sys.stdout.write(cluster.exports(cluster.ensure()) + "\n")
+        sys.stdout.write(access.exports(cluster.ensure()) + "\n")
     else:
         there = cluster.find()
         console.print(f"Running: {there.dashboard_url}" if there else "Not running. Start it: minimind cluster start")
@@ -789,7 +793,7 @@ def _positive(text: str) -> int:
 
 
 def _budget(text: str) -> str:
-    from jobs.plan import preset_name
+    from jobs.fit.plan import preset_name
 
     try:
         return preset_name(text)

@@ -8,7 +8,7 @@ from rich.console import Console
 
 import minimind.checkpoint as checkpoints
 from jobs import paths
-from jobs.sampling import WRITING
+from jobs.stages.sampling import WRITING
 from minimind.checkpoint import Lineage
 from minimind.convert import UPSTREAM_YARN, read_weights
 from minimind.tokenizer import Tokenizer

@@ -31,16 +31,16 @@ from torch import Tensor
 
 import minimind.checkpoint as checkpoints
 from jobs import paths
-from jobs.card import Card, identity, this_card
-from jobs.measure import calibrate, measure
-from jobs.needs import Needs
-from jobs.plan import Planner, step_of
-from jobs.prepare import prepare
-from jobs.runs import RunDirectory
-from jobs.spec import RunSpec
-from jobs.stages import STAGES
-from jobs.terminal import Terminal
-from jobs.worker import work
+from jobs.fit.card import Card, identity, this_card
+from jobs.fit.measure import calibrate, measure
+from jobs.fit.needs import Needs
+from jobs.fit.plan import Planner, step_of
+from jobs.runs.directory import RunDirectory
+from jobs.stages.spec import RunSpec
+from jobs.stages.table import STAGES
+from jobs.terminal.console import Terminal
+from jobs.text.prepare import prepare
+from jobs.training.worker import work
 from minimind.config import override
 from minimind.distributed import Parallel
 from minimind.engine import Engine

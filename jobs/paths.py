@@ -91,3 +91,8 @@ def existing(path: str | Path, what: str, base: Path | None = None) -> Path:
     inside = sorted(entry.name for entry in nearest.iterdir()) if nearest.is_dir() else []
     listing = ", ".join(inside[:12]) + (", …" if len(inside) > 12 else "") if inside else "nothing"
     raise ValueError(f"{what} not found: {full}{counted}. {nearest} holds: {listing}.")
+
+
+def stock_folder() -> Path:
+    """Where the stock data lies once it is built."""
+    return data() / "stock"

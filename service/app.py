@@ -23,8 +23,8 @@ from ray.serve.context import ReplicaContext
 from ray.serve.exceptions import DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
-from jobs.cluster import require_token
-from jobs.model_card import ModelCard
+from jobs.cluster.access import require_token
+from jobs.serving.model_card import ModelCard
 from service import errors
 from service.backend import Failure, Generation, Reply, Status
 from service.errors import ApiError

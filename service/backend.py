@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from jobs.model_card import ModelCard
+from jobs.serving.model_card import ModelCard
 from minimind.chat import Delta
 from service.errors import ApiError
 

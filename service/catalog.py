@@ -7,10 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import minimind.checkpoint as checkpoints
-from jobs import paths, references
-from jobs.model_card import ModelCard
-from jobs.models import learnt_to_answer, model_cards
-from jobs.runs import RunDirectory, list_runs
+from jobs import paths
+from jobs.runs import references
+from jobs.runs.directory import RunDirectory, list_runs
+from jobs.serving.model_card import ModelCard
+from jobs.serving.models import learnt_to_answer, model_cards
 from minimind.checkpoint import CheckpointError
 from service.errors import ApiError, unknown_model
 

@@ -13,7 +13,7 @@ from pydantic_core import to_json
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from jobs.model_card import ModelCard
+from jobs.serving.model_card import ModelCard
 from service import stream
 from service.backend import Backend, Chat, Generation, Texts
 from service.errors import ApiError, invalid

@@ -15,7 +15,7 @@ from prometheus_client import (
     generate_latest,
 )
 
-from jobs.model_card import ModelCard
+from jobs.serving.model_card import ModelCard
 from service.backend import Accepted, Backend, Generation, Reply, Status
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second line for each number, which nobody reads

@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncGenerator
 from dataclasses import asdict
 
-from jobs.model_card import ModelCard
+from jobs.serving.model_card import ModelCard
 from minimind.chat import Delta, ends_in_thought
 from minimind.engine import Event
 from minimind.sampling import SamplingParams, TopLogprobs

@@ -8,8 +8,8 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from jobs.keys import API_KEY, read_key
-from jobs.machine import cores, memory_bytes
+from jobs.cluster.machine import cores, memory_bytes
+from jobs.serving.keys import API_KEY, read_key
 from minimind.config import Config, explain
 
 PREFIX = "MINIMIND_SERVE_"

@@ -13,8 +13,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from jobs.keys import API_KEY
-from jobs.stock import stock_folder
+from jobs.paths import stock_folder
+from jobs.serving.keys import API_KEY
 from service import chat_api, errors
 from service.backend import Backend, Status
 from service.errors import ApiError

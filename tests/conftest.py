@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobs import cluster
-from jobs.cluster import Cluster
+from jobs.cluster import local as cluster
+from jobs.cluster.access import Cluster
 
 torch.set_num_threads(1)  # on two cores a thread pool costs more than it gives: 24 s instead of 0.4 s was seen
 

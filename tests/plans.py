@@ -89,7 +89,7 @@ class Case:
         )
 
     def step(self) -> Step:
-        """Everything the loop takes, as `jobs.build` makes it."""
+        """Everything the loop takes, as `jobs.training.build` makes it."""
         model = MiniMind(self.model_config)
         if self.lora is not None:
             attach(model, self.lora, torch.Generator().manual_seed(0))

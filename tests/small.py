@@ -14,10 +14,10 @@ import torch
 
 import minimind.checkpoint as checkpoints
 from jobs import paths
-from jobs.runs import RunDirectory
-from jobs.spec import RunSpec
-from jobs.stages import STAGES
-from jobs.terminal import Terminal
+from jobs.runs.directory import RunDirectory
+from jobs.stages.spec import RunSpec
+from jobs.stages.table import STAGES
+from jobs.terminal.console import Terminal
 from minimind.config import override
 
 SAMPLES = paths.checkout() / "data" / "samples" / "pretrain.jsonl"

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 import minimind.checkpoint as checkpoints
-from jobs.runs import RunDirectory
+from jobs.runs.directory import RunDirectory
 from minimind.batch import TokenBatch
 from minimind.chat import render
 from minimind.checkpoint import Lineage

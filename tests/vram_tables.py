@@ -15,12 +15,12 @@ from typing import Any
 
 import torch
 
-from jobs.card import named_card
-from jobs.needs import Needs
-from jobs.plan import BUDGETS, CHINESE_PRESETS, Planner
-from jobs.plan_view import CARDS, largest_batches
-from jobs.spec import RunSpec
-from jobs.stages import STAGES
+from jobs.fit.card import named_card
+from jobs.fit.needs import Needs
+from jobs.fit.plan import BUDGETS, CHINESE_PRESETS, Planner
+from jobs.fit.view import CARDS, largest_batches
+from jobs.stages.spec import RunSpec
+from jobs.stages.table import STAGES
 from minimind.config import override
 from minimind.memory import closed_form
 from minimind.model import MODEL_PRESETS

@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jobs import cluster, paths, processes
-from jobs.cluster import Cluster
+from jobs import paths
+from jobs.cluster import access, processes
+from jobs.cluster.access import Cluster
 
 HIDING = ["unshare", "-Urm", "sh", "-c", 'mount -t tmpfs none "$1" && shift && exec "$@"', "-"]
 """Begins a command that sees an empty folder in place of the first argument."""
@@ -39,8 +40,8 @@ def extra_node(there: Cluster, *, cpus: int = 1, gpus: int = 0, hidden: Path | N
         [*HIDING, str(hidden), *own] if hidden is not None else own,
         env={
             **os.environ,
-            **cluster.environment(there),
-            "RAY_AUTH_TOKEN": cluster.token(there),  # its file may be among what is hidden
+            **access.environment(there),
+            "RAY_AUTH_TOKEN": access.token(there),  # its file may be among what is hidden
             processes.MARK: mark,
             "PYTHONPATH": str(paths.checkout()),
         },

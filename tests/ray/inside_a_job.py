@@ -19,8 +19,8 @@ import ray
 from data.encode import ENCODINGS
 from data.prepare import tokenise
 from data.read import BadRows, DataError, RowFile, iter_texts
-from jobs import launch
-from jobs.tokenise import encode_on_cluster
+from jobs.text.cluster_encode import encode_on_cluster
+from jobs.training import launch
 from minimind.tokenizer import Tokenizer
 from tests.small import CHATS, SAMPLES, small_spec
 

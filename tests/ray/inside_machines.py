@@ -18,10 +18,14 @@ import pytest
 import ray
 
 import minimind.checkpoint as checkpoints
-from jobs import cluster, launch, nodes, paths, sweep, train
-from jobs.card import Card, named_card
-from jobs.prepare import prepare
-from jobs.runs import RunDirectory, RunStateError
+from jobs import paths
+from jobs.cluster import local as cluster
+from jobs.fit.card import Card, named_card
+from jobs.runs.directory import RunDirectory, RunStateError
+from jobs.sweeps import sweep
+from jobs.text.prepare import prepare
+from jobs.training import launch, nodes
+from jobs.training import run as train
 from minimind.events import metric_series, read_events
 from tests.ray.extra_node import can_hide, extra_node
 from tests.small import Screen, needs_no_gpu, small_spec

@@ -12,8 +12,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from jobs import cluster, launch, processes, submit
-from jobs.cluster import Cluster, ClusterError
+from jobs.cluster import access, processes, submit
+from jobs.cluster import local as cluster
+from jobs.cluster.access import Cluster, ClusterError
+from jobs.training import launch
 from tests.conftest import at_home
 
 
@@ -83,7 +85,7 @@ def test_a_second_cluster_survives_a_crash_and_ends_alone(ray_cluster: Cluster, 
             second = cluster.ensure(lines.append)
             assert any(f"is taken; using {second.dashboard_url.rpartition(':')[2]}." in line for line in lines)
             assert second.dashboard_url != ray_cluster.dashboard_url
-            token = cluster.token(second)
+            token = access.token(second)
 
             dead = processes.marked(_mark())
             for process in dead:
@@ -94,7 +96,7 @@ def test_a_second_cluster_survives_a_crash_and_ends_alone(ray_cluster: Cluster, 
             again = cluster.ensure(lines.append)
             assert "The Ray cluster that ran here is gone; starting it again." in lines
             assert again == second  # the same ports: what other shells had exported still holds
-            assert cluster.token(again) == token
+            assert access.token(again) == token
             mark = _mark()
             assert stat.S_IMODE(cluster._private_folder(mark).stat().st_mode) == 0o700
             with at_home(ray_home):  # a job belongs to the cluster that it was submitted to, not to the newest one

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from jobs import __main__ as cli
-from jobs import paths, submit
-from jobs.cluster import Cluster
-from jobs.runs import RunDirectory
+from jobs import paths
+from jobs.cluster import submit
+from jobs.cluster.access import Cluster
+from jobs.runs.directory import RunDirectory
 from tests.small import SAMPLES, small_flags
 
 

@@ -11,10 +11,11 @@ import pytest
 from data.stock import build
 from data.stock.scales import SCALES
 from jobs import __main__ as cli
-from jobs import paths, serve
-from jobs.cluster import Cluster
-from jobs.runs import RunDirectory
-from jobs.stock import stock_folder
+from jobs import paths
+from jobs.cluster.access import Cluster
+from jobs.paths import stock_folder
+from jobs.runs.directory import RunDirectory
+from jobs.serving import serve
 
 
 def test_the_demo_goes_from_text_to_answers(

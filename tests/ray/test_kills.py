@@ -17,8 +17,10 @@ import pytest
 import torch
 
 import minimind.checkpoint as checkpoints
-from jobs import cluster, paths, processes, submit
-from jobs.runs import RunDirectory
+from jobs import paths
+from jobs.cluster import local as cluster
+from jobs.cluster import processes, submit
+from jobs.runs.directory import RunDirectory
 from minimind.events import metric_series, read_events
 from tests.conftest import at_home
 from tests.small import small_flags

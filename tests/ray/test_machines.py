@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from jobs import cluster, paths
-from jobs.cluster import Cluster
+from jobs import paths
+from jobs.cluster import access
+from jobs.cluster.access import Cluster
 
 
 @pytest.mark.timeout(960)  # alone it takes three minutes, on a busy machine many more
@@ -19,7 +20,7 @@ def test_several_machines_as_a_job_sees_them(ray_cluster: Cluster) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-W", "default", inside],  # Ray warns of what it does itself
         cwd=paths.checkout(),
-        env={**os.environ, **cluster.environment(ray_cluster)},
+        env={**os.environ, **access.environment(ray_cluster)},
         capture_output=True,
         text=True,
         timeout=940,

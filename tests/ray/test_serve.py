@@ -20,8 +20,11 @@ from openai.types import Completion
 from openai.types.chat import ChatCompletionMessageParam
 from rich.console import Console
 
-from jobs import cluster, paths, processes, serve
-from jobs.cluster import Cluster
+from jobs import paths
+from jobs.cluster import local as cluster
+from jobs.cluster import processes
+from jobs.cluster.access import Cluster
+from jobs.serving import serve
 from minimind.model import MiniMind
 from minimind.tokenizer import Tokenizer
 from tests import taught

@@ -15,8 +15,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from jobs import cluster, paths, submit
-from jobs.cluster import Cluster, ClusterError
+from jobs import paths
+from jobs.cluster import access, submit
+from jobs.cluster.access import Cluster, ClusterError
 
 FAKE_JOBS = """
 import os, sys, time
@@ -85,7 +86,7 @@ def test_the_literal_command_line(ray_cluster: Cluster, ray_home: Path, working_
     done = subprocess.run(
         ["ray", "job", "submit", "--working-dir", ".", "--", "python", "-m", "jobs", "hello", "--batch_size", "2"],
         cwd=working_dir,
-        env=os.environ | cluster.environment(ray_cluster),
+        env=os.environ | access.environment(ray_cluster),
         capture_output=True,
         text=True,
         check=False,

@@ -10,12 +10,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from jobs import cluster, flags, paths, processes, submit
-from jobs.cluster import Cluster
-from jobs.feasible import OWN
-from jobs.origin import new_spec
-from jobs.runs import RunDirectory
-from jobs.sweep_view import begun_trials, trials_of
+from jobs import paths
+from jobs.cluster import local as cluster
+from jobs.cluster import processes, submit
+from jobs.cluster.access import Cluster
+from jobs.runs.directory import RunDirectory
+from jobs.stages import flags
+from jobs.stages.origin import new_spec
+from jobs.sweeps.feasible import OWN
+from jobs.sweeps.view import begun_trials, trials_of
 from tests.small import small_flags
 
 

@@ -7,8 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from jobs import cluster, paths
-from jobs.cluster import Cluster
+from jobs import paths
+from jobs.cluster import access
+from jobs.cluster.access import Cluster
 
 
 def test_tokenising_as_a_job_does(ray_cluster: Cluster) -> None:
@@ -16,7 +17,7 @@ def test_tokenising_as_a_job_does(ray_cluster: Cluster) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-W", "default", inside],  # Ray Data warns of what it does itself
         cwd=paths.checkout(),
-        env={**os.environ, **cluster.environment(ray_cluster)},
+        env={**os.environ, **access.environment(ray_cluster)},
         capture_output=True,
         text=True,
         timeout=200,

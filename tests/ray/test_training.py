@@ -12,9 +12,11 @@ import torch
 
 import minimind.checkpoint as checkpoints
 from jobs import __main__ as cli
-from jobs import cluster, paths, submit
-from jobs.cluster import Cluster
-from jobs.runs import RunDirectory
+from jobs import paths
+from jobs.cluster import access, submit
+from jobs.cluster import local as cluster
+from jobs.cluster.access import Cluster
+from jobs.runs.directory import RunDirectory
 from minimind.events import metric_series, read_events
 
 SAMPLES = paths.checkout() / "data" / "samples" / "pretrain.jsonl"
@@ -36,7 +38,7 @@ def ray_job(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command,
         cwd=paths.checkout(),
-        env={**cluster.environment(there), "PATH": "/usr/bin:/bin", "HOME": str(home), "MINIMIND_HOME": str(home)},
+        env={**access.environment(there), "PATH": "/usr/bin:/bin", "HOME": str(home), "MINIMIND_HOME": str(home)},
         capture_output=True,
         check=False,
         text=True,

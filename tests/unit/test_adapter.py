@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from jobs.adapter import adapter_lines, optimizer_states, trained_parameters
-from jobs.presets import lora, sft
-from jobs.spec import RunSpec
+from jobs.stages.adapter import adapter_lines, optimizer_states, trained_parameters
+from jobs.stages.presets import lora, sft
+from jobs.stages.spec import RunSpec
 from minimind.config import override
 from minimind.model import MiniMind
 from tests.small import small_spec

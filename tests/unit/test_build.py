@@ -7,9 +7,9 @@ import torch
 
 import minimind.checkpoint as checkpoints
 from data.shards import TokenShards
-from jobs.build import MOST_STEPS_UNSAVED, Parts, build
-from jobs.prepare import Prepared, prepare
-from jobs.spec import RunSpec
+from jobs.stages.spec import RunSpec
+from jobs.text.prepare import Prepared, prepare
+from jobs.training.build import MOST_STEPS_UNSAVED, Parts, build
 from minimind.checkpoint import CheckpointError, Lineage
 from minimind.distributed import Parallel
 from minimind.model import MiniMind

@@ -9,7 +9,7 @@ import psutil
 import pytest
 import torch
 
-from jobs.card import (
+from jobs.fit.card import (
     calibration,
     calibration_path,
     driver,
@@ -20,7 +20,7 @@ from jobs.card import (
     this_card,
     worker_share,
 )
-from jobs.spec import ScalingConfig
+from jobs.stages.spec import ScalingConfig
 from minimind.memory import PLATFORMS, Calibration
 from tests.small import needs_no_gpu
 

@@ -17,10 +17,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs import __main__ as cli
-from jobs import cluster, launch, paths, processes
-from jobs.cluster import Cluster, ClusterError
-from jobs.nodes import Machine
-from jobs.runs import RunDirectory
+from jobs import paths
+from jobs.cluster import access, capacity, processes
+from jobs.cluster import local as cluster
+from jobs.cluster.access import Cluster, ClusterError
+from jobs.runs.directory import RunDirectory
+from jobs.training import launch
+from jobs.training.nodes import Machine
 from tests.small import small_spec
 
 OURS = Cluster("127.0.0.1:6379", "http://127.0.0.1:8265", Path("/a b/token"), ours=True)
@@ -43,12 +46,12 @@ def _no_cluster_in_the_environment(monkeypatch: pytest.MonkeyPatch, home: Path) 
     ],
 )
 def test_check_lets_pass_what_fits(workers: int, gpus: float, cpus: float, nodes: list[dict[str, float]]) -> None:
-    cluster.check(workers, gpus, cpus, nodes=nodes)
+    capacity.check(workers, gpus, cpus, nodes=nodes)
 
 
 def test_check_says_what_is_wanted_what_is_there_and_what_is_allowed() -> None:
     with pytest.raises(ValueError, match="workers = 3") as caught:
-        cluster.check(3, nodes=[{"CPU": 2.0, "memory": 1.0}])
+        capacity.check(3, nodes=[{"CPU": 2.0, "memory": 1.0}])
     assert str(caught.value) == (
         "workers = 3: every worker needs 1 CPU on one machine; the cluster has 2 CPU and 0 GPU on 1 machine, which "
         "is room for 2. Allowed: up to --workers 2; --workers 0 to run in this process, without Ray's workers."
@@ -57,20 +60,20 @@ def test_check_says_what_is_wanted_what_is_there_and_what_is_allowed() -> None:
 
 def test_check_counts_per_machine() -> None:
     with pytest.raises(ValueError, match="2 CPU and 1 GPU on one machine; .* 2 CPU and 1 GPU on 2 machines"):
-        cluster.check(1, 1, 2, nodes=[{"CPU": 2.0}, {"GPU": 1.0}])
+        capacity.check(1, 1, 2, nodes=[{"CPU": 2.0}, {"GPU": 1.0}])
 
 
 def test_check_explains_a_gpu_that_ray_does_not_see() -> None:
     with pytest.raises(ValueError, match=r"PyTorch sees 1 GPU here, but Ray counts them with NVML.*nvidia-smi"):
-        cluster.check(1, 1, nodes=[{"CPU": 8.0}], gpus_seen=1)
+        capacity.check(1, 1, nodes=[{"CPU": 8.0}], gpus_seen=1)
     with pytest.raises(ValueError, match="--workers 0") as caught:
-        cluster.check(1, 1, nodes=[{"CPU": 8.0}], gpus_seen=0)
+        capacity.check(1, 1, nodes=[{"CPU": 8.0}], gpus_seen=0)
     assert "NVML" not in str(caught.value)
 
 
 def test_environment_carries_what_the_ray_commands_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_PROXY", "intranet")
-    variables = cluster.environment(OURS)
+    variables = access.environment(OURS)
     assert variables["RAY_AUTH_MODE"] == "token"
     assert variables["RAY_API_SERVER_ADDRESS"] == variables["RAY_DASHBOARD_ADDRESS"] == OURS.dashboard_url
     assert variables["RAY_ADDRESS"] == OURS.address
@@ -85,14 +88,14 @@ def test_a_cluster_keeps_nothing_of_ours_from_its_shell() -> None:
 
 
 def test_environment_of_a_cluster_elsewhere_leaves_proxies_alone() -> None:
-    variables = cluster.environment(Cluster("", "http://head:8265", None, ours=False))
+    variables = access.environment(Cluster("", "http://head:8265", None, ours=False))
     assert variables.keys() == {"PATH", "RAY_AUTH_MODE", "RAY_API_SERVER_ADDRESS", "RAY_DASHBOARD_ADDRESS"}
 
 
 def test_exports_are_understood_by_a_shell() -> None:
     done = subprocess.run(
         ["bash", "-c", 'eval "$1"; printf "%s|" "$RAY_AUTH_TOKEN_PATH" "$RAY_API_SERVER_ADDRESS" "$PATH"', "-"]
-        + [cluster.exports(OURS)],
+        + [access.exports(OURS)],
         env={"PATH": "/usr/bin:/bin"},
         capture_output=True,
         text=True,
@@ -104,11 +107,11 @@ def test_exports_are_understood_by_a_shell() -> None:
 
 
 def test_token_is_found_where_ray_looks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert cluster.token_path() == Path.home() / ".ray" / "auth_token"
+    assert access.token_path() == Path.home() / ".ray" / "auth_token"
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
-    assert cluster.token_path() == tmp_path / "token"
+    assert access.token_path() == tmp_path / "token"
     monkeypatch.setenv("RAY_AUTH_TOKEN", "other")
-    assert cluster.token_path() is None
+    assert access.token_path() is None
 
 
 def test_a_cluster_keeps_its_token_whatever_the_shell_has_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -116,9 +119,9 @@ def test_a_cluster_keeps_its_token_whatever_the_shell_has_set(monkeypatch: pytes
     file.write_text("secret\n")
     monkeypatch.setenv("RAY_AUTH_TOKEN", "other")
     own, given = (Cluster("", "http://head:8265", path, ours=True) for path in (file, None))
-    assert (cluster.token(own), cluster.token(given)) == ("secret", "other")
-    assert cluster.environment(own)["RAY_AUTH_TOKEN"] == ""
-    assert "RAY_AUTH_TOKEN" not in cluster.environment(given)
+    assert (access.token(own), access.token(given)) == ("secret", "other")
+    assert access.environment(own)["RAY_AUTH_TOKEN"] == ""
+    assert "RAY_AUTH_TOKEN" not in access.environment(given)
 
 
 @pytest.mark.parametrize("content", [None, "\n"])
@@ -127,21 +130,21 @@ def test_a_missing_token_is_explained(tmp_path: Path, content: str | None) -> No
     if content is not None:
         file.write_text(content)
     with pytest.raises(ClusterError, match=f"no Ray token in {file}.*minimind cluster start"):
-        cluster.token(Cluster("", "http://head:8265", file, ours=True))
+        access.token(Cluster("", "http://head:8265", file, ours=True))
     with pytest.raises(ClusterError, match="no Ray token in RAY_AUTH_TOKEN"):
-        cluster.token(Cluster("", "http://head:8265", None, ours=True))
+        access.token(Cluster("", "http://head:8265", None, ours=True))
 
 
 def test_sharing_names_the_token_and_what_may_go_wrong() -> None:
-    text = cluster.sharing(OURS)
+    text = access.sharing(OURS)
     assert "/a b/token" in text
     assert "chmod 600" in text
     assert "ray_cluster.yaml" in text
 
 
 def test_refused_says_whose_token_is_wrong() -> None:
-    assert "minimind cluster stop" in cluster.refused(OURS)
-    assert "Copy the token" in cluster.refused(Cluster("", "http://head:8265", None, ours=False))
+    assert "minimind cluster stop" in access.refused(OURS)
+    assert "Copy the token" in access.refused(Cluster("", "http://head:8265", None, ours=False))
 
 
 def test_nothing_is_found_and_nothing_ended_where_nothing_runs(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -202,7 +205,7 @@ def test_a_token_that_others_can_read_is_mended(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(file))
     monkeypatch.delenv("RAY_AUTH_TOKEN", raising=False)
     said: list[str] = []
-    cluster._make_token(said.append)
+    access.make_token(said.append)
     assert file.stat().st_mode & 0o777 == 0o600
     assert said == [f"{file} could be read by others on this machine; now by you alone."]
     assert file.read_text() == "secret"
@@ -257,7 +260,7 @@ NODES = st.lists(
 )
 def test_what_check_advises_it_accepts(nodes: list[dict[str, float]], workers: int, gpus: float, cpus: int) -> None:
     try:
-        cluster.check(workers, gpus, cpus, nodes=nodes)
+        capacity.check(workers, gpus, cpus, nodes=nodes)
     except ValueError as error:
         asked = {"workers": workers, "gpus_per_worker": gpus, "cpus_per_worker": cpus}
         for name, value in re.findall(r"--(?:set scaling\.)?(\w+)[ =]([0-9]+)", str(error)):
@@ -265,24 +268,24 @@ def test_what_check_advises_it_accepts(nodes: list[dict[str, float]], workers: i
                 continue
             changed = asked | {name: int(value)}
             if name == "gpus_per_worker":  # on CPUs, with the share that is then left open
-                changed["cpus_per_worker"] = cluster.most_cpus(nodes, workers)
-            cluster.check(**changed, nodes=nodes)
+                changed["cpus_per_worker"] = capacity.most_cpus(nodes, workers)
+            capacity.check(**changed, nodes=nodes)
     else:
         assert sum(node["CPU"] for node in nodes) >= workers * cpus
 
 
 @given(nodes=NODES, workers=st.integers(1, 12), gpus=st.sampled_from([0, 0.5, 1]))
 def test_workers_get_the_most_cpus_that_find_room(nodes: list[dict[str, float]], workers: int, gpus: float) -> None:
-    most = cluster.most_cpus(nodes, workers, gpus)
-    assert cluster.places(nodes, most, gpus) >= workers or most == 1
-    assert cluster.places(nodes, most + 1, gpus) < workers
+    most = capacity.most_cpus(nodes, workers, gpus)
+    assert capacity.places(nodes, most, gpus) >= workers or most == 1
+    assert capacity.places(nodes, most + 1, gpus) < workers
 
 
 def test_a_tenth_of_a_gpu_goes_into_it_ten_times() -> None:
-    assert cluster.places([{"CPU": 64.0, "GPU": 1.0}], 1, 0.1) == 10
-    assert cluster.places([{"CPU": 64.0, "GPU": 1.0}], 1, 0.333333) == 3
+    assert capacity.places([{"CPU": 64.0, "GPU": 1.0}], 1, 0.1) == 10
+    assert capacity.places([{"CPU": 64.0, "GPU": 1.0}], 1, 0.333333) == 3
     with pytest.raises(ValueError, match="gpus_per_worker = 1.5: a part of one GPU, or whole ones"):
-        cluster.check(1, 1.5, nodes=[{"CPU": 8.0, "GPU": 2.0}])
+        capacity.check(1, 1.5, nodes=[{"CPU": 8.0, "GPU": 2.0}])
 
 
 class Parts:
@@ -405,8 +408,8 @@ def test_a_cluster_that_asks_for_no_token_gets_no_server(mode: str | None) -> No
     with pytest.raises(
         ValueError, match=f"RAY_AUTH_MODE = '{mode or ''}' on this cluster: whoever reaches.*auth_token"
     ):
-        cluster.require_token({} if mode is None else {"RAY_AUTH_MODE": mode})
-    cluster.require_token({"RAY_AUTH_MODE": "token"})
+        access.require_token({} if mode is None else {"RAY_AUTH_MODE": mode})
+    access.require_token({"RAY_AUTH_MODE": "token"})
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="made-up processes are told apart by /proc")
@@ -415,9 +418,9 @@ def test_a_cluster_that_was_dying_is_started_again(parts: Parts, monkeypatch: py
     monkeypatch.setenv("RAY_AUTH_TOKEN", "0" * 64)
     with pytest.raises(ClusterError, match="does not answer: minimind cluster stop"):
         cluster.ensure()
-    new = cluster.Cluster("127.0.0.1:1", "http://127.0.0.1:2", None, ours=True)
+    new = access.Cluster("127.0.0.1:1", "http://127.0.0.1:2", None, ours=True)
 
-    def ask_the_dying(there: cluster.Cluster, within_s: float) -> bool:
+    def ask_the_dying(there: access.Cluster, within_s: float) -> bool:
         parts.end(*parts.alive())
         return False
 

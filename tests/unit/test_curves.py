@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from matplotlib import image
 
-from jobs.curves import picture, smooth, terminal_curve
+from jobs.terminal.curves import picture, smooth, terminal_curve
 
 STEPS = list(range(10, 1001, 10))
 VALUES = [2 + 6 * math.exp(-step / 200) for step in STEPS]
@@ -94,8 +94,8 @@ def test_equal_curves_give_equal_pictures(tmp_path: Path) -> None:
 
 def test_chinese_labels_need_a_chinese_font(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without one the labels are English: a warning about missing glyphs would be an error here."""
-    monkeypatch.setattr("jobs.curves._CJK_FONTS", ())
-    monkeypatch.setattr("jobs.curves._WINDOWS_FONT", tmp_path / "none")
+    monkeypatch.setattr("jobs.terminal.curves._CJK_FONTS", ())
+    monkeypatch.setattr("jobs.terminal.curves._WINDOWS_FONT", tmp_path / "none")
     series = {"train/loss": (STEPS, VALUES)}
     picture(tmp_path / "zh.png", "a run", series, lang="zh")
     picture(tmp_path / "en.png", "a run", series, lang="en")

@@ -7,9 +7,9 @@ import pytest
 
 from data.stock import VERSION, build_samples
 from jobs import paths
-from jobs.demo import PRETRAIN_RUN, is_outdated, verdict
-from jobs.runs import RunDirectory
-from jobs.stock import stock_folder
+from jobs.demo.demo import PRETRAIN_RUN, is_outdated, verdict
+from jobs.paths import stock_folder
+from jobs.runs.directory import RunDirectory
 
 
 @pytest.mark.parametrize(

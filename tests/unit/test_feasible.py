@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.feasible import Group, Pool, border, groups, require_space
-from jobs.spec import RunSpec
+from jobs.fit.plan import how_many_fit
+from jobs.stages.spec import RunSpec
+from jobs.sweeps.feasible import Group, Pool, groups, require_space
 from minimind.config import override
 from tests.small import small_spec
 from tune_spaces.distribution import Choices, LogUniform, Space
@@ -29,7 +30,7 @@ def test_the_border_is_found_with_few_questions() -> None:
                 asked.append(number)
                 return number < fitting
 
-            assert border(range(count), small) == fitting
+            assert how_many_fit(range(count), small) == fitting
             assert len(asked) <= 5
 
 

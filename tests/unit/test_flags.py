@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs import flags
-from jobs.presets import lora, pretrain
-from jobs.spec import RunSpec
-from jobs.tokenizer import TOKENIZER_FLAGS, TokenizerSpec
+from jobs.stages import flags
+from jobs.stages.presets import lora, pretrain
+from jobs.stages.spec import RunSpec
+from jobs.text.tokenizer import TOKENIZER_FLAGS, TokenizerSpec
 from minimind.config import override
 from minimind.lora import LoraConfig
 

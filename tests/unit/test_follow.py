@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from jobs import submit
-from jobs.cluster import Cluster, ClusterError
+from jobs.cluster import submit
+from jobs.cluster.access import Cluster, ClusterError
 
 Tail = Callable[[], AsyncIterator[str]]
 

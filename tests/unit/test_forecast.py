@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.adapter import without_numbers
-from jobs.forecast import ASSUMED_USE, CARDS, Forecast, by_card, tokens_of
-from jobs.presets import pretrain
+from jobs.fit.forecast import ASSUMED_USE, CARDS, Forecast, by_card, tokens_of
+from jobs.stages.adapter import without_numbers
+from jobs.stages.presets import pretrain
 from minimind.config import override
 
 SPEC = pretrain("30m")

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from jobs import gpu_check
-from jobs.card import this_card
+from jobs.fit.card import this_card
 from jobs.gpu_check import CHECKS, Bench, Row, plans
-from jobs.stages import STAGES
+from jobs.stages.table import STAGES
 from tests.small import Screen, needs_no_gpu
 
 pytestmark = pytest.mark.slow

@@ -7,9 +7,9 @@ import torch
 
 import minimind.checkpoint as checkpoints
 from jobs.convert import convert
-from jobs.sampling import WRITING
-from jobs.tokenizer import TokenizerSpec, learn
-from jobs.train import start
+from jobs.stages.sampling import WRITING
+from jobs.text.tokenizer import TokenizerSpec, learn
+from jobs.training.run import start
 from minimind.chat import render
 from minimind.convert import UPSTREAM_YARN
 from minimind.model import MiniMind

@@ -11,10 +11,12 @@ import minimind.checkpoint as checkpoints
 from data.prepare import encode_in_threads
 from data.shards import TokenShards
 from jobs import paths
-from jobs.prepare import Prepared, check_data, disk_plan, prepare, require_vocabulary
-from jobs.runs import RunDirectory
-from jobs.spec import RunSpec
-from jobs.tokenizer import TokenizerSpec, run_tokenizer
+from jobs.fit.disk import disk_plan
+from jobs.runs.directory import RunDirectory
+from jobs.stages.spec import RunSpec
+from jobs.text.doctor import check_data
+from jobs.text.prepare import Prepared, prepare, require_vocabulary
+from jobs.text.tokenizer import TokenizerSpec, run_tokenizer
 from minimind.checkpoint import Lineage
 from minimind.model import MiniMind
 from minimind.tokenizer import Tokenizer

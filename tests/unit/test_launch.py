@@ -11,10 +11,10 @@ import pytest
 from ray import train as ray_train
 
 import minimind.checkpoint as checkpoints
-from jobs import launch
-from jobs.cluster import ClusterError
-from jobs.runs import RunDirectory, RunStateError
-from jobs.train import resume, start
+from jobs.cluster.access import ClusterError
+from jobs.runs.directory import RunDirectory, RunStateError
+from jobs.training import launch
+from jobs.training.run import resume, start
 from minimind.events import EventLog
 from tests.small import Screen, end_of, small_spec
 

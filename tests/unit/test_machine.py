@@ -11,7 +11,7 @@ import pytest
 import torch
 from ray._private.accelerators import NvidiaGPUAcceleratorManager
 
-from jobs import machine
+from jobs.cluster import machine
 
 MIB = 1024 * 1024
 

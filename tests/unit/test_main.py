@@ -7,11 +7,12 @@ import pytest
 
 import minimind.checkpoint as checkpoints
 from jobs import __main__ as cli
-from jobs import cluster, paths
-from jobs.flags import FLAGS
-from jobs.runs import RunDirectory
-from jobs.stages import STAGES
-from jobs.tokenizer import TokenizerSpec, run_tokenizer
+from jobs import paths
+from jobs.cluster import local as cluster
+from jobs.runs.directory import RunDirectory
+from jobs.stages.flags import FLAGS
+from jobs.stages.table import STAGES
+from jobs.text.tokenizer import TokenizerSpec, run_tokenizer
 from minimind.tokenizer import Tokenizer
 from tests.shell import Main, Shell
 from tests.small import CHATS, SAMPLES, SETTINGS, Screen, end_of, kill_at, small_flags, write_chats, write_rows

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.card import calibration_path, this_card
-from jobs.measure import Measured, calibrate, calibration_of, measure
-from jobs.plan import Planner
-from jobs.plan_view import measured_line, show_stage
+from jobs.fit.card import calibration_path, this_card
+from jobs.fit.measure import Measured, calibrate, calibration_of, measure
+from jobs.fit.plan import Planner
+from jobs.fit.view import measured_line, show_stage
 from minimind.config import override
 from minimind.memory import Need
 from tests.small import Screen, needs_no_gpu

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from jobs import paths
-from jobs.needs import Needs
+from jobs.fit.needs import Needs
 from minimind.memory import PLATFORMS
 from minimind.rehearsal import Step
 from tests.plans import Case

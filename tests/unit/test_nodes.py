@@ -8,9 +8,9 @@ import psutil
 import pytest
 import torch
 
-from jobs import nodes
-from jobs.card import Card
-from jobs.probe import probe_folder
+from jobs.fit.card import Card
+from jobs.training import nodes
+from jobs.training.probe import probe_folder
 from tests.small import needs_no_gpu
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from jobs import paths
-from jobs.origin import new_spec, require_weights, with_text
-from jobs.presets import lora, pretrain, sft
-from jobs.runs import RunDirectory
-from jobs.spec import RunSpec
-from jobs.train import start
+from jobs.runs.directory import RunDirectory
+from jobs.stages.origin import new_spec, require_weights, with_text
+from jobs.stages.presets import lora, pretrain, sft
+from jobs.stages.spec import RunSpec
+from jobs.training.run import start
 from minimind.checkpoint import CheckpointError
 from tests.small import SAMPLES, Screen, small_spec, write_rows
 

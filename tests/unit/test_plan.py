@@ -3,11 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from jobs.card import Card
-from jobs.needs import Needs
-from jobs.plan import BUDGETS, Planner, command_flags, preset_name, step_of, to_json
-from jobs.presets import lora, pretrain, sft
-from jobs.spec import RunSpec
+from jobs.fit.card import Card
+from jobs.fit.needs import Needs
+from jobs.fit.plan import BUDGETS, Planner, command_flags, preset_name, step_of, to_json
+from jobs.stages.presets import lora, pretrain, sft
+from jobs.stages.spec import RunSpec
 from minimind.config import override
 from minimind.memory import PLATFORMS
 from minimind.trace import trace

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from jobs.card import Card
-from jobs.needs import Needs
-from jobs.plan import Planner
-from jobs.plan_view import choice_line, show_plan, show_stage, what_fits
+from jobs.fit.card import Card
+from jobs.fit.needs import Needs
+from jobs.fit.plan import Planner
+from jobs.fit.view import choice_line, show_plan, show_stage, what_fits
 from minimind.config import override
 from minimind.memory import PLATFORMS
 from tests.small import Screen

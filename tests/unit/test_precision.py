@@ -6,10 +6,18 @@ from pathlib import Path
 import pytest
 import torch
 
-from jobs.precision import CLEARLY_FASTER, bfloat16_share, decided, kept, multiplies_bfloat16, trains_on_gpu, with_dtype
-from jobs.runs import RunDirectory
-from jobs.spec import RunSpec, ScalingConfig
-from jobs.train import resume, start
+from jobs.fit.precision import (
+    CLEARLY_FASTER,
+    bfloat16_share,
+    decided,
+    kept,
+    multiplies_bfloat16,
+    trains_on_gpu,
+    with_dtype,
+)
+from jobs.runs.directory import RunDirectory
+from jobs.stages.spec import RunSpec, ScalingConfig
+from jobs.training.run import resume, start
 from minimind.events import EventLog, read_events
 from tests.small import Screen, end_of, kill_at, needs_no_gpu, small_spec
 
@@ -31,7 +39,7 @@ def test_a_cpu_without_units_for_it_is_not_measured(monkeypatch: pytest.MonkeyPa
 
 @needs_no_gpu
 def test_a_cpu_with_such_units_takes_what_is_clearly_faster_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.precision.multiplies_bfloat16", lambda: True)  # whatever it says of this machine
+    monkeypatch.setattr("jobs.fit.precision.multiplies_bfloat16", lambda: True)  # whatever it says of this machine
     screen = Screen()
     name = decided(AUTO, screen).loop.dtype
     said = re.search(r"^Precision: (\w+); bfloat16 takes ([0-9.]+) of float32's time here .* / 精度: ", screen.text)

@@ -9,7 +9,7 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from jobs import processes
+from jobs.cluster import processes
 
 CHILDREN = """
 import os, subprocess, sys, time

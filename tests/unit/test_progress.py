@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from jobs.progress import RunProgress, following
-from jobs.runs import RunDirectory
+from jobs.runs.directory import RunDirectory
+from jobs.runs.progress import RunProgress, following
 from minimind.events import Event, EventLog
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from jobs import quiz
-from jobs.quiz import Answered, Question
+from jobs.demo import quiz
+from jobs.demo.quiz import Answered, Question
 
 ANSWERS = {"1+1?": "2.", "capital?": " Paris.\n", "silly?": "no idea"}
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from jobs import paths
-from jobs.references import pinned, resolve, tokenizer_folder
-from jobs.runs import RunDirectory
+from jobs.runs.directory import RunDirectory
+from jobs.runs.references import pinned, resolve, tokenizer_folder
 from minimind.checkpoint import Lineage, save
 from minimind.events import EventLog
 from minimind.model import MiniMind, ModelConfig

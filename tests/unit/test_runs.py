@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
-from jobs import cluster, paths, runs
-from jobs.runs import (
+from jobs import paths
+from jobs.cluster import local as cluster
+from jobs.runs import directory as runs
+from jobs.runs.directory import (
     RunDirectory,
     RunRow,
     RunState,
@@ -121,7 +123,8 @@ def test_a_starter_waits_while_others_only_look(run: RunDirectory) -> None:
 
 def test_a_lock_dies_with_its_process_however_it_dies(run: RunDirectory) -> None:
     program = (
-        "import sys, pathlib; from jobs.runs import RunDirectory; from minimind.events import EventLog, read_events\n"
+        "import sys, pathlib; from jobs.runs.directory import RunDirectory\n"
+        "from minimind.events import EventLog, read_events\n"
         "run = RunDirectory(pathlib.Path(sys.argv[1]))\n"
         "with run.hold(), EventLog(run.events_path) as log:\n"
         "    log.state('RUNNING', step=0, total_steps=10); log.metrics(3, {'train/loss': 2.0})\n"
@@ -398,7 +401,7 @@ def test_a_list_reads_again_only_what_has_changed(tmp_path: Path, monkeypatch: p
         read.append(path.parent.name)
         return read_events(path, types)
 
-    monkeypatch.setattr("jobs.runs.read_events", noted)
+    monkeypatch.setattr("jobs.runs.directory.read_events", noted)
     assert list_runs(tmp_path) == before
     assert read == []
     write(RunDirectory(tmp_path / "b"), "FAILED")

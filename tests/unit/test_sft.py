@@ -11,11 +11,11 @@ import pytest
 
 import minimind.checkpoint as checkpoints
 from jobs import paths
-from jobs.pretrain import beginning
-from jobs.runs import RunDirectory
-from jobs.sft import SftConfig, question
-from jobs.show import show
-from jobs.train import resume, start, train
+from jobs.runs.directory import RunDirectory
+from jobs.runs.show import show
+from jobs.stages.pretrain import beginning
+from jobs.stages.sft import SftConfig, question
+from jobs.training.run import resume, start, train
 from minimind.checkpoint import CheckpointError
 from minimind.config import override
 from minimind.events import metric_series

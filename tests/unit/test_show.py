@@ -9,8 +9,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from jobs.runs import RunDirectory, RunRow, RunState, list_runs
-from jobs.show import runs_table, show, show_runs
+from jobs.runs.directory import RunDirectory, RunRow, RunState, list_runs
+from jobs.runs.show import runs_table, show, show_runs
 from minimind.checkpoint import Lineage, save
 from minimind.events import EventLog
 from minimind.model import MiniMind, ModelConfig

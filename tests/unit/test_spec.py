@@ -5,9 +5,9 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from jobs.presets import DEFAULT_MODEL, lora, pretrain, sft
-from jobs.spec import RunSpec
-from jobs.stages import STAGES
+from jobs.stages.presets import DEFAULT_MODEL, lora, pretrain, sft
+from jobs.stages.spec import RunSpec
+from jobs.stages.table import STAGES
 from minimind.config import override
 from minimind.model import MODEL_PRESETS
 from minimind.objectives import next_token_loss

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from jobs.stages import STAGES
+from jobs.stages.table import STAGES
 from minimind.model import MODEL_PRESETS
 
 

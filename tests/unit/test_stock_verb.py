@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from data.stock.build import FILES
-from jobs.prepare import check_data
-from jobs.stock import fetch_stock, stock_folder
+from jobs.demo.stock import fetch_stock
+from jobs.paths import stock_folder
+from jobs.text.doctor import check_data
 from tests.small import Screen
 
 

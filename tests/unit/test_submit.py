@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from jobs import submit
-from jobs.cluster import Cluster
+from jobs.cluster import submit
+from jobs.cluster.access import Cluster
 
 THERE = Cluster("127.0.0.1:6379", "http://127.0.0.1:8265", None, ours=False)
 

@@ -9,13 +9,13 @@ import pytest
 from ray.tune.search import Searcher
 
 from jobs import paths
-from jobs import sweep as sweeps
-from jobs.card import this_card
-from jobs.feasible import OWN, Group, groups, space_of
-from jobs.needs import Needs
-from jobs.plan import Planner
-from jobs.runs import RunDirectory, RunStateError, RunTakenError
-from jobs.sweep import (
+from jobs.fit.card import this_card
+from jobs.fit.needs import Needs
+from jobs.fit.plan import Planner
+from jobs.runs.directory import RunDirectory, RunStateError, RunTakenError
+from jobs.sweeps import sweep as sweeps
+from jobs.sweeps.feasible import OWN, Group, groups, space_of
+from jobs.sweeps.sweep import (
     DIED,
     Halving,
     PointSearch,
@@ -30,8 +30,8 @@ from jobs.sweep import (
     sweep,
     trial_folder,
 )
-from jobs.sweep_view import begun_trials, trials_of
-from jobs.train import anchored, start
+from jobs.sweeps.view import begun_trials, trials_of
+from jobs.training.run import anchored, start
 from minimind.config import override
 from minimind.events import EventLog
 from tests.disk import files_limited_to
@@ -223,7 +223,7 @@ def test_the_best_point_is_a_spec_that_train_takes() -> None:
     assert "name" not in settings
     assert settings.items() >= point.items()
     made = override(small_spec(), {"scaling.workers": 1, **point})
-    from jobs.origin import new_spec
+    from jobs.stages.origin import new_spec
 
     again = new_spec("pretrain", {**settings, "name": made.name})
     assert again == made

@@ -3,8 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from jobs.feasible import Group
-from jobs.sweep_report import front, point_text, ranked, table, trial_line, write_report
+from jobs.sweeps.feasible import Group
+from jobs.sweeps.report import front, point_text, ranked, table, trial_line, write_report
 from tests.small import Screen
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from jobs.tensorboard import TensorBoard
+from jobs.runs.tensorboard import TensorBoard
 from tests.disk import files_limited_to
 
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs import paths
-from jobs.terminal import Terminal, can_show, plain
+from jobs.terminal.console import Terminal, can_show, plain
 from tests.small import SAMPLES, write_chats, write_rows
 
 EVIL = "hello\x1b]52;c;ZXZpbA==\x07\x1b]0;title\x07\x1b[2J\x9b2J\x7f\r"

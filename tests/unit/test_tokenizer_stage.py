@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from jobs import paths
-from jobs.runs import RunDirectory, RunStateError
-from jobs.tokenizer import TOKENIZER_FOLDER, TokenizerSpec, learn, run_tokenizer
+from jobs.runs.directory import RunDirectory, RunStateError
+from jobs.runs.references import TOKENIZER_FOLDER
+from jobs.text.tokenizer import TokenizerSpec, learn, run_tokenizer
 from minimind.events import metric_series
 from minimind.tokenizer import Tokenizer
 from tests.small import SAMPLES, Screen, write_rows

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 
 import minimind.checkpoint as checkpoints
-from jobs import launch, paths
-from jobs.nodes import Say
-from jobs.prepare import Prepared
-from jobs.presets import pretrain
-from jobs.runs import RunDirectory, RunStateError, RunTakenError
-from jobs.spec import RunSpec
-from jobs.tokenizer import TokenizerSpec, run_tokenizer
-from jobs.train import resume, resumed, start, train
+from jobs import paths
+from jobs.runs.directory import RunDirectory, RunStateError, RunTakenError
+from jobs.stages.presets import pretrain
+from jobs.stages.spec import RunSpec
+from jobs.text.prepare import Prepared
+from jobs.text.tokenizer import TokenizerSpec, run_tokenizer
+from jobs.training import launch
+from jobs.training.nodes import Say
+from jobs.training.run import resume, resumed, start, train
 from minimind.config import override
 from minimind.events import read_events
 from tests.small import SAMPLES, SETTINGS, Screen, end_of, kill_at, small_spec, write_chats, write_rows

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from jobs.runs import RunDirectory
-from jobs.trial import outcome_of, run_trial, wait_for_memory
+from jobs.runs.directory import RunDirectory
+from jobs.sweeps.trial import outcome_of, run_trial, wait_for_memory
 from minimind.config import override
 from minimind.memory import Plan
 from tests.small import small_spec

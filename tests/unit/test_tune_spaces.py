@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.stages import STAGES
+from jobs.stages.table import STAGES
 from tune_spaces import SPACES
 from tune_spaces.distribution import Choices, LogUniform, read_space
 

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from jobs import __main__ as cli
-from jobs import cluster, paths, submit
-from jobs.old_names import FLAGS_ELSEWHERE, NOT_YET, STAGES_CALLED
-from jobs.runs import RunDirectory
-from jobs.stages import STAGES
-from jobs.submit import Job
+from jobs import paths
+from jobs.cluster import local as cluster
+from jobs.cluster import submit
+from jobs.cluster.submit import Job
+from jobs.runs.directory import RunDirectory
+from jobs.stages.old_names import FLAGS_ELSEWHERE, NOT_YET, STAGES_CALLED
+from jobs.stages.table import STAGES
 from minimind.events import EventLog
 from tests.shell import Shell
 from tests.small import SETTINGS, kill_at, small_flags, small_spec, write_chats, write_rows
@@ -265,7 +267,7 @@ def test_a_run_whose_worker_is_being_restarted_is_stopped_cleanly(
         return "STOPPED"
 
     job = Job("mine-1", "mine", "run", "RUNNING", "", started_s=100.0, ended_s=None)
-    monkeypatch.setattr("jobs.cluster.find", object)
+    monkeypatch.setattr("jobs.cluster.local.find", object)
     monkeypatch.setattr(submit, "jobs", lambda: [job])
     monkeypatch.setattr(submit, "stop", stop)
     with EventLog(run.events_path, lambda: 50.0) as log:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 import jobs
-from jobs.runs import CONTINUE, KILLED
-from jobs.show import WAITING
-from jobs.words import _ZH, language, say
+from jobs.runs.directory import CONTINUE, KILLED
+from jobs.runs.show import WAITING
+from jobs.terminal.words import _ZH, language, say
 from minimind.events import METRICS, STATES
 
 

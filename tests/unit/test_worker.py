@@ -9,11 +9,11 @@ import torch
 
 import minimind.checkpoint as checkpoints
 from jobs import paths
-from jobs.prepare import Prepared, prepare
-from jobs.runs import RunDirectory, RunTakenError
-from jobs.spec import RunSpec
-from jobs.stages import STAGES
-from jobs.worker import environment, work
+from jobs.runs.directory import RunDirectory, RunTakenError
+from jobs.stages.spec import RunSpec
+from jobs.stages.table import STAGES
+from jobs.text.prepare import Prepared, prepare
+from jobs.training.worker import environment, work
 from minimind.distributed import Parallel
 from minimind.events import Event, metric_series, read_events
 from tests.disk import files_limited_to
@@ -221,7 +221,7 @@ def test_a_disk_that_is_full_while_saving_fails_the_run_and_loses_nothing(
 
 
 def test_a_run_that_is_running_is_not_started_again(begun: Begun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.worker.PATIENCE_S", 0.0)
+    monkeypatch.setattr("jobs.training.worker.PATIENCE_S", 0.0)
     with RunDirectory(begun.run.path).hold(), pytest.raises(RunTakenError, match="is running already"):
         begun.work()
     assert not begun.run.events_path.exists()
@@ -251,7 +251,7 @@ def test_what_nobody_expected_is_recorded_and_raised(begun: Begun) -> None:
 
 
 def test_another_rank_waits_for_the_failure_that_both_have(begun: Begun, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.worker.FAILED_TOGETHER_S", 0.0)
+    monkeypatch.setattr("jobs.training.worker.FAILED_TOGETHER_S", 0.0)
     shutil.rmtree(begun.prepared.shards)
     with pytest.raises(ValueError, match="no token shards"):  # rank 0 knows nothing of it: only raising frees it
         work(begun.spec, begun.prepared, begun.run, Parallel(rank=1, world=1))

@@ -12,8 +12,8 @@ import openai
 import pytest
 
 import minimind.checkpoint as checkpoints
-from jobs.models import learnt_to_answer, model_cards
-from jobs.runs import RunDirectory
+from jobs.runs.directory import RunDirectory
+from jobs.serving.models import learnt_to_answer, model_cards
 from minimind.checkpoint import Lineage
 from minimind.model import MiniMind
 from minimind.sampling import Sampling

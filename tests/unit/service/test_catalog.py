@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import minimind.checkpoint as checkpoints
-from jobs.runs import RunDirectory
+from jobs.runs.directory import RunDirectory
 from minimind.events import EventLog
 from minimind.model import MiniMind
 from minimind.tokenizer import Tokenizer

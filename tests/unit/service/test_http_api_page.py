@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from jobs import paths
-from jobs.runs import RunDirectory
+from jobs.runs.directory import RunDirectory
 from minimind.model import MiniMind
 from minimind.tokenizer import Tokenizer
 from tests import taught

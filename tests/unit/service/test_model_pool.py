@@ -10,7 +10,7 @@ import pytest
 
 import minimind.checkpoint as checkpoints
 from jobs import paths
-from jobs.runs import RunDirectory
+from jobs.runs.directory import RunDirectory
 from minimind.model import MiniMind, ModelConfig
 from minimind.quantize import quantized
 from minimind.sampling import SamplingParams

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from jobs.model_card import ModelCard
+from jobs.serving.model_card import ModelCard
 from minimind.model import MiniMind
 from minimind.tokenizer import Tokenizer
 from service import app, model_pool

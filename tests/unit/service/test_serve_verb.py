@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs import paths, serve
+from jobs import paths
+from jobs.serving import serve
 from service.settings import Settings
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import serve
+from jobs.serving import serve
 from service.settings import Settings
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI, Response
 
-from jobs import chat
-from jobs.chat import Conversation, InProcess, Manner, Model, Part, Server
-from jobs.runs import RunDirectory
-from jobs.terminal import Terminal
+from jobs.runs.directory import RunDirectory
+from jobs.serving import chat
+from jobs.serving.chat import Conversation, InProcess, Manner, Model, Part, Server
+from jobs.terminal.console import Terminal
 from minimind.model import MiniMind
 from minimind.tokenizer import Tokenizer
 from tests import taught

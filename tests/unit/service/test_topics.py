@@ -8,8 +8,8 @@ import httpx
 import pytest
 
 from data.stock.build import build_samples
-from jobs.runs import RunDirectory
-from jobs.stock import stock_folder
+from jobs.paths import stock_folder
+from jobs.runs.directory import RunDirectory
 from minimind.model import MiniMind
 from minimind.tokenizer import Tokenizer
 from service.catalog import Catalog

@@ -1,0 +1,69 @@
+"""What `minimind` does around a job: start the cluster if there is none, submit, follow, say how it ended."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+
+from rich.console import Console
+
+from jobs import paths
+from jobs.cluster import local as cluster
+from jobs.cluster import submit
+from jobs.runs.directory import RunDirectory, RunRow, RunState
+from jobs.runs.progress import following
+from jobs.runs.show import WAITING
+
+_END = 8192  # characters of a log: what was said in them is not said again
+
+
+def submit_training(name: str, argv: Sequence[str], *, detach: bool, console: Console, kind: str = "run") -> int:
+    """Submit `python -m jobs ARGV` for the run, or the sweep, of this name; follow it unless `detach`. Gives the exit
+    status.
+    """
+    cluster.ensure(lambda line: console.print(line, style="dim"))
+    submission_id = submit.submit(name, argv, kind=kind)
+    console.print(f"Submitted {submission_id}: python -m jobs {shlex.join(argv)}", style="dim")
+    if detach:
+        console.print(f"It runs on its own. Watch it: minimind attach {submission_id}. End it: minimind stop {name}")
+        return 0
+    return attach(submission_id, console)
+
+
+def with_waiting(rows: list[RunRow]) -> list[RunRow]:
+    """The rows of `minimind runs`, with the jobs on the cluster that are not training yet as PENDING, first.
+
+    Raises ClusterError if the cluster does not answer.
+    """
+    training = cluster.running()
+    waiting: dict[str, RunRow] = {}
+    for job in submit.jobs():
+        if job.status in ("PENDING", "RUNNING") and job.run and job.run not in training:
+            old = next((row for row in rows if row.name == job.run), RunRow(job.run, "?", RunState(""), *[None] * 7))
+            state = RunState("PENDING", f"{WAITING} {job.submission_id}", job.started_s)
+            waiting[job.run] = replace(old, state=state, updated=old.updated or job.started_s)
+    return [*waiting.values(), *(row for row in rows if row.name not in waiting)]
+
+
+def attach(submission_id: str, console: Console) -> int:
+    """Show a job's log from its beginning, and a progress bar where there is a terminal, until it ends."""
+    job = submit.job(submission_id)
+    end = ""
+
+    def write(text: str) -> None:
+        nonlocal end
+        end = (end + text)[-_END:]
+        console.out(text, end="", highlight=False)
+
+    # In a terminal the bar says it better than the log's progress lines would; a sweep's trials have no one bar.
+    run = RunDirectory(paths.runs() / job.run)
+    with following(run, console, bar_only=True) if console.is_terminal and job.kind == "run" else nullcontext():
+        status = submit.follow(submission_id, write)
+    if status == "FAILED":
+        why = next(iter(reversed(submit.job(submission_id).message.strip().splitlines())), "")
+        console.print(f"The job {submission_id} failed. {'' if why in end else why}".rstrip(), style="red")
+    sys.stdout.flush()
+    return 0 if status in ("SUCCEEDED", "STOPPED", "RUNNING") else 1

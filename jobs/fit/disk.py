@@ -1,0 +1,39 @@
+"""What a run takes on disk."""
+
+from __future__ import annotations
+
+import shutil
+
+from rich.console import Console
+
+import minimind.checkpoint as checkpoints
+from jobs.runs.directory import RunDirectory
+from jobs.stages.adapter import optimizer_states, trained_parameters
+from jobs.stages.spec import RunSpec
+from minimind.units import size
+
+
+def disk_plan(spec: RunSpec, run: RunDirectory, console: Console) -> None:
+    """Say what the run will take on disk; raises ValueError if it is not there.
+
+    Checkpoints that the run has already are not needed twice.
+    """
+    one, kept = checkpoint_disk(spec)
+    there = sum(file.stat().st_size for file in run.checkpoints.rglob("*") if file.is_file())
+    needed = max(one, one * kept - there)
+    existing = next(parent for parent in run.path.parents if parent.exists())
+    free = shutil.disk_usage(existing).free
+    console.print(
+        f"Disk: up to {size(needed)} for {kept} checkpoints of {size(one)}; {size(free)} are free in {existing}."
+    )
+    if needed > free:
+        raise ValueError(
+            f"the run needs up to {size(needed)} in {run.path} ({kept} checkpoints of {size(one)}), {size(free)} are "
+            f"free: make room, set MINIMIND_HOME to another disk, or keep fewer with --set loop.keep_last=1"
+        )
+
+
+def checkpoint_disk(spec: RunSpec) -> tuple[int, int]:
+    """Bytes of one checkpoint of a run, and the most of them that are there at once."""
+    one = checkpoints.checkpoint_bytes(trained_parameters(spec), optimizer_states(spec))
+    return one, spec.loop.keep_last + spec.loop.keep_best + 1  # one more while it is being written

@@ -1,0 +1,60 @@
+"""How long a run will take, before it runs: from a few measured steps, or from what a card is said to compute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jobs.stages.adapter import without_numbers
+from jobs.stages.spec import RunSpec
+from minimind.units import amount, duration
+
+CARDS = {
+    "RTX 3050": 18.2e12,
+    "RTX 3060": 25.5e12,
+    "RTX 3070": 40.6e12,
+    "RTX 3080": 59.5e12,
+    "RTX 3090": 71.2e12,
+    "RTX 4060": 30.2e12,
+    "RTX 4090": 165.2e12,
+}
+"""FLOP/s in half precision with sums in fp32, dense. NVIDIA's white papers of GA102 and AD102 name those of the 3070,
+3080, 3090 and 4090; the others are twice their fp32 rate, as it is for those. In fp32 it is half.
+"""
+
+ASSUMED_USE = 0.3
+"""The share of it that training a model of this size reaches: assumed, not measured."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """tokens: of the whole run, None where the data has not been counted. tokens_per_s; basis: where that is from."""
+
+    tokens: int | None
+    tokens_per_s: float
+    basis: str
+
+    def line(self) -> str:
+        """In English and Chinese."""
+        rate = f"{amount(self.tokens_per_s)} tokens/s ({self.basis})"
+        if self.tokens is None:
+            per_million = duration(1e6 / self.tokens_per_s)
+            return f"Forecast / 预计: {rate}, {per_million} for a million tokens / 每百万词元 {per_million}"
+        whole = duration(self.tokens / self.tokens_per_s)
+        return f"Forecast / 预计: {amount(self.tokens)} tokens at {rate}: {whole} / 共需 {whole}"
+
+
+def by_card(spec: RunSpec, name: str) -> Forecast:
+    """From the FLOP/s of a named card. Raises ValueError for one that is not in CARDS."""
+    if name not in CARDS:
+        raise ValueError(f"--card {name!r}: there are {', '.join(CARDS)}")
+    rate = CARDS[name] / (2 if spec.loop.dtype == "float32" else 1)
+    per_token = without_numbers(spec).flops_per_token() * (4 / 3 if spec.loop.activation_checkpointing else 1)
+    basis = f"{name} at {100 * ASSUMED_USE:.0f} % of {rate / 1e12:.0f} TFLOP/s, assumed"
+    return Forecast(tokens_of(spec), ASSUMED_USE * rate / per_token, basis)
+
+
+def tokens_of(spec: RunSpec) -> int | None:
+    """Tokens of a run whose number of steps is given; None where that depends on the data."""
+    if spec.loop.max_steps is None:
+        return None
+    return spec.loop.max_steps * spec.global_batch_size * spec.data.max_seq_len

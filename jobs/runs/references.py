@@ -1,0 +1,89 @@
+"""How a user names weights or a tokenizer: a run, run@step, run@latest, run@best, or a folder with a slash in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import minimind.checkpoint as checkpoints
+from jobs import paths
+from jobs.runs.directory import RunDirectory
+from minimind.events import metric_series
+
+TOKENIZER_FOLDER = "tokenizer"
+"""Inside a run's folder: tokenizer.json and tokenizer_config.json."""
+
+
+def resolve(text: str) -> Path:
+    """The checkpoint folder that `text` names. A bare run name means its last one, and only if the run succeeded.
+
+    Whether the checkpoint is whole is not looked at. Raises ValueError that lists what there is.
+    """
+    if not paths.is_path(text):
+        run, step = _run_and_step(text)
+        return checkpoints.folder_of(run.checkpoints, step)
+    folder = paths.existing(text, "checkpoint")
+    if not (folder / checkpoints.MANIFEST).is_file():
+        if steps := checkpoints.steps(folder):
+            inside = ", ".join(str(checkpoints.folder_of(folder, step)) for step in steps[-3:])
+            raise ValueError(f"{folder} holds checkpoints and is none: name one of them, such as {inside}")
+        raise ValueError(
+            f"{folder} is no checkpoint of this system (it has no {checkpoints.MANIFEST}): weights of upstream "
+            f"MiniMind or Hugging Face become one by `minimind convert {folder} NEW_FOLDER`"
+        )
+    return folder
+
+
+def pinned(text: str) -> str:
+    """`text` so that it means the same checkpoint for ever: run@step, or a path as it is kept. Raises ValueError."""
+    if paths.is_path(text):
+        return paths.kept(text)
+    run, step = _run_and_step(text)
+    return f"{run.name}@{step}"
+
+
+def tokenizer_folder(text: str) -> Path:
+    """The folder that holds the tokenizer of a tokenizer run, of a checkpoint (as in `resolve`), or that is named.
+
+    Raises ValueError that says where was looked.
+    """
+    if paths.is_path(text):
+        return paths.existing(text, "tokenizer")
+    run = RunDirectory(paths.runs() / text)
+    if (run.path / TOKENIZER_FOLDER).is_dir():
+        return run.path / TOKENIZER_FOLDER
+    return resolve(text)
+
+
+def _run_and_step(text: str) -> tuple[RunDirectory, int]:
+    name, _, which = text.partition("@")
+    try:
+        run = RunDirectory.find(paths.runs(), name)
+    except ValueError as error:
+        raise ValueError(f"{text!r}: {error}. A folder is named with a slash in it, such as ./{name}") from None
+    steps = checkpoints.steps(run.checkpoints)
+    if not steps:
+        raise ValueError(f"{text!r}: the run at {run.path} has no checkpoint yet")
+    if which == "" and (word := run.state().word) != "SUCCEEDED":
+        raise ValueError(f"{text!r}: the run is {word}, so say which checkpoint is meant: {_choices(run, steps)}")
+    if which in ("", "latest"):
+        return run, steps[-1]
+    if which == "best":
+        best = _best(run, steps)
+        if best is None:
+            raise ValueError(f"{name}@best: no checkpoint in {run.checkpoints} has been validated")
+        return run, best
+    if which in map(str, steps):  # each checkpoint has one name: 0010 and ten in other digits are none
+        return run, int(which)
+    raise ValueError(f"{text!r}: there is no such checkpoint in {run.checkpoints}; there are {_choices(run, steps)}")
+
+
+def _choices(run: RunDirectory, steps: list[int]) -> str:
+    """The checkpoints that a run has, as they are named."""
+    words = ["latest"] if _best(run, steps) is None else ["latest", "best"]
+    return ", ".join(f"{run.name}@{which}" for which in (*words, *steps))
+
+
+def _best(run: RunDirectory, steps: list[int]) -> int | None:
+    """The step with the lowest loss; None where none has been validated."""
+    measured = dict(zip(*metric_series(run.events_path, "val/loss"), strict=True))
+    return min((step for step in steps if step in measured), key=lambda step: (measured[step], step), default=None)

@@ -1,0 +1,119 @@
+"""Which models there are to talk with: the checkpoints of all runs, what each is, and which one comes first."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import minimind.checkpoint as checkpoints
+from jobs import paths
+from jobs.paths import stock_folder
+from jobs.runs.directory import RunDirectory, RunRow, list_runs
+from jobs.serving.model_card import ModelCard
+from jobs.stages.spec import NO_WEIGHTS
+from jobs.stages.table import STAGES
+from minimind.checkpoint import CheckpointError
+from minimind.sampling import Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What a checkpoint folder says of itself."""
+
+    parent_run: str | None
+    parent_step: int | None
+    weights: str
+    sampling: Sampling
+
+
+_UNKNOWN = _Facts(None, None, "", Sampling())
+
+
+def model_cards(runs: Path) -> list[ModelCard]:
+    """Every model below `runs`: those that have learnt to answer before those that continue text, and of each kind the
+    run that wrote last first. A run that succeeded is a model under its name; any checkpoint is one as run@step.
+    """
+    cards = []
+    for row in sorted(list_runs(runs), key=_wrote_at, reverse=True):
+        run = RunDirectory(runs / row.name)
+        steps = sorted(checkpoints.steps(run.checkpoints), reverse=True)
+        newest = row.name if row.state.word == "SUCCEEDED" else f"{row.name}@latest"
+        chat, stock = (learnt_to_answer(run), _is_from_stock(run)) if steps else (False, False)
+        for name, step in [(newest, step) for step in steps[:1]] + [(f"{row.name}@{step}", step) for step in steps]:
+            fact = _facts(run.checkpoints, step)
+            cards.append(
+                ModelCard(
+                    id=name,
+                    created=_written(run.checkpoints, step),
+                    root=f"{row.name}@{step}",
+                    stage=row.stage,
+                    step=step,
+                    chat=chat,
+                    stock=stock,
+                    parent=None if fact.parent_run is None else f"{fact.parent_run}@{fact.parent_step}",
+                    weights=fact.weights,
+                    sampling=asdict(fact.sampling),
+                )
+            )
+    return sorted(cards, key=lambda card: not card.chat)  # a stable sort
+
+
+def learnt_to_answer(run: RunDirectory) -> bool:
+    """Whether a run's models have learnt to answer: in this run, or in one that its first weights come from."""
+    seen: set[Path] = set()
+    while run.exists and run.path not in seen:
+        seen.add(run.path)
+        try:
+            spec = run.spec()
+        except ValueError:
+            return True  # nobody knows
+        stage = STAGES.get(spec.get("stage", {}).get("kind", ""))
+        if stage is None or stage.rows != "pretrain":
+            return True
+        origin = str(spec.get("init_from") or NO_WEIGHTS)
+        path = Path(origin).parent.parent if paths.is_path(origin) else run.path.parent / origin.partition("@")[0]
+        run = RunDirectory(path)
+    return False
+
+
+def _wrote_at(row: RunRow) -> float:
+    """Unix seconds of what a run wrote last; of one that has ended from its events: a copied file has a new time."""
+    return (row.updated if row.state.word == "RUNNING" else row.state.since or row.updated) or 0.0
+
+
+def _facts(root: Path, step: int) -> _Facts:
+    folder = checkpoints.folder_of(root, step)
+    try:
+        return _read_facts(folder, (folder / checkpoints.MANIFEST).stat().st_mtime_ns)
+    except (CheckpointError, ValueError, OSError):
+        return _UNKNOWN
+
+
+@lru_cache(maxsize=4096)
+def _read_facts(folder: Path, _written_ns: int) -> _Facts:
+    """Once for each checkpoint: a list of models is asked for again and again."""
+    manifest = checkpoints.read_manifest(folder)
+    return _Facts(
+        parent_run=manifest["parent_run"],
+        parent_step=manifest["parent_step"],
+        weights=checkpoints.weights_sha256(folder)[:12],
+        sampling=checkpoints.read_sampling(folder) or Sampling(),
+    )
+
+
+def _is_from_stock(run: RunDirectory) -> bool:
+    """Whether a run learnt to answer from the stock data, in this home or in the one that the run was made in."""
+    try:
+        spec = run.spec()
+    except ValueError:
+        return False
+    kind, path = (spec.get(section, {}).get(name) for section, name in (("stage", "kind"), ("data", "path")))
+    return kind != "pretrain" and path is not None and paths.absolute(path).parts[-3:-1] == stock_folder().parts[-2:]
+
+
+def _written(root: Path, step: int) -> int:
+    try:
+        return int((checkpoints.folder_of(root, step) / checkpoints.MANIFEST).stat().st_mtime)
+    except OSError:
+        return 0

@@ -1,0 +1,239 @@
+"""The flags of `train`: short names for places in the RunSpec. Anything else is reached by `--set a.b=c`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from jobs import paths
+from jobs.runs.directory import CREATED
+from jobs.stages.old_names import model_size
+from jobs.stages.spec import FILES, RunSpec
+from minimind.config import C, override
+from minimind.model import MODEL_PRESETS
+
+FLAGS: dict[str, str] = {
+    "name": "name",
+    "data_path": "data.path",
+    "tokenizer": "data.tokenizer",
+    "max_seq_len": "data.max_seq_len",
+    "num_workers": "data.num_workers",
+    "max_bad_rows": "data.limits.max_bad_rows",
+    "batch_size": "loop.batch_size",
+    "accumulation_steps": "loop.accumulation_steps",
+    "epochs": "loop.epochs",
+    "max_steps": "loop.max_steps",
+    "learning_rate": "optim.learning_rate",
+    "optimizer": "optim.name",
+    "grad_clip": "optim.grad_clip",
+    "dtype": "loop.dtype",
+    "use_compile": "loop.compile",
+    "activation_checkpointing": "loop.activation_checkpointing",
+    "log_interval": "loop.log_interval",
+    "save_interval": "loop.save_interval",
+    "eval_interval": "loop.eval_interval",
+    "hidden_size": "model.hidden_size",
+    "num_hidden_layers": "model.num_hidden_layers",
+    "from_weight": "init_from",
+    "workers": "scaling.workers",
+    "vram": "memory.vram",
+    "seed": "seed",
+}
+"""Flag -> dotted path. The handbook's names, with the handbook's meaning."""
+
+ADAPTER_FLAGS: dict[str, str] = {
+    "lora_rank": "adapter.rank",
+    "lora_alpha": "adapter.alpha",
+    "lora_dropout": "adapter.dropout",
+}
+"""Flags of the stages that have an adapter to begin with."""
+
+RUNS_OR_FOLDERS = ("data.tokenizer", "init_from")
+"""Settings that are the name of a run, or a path where they look like one."""
+
+
+def add_flags(
+    parser: argparse.ArgumentParser,
+    preset: Callable[[str], RunSpec],
+    default_model: str,
+    *,
+    without: Collection[str] = (),
+    other_words: Mapping[str, str] | None = None,
+) -> None:
+    """Every flag of FLAGS, and of ADAPTER_FLAGS where there is an adapter, with the description of its field and its
+    default; `--model`; `--set`.
+
+    preset: model size -> the spec that the flags change. without: settings that get no flag. other_words: settings
+    that mean something else here, with what they mean.
+    """
+    sizes = ", ".join(
+        f"{name} ({config.hidden_size}x{config.num_hidden_layers})" for name, config in MODEL_PRESETS.items()
+    )
+    parser.add_argument(
+        "--model",
+        type=model_size,
+        metavar="SIZE",
+        help=f"size, hidden x layers: {sizes}; with --from_weight that of the weights (default: {default_model})",
+    )
+    specs = {name: preset(name) for name in (default_model, *MODEL_PRESETS)}
+    for flag, path in (FLAGS | (ADAPTER_FLAGS if specs[default_model].adapter else {})).items():
+        if path in without:
+            continue
+        info = field_of(RunSpec, path)
+        description = (other_words or {}).get(path) or info.description or path
+        defaults = {name: at(spec, path) for name, spec in specs.items()}
+        if defaults[default_model] is not None and "default:" not in description:
+            others = [f"{name}: {value}" for name, value in defaults.items() if value != defaults[default_model]]
+            description += f" (default: {'; '.join([default_text(defaults[default_model]), *others])})"
+        add_flag(parser, flag, path, info, description)
+    add_set(parser, "optim.weight_decay=0.1")
+
+
+def add_flag(parser: argparse.ArgumentParser, flag: str, path: str, info: FieldInfo, description: str) -> None:
+    """One flag that sets a field: its value is kept as text, for `override` to read by the field's own type."""
+    parser.add_argument(f"--{flag}", dest=path, metavar=_metavar(info), help=description.replace("%", "%%"))
+
+
+def default_text(value: Any) -> str:
+    """A default as it would be written on the command line."""
+    return str(int(value)) if isinstance(value, bool) else str(value)
+
+
+def add_set(parser: argparse.ArgumentParser, example: str) -> None:
+    """`--set PATH=VALUE`."""
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        metavar="PATH=VALUE",
+        action="append",
+        default=[],
+        help=f"any other setting by its dotted path, such as {example}; may be repeated",
+    )
+
+
+def changes(args: argparse.Namespace, flags: Mapping[str, str] = FLAGS | ADAPTER_FLAGS) -> dict[str, Any]:
+    """The settings that the command line gives, by dotted path.
+
+    Raises ValueError for a `--set` that is no assignment, or that says what a flag says as well.
+    """
+    given: dict[str, Any] = {path: value for path in flags.values() if (value := getattr(args, path, None)) is not None}
+    for text in args.settings:
+        path, value = _assignment(text)
+        if path in given:
+            raise ValueError(f"{path} is given twice: {given[path]!r} and {value!r}; say it once")
+        given[path] = value
+    return given
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings in a JSON file, by dotted path, as `--set` would give them. Raises ValueError."""
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"--spec {path} cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f'--spec {path}: it holds one object, dotted path -> value, such as {{"loop.batch_size": 4}}')
+    if "schema_version" in content:
+        content = _settings_of_run(content, path)
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in content.items()}
+
+
+def _settings_of_run(content: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The spec.json of a run as settings by dotted path, all but its name: that is the new run's own."""
+    if "space" in content:
+        raise ValueError(f"--spec {path} is that of a sweep; the settings of its best trial are in best.json beside it")
+    result: dict[str, Any] = {}
+    for name, value in content.items():
+        if name in ("schema_version", CREATED, "name"):
+            continue
+        if isinstance(value, dict) and name != "adapter":  # a run without one has nothing to set parts of
+            result |= {f"{name}.{part}": inner for part, inner in value.items()}
+        else:
+            result[name] = value
+    return result
+
+
+def apply(preset: C, settings: Mapping[str, Any], flags: Mapping[str, str] = FLAGS | ADAPTER_FLAGS) -> C:
+    """The spec with the settings; what is wrong is named by its flag where it has one.
+
+    Raises ValueError.
+    """
+    try:
+        return override(preset, settings)
+    except ValueError as error:
+        problems = [re.split("( = |: )", line, maxsplit=1) for line in str(error).splitlines()]
+        raise ValueError("\n".join(named(path, flags) + "".join(rest) for path, *rest in problems)) from None
+
+
+def named(path: str, flags: Mapping[str, str] = FLAGS | ADAPTER_FLAGS) -> str:
+    """A dotted path as the user knows it: with its flag in front, where it has one."""
+    flag = next((flag for flag, place in flags.items() if place == path), None)
+    return f"--{flag} ({path})" if flag else path
+
+
+def absolute(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The settings with paths that count from `folder` made absolute; names of runs stay as they are."""
+    result = dict(settings)
+    for path in (*FILES, *RUNS_OR_FOLDERS):
+        text = result.get(path)
+        if text not in (None, "null") and (path in FILES or paths.is_path(text)):
+            result[path] = str(paths.absolute(text, folder))
+    return result
+
+
+def kept(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with paths as `paths.kept` keeps them; names of runs stay as they are."""
+    result = absolute(settings, paths.home())
+    for path in (*FILES, *RUNS_OR_FOLDERS):
+        text = result.get(path)
+        if text not in (None, "null") and paths.is_path(text):
+            result[path] = paths.kept(text)
+    return result
+
+
+def sweep_name(stage: str, settings: Mapping[str, Any], space: str | None) -> str:
+    """What a sweep is called: as the settings say, else by its stage and its space (a name, or a file)."""
+    return str(settings.get("name") or f"{stage}-{Path(space or 'batch').stem}")
+
+
+def arguments(settings: Mapping[str, Any]) -> list[str]:
+    """The command line that gives these settings: for passing them on to a job."""
+    return [part for path, value in settings.items() for part in ("--set", f"{path}={value}")]
+
+
+def at(spec: Any, path: str) -> Any:
+    """The value at a dotted path."""
+    for part in path.split("."):
+        spec = getattr(spec, part)
+    return spec
+
+
+def field_of(config: type[Any], path: str) -> FieldInfo:
+    """The declaration of the field at a dotted path below a class of Config."""
+    *sections, name = path.split(".")
+    for section in sections:
+        annotation = config.model_fields[section].annotation
+        config = next(kind for kind in (*get_args(annotation), annotation) if kind is not type(None))
+    info: FieldInfo = config.model_fields[name]
+    return info
+
+
+def _metavar(info: FieldInfo) -> str:
+    """What a value looks like: the words that are allowed, or its kind."""
+    if get_origin(info.annotation) is Literal:
+        return "|".join(get_args(info.annotation))
+    kinds = get_args(info.annotation) or (info.annotation,)
+    return "0|1" if bool in kinds else "N" if int in kinds else "X" if float in kinds else "TEXT"
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    path, equals, value = text.partition("=")
+    if not equals or not path:
+        raise ValueError(f"--set {text!r}: it takes PATH=VALUE, such as --set optim.weight_decay=0.1")
+    return path, value

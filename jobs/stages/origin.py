@@ -1,0 +1,128 @@
+"""What a new run takes over from the weights it starts from: the model's shape, and the text they have learnt from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from math import log
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+import minimind.checkpoint as checkpoints
+from jobs import paths
+from jobs.runs.directory import RunDirectory
+from jobs.runs.references import resolve
+from jobs.stages import flags
+from jobs.stages.presets import DEFAULT_MODEL
+from jobs.stages.spec import NO_WEIGHTS, RunSpec
+from jobs.stages.table import STAGES
+from minimind.convert import from_hf_config
+from minimind.model import MODEL_PRESETS, ModelConfig
+
+
+def new_spec(stage: str, settings: Mapping[str, Any], model: str | None = None) -> RunSpec:
+    """The complete spec of a new run: the stage's preset, with the shape of the first weights, and the settings.
+
+    model: a name in MODEL_PRESETS; by default the one that the weights are nearest to in size.
+
+    Raises ValueError for settings that make no sense, weights that are not there, and a shape that is not theirs;
+    CheckpointError for weights that are damaged.
+    """
+    preset = STAGES[stage].preset
+    named = settings.get("init_from")
+    if named in (None, "null", NO_WEIGHTS):
+        spec = flags.apply(preset(model or DEFAULT_MODEL), settings)
+    else:
+        shape = _shape(resolve(named))
+        spec = flags.apply(preset(model or _nearest(shape)).model_copy(update={"model": shape}), settings)
+        _require_shape(spec, model, settings, shape)
+    if spec.stage.kind != stage:
+        raise ValueError(f"stage.kind = {spec.stage.kind!r}: a stage is chosen by its name, `train {spec.stage.kind}`")
+    require_weights(spec)
+    return spec
+
+
+def require_weights(spec: RunSpec) -> None:
+    """Raise ValueError, with what to type, where a run needs weights that have learnt something and names none."""
+    stage = spec.stage.kind
+    if STAGES[stage].continues and spec.init_from is None:
+        raise ValueError(
+            f"{stage} goes on from weights that have learnt language: name them with --from_weight, such as "
+            f"--from_weight pretrain (a run), pretrain@500, pretrain@best or ./folder. On weights drawn anew, to see "
+            f"what that gives: --from_weight {NO_WEIGHTS}"
+        )
+    if spec.adapter is not None and spec.weights is None:
+        raise ValueError(
+            "adapter: it trains beside weights that stay as they are, and none are named: --from_weight RUN"
+        )
+
+
+def with_text(spec: RunSpec, console: Console) -> RunSpec:
+    """The spec with the text that its weights learnt from as `data.mix_path`, where it names none; pinned weights only.
+
+    What a parent run's own spec says is taken, so that it holds over any number of stages. Says so where that text is
+    no longer there, and raises ValueError if it is needed.
+    """
+    text, held_out = spec.data.mix_path, spec.eval.pretrain_path
+    if text is None and spec.weights is not None and STAGES[spec.stage.kind].continues:
+        text, held_out = _learnt_from(resolve(spec.weights), held_out)
+        gone = [path for path in (text, held_out) if path is not None and not paths.absolute(path).is_file()]
+        if gone:
+            console.print(f"What is forgotten is not measured: the weights learnt from {gone[0]}, which is gone.")
+            text = held_out = None
+    if spec.data.mix and text is None:
+        raise ValueError(
+            f"data.mix = {spec.data.mix}: it is not known which text the weights learnt from; name it with "
+            "--set data.mix_path=FILE"
+        )
+    return spec.model_copy(
+        update={
+            "data": spec.data.model_copy(update={"mix_path": text}),
+            "eval": spec.eval.model_copy(update={"pretrain_path": held_out}),
+        }
+    )
+
+
+def _learnt_from(checkpoint: Path, held_out: str | None) -> tuple[str | None, str | None]:
+    """The plain text that the run of a checkpoint learnt from or knew of, and its held-out file."""
+    run = RunDirectory(checkpoint.parent.parent)
+    if not run.exists:
+        return None, held_out
+    parent = RunSpec.model_validate(run.spec())
+    if STAGES[parent.stage.kind].rows == "pretrain":
+        return parent.data.path, held_out or parent.eval.path
+    return parent.data.mix_path, held_out or parent.eval.pretrain_path
+
+
+def _require_shape(spec: RunSpec, model: str | None, settings: Mapping[str, Any], shape: ModelConfig) -> None:
+    weights = settings["init_from"]
+    given = [path for path in settings if path.split(".")[0] == "model"]
+    if spec.model != shape:
+        wrong = [f"{flags.named(path)} = {settings[path]}" for path in given]
+        raise ValueError(f"{', '.join(wrong)}: the model's shape is that of its first weights, {weights}: leave it out")
+    if model is not None and not given and _size(MODEL_PRESETS[model]) != _size(shape):
+        wanted, there = ("x".join(map(str, _size(config))) for config in (MODEL_PRESETS[model], shape))
+        raise ValueError(f"--model {model} is {wanted}, the first weights, {weights}, are {there}: leave it out")
+
+
+def _shape(folder: Path) -> ModelConfig:
+    try:
+        return from_hf_config(json.loads((folder / "config.json").read_text("utf-8")))
+    except (OSError, ValueError):
+        checkpoints.verify(folder)  # says what is damaged
+        raise
+
+
+def _nearest(shape: ModelConfig) -> str:
+    """The preset that is nearest in the numbers its blocks hold."""
+
+    def numbers(config: ModelConfig) -> float:
+        return log(config.hidden_size**2 * config.num_hidden_layers)
+
+    return min(MODEL_PRESETS, key=lambda name: abs(numbers(MODEL_PRESETS[name]) - numbers(shape)))
+
+
+def _size(config: ModelConfig) -> tuple[int, int]:
+    return config.hidden_size, config.num_hidden_layers

@@ -1,0 +1,205 @@
+"""RunSpec: everything that decides what a training run computes, as one frozen tree. It is stored as spec.json."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator, model_validator
+
+from data.check import CheckLimits
+from jobs.runs.directory import require_name
+from jobs.stages.pretrain import PretrainConfig
+from jobs.stages.sft import SftConfig
+from minimind.config import Config
+from minimind.loop import LoopConfig
+from minimind.lora import LoraConfig
+from minimind.model import ModelConfig
+from minimind.optim import OptimConfig
+from minimind.units import parse_memory
+
+
+class DataConfig(Config):
+    """Which text, and how it becomes rows of tokens."""
+
+    path: str = Field(
+        description="training rows: .jsonl, .jsonl.gz or .parquet; in a job a relative path counts from MINIMIND_HOME"
+    )
+    tokenizer: str | None = Field(
+        default=None,
+        description="a tokenizer: a run, run@step, run@best, or a folder with a slash in it (./folder); default: that "
+        "of the first weights, or one of model.vocab_size ids, trained on the data and kept for the next run",
+    )
+    split_cjk: bool = Field(
+        default=False, description="a tokenizer trained for this run takes each CJK character by itself"
+    )
+    max_seq_len: int = Field(
+        default=512,
+        ge=8,
+        description="tokens per packed row; longer documents are read in pieces, longer conversations lose their end",
+    )
+    in_order: bool = Field(
+        default=False,
+        description="what stands first in the file is learnt first, and rows are shuffled only among their neighbours",
+    )
+    num_workers: int = Field(default=1, ge=0, description="more than 0: a thread prepares the next step meanwhile")
+    limits: CheckLimits = CheckLimits()
+    mix: float = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="share of the rows that are plain text, lest the model forget it; all of it is learnt, and of a "
+        "conversation only the answers: where these are 30 %, 0.1 of the rows is 27 % of what is learnt, 0.2 is 45 %",
+    )
+    mix_path: str | None = Field(
+        default=None, description="that text, also to see what is forgotten; default: what the weights learnt from"
+    )
+
+
+class EvalConfig(Config):
+    """What the model is measured on while it trains."""
+
+    path: str | None = Field(default=None, description="held-out rows; default: taken out of the training rows")
+    fraction: float = Field(default=0.01, gt=0, lt=1, description="share of the documents that is held out")
+    max_documents: int = Field(default=500, ge=1, description="at most so many documents are held out")
+    pretrain_path: str | None = Field(
+        default=None, description="plain text to see what is forgotten; default: held out of data.mix_path"
+    )
+    prompts: tuple[str, ...] = Field(
+        default=("中国的首都是", "The capital of France is"),
+        description="continued at the end of the run, into samples.jsonl",
+    )
+    sample_tokens: int = Field(default=60, ge=0, description="tokens per continuation; 0: none")
+
+
+class ScalingConfig(Config):
+    """How many processes train together, and with what."""
+
+    workers: int | None = Field(
+        default=None,
+        ge=0,
+        description="Ray Train workers; 0: in this process; default: one per GPU, else one",
+    )
+    gpus_per_worker: float | None = Field(
+        default=None, ge=0, description="default: one where the cluster has any, else none"
+    )
+    cpus_per_worker: int | None = Field(
+        default=None, ge=1, description="default: the most that lets all workers find room"
+    )
+    max_failures: int = Field(
+        default=3, ge=0, description="how often dead workers are started again without a new checkpoint in between"
+    )
+
+
+class MemoryConfig(Config):
+    """How much of a device's memory a run may take."""
+
+    vram: str | None = Field(
+        default=None,
+        description="take no more memory than this, such as 8GB; on a CPU the limit is emulated; default: all there is",
+    )
+
+    @field_validator("vram")
+    @classmethod
+    def _size(cls, value: str | None) -> str | None:
+        if value is not None:
+            parse_memory(value)
+        return value
+
+
+FILES = ("data.path", "data.mix_path", "eval.path", "eval.pretrain_path")
+"""Settings that are paths of files."""
+
+MAY_CHANGE = (
+    "scaling",
+    *FILES,
+    "data.num_workers",
+    "data.limits",
+    "loop.batch_size",
+    "loop.accumulation_steps",
+    "loop.activation_checkpointing",
+    "loop.deterministic",
+    "loop.out_of_memory",
+    "loop.log_interval",
+    "loop.save_interval",
+    "loop.eval_interval",
+    "loop.keep_last",
+    "loop.keep_best",
+    "loop.max_bad_steps",
+    "eval.prompts",
+    "eval.sample_tokens",
+    "memory",
+)
+"""What a resumed run may change: none of it changes what is learnt, as long as the global batch and the content of the
+files stay what they were.
+"""
+
+NO_WEIGHTS = "none"
+"""What `init_from` is where a user says that weights are to be drawn anew, for a stage that otherwise refuses that."""
+
+
+class RunSpec(Config):
+    """One run. Sections are declared beside the code that reads them."""
+
+    name: str = Field(description="name of the run and of its folder")
+    seed: int = Field(default=42, ge=0, description="decides initial weights, row order and samples")
+    model: ModelConfig
+    init_from: str | None = Field(
+        default=None,
+        description="first weights: a run, run@step, run@best, a checkpoint folder with a slash in it (./folder), or "
+        "none",
+    )
+    stage: Annotated[PretrainConfig | SftConfig, Field(discriminator="kind")]
+    data: DataConfig
+    optim: OptimConfig = OptimConfig()
+    loop: LoopConfig = LoopConfig()
+    scaling: ScalingConfig = ScalingConfig()
+    eval: EvalConfig = EvalConfig()
+    memory: MemoryConfig = MemoryConfig()
+    adapter: LoraConfig | None = Field(
+        default=None, description="an adapter that trains in place of the weights, on any stage; {} for a usual one"
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        return require_name(value)
+
+    @model_validator(mode="after")
+    def _sections_fit(self) -> RunSpec:
+        width, most = self.data.max_seq_len, self.model.max_position_embeddings
+        if width > most:
+            raise ValueError(f"data.max_seq_len = {width} is more than model.max_position_embeddings = {most}")
+        if self.stage.kind == "lora" and self.adapter is None:
+            raise ValueError("adapter = null: lora trains an adapter; the stage that trains all weights is sft")
+        return self
+
+    @property
+    def weights(self) -> str | None:
+        """The checkpoint that `init_from` names, None where weights are drawn anew."""
+        return None if self.init_from == NO_WEIGHTS else self.init_from
+
+    @property
+    def world(self) -> int:
+        """How many processes train."""
+        return max(1, self.scaling.workers or 1)
+
+    @property
+    def global_batch_size(self) -> int:
+        """Rows per optimizer step, all workers together."""
+        return self.loop.batch_size * self.loop.accumulation_steps * self.world
+
+
+def other_results(stored: RunSpec, spec: RunSpec) -> list[str]:
+    """The dotted paths of what would make the run of `spec` end otherwise than that of `stored`, global batch aside."""
+    return [path for path in differences(stored.model_dump(), spec.model_dump()) if not path.startswith(MAY_CHANGE)]
+
+
+def differences(old: Any, new: Any, path: str = "") -> list[str]:
+    """The dotted paths at which two trees of settings differ; where only one has a key, that of the key."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return [] if old == new else [path]
+    found: list[str] = []
+    for key in {**old, **new}:
+        below = f"{path}.{key}" if path else key
+        found += differences(old[key], new[key], below) if key in old and key in new else [below]
+    return found

@@ -1,0 +1,183 @@
+"""Which points of a space fit a card, and which are still open. What does not fit is never started."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from jobs import paths
+from jobs.fit.plan import how_many_fit
+from jobs.stages import flags
+from jobs.stages.spec import RunSpec
+from minimind.config import override
+from tune_spaces import SPACES
+from tune_spaces.distribution import Choices, LogUniform, Space, read_space
+
+ROWS, ACCUMULATION, WIDTH = "loop.batch_size", "loop.accumulation_steps", "data.max_seq_len"
+
+OWN = (
+    "loop.max_steps", "loop.epochs", "loop.log_interval", "loop.eval_interval", "loop.save_interval",
+    "loop.keep_last", "loop.keep_best", "loop.out_of_memory", "eval.sample_tokens",
+)  # fmt: skip
+"""What a sweep decides for each of its trials: they train for --budget_s, and nothing of them is kept."""
+
+DECIDED = (
+    "name", "seed", "stage", "scaling", "memory", "eval", "data.path", "data.tokenizer", "init_from", *OWN,
+)  # fmt: skip
+"""What no space may vary: the sweep decides it, or trials that differ in it could not be compared."""
+
+
+Settings = dict[str, Any]
+"""Values by dotted path."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Points that differ in batch_size alone. points: the settings of each, by ascending batch_size. fitting: how many
+    of them, from the first on, fit.
+    """
+
+    points: tuple[Settings, ...]
+    fitting: int
+
+    @property
+    def feasible(self) -> tuple[Settings, ...]:
+        """Those that fit."""
+        return self.points[: self.fitting]
+
+    @property
+    def refused(self) -> tuple[Settings, ...]:
+        """Those that do not."""
+        return self.points[self.fitting :]
+
+
+def space_of(name: str, run: RunSpec) -> Space:
+    """The space of this name around a run, or the one in this file. Raises ValueError."""
+    if name in SPACES:
+        return SPACES[name](run.loop, run.optim, run.data.max_seq_len)
+    if not name.endswith(".json"):
+        raise ValueError(f"space {name!r}: there are {', '.join(SPACES)}, or your own: a file whose name ends in .json")
+    return read_space(paths.existing(name, "space"))
+
+
+def require_space(base: RunSpec, space: Space) -> None:
+    """Raise ValueError for a space with paths that are not there, values that a run may not have, or settings that a
+    sweep decides itself; all of them at once.
+    """
+    problems = []
+    for path, values in space.items():
+        if any(path == own or path.startswith(f"{own}.") for own in DECIDED):
+            problems.append(f"{path}: a sweep cannot vary it, its trials would not be comparable")
+            continue
+        for value in values.ends:
+            try:
+                read = flags.at(override(base, {path: value}), path)
+            except ValueError as error:
+                problems.append(str(error))
+                if f"{path}: no setting" in problems[-1]:
+                    break
+                continue
+            if isinstance(value, str) and not isinstance(read, str):
+                problems.append(f"{path} = {value!r}: without quotes, {read!r}")
+            elif isinstance(values, LogUniform) and isinstance(read, int):
+                problems.append(f"{path}: a range holds numbers that are not whole; name the values in a list")
+                break
+    if problems:
+        raise ValueError("the space:\n" + "\n".join(problems))
+
+
+def require_open(settings: Mapping[str, Any]) -> None:
+    """Raise ValueError for settings that a sweep decides itself: it would pass them over; and for no workers."""
+    if str(settings.get("scaling.workers")) == "0":
+        raise ValueError("--workers 0: a sweep needs Ray Tune; --workers says how many trials run at once, at least 1")
+    if given := [flags.named(path) for path in settings if path in OWN]:
+        raise ValueError(
+            f"{', '.join(given)}: a sweep decides this for each of its trials, which train for --budget_s seconds and "
+            f"are not kept: leave it out"
+        )
+
+
+def groups(base: RunSpec, space: Space, fits: Callable[[RunSpec], bool]) -> list[Group]:
+    """Every point of the space, and how far batch_size may go for each combination of all else.
+
+    What a step needs grows with its rows, so the border is found by bisection. Where batch_size or max_seq_len is
+    varied and accumulation_steps is not, it is what keeps the tokens of a step, and a point for which it would not be
+    whole does not exist. A range of numbers is judged at its upper end.
+    """
+    others = {path: values.choices for path, values in space.items() if isinstance(values, Choices) and path != ROWS}
+    highest = {path: values.high for path, values in space.items() if isinstance(values, LogUniform)}
+    rows = space.get(ROWS, Choices(choices=(base.loop.batch_size,)))
+    if not isinstance(rows, Choices):
+        raise ValueError(f"the space: {ROWS} takes a list of values, not a range")
+    result = []
+    for values in product(*others.values()):
+        combination = dict(zip(others, values, strict=True))
+        wanted = [_kept(base, {**combination, ROWS: count}) for count in sorted(set(rows.choices))]
+        points = tuple(point for point in wanted if point is not None)
+        if points:
+            specs = [override(base, point | highest) for point in points]
+            result.append(Group(points, how_many_fit(specs, fits)))
+    if not result:
+        tokens = base.loop.batch_size * base.loop.accumulation_steps * base.data.max_seq_len
+        raise ValueError(
+            f"the space has no point: no batch_size x max_seq_len in it divides the {tokens} tokens of a step "
+            "(batch_size x accumulation_steps x max_seq_len of the run); change one of them"
+        )
+    return result
+
+
+class Pool:
+    """The points that may still be tried, for any searcher: it draws a number from [0, 1).
+
+    repeat: whether a point may be drawn again, as where there is a range of numbers beside it.
+    """
+
+    def __init__(self, found: Iterable[Group], *, repeat: bool) -> None:
+        self.found = list(found)
+        self.points = [point for group in self.found for point in group.feasible]
+        self.repeat = repeat
+        self._open = dict.fromkeys(range(len(self.points)))
+
+    def __len__(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
+    def draw(self, u: float) -> Settings:
+        """The open point that is nearest to the share u of all that fit; it is taken. Raises IndexError if none is."""
+        if not self._open:
+            raise IndexError("every point that fits has been tried")
+        wanted = min(math.floor(u * len(self.points)), len(self.points) - 1)
+        index = min(self._open, key=lambda index: abs(index - wanted))
+        if not self.repeat:
+            del self._open[index]
+        return self.points[index]
+
+    def place(self, point: Mapping[str, Any]) -> float | None:
+        """The u that stands for a point; None for one that does not fit or is not in the space."""
+        return (self.points.index(dict(point)) + 0.5) / len(self.points) if point in self.points else None
+
+    def close(self, point: Mapping[str, Any]) -> None:
+        """The point has been tried."""
+        if not self.repeat and point in self.points:
+            self._open.pop(self.points.index(dict(point)), None)
+
+    def learn(self, point: Mapping[str, Any]) -> list[Settings]:
+        """The point ran out of memory: as many rows or more, all else alike, are not started. Gives those closed."""
+        group = next((group for group in self.found if point in group.points), None)
+        beyond = group.points[group.points.index(dict(point)) :] if group else ()
+        closed = [index for index in self._open if self.points[index] in beyond]
+        for index in closed:
+            del self._open[index]
+        return [self.points[index] for index in closed]
+
+
+def _kept(base: RunSpec, point: Settings) -> Settings | None:
+    """The point with the accumulation that keeps the tokens of a step; None if it would not be whole."""
+    if ACCUMULATION in point:
+        return point
+    tokens = base.loop.batch_size * base.loop.accumulation_steps * base.data.max_seq_len
+    steps, rest = divmod(tokens, point[ROWS] * point.get(WIDTH, base.data.max_seq_len))
+    return None if rest or not steps else {**point, ACCUMULATION: steps}

@@ -1,0 +1,98 @@
+"""`data show`: rows as a stage reads them, with what is learnt told apart from what is only read."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from data.encode import Document, documents
+from data.read import RowFile, as_row
+from data.schema import STAGE_ROWS
+from jobs.runs.references import tokenizer_folder
+from jobs.terminal.console import can_show
+from minimind.tokenizer import Tokenizer
+
+LEARNT, READ, LOST = "bold green underline", "dim", "red strike"
+BRACKETS = {LEARNT: ("⟦", "⟧"), LOST: ("✂", "✂")}
+"""What marks a style where there are no colours."""
+
+_PLAIN_BRACKETS = {LEARNT: ("[[", "]]"), LOST: ("--", "--")}
+"""The same for terminals whose encoding lacks those signs."""
+
+_Brackets = dict[str, tuple[str, str]]
+
+
+def show_rows(
+    path: Path,
+    stage: str,
+    console: Console,
+    *,
+    rows: int = 5,
+    tokenizer: str | None = None,
+    max_seq_len: int | None = None,
+) -> None:
+    """Print the first rows of a file. tokenizer: a run or a folder; without one a byte is a token, and tokens
+    are not counted. max_seq_len: tokens, what comes behind is lost.
+
+    Raises ValueError, with file and line, for a row that can't be used or that the chat template refuses.
+    """
+    vocabulary = Tokenizer.load(tokenizer_folder(tokenizer)) if tokenizer is not None else Tokenizer.train(["ab"], 292)
+    brackets = {}
+    if not console.is_terminal or console.no_color:
+        brackets = BRACKETS if can_show("⟦⟧✂", console) else _PLAIN_BRACKETS
+    console.print(_legend(brackets, lost=max_seq_len is not None), soft_wrap=True)
+    file = RowFile(path)
+    for line, content in islice(file, rows):
+        row = as_row(STAGE_ROWS[stage], content, file.path, line)
+        if isinstance(row, ValueError):
+            raise row
+        try:
+            (document,) = documents(vocabulary, row)
+        except ValueError as error:
+            raise ValueError(f"{file.path}:{line}: {error}") from None
+        text, learnt = coloured(vocabulary, document, max_seq_len, brackets)
+        counts = f": {len(document.ids)} tokens, {learnt} learnt" if tokenizer is not None else ""
+        console.print(Text(f"\n{line}{counts}", style="bold"))
+        console.print(text, soft_wrap=True)
+
+
+def coloured(
+    tokenizer: Tokenizer, document: Document, max_seq_len: int | None, brackets: _Brackets
+) -> tuple[Text, int]:
+    """A document with its parts in their styles, and in brackets where there are some for a style; and how many of its
+    tokens are learnt.
+    """
+    end = min(len(document.ids), max_seq_len or len(document.ids))
+    edges = [edge for edge in document.targets.tolist() if edge < end]
+    bounds = [0, *edges, end, len(document.ids)]
+    styles = [LEARNT if number % 2 else READ for number in range(len(edges) + 1)] + [LOST]
+    text, learnt = Text(), 0
+    for begin, stop, style in zip(bounds, bounds[1:], styles, strict=False):
+        if begin < stop:
+            part = tokenizer.decode(document.ids[begin:stop])
+            learnt += (stop - begin) * (style == LEARNT)
+            _append(text, part, style, brackets)
+    return text, learnt
+
+
+def _legend(brackets: _Brackets, *, lost: bool) -> Text:
+    text = Text()
+    for english, chinese, style in (
+        ("learnt", "学习", LEARNT),
+        ("read, not learnt", "只读，不学", READ),
+        ("lost, behind max_seq_len", "超出 max_seq_len，被截断", LOST),
+    ):
+        if style != LOST or lost:
+            _append(text, f"{english} / {chinese}", style, brackets)
+            text.append("   ")
+    return text
+
+
+def _append(text: Text, part: str, style: str, brackets: _Brackets) -> None:
+    if brackets:
+        text.append(part.join(brackets.get(style, ("", ""))))
+    else:
+        text.append(part, style)

@@ -1,0 +1,331 @@
+"""What happens once, before any worker starts: check the data, find or train the tokenizer, tokenise."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Mapping
+from itertools import islice
+from pathlib import Path
+
+from filelock import FileLock
+from pydantic import Field
+from rich.console import Console
+
+import minimind.checkpoint as checkpoints
+from data.check import check_file
+from data.formats import READING
+from data.pack import learnable
+from data.prepare import Pipeline, data_source, tokenise
+from data.read import DataError, RowFile, as_row
+from data.schema import STAGE_ROWS
+from data.shards import TokenShards
+from jobs import paths
+from jobs.runs.references import resolve, tokenizer_folder
+from jobs.stages.spec import RunSpec
+from jobs.stages.table import STAGES
+from jobs.text.tokenizer import DATA_FILE, TokenizerSpec, learn
+from minimind.chat import chat_template
+from minimind.config import Config
+from minimind.tokenizer import Tokenizer
+from minimind.units import amount, size
+
+
+class Prepared(Config):
+    """What the workers are told: folders that every one of them can read, and fingerprints.
+
+    validation_shards: None where the held-out documents are taken out of `shards`. text_shards: plain text to replay
+    and to see what is forgotten; held_out_text_shards: None where its held-out documents are taken out of it.
+    init_folder: the checkpoint whose weights a run without a checkpoint of its own starts from, and an adapter is put
+    on, None for weights drawn anew; parent_run and parent_step name it. command: what the user typed. sources: the
+    sha256 of every file of data that was read, by its setting. identity: of the run that this was made for, where
+    that is known.
+    """
+
+    tokenizer: str
+    shards: str
+    validation_shards: str | None
+    text_shards: str | None = None
+    held_out_text_shards: str | None = None
+    data_fingerprint: str
+    init_folder: str | None = None
+    parent_run: str | None = None
+    parent_step: int | None = None
+    command: str
+    sources: Mapping[str, str] = Field(default_factory=dict)
+    identity: str | None = None
+
+
+def prepare(spec: RunSpec, console: Console, *, own: Path | None = None, pipeline: Pipeline | None = None) -> Prepared:
+    """Everything that the workers need, made or found in the cache.
+
+    own: the checkpoint that the run goes on from. Then its tokenizer is taken, and what the run began with may be gone.
+    pipeline: how text becomes tokens; by default on this machine. Raises ValueError for files, rows, a tokenizer or
+    weights that do not fit; nothing is left half done then.
+    """
+    rows = STAGES[spec.stage.kind].rows
+    source = paths.existing(spec.data.path, DATA_FILE)
+    held_out = _existing(spec.eval.path, "validation file")
+    held_out_text = _existing(spec.eval.pretrain_path, "plain text for eval.pretrain_path")
+    # Where it is not replayed it is only measured on, and there may be a file for that.
+    text = _existing(spec.data.mix_path, "plain text for data.mix_path") if spec.data.mix or not held_out_text else None
+    files = {"data.path": source, "eval.path": held_out, "data.mix_path": text, "eval.pretrain_path": held_out_text}
+    sources = {setting: data_source(file).sha256 for setting, file in files.items() if file is not None}
+    digest = sources["data.path"]
+    if rows == "pretrain":  # before a tokenizer is trained on it
+        _check(spec, held_out, rows, None, console, setting="eval.path")
+        _check(spec, source, rows, held_out, console)
+    _check(spec, held_out_text, "pretrain", None, console, setting="eval.pretrain_path")
+    _check(spec, text, "pretrain", held_out_text, console, setting="data.mix_path")
+    init, manifest = _first_weights(spec, own)
+    folder = _tokenizer(spec, source, digest, own, init, console)
+    tokenizer = Tokenizer.load(folder)
+    require_vocabulary(tokenizer, spec.model.vocab_size, str(folder))
+    if manifest:
+        tokenizer.require_same(manifest["tokenizer_fingerprint"], str(init))
+    if rows != "pretrain":
+        _check(spec, held_out, rows, None, console, tokenizer, setting="eval.path")
+        _check(spec, source, rows, held_out, console, tokenizer)
+
+    def tokenised(path: Path | None, rows: str, held_out_by: str = "") -> str | None:
+        if path is None:
+            return None
+        shards = _tokenised(path, rows, tokenizer, spec, pipeline, console)
+        if held_out_by:
+            _require_learnable(shards, spec.data.max_seq_len, f"{held_out_by} = {path}")
+        return str(shards.folder)
+
+    shards = _tokenised(source, rows, tokenizer, spec, pipeline, console)
+    _require_learnable(shards, spec.data.max_seq_len, f"data.path = {source}")
+    return Prepared(
+        tokenizer=str(folder),
+        shards=str(shards.folder),
+        validation_shards=tokenised(held_out, rows, "eval.path"),
+        text_shards=tokenised(text, "pretrain"),
+        held_out_text_shards=tokenised(held_out_text, "pretrain", "eval.pretrain_path"),
+        data_fingerprint=shards.fingerprint,
+        init_folder=str(init) if init else None,
+        parent_run=manifest["run_id"] if manifest else None,
+        parent_step=manifest["step"] if manifest else None,
+        command=" ".join(sys.argv),
+        sources=sources,
+    )
+
+
+_SEEN_AT_ONCE = ("wrong_fields", "other_stage", "not_utf8", "damaged_file")
+"""What is wrong with a first row that tells of the whole file."""
+
+
+def require_files(spec: RunSpec) -> None:
+    """Raise ValueError for what can be seen at a glance: a file or tokenizer that is not there, a folder for a file, a
+    first row that is of another stage or in another encoding. `prepare` looks at all of it.
+    """
+    rows = STAGES[spec.stage.kind].rows
+    files = (
+        (spec.data.path, DATA_FILE, rows),
+        (spec.eval.path, "validation file", rows),
+        (spec.data.mix_path, "plain text for data.mix_path", "pretrain"),
+        (spec.eval.pretrain_path, "plain text for eval.pretrain_path", "pretrain"),
+    )
+    for text, what, kind in files:
+        path = _existing(text, what)
+        if path is None:
+            continue
+        if path.is_dir():
+            inside = ", ".join(sorted(entry.name for entry in path.iterdir())[:12])
+            raise ValueError(f"{what}: {path} is a folder: name a file of rows in it. It holds: {inside or 'nothing'}")
+        for line, content in islice(RowFile(path), 1):
+            row = as_row(STAGE_ROWS[kind], content, path, line)
+            strict = spec.data.limits.max_bad_rows == 0
+            if strict and isinstance(row, DataError) and row.kind in _SEEN_AT_ONCE:
+                raise row
+    if spec.data.tokenizer is not None:
+        tokenizer_folder(spec.data.tokenizer)
+
+
+def require_vocabulary(tokenizer: Tokenizer, vocab_size: int, where: str) -> None:
+    """Raise ValueError unless a model with `vocab_size` ids knows exactly those of the tokenizer from `where`."""
+    if tokenizer.vocab_size != vocab_size:
+        raise ValueError(
+            f"the tokenizer in {where} has {tokenizer.vocab_size} ids, the model has {vocab_size}: "
+            f"set the model to it with --set model.vocab_size={tokenizer.vocab_size}, or take another tokenizer"
+        )
+
+
+def _existing(path: str | None, what: str) -> Path | None:
+    return paths.existing(path, what) if path is not None else None
+
+
+def _first_weights(spec: RunSpec, own: Path | None) -> tuple[Path | None, checkpoints.Manifest | None]:
+    """The checkpoint that the run's weights come from, and its manifest.
+
+    A run that goes on has its weights, but for those that its adapter stands beside.
+    """
+    if own is not None:
+        init = checkpoints.find_base(own) if spec.adapter is not None else None
+    else:
+        init = resolve(spec.weights) if spec.weights is not None else None
+    if init is None:
+        return None, None
+    manifest = checkpoints.verify(init)
+    if spec.adapter is not None:
+        checkpoints.base_of(init)
+    return init, manifest
+
+
+def _check(
+    spec: RunSpec,
+    source: Path | None,
+    rows: str,
+    held_out: Path | None,
+    console: Console,
+    tokenizer: Tokenizer | None = None,
+    *,
+    setting: str = "data.path",
+) -> None:
+    """Let the data doctor look at the file, if there is one, once for each content and limits. tokenizer: for rows that
+    a chat template writes, whose answers may lie behind max_seq_len. setting: which names the file.
+    """
+    if source is None:
+        return
+    width = spec.data.max_seq_len
+    written = [tokenizer.fingerprint, chat_template(tokenizer), width] if tokenizer else []
+    held_out_digest = data_source(held_out).sha256 if held_out else None
+    key = [data_source(source).sha256, held_out_digest, spec.data.limits.model_dump(), rows, READING, *written]
+    passed = paths.cache() / "checks" / f"{_key(key)}.json"
+    if passed.exists():
+        return
+    report = check_file(source, rows, tokenizer=tokenizer, max_seq_len=width if tokenizer else None, eval_path=held_out)
+    try:
+        report.refuse_above(spec.data.limits, "data.limits")
+    except ValueError as error:
+        raise ValueError(str(error) if setting == "data.path" else f"{setting}: {error}") from None
+    found = ", ".join(f"{count} {kind}" for kind, count in report.counts.items()) or "nothing wrong"
+    unused = f" Not used: {', '.join(sorted(report.ignored_fields))}." if report.ignored_fields else ""
+    console.print(f"Checked {source.name}: {amount(report.rows)} rows, {found}.{unused}")
+    paths.make(passed.parent)
+    passed.write_text(json.dumps(report.to_dict(), ensure_ascii=False), "utf-8")
+
+
+def _require_learnable(shards: TokenShards, width: int, named: str) -> None:
+    """Raise ValueError for conversations of which nothing is learnt. named: the setting and its file."""
+    if shards.conversations and not len(learnable(shards, width)):
+        raise ValueError(
+            f"{named}: none of its {amount(len(shards))} conversations has an answer in its first {width} tokens; the "
+            f"earliest begins after {int(shards.first_targets.min())}. Give rows more tokens with --max_seq_len, or "
+            f"name another file"
+        )
+
+
+def _key(content: object) -> str:
+    """A name in the cache for what was made of `content`."""
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]
+
+
+def _tokenizer(spec: RunSpec, source: Path, digest: str, own: Path | None, init: Path | None, console: Console) -> Path:
+    """The folder, in the cache, of the tokenizer that the run has, that was asked for, that its first weights have, or
+    that is trained on the data. A copy in the cache outlives whatever becomes of the run it was taken from.
+    """
+    named = own or (tokenizer_folder(spec.data.tokenizer) if spec.data.tokenizer is not None else init)
+    if named is None:
+        if STAGES[spec.stage.kind].rows != "pretrain":
+            raise ValueError(f"{spec.stage.kind} without first weights: name a tokenizer with --tokenizer RUN")
+        return _trained(spec, source, digest, console)
+    tokenizer = Tokenizer.load(named)
+    # The same ids may come with another chat template.
+    template = f"-{_key(tokenizer.foreign_template)}" if tokenizer.foreign_template is not None else ""
+    return _cached(f"{tokenizer.fingerprint[:24]}{template}", tokenizer.save)
+
+
+def _trained(spec: RunSpec, source: Path, digest: str, console: Console) -> Path:
+    wanted = TokenizerSpec(
+        path=str(source),
+        vocab_size=spec.model.vocab_size,
+        split_cjk=spec.data.split_cjk,
+        max_bad_rows=_bad_rows(spec),
+    )
+
+    def train(folder: Path) -> None:
+        console.print(f"No --tokenizer given: training one with {wanted.vocab_size} ids on {source}.")
+        learn(wanted, folder)
+
+    folder = _cached(_key([digest, wanted.vocab_size, wanted.split_cjk, wanted.max_texts]), train)
+    console.print(f"Tokenizer: {folder}")
+    return folder
+
+
+def _cached(name: str, make: Callable[[Path], object]) -> Path:
+    """The tokenizer folder of this name in the cache, made if it is not there, by one process at a time."""
+    folder = paths.cache() / "tokenizers" / name
+    paths.make(folder.parent)
+    with FileLock(folder.with_name(f"{name}.lock")):
+        if not folder.exists():
+            partial = folder.with_name(f"{name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            make(partial)
+            partial.rename(folder)
+    return folder
+
+
+def _bad_rows(spec: RunSpec) -> int:
+    """How many rows that can't be used may be left out; the data doctor has found no more than are allowed."""
+    return spec.data.limits.max_bad_rows if spec.data.limits.max_bad_rows is not None else sys.maxsize
+
+
+def _tokenised(
+    source: Path, rows: str, tokenizer: Tokenizer, spec: RunSpec, pipeline: Pipeline | None, console: Console
+) -> TokenShards:
+    shards = tokenise(
+        [source],
+        tokenizer,
+        paths.cache() / "shards",
+        rows=rows,
+        max_bad_rows=_bad_rows(spec),
+        progress=_sparse(console.print, time.monotonic()),
+        pipeline=pipeline,
+    )
+    skipped = f"; {shards.skipped_rows} broken rows left out" if shards.skipped_rows else ""
+    width = spec.data.max_seq_len
+    long = shards.lengths > width
+    if shards.conversations:
+        documents, text = "conversations", "answers"
+        kept = learnable(shards, width)
+        if not len(kept):
+            raise ValueError(
+                f"{source}: none of {len(shards)} conversations has an answer in its first {width} tokens: give "
+                "others, or a longer --max_seq_len"
+            )
+        cut = f"; {amount(long[kept].sum())} longer than {width} tokens lose their end" if long[kept].any() else ""
+        lost = len(shards) - len(kept)
+        cut += f"; {amount(lost)} with no answer in their first {width} tokens left out" if lost else ""
+    else:
+        documents, text = "documents", "text"
+        cut = f"; {amount(long.sum())} longer than {width} tokens are read in pieces" if long.any() else ""
+    console.print(
+        f"Data: {source.name}: {amount(len(shards))} {documents}, {amount(shards.tokens)} tokens, "
+        f"{size(int(shards.text_bytes.sum()))} of {text}{cut}{skipped}."
+    )
+    return shards
+
+
+def _sparse(say: Callable[[str], None], started: float, period_s: float = 5.0) -> Callable[[int, int, int], None]:
+    """A progress callback that speaks every few seconds."""
+    last = started
+
+    def progress(done: int, total: int, tokens: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < period_s:
+            return
+        last = now
+        rate = tokens / (now - started)
+        left = (now - started) * (total - done) / max(1, done)
+        say(
+            f"Tokenising {100 * done / max(1, total):.0f}%: {amount(tokens)} tokens, {amount(rate)} tokens/s, "
+            f"{left:.0f} s left"
+        )
+
+    return progress

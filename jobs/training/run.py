@@ -1,0 +1,239 @@
+"""`train STAGE`: from settings to a finished run. This is what a Ray job executes; `--workers 0` needs no Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console
+
+import minimind.checkpoint as checkpoints
+from jobs import paths
+from jobs.fit.disk import disk_plan
+from jobs.fit.plan import Planner, to_json
+from jobs.fit.precision import decided, kept, with_dtype
+from jobs.fit.view import choice_line, show_plan
+from jobs.runs.directory import RunDirectory
+from jobs.runs.progress import following
+from jobs.runs.references import pinned
+from jobs.runs.show import show
+from jobs.stages import flags
+from jobs.stages.adapter import adapter_lines
+from jobs.stages.origin import new_spec, require_weights, with_text
+from jobs.stages.presets import DEFAULT_MODEL
+from jobs.stages.spec import FILES, NO_WEIGHTS, RunSpec, other_results
+from jobs.stages.table import STAGES
+from jobs.text.prepare import Prepared, prepare, require_files
+from jobs.training import launch
+from minimind.config import override
+
+
+def train(
+    stage: str,
+    settings: Mapping[str, Any],
+    console: Console,
+    *,
+    model: str | None = None,
+    budget: str | None = None,
+    from_resume: bool = False,
+    overwrite: bool = False,
+) -> int:
+    """Start or continue a run of the stage, to its end, and show what came of it. Gives the exit status.
+
+    model: a name in MODEL_PRESETS. budget: a name in BUDGETS, for which sizes are chosen that `settings` leave open.
+    Raises as `start` and `resume` do.
+    """
+    preset = STAGES[stage].preset(model or DEFAULT_MODEL)
+    if from_resume:
+        if overwrite:
+            raise ValueError("--from_resume 1 continues the run and --overwrite 1 deletes it: give one of them")
+        if budget is not None:
+            raise ValueError(f"--preset {budget} is for a new run; one that is continued keeps its sizes: leave it out")
+        name = settings.get("name", preset.name)
+        shape = _shape_settings(preset, whole=not STAGES[stage].continues) if model else {}
+        run = resume(name, {**shape, **settings}, console)
+    else:
+        spec = new_spec(stage, settings, model)
+        if budget is not None:
+            RunDirectory(paths.runs() / spec.name).require_free(overwrite=overwrite)
+            spec = chosen(spec, budget, frozenset(settings), console)
+        run = start(spec, console, overwrite=overwrite)
+    show(run, console, only=("memory", "checkpoints", "samples", "files"))
+    for line in adapter_lines(RunSpec.model_validate(run.spec())):
+        console.print(line)
+    return 0 if run.state().word in ("SUCCEEDED", "STOPPED") else 1
+
+
+def start(spec: RunSpec, console: Console, *, overwrite: bool = False) -> RunDirectory:
+    """A new run, to its end; its state says how it ended.
+
+    Raises ValueError for settings, data or clusters that cannot work, RunStateError for a name that is taken.
+    """
+    run = RunDirectory(paths.runs() / spec.name)
+    run.require_free(overwrite=overwrite)
+    require_weights(spec)
+    asked = anchored(spec, console)
+    require_files(asked)
+    spec = decided(_placed(asked), console)
+    plan = planned(spec, console)
+    prepared = prepare(spec, console, pipeline=launch.pipeline())
+    disk_plan(spec, run, console)
+    # CPUs and GPUs that were left open stay so: the run may go on where there are more or fewer. The number of workers
+    # is part of the global batch, and what was measured here is true for the run wherever it goes on.
+    scaling = asked.scaling.model_copy(update={"workers": spec.scaling.workers})
+    stored = with_dtype(asked, spec.loop.dtype).model_copy(update={"scaling": scaling})
+    identity = run.create(stored.model_dump(mode="json"), overwrite=overwrite, sources=prepared.sources)
+    run.write_plan(plan)
+    _launch(spec, prepared, run, identity, console)
+    return run
+
+
+def resume(name: str, settings: Mapping[str, Any], console: Console) -> RunDirectory:
+    """Continue a run from its newest checkpoint, to its end; one that has succeeded is left as it is.
+
+    Raises ValueError if there is no such run or a setting would change what is learnt, RunStateError if it is running.
+    """
+    try:
+        run = RunDirectory.find(paths.runs(), name)
+    except ValueError as error:
+        # Also what somebody sees whose job was killed while it prepared the data.
+        raise ValueError(f"{error}. Nothing can be continued yet: to start this run, leave --from_resume out") from None
+    run.require_idle()
+    identity = run.identity
+    spec = resumed(RunSpec.model_validate(run.spec()), settings)
+    if run.state().word == "SUCCEEDED":
+        console.print(f"The run {run.name!r} has finished already; nothing is left to do.")
+        return run
+    spec = decided(kept(_placed(spec), run), console)
+    run.write_plan(planned(spec, console, shorter=False))
+    own, _ = checkpoints.newest(run.checkpoints)
+    prepared = prepare(spec, console, own=own, pipeline=launch.pipeline())
+    require_content(run, spec, prepared.sources)
+    disk_plan(spec, run, console)
+    run.clear_stop()
+    _launch(spec, prepared, run, identity, console)
+    return run
+
+
+def require_content(run: RunDirectory, spec: RunSpec, found: Mapping[str, str]) -> None:
+    """Raise ValueError where a file of a run that goes on holds something else than when the run was created: it may
+    lie elsewhere, it may not say something else. found: the sha256 of the files there are now, by setting.
+
+    Of a run from before that was kept, the workers compare data.path with the checkpoint; the others may not move.
+    """
+    stored = RunSpec.model_validate(run.spec())
+    for setting in FILES:
+        now, then = flags.at(spec, setting), flags.at(stored, setting)
+        known = run.sources.get(setting) if run.sources else None
+        if now is None and then is None:
+            continue
+        if known is not None and setting in found and found[setting] != known:
+            raise ValueError(
+                f"{flags.named(setting)}: {paths.absolute(now)} is not what the run {run.name!r} began with: its "
+                f"sha256 is {found[setting][:12]}, it was {known[:12]} ({then}). Bring the old file back, or start a "
+                f"new run from these weights with --name OTHER --from_weight {run.name}@latest"
+            )
+        if now != then and (now is None or then is None or (not run.sources and setting != "data.path")):
+            raise ValueError(
+                f"{flags.named(setting)}: the run has {then!r}, asked for is {now!r}; that both hold the same cannot "
+                f"be seen, and a resumed run keeps its data: leave it out"
+            )
+
+
+def _launch(spec: RunSpec, prepared: Prepared, run: RunDirectory, identity: str, console: Console) -> None:
+    """Train and show it. Raises RunTakenError where another process took the run before it could begin."""
+    with following(run, console):
+        launch.launch(spec, prepared.model_copy(update={"identity": identity}), run, console.print)
+    run.require_identity(identity)
+    run.require_idle()
+
+
+def resumed(stored: RunSpec, settings: Mapping[str, Any]) -> RunSpec:
+    """The stored spec with the settings of a resume, and with the accumulation that keeps its global batch.
+
+    Raises ValueError for a setting that would change what is learnt.
+    """
+    stored = with_kept_paths(stored)
+    spec = flags.apply(stored, anchored_settings(settings))
+    changed = other_results(stored, spec)
+    if changed:
+        lines = [
+            f"{flags.named(path)}: the run has {flags.at(stored, path)!r}, asked for is {flags.at(spec, path)!r}"
+            for path in changed
+        ]
+        raise ValueError(
+            "a resumed run keeps its settings, so that it ends as if it had never stopped:\n"
+            + "\n".join(lines)
+            + f"\nLeave them out, or start a new run from its weights: --name OTHER --from_weight {stored.name}@latest"
+        )
+    if spec.global_batch_size == stored.global_batch_size:
+        return spec
+    rows = spec.loop.batch_size * spec.world
+    if "loop.accumulation_steps" in settings or stored.global_batch_size % rows:
+        raise ValueError(
+            f"batch_size {spec.loop.batch_size} x accumulation_steps {spec.loop.accumulation_steps} x workers "
+            f"{spec.world} is a global batch of {spec.global_batch_size} rows; the run has {stored.global_batch_size}, "
+            f"and a resumed run keeps it. Choose numbers whose product is {stored.global_batch_size}"
+        )
+    accumulation = stored.global_batch_size // rows
+    return spec.model_copy(update={"loop": spec.loop.model_copy(update={"accumulation_steps": accumulation})})
+
+
+def planned(spec: RunSpec, console: Console, *, shorter: bool = True) -> dict[str, Any]:
+    """The memory plan of a run on the device it gets, shown, as the run keeps it. Raises ValueError where it does not
+    fit, with the nearest run that does. shorter: whether that may have shorter rows.
+    """
+    planner = Planner(launch.worker_card(spec, console.print))
+    plan = planner.plan(spec)
+    show_plan(plan, planner.card, spec, console)
+    if plan.verdict == "does not fit":
+        raise ValueError(planner.refusal(spec, shorter=shorter))
+    return to_json(plan, planner.card)
+
+
+def chosen(spec: RunSpec, budget: str, given: frozenset[str], console: Console) -> RunSpec:
+    """The run with the sizes that a preset's budget gives it, and what was chosen said. given: settings that stay."""
+    placed = _placed(spec)
+    card = launch.worker_card(placed, console.print)
+    spec = with_dtype(spec, decided(placed, console).loop.dtype)
+    result = Planner(card).choose(spec, budget, given)
+    console.print(choice_line(spec, result, budget, card))
+    return result
+
+
+def _shape_settings(preset: RunSpec, *, whole: bool) -> dict[str, Any]:
+    """The settings that `--model` stands for; where the shape is that of first weights, only what the name says."""
+    if whole:
+        return {"model": preset.model.model_dump()}
+    return {f"model.{name}": getattr(preset.model, name) for name in ("hidden_size", "num_hidden_layers")}
+
+
+def anchored(spec: RunSpec, console: Console) -> RunSpec:
+    """The spec with nothing in it that may come to mean something else, and the text its weights learnt from."""
+    return with_text(override(spec, anchored_settings(_places(spec))), console)
+
+
+def with_kept_paths(spec: RunSpec) -> RunSpec:
+    """The spec with its paths as `paths.kept` keeps them; one from before they were has them absolute."""
+    return override(spec, flags.kept(_places(spec)))
+
+
+def _places(spec: RunSpec) -> dict[str, Any]:
+    return {path: flags.at(spec, path) for path in (*FILES, *flags.RUNS_OR_FOLDERS)}
+
+
+def anchored_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with nothing in them that may come to mean something else: every path absolute, or below
+    MINIMIND_HOME relative to it, and weights by the step of their run. Raises ValueError if there are no such weights.
+    """
+    result = flags.kept(settings)
+    if result.get("init_from") not in (None, "null", NO_WEIGHTS):
+        result["init_from"] = pinned(result["init_from"])
+    return result
+
+
+def _placed(spec: RunSpec) -> RunSpec:
+    """The spec with its workers decided, and this process joined to the cluster that will run them."""
+    if spec.scaling.workers == 0:
+        return spec
+    return launch.join(spec)

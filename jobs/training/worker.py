@@ -1,0 +1,314 @@
+"""What each training process runs, on a Ray Train worker or in the user's own process: build, resume, train, record."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Any, cast
+
+import torch
+
+import minimind.checkpoint as checkpoints
+from jobs.fit.card import this_card, worker_share
+from jobs.runs.directory import RunDirectory, RunStateError, RunTakenError, program
+from jobs.runs.tensorboard import TensorBoard
+from jobs.stages.spec import RunSpec, other_results
+from jobs.stages.table import STAGES
+from jobs.text.prepare import Prepared
+from jobs.training.build import HeldOut, Parts, build
+from minimind.checkpoint import CheckpointError, Lineage
+from minimind.distributed import Parallel
+from minimind.evaluate import Validation, continuation, validate
+from minimind.events import Event, EventLog, metric_series
+from minimind.ladder import DoesNotFitError, beyond_rungs
+from minimind.limit import hold
+from minimind.loop import NonFiniteLossError, TrainState
+from minimind.lora import adapter_state, load_adapter
+from minimind.objectives import Objective, next_token_loss
+
+EXPECTED_FAILURES = (ValueError, CheckpointError, DoesNotFitError, NonFiniteLossError, RunStateError)
+"""Failures that would come again: they end the run with their message instead of starting workers anew."""
+
+FAILED_TOGETHER_S = 20.0
+"""How long another rank waits for rank 0 to record the failure that both should have."""
+
+
+PATIENCE_S = 30.0
+"""How long a worker that is started anew waits for the lock of the one before, which may still be dying."""
+
+
+def work(
+    spec: RunSpec,
+    prepared: Prepared,
+    run: RunDirectory,
+    parallel: Parallel,
+    listener: Callable[[Event], None] | None = None,
+) -> None:
+    """Train until done, stopped or failed. Rank 0 holds the run's lock and is the only one that writes into its folder.
+
+    Failures of `EXPECTED_FAILURES` are recorded and end normally (the state says FAILED); others are recorded and
+    raised, so that whoever started the process may try again. listener: told of each event that is written.
+
+    Raises RunTakenError, on every rank, where the run is another process's: nothing is written into its folder then.
+    """
+    with ExitStack() as stack:
+        _claim(run, spec, prepared.identity, parallel, stack)
+        log = stack.enter_context(EventLog(run.events_path, listener=listener)) if parallel.rank == 0 else None
+        try:
+            with hold(parallel.device, limit_bytes(spec, parallel)), beyond_rungs("outside the steps of training"):
+                hooks, state, finished = _train(spec, prepared, run, parallel, log, stack)
+        except BaseException as error:
+            if log is not None:
+                log.state("FAILED", reason=str(error) or type(error).__name__, traceback=traceback.format_exc())
+            if not isinstance(error, EXPECTED_FAILURES) or (log is None and not _failed_together(run)):
+                raise
+        else:
+            if log is not None:
+                log.state("SUCCEEDED" if finished else "STOPPED")
+            if finished:
+                with hold(parallel.device, limit_bytes(spec, parallel)):
+                    hooks.write_samples(state)
+
+
+def _claim(run: RunDirectory, spec: RunSpec, identity: str | None, parallel: Parallel, stack: ExitStack) -> None:
+    """Let rank 0 hold the run, if it is the one that this training was prepared for: by its identity, or where that is
+    not known by its settings.
+    """
+    problem = ""
+    if parallel.rank == 0:
+        try:
+            stack.enter_context(run.hold(PATIENCE_S))
+            if identity is not None:
+                run.require_identity(identity)
+            elif changed := other_results(RunSpec.model_validate(run.spec()), spec):
+                raise RunTakenError(f"{run.spec_path} is not what is to be trained: it has other {', '.join(changed)}")
+        except RunTakenError as error:
+            problem = str(error)
+    # A rank that did not know would wait in its first collective for ever.
+    if problem := parallel.gather(problem)[0]:
+        raise RunTakenError(problem)
+
+
+def limit_bytes(spec: RunSpec, parallel: Parallel) -> int | None:
+    """What tensors may take: of a GPU what is left beside context and display, of a CPU what is to be emulated."""
+    if parallel.device.type != "cuda" and spec.memory.vram is None:
+        return None
+    share = worker_share(spec.scaling, parallel.device)
+    return this_card(spec.memory.vram, device=parallel.device, share=share).tensor_bytes
+
+
+def _train(
+    spec: RunSpec, prepared: Prepared, run: RunDirectory, parallel: Parallel, log: EventLog | None, stack: ExitStack
+) -> tuple[RunHooks, TrainState, bool]:
+    """The hooks that have watched, where the run stands, and whether nothing is left to learn."""
+    parts = build(spec, prepared, parallel)
+    hooks = RunHooks(spec, prepared, run, parallel, parts, log)
+    state = hooks.resume()
+    if log is not None:
+        hooks.tensorboard = stack.enter_context(TensorBoard(run.path / "tensorboard", state.step + 1))
+        log.state(
+            "RUNNING",
+            step=state.step,
+            total_steps=parts.total_steps,
+            world=parallel.world,
+            environment={**environment(parallel, prepared.command), "dtype": parts.precision.name},
+        )
+    hooks.recall_validations()
+    parts.train(state, hooks, parallel)
+    return hooks, state, parts.batches.done or state.step >= parts.total_steps
+
+
+def _failed_together(run: RunDirectory) -> bool:
+    """Whether rank 0 has failed as well. If only another rank did, raising there is what frees rank 0 from waiting."""
+    deadline = time.monotonic() + FAILED_TOGETHER_S
+    while time.monotonic() < deadline:
+        if run.state().word == "FAILED":
+            return True
+        time.sleep(0.2)
+    return False
+
+
+class RunHooks:
+    """What the loop calls around its steps, written into the run's folder by rank 0."""
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        prepared: Prepared,
+        run: RunDirectory,
+        parallel: Parallel,
+        parts: Parts,
+        log: EventLog | None,
+    ) -> None:
+        self.spec = spec
+        self.run = run
+        self.parallel = parallel
+        self.parts = parts
+        self.event_log = log
+        self.lineage = Lineage(
+            run_id=spec.name,
+            parent_run=prepared.parent_run,
+            parent_step=prepared.parent_step,
+            data_fingerprint=prepared.data_fingerprint,
+        )
+        self._sampling = STAGES[spec.stage.kind].sampling(spec.model)
+        self.validations: dict[int, float] = {}
+        self.tensorboard: TensorBoard | None = None
+
+    def resume(self) -> TrainState:
+        """Continue from the newest checkpoint that verifies, on every rank; a fresh state where there is none."""
+        folder, skipped = checkpoints.newest(self.run.checkpoints)
+        if self.event_log is not None:
+            for text in skipped:
+                self.event_log.note("checkpoint_skipped", text)
+        if folder is None:
+            return TrainState()
+        loaded = checkpoints.load(folder, expect=self.spec.model)
+        saved = cast(dict[str, Any], loaded.train_state)
+        self.parts.tokenizer.require_same(loaded.tokenizer_fingerprint, str(folder))
+        if loaded.lineage.data_fingerprint != self.lineage.data_fingerprint:
+            raise ValueError(
+                f"{folder} was trained on other data: its fingerprint is {loaded.lineage.data_fingerprint}, that of "
+                f"{self.spec.data.path} is now {self.lineage.data_fingerprint}. Bring the old file back, or start a "
+                f"new run from these weights with --name OTHER --from_weight {self.spec.name}@latest"
+            )
+        self.lineage = loaded.lineage
+        if self.parts.adapter is None:
+            self.parts.model.load_state_dict(loaded.weights)
+        else:
+            load_adapter(self.parts.model, loaded.weights)
+        self.parts.optimizer.load_state_dict(saved["optimizer"])
+        own = self.parts.precision.name
+        self.parts.precision.load_state_dict(saved)
+        if (kept := self.parts.precision.name) != own:
+            text = f"the run goes on in {kept}, as it began; on what it has now a new run would take {own}"
+            self.note("precision", text, dtype=kept)
+        self.parts.batches.load_state_dict(saved["batches"])
+        if self.parallel.rank < len(saved["rng"]):
+            self.parallel.set_rng_state(saved["rng"][self.parallel.rank])
+        return TrainState(**saved["state"])
+
+    def recall_validations(self) -> None:
+        """What earlier attempts measured up to where this one starts; its RUNNING event has cut off the rest."""
+        known = dict(zip(*metric_series(self.run.events_path, "val/loss"), strict=True)) if self.event_log else {}
+        self.validations = self.parallel.gather(known)[0]
+
+    def log(self, state: TrainState, metrics: dict[str, float]) -> None:
+        """One row of training metrics."""
+        self._metrics(state.step, {**metrics, "train/tokens": state.tokens})
+
+    def note(self, kind: str, text: str, **details: Any) -> None:
+        """One note in the run's events."""
+        if self.event_log is not None:
+            self.event_log.note(kind, text, **details)
+
+    def evaluate(self, state: TrainState) -> None:
+        """Held-out losses at this step, unless an earlier attempt has measured them."""
+        if state.step in self.validations or self.parts.validation.text_bytes == 0:
+            return
+        result = self._validate(self.parts.objective, self.parts.validation, state)
+        values = {"val/loss": result.loss, "val/bits_per_byte": result.bits_per_byte}
+        if self.parts.text is not None:
+            values["val/pretrain_bits_per_byte"] = self._validate(next_token_loss, self.parts.text, state).bits_per_byte
+        self.validations[state.step] = result.loss
+        self._metrics(state.step, values)
+
+    def _validate(self, objective: Objective, held_out: HeldOut, state: TrainState) -> Validation:
+        models = {"policy": self.parts.model}
+        batches, precision = held_out.batches(), self.parts.precision
+        return validate(
+            models, objective, batches, held_out.text_bytes, precision, self.parallel, rows_at_once=state.rows_at_once
+        )
+
+    def save(self, state: TrainState) -> None:
+        """A checkpoint of this step, then the old ones that nobody needs are removed."""
+        rng = self.parallel.gather(self.parallel.rng_state())
+        problem = ""
+        if self.event_log is not None:
+            try:
+                self._save(state, rng, self.event_log)
+            except CheckpointError as error:
+                problem = str(error)
+        # A rank that went on alone would wait for ever for one that could not save.
+        if problem := next(filter(None, self.parallel.gather(problem)), ""):
+            raise CheckpointError(problem)
+
+    def should_stop(self, state: TrainState) -> bool:
+        """Whether somebody has put a STOP file into the run's folder."""
+        return self.parallel.rank == 0 and self.run.stop_requested()
+
+    def write_samples(self, state: TrainState) -> None:
+        """Continue the spec's prompts with the final weights, into samples.jsonl. The run has succeeded whatever
+        becomes of them: a failure is a note.
+        """
+        if self.event_log is None:
+            return
+        try:
+            self._write_samples(state)
+        except Exception as error:  # noqa: BLE001  # all has been learnt and saved by now
+            text = f"no samples were written: {str(error) or type(error).__name__}"
+            self.note("no_samples", text, traceback=traceback.format_exc())
+
+    def _write_samples(self, state: TrainState) -> None:
+        tokenizer, config = self.parts.tokenizer, self.spec.eval
+        lines = []
+        for prompt in config.prompts if config.sample_tokens else ():
+            ids = continuation(
+                self.parts.model,
+                STAGES[self.spec.stage.kind].prompt(tokenizer, prompt),
+                max_tokens=config.sample_tokens,
+                eos_id=tokenizer.eos_id,
+                temperature=self._sampling.temperature,
+                seed=self.spec.seed,
+            )
+            sample = {"step": state.step, "prompt": prompt, "continuation": tokenizer.decode(ids)}
+            lines.append(json.dumps(sample, ensure_ascii=False) + "\n")
+        self.run.samples_path.write_text("".join(lines), "utf-8")
+
+    def _save(self, state: TrainState, rng: list[dict[str, torch.Tensor]], log: EventLog) -> None:
+        started = time.perf_counter()
+        folder = checkpoints.save(
+            self.run.checkpoints,
+            state.step,
+            model_config=self.spec.model,
+            weights=adapter_state(self.parts.model) if self.parts.adapter else self.parts.model.state_dict(),
+            tokenizer=self.parts.tokenizer,
+            train_state={
+                "state": state.state_dict(),
+                "optimizer": self.parts.optimizer.state_dict(),
+                **self.parts.precision.state_dict(),
+                "batches": self.parts.batches.state_dict(),
+                "rng": rng,
+            },
+            lineage=self.lineage,
+            adapter=self.parts.adapter,
+            sampling=self._sampling,
+        )
+        seconds = round(time.perf_counter() - started, 2)
+        log.checkpoint(state.step, folder.relative_to(self.run.path), save_s=seconds)
+        best = sorted(self.validations, key=lambda step: (self.validations[step], step))
+        on_disk = [step for step in best if step in checkpoints.steps(self.run.checkpoints)]
+        checkpoints.prune(self.run.checkpoints, self.parts.loop.keep_last, on_disk[: self.parts.loop.keep_best])
+
+    def _metrics(self, step: int, values: dict[str, float]) -> None:
+        if self.event_log is not None and self.tensorboard is not None:
+            self.event_log.metrics(step, values)
+            self.tensorboard.add(step, values)
+
+
+def environment(parallel: Parallel, command: str) -> dict[str, str]:
+    """What a reader needs to know of the machine to judge or repeat a run. command: what the user typed."""
+    device = torch.cuda.get_device_name(parallel.device) if parallel.device.type == "cuda" else "cpu"
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "device": device,
+        "threads": str(torch.get_num_threads()),
+        "command": command,
+        **program(),
+    }
