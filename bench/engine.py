@@ -22,6 +22,8 @@ import os
 import sys
 from pathlib import Path
 
+from minimind import checkpoint_folders
+
 # As in a replica; OpenMP reads it when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -144,7 +146,7 @@ def losses(weights: str | None, console: Console) -> dict[WeightType, float]:
     """What the smaller types cost of bits per byte, on the text that the server measures on."""
     if weights is not None:
         run = RunDirectory(paths.runs() / weights)
-        folder = checkpoints.folder_of(run.checkpoints, checkpoints.steps(run.checkpoints)[-1])
+        folder = checkpoint_folders.folder_of(run.checkpoints, checkpoint_folders.steps(run.checkpoints)[-1])
         model, tokenizer, _ = checkpoints.load_model(folder)
         origin = str(folder)
     else:

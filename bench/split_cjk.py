@@ -27,20 +27,24 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from data.collate import PackedBatches
+from data.batches import OrderedBatches
 from data.pack import pack
 from data.prepare import tokenise
 from data.read import iter_texts
+from data.rows import PackedRows
 from jobs.paths import stock_folder
-from jobs.stages.presets import pretrain
+from jobs.stages.pretrain import pretrain
 from minimind.distributed import Parallel
 from minimind.evaluate import continuation
-from minimind.loop import LoopConfig, Precision, TrainState, train
+from minimind.loop import train
 from minimind.model import MODEL_PRESETS, MiniMind
 from minimind.objectives import next_token_loss
 from minimind.optim import build_optimizer, learning_rate_factor
-from minimind.rehearsal import NoHooks
+from minimind.precision import Precision
+from minimind.recipe import LoopConfig, Recipe
 from minimind.tokenizer import Tokenizer, compression
+from minimind.train_state import TrainState
+from minimind.trial_steps import NoHooks
 
 WIDTH, ROWS = 256, 8
 
@@ -68,22 +72,20 @@ def learn(text: Path, tokenizer: Tokenizer, seed: int) -> MiniMind:
     model.initialize(torch.Generator().manual_seed(seed))
     with tempfile.TemporaryDirectory() as folder:
         shards = tokenise([text], tokenizer, folder)
-        batches = PackedBatches(shards, pack(shards.lengths, WIDTH), batch_size=ROWS, seed=seed)
+        batches = OrderedBatches(PackedRows(shards, pack(shards.lengths, WIDTH)), batch_size=ROWS, seed=seed)
         steps = batches.total_steps(1)
-        train(
-            {"policy": model},
-            next_token_loss,
-            batches,
-            build_optimizer(model, optim),
-            lambda step: optim.learning_rate * learning_rate_factor(optim, step, steps),
-            LoopConfig(log_interval=10**9),
-            TrainState(),
-            NoHooks(),
+        recipe = Recipe(
+            models={"policy": model},
+            objective=next_token_loss,
+            batches=batches,
+            optimizer=build_optimizer({"policy": model}, optim),
+            learning_rate=lambda step: optim.learning_rate * learning_rate_factor(optim, step, steps),
             precision=Precision(torch.float32, torch.device("cpu")),
-            parallel=Parallel(),
+            loop=LoopConfig(log_interval=10**9),
             total_steps=steps,
             grad_clip=optim.grad_clip,
         )
+        train(recipe, TrainState(), NoHooks(), Parallel())
     return model
 
 

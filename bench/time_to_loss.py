@@ -31,7 +31,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -41,23 +41,27 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from data.collate import PackedBatches, in_order
+from data.batches import OrderedBatches, in_order
 from data.pack import Packing, pack
 from data.prepare import tokenise
 from data.read import iter_texts
+from data.rows import PackedRows
 from data.shards import TokenShards
 from data.split import split
 from jobs.paths import stock_folder
-from jobs.stages.presets import pretrain
+from jobs.stages.pretrain import pretrain
 from minimind.convert import to_hf_config
 from minimind.distributed import Parallel
 from minimind.evaluate import validate
-from minimind.loop import LoopConfig, Precision, TrainState, train
+from minimind.loop import train
 from minimind.model import MODEL_PRESETS, MiniMind, ModelConfig
 from minimind.objectives import next_token_loss
 from minimind.optim import OptimConfig, build_optimizer, learning_rate_factor
-from minimind.rehearsal import NoHooks
+from minimind.precision import Precision
+from minimind.recipe import LoopConfig, Recipe
 from minimind.tokenizer import Tokenizer
+from minimind.train_state import TrainState
+from minimind.trial_steps import NoHooks
 
 WIDTH, ROWS = 256, 8
 SHARE = 0.3
@@ -110,7 +114,7 @@ class Corpus:
 
     def bits_per_byte(self, model: MiniMind) -> float:
         """Of the held-out documents."""
-        batches = in_order(self.shards, self.held_out, batch_size=ROWS)
+        batches = in_order(PackedRows(self.shards, self.held_out), batch_size=ROWS)
         precision = Precision(torch.float32, torch.device("cpu"))
         models = {"policy": model}
         return validate(models, next_token_loss, batches, self.held_out_bytes, precision, Parallel()).bits_per_byte
@@ -165,26 +169,23 @@ def our_run(
     corpus: Corpus, model: MiniMind, optim: OptimConfig, seed: int, steps: int, measurements: int = EVALUATIONS
 ) -> Iterator[Point]:
     """Our recipe planned for `steps`, measured so often on the way; the model is trained in place."""
-    batches = PackedBatches(corpus.shards, corpus.packing, batch_size=ROWS, seed=seed, epochs=100)
-    optimizer = build_optimizer(model, optim)
+    batches = OrderedBatches(PackedRows(corpus.shards, corpus.packing), batch_size=ROWS, seed=seed, epochs=100)
+    recipe = Recipe(
+        models={"policy": model},
+        objective=next_token_loss,
+        batches=batches,
+        optimizer=build_optimizer({"policy": model}, optim),
+        learning_rate=lambda step: optim.learning_rate * learning_rate_factor(optim, step, steps),
+        precision=Precision(torch.float32, torch.device("cpu")),
+        loop=LoopConfig(log_interval=10**9),
+        total_steps=steps,
+        grad_clip=optim.grad_clip,
+    )
     state, clock = TrainState(), Clock()
     every = max(1, steps // measurements)
     for end in range(every, steps + 1, every):
         with clock:
-            train(
-                {"policy": model},
-                next_token_loss,
-                batches,
-                optimizer,
-                lambda step: optim.learning_rate * learning_rate_factor(optim, step, steps),
-                LoopConfig(log_interval=10**9),
-                state,
-                NoHooks(),
-                precision=Precision(torch.float32, torch.device("cpu")),
-                parallel=Parallel(),
-                total_steps=end,
-                grad_clip=optim.grad_clip,
-            )
+            train(replace(recipe, total_steps=end), state, NoHooks(), Parallel())
         yield Point(corpus.bits_per_byte(model), state.tokens, clock.cpu_s, clock.wall_s)
 
 

@@ -44,16 +44,20 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from data.collate import PackedBatches
+from data.batches import OrderedBatches
 from data.pack import pack
+from data.rows import PackedRows
 from data.shards import ShardWriter, TokenShards, shard_schema
 from minimind.convert import to_hf_config
 from minimind.distributed import Parallel
-from minimind.loop import LoopConfig, Precision, TrainState, train
+from minimind.loop import train
 from minimind.model import MODEL_PRESETS, MiniMind, ModelConfig
 from minimind.objectives import next_token_loss
 from minimind.optim import OptimConfig, build_optimizer
-from minimind.rehearsal import NoHooks
+from minimind.precision import Precision
+from minimind.recipe import LoopConfig, Recipe
+from minimind.train_state import TrainState
+from minimind.trial_steps import NoHooks
 
 MEDIAN_TOKENS, P95_TOKENS = 174, 1367
 OPTIM = OptimConfig(name="adamw", learning_rate=5e-4)
@@ -82,27 +86,25 @@ class Ours:
         self.model.load_state_dict(initial_weights(config))
         shards = write_shards(documents, config.vocab_size)
         packing = pack(shards.lengths, width)
-        self.batches = PackedBatches(shards, packing, batch_size=batch_size, seed=0, epochs=1000)
+        self.batches = OrderedBatches(PackedRows(shards, packing), batch_size=batch_size, seed=0, epochs=1000)
         self.utilisation = packing.utilisation
-        self.optimizer = build_optimizer(self.model, OPTIM)
+        self.optimizer = build_optimizer({"policy": self.model}, OPTIM)
         self.precision = Precision(torch.float32, torch.device("cpu"))
         self.state = TrainState()
 
     def step(self) -> None:
-        train(
-            {"policy": self.model},
-            next_token_loss,
-            self.batches,
-            self.optimizer,
-            lambda step: OPTIM.learning_rate,
-            LoopConfig(log_interval=1000),
-            self.state,
-            NoHooks(),
+        recipe = Recipe(
+            models={"policy": self.model},
+            objective=next_token_loss,
+            batches=self.batches,
+            optimizer=self.optimizer,
+            learning_rate=lambda step: OPTIM.learning_rate,
             precision=self.precision,
-            parallel=Parallel(),
+            loop=LoopConfig(log_interval=1000),
             total_steps=self.state.step + 1,
             grad_clip=OPTIM.grad_clip,
         )
+        train(recipe, self.state, NoHooks(), Parallel())
 
 
 class Peer:

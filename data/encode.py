@@ -46,6 +46,7 @@ class Encoding:
     read: the rows of a file with their lines; what can't be used goes to `leave_out`. characters: about how much text
     a row has. encode: rows as rows of `schema`, a pure function. template: what decides the tokens of a row beside the
     tokenizer; "" for nothing. chosen_targets: whether the tokens to learn are named; else it is all but the first.
+    documents_per_row: how many documents each row becomes.
     """
 
     read: Callable[[RowFile, LeaveOut], Iterator[tuple[int, Any]]]
@@ -53,6 +54,7 @@ class Encoding:
     encode: Callable[[Tokenizer, RowBatch, pa.Schema], pa.RecordBatch]
     template: Callable[[Tokenizer], str]
     chosen_targets: bool
+    documents_per_row: int = 1
 
     def schema(self, tokenizer: Tokenizer) -> pa.Schema:
         """The columns of the documents."""
@@ -112,6 +114,28 @@ def encode_chats(tokenizer: Tokenizer, batch: RowBatch, schema: pa.Schema) -> pa
     return pa.record_batch(columns, schema=schema)
 
 
+def encode_pairs(tokenizer: Tokenizer, batch: RowBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Preference rows as rows of `schema`: the chosen conversation, then the rejected one, with one digest. Where the
+    template refuses either, both become documents without tokens.
+    """
+    written: list[Document] = []
+    for row in batch.rows:
+        pair = [_written(tokenizer, row.chosen), _written(tokenizer, row.rejected)]
+        written += pair if all(side.ids for side in pair) else [_NOTHING, _NOTHING]
+    dtype = schema.field("tokens").type.value_type.to_pandas_dtype()
+    twice = RowBatch(batch.file, [line for line in batch.lines for _ in range(2)], written, batch.read_bytes)
+    columns = [
+        _lists([np.asarray(document.ids, dtype) for document in written]),
+        *_about(
+            twice,
+            [content for row in batch.rows for content in [row.model_dump_json().encode()] * 2],
+            [text_bytes(tokenizer, document.ids, document.targets) for document in written],
+        ),
+        _lists([document.targets for document in written]),
+    ]
+    return pa.record_batch(columns, schema=schema)
+
+
 @dataclass(frozen=True)
 class Document:
     """ids: its tokens. targets: int32, flat [start, end) spans of those that are to be learnt, ascending."""
@@ -123,6 +147,9 @@ class Document:
     def first_target(self) -> int | None:
         """The position of the first token to learn; None where there is none."""
         return int(self.targets[0]) if len(self.targets) else None
+
+
+_NOTHING = Document([], np.empty(0, np.int32))
 
 
 def documents(tokenizer: Tokenizer, row: Row) -> list[Document]:
@@ -171,7 +198,7 @@ def _written(tokenizer: Tokenizer, messages: Sequence[Message]) -> Document:
     try:
         return conversation(tokenizer, messages)
     except ValueError:
-        return Document([], np.empty(0, np.int32))
+        return _NOTHING
 
 
 def text_bytes(tokenizer: Tokenizer, ids: ArrayLike, targets: NDArray[np.int32]) -> int:
@@ -223,6 +250,10 @@ def _read_chats(file: RowFile, leave_out: LeaveOut) -> Iterator[tuple[int, ChatR
     return read_each(ChatRow, file, leave_out)
 
 
+def _read_pairs(file: RowFile, leave_out: LeaveOut) -> Iterator[tuple[int, PreferenceRow]]:
+    return read_each(PreferenceRow, file, leave_out)
+
+
 def _content(row: ChatRow) -> bytes:
     """All that decides what is learnt of a row, as bytes to hash."""
     unlearnt = [number for number, message in enumerate(row.conversations) if not message.learn]
@@ -237,8 +268,14 @@ def _chat_characters(row: Any) -> int:
     return sum(len(m.content) + len(m.reasoning_content) for m in cast(ChatRow, row).conversations)
 
 
+def _pair_characters(row: Any) -> int:
+    pair = cast(PreferenceRow, row)
+    return sum(len(message.content) for message in (*pair.chosen, *pair.rejected))
+
+
 ENCODINGS: dict[str, Encoding] = {
     "pretrain": Encoding(read_texts, len, encode_texts, _no_template, chosen_targets=False),
     "sft": Encoding(_read_chats, _chat_characters, encode_chats, _template, chosen_targets=True),
+    "dpo": Encoding(_read_pairs, _pair_characters, encode_pairs, _template, chosen_targets=True, documents_per_row=2),
 }
 """The kinds of rows, as STAGE_ROWS calls them, that are tokenised once and for all."""

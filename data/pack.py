@@ -86,8 +86,9 @@ def pack_shards(
 
 
 def learnable(shards: TokenShards, max_seq_len: int) -> Ints:
-    """The numbers of the documents that have a target among their first `max_seq_len` tokens, ascending."""
-    return np.flatnonzero(shards.first_targets < np.minimum(shards.lengths, max_seq_len))
+    """The numbers of the rows whose every document has a target among its first `max_seq_len` tokens, ascending."""
+    documents = shards.first_targets < np.minimum(shards.lengths, max_seq_len)
+    return np.flatnonzero(documents.reshape(-1, shards.documents_per_row).all(1))
 
 
 def pack(

@@ -131,7 +131,9 @@ def _write(
                 progress(batch.read_bytes, total, writer.tokens)
         if not writer.documents:
             raise ValueError(f"{', '.join(source.path for source in sources)}: no rows; at least one text is needed")
-        writer.finish(sources, tokenizer.fingerprint, bad.count, encoding.template(tokenizer))
+        writer.finish(
+            sources, tokenizer.fingerprint, bad.count, encoding.template(tokenizer), encoding.documents_per_row
+        )
 
 
 @contextmanager

@@ -80,7 +80,8 @@ class TokenShards:
 
     folder: where it lies. fingerprint: see `shards_fingerprint`. lengths: int32 [documents], tokens of each with bos
     and eos. sources: the files it was made from. skipped_rows: rows of them that could not be used. conversations:
-    whether the documents name their targets.
+    whether the documents name their targets. documents_per_row: how many documents, one after the other, a row of the
+    sources became.
     """
 
     def __init__(self, folder: Path, manifest: dict[str, Any]) -> None:
@@ -90,6 +91,7 @@ class TokenShards:
         self.tokenizer_fingerprint: str = manifest["tokenizer_fingerprint"]
         self.sources = [Source(**source) for source in manifest["sources"]]
         self.skipped_rows: int = manifest["skipped_rows"]
+        self.documents_per_row: int = manifest.get("documents_per_row", 1)
         self._batches: list[pa.RecordBatch] = []
         for name in sorted(manifest["files"]):
             reader = pa.ipc.open_file(pa.memory_map(str(folder / name)))
@@ -134,6 +136,11 @@ class TokenShards:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    @property
+    def rows(self) -> int:
+        """How many rows of the sources there are."""
+        return len(self) // self.documents_per_row
 
     @property
     def tokens(self) -> int:
@@ -238,7 +245,12 @@ class ShardWriter:
             start = end
 
     def finish(
-        self, sources: Sequence[Source], tokenizer_fingerprint: str, skipped_rows: int, template: str = ""
+        self,
+        sources: Sequence[Source],
+        tokenizer_fingerprint: str,
+        skipped_rows: int,
+        template: str = "",
+        documents_per_row: int = 1,
     ) -> None:
         """Sync everything to the disk, and the manifest last."""
         self._end_batch()
@@ -251,6 +263,7 @@ class ShardWriter:
             "documents": self.documents,
             "tokens": self.tokens,
             "skipped_rows": skipped_rows,
+            "documents_per_row": documents_per_row,
             "files": self._files,
         }
         with (self.folder / MANIFEST).open("w", encoding="utf-8") as file:

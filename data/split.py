@@ -1,4 +1,4 @@
-"""Which documents are held out for validation: decided by their content, so that it never moves."""
+"""Which rows are held out for validation: decided by their content, so that it never moves."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from data.shards import TokenShards
 Ints = NDArray[np.int64]
 
 
-def split(shards: TokenShards, fraction: float, max_documents: int, documents: Ints | None = None) -> tuple[Ints, Ints]:
-    """(training, validation): numbers of documents, each in ascending order, out of `documents`; of all when None.
+def split(shards: TokenShards, fraction: float, max_rows: int, rows: Ints | None = None) -> tuple[Ints, Ints]:
+    """(training, validation): numbers of rows, each in ascending order, out of `rows`; of all when None.
 
-    About `fraction` of the different texts is held out, at least one and at most `max_documents`: those with the
-    smallest hash. Order, file names and later additions don't change which; a text that occurs again in the training
-    part is left out of both, so no validation text is ever trained on.
+    About `fraction` of the different rows is held out, at least one and at most `max_rows`: those with the smallest
+    hash. Order, file names and later additions don't change which; a row that occurs again in the training part is left
+    out of both, so nothing is measured on that was ever trained on. All documents of a row stay together.
 
     Raises ValueError where that leaves nothing to train on, or for a fraction or count that makes no sense.
     """
     if not 0 < fraction < 1:
         raise ValueError(f"validation fraction = {fraction}: allowed is more than 0 and less than 1, such as 0.01")
-    if max_documents < 1:
-        raise ValueError(f"validation max_documents = {max_documents}: at least 1 document is needed")
-    if documents is None:
-        documents = np.arange(len(shards))
-    all_digests = shards.digests[documents]
+    if max_rows < 1:
+        raise ValueError(f"validation max_documents = {max_rows}: at least 1 document is needed")
+    if rows is None:
+        rows = np.arange(shards.rows)
+    all_digests = shards.digests[:: shards.documents_per_row][rows]
     digests, first = np.unique(all_digests, return_index=True)
     if len(digests) < 2:
         raise ValueError(
-            f"{shards.folder}: {len(documents)} documents with {len(digests)} different texts can't be split into "
+            f"{shards.folder}: {len(rows)} documents with {len(digests)} different texts can't be split into "
             "training and validation: add data (in a .txt a blank line stands between two texts), or give a validation "
             "file of its own (eval.path)"
         )
     below = int(np.searchsorted(digests, np.uint64(int(fraction * 2**64))))
-    count = min(max(below, 1), max_documents, len(digests) - 1)
+    count = min(max(below, 1), max_rows, len(digests) - 1)
     held_out = np.isin(all_digests, digests[:count])
-    return documents[~held_out], documents[np.sort(first[:count])]
+    return rows[~held_out], rows[np.sort(first[:count])]

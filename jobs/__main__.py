@@ -24,15 +24,15 @@ from jobs.runs.directory import RunDirectory, RunStateError
 from jobs.serving import chat, serve
 from jobs.stages import flags
 from jobs.stages.old_names import FLAGS_ELSEWHERE, known_words
-from jobs.stages.presets import DEFAULT_MODEL
 from jobs.stages.spec import RunSpec
+from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
 from jobs.sweeps.feasible import OWN, require_open, require_space, space_of
 from jobs.terminal.console import Terminal, unfailing_output
 from jobs.text.tokenizer import DATA_FILE, TOKENIZER_FLAGS, TokenizerSpec, run_tokenizer
-from minimind.checkpoint import CheckpointError
-from minimind.ladder import DoesNotFitError
 from minimind.loop import NonFiniteLossError
+from minimind.manifest import CheckpointError
+from minimind.out_of_memory import DoesNotFitError
 
 FAILURES = (ValueError, CheckpointError, ClusterError, DoesNotFitError, NonFiniteLossError, RunStateError, OSError)
 """What is told in a sentence; anything else is a bug and keeps its traceback."""

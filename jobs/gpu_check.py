@@ -29,26 +29,28 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-import minimind.checkpoint as checkpoints
 from jobs import paths
 from jobs.fit.card import Card, identity, this_card
 from jobs.fit.measure import calibrate, measure
 from jobs.fit.needs import Needs
-from jobs.fit.plan import Planner, step_of
+from jobs.fit.plan import Planner
 from jobs.runs.directory import RunDirectory
+from jobs.stages.recipe import trial_recipe
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
 from jobs.terminal.console import Terminal
 from jobs.text.prepare import prepare
 from jobs.training.worker import work
+from minimind import checkpoint_folders
 from minimind.config import override
 from minimind.distributed import Parallel
 from minimind.engine import Engine
 from minimind.events import Event, metric_series, read_events
+from minimind.manifest import weights_sha256
 from minimind.memory import UNCALIBRATED_SAFETY
 from minimind.model import MiniMind
-from minimind.rehearsal import rehearse
 from minimind.sampling import SamplingParams
+from minimind.trial_steps import run_trial_steps
 from minimind.units import amount, duration, memory
 
 SECONDS = 480.0
@@ -172,15 +174,15 @@ class Bench:
     def tokens_per_s(self, spec: RunSpec, *, compiled: bool = False) -> float:
         """Of training on rows without padding, one micro-batch to a step."""
         planner = Planner(self.card, Needs())
-        step = step_of(spec, planner.shape(spec), self.device)
+        recipe = trial_recipe(spec, planner.shape(spec).dtype, self.device)
         if compiled:
-            for model in step.models.values():
+            for model in recipe.models.values():
                 assert isinstance(model, MiniMind)
                 model.compile_blocks()
-        single = replace(step, loop=step.loop.model_copy(update={"accumulation_steps": 1}))
-        rehearse(single, 2, self.device)
+        single = replace(recipe, loop=recipe.loop.model_copy(update={"accumulation_steps": 1}))
+        run_trial_steps(single, 2, self.device)
         steps = self.sizes.steps
-        seconds = self.seconds(lambda: rehearse(single, steps, self.device), 1)
+        seconds = self.seconds(lambda: run_trial_steps(single, steps, self.device), 1)
         return steps * spec.loop.batch_size * spec.data.max_seq_len / seconds
 
 
@@ -304,7 +306,9 @@ def _learnt(run: RunDirectory) -> tuple[str, list[float]]:
     state = run.state()
     if state.word != "SUCCEEDED":
         raise RuntimeError(f"the run {run.name!r} ended {state.word}: {state.reason}")
-    weights = checkpoints.weights_sha256(checkpoints.folder_of(run.checkpoints, checkpoints.steps(run.checkpoints)[-1]))
+    weights = weights_sha256(
+        checkpoint_folders.folder_of(run.checkpoints, checkpoint_folders.steps(run.checkpoints)[-1])
+    )
     shutil.rmtree(run.checkpoints)
     return weights, metric_series(run.events_path, "train/loss")[1]
 

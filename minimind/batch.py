@@ -7,8 +7,8 @@ E head width, L layers, G group size, N prompts x G.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Protocol, Self
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -33,13 +33,69 @@ class Batch(Protocol):
         """How many tokens are computed, padding included."""
         ...
 
+    @property
+    def width(self) -> int:
+        """How many tokens a row has; 0 where rows make sense only whole."""
+        ...
+
     def to(self, device: torch.device) -> Self:
         """The same batch on another device."""
         ...
 
     def split(self, rows: int) -> Sequence[Self]:
-        """The same rows in order, as batches of at most so many: their losses add up to that of the whole."""
+        """The same rows in order, as batches of at most n each: their losses add up to that of the whole."""
         ...
+
+    def halved(self) -> Self:
+        """Each row as two of half its length; asked of batches with a width alone."""
+        ...
+
+
+@dataclass(frozen=True)
+class WholeRows:
+    """Base of batches whose rows make sense only whole: a frozen dataclass of tensors, all with one entry a row.
+
+    rows: which rows of the data these are. What a stage adds are fields, and `real_tokens` where some are padding.
+    """
+
+    rows: tuple[int, ...]
+
+    @property
+    def real_tokens(self) -> int:
+        """How many tokens are not padding."""
+        return self.slots
+
+    @property
+    def slots(self) -> int:
+        """How many token ids there are, padding included: those of all fields of int64."""
+        return sum(tensor.numel() for tensor in self._tensors().values() if tensor.dtype == torch.int64)
+
+    @property
+    def width(self) -> int:
+        """0: rows are not cut."""
+        return 0
+
+    def to(self, device: torch.device) -> Self:
+        """The same batch on another device."""
+        moved: dict[str, Any] = {name: tensor.to(device, non_blocking=True) for name, tensor in self._tensors().items()}
+        return replace(self, **moved)
+
+    def split(self, rows: int) -> list[Self]:
+        """The same rows in order, as batches of at most n each."""
+        parts = [slice(start, start + rows) for start in range(0, len(self.rows), rows)]
+        tensors = self._tensors()
+        return [
+            replace(self, rows=self.rows[part], **{name: tensor[part] for name, tensor in tensors.items()})
+            for part in parts
+        ]
+
+    def halved(self) -> Self:
+        """Raises TypeError: rows are not cut."""
+        raise TypeError(f"the rows of a {type(self).__name__} make sense only whole")
+
+    def _tensors(self) -> dict[str, Tensor]:
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
 
 @dataclass(frozen=True)
@@ -76,7 +132,7 @@ class TokenBatch:
         )
 
     def split(self, rows: int) -> list[Self]:
-        """The same rows in order, as batches of at most so many."""
+        """The same rows in order, as batches of at most n each."""
         if len(self.tokens_BT) <= rows:
             return [self]
         starts = range(0, len(self.tokens_BT), rows)
@@ -117,6 +173,38 @@ class TokenBatch:
     def slots(self) -> int:
         """How many tokens are computed, padding included."""
         return self.tokens_BT.numel()
+
+    @property
+    def width(self) -> int:
+        """How many tokens a row has."""
+        return self.tokens_BT.shape[1]
+
+
+@dataclass(frozen=True)
+class PairBatch(WholeRows):
+    """Two answers to one prompt: a row has the better one at S = 0 and the worse one at S = 1.
+
+    tokens_PST: int64 [pairs, 2, T]. loss_mask_PST: bool, True on the tokens of the answers. real_PST: bool, False on
+    padding, which stands behind.
+    """
+
+    tokens_PST: Tensor
+    loss_mask_PST: Tensor
+    real_PST: Tensor
+
+    @property
+    def real_tokens(self) -> int:
+        """How many tokens are not padding."""
+        return int(self.real_PST.sum())
+
+    def sides(self) -> TokenBatch:
+        """Both answers as rows [2 x pairs, T] of their own: the better one of each pair first, then its worse one."""
+        return TokenBatch(
+            self.tokens_PST.flatten(0, 1),
+            self.loss_mask_PST.flatten(0, 1),
+            self.real_PST.flatten(0, 1).to(torch.int32),
+            tuple(row for row in self.rows for _ in range(2)),
+        )
 
 
 def predicted(loss_mask_BT: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from minimind.config import explain
 from minimind.model import MiniMind, ModelConfig, YarnConfig
+from minimind.score import ScoreModel
 
 EMBEDDING = "model.embed_tokens.weight"
 HEAD = "lm_head.weight"
@@ -57,7 +58,7 @@ UPSTREAM_YARN = YarnConfig(
 _YARN = ("factor", "original_max_position_embeddings", "beta_fast", "beta_slow", "attention_factor")
 
 
-def to_hf_config(config: ModelConfig) -> dict[str, Any]:
+def to_hf_config(config: ModelConfig, architecture: str = MiniMind.architecture) -> dict[str, Any]:
     """The config.json of a checkpoint folder: transformers 4 and 5, vLLM and llama.cpp's converter read it.
 
     What they have renamed stands there under both names: rope_theta and rope_scaling (transformers 4, llama.cpp) beside
@@ -68,7 +69,8 @@ def to_hf_config(config: ModelConfig) -> dict[str, Any]:
     if config.rope_scaling is not None:
         scaling = {"rope_type": "yarn", "type": "yarn", **config.rope_scaling.model_dump(exclude_none=True)}
     return {
-        "architectures": ["Qwen3ForCausalLM"],
+        "architectures": [architecture],
+        **({"num_labels": 1} if architecture == ScoreModel.architecture else {}),
         "model_type": "qwen3",
         **shape,
         "rope_scaling": scaling,

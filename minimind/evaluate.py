@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
 from minimind.batch import Batch
 from minimind.distributed import Parallel
 from minimind.engine import Engine
-from minimind.ladder import parts
-from minimind.loop import Precision
+from minimind.meter import Sums
 from minimind.model import MiniMind
 from minimind.objectives import Models, Objective
+from minimind.out_of_memory import parts
+from minimind.precision import Precision
 from minimind.sampling import SamplingParams
 
 
 @dataclass(frozen=True)
 class Validation:
-    """A held-out loss. nats: summed over `tokens` predicted tokens; text_bytes: the UTF-8 length of their text."""
+    """What held-out rows show.
+
+    nats: the loss, summed over `tokens` units: of most objectives nats and predicted tokens. text_bytes: the UTF-8
+    length of their text. metrics: what else the objective measures, as means by its name.
+    """
 
     nats: float
     tokens: float
     text_bytes: int
+    metrics: dict[str, float] = field(default_factory=dict)
 
     @property
     def loss(self) -> float:
-        """Mean cross-entropy in nats per token; depends on the tokenizer."""
+        """The mean; of a cross-entropy in nats per token, which depends on the tokenizer."""
         return self.nats / max(self.tokens, 1.0)
 
     @property
@@ -47,17 +53,19 @@ def validate(
     parallel: Parallel,
     rows_at_once: int = 0,
 ) -> Validation:
-    """The loss over all batches of all ranks. batches: this rank's share. text_bytes: of the whole set. rows_at_once:
-    rows computed together, 0 for all of a batch.
+    """The objective over all batches of all ranks. batches: this rank's share. text_bytes: of the whole set.
+    rows_at_once: rows computed together, 0 for all of a batch.
     """
-    nats = tokens = 0.0
+    sums = Sums()
     for part in (part for batch in batches for part in parts(batch, rows_at_once)):
         with precision.autocast():
             loss = objective(models, part.to(parallel.device))
-        nats += float(loss.total)
-        tokens += float(loss.weight)
-    sums = parallel.gather((nats, tokens))
-    return Validation(sum(part[0] for part in sums), sum(part[1] for part in sums), text_bytes)
+        for name, (total, weight) in {"": (loss.total, loss.weight), **loss.metrics}.items():
+            sums.add(name, float(total), float(weight))
+    pairs = Sums.over(parallel.gather(sums)).pairs
+    nats, tokens = pairs.pop("", (0.0, 0.0))
+    metrics = {name: total / weight for name, (total, weight) in pairs.items() if weight}
+    return Validation(nats, tokens, text_bytes, metrics)
 
 
 def continuation(

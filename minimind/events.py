@@ -13,7 +13,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -62,6 +62,13 @@ METRICS: dict[str, Metric] = {
     "tokenizer/en_chars_per_token": Metric("characters/token", "compression of English text", "higher"),
 }
 """Every metric a run may write. A name that is not here is refused, so a typing error cannot start a second curve."""
+
+
+def declare(metrics: Mapping[str, Metric]) -> None:
+    """Let runs write what an objective measures beside its loss, as `train/NAME` and, on held-out rows, `val/NAME`."""
+    for name, metric in metrics.items():
+        METRICS[f"train/{name}"] = metric
+        METRICS[f"val/{name}"] = replace(metric, meaning=f"{metric.meaning}, on held-out rows")
 
 
 class EventLog:

@@ -7,7 +7,8 @@ parameters, under their names; on disk the adapter has PEFT's names and settings
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -53,6 +54,7 @@ class LoraLinear(nn.Module):
         super().__init__()
         outputs, inputs = linear.weight.shape
         self.scale = config.alpha / config.rank
+        self.active = True
         self.dropout = config.dropout
         self.weight = linear.weight
         device = linear.weight.device
@@ -66,6 +68,8 @@ class LoraLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The map's output [..., out] for x [..., in]."""
         base = F.linear(x, self.weight)
+        if not self.active:
+            return base
         # Only what is differentiated is dropped: a look at the model in between draws no random numbers, and a resumed
         # run finds the generator where it was.
         if self.dropout and self.training and torch.is_grad_enabled():
@@ -98,6 +102,23 @@ def attach(model: MiniMind, config: LoraConfig, generator: torch.Generator) -> N
         if name.rpartition(".")[2] in config.target_modules:
             model.set_submodule(name, LoraLinear(linear, config, generator).train(linear.training))
     model.random_blocks = config.dropout > 0
+
+
+@contextmanager
+def adapter_off(model: MiniMind) -> Iterator[None]:
+    """In here the model computes what its base does: an adapted policy is its own reference, without a second model.
+
+    Raises ValueError if the model has no adapter.
+    """
+    adapted = _require_adapted(model).values()
+    before = [linear.active for linear in adapted]
+    try:
+        for linear in adapted:
+            linear.active = False
+        yield
+    finally:
+        for linear, active in zip(adapted, before, strict=True):
+            linear.active = active
 
 
 def detach(model: MiniMind) -> None:

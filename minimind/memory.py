@@ -24,7 +24,7 @@ from minimind.allocator import MIB, replay, smallest_limit
 from minimind.lora import LoraConfig
 from minimind.model import ModelConfig
 from minimind.objectives import CHUNK_TOKENS
-from minimind.rehearsal import Step
+from minimind.recipe import Recipe
 from minimind.trace import CUBLAS_WORKSPACE_BYTES, HIGHEST_SORTED, Rules, trace
 
 CLOSED_FORM_ERROR = 0.03
@@ -140,8 +140,8 @@ class Need:
     breakdown: dict[str, int]
 
 
-def need(make: Callable[[], Step], platform: Platform) -> Need:
-    """What the step that `make` builds (see `trace`) takes: about a second."""
+def need(make: Callable[[], Recipe], platform: Platform) -> Need:
+    """What a step of the recipe that `make` builds (see `trace`) takes: about a second."""
     steps = trace(make, platform.rules)
     peak = steps.peak_bytes
     reserved = unlimited = peak

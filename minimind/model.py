@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
@@ -268,10 +268,13 @@ class Trunk(nn.Module):
 class MiniMind(nn.Module):
     """A causal language model whose state dict is that of transformers' Qwen3ForCausalLM.
 
+    architecture: what transformers calls the class.
     activation_checkpointing: keep only each block's input and compute the block again in the backward pass: far less
         memory for about a third more compute.
     random_blocks: blocks draw random numbers (an adapter's dropout), so computing one again must draw the same.
     """
+
+    architecture: ClassVar[str] = "Qwen3ForCausalLM"
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

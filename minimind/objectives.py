@@ -118,6 +118,66 @@ class _CrossEntropy(torch.autograd.Function):
         return grad_hidden_ND, grad_head_VD, None
 
 
+def token_logprobs(
+    hidden_BTD: Tensor, head_VD: Tensor, tokens_BT: Tensor, predicted_N: Tensor, temperature: float = 1.0
+) -> Tensor:
+    """[N], the log-probability of each predicted token in nats, fp32 and differentiable.
+
+    For objectives that give each token a factor of its own. The logits of the whole batch never exist: those of a chunk
+    are computed again in the backward pass.
+
+    Arguments as `cross_entropy` takes them, which is the faster way to a plain sum. temperature: what logits are
+    divided by, as when the tokens were drawn.
+    """
+    hidden_ND = hidden_BTD.flatten(0, 1)[predicted_N - 1]
+    target_N = tokens_BT.flatten()[predicted_N]
+    logprob_N: Tensor = _TokenLogprobs.apply(hidden_ND, head_VD, target_N, temperature)  # type: ignore[no-untyped-call]
+    return logprob_N
+
+
+class _TokenLogprobs(torch.autograd.Function):
+    """log softmax(hidden_n @ head.T / temperature)[target_n], a chunk of rows at a time, forward and backward."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden_ND: Tensor, head_VD: Tensor, target_N: Tensor, temperature: float) -> Tensor:
+        logprob_N = hidden_ND.new_empty(len(target_N), dtype=torch.float32)
+        norm_N = torch.empty_like(logprob_N)
+        for start in range(0, len(target_N), CHUNK_TOKENS):
+            rows = slice(start, start + CHUNK_TOKENS)
+            logits_CV = nn.functional.linear(hidden_ND[rows], head_VD).float() / temperature
+            norm_N[rows] = logits_CV.logsumexp(1)
+            logprob_N[rows] = logits_CV.gather(1, target_N[rows, None])[:, 0] - norm_N[rows]
+        ctx.save_for_backward(hidden_ND, head_VD, target_N, norm_N)
+        ctx.temperature = temperature
+        device = hidden_ND.device.type
+        ctx.autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        return logprob_N
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        (grad_N,) = grads
+        hidden_ND, head_VD, target_N, norm_N = ctx.saved_tensors
+        need_hidden, need_head = ctx.needs_input_grad[:2]
+        grad_hidden_ND = torch.empty_like(hidden_ND) if need_hidden else None
+        grad_head_VD = torch.zeros_like(head_VD, dtype=torch.float32) if need_head else None
+        with torch.autocast(hidden_ND.device.type, ctx.autocast, enabled=ctx.autocast is not None):
+            for start in range(0, len(target_N), CHUNK_TOKENS):
+                rows = slice(start, start + CHUNK_TOKENS)
+                logits_CV = nn.functional.linear(hidden_ND[rows], head_VD).float() / ctx.temperature
+                # d logprob / d logits = (one-hot - softmax) / temperature
+                error_CV = logits_CV.sub_(norm_N[rows, None]).exp_().neg_()
+                error_CV.scatter_add_(1, target_N[rows, None], torch.ones_like(norm_N[rows, None]))
+                error_CV *= grad_N[rows, None] / ctx.temperature
+                if grad_hidden_ND is not None:
+                    grad_hidden_ND[rows] = error_CV @ head_VD
+                if grad_head_VD is not None:
+                    _add_product(grad_head_VD, error_CV.T, hidden_ND[rows])
+        if grad_head_VD is not None:
+            grad_head_VD = grad_head_VD.to(head_VD.dtype)
+        return grad_hidden_ND, grad_head_VD, None, None
+
+
 def _add_product(sum_VD: Tensor, left_VC: Tensor, right_CD: Tensor) -> None:
     """Add left @ right to the sum, in place and in one kernel where no autocast asks for another dtype."""
     if torch.is_autocast_enabled(sum_VD.device.type):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any, Literal, Protocol
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal, Protocol
 
 import torch
 from pydantic import Field
@@ -29,6 +29,10 @@ class OptimConfig(Config):
     schedule: Literal["cosine", "wsd", "constant"] = Field(
         default="wsd",
         description="after the warm-up: cosine to the end, flat then linear decay (warmup-stable-decay), or flat",
+    )
+    lr_scale: dict[str, Annotated[float, Field(gt=0)]] = Field(
+        default_factory=dict,
+        description="for a role beside the policy: its learning rate, as a multiple of the others'",
     )
     warmup: float = Field(
         default=0.02, ge=0, le=1, description="share of all steps in which the rate rises to its peak"
@@ -81,33 +85,53 @@ class Optimizer(Protocol):
         ...
 
 
-def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
-    """The optimizer for a model's trainable parameters.
+def build_optimizer(models: Mapping[str, nn.Module], config: OptimConfig) -> Optimizer:
+    """The optimizer for all parameters that ask for a gradient, of models by role; what roles share is updated once.
 
-    Matrices inside the blocks go to Muon (or to AdamW with weight decay), embeddings and the head to AdamW with weight
-    decay, vectors (the norms) to AdamW without.
+    Matrices inside the blocks go to Muon (or to AdamW with weight decay), embeddings and heads to AdamW with weight
+    decay, vectors (the norms) to AdamW without. The groups of a role that `config.lr_scale` names carry its `lr_scale`.
+    Raises ValueError where nothing is to be trained, or a role with a rate of its own is not there or frozen.
     """
-    blocks: list[nn.Parameter] = []
-    tables: list[nn.Parameter] = []
-    vectors: list[nn.Parameter] = []
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            group = vectors if parameter.ndim < 2 else blocks if ".layers." in f".{name}" else tables
-            group.append(parameter)
     muon = config.name == "muon"
-    groups = [
-        {"params": tables if muon else tables + blocks, "weight_decay": config.weight_decay},
-        {"params": vectors, "weight_decay": 0.0},
-    ]
+    for_muon: list[dict[str, Any]] = []
+    for_adamw: list[dict[str, Any]] = []
+    seen: set[int] = set()
+    for role, model in models.items():
+        scale = {"lr_scale": config.lr_scale[role]} if role in config.lr_scale else {}
+        blocks, tables, vectors = _by_kind(model, seen)
+        if muon:
+            for_muon.append({"params": blocks, **scale})
+        else:
+            tables += blocks
+        for_adamw.append({"params": tables, "weight_decay": config.weight_decay, **scale})
+        for_adamw.append({"params": vectors, "weight_decay": 0.0, **scale})
+    trained = [role for role, model in models.items() if any(p.requires_grad for p in model.parameters())]
+    if unknown := [role for role in config.lr_scale if role not in trained]:
+        raise ValueError(
+            f"optim.lr_scale names {', '.join(unknown)}; what trains here is {', '.join(trained) or 'nothing'}"
+        )
     optimizers: list[torch.optim.Optimizer] = []
-    if muon and blocks:
-        optimizers.append(Muon(blocks, config.learning_rate, config.momentum, config.weight_decay))
-    if groups := [group for group in groups if group["params"]]:
+    if groups := [group for group in for_muon if group["params"]]:
+        optimizers.append(Muon(groups, config.learning_rate, config.momentum, config.weight_decay))
+    if groups := [group for group in for_adamw if group["params"]]:
         betas = (config.beta1, config.beta2)
         optimizers.append(torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, eps=config.eps, fused=True))
     if not optimizers:
         raise ValueError("no parameter of the model asks for a gradient: there is nothing to train")
     return Combined(*optimizers)
+
+
+def _by_kind(model: nn.Module, seen: set[int]) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
+    """What trains of a model and was not seen before: matrices inside the blocks, other matrices, vectors."""
+    blocks: list[nn.Parameter] = []
+    tables: list[nn.Parameter] = []
+    vectors: list[nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and id(parameter) not in seen:
+            seen.add(id(parameter))
+            group = vectors if parameter.ndim < 2 else blocks if ".layers." in f".{name}" else tables
+            group.append(parameter)
+    return blocks, tables, vectors
 
 
 class Combined:
@@ -154,7 +178,11 @@ class Muon(torch.optim.Optimizer):
     """
 
     def __init__(
-        self, params: Iterable[nn.Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.0
+        self,
+        params: Iterable[nn.Parameter] | Iterable[dict[str, Any]],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.0,
     ) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 

@@ -42,10 +42,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from minimind.allocator import Event
-from minimind.batch import Batch
 from minimind.objectives import Loss, Models
-from minimind.rehearsal import Step, rehearse
+from minimind.recipe import Recipe
 from minimind.storages import CPU_WORKSPACES, Storages, Workspace, gives, tensors_in
+from minimind.trial_steps import run_trial_steps
 
 aten = torch.ops.aten
 
@@ -106,29 +106,30 @@ class Trace:
         return dict(sorted(sums.items(), key=lambda item: -item[1]))
 
 
-def trace(make: Callable[[], Step], rules: Rules = "cuda", steps: int = 2) -> Trace:
+def trace(make: Callable[[], Recipe], rules: Rules = "cuda", steps: int = 2) -> Trace:
     """The events of the first steps of a run.
 
-    With four and more micro-batches the peak is that of three (see `rehearse`), and what the allocator must reserve for
-    it was within 1 %. Casts of weights that autocast drops
-    together die in no certain order, as they do for real.
+    With four and more micro-batches the peak is that of three (see `minimind.trial_steps`), and what the allocator must
+    reserve for it was within 1 %. Casts of weights that autocast drops together die in an order of their own, here as
+    for real.
 
     make: builds everything on the CPU; it is called where tensors are fake, so it costs no memory. steps: 2 are enough:
     the first creates the optimizer's state, the second is like all that follow.
     """
     with FakeTensorMode() as fake:
-        step = make()
-        recorder = _Recorder(rules, fake, step.loop.deterministic)
-        recorder.adopt_models(step.models)
-        batch: Batch = step.batch
+        recipe = make()
+        recorder = _Recorder(rules, fake, recipe.loop.deterministic)
+        recorder.adopt_models(recipe.models)
+        batch = recipe.worst
         if rules == "cuda":
-            batch = _HostBatch(step.batch, recorder)
+            batch = _HostBatch(batch, recorder)
         else:
-            recorder.adopt(tensors_in(step.batch), "batch")
-        recorder.adopt(tensors_in(step.optimizer.state_dict()), "optimizer")
+            recorder.adopt(tensors_in(batch), "batch")
+        recorder.adopt(tensors_in(recipe.optimizer.state_dict()), "optimizer")
         with recorder, _CudaFunctions() if rules == "cuda" else contextlib.nullcontext():
-            watched = _Watched(recorder, step)
-            rehearse(dataclasses.replace(step, objective=watched.objective, optimizer=watched, batch=batch), steps)
+            watched = _Watched(recorder, recipe)
+            told = dataclasses.replace(recipe, objective=watched.objective, optimizer=watched, worst=batch)
+            run_trial_steps(told, steps)
         recorder.listening = False
     return Trace(recorder.events, recorder.categories)
 
@@ -316,11 +317,11 @@ def _is_dense(x: Tensor) -> bool:
 class _Watched:
     """The step's objective and optimizer, and what the recorder learns from being told where the step stands."""
 
-    def __init__(self, recorder: _Recorder, step: Step) -> None:
+    def __init__(self, recorder: _Recorder, recipe: Recipe) -> None:
         self.recorder = recorder
-        self.inner = step.optimizer
-        self.made = step.objective
-        self.param_groups = step.optimizer.param_groups
+        self.inner = recipe.optimizer
+        self.made = recipe.objective
+        self.param_groups = recipe.optimizer.param_groups
         self.named = False
 
     def objective(self, models: Models, batch: Any) -> Loss:
@@ -366,6 +367,13 @@ class _HostBatch:
     @property
     def slots(self) -> int:
         return cast(int, self.batch.slots)
+
+    @property
+    def width(self) -> int:
+        return cast(int, self.batch.width)
+
+    def halved(self) -> _HostBatch:
+        return dataclasses.replace(self, batch=self.batch.halved())
 
     def split(self, rows: int) -> list[_HostBatch]:
         return [dataclasses.replace(self, batch=part) for part in self.batch.split(rows)]

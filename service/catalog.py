@@ -6,13 +6,12 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import minimind.checkpoint as checkpoints
 from jobs import paths
 from jobs.runs import references
 from jobs.runs.directory import RunDirectory, list_runs
 from jobs.serving.model_card import ModelCard
 from jobs.serving.models import learnt_to_answer, model_cards
-from minimind.checkpoint import CheckpointError
+from minimind.manifest import CheckpointError, weights_sha256
 from service.errors import ApiError, unknown_model
 
 _FRESH_S = 1.0
@@ -56,7 +55,7 @@ class Catalog:
         try:
             name, folder = self._place(model)
             chat = learnt_to_answer(RunDirectory(folder.parent.parent))
-            return Found(name, folder, checkpoints.weights_sha256(folder), chat)
+            return Found(name, folder, weights_sha256(folder), chat)
         except ValueError as error:
             run = model.partition("@")[0]
             there = run in {row.name for row in list_runs(paths.runs())}

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import torch
 
-import minimind.checkpoint as checkpoints
 from jobs import paths
 from minimind.cache import kv_cache_bytes
 from minimind.checkpoint import load_model
 from minimind.convert import from_hf_config
 from minimind.engine import Engine
+from minimind.manifest import weights_sha256
 from minimind.model import MiniMind, ModelConfig
 from minimind.quantize import WEIGHT_TYPES, WeightType, choose_precision
 from minimind.tokenizer import Tokenizer
@@ -111,7 +111,7 @@ def fastest(folder: Path, model: MiniMind, tokenizer: Tokenizer) -> WeightType:
     Measured once for each checkpoint on each kind of machine, and kept in the cache of MINIMIND_HOME.
     """
     machine = [torch.__version__, torch.get_num_threads(), dict(torch.cpu.get_capabilities())]
-    key = json.dumps([checkpoints.weights_sha256(folder), *machine], sort_keys=True)
+    key = json.dumps([weights_sha256(folder), *machine], sort_keys=True)
     known = paths.cache() / "precision" / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"
     if known.is_file():
         kept: WeightType = json.loads(known.read_text("utf-8"))["weight_type"]

@@ -9,7 +9,8 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from minimind.checkpoint import CheckpointError, read_sampling
+from minimind.checkpoint import read_sampling
+from minimind.manifest import CheckpointError
 from minimind.sampling import Sampling
 from minimind.tokenizer import Tokenizer
 from minimind.units import size

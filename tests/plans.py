@@ -15,13 +15,14 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from minimind.batch import worst_batch
-from minimind.loop import LoopConfig
 from minimind.lora import LoraConfig, attach
 from minimind.memory import Shape
 from minimind.model import MiniMind, ModelConfig
 from minimind.objectives import next_token_loss
 from minimind.optim import OptimConfig, build_optimizer
-from minimind.rehearsal import Step, rehearse
+from minimind.precision import Precision
+from minimind.recipe import LoopConfig, Recipe
+from minimind.trial_steps import Repeated, run_trial_steps
 
 WHOLE_GRID = bool(os.environ.get("MINIMIND_WHOLE_GRID"))
 """Whether the tests run every configuration (some minutes) or a handful."""
@@ -88,30 +89,34 @@ class Case:
             lora=self.lora,
         )
 
-    def step(self) -> Step:
+    def step(self) -> Recipe:
         """Everything the loop takes, as `jobs.training.build` makes it."""
         model = MiniMind(self.model_config)
         if self.lora is not None:
             attach(model, self.lora, torch.Generator().manual_seed(0))
         model.activation_checkpointing = self.checkpointing
-        return Step(
+        worst = worst_batch(self.rows, self.width)
+        return Recipe(
             models={"policy": model},
             objective=next_token_loss,
-            optimizer=build_optimizer(model, self.optim),
-            batch=worst_batch(self.rows, self.width),
+            batches=Repeated(worst),
+            optimizer=build_optimizer({"policy": model}, self.optim),
+            learning_rate=lambda step: 1e-3,
+            precision=Precision(self.dtype, torch.device("cpu")),
             loop=self.loop,
-            dtype=self.dtype,
+            total_steps=1,
+            worst=worst,
         )
 
 
-def allocator_peak(make: Callable[[], Step], steps: int = 2) -> int:
+def allocator_peak(make: Callable[[], Recipe], steps: int = 2) -> int:
     """The most bytes that PyTorch's C++ allocator has held at once in the real steps, weights and batch included."""
     step = make()
     tensors: list[torch.Tensor] = [p for model in step.models.values() for p in model.parameters()]
-    tensors += [value for value in vars(step.batch).values() if isinstance(value, torch.Tensor)]
+    tensors += [value for value in vars(step.worst).values() if isinstance(value, torch.Tensor)]
     held = peak = sum(tensor.untyped_storage().nbytes() for tensor in tensors)
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        rehearse(step, steps)
+        run_trial_steps(step, steps)
     events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
     for event in sorted(events, key=lambda event: event.start_ns()):
         held += event.nbytes()

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 import torch
 
-import minimind.checkpoint as checkpoints
 from jobs import paths
 from jobs.runs.directory import RunDirectory
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
 from jobs.terminal.console import Terminal
+from minimind import checkpoint_folders
 from minimind.config import override
+from minimind.manifest import weights_sha256
 
 SAMPLES = paths.checkout() / "data" / "samples" / "pretrain.jsonl"
 CHATS = SAMPLES.with_name("sft.jsonl")
@@ -101,13 +102,13 @@ class Screen(Terminal):
 
 def end_of(run: RunDirectory) -> str:
     """What a run has learnt: the sha256 of its last weights."""
-    return checkpoints.weights_sha256(checkpoints.folder_of(run.checkpoints, checkpoints.steps(run.checkpoints)[-1]))
+    return weights_sha256(checkpoint_folders.folder_of(run.checkpoints, checkpoint_folders.steps(run.checkpoints)[-1]))
 
 
 def kill_at(run: RunDirectory, step: int) -> None:
     """Leave of a finished run what a kill some time after its checkpoint of `step` would have left."""
-    for later in checkpoints.steps(run.checkpoints):
+    for later in checkpoint_folders.steps(run.checkpoints):
         if later > step:
-            shutil.rmtree(checkpoints.folder_of(run.checkpoints, later))
+            shutil.rmtree(checkpoint_folders.folder_of(run.checkpoints, later))
     lines = run.events_path.read_text("utf-8").splitlines(keepends=True)
     run.events_path.write_text("".join(line for line in lines if '"state": "SUCCEEDED"' not in line), "utf-8")

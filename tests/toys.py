@@ -14,18 +14,22 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from data.collate import PackedBatches, Replay
+from data.batches import OrderedBatches
 from data.pack import Packing, pack_shards
 from data.prepare import tokenise
+from data.rows import PackedRows
 from data.shards import TokenShards
 from minimind.batch import TokenBatch
 from minimind.distributed import Parallel
-from minimind.loop import BatchSource, LoopConfig, Precision, TrainState, train
+from minimind.loop import train
 from minimind.lora import LoraConfig, attach
 from minimind.model import MiniMind, ModelConfig
 from minimind.objectives import Loss, Models, Objective, next_token_loss
 from minimind.optim import OptimConfig, Optimizer, build_optimizer
+from minimind.precision import Precision
+from minimind.recipe import BatchSource, LoopConfig, Recipe
 from minimind.tokenizer import Tokenizer
+from minimind.train_state import TrainState
 from tests.small import write_chats
 
 TOY_CONFIG = ModelConfig(
@@ -79,10 +83,11 @@ class ToyStage:
     def packing(self) -> Packing:
         return pack_shards(self.shards, self.width)
 
-    def batches(self, **settings: Any) -> PackedBatches:
-        """A source; settings are those of PackedBatches."""
-        replay = Replay(self.replay, pack_shards(self.replay, self.width), 1 / 3) if self.replay else None
-        return PackedBatches(self.shards, self.packing, replay=replay, **{"seed": 1, "epochs": 2} | settings)
+    def batches(self, **settings: Any) -> OrderedBatches[TokenBatch]:
+        """A source; settings are those of OrderedBatches."""
+        beside = (self.replay, pack_shards(self.replay, self.width)) if self.replay else None
+        rows = PackedRows(self.shards, self.packing, beside=beside)
+        return OrderedBatches(rows, replay=1 / 3 if beside else 0.0, **{"seed": 1, "epochs": 2} | settings)
 
     def model(self, seed: int = 0) -> MiniMind:
         """What trains is drawn from the seed: all weights, or the adapter alone."""
@@ -238,7 +243,7 @@ class RecordingHooks:
 
 
 class ToyRun:
-    """Everything `train` takes, and its whole state as one dict that has been through a file."""
+    """A recipe whose parts a test may exchange, and all of its run's state as one dict that has been through a file."""
 
     def __init__(
         self,
@@ -260,7 +265,7 @@ class ToyRun:
         self.objective = objective
         self.optim = optim or OptimConfig(learning_rate=0.01)
         self.loop = loop or LoopConfig()
-        self.optimizer: Optimizer = build_optimizer(self.model, self.optim)
+        self.optimizer: Optimizer = build_optimizer(self.models, self.optim)
         self.parallel = parallel or Parallel()
         self.precision = Precision(dtype, self.parallel.device, units_per_step)
         self.total_steps = total_steps
@@ -270,22 +275,24 @@ class ToyRun:
     def train(self, hooks: RecordingHooks | None = None) -> RecordingHooks:
         """Run the loop; gives the hooks that watched it."""
         hooks = hooks or RecordingHooks()
-        train(
-            self.models,
-            self.objective,
-            self.batches,
-            self.optimizer,
-            lambda step: self.optim.learning_rate / (1 + step),
-            self.loop,
-            self.state,
-            hooks,
+        train(self.recipe, self.state, hooks, self.parallel)
+        return hooks
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the loop is given."""
+        return Recipe(
+            models=self.models,
+            objective=self.objective,
+            batches=self.batches,
+            optimizer=self.optimizer,
+            learning_rate=lambda step: self.optim.learning_rate / (1 + step),
             precision=self.precision,
-            parallel=self.parallel,
+            loop=self.loop,
             total_steps=self.total_steps,
             grad_clip=self.optim.grad_clip,
             worst=self.worst,
         )
-        return hooks
 
     def state_dict(self) -> dict[str, Any]:
         file = io.BytesIO()

@@ -8,8 +8,8 @@ from rich.console import Console
 
 import minimind.checkpoint as checkpoints
 from jobs.runs.directory import RunDirectory
-from jobs.stages.adapter import optimizer_states, trained_parameters
 from jobs.stages.spec import RunSpec
+from jobs.stages.weights import optimizer_states, trained_parameters
 from minimind.units import size
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jobs.stages.adapter import without_numbers
 from jobs.stages.spec import RunSpec
+from jobs.stages.weights import policy_shape
 from minimind.units import amount, duration
 
 CARDS = {
@@ -48,7 +48,7 @@ def by_card(spec: RunSpec, name: str) -> Forecast:
     if name not in CARDS:
         raise ValueError(f"--card {name!r}: there are {', '.join(CARDS)}")
     rate = CARDS[name] / (2 if spec.loop.dtype == "float32" else 1)
-    per_token = without_numbers(spec).flops_per_token() * (4 / 3 if spec.loop.activation_checkpointing else 1)
+    per_token = policy_shape(spec).flops_per_token() * (4 / 3 if spec.loop.activation_checkpointing else 1)
     basis = f"{name} at {100 * ASSUMED_USE:.0f} % of {rate / 1e12:.0f} TFLOP/s, assumed"
     return Forecast(tokens_of(spec), ASSUMED_USE * rate / per_token, basis)
 

@@ -11,14 +11,15 @@ from rich.console import Console
 
 from jobs import paths
 from jobs.fit.card import calibration_path, here, identity, this_card
-from jobs.fit.plan import Planner, step_of
-from jobs.stages.presets import pretrain
+from jobs.fit.plan import Planner
+from jobs.stages.pretrain import pretrain
+from jobs.stages.recipe import trial_recipe
 from jobs.stages.spec import RunSpec
 from minimind.config import override
-from minimind.ladder import beyond_rungs
 from minimind.limit import MemoryLimit
 from minimind.memory import Calibration, Need
-from minimind.rehearsal import rehearse
+from minimind.out_of_memory import beyond_rungs
+from minimind.trial_steps import run_trial_steps
 from minimind.units import memory
 
 CALIBRATION_ROWS = (1, 4, 16)
@@ -46,22 +47,22 @@ def measure(planner: Planner, spec: RunSpec, steps: int = 3) -> Measured:
         raise ValueError(f"it cannot be measured here: {planner.refusal(spec)}")
     device, shape = here(), planner.shape(spec)
     with beyond_rungs("in the steps that were to be measured"):
-        step = step_of(spec, shape, device)
+        recipe = trial_recipe(spec, shape.dtype, device)
         if device.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(device)
-            rehearse(step, 2, device)
+            run_trial_steps(recipe, 2, device)
             peak, reserved = torch.cuda.max_memory_allocated(device), torch.cuda.max_memory_reserved(device)
             free, total = torch.cuda.mem_get_info(device)
             outside = total - free - torch.cuda.memory_reserved(device)
         else:
             with MemoryLimit() as limit:
-                rehearse(step, 2)
+                run_trial_steps(recipe, 2)
             peak = reserved = limit.peak_bytes
             outside = 0
-        single = replace(step, loop=step.loop.model_copy(update={"accumulation_steps": 1}))
+        single = replace(recipe, loop=recipe.loop.model_copy(update={"accumulation_steps": 1}))
         began = time.perf_counter()
-        rehearse(single, steps, device)
+        run_trial_steps(single, steps, device)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         tokens_per_s = steps * shape.rows * shape.width / (time.perf_counter() - began)

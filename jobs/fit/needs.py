@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
@@ -15,8 +16,11 @@ import torch
 
 import minimind
 from jobs import paths
+from jobs.stages.spec import RunSpec
+from jobs.stages.table import STAGES
+from jobs.stages.weights import role_config
 from minimind.memory import Need, Platform, Shape, need
-from minimind.rehearsal import Step
+from minimind.recipe import Recipe
 
 
 class Needs:
@@ -34,8 +38,8 @@ class Needs:
         """Those of this code, in MINIMIND_HOME's cache."""
         return cls(paths.cache() / "plans" / f"{_code()}.json")
 
-    def of(self, kind: str, shape: Shape, platform: Platform, make: Callable[[], Step]) -> Need:
-        """What the step that `make` builds takes. kind: what else than its shape distinguishes it."""
+    def of(self, kind: str, shape: Shape, platform: Platform, make: Callable[[], Recipe]) -> Need:
+        """What a step of the recipe that `make` builds takes. kind: of step, see `step_kind`."""
         name = _name(kind, shape, platform)
         if name not in self._known:
             self._known[name] = need(make, platform)
@@ -63,6 +67,25 @@ class Needs:
             paths.make(self.path.parent)
             partial.write_text(json.dumps({name: asdict(entry) for name, entry in self._known.items()}), "utf-8")
             partial.replace(self.path)
+
+
+def step_kind(spec: RunSpec) -> str:
+    """A name for all that decides what a run's step takes beside its `Shape`.
+
+    That is the code of its stage, the settings that the stage has of its own, and the shapes of other roles' models.
+    Stages that share their functions share their steps.
+    """
+    stage = STAGES[spec.stage.kind]
+    functions = [stage.models, stage.objective, stage.worst, stage.worst_take]
+    names = [f"{part.__module__}.{part.__qualname__}" for part in functions if part is not None]
+    files = {sys.modules[part.__module__].__file__ for part in functions if part is not None}
+    digest = hashlib.sha256("\n".join(names).encode())
+    for file in sorted(file for file in files if file is not None):
+        digest.update(Path(file).read_bytes())
+    digest.update(spec.stage.model_dump_json(exclude={"kind"}).encode())
+    for role in sorted(spec.roles):
+        digest.update(f"{role} {role_config(spec, role).model_dump_json()}".encode())
+    return digest.hexdigest()[:16]
 
 
 def _name(kind: str, shape: Shape, platform: Platform) -> str:

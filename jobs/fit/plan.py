@@ -9,17 +9,12 @@ from typing import Any, TypeVar
 import torch
 
 from jobs.fit.card import Card
-from jobs.fit.needs import Needs
+from jobs.fit.needs import Needs, step_kind
 from jobs.stages import flags
+from jobs.stages.recipe import trial_recipe
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
-from minimind.batch import worst_batch
-from minimind.lora import attach
 from minimind.memory import PLATFORMS, Need, Plan, Shape, judge, rejected
-from minimind.model import MiniMind
-from minimind.objectives import next_token_loss
-from minimind.optim import build_optimizer
-from minimind.rehearsal import Step
 from minimind.units import memory
 
 T = TypeVar("T")
@@ -33,8 +28,6 @@ LEAST_TOKENS = 1024
 """Tokens in a forward pass below which a GPU waits for its next kernel most of the time; then activation checkpointing,
 which computes a third more, is the smaller loss.
 """
-
-SUPERVISED = "supervised"
 
 SHORTEST = 64
 """Tokens per row below which nothing is suggested."""
@@ -55,7 +48,7 @@ class Planner:
         capacity = int(self.card.capacity_bytes * budget)
         platform, calibration = self.card.platform, self.card.calibration
         shape = self.shape(spec)
-        if _kind(spec) == SUPERVISED and not self.needs.has(SUPERVISED, shape, platform):
+        if STAGES[spec.stage.kind].closed_form and not self.needs.has(step_kind(spec), shape, platform):
             plan = rejected(shape, capacity, platform, calibration)
             if plan is not None:
                 return plan
@@ -64,7 +57,7 @@ class Planner:
     def need(self, spec: RunSpec) -> Need:
         """What a run's step takes, whatever the card has: a trace, unless it is known."""
         shape = self.shape(spec)
-        return self.needs.of(_kind(spec), shape, self.card.platform, lambda: step_of(spec, shape))
+        return self.needs.of(step_kind(spec), shape, self.card.platform, lambda: trial_recipe(spec, shape.dtype))
 
     def shape(self, spec: RunSpec) -> Shape:
         """What the memory of a run's step depends on."""
@@ -156,11 +149,6 @@ class Planner:
         return f"{verdict}\n{advice}"
 
 
-def _kind(spec: RunSpec) -> str:
-    """What else than its shape a step's memory depends on. The closed form knows the supervised kind."""
-    return SUPERVISED if STAGES[spec.stage.kind].objective is next_token_loss else spec.stage.kind
-
-
 def shape_in(spec: RunSpec, dtype: torch.dtype) -> Shape:
     """What the memory of a run's step depends on, in this dtype. More than three micro-batches are like three."""
     return Shape(
@@ -173,24 +161,6 @@ def shape_in(spec: RunSpec, dtype: torch.dtype) -> Shape:
         muon=spec.optim.name == "muon",
         lora=spec.adapter,
         deterministic=spec.loop.deterministic,
-    )
-
-
-def step_of(spec: RunSpec, shape: Shape, device: torch.device | None = None) -> Step:
-    """A run's step as `jobs.training.build` makes it, its batch on the host. device: where it runs, if not the CPU."""
-    model = MiniMind(spec.model)
-    if spec.adapter is not None:
-        attach(model, spec.adapter, torch.Generator())
-    if device is not None:
-        model.to(device)
-    model.activation_checkpointing = spec.loop.activation_checkpointing
-    return Step(
-        models={"policy": model},
-        objective=STAGES[spec.stage.kind].objective,
-        optimizer=build_optimizer(model, spec.optim),
-        batch=worst_batch(shape.rows, shape.width),
-        loop=spec.loop.model_copy(update={"accumulation_steps": shape.accumulation_steps}),
-        dtype=shape.dtype,
     )
 
 

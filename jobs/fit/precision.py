@@ -13,12 +13,12 @@ import torch
 from rich.console import Console
 
 from jobs.fit.card import here
-from jobs.fit.plan import shape_in, step_of
 from jobs.runs.directory import RunDirectory
+from jobs.stages.recipe import trial_recipe
 from jobs.stages.spec import RunSpec
 from minimind.events import read_events
-from minimind.loop import Precision
-from minimind.rehearsal import Step
+from minimind.precision import Precision
+from minimind.recipe import Recipe
 
 CLEARLY_FASTER = 0.75
 """Where bfloat16 takes no more than this share of float32's time, it is taken. Measured on an EPYC with AVX-512 BF16:
@@ -84,21 +84,21 @@ def bfloat16_share(spec: RunSpec) -> float:
     loop, data = spec.loop.model_copy(update={"batch_size": 1}), spec.data.model_copy(update={"max_seq_len": short})
     small = spec.model_copy(update={"loop": loop, "data": data})
     with torch.random.fork_rng(devices=()):  # weights and dropout draw
-        step = step_of(small, shape_in(small, torch.float32))
+        recipe = trial_recipe(small, torch.float32)
         for dtype in (torch.float32, torch.bfloat16):  # the first of each makes its buffers
-            _seconds(step, dtype)
-        rounds = [(_seconds(step, torch.bfloat16), _seconds(step, torch.float32)) for _ in range(ROUNDS)]
+            _seconds(recipe, dtype)
+        rounds = [(_seconds(recipe, torch.bfloat16), _seconds(recipe, torch.float32)) for _ in range(ROUNDS)]
     return min(half for half, _ in rounds) / min(full for _, full in rounds)
 
 
-def _seconds(step: Step, dtype: torch.dtype) -> float:
+def _seconds(recipe: Recipe, dtype: torch.dtype) -> float:
     precision = Precision(dtype, torch.device("cpu"))
     began = time.process_time()
     with precision.autocast():
-        loss = step.objective(step.models, step.batch)
+        loss = recipe.objective(recipe.models, recipe.worst)
     torch.autograd.backward(loss.total)
     seconds = time.process_time() - began
-    step.optimizer.zero_grad()
+    recipe.optimizer.zero_grad()
     return seconds
 
 

@@ -21,11 +21,11 @@ from jobs.fit.needs import Needs
 from jobs.fit.plan import BUDGETS, CHINESE_PRESETS, Planner, command_flags
 from jobs.fit.precision import decided
 from jobs.stages import flags
-from jobs.stages.adapter import without_numbers
 from jobs.stages.origin import new_spec
-from jobs.stages.presets import DEFAULT_MODEL
 from jobs.stages.spec import RunSpec
+from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
+from jobs.stages.weights import policy_shape
 from minimind.memory import Plan, Verdict, largest_batch
 from minimind.model import MODEL_PRESETS
 from minimind.units import amount, memory, size
@@ -188,7 +188,7 @@ def what_fits(
     jobs = [(stage, model) for stage in stages for model in models]
     for stage, model in track(jobs, "Tracing steps / 分析训练步骤", console=console, transient=True):
         spec = STAGES[stage].preset(model)
-        parameters = amount(without_numbers(spec).parameter_count())
+        parameters = amount(policy_shape(spec).parameter_count())
         cells = [largest_batches(planner, spec) for planner in planners]
         table.add_row(stage, f"{model} ({parameters})", str(spec.data.max_seq_len), *cells)
     return table

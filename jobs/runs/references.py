@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import minimind.checkpoint as checkpoints
 from jobs import paths
 from jobs.runs.directory import RunDirectory
+from minimind import checkpoint_folders
 from minimind.events import metric_series
+from minimind.manifest import MANIFEST
 
 TOKENIZER_FOLDER = "tokenizer"
 """Inside a run's folder: tokenizer.json and tokenizer_config.json."""
@@ -20,14 +21,14 @@ def resolve(text: str) -> Path:
     """
     if not paths.is_path(text):
         run, step = _run_and_step(text)
-        return checkpoints.folder_of(run.checkpoints, step)
+        return checkpoint_folders.folder_of(run.checkpoints, step)
     folder = paths.existing(text, "checkpoint")
-    if not (folder / checkpoints.MANIFEST).is_file():
-        if steps := checkpoints.steps(folder):
-            inside = ", ".join(str(checkpoints.folder_of(folder, step)) for step in steps[-3:])
+    if not (folder / MANIFEST).is_file():
+        if steps := checkpoint_folders.steps(folder):
+            inside = ", ".join(str(checkpoint_folders.folder_of(folder, step)) for step in steps[-3:])
             raise ValueError(f"{folder} holds checkpoints and is none: name one of them, such as {inside}")
         raise ValueError(
-            f"{folder} is no checkpoint of this system (it has no {checkpoints.MANIFEST}): weights of upstream "
+            f"{folder} is no checkpoint of this system (it has no {MANIFEST}): weights of upstream "
             f"MiniMind or Hugging Face become one by `minimind convert {folder} NEW_FOLDER`"
         )
     return folder
@@ -60,7 +61,7 @@ def _run_and_step(text: str) -> tuple[RunDirectory, int]:
         run = RunDirectory.find(paths.runs(), name)
     except ValueError as error:
         raise ValueError(f"{text!r}: {error}. A folder is named with a slash in it, such as ./{name}") from None
-    steps = checkpoints.steps(run.checkpoints)
+    steps = checkpoint_folders.steps(run.checkpoints)
     if not steps:
         raise ValueError(f"{text!r}: the run at {run.path} has no checkpoint yet")
     if which == "" and (word := run.state().word) != "SUCCEEDED":
@@ -84,6 +85,10 @@ def _choices(run: RunDirectory, steps: list[int]) -> str:
 
 
 def _best(run: RunDirectory, steps: list[int]) -> int | None:
-    """The step with the lowest loss; None where none has been validated."""
-    measured = dict(zip(*metric_series(run.events_path, "val/loss"), strict=True))
-    return min((step for step in steps if step in measured), key=lambda step: (measured[step], step), default=None)
+    """The best step by the metric that the run is judged by; None where none has been validated."""
+    judged = run.spec().get("eval", {})
+    sign = -1 if judged.get("best_is") == "highest" else 1
+    measured = dict(zip(*metric_series(run.events_path, judged.get("best", "val/loss")), strict=True))
+    return min(
+        (step for step in steps if step in measured), key=lambda step: (sign * measured[step], step), default=None
+    )

@@ -15,13 +15,13 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-import minimind.checkpoint as checkpoints
 from jobs.runs.directory import CONTINUE, KILLED, RunDirectory, RunRow, RunState
 from jobs.terminal.console import can_show
 from jobs.terminal.curves import Series, picture, terminal_curve
 from jobs.terminal.words import language, say
-from minimind.checkpoint import CheckpointError
+from minimind import checkpoint_folders
 from minimind.events import METRICS, Event, all_series, read_events
+from minimind.manifest import CheckpointError, read_manifest
 from minimind.units import amount, duration, memory, size
 
 _STYLES = {"PENDING": "dim", "RUNNING": "cyan", "SUCCEEDED": "green", "FAILED": "red", "STOPPED": "yellow"}
@@ -215,12 +215,12 @@ def _metrics_table(series: Series, lang: str) -> Table:
 
 
 def _checkpoints_table(run: RunDirectory, series: Series, lang: str) -> Table:
-    found = checkpoints.steps(run.checkpoints)
+    found = checkpoint_folders.steps(run.checkpoints)
     measured = dict(zip(*series.get("val/bits_per_byte", ([], [])), strict=True))
     best = min((step for step in found if step in measured), key=lambda step: measured[step], default=None)
     table = _plain_table("step", "size", "bits/byte", "", lang=lang)
     for step in found:
-        folder = checkpoints.folder_of(run.checkpoints, step)
+        folder = checkpoint_folders.folder_of(run.checkpoints, step)
         marks = [say(word, lang) for word, at in (("newest", found[-1]), ("best so far", best)) if at == step]
         bits = f"{measured[step]:.4f}" if step in measured else ""
         table.add_row(str(step), size(_bytes_below(folder)), bits, ", ".join(marks))
@@ -237,10 +237,10 @@ def _settings_table(spec: dict[str, Any]) -> Table:
 
 def _origin_table(run: RunDirectory, attempts: list[Event], lang: str) -> Table:
     rows = [(say("weights from", lang), str(run.spec().get("init_from") or say("random", lang)))]
-    steps = checkpoints.steps(run.checkpoints)
+    steps = checkpoint_folders.steps(run.checkpoints)
     if steps:
         try:
-            manifest = checkpoints.read_manifest(checkpoints.folder_of(run.checkpoints, steps[-1]))
+            manifest = read_manifest(checkpoint_folders.folder_of(run.checkpoints, steps[-1]))
         except CheckpointError as error:
             rows.append((say("checkpoint", lang), str(error)))
         else:

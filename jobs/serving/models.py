@@ -13,7 +13,8 @@ from jobs.runs.directory import RunDirectory, RunRow, list_runs
 from jobs.serving.model_card import ModelCard
 from jobs.stages.spec import NO_WEIGHTS
 from jobs.stages.table import STAGES
-from minimind.checkpoint import CheckpointError
+from minimind import checkpoint_folders
+from minimind.manifest import MANIFEST, CheckpointError, read_manifest, weights_sha256
 from minimind.sampling import Sampling
 
 
@@ -37,7 +38,7 @@ def model_cards(runs: Path) -> list[ModelCard]:
     cards = []
     for row in sorted(list_runs(runs), key=_wrote_at, reverse=True):
         run = RunDirectory(runs / row.name)
-        steps = sorted(checkpoints.steps(run.checkpoints), reverse=True)
+        steps = sorted(checkpoint_folders.steps(run.checkpoints), reverse=True)
         newest = row.name if row.state.word == "SUCCEEDED" else f"{row.name}@latest"
         chat, stock = (learnt_to_answer(run), _is_from_stock(run)) if steps else (False, False)
         for name, step in [(newest, step) for step in steps[:1]] + [(f"{row.name}@{step}", step) for step in steps]:
@@ -83,9 +84,9 @@ def _wrote_at(row: RunRow) -> float:
 
 
 def _facts(root: Path, step: int) -> _Facts:
-    folder = checkpoints.folder_of(root, step)
+    folder = checkpoint_folders.folder_of(root, step)
     try:
-        return _read_facts(folder, (folder / checkpoints.MANIFEST).stat().st_mtime_ns)
+        return _read_facts(folder, (folder / MANIFEST).stat().st_mtime_ns)
     except (CheckpointError, ValueError, OSError):
         return _UNKNOWN
 
@@ -93,11 +94,11 @@ def _facts(root: Path, step: int) -> _Facts:
 @lru_cache(maxsize=4096)
 def _read_facts(folder: Path, _written_ns: int) -> _Facts:
     """Once for each checkpoint: a list of models is asked for again and again."""
-    manifest = checkpoints.read_manifest(folder)
+    manifest = read_manifest(folder)
     return _Facts(
         parent_run=manifest["parent_run"],
         parent_step=manifest["parent_step"],
-        weights=checkpoints.weights_sha256(folder)[:12],
+        weights=weights_sha256(folder)[:12],
         sampling=checkpoints.read_sampling(folder) or Sampling(),
     )
 
@@ -114,6 +115,6 @@ def _is_from_stock(run: RunDirectory) -> bool:
 
 def _written(root: Path, step: int) -> int:
     try:
-        return int((checkpoints.folder_of(root, step) / checkpoints.MANIFEST).stat().st_mtime)
+        return int((checkpoint_folders.folder_of(root, step) / MANIFEST).stat().st_mtime)
     except OSError:
         return 0

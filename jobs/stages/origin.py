@@ -10,15 +10,15 @@ from typing import Any
 
 from rich.console import Console
 
-import minimind.checkpoint as checkpoints
 from jobs import paths
 from jobs.runs.directory import RunDirectory
 from jobs.runs.references import resolve
 from jobs.stages import flags
-from jobs.stages.presets import DEFAULT_MODEL
 from jobs.stages.spec import NO_WEIGHTS, RunSpec
+from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
 from minimind.convert import from_hf_config
+from minimind.manifest import verify
 from minimind.model import MODEL_PRESETS, ModelConfig
 
 
@@ -111,7 +111,7 @@ def _shape(folder: Path) -> ModelConfig:
     try:
         return from_hf_config(json.loads((folder / "config.json").read_text("utf-8")))
     except (OSError, ValueError):
-        checkpoints.verify(folder)  # says what is damaged
+        verify(folder)  # says what is damaged
         raise
 
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from data.check import CheckLimits
 from jobs.runs.directory import require_name
-from jobs.stages.pretrain import PretrainConfig
-from jobs.stages.sft import SftConfig
 from minimind.config import Config
-from minimind.loop import LoopConfig
 from minimind.lora import LoraConfig
 from minimind.model import ModelConfig
 from minimind.optim import OptimConfig
+from minimind.recipe import LoopConfig
 from minimind.units import parse_memory
 
 
@@ -64,6 +62,10 @@ class EvalConfig(Config):
     pretrain_path: str | None = Field(
         default=None, description="plain text to see what is forgotten; default: held out of data.mix_path"
     )
+    best: str = Field(
+        default="val/loss", description="the metric by which @best is chosen, and what loop.keep_best keeps"
+    )
+    best_is: Literal["lowest", "highest"] = Field(default="lowest", description="which value of it is the best")
     prompts: tuple[str, ...] = Field(
         default=("中国的首都是", "The capital of France is"),
         description="continued at the end of the run, into samples.jsonl",
@@ -125,6 +127,7 @@ MAY_CHANGE = (
     "loop.keep_last",
     "loop.keep_best",
     "loop.max_bad_steps",
+    "eval.best",
     "eval.prompts",
     "eval.sample_tokens",
     "memory",
@@ -135,6 +138,12 @@ files stay what they were.
 
 NO_WEIGHTS = "none"
 """What `init_from` is where a user says that weights are to be drawn anew, for a stage that otherwise refuses that."""
+
+
+class StageSettings(Config):
+    """Base of the settings that a stage has of its own. kind: the name of the stage."""
+
+    kind: str
 
 
 class RunSpec(Config):
@@ -148,7 +157,11 @@ class RunSpec(Config):
         description="first weights: a run, run@step, run@best, a checkpoint folder with a slash in it (./folder), or "
         "none",
     )
-    stage: Annotated[PretrainConfig | SftConfig, Field(discriminator="kind")]
+    stage: SerializeAsAny[StageSettings] = Field(description="what is trained: its kind, and settings of its own")
+    roles: dict[str, str] = Field(
+        default_factory=dict,
+        description="weights of further models that the stage uses, by role, such as teacher: named as init_from is",
+    )
     data: DataConfig
     optim: OptimConfig = OptimConfig()
     loop: LoopConfig = LoopConfig()
@@ -164,6 +177,17 @@ class RunSpec(Config):
     def _name(cls, value: str) -> str:
         return require_name(value)
 
+    @field_validator("stage", mode="before")
+    @classmethod
+    def _of_its_kind(cls, value: Any) -> Any:
+        """The settings as the stage of that name declares them."""
+        from jobs.stages.table import STAGES  # whose files declare specs
+
+        kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
+        if kind not in STAGES:
+            raise ValueError(f"kind = {kind!r}: there are {', '.join(STAGES)}")
+        return STAGES[kind].settings.model_validate(value)
+
     @model_validator(mode="after")
     def _sections_fit(self) -> RunSpec:
         width, most = self.data.max_seq_len, self.model.max_position_embeddings
@@ -171,6 +195,13 @@ class RunSpec(Config):
             raise ValueError(f"data.max_seq_len = {width} is more than model.max_position_embeddings = {most}")
         if self.stage.kind == "lora" and self.adapter is None:
             raise ValueError("adapter = null: lora trains an adapter; the stage that trains all weights is sft")
+        from jobs.stages.table import STAGES
+
+        known = STAGES[self.stage.kind].roles
+        if unknown := [role for role in self.roles if role not in known]:
+            raise ValueError(
+                f"roles: the stage {self.stage.kind} has no {', '.join(unknown)}; it has {', '.join(known) or 'none'}"
+            )
         return self
 
     @property

@@ -31,8 +31,8 @@ from jobs.fit.precision import decided, with_dtype
 from jobs.runs.directory import RunDirectory, require_name
 from jobs.stages import flags
 from jobs.stages.origin import new_spec
-from jobs.stages.presets import DEFAULT_MODEL
 from jobs.stages.spec import RunSpec, differences
+from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
 from jobs.sweeps.feasible import Group, Pool, Settings, groups, require_open, require_space, space_of
 from jobs.sweeps.report import point_text, ranked, trial_line, write_report

@@ -27,8 +27,9 @@ from minimind.config import override
 from minimind.distributed import Parallel
 from minimind.events import Event, metric_series, read_events
 from minimind.limit import OUT_OF_MEMORY, hold
-from minimind.loop import TrainState
+from minimind.loop import train
 from minimind.memory import Plan
+from minimind.train_state import TrainState
 from minimind.units import memory
 
 PROBE_STEPS = 4
@@ -137,11 +138,11 @@ def _tell(event: Event, run: RunDirectory, spec: RunSpec, report: Report) -> Non
 def _timed(spec: RunSpec, prepared: Prepared, parallel: Parallel, budget_s: float) -> RunSpec:
     """The run with as many steps as take `budget_s` seconds, so that its schedule goes to its end."""
     endless = override(spec, {"loop.epochs": 1_000_000})
-    parts = build(endless, prepared, parallel)
+    recipe = build(endless, prepared, parallel).recipe
     watch = _StopWatch(budget_s)
-    loop = parts.loop.model_copy(update={"log_interval": 1, "save_interval": None, "eval_interval": None})
-    replace(parts, loop=loop, total_steps=PROBE_STEPS).train(TrainState(), watch, parallel)
-    del parts
+    loop = recipe.loop.model_copy(update={"log_interval": 1, "save_interval": None, "eval_interval": None})
+    train(replace(recipe, loop=loop, total_steps=PROBE_STEPS), TrainState(), watch, parallel)
+    del recipe
     gc.collect()
     if parallel.device.type == "cuda":
         torch.cuda.empty_cache()

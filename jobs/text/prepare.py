@@ -15,7 +15,6 @@ from filelock import FileLock
 from pydantic import Field
 from rich.console import Console
 
-import minimind.checkpoint as checkpoints
 from data.check import check_file
 from data.formats import READING
 from data.pack import learnable
@@ -28,8 +27,10 @@ from jobs.runs.references import resolve, tokenizer_folder
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
 from jobs.text.tokenizer import DATA_FILE, TokenizerSpec, learn
+from minimind import adapter_base
 from minimind.chat import chat_template
 from minimind.config import Config
+from minimind.manifest import Manifest, verify
 from minimind.tokenizer import Tokenizer
 from minimind.units import amount, size
 
@@ -40,8 +41,9 @@ class Prepared(Config):
     validation_shards: None where the held-out documents are taken out of `shards`. text_shards: plain text to replay
     and to see what is forgotten; held_out_text_shards: None where its held-out documents are taken out of it.
     init_folder: the checkpoint whose weights a run without a checkpoint of its own starts from, and an adapter is put
-    on, None for weights drawn anew; parent_run and parent_step name it. command: what the user typed. sources: the
-    sha256 of every file of data that was read, by its setting. identity: of the run that this was made for, where
+    on, None for weights drawn anew; parent_run and parent_step name it. role_folders:
+    the checkpoints that the spec names for further models. command: what the user typed. sources: the sha256 of every
+    file of data that was read, by its setting. identity: of the run that this was made for, where
     that is known.
     """
 
@@ -55,6 +57,7 @@ class Prepared(Config):
     parent_run: str | None = None
     parent_step: int | None = None
     command: str
+    role_folders: Mapping[str, str] = Field(default_factory=dict)
     sources: Mapping[str, str] = Field(default_factory=dict)
     identity: str | None = None
 
@@ -110,6 +113,7 @@ def prepare(spec: RunSpec, console: Console, *, own: Path | None = None, pipelin
         init_folder=str(init) if init else None,
         parent_run=manifest["run_id"] if manifest else None,
         parent_step=manifest["step"] if manifest else None,
+        role_folders={role: str(_role_folder(role, named, tokenizer)) for role, named in spec.roles.items()},
         command=" ".join(sys.argv),
         sources=sources,
     )
@@ -159,21 +163,28 @@ def _existing(path: str | None, what: str) -> Path | None:
     return paths.existing(path, what) if path is not None else None
 
 
-def _first_weights(spec: RunSpec, own: Path | None) -> tuple[Path | None, checkpoints.Manifest | None]:
+def _first_weights(spec: RunSpec, own: Path | None) -> tuple[Path | None, Manifest | None]:
     """The checkpoint that the run's weights come from, and its manifest.
 
     A run that goes on has its weights, but for those that its adapter stands beside.
     """
     if own is not None:
-        init = checkpoints.find_base(own) if spec.adapter is not None else None
+        init = adapter_base.find_base(own) if spec.adapter is not None else None
     else:
         init = resolve(spec.weights) if spec.weights is not None else None
     if init is None:
         return None, None
-    manifest = checkpoints.verify(init)
+    manifest = verify(init)
     if spec.adapter is not None:
-        checkpoints.base_of(init)
+        adapter_base.base_of(init)
     return init, manifest
+
+
+def _role_folder(role: str, named: str, tokenizer: Tokenizer) -> Path:
+    """The checkpoint that a spec names for a role, which must read the same tokens."""
+    folder = resolve(named)
+    tokenizer.require_same(verify(folder)["tokenizer_fingerprint"], f"{folder} (roles.{role})")
+    return folder
 
 
 def _check(

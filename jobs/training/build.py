@@ -1,32 +1,27 @@
-"""RunSpec + prepared data -> everything the loop needs. No Ray, and nothing is written."""
+"""RunSpec + prepared data -> the recipe that the loop follows, and what is measured on. No Ray; nothing is written."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import torch
 
 import minimind.checkpoint as checkpoints
-from data.collate import PackedBatches, Replay, in_order
-from data.encode import learnt_bytes
-from data.pack import Packing, learnable, pack_shards
 from data.shards import TokenShards
-from data.split import split
+from jobs.stages.recipe import place, recipe_of
 from jobs.stages.spec import RunSpec
+from jobs.stages.stage import Corpus, HeldOut
 from jobs.stages.table import STAGES
 from jobs.text.prepare import Prepared
-from minimind.batch import TokenBatch, worst_batch
+from minimind import adapter_base
 from minimind.checkpoint import Adapter
 from minimind.distributed import Parallel
-from minimind.loop import Hooks, LoopConfig, Precision, TrainState, common_dtype, train
-from minimind.lora import attach
+from minimind.manifest import Base
 from minimind.model import MiniMind
-from minimind.objectives import Objective
-from minimind.optim import Optimizer, build_optimizer, learning_rate_factor
+from minimind.precision import Precision, common_dtype
+from minimind.recipe import LoopConfig, Recipe
 from minimind.tokenizer import Tokenizer
 
 MOST_STEPS_UNSAVED = 1000
@@ -34,147 +29,99 @@ MOST_STEPS_UNSAVED = 1000
 
 
 @dataclass(frozen=True)
-class HeldOut:
-    """What a loss is measured on. batches: makes an iterator over this rank's share. text_bytes: UTF-8 length of all of
-    the text that is predicted.
+class Built:
+    """What a worker trains, and what the hooks around the loop need.
+
+    held_out: rows of the stage's own kind. text: held-out plain text, to see what is forgotten; None where none is
+    known. adapter: what its checkpoints say of an adapter that trains in place of the weights. references: the
+    checkpoints that frozen roles are of.
     """
 
-    batches: Callable[[], Iterator[TokenBatch]]
-    text_bytes: int
+    recipe: Recipe
+    held_out: HeldOut
+    text: HeldOut | None
+    tokenizer: Tokenizer
+    adapter: Adapter | None
+    references: dict[str, Base]
+
+    @property
+    def policy(self) -> MiniMind:
+        """The model that is trained and served."""
+        policy = self.recipe.models["policy"]
+        assert isinstance(policy, MiniMind)
+        return policy
+
+
+def build(spec: RunSpec, prepared: Prepared, parallel: Parallel) -> Built:
+    """Open the data and make the models on this rank's device: from checkpoints, or drawn anew from the seed."""
+    torch.manual_seed(spec.seed + parallel.rank)
+    stage, corpus = STAGES[spec.stage.kind], _corpus(prepared)
+    models = stage.models(spec, Checkpoints(spec, prepared))
+    place(models, spec, parallel.device)
+    if spec.loop.compile:
+        for model in models.values():
+            if isinstance(model, MiniMind):
+                model.compile_blocks()
+    data = stage.data(spec, corpus, models, parallel)
+    total_steps = min(data.batches.total_steps(spec.loop.accumulation_steps), spec.loop.max_steps or sys.maxsize)
+    precision = Precision(
+        common_dtype(spec.loop.dtype, parallel),
+        parallel.device,
+        units_per_step=spec.global_batch_size * spec.data.max_seq_len,
+    )
+    recipe = recipe_of(spec, models, data.batches, precision, _with_intervals(spec.loop, total_steps), total_steps)
+    adapter = None
+    if spec.adapter is not None and prepared.init_folder is not None:
+        adapter = Adapter(spec.adapter, adapter_base.base_of(Path(prepared.init_folder)))
+    references = {role: adapter_base.base_of(Path(folder)) for role, folder in prepared.role_folders.items()}
+    return Built(recipe, data.held_out, data.text, corpus.tokenizer, adapter, references)
 
 
 @dataclass(frozen=True)
-class Parts:
-    """What `train` takes, and what the hooks around it need.
+class Checkpoints:
+    """A run's models with their numbers (see `jobs.stages.stage.Weights`), on the CPU."""
 
-    validation: held-out rows of the stage's own kind. text: held-out plain text, to see what is forgotten; None where
-    none is known. adapter: what its checkpoints say of an adapter that trains in place of the weights. loop: the
-    spec's, with its intervals decided. worst: a micro-batch that takes as much memory as one can.
-    """
+    spec: RunSpec
+    prepared: Prepared
 
-    model: MiniMind
-    objective: Objective
-    batches: PackedBatches
-    validation: HeldOut
-    text: HeldOut | None
-    optimizer: Optimizer
-    learning_rate: Callable[[int], float]
-    precision: Precision
-    tokenizer: Tokenizer
-    adapter: Adapter | None
-    loop: LoopConfig
-    total_steps: int
-    grad_clip: float
-    worst: TokenBatch
+    def policy(self) -> MiniMind:
+        """The model that the run trains, with its first weights or drawn from its seed."""
+        return self._first().train()
 
-    def train(self, state: TrainState, hooks: Hooks, parallel: Parallel) -> None:
-        """The loop, from `state` on. Raises as `minimind.loop.train`."""
-        train(
-            {"policy": self.model},
-            self.objective,
-            self.batches,
-            self.optimizer,
-            self.learning_rate,
-            self.loop,
-            state,
-            hooks,
-            precision=self.precision,
-            parallel=parallel,
-            total_steps=self.total_steps,
-            grad_clip=self.grad_clip,
-            worst=self.worst,
-        )
+    def role(self, role: str) -> MiniMind:
+        """The frozen model of a role: of the checkpoint that is named for it, or the first weights."""
+        folder = self.prepared.role_folders.get(role)
+        model = self._first() if folder is None else checkpoints.load_model(Path(folder))[0]
+        return model.eval().requires_grad_(False)
+
+    def _first(self) -> MiniMind:
+        if self.prepared.init_folder is not None:
+            return checkpoints.load_model(Path(self.prepared.init_folder), expect=self.spec.model)[0]
+        model = MiniMind(self.spec.model)
+        model.initialize(torch.Generator().manual_seed(self.spec.seed))
+        return model
 
 
-def build(spec: RunSpec, prepared: Prepared, parallel: Parallel) -> Parts:
-    """Open the data and make the model on this rank's device: from `init_from`, or drawn anew from the seed."""
-    torch.manual_seed(spec.seed + parallel.rank)
+def _corpus(prepared: Prepared) -> Corpus:
     tokenizer = Tokenizer.load(prepared.tokenizer)
 
-    ordered = spec.data.in_order
-    rows, held_out = _divided(spec, tokenizer, prepared.shards, prepared.validation_shards, ordered=ordered)
-    replayed = held_out_text = None
-    if folder := prepared.text_shards or prepared.held_out_text_shards:
-        replayed, held_out_text = _divided(spec, tokenizer, folder, prepared.held_out_text_shards)
-    batches = PackedBatches(
-        *rows,
-        batch_size=spec.loop.batch_size,
-        seed=spec.seed,
-        epochs=spec.loop.epochs,
-        rank=parallel.rank,
-        world=parallel.world,
-        pad_id=tokenizer.pad_id,
-        num_workers=spec.data.num_workers,
-        replay=Replay(*replayed, spec.data.mix) if replayed and spec.data.mix else None,
+    def opened(folder: str | None) -> TokenShards | None:
+        return TokenShards.open(folder, tokenizer.fingerprint) if folder is not None else None
+
+    return Corpus(
+        tokenizer,
+        TokenShards.open(prepared.shards, tokenizer.fingerprint),
+        opened(prepared.validation_shards),
+        opened(prepared.text_shards),
+        opened(prepared.held_out_text_shards),
     )
 
-    def measured(shards: TokenShards, packing: Packing) -> HeldOut:
-        share = {"batch_size": spec.loop.batch_size, "rank": parallel.rank, "world": parallel.world}
-        return HeldOut(
-            partial(in_order, shards, packing, pad_id=tokenizer.pad_id, **share),
-            learnt_bytes(tokenizer, shards, packing),
-        )
 
-    model = _model(spec, prepared).to(parallel.device)
-    adapter = None
-    if spec.adapter is not None and prepared.init_folder is not None:
-        attach(model, spec.adapter, torch.Generator().manual_seed(spec.seed))
-        adapter = Adapter(spec.adapter, checkpoints.base_of(Path(prepared.init_folder)))
-    model.activation_checkpointing = spec.loop.activation_checkpointing
-    if spec.loop.compile:
-        model.compile_blocks()
-    total_steps = min(batches.total_steps(spec.loop.accumulation_steps), spec.loop.max_steps or sys.maxsize)
+def _with_intervals(loop: LoopConfig, total_steps: int) -> LoopConfig:
+    """With what it leaves open decided: a validation and a checkpoint every tenth of the run."""
     tenth = max(1, total_steps // 10)
-    loop = spec.loop.model_copy(
-        update={
-            "eval_interval": spec.loop.eval_interval or tenth,
-            "save_interval": spec.loop.save_interval or min(tenth, MOST_STEPS_UNSAVED),
-        }
-    )
-    return Parts(
-        model=model,
-        objective=STAGES[spec.stage.kind].objective,
-        batches=batches,
-        validation=measured(*held_out),
-        text=measured(*held_out_text) if held_out_text else None,
-        optimizer=build_optimizer(model, spec.optim),
-        learning_rate=lambda step: spec.optim.learning_rate * learning_rate_factor(spec.optim, step, total_steps),
-        precision=Precision(
-            common_dtype(spec.loop.dtype, parallel),
-            parallel.device,
-            units_per_step=spec.global_batch_size * spec.data.max_seq_len,
-        ),
-        tokenizer=tokenizer,
-        adapter=adapter,
-        loop=loop,
-        total_steps=total_steps,
-        grad_clip=spec.optim.grad_clip,
-        worst=worst_batch(spec.loop.batch_size, spec.data.max_seq_len),
-    )
-
-
-_Rows = tuple[TokenShards, Packing]
-"""Documents, and those of them that are read, packed."""
-
-
-def _divided(
-    spec: RunSpec, tokenizer: Tokenizer, folder: str, held_out_folder: str | None, *, ordered: bool = False
-) -> tuple[_Rows, _Rows]:
-    """What is trained on, and what is held out: other shards, or a part of the same. ordered: as the file has it."""
-    width = spec.data.max_seq_len
-    shards = TokenShards.open(folder, tokenizer.fingerprint)
-    if held_out_folder is not None:
-        held_out = TokenShards.open(held_out_folder, tokenizer.fingerprint)
-        return (shards, pack_shards(shards, width, in_order=ordered)), (held_out, pack_shards(held_out, width))
-    training, validation = split(shards, spec.eval.fraction, spec.eval.max_documents, learnable(shards, width))
-    rows = pack_shards(shards, width, training, in_order=ordered)
-    return (shards, rows), (shards, pack_shards(shards, width, validation))
-
-
-def _model(spec: RunSpec, prepared: Prepared) -> MiniMind:
-    if prepared.init_folder is not None:
-        model, _, _ = checkpoints.load_model(Path(prepared.init_folder), expect=spec.model)
-        return model.train()
-    model = MiniMind(spec.model)
-    model.initialize(torch.Generator().manual_seed(spec.seed))
-    return model
+    intervals = {
+        "eval_interval": loop.eval_interval or tenth,
+        "save_interval": loop.save_interval or min(tenth, MOST_STEPS_UNSAVED),
+    }
+    return loop.model_copy(update=intervals)

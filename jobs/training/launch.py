@@ -18,7 +18,6 @@ import torch
 from ray import train as ray_train
 from ray.train.torch import TorchTrainer, get_device
 
-import minimind.checkpoint as checkpoints
 from data.prepare import Pipeline
 from jobs import WORKER_ENVIRONMENT, paths
 from jobs.cluster.access import ClusterError
@@ -39,6 +38,7 @@ from jobs.training.nodes import (
     wait_for_room,
 )
 from jobs.training.worker import work
+from minimind import checkpoint_folders
 from minimind.distributed import Parallel
 
 LEASE_S = 120.0
@@ -263,7 +263,7 @@ def _interrupt_handler_kept() -> Iterator[None]:
 
 
 def _newest(run: RunDirectory) -> int | None:
-    return max(checkpoints.steps(run.checkpoints), default=None)
+    return max(checkpoint_folders.steps(run.checkpoints), default=None)
 
 
 def _found_no_room(error: Exception) -> bool:

@@ -7,7 +7,6 @@ from typing import Any
 
 from rich.console import Console
 
-import minimind.checkpoint as checkpoints
 from jobs import paths
 from jobs.fit.disk import disk_plan
 from jobs.fit.plan import Planner, to_json
@@ -20,11 +19,12 @@ from jobs.runs.show import show
 from jobs.stages import flags
 from jobs.stages.adapter import adapter_lines
 from jobs.stages.origin import new_spec, require_weights, with_text
-from jobs.stages.presets import DEFAULT_MODEL
 from jobs.stages.spec import FILES, NO_WEIGHTS, RunSpec, other_results
+from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
 from jobs.text.prepare import Prepared, prepare, require_files
 from jobs.training import launch
+from minimind import checkpoint_folders
 from minimind.config import override
 
 
@@ -106,7 +106,7 @@ def resume(name: str, settings: Mapping[str, Any], console: Console) -> RunDirec
         return run
     spec = decided(kept(_placed(spec), run), console)
     run.write_plan(planned(spec, console, shorter=False))
-    own, _ = checkpoints.newest(run.checkpoints)
+    own, _ = checkpoint_folders.newest(run.checkpoints)
     prepared = prepare(spec, console, own=own, pipeline=launch.pipeline())
     require_content(run, spec, prepared.sources)
     disk_plan(spec, run, console)

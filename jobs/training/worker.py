@@ -17,18 +17,23 @@ from jobs.fit.card import this_card, worker_share
 from jobs.runs.directory import RunDirectory, RunStateError, RunTakenError, program
 from jobs.runs.tensorboard import TensorBoard
 from jobs.stages.spec import RunSpec, other_results
+from jobs.stages.stage import HeldOut
 from jobs.stages.table import STAGES
 from jobs.text.prepare import Prepared
-from jobs.training.build import HeldOut, Parts, build
-from minimind.checkpoint import CheckpointError, Lineage
+from jobs.training.build import Built, build
+from minimind import checkpoint_folders
+from minimind.checkpoint import Lineage
 from minimind.distributed import Parallel
 from minimind.evaluate import Validation, continuation, validate
 from minimind.events import Event, EventLog, metric_series
-from minimind.ladder import DoesNotFitError, beyond_rungs
 from minimind.limit import hold
-from minimind.loop import NonFiniteLossError, TrainState
+from minimind.loop import NonFiniteLossError, train
 from minimind.lora import adapter_state, load_adapter
+from minimind.manifest import CheckpointError
+from minimind.model import MiniMind
 from minimind.objectives import Objective, next_token_loss
+from minimind.out_of_memory import DoesNotFitError, beyond_rungs
+from minimind.train_state import TrainState
 
 EXPECTED_FAILURES = (ValueError, CheckpointError, DoesNotFitError, NonFiniteLossError, RunStateError)
 """Failures that would come again: they end the run with their message instead of starting workers anew."""
@@ -105,21 +110,22 @@ def _train(
     spec: RunSpec, prepared: Prepared, run: RunDirectory, parallel: Parallel, log: EventLog | None, stack: ExitStack
 ) -> tuple[RunHooks, TrainState, bool]:
     """The hooks that have watched, where the run stands, and whether nothing is left to learn."""
-    parts = build(spec, prepared, parallel)
-    hooks = RunHooks(spec, prepared, run, parallel, parts, log)
+    built = build(spec, prepared, parallel)
+    recipe = built.recipe
+    hooks = RunHooks(spec, prepared, run, parallel, built, log)
     state = hooks.resume()
     if log is not None:
         hooks.tensorboard = stack.enter_context(TensorBoard(run.path / "tensorboard", state.step + 1))
         log.state(
             "RUNNING",
             step=state.step,
-            total_steps=parts.total_steps,
+            total_steps=recipe.total_steps,
             world=parallel.world,
-            environment={**environment(parallel, prepared.command), "dtype": parts.precision.name},
+            environment={**environment(parallel, prepared.command), "dtype": recipe.precision.name},
         )
     hooks.recall_validations()
-    parts.train(state, hooks, parallel)
-    return hooks, state, parts.batches.done or state.step >= parts.total_steps
+    train(recipe, state, hooks, parallel)
+    return hooks, state, recipe.batches.done or state.step >= recipe.total_steps
 
 
 def _failed_together(run: RunDirectory) -> bool:
@@ -141,13 +147,14 @@ class RunHooks:
         prepared: Prepared,
         run: RunDirectory,
         parallel: Parallel,
-        parts: Parts,
+        built: Built,
         log: EventLog | None,
     ) -> None:
         self.spec = spec
         self.run = run
         self.parallel = parallel
-        self.parts = parts
+        self.built = built
+        self.recipe = built.recipe
         self.event_log = log
         self.lineage = Lineage(
             run_id=spec.name,
@@ -161,7 +168,7 @@ class RunHooks:
 
     def resume(self) -> TrainState:
         """Continue from the newest checkpoint that verifies, on every rank; a fresh state where there is none."""
-        folder, skipped = checkpoints.newest(self.run.checkpoints)
+        folder, skipped = checkpoint_folders.newest(self.run.checkpoints)
         if self.event_log is not None:
             for text in skipped:
                 self.event_log.note("checkpoint_skipped", text)
@@ -169,7 +176,7 @@ class RunHooks:
             return TrainState()
         loaded = checkpoints.load(folder, expect=self.spec.model)
         saved = cast(dict[str, Any], loaded.train_state)
-        self.parts.tokenizer.require_same(loaded.tokenizer_fingerprint, str(folder))
+        self.built.tokenizer.require_same(loaded.tokenizer_fingerprint, str(folder))
         if loaded.lineage.data_fingerprint != self.lineage.data_fingerprint:
             raise ValueError(
                 f"{folder} was trained on other data: its fingerprint is {loaded.lineage.data_fingerprint}, that of "
@@ -177,24 +184,38 @@ class RunHooks:
                 f"new run from these weights with --name OTHER --from_weight {self.spec.name}@latest"
             )
         self.lineage = loaded.lineage
-        if self.parts.adapter is None:
-            self.parts.model.load_state_dict(loaded.weights)
-        else:
-            load_adapter(self.parts.model, loaded.weights)
-        self.parts.optimizer.load_state_dict(saved["optimizer"])
-        own = self.parts.precision.name
-        self.parts.precision.load_state_dict(saved)
-        if (kept := self.parts.precision.name) != own:
+        self._load(loaded)
+        self.recipe.optimizer.load_state_dict(saved["optimizer"])
+        own = self.recipe.precision.name
+        self.recipe.precision.load_state_dict(saved)
+        if (kept := self.recipe.precision.name) != own:
             text = f"the run goes on in {kept}, as it began; on what it has now a new run would take {own}"
             self.note("precision", text, dtype=kept)
-        self.parts.batches.load_state_dict(saved["batches"])
+        self.recipe.batches.load_state_dict(saved["batches"])
         if self.parallel.rank < len(saved["rng"]):
             self.parallel.set_rng_state(saved["rng"][self.parallel.rank])
         return TrainState(**saved["state"])
 
+    def _load(self, loaded: checkpoints.Checkpoint) -> None:
+        """Weights of every role that is trained. Raises CheckpointError where a frozen role had other ones."""
+        if self.built.adapter is None:
+            self.built.policy.load_state_dict(loaded.weights)
+        else:
+            load_adapter(self.built.policy, loaded.weights)
+        for role, weights in loaded.roles.items():
+            self.recipe.models[role].load_state_dict(weights)
+        for role, was in loaded.references.items():
+            now = self.built.references.get(role)
+            if now is None or now.weights_sha256 != was.weights_sha256:
+                raise CheckpointError(
+                    f"{loaded.folder}: roles.{role} was step {was.step} of the run {was.run_id!r} in {was.folder}, and "
+                    f"is {f'{now.folder}, with other weights' if now else 'not named'} now; a run keeps its models"
+                )
+
     def recall_validations(self) -> None:
         """What earlier attempts measured up to where this one starts; its RUNNING event has cut off the rest."""
-        known = dict(zip(*metric_series(self.run.events_path, "val/loss"), strict=True)) if self.event_log else {}
+        best = self.spec.eval.best
+        known = dict(zip(*metric_series(self.run.events_path, best), strict=True)) if self.event_log else {}
         self.validations = self.parallel.gather(known)[0]
 
     def log(self, state: TrainState, metrics: dict[str, float]) -> None:
@@ -207,21 +228,34 @@ class RunHooks:
             self.event_log.note(kind, text, **details)
 
     def evaluate(self, state: TrainState) -> None:
-        """Held-out losses at this step, unless an earlier attempt has measured them."""
-        if state.step in self.validations or self.parts.validation.text_bytes == 0:
+        """What held-out rows show at this step, unless an earlier attempt has measured it."""
+        if state.step in self.validations:
             return
-        result = self._validate(self.parts.objective, self.parts.validation, state)
-        values = {"val/loss": result.loss, "val/bits_per_byte": result.bits_per_byte}
-        if self.parts.text is not None:
-            values["val/pretrain_bits_per_byte"] = self._validate(next_token_loss, self.parts.text, state).bits_per_byte
-        self.validations[state.step] = result.loss
+        found = self._validate(self.recipe.objective, self.built.held_out, state)
+        if not found.tokens:
+            return
+        values = {"val/loss": found.loss}
+        if found.text_bytes:
+            values["val/bits_per_byte"] = found.bits_per_byte
+        values |= {f"val/{name.rpartition('/')[2]}": value for name, value in found.metrics.items()}
+        if self.built.text is not None:
+            values["val/pretrain_bits_per_byte"] = self._validate(next_token_loss, self.built.text, state).bits_per_byte
+        best = self.spec.eval.best
+        if best not in values:
+            raise ValueError(f"eval.best = {best!r}: what is measured on held-out rows is {', '.join(sorted(values))}")
+        self.validations[state.step] = values[best]
         self._metrics(state.step, values)
 
     def _validate(self, objective: Objective, held_out: HeldOut, state: TrainState) -> Validation:
-        models = {"policy": self.parts.model}
-        batches, precision = held_out.batches(), self.parts.precision
+        recipe = self.recipe
         return validate(
-            models, objective, batches, held_out.text_bytes, precision, self.parallel, rows_at_once=state.rows_at_once
+            recipe.models,
+            objective,
+            held_out.batches(),
+            held_out.text_bytes,
+            recipe.precision,
+            self.parallel,
+            rows_at_once=state.rows_at_once,
         )
 
     def save(self, state: TrainState) -> None:
@@ -254,11 +288,11 @@ class RunHooks:
             self.note("no_samples", text, traceback=traceback.format_exc())
 
     def _write_samples(self, state: TrainState) -> None:
-        tokenizer, config = self.parts.tokenizer, self.spec.eval
+        tokenizer, config = self.built.tokenizer, self.spec.eval
         lines = []
         for prompt in config.prompts if config.sample_tokens else ():
             ids = continuation(
-                self.parts.model,
+                self.built.policy,
                 STAGES[self.spec.stage.kind].prompt(tokenizer, prompt),
                 max_tokens=config.sample_tokens,
                 eos_id=tokenizer.eos_id,
@@ -275,24 +309,37 @@ class RunHooks:
             self.run.checkpoints,
             state.step,
             model_config=self.spec.model,
-            weights=adapter_state(self.parts.model) if self.parts.adapter else self.parts.model.state_dict(),
-            tokenizer=self.parts.tokenizer,
+            weights=adapter_state(self.built.policy) if self.built.adapter else self.built.policy.state_dict(),
+            roles=self._trained_roles(),
+            references=self.built.references,
+            tokenizer=self.built.tokenizer,
             train_state={
                 "state": state.state_dict(),
-                "optimizer": self.parts.optimizer.state_dict(),
-                **self.parts.precision.state_dict(),
-                "batches": self.parts.batches.state_dict(),
+                "optimizer": self.recipe.optimizer.state_dict(),
+                **self.recipe.precision.state_dict(),
+                "batches": self.recipe.batches.state_dict(),
                 "rng": rng,
             },
             lineage=self.lineage,
-            adapter=self.parts.adapter,
+            adapter=self.built.adapter,
             sampling=self._sampling,
         )
         seconds = round(time.perf_counter() - started, 2)
         log.checkpoint(state.step, folder.relative_to(self.run.path), save_s=seconds)
-        best = sorted(self.validations, key=lambda step: (self.validations[step], step))
-        on_disk = [step for step in best if step in checkpoints.steps(self.run.checkpoints)]
-        checkpoints.prune(self.run.checkpoints, self.parts.loop.keep_last, on_disk[: self.parts.loop.keep_best])
+        sign = 1 if self.spec.eval.best_is == "lowest" else -1
+        best = sorted(self.validations, key=lambda step: (sign * self.validations[step], step))
+        on_disk = [step for step in best if step in checkpoint_folders.steps(self.run.checkpoints)]
+        loop = self.recipe.loop
+        checkpoint_folders.prune(self.run.checkpoints, loop.keep_last, on_disk[: loop.keep_best])
+
+    def _trained_roles(self) -> dict[str, MiniMind]:
+        """The models beside the policy that are trained, by role."""
+        found = {}
+        for role, model in self.recipe.models.items():
+            if role != "policy" and any(parameter.requires_grad for parameter in model.parameters()):
+                assert isinstance(model, MiniMind)
+                found[role] = model
+        return found
 
     def _metrics(self, step: int, values: dict[str, float]) -> None:
         if self.event_log is not None and self.tensorboard is not None:

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-import minimind.checkpoint as checkpoints
 from jobs import paths
+from minimind import checkpoint_folders
 from tests import taught
 from tests.unit.service.conftest import Served, serving
 
@@ -138,7 +138,7 @@ def test_lm_eval_scores_a_model_behind_the_server_as_it_scores_its_folder(
         ("法国的首都是", " 巴黎 is 1"),
     ]
     texts = ["1, 2, 3 法国", "Paris.", asked]
-    folder = checkpoints.folder_of(served.runs / "taught" / "checkpoints", 10)
+    folder = checkpoint_folders.folder_of(served.runs / "taught" / "checkpoints", 10)
     wanted = json.dumps([pairs, texts, [asked, "1, 2"]])
     said = said_by(python, "ask_lm_eval.py", tmp_path, served.address, "taught", str(folder), wanted)
     own, ours = (said["loglikelihood"][place] for place in ("folder", "server"))

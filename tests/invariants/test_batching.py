@@ -8,12 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from data.collate import PackedBatches
+from data.batches import OrderedBatches
 from data.pack import pack
+from data.rows import PackedRows
 from data.shards import TokenShards
-from minimind.loop import LoopConfig
 from minimind.objectives import next_token_loss
 from minimind.optim import OptimConfig
+from minimind.recipe import LoopConfig
 from tests.toys import ToyRun, ToyStage, text_model, weights
 
 WIDTH = 22
@@ -53,7 +54,7 @@ def test_means_of_micro_batches_would_not_have_been_the_same(shards: TokenShards
     gradients: list[Tensor] = []
     for size in (8, 1):
         model.zero_grad()
-        micro_batches = PackedBatches(shards, packing, batch_size=size, seed=1).take(8 // size)
+        micro_batches = OrderedBatches(PackedRows(shards, packing), batch_size=size, seed=1).take(8 // size)
         for batch in micro_batches:
             loss = next_token_loss({"policy": model}, batch)
             (loss.total / loss.weight / len(micro_batches)).backward()  # type: ignore[no-untyped-call]

@@ -11,13 +11,14 @@ import torch
 
 from minimind.batch import TokenBatch, worst_batch
 from minimind.distributed import Parallel
-from minimind.ladder import DoesNotFitError
 from minimind.limit import MemoryLimit
-from minimind.loop import LoopConfig, TrainState
 from minimind.lora import LoraConfig, attach
 from minimind.model import MiniMind
 from minimind.objectives import Loss, Models, next_token_loss
 from minimind.optim import OptimConfig
+from minimind.out_of_memory import DoesNotFitError
+from minimind.recipe import LoopConfig
+from minimind.train_state import TrainState
 from tests.ranks import run_ranks
 from tests.toys import TOY_CONFIG, RecordingHooks, RowBatches, ToyRun, assert_same, toy_model, toy_rows
 

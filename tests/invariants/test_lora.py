@@ -11,16 +11,20 @@ import torch
 from torch import Tensor
 
 import minimind.checkpoint as checkpoints
-from data.collate import PackedBatches
+from data.batches import OrderedBatches
 from data.pack import pack
+from data.rows import PackedRows
 from data.shards import TokenShards
-from minimind.checkpoint import Adapter, Base, Lineage, base_of
-from minimind.loop import LoopConfig, TrainState
+from minimind.adapter_base import base_of
+from minimind.checkpoint import Adapter, Lineage
 from minimind.lora import LoraConfig, adapter_state, attach, detach, load_adapter
+from minimind.manifest import Base
 from minimind.model import MiniMind
 from minimind.objectives import next_token_loss
 from minimind.optim import OptimConfig
+from minimind.recipe import LoopConfig
 from minimind.tokenizer import Tokenizer
+from minimind.train_state import TrainState
 from tests.toys import RecordingHooks, RowBatches, ToyRun, assert_same, text_model, toy_model, toy_rows, weights
 
 LORA = LoraConfig(rank=4, dropout=0.25)
@@ -37,7 +41,7 @@ class AdapterRun(ToyRun):
         model.activation_checkpointing = checkpointing
         torch.manual_seed(seed)
         super().__init__(
-            PackedBatches(shards, pack(shards.lengths, 22), batch_size=2, seed=1, epochs=2, num_workers=1),
+            OrderedBatches(PackedRows(shards, pack(shards.lengths, 22)), batch_size=2, seed=1, epochs=2, num_workers=1),
             {"policy": model},
             optim=OptimConfig.model_validate({"name": name, "learning_rate": 0.01}),
             loop=LoopConfig(accumulation_steps=3, save_interval=1),

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from data.collate import collate, in_order
+from data.batches import in_order
 from data.pack import pack, pack_shards
+from data.rows import PackedRows
 from data.shards import TokenShards
 from minimind.batch import TokenBatch
 from minimind.objectives import next_token_loss
@@ -56,12 +57,12 @@ def test_packed_documents_have_the_loss_and_gradient_of_documents_alone(
     packing = pack_shards(documents, width)
     assert documents.lengths.max() <= width
     assert packing.rows < len(documents) / 2
-    packed = loss_and_gradient(in_order(documents, packing, batch_size=3))
+    packed = loss_and_gradient(in_order(PackedRows(documents, packing), batch_size=3))
     assert_equal(packed, loss_and_gradient(alone(documents)))
 
 
 def test_only_the_answers_of_conversations_are_learnt(chats: TokenShards) -> None:
-    _, weight, _ = loss_and_gradient(in_order(chats, pack_shards(chats, 200), batch_size=3))
+    _, weight, _ = loss_and_gradient(in_order(PackedRows(chats, pack_shards(chats, 200)), batch_size=3))
     spans = [chats.targets(index) for index in range(len(chats))]
     assert weight == sum(int((span[:, 1] - span[:, 0]).sum()) for span in spans) < chats.tokens / 2
 
@@ -69,13 +70,13 @@ def test_only_the_answers_of_conversations_are_learnt(chats: TokenShards) -> Non
 def test_a_document_in_pieces_predicts_every_token_once(shards: TokenShards) -> None:
     packing = pack(shards.lengths, 8)
     assert len(packing.piece_length) > len(shards)
-    _, weight, _ = loss_and_gradient(in_order(shards, packing, batch_size=3))
+    _, weight, _ = loss_and_gradient(in_order(PackedRows(shards, packing), batch_size=3))
     assert weight == shards.tokens - len(shards)
 
 
 def test_padding_changes_nothing_whatever_it_holds(shards: TokenShards) -> None:
     packing = pack(shards.lengths, WIDTH)
-    batch = collate(shards, packing, range(4), pad_id=0)
+    batch = PackedRows(shards, packing).batch(range(4))
     expected = loss_and_gradient([batch])
     for pad_id in (0, 7):
         wider = TokenBatch(
@@ -89,7 +90,7 @@ def test_padding_changes_nothing_whatever_it_holds(shards: TokenShards) -> None:
 def test_the_order_of_documents_in_a_row_does_not_matter(shards: TokenShards) -> None:
     packing = pack(shards.lengths, WIDTH)
     fullest = int(np.diff(packing.row_offsets).argmax())
-    batch = collate(shards, packing, [fullest], pad_id=0)
+    batch = PackedRows(shards, packing).batch([fullest])
     pieces = [batch.segment_BT[0] == number for number in (*range(1, int(batch.segment_BT.max()) + 1), 0)]
     assert len(pieces) > 3
     turned = torch.cat([piece.nonzero()[:, 0] for piece in (*pieces[-2::-1], pieces[-1])])

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from minimind.loop import LoopConfig
 from minimind.optim import OptimConfig
+from minimind.recipe import LoopConfig
 from tests.toys import PoisonedLoss, RecordingHooks, ToyRun, ToyStage, assert_same
 
 

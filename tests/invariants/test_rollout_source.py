@@ -7,16 +7,17 @@ over several epochs. It is stopped here in the middle of a rollout and continues
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from minimind.loop import LoopConfig
+from minimind.batch import WholeRows
 from minimind.model import MiniMind
 from minimind.objectives import Loss, Models
 from minimind.optim import OptimConfig
+from minimind.recipe import LoopConfig
 from tests.toys import TOY_CONFIG, RecordingHooks, ToyRun, assert_same, toy_model, weights
 
 PROMPT_TOKENS, NEW_TOKENS, GROUP = 2, 4, 4
@@ -25,30 +26,11 @@ WANTED = TOY_CONFIG.vocab_size // 2
 
 
 @dataclass(frozen=True)
-class Rollouts:
+class Rollouts(WholeRows):
     """Completions of one prompt. tokens_BT: prompt and completion; advantage_B: reward minus the group's mean."""
 
     tokens_BT: Tensor
     advantage_B: Tensor
-    rows: tuple[int, ...]
-
-    @property
-    def real_tokens(self) -> int:
-        return self.tokens_BT.numel()
-
-    @property
-    def slots(self) -> int:
-        return self.tokens_BT.numel()
-
-    def to(self, device: torch.device) -> Self:
-        return self
-
-    def split(self, rows: int) -> list[Self]:
-        starts = range(0, len(self.rows), rows)
-        return [
-            type(self)(self.tokens_BT[i : i + rows], self.advantage_B[i : i + rows], self.rows[i : i + rows])
-            for i in starts
-        ]
 
 
 class RolloutBatches:
@@ -83,7 +65,7 @@ class RolloutBatches:
         reward = (tokens[:, PROMPT_TOKENS:] < WANTED).float().mean(1)
         self.rewards.append(float(reward.mean()))
         self.next_prompt += 1
-        return Rollouts(tokens, reward - reward.mean(), (self.next_prompt - 1,) * GROUP)
+        return Rollouts((self.next_prompt - 1,) * GROUP, tokens, reward - reward.mean())
 
     def stop_reading_ahead(self) -> bool:
         return False
@@ -99,7 +81,7 @@ class RolloutBatches:
         self.next_prompt = state["next_prompt"]
         self.generator.set_state(torch.tensor(state["generator"], dtype=torch.uint8))
         self.pending = [
-            Rollouts(torch.tensor(tokens), torch.tensor(advantage), tuple(rows))
+            Rollouts(tuple(rows), torch.tensor(tokens), torch.tensor(advantage))
             for tokens, advantage, rows in state["pending"]
         ]
 

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from data.collate import in_order
+from data.batches import in_order
+from data.rows import PackedRows
 from data.shards import TokenShards
 from minimind.distributed import Parallel
 from minimind.evaluate import validate
-from minimind.loop import LoopConfig
 from minimind.objectives import next_token_loss
 from minimind.optim import OptimConfig
+from minimind.recipe import LoopConfig
 from minimind.tokenizer import Tokenizer
 from tests.ranks import run_ranks
 from tests.toys import (
@@ -93,7 +94,7 @@ def everything(parallel: Parallel, folders: tuple[Path, Path]) -> dict[str, Any]
     run.train(RecordingHooks(stop_before=2 if last_rank else None))
     results["stopped"] = run.state.state_dict()
 
-    batches = in_order(text.shards, text.packing, batch_size=2, rank=parallel.rank, world=parallel.world)
+    batches = in_order(PackedRows(text.shards, text.packing), batch_size=2, rank=parallel.rank, world=parallel.world)
     model = text_model()
     validation = validate({"policy": model}, next_token_loss, batches, 1, run.precision, parallel)
     results["validation"] = (validation.nats, validation.tokens)

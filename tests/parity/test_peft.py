@@ -12,7 +12,8 @@ import torch
 import transformers
 from torch import Tensor
 
-from minimind.checkpoint import Adapter, Lineage, base_of, load_model, save
+from minimind.adapter_base import base_of
+from minimind.checkpoint import Adapter, Lineage, load_model, save
 from minimind.lora import TARGETS, LoraConfig, adapter_state, attach, load_adapter
 from minimind.model import MiniMind, ModelConfig
 from minimind.tokenizer import Tokenizer

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 import ray
 
-import minimind.checkpoint as checkpoints
 from jobs import paths
 from jobs.cluster import local as cluster
 from jobs.fit.card import Card, named_card
@@ -26,6 +25,7 @@ from jobs.sweeps import sweep
 from jobs.text.prepare import prepare
 from jobs.training import launch, nodes
 from jobs.training import run as train
+from minimind import checkpoint_folders
 from minimind.events import metric_series, read_events
 from tests.ray.extra_node import can_hide, extra_node
 from tests.small import Screen, needs_no_gpu, small_spec
@@ -158,7 +158,7 @@ def test_workers_with_a_gpu_start_and_fail_at_nccl() -> None:
 
 def kill_once(run: RunDirectory) -> None:
     """Kill the process that holds the run, as soon as there is a checkpoint."""
-    while not checkpoints.steps(run.checkpoints):
+    while not checkpoint_folders.steps(run.checkpoints):
         time.sleep(0.02)
     os.kill(int((run.path / ".lock").read_text().split()[1]), signal.SIGKILL)
 

@@ -21,7 +21,9 @@ from jobs import paths
 from jobs.cluster import local as cluster
 from jobs.cluster import processes, submit
 from jobs.runs.directory import RunDirectory
+from minimind import checkpoint_folders
 from minimind.events import metric_series, read_events
+from minimind.manifest import weights_sha256
 from tests.conftest import at_home
 from tests.small import small_flags
 
@@ -74,10 +76,10 @@ def test_killed_at_random_moments_it_ends_as_if_it_never_was(tmp_path: Path) -> 
             assert submit.follow(submission, log.append) == "SUCCEEDED", "".join(log)
         finally:
             cluster.stop()
-    steps = checkpoints.steps(run.checkpoints)
-    assert steps[-1] == 700 == checkpoints.steps(reference / "checkpoints")[-1]
-    ends = [checkpoints.folder_of(root, 700) for root in (run.checkpoints, reference / "checkpoints")]
-    assert checkpoints.weights_sha256(ends[0]) == checkpoints.weights_sha256(ends[1])
+    steps = checkpoint_folders.steps(run.checkpoints)
+    assert steps[-1] == 700 == checkpoint_folders.steps(reference / "checkpoints")[-1]
+    ends = [checkpoint_folders.folder_of(root, 700) for root in (run.checkpoints, reference / "checkpoints")]
+    assert weights_sha256(ends[0]) == weights_sha256(ends[1])
     _assert_same(*(checkpoints.load(folder).train_state for folder in ends))
     assert metric_series(run.events_path, "train/loss") == metric_series(reference / "events.jsonl", "train/loss")
 

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import torch
 
-import minimind.checkpoint as checkpoints
 from jobs import __main__ as cli
 from jobs import paths
 from jobs.cluster import access, submit
 from jobs.cluster import local as cluster
 from jobs.cluster.access import Cluster
 from jobs.runs.directory import RunDirectory
+from minimind import checkpoint_folders
 from minimind.events import metric_series, read_events
+from minimind.manifest import weights_sha256
 
 SAMPLES = paths.checkout() / "data" / "samples" / "pretrain.jsonl"
 
@@ -68,15 +69,15 @@ def test_the_handbooks_lines_train_and_resume(ray_home: Path, ray_cluster: Clust
     assert "--from_resume 1" in again.stdout
 
     # Losing the end of a run is what resuming is for: take it away, and the same end comes back.
-    end = checkpoints.steps(run.checkpoints)[-1]
-    folder = checkpoints.folder_of(run.checkpoints, end)
-    expected = checkpoints.weights_sha256(folder)
+    end = checkpoint_folders.steps(run.checkpoints)[-1]
+    folder = checkpoint_folders.folder_of(run.checkpoints, end)
+    expected = weights_sha256(folder)
     (folder / "model.safetensors").write_bytes(b"damaged")
     events = run.events_path.read_text("utf-8").splitlines(keepends=True)
     run.events_path.write_text("".join(line for line in events if '"SUCCEEDED"' not in line), "utf-8")
     resumed = ray_job(ray_home, "train", "pretrain", "--name", "handbook", "--from_resume", "1")
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
-    assert checkpoints.weights_sha256(folder) == expected
+    assert weights_sha256(folder) == expected
     assert any(event["kind"] == "checkpoint_skipped" for event in read_events(run.events_path, {"note"}))
 
 

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
-from jobs.stages.adapter import adapter_lines, optimizer_states, trained_parameters
-from jobs.stages.presets import lora, sft
+from jobs.stages.adapter import adapter_lines
+from jobs.stages.lora import lora
+from jobs.stages.sft import sft
 from jobs.stages.spec import RunSpec
+from jobs.stages.weights import optimizer_states, trained_parameters
 from minimind.config import override
 from minimind.model import MiniMind
 from tests.small import small_spec

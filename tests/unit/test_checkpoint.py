@@ -15,29 +15,20 @@ import pytest
 import safetensors.torch
 import torch
 
+from minimind.adapter_base import base_of, find_base
 from minimind.checkpoint import (
     ADAPTER_CONFIG,
-    ADAPTER_WEIGHTS,
     Adapter,
-    Base,
-    CheckpointError,
     Lineage,
-    base_of,
     checkpoint_bytes,
-    find_base,
-    folder_of,
     load,
     load_model,
-    newest,
-    prune,
-    read_manifest,
     read_sampling,
     save,
-    steps,
-    verify,
-    weights_sha256,
 )
+from minimind.checkpoint_folders import folder_of, newest, prune, steps
 from minimind.lora import LoraConfig, adapter_state, attach, merge
+from minimind.manifest import ADAPTER_WEIGHTS, Base, CheckpointError, read_manifest, verify, weights_sha256
 from minimind.model import MiniMind, ModelConfig
 from minimind.sampling import Sampling
 from minimind.tokenizer import Tokenizer

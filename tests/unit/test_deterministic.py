@@ -13,8 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import jobs
 from minimind.deterministic import deterministic
-from minimind.rehearsal import Step, rehearse
+from minimind.recipe import Recipe
 from minimind.trace import Trace, trace
+from minimind.trial_steps import run_trial_steps
 from tests.plans import BF16, FP16, Case
 from tests.toys import OnCuda
 
@@ -62,7 +63,7 @@ def test_no_operation_of_a_step_is_refused() -> None:
     try:
         with Seen() as seen, OnCuda():
             for case in cases:
-                rehearse(case.step(), 2)
+                run_trial_steps(case.step(), 2)
     finally:
         torch.use_deterministic_algorithms(False)
     assert seen.names >= {"embedding_dense_backward", "scatter_add_", "bernoulli_", "cummax", "_foreach_norm"}
@@ -104,7 +105,7 @@ def workspaces(steps: Trace) -> list[int]:
 def test_the_plan_knows_which_kernels_are_taken() -> None:
     wide = Case(hidden=256, heads=2, kv_heads=1, width=512, dtype=BF16)  # heads of 128 numbers keep sums of keys
 
-    def quick() -> Step:
+    def quick() -> Recipe:
         return replace(wide.step(), loop=wide.loop.model_copy(update={"deterministic": False}))
 
     fixed, free = (max(size for size in workspaces(trace(make)) if size < 1 << 24) for make in (wide.step, quick))

@@ -8,8 +8,8 @@ import torch
 from minimind.batch import TokenBatch
 from minimind.distributed import Parallel
 from minimind.evaluate import Validation, continuation, validate
-from minimind.loop import Precision
 from minimind.objectives import Loss, Models, next_token_loss
+from minimind.precision import Precision
 from tests.toys import TOY_CONFIG, RowBatches, toy_model, toy_rows
 
 CPU = torch.device("cpu")

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from jobs.stages import flags
-from jobs.stages.presets import lora, pretrain
+from jobs.stages.lora import lora
+from jobs.stages.pretrain import pretrain
 from jobs.stages.spec import RunSpec
 from jobs.text.tokenizer import TOKENIZER_FLAGS, TokenizerSpec
 from minimind.config import override

@@ -10,8 +10,10 @@ from jobs.convert import convert
 from jobs.stages.sampling import WRITING
 from jobs.text.tokenizer import TokenizerSpec, learn
 from jobs.training.run import start
+from minimind import checkpoint_folders
 from minimind.chat import render
 from minimind.convert import UPSTREAM_YARN
+from minimind.manifest import read_manifest
 from minimind.model import MiniMind
 from minimind.sampling import Sampling
 from minimind.tokenizer import Tokenizer
@@ -45,7 +47,7 @@ def test_upstream_weights_become_a_checkpoint_to_train_on_from(home: Path, upstr
     assert f"--from_weight {folder} " in screen.text
     run = start(small_spec(init_from=str(folder), loop__max_steps=1), screen)
     assert run.state().word == "SUCCEEDED"
-    manifest = checkpoints.read_manifest(checkpoints.folder_of(run.checkpoints, 1))
+    manifest = read_manifest(checkpoint_folders.folder_of(run.checkpoints, 1))
     assert (manifest["parent_run"], manifest["parent_step"]) == ("imported", 0)
     assert manifest["tokenizer_fingerprint"] == loaded.tokenizer_fingerprint
 
@@ -118,7 +120,7 @@ def test_the_chat_template_that_came_with_the_weights_is_kept_and_trained_with(
     plain = Tokenizer.train([SAMPLES.read_text("utf-8")], 600)
     assert plain.foreign_template is None
     run = start(small_spec("sft", name="taught", init_from=str(folder), loop__max_steps=1), screen)
-    last = Tokenizer.load(checkpoints.folder_of(run.checkpoints, 1))
+    last = Tokenizer.load(checkpoint_folders.folder_of(run.checkpoints, 1))
     assert last.foreign_template == template
     prompt = render(last, [{"role": "user", "content": "hi"}], add_generation_prompt=True).ids
     assert last.decode(prompt).endswith("<|im_start|>assistant\nSO: ")

@@ -18,6 +18,7 @@ from jobs.text.doctor import check_data
 from jobs.text.prepare import Prepared, prepare, require_vocabulary
 from jobs.text.tokenizer import TokenizerSpec, run_tokenizer
 from minimind.checkpoint import Lineage
+from minimind.manifest import CheckpointError
 from minimind.model import MiniMind
 from minimind.tokenizer import Tokenizer
 from tests.small import SAMPLES, Screen, small_spec, write_chats, write_rows
@@ -113,7 +114,7 @@ def test_first_weights_bring_their_tokenizer(home: Path, screen: Screen) -> None
         prepare(small_spec(init_from="./given/step_00000003", data__tokenizer="words"), screen)
     assert tokenizer.fingerprint in str(caught.value)
     (folder / "model.safetensors").write_bytes(b"damaged")
-    with pytest.raises(checkpoints.CheckpointError, match="model.safetensors has 7 bytes"):
+    with pytest.raises(CheckpointError, match="model.safetensors has 7 bytes"):
         prepare(spec, screen)
 
 

@@ -7,25 +7,25 @@ import pytest
 import torch
 
 from minimind.batch import worst_batch
-from minimind.ladder import DoesNotFitError, Ladder, Shortage, beyond_rungs, parts, release, shortage_in
-from minimind.loop import TrainState
 from minimind.model import MiniMind
+from minimind.out_of_memory import DoesNotFitError, Ladder, Shortage, beyond_rungs, parts, release, shortage_in
+from minimind.train_state import TrainState
+from minimind.trial_steps import Repeated
 from tests.toys import toy_model
 
 
-class Thread:
+class ReadsAhead(Repeated):
     """Batches are prepared ahead until somebody stops it."""
 
-    def __init__(self) -> None:
-        self.runs = True
+    runs = True
 
-    def stop(self) -> bool:
+    def stop_reading_ahead(self) -> bool:
         stopped, self.runs = self.runs, False
         return stopped
 
 
 def ladder(state: TrainState, model: MiniMind | None = None, *, allow_shorter: bool = False) -> Ladder:
-    return Ladder(state, {"policy": model or toy_model()}, Thread().stop, allow_shorter=allow_shorter)
+    return Ladder(state, {"policy": model or toy_model()}, ReadsAhead(worst_batch(1, 8)), allow_shorter=allow_shorter)
 
 
 def standing(state: TrainState) -> tuple[int, bool, int]:

@@ -10,12 +10,13 @@ from threading import Thread
 import pytest
 from ray import train as ray_train
 
-import minimind.checkpoint as checkpoints
 from jobs.cluster.access import ClusterError
 from jobs.runs.directory import RunDirectory, RunStateError
 from jobs.training import launch
 from jobs.training.run import resume, start
+from minimind import checkpoint_folders
 from minimind.events import EventLog
+from minimind.manifest import MANIFEST
 from tests.small import Screen, end_of, small_spec
 
 
@@ -53,7 +54,7 @@ def test_a_signal_stops_cleanly_and_the_run_goes_on_later(
     settings = {"loop__max_steps": 60, "loop__save_interval": 100, "loop__eval_interval": 100}
     run = start(small_spec(**settings), Interrupting(number))
     assert run.state().word == "STOPPED"
-    (stopped,) = checkpoints.steps(run.checkpoints)
+    (stopped,) = checkpoint_folders.steps(run.checkpoints)
     assert 1 <= stopped < 60
     assert "Stopping at the next step" in capfd.readouterr().err
     assert signal.getsignal(number) is before
@@ -87,9 +88,9 @@ def test_failures_count_only_without_a_new_checkpoint(home: Path) -> None:
     def attempt() -> None:
         attempts.append(1)
         if len(attempts) <= 20:  # each gets one checkpoint further
-            folder = checkpoints.folder_of(run.checkpoints, len(attempts))
+            folder = checkpoint_folders.folder_of(run.checkpoints, len(attempts))
             folder.mkdir(parents=True)
-            (folder / checkpoints.MANIFEST).write_text("{}")
+            (folder / MANIFEST).write_text("{}")
             raise Failed("Training failed due to worker errors:\n[Rank 0]:\nworker died")
 
     launch.until_done(attempt, run, 1, said.append)

@@ -8,8 +8,8 @@ import torch
 from minimind.batch import worst_batch
 from minimind.distributed import Parallel
 from minimind.limit import MemoryLimit, active, adopt, hold, is_limited, is_out_of_memory
-from minimind.rehearsal import rehearse
 from minimind.trace import trace
+from minimind.trial_steps import run_trial_steps
 from tests.plans import REAL_CASES, Case
 
 CPU = torch.device("cpu")
@@ -20,7 +20,7 @@ def counted_peak(case: Case) -> int:
     step = case.step()
     limit = MemoryLimit()
     with limit:
-        rehearse(step, 2)
+        run_trial_steps(step, 2)
     return limit.peak_bytes
 
 

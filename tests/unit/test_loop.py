@@ -9,11 +9,14 @@ import torch
 
 from minimind.batch import TokenBatch
 from minimind.distributed import Parallel
-from minimind.ladder import DoesNotFitError
 from minimind.limit import MemoryLimit
-from minimind.loop import DTYPES, LoopConfig, NonFiniteLossError, Precision, TrainState, common_dtype, resolve_dtype
+from minimind.loop import NonFiniteLossError
 from minimind.objectives import Loss, Models, next_token_loss
 from minimind.optim import OptimConfig
+from minimind.out_of_memory import DoesNotFitError
+from minimind.precision import DTYPES, Precision, common_dtype, resolve_dtype
+from minimind.recipe import LoopConfig
+from minimind.train_state import TrainState
 from tests.ranks import run_ranks
 from tests.toys import PoisonedLoss, RecordingHooks, RowBatches, ToyRun, assert_same, toy_model, toy_rows, weights
 

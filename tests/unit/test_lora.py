@@ -294,7 +294,7 @@ def test_the_report_is_what_training_holds() -> None:
     model, full = adapted(), toy_model()
     held = {}
     for name, some in (("adapter", model), ("full", full)):
-        optimizer = build_optimizer(some, OptimConfig(name="adamw"))
+        optimizer = build_optimizer({"policy": some}, OptimConfig(name="adamw"))
         gradients(some)
         optimizer.step()
         states = [state for part in optimizer.state_dict()["optimizers"] for state in part["state"].values()]

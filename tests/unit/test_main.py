@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-import minimind.checkpoint as checkpoints
 from jobs import __main__ as cli
 from jobs import paths
 from jobs.cluster import local as cluster
@@ -13,6 +12,7 @@ from jobs.runs.directory import RunDirectory
 from jobs.stages.flags import FLAGS
 from jobs.stages.table import STAGES
 from jobs.text.tokenizer import TokenizerSpec, run_tokenizer
+from minimind import checkpoint_folders
 from minimind.tokenizer import Tokenizer
 from tests.shell import Main, Shell
 from tests.small import CHATS, SAMPLES, SETTINGS, Screen, end_of, kill_at, small_flags, write_chats, write_rows
@@ -98,7 +98,7 @@ def test_train_show_runs_and_resume(shell: Shell) -> None:
         assert end_of(run) == whole
     kill_at(run, 6)
     assert shell(cli.main, "resume", "small", "--batch_size", "2", "--num_workers", "1") == 0
-    assert checkpoints.steps(run.checkpoints)[-1] == 8
+    assert checkpoint_folders.steps(run.checkpoints)[-1] == 8
     assert shell(cli.main, "resume", "small") == 0
     assert "has finished already" in shell.out
 

@@ -8,14 +8,14 @@ import torch
 from jobs import paths
 from jobs.fit.needs import Needs
 from minimind.memory import PLATFORMS
-from minimind.rehearsal import Step
+from minimind.recipe import Recipe
 from tests.plans import Case
 
 CASE = Case(width=16)
 CPU, LINUX, WSL2, WINDOWS = (PLATFORMS[name] for name in ("cpu", "linux", "wsl2", "windows"))
 
 
-def never() -> Step:
+def never() -> Recipe:
     pytest.fail("traced")
 
 

@@ -190,7 +190,7 @@ def test_muon_leaves_alone_what_has_no_gradient() -> None:
 
 def placed(model: nn.Module, config: OptimConfig) -> dict[str, tuple[str, float]]:
     """Where each parameter went: name -> (optimizer, weight decay)."""
-    optimizer = build_optimizer(model, config)
+    optimizer = build_optimizer({"policy": model}, config)
     assert isinstance(optimizer, Combined)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     return {
@@ -224,7 +224,7 @@ def test_adamw_decays_matrices_and_not_vectors() -> None:
 
 def test_adamw_has_the_settings_of_its_config() -> None:
     config = OptimConfig(name="adamw", learning_rate=0.5, beta1=0.8, beta2=0.7, eps=1e-4)
-    for group in build_optimizer(toy_model(), config).param_groups:
+    for group in build_optimizer({"policy": toy_model()}, config).param_groups:
         assert (group["lr"], group["betas"], group["eps"]) == (0.5, (0.8, 0.7), 1e-4)
 
 
@@ -247,7 +247,7 @@ def test_matrices_alone_and_tables_alone_are_enough() -> None:
 
 def test_nothing_to_train_is_refused() -> None:
     with pytest.raises(ValueError, match="nothing to train"):
-        build_optimizer(toy_model().requires_grad_(False), OptimConfig())
+        build_optimizer({"policy": toy_model().requires_grad_(False)}, OptimConfig())
 
 
 def steps(model: MiniMind, optimizer: Any, seeds: range) -> None:
@@ -262,9 +262,9 @@ def steps(model: MiniMind, optimizer: Any, seeds: range) -> None:
 def test_the_state_taken_back_continues_to_the_last_bit(name: str) -> None:
     config = OptimConfig.model_validate({"name": name})
     model, resumed = toy_model(), toy_model(seed=1)
-    optimizer = build_optimizer(model, config)
+    optimizer = build_optimizer({"policy": model}, config)
     steps(model, optimizer, range(3))
-    other = build_optimizer(resumed, config)
+    other = build_optimizer({"policy": resumed}, config)
     resumed.load_state_dict(weights(model))
     other.load_state_dict(copy.deepcopy(optimizer.state_dict()))  # a state dict shares its tensors
     for group in (*optimizer.param_groups, *other.param_groups):
@@ -278,7 +278,7 @@ def test_the_state_taken_back_continues_to_the_last_bit(name: str) -> None:
 def test_a_learning_rate_set_through_the_groups_is_used() -> None:
     for name in ("adamw", "muon"):
         model = toy_model()
-        optimizer = build_optimizer(model, OptimConfig.model_validate({"name": name}))
+        optimizer = build_optimizer({"policy": model}, OptimConfig.model_validate({"name": name}))
         before = weights(model)
         for group in optimizer.param_groups:
             group["lr"] = 0.0
@@ -288,16 +288,16 @@ def test_a_learning_rate_set_through_the_groups_is_used() -> None:
 
 def test_combined_forgets_the_gradients_of_all() -> None:
     model = toy_model()
-    optimizer = build_optimizer(model, OptimConfig())
+    optimizer = build_optimizer({"policy": model}, OptimConfig())
     steps(model, optimizer, range(1))
     optimizer.zero_grad()
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
 def test_combined_refuses_the_state_of_another_set_of_optimizers() -> None:
-    saved = build_optimizer(toy_model(), OptimConfig(name="adamw")).state_dict()
+    saved = build_optimizer({"policy": toy_model()}, OptimConfig(name="adamw")).state_dict()
     with pytest.raises(ValueError, match=r"of 1 optimizers and here are 2 \(Muon, AdamW\): was optim.name changed"):
-        build_optimizer(toy_model(), OptimConfig(name="muon")).load_state_dict(saved)
+        build_optimizer({"policy": toy_model()}, OptimConfig(name="muon")).load_state_dict(saved)
 
 
 @pytest.mark.parametrize("name", ["adamw", "muon"])
@@ -309,7 +309,7 @@ def test_both_optimizers_learn_a_linear_map(name: str) -> None:
 
     torch.manual_seed(0)
     holder, target, inputs = Holder(), torch.randn(6, 12), torch.randn(256, 12)
-    optimizer = build_optimizer(holder, OptimConfig.model_validate({"name": name, "weight_decay": 0}))
+    optimizer = build_optimizer({"policy": holder}, OptimConfig.model_validate({"name": name, "weight_decay": 0}))
     for step in range(150):
         for group in optimizer.param_groups:
             group["lr"] = 0.1 * (1 - step / 150)

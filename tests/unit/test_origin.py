@@ -9,11 +9,13 @@ import pytest
 
 from jobs import paths
 from jobs.runs.directory import RunDirectory
+from jobs.stages.lora import lora
 from jobs.stages.origin import new_spec, require_weights, with_text
-from jobs.stages.presets import lora, pretrain, sft
+from jobs.stages.pretrain import pretrain
+from jobs.stages.sft import sft
 from jobs.stages.spec import RunSpec
 from jobs.training.run import start
-from minimind.checkpoint import CheckpointError
+from minimind.manifest import CheckpointError
 from tests.small import SAMPLES, Screen, small_spec, write_rows
 
 

@@ -5,8 +5,11 @@ import torch
 
 from jobs.fit.card import Card
 from jobs.fit.needs import Needs
-from jobs.fit.plan import BUDGETS, Planner, command_flags, preset_name, step_of, to_json
-from jobs.stages.presets import lora, pretrain, sft
+from jobs.fit.plan import BUDGETS, Planner, command_flags, preset_name, to_json
+from jobs.stages.lora import lora
+from jobs.stages.pretrain import pretrain
+from jobs.stages.recipe import trial_recipe
+from jobs.stages.sft import sft
 from jobs.stages.spec import RunSpec
 from minimind.config import override
 from minimind.memory import PLATFORMS
@@ -57,7 +60,7 @@ def with_sizes(rows: int, accumulation: int, width: int = 256, checkpointing: bo
 
 def test_a_plan_is_that_of_the_traced_step() -> None:
     plan = planner(1000).plan(SPEC)
-    expected = trace(lambda: step_of(SPEC, planner(1).shape(SPEC)), "cpu").peak_bytes
+    expected = trace(lambda: trial_recipe(SPEC, torch.float32), "cpu").peak_bytes
     assert (plan.verdict, plan.peak_bytes, plan.capacity_bytes) == ("fits", expected, 1000 * MIB)
     assert planner(1000).plan(SPEC, 0.5).capacity_bytes == 500 * MIB
 

@@ -3,16 +3,16 @@ from __future__ import annotations
 import pytest
 import torch
 
-from minimind.ladder import DoesNotFitError
 from minimind.limit import MemoryLimit
-from minimind.rehearsal import NoHooks, rehearse
+from minimind.out_of_memory import DoesNotFitError
+from minimind.trial_steps import NoHooks, run_trial_steps
 from tests.plans import Case
 
 
 def test_real_steps_are_made() -> None:
     step = Case(width=16).step()
     before = [parameter.clone() for parameter in step.models["policy"].parameters()]
-    rehearse(step, 2)
+    run_trial_steps(step, 2)
     after = list(step.models["policy"].parameters())
     assert not all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
 
@@ -26,4 +26,4 @@ def test_nothing_may_happen_that_would_be_noted() -> None:
 def test_a_step_that_runs_out_of_memory_does_not_adapt() -> None:
     step = Case(width=16).step()
     with MemoryLimit(1 << 16), pytest.raises((DoesNotFitError, torch.OutOfMemoryError)):
-        rehearse(step, 2)
+        run_trial_steps(step, 2)

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-import minimind.checkpoint as checkpoints
 from jobs import paths
 from jobs.runs.directory import RunDirectory
 from jobs.runs.show import show
 from jobs.stages.pretrain import beginning
 from jobs.stages.sft import SftConfig, question
 from jobs.training.run import resume, start, train
-from minimind.checkpoint import CheckpointError
+from minimind import checkpoint_folders
 from minimind.config import override
 from minimind.events import metric_series
+from minimind.manifest import CheckpointError, read_manifest
 from minimind.tokenizer import Tokenizer
 from tests.small import CHAT_SETTINGS, SAMPLES, Screen, end_of, kill_at, small_spec, write_chats, write_rows
 
@@ -91,7 +91,7 @@ def test_the_same_flags_again_resume(home: Path) -> None:
 def test_where_it_comes_from_is_recorded(home: Path, name: str) -> None:
     run = run_of(home, name)
     assert run.spec()["init_from"] == "small@2"
-    manifest = checkpoints.read_manifest(checkpoints.folder_of(run.checkpoints, 5))
+    manifest = read_manifest(checkpoint_folders.folder_of(run.checkpoints, 5))
     assert (manifest["run_id"], manifest["parent_run"], manifest["parent_step"]) == (name, "small", 2)
 
 
@@ -131,7 +131,7 @@ def test_samples_answer_questions(home: Path) -> None:
 
 
 def test_an_adapter_alone_is_saved_and_said_what_it_saves(home: Path) -> None:
-    files = {path.name for path in checkpoints.folder_of(run_of(home, "lora").checkpoints, 5).iterdir()}
+    files = {path.name for path in checkpoint_folders.folder_of(run_of(home, "lora").checkpoints, 5).iterdir()}
     assert {"adapter_model.safetensors", "adapter_config.json"} <= files
     assert "model.safetensors" not in files
     screen = Screen()
@@ -155,7 +155,7 @@ def test_whole_weights_go_on_from_an_adapter_but_no_adapter_does(home: Path) -> 
 
 
 def test_an_adapter_whose_base_is_gone_is_not_resumed(home: Path, trained: Path) -> None:
-    manifest = checkpoints.read_manifest(checkpoints.folder_of(run_of(home, "lora").checkpoints, 5))
+    manifest = read_manifest(checkpoint_folders.folder_of(run_of(home, "lora").checkpoints, 5))
     assert manifest["base"]["run_id"] == "small"
     kill_at(run_of(home, "lora"), 3)
     shutil.rmtree(run_of(home, "small").path)

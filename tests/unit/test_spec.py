@@ -5,8 +5,11 @@ import json
 import pytest
 from pydantic import ValidationError
 
-from jobs.stages.presets import DEFAULT_MODEL, lora, pretrain, sft
+from jobs.stages.lora import lora
+from jobs.stages.pretrain import pretrain
+from jobs.stages.sft import sft
 from jobs.stages.spec import RunSpec
+from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
 from minimind.config import override
 from minimind.model import MODEL_PRESETS
@@ -55,7 +58,7 @@ def test_the_table_of_stages_gives_what_a_run_needs() -> None:
         stage = STAGES[name]
         assert stage.preset("tiny") == preset("tiny")
         assert stage.preset("tiny").stage.kind == name
-        assert stage.objective is next_token_loss
+        assert stage.objective(preset("tiny")) is next_token_loss
         assert stage.rows == rows
         assert stage.continues == (name != "pretrain")
         assert stage.title

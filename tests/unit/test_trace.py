@@ -11,7 +11,7 @@ from torch.overrides import TorchFunctionMode
 
 from minimind.model import MiniMind, attend, document_mask, segment_positions
 from minimind.objectives import Loss, Models, next_token_loss
-from minimind.rehearsal import Step
+from minimind.recipe import Recipe
 from minimind.trace import CUBLAS_WORKSPACE_BYTES, Trace, trace
 from tests.plans import BF16, MORE_REAL_CASES, REAL_CASES, WHOLE_GRID, Case, allocator_peaks
 
@@ -98,7 +98,7 @@ def test_a_model_that_is_not_trained_is_a_part_of_its_own() -> None:
         loss = next_token_loss(models, batch)
         return replace(loss, total=loss.total - frozen.total)
 
-    def with_reference() -> Step:
+    def with_reference() -> Recipe:
         step = Case().step()
         reference = MiniMind(Case().model_config).requires_grad_(False)
         return replace(step, models={**step.models, "reference": reference}, objective=against_reference)

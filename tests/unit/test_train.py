@@ -10,15 +10,17 @@ import pytest
 import minimind.checkpoint as checkpoints
 from jobs import paths
 from jobs.runs.directory import RunDirectory, RunStateError, RunTakenError
-from jobs.stages.presets import pretrain
+from jobs.stages.pretrain import pretrain
 from jobs.stages.spec import RunSpec
 from jobs.text.prepare import Prepared
 from jobs.text.tokenizer import TokenizerSpec, run_tokenizer
 from jobs.training import launch
 from jobs.training.nodes import Say
 from jobs.training.run import resume, resumed, start, train
+from minimind import checkpoint_folders
 from minimind.config import override
 from minimind.events import read_events
+from minimind.manifest import read_manifest
 from tests.small import SAMPLES, SETTINGS, Screen, end_of, kill_at, small_spec, write_chats, write_rows
 
 
@@ -65,7 +67,7 @@ def test_a_name_that_is_taken_is_refused_unless_asked(home: Path, screen: Screen
         start(small_spec(data__path="none.jsonl"), screen, overwrite=True)
     assert RunDirectory.find(paths.runs(), "small").state().word == "SUCCEEDED"  # nothing is lost by a slip
     run = start(small_spec(loop__max_steps=2), screen, overwrite=True)
-    assert checkpoints.steps(run.checkpoints) == [2]
+    assert checkpoint_folders.steps(run.checkpoints) == [2]
 
 
 def test_a_second_start_and_a_second_resume_are_refused(home: Path, screen: Screen) -> None:
@@ -113,7 +115,7 @@ def test_a_resume_needs_neither_its_tokenizer_run_nor_the_run_it_came_from(home:
     shutil.rmtree(paths.cache())
     resume("child", {}, screen)
     assert end_of(child) == whole
-    newest = checkpoints.read_manifest(checkpoints.folder_of(child.checkpoints, 4))
+    newest = read_manifest(checkpoint_folders.folder_of(child.checkpoints, 4))
     assert (newest["parent_run"], newest["parent_step"]) == ("mother", 2)
 
 
@@ -122,7 +124,7 @@ def test_first_weights_are_those_of_the_named_step(home: Path, screen: Screen) -
     still = {"optim__learning_rate": 1e-30, "loop__max_steps": 2}
     child = start(small_spec(name="child", init_from="mother@2", **still), screen)
     first, last = (
-        checkpoints.load(checkpoints.folder_of(run.checkpoints, 2)).weights["model.embed_tokens.weight"]
+        checkpoints.load(checkpoint_folders.folder_of(run.checkpoints, 2)).weights["model.embed_tokens.weight"]
         for run in (mother, child)
     )
     assert (first - last).abs().max() < 1e-6

@@ -14,8 +14,10 @@ from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
 from jobs.text.prepare import Prepared, prepare
 from jobs.training.worker import environment, work
+from minimind import checkpoint_folders
 from minimind.distributed import Parallel
 from minimind.events import Event, metric_series, read_events
+from minimind.manifest import read_manifest
 from tests.disk import files_limited_to
 from tests.small import SAMPLES, Screen, end_of, kill_at, small_spec, write_rows
 from tests.toys import assert_same
@@ -38,7 +40,7 @@ class Begun:
 
     @property
     def steps(self) -> list[int]:
-        return checkpoints.steps(self.run.checkpoints)
+        return checkpoint_folders.steps(self.run.checkpoints)
 
     @property
     def running(self) -> list[Event]:
@@ -79,7 +81,7 @@ def test_a_run_goes_to_its_end_and_leaves_everything(begun: Begun, uninterrupted
     assert tokens == sorted(tokens)
     assert tokens[0] > 0
     assert [event["path"] for event in events if event["type"] == "checkpoint"][-1] == "checkpoints/step_00000008"
-    folder = checkpoints.folder_of(begun.run.checkpoints, 8)
+    folder = checkpoint_folders.folder_of(begun.run.checkpoints, 8)
     assert checkpoints.read_sampling(folder) == STAGES["pretrain"].sampling(begun.spec.model)
     assert begun.steps == [4, 6, 8]  # the last two, and the best that was validated when it was looked at
     samples = [json.loads(line) for line in begun.run.samples_path.read_text("utf-8").splitlines()]
@@ -93,13 +95,13 @@ def test_a_run_goes_to_its_end_and_leaves_everything(begun: Begun, uninterrupted
 def test_a_checkpoint_tells_where_it_comes_from(begun: Begun) -> None:
     begun.prepared = begun.prepared.model_copy(update={"parent_run": "mother", "parent_step": 5})
     begun.work()
-    manifest = checkpoints.read_manifest(checkpoints.folder_of(begun.run.checkpoints, 8))
+    manifest = read_manifest(checkpoint_folders.folder_of(begun.run.checkpoints, 8))
     assert (manifest["run_id"], manifest["parent_run"], manifest["parent_step"]) == ("small", "mother", 5)
     assert manifest["data_fingerprint"] == begun.prepared.data_fingerprint
     kill_at(begun.run, 6)
     begun.prepared = begun.prepared.model_copy(update={"parent_run": None, "parent_step": None})
     begun.work()  # who resumes need not know the parent
-    again = checkpoints.read_manifest(checkpoints.folder_of(begun.run.checkpoints, 8))
+    again = read_manifest(checkpoint_folders.folder_of(begun.run.checkpoints, 8))
     assert again.pop("files")["model.safetensors"] == manifest.pop("files")["model.safetensors"]
     assert again == manifest
 
@@ -113,7 +115,8 @@ def test_killed_and_resumed_it_ends_as_if_it_had_not_been(begun: Begun, uninterr
     assert begun.work() == "SUCCEEDED"
     assert end_of(begun.run) == end_of(uninterrupted)
     saved = [
-        checkpoints.load(checkpoints.folder_of(run.checkpoints, 8)).train_state for run in (begun.run, uninterrupted)
+        checkpoints.load(checkpoint_folders.folder_of(run.checkpoints, 8)).train_state
+        for run in (begun.run, uninterrupted)
     ]
     assert_same(saved[0], saved[1])
     for name in ("train/loss", "train/tokens", "train/lr"):
@@ -151,7 +154,7 @@ def test_a_run_that_is_done_is_only_finished_again(begun: Begun) -> None:
 def test_a_damaged_checkpoint_is_skipped_with_a_note(begun: Begun, uninterrupted: RunDirectory, damage: str) -> None:
     begun.work()
     kill_at(begun.run, 6)
-    file = checkpoints.folder_of(begun.run.checkpoints, 6) / "model.safetensors"
+    file = checkpoint_folders.folder_of(begun.run.checkpoints, 6) / "model.safetensors"
     if damage == "missing file":
         file.unlink()
     else:
@@ -178,7 +181,7 @@ def test_another_models_checkpoint_is_refused(begun: Begun) -> None:
 def test_other_data_or_another_tokenizer_is_refused(begun: Begun, tmp_path: Path) -> None:
     begun.work()
     kill_at(begun.run, 6)
-    own = checkpoints.folder_of(begun.run.checkpoints, 6)
+    own = checkpoint_folders.folder_of(begun.run.checkpoints, 6)
     texts = [json.loads(line)["text"] for line in SAMPLES.read_text("utf-8").splitlines()]
     changed = small_spec(data__path=str(write_rows(tmp_path / "more.jsonl", [*texts, "one more"])))
     assert begun.work(changed, prepare(changed, Screen(), own=own)) == "FAILED"
@@ -207,7 +210,7 @@ def test_a_loss_that_is_no_number_fails_the_run_with_the_rows(home: Path) -> Non
 def test_a_disk_that_is_full_while_saving_fails_the_run_and_loses_nothing(
     begun: Begun, uninterrupted: RunDirectory
 ) -> None:
-    largest = max(file.stat().st_size for file in checkpoints.folder_of(uninterrupted.checkpoints, 1).iterdir())
+    largest = max(file.stat().st_size for file in checkpoint_folders.folder_of(uninterrupted.checkpoints, 1).iterdir())
     (begun.run.path / "STOP").touch()
     begun.work()
     begun.run.clear_stop()

@@ -14,7 +14,9 @@ import pytest
 import minimind.checkpoint as checkpoints
 from jobs.runs.directory import RunDirectory
 from jobs.serving.models import learnt_to_answer, model_cards
+from minimind import checkpoint_folders
 from minimind.checkpoint import Lineage
+from minimind.manifest import MANIFEST, weights_sha256
 from minimind.model import MiniMind
 from minimind.sampling import Sampling
 from minimind.tokenizer import Tokenizer
@@ -63,7 +65,7 @@ def test_a_card_says_what_a_model_is(runs: Path) -> None:
     assert (
         talk.weights
         == cards["base"].weights
-        == checkpoints.weights_sha256(checkpoints.folder_of(runs / "base" / "checkpoints", 1))[:12]
+        == weights_sha256(checkpoint_folders.folder_of(runs / "base" / "checkpoints", 1))[:12]
     )
 
 
@@ -99,7 +101,7 @@ def test_runs_whose_origin_goes_in_a_circle_or_is_unknown(home: Path, known_by_h
 
 
 def test_a_damaged_checkpoint_is_listed_all_the_same(runs: Path) -> None:
-    (runs / "talk" / "checkpoints" / "step_00000001" / checkpoints.MANIFEST).write_text("{", "utf-8")
+    (runs / "talk" / "checkpoints" / "step_00000001" / MANIFEST).write_text("{", "utf-8")
     talk = next(card for card in model_cards(runs) if card.id == "talk")
     assert (talk.weights, talk.parent, talk.chat) == ("", None, True)
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-import minimind.checkpoint as checkpoints
 from jobs.runs.directory import RunDirectory
 from minimind.events import EventLog
+from minimind.manifest import MANIFEST
 from minimind.model import MiniMind
 from minimind.tokenizer import Tokenizer
 from service.catalog import Catalog, damaged
@@ -74,7 +74,7 @@ def test_a_new_checkpoint_is_there_at_once(runs: Path, known_by_heart: tuple[Min
 def test_a_deleted_and_a_damaged_checkpoint(runs: Path) -> None:
     catalog = Catalog()
     folder = catalog.find("done").folder
-    manifest = folder / checkpoints.MANIFEST
+    manifest = folder / MANIFEST
     manifest.write_text(manifest.read_text("utf-8").replace("done", "gone"), "utf-8")
     with pytest.raises(ApiError, match="damaged") as told:
         catalog.find("done")

@@ -11,6 +11,8 @@ import pytest
 import minimind.checkpoint as checkpoints
 from jobs import paths
 from jobs.runs.directory import RunDirectory
+from minimind import checkpoint_folders
+from minimind.manifest import WEIGHTS
 from minimind.model import MiniMind, ModelConfig
 from minimind.quantize import quantized
 from minimind.sampling import SamplingParams
@@ -35,7 +37,7 @@ def runs(home: Path, known_by_heart: tuple[MiniMind, Tokenizer]) -> Path:
 
 
 def folder(runs: Path, name: str) -> Path:
-    return checkpoints.folder_of(runs / name / "checkpoints", 10)
+    return checkpoint_folders.folder_of(runs / name / "checkpoints", 10)
 
 
 def pool(models: float) -> ModelPool:
@@ -201,7 +203,7 @@ def test_a_slow_load_is_503_and_goes_on(runs: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_damaged_checkpoint_is_an_error_of_its_own_requests(runs: Path) -> None:
-    weights = folder(runs, "b") / checkpoints.WEIGHTS
+    weights = folder(runs, "b") / WEIGHTS
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)

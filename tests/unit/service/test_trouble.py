@@ -17,8 +17,9 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
-import minimind.checkpoint as checkpoints
+from minimind import checkpoint_folders
 from minimind.engine import Engine
+from minimind.manifest import WEIGHTS
 from minimind.model import MiniMind
 from minimind.tokenizer import Tokenizer
 from service import model_pool
@@ -42,7 +43,7 @@ def counted(served: Served, model: str = "a") -> str | None:
 
 
 def folder(runs: Path, name: str) -> Path:
-    return checkpoints.folder_of(runs / name / "checkpoints", 10)
+    return checkpoint_folders.folder_of(runs / name / "checkpoints", 10)
 
 
 def test_a_full_queue_is_429_with_when_to_come_again(runs: Path, engines_may_step: threading.Event) -> None:
@@ -104,7 +105,7 @@ def test_the_least_recently_used_makes_room(runs: Path) -> None:
 
 
 def test_a_damaged_and_a_deleted_checkpoint_are_told_to_those_who_ask_for_them(runs: Path) -> None:
-    weights = folder(runs, "b") / checkpoints.WEIGHTS
+    weights = folder(runs, "b") / WEIGHTS
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)

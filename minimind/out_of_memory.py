@@ -1,8 +1,9 @@
 """What a run does when its memory runs out: the step is taken again with less of it in memory at once.
 
-The rungs, in this order: half the rows computed at once, down to one; activation checkpointing; where the user allowed
-it, rows of half the length; no thread that prepares batches ahead. A step keeps all its rows, and its loss is a sum, so
-all but the third leave the result as it is, up to the rounding of sums.
+There is a ladder of ways to do with less, in this order: half the rows computed at once, down to one; activation
+checkpointing; where the user allowed it, rows of half the length; no thread that prepares batches ahead. A step keeps
+all its rows, and its loss is a sum, so all but the third leave the result as it is, up to the rounding of sums. A
+source that runs out while it generates a batch generates less at once.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ import gc
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 
-from minimind.batch import Batch, TokenBatch
+from minimind.batch import Batch
 from minimind.limit import is_out_of_memory
 from minimind.objectives import Models
+from minimind.recipe import BatchSource, GeneratingSource
+from minimind.train_state import TrainState
 
 SHORTEST_TOKENS = 8
 """Rows are not cut shorter than this."""
@@ -27,18 +29,12 @@ class DoesNotFitError(RuntimeError):
     """Memory has run out where no rung is left, or none would help."""
 
 
-class Standing(Protocol):
-    """Where a run stands on the ladder: a part of `minimind.loop.TrainState`."""
-
-    rows_at_once: int
-    checkpointing: bool
-    cuts: int
-
-
 @dataclass(frozen=True)
 class Shortage:
-    """Memory ran out. rows, width: of what was computed then; width 0: rows that make sense only whole. cause: what
-    the allocator said.
+    """Memory ran out.
+
+    rows: how many were computed then; 0 where a source was making a batch. width: their tokens; 0 for rows that make
+    sense only whole. cause: what the allocator said.
     """
 
     rows: int
@@ -53,64 +49,88 @@ class Shortage:
 
 def shortage_in(part: Batch, error: BaseException) -> Shortage:
     """What is to be known of an error that came up while a part of a step was computed."""
-    width = part.tokens_BT.shape[1] if isinstance(part, TokenBatch) else 0
-    return Shortage(len(part.rows), width, str(error))
+    return Shortage(len(part.rows), part.width, str(error))
+
+
+def shortage_of(call: Callable[[], object]) -> Shortage | None:
+    """What a call of a source is short of; None where it has the memory it needs. Other errors are raised."""
+    try:
+        call()
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return Shortage(0, 0, str(error))
+    return None
 
 
 def parts(batch: Batch, rows_at_once: int, cuts: int = 0) -> Sequence[Batch]:
     """A micro-batch as it is computed. rows_at_once: 0 for all. cuts: how often each row is halved."""
     for _ in range(cuts):
-        if isinstance(batch, TokenBatch):
+        if batch.width:
             batch = batch.halved()
     return batch.split(rows_at_once) if rows_at_once else (batch,)
 
 
-class Ladder:
-    """The rungs below where a run stands."""
+def generate_less(source: GeneratingSource, shortage: Shortage) -> str:
+    """Let a source that ran out of memory compute less at once; what was changed, in words.
 
-    def __init__(
-        self, standing: Standing, models: Models, stop_reading_ahead: Callable[[], bool], *, allow_shorter: bool
-    ) -> None:
-        """standing: changed by every step down. stop_reading_ahead: the source's, see `BatchSource`."""
-        self.standing = standing
+    Raises DoesNotFitError where nothing is left to change.
+    """
+    change = source.generate_less()
+    if not change:
+        raise DoesNotFitError(
+            f"out of memory while a batch was made, with every means tried. {shortage.cause}. {_ADVICE}"
+        )
+    return change
+
+
+class Ladder:
+    """The ways to do with less memory that a run has left.
+
+    state: says how far down the ladder the run is, and is changed by every step down. source: where its batches come
+    from. allow_shorter: whether rows may be cut.
+    """
+
+    def __init__(self, state: TrainState, models: Models, source: BatchSource, *, allow_shorter: bool) -> None:
+        self.state = state
         self.models = models
-        self.stop_reading_ahead = stop_reading_ahead
+        self.source = source
         self.allow_shorter = allow_shorter
-        if standing.checkpointing:
+        if state.checkpointing:
             self._checkpoint()
 
     def parts(self, batch: Batch) -> Sequence[Batch]:
         """A micro-batch as it is computed on this rung."""
-        return parts(batch, self.standing.rows_at_once, self.standing.cuts)
+        return parts(batch, self.state.rows_at_once, self.state.cuts)
 
     def descend(self, shortage: Shortage) -> str:
         """Take the next rung, the same on every rank that is told the same; what it is, in English and Chinese.
 
         Raises DoesNotFitError where there is none.
         """
-        standing = self.standing
+        state = self.state
         if shortage.rows > 1:
-            standing.rows_at_once = -(-shortage.rows // 2)
-            count = standing.rows_at_once
+            state.rows_at_once = -(-shortage.rows // 2)
+            count = state.rows_at_once
             return (
                 f"at most {count} row{'s' * (count > 1)} at once from now on, with as many rows per step as before"
                 f" / 内存不足：此后每次最多计算 {count} 行，每步的总行数不变"
             )
         if self._checkpoint():
-            standing.checkpointing = True
+            state.checkpointing = True
             return (
                 "activations are computed again in the backward pass from now on (activation checkpointing)"
                 " / 内存不足：此后启用激活检查点（反向传播时重新计算激活值）"
             )
         if self.allow_shorter and shortage.width >= 2 * SHORTEST_TOKENS:
-            standing.cuts += 1
-            standing.rows_at_once = 1
+            state.cuts += 1
+            state.rows_at_once = 1
             tokens = shortage.width // 2 + 1
             return (
                 f"rows are cut to {tokens} tokens from now on (allow_shorter): a document that crosses a cut is read "
                 f"in two pieces / 内存不足：此后每行截为 {tokens} 个词元（allow_shorter），跨越截断处的文档分两段读取"
             )
-        if self.stop_reading_ahead():
+        if self.source.stop_reading_ahead():
             return "batches are no longer prepared ahead / 内存不足：不再提前准备批次"
         shorter = (
             f"rows of {shortage.width} tokens"

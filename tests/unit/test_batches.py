@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from data.collate import PackedBatches, Replay, collate, in_order
+from data.batches import OrderedBatches, in_order
 from data.pack import Packing, order, pack, pack_shards
 from data.prepare import tokenise
+from data.rows import PackedRows
 from data.shards import TokenShards
 from minimind.batch import TokenBatch
 from minimind.tokenizer import Tokenizer
@@ -42,15 +44,25 @@ def packing(shards: TokenShards) -> Packing:
     return pack(shards.lengths, WIDTH)
 
 
-def source(shards: TokenShards, packing: Packing, **settings: Any) -> PackedBatches:
-    return PackedBatches(shards, packing, **({"batch_size": 2, "seed": 3} | settings))
+Packed = tuple[TokenShards, Packing]
+
+
+def source(
+    shards: TokenShards, packing: Packing, beside: Packed | None = None, **settings: Any
+) -> OrderedBatches[TokenBatch]:
+    rows = PackedRows(shards, packing, settings.pop("pad_id", 0), beside)
+    return OrderedBatches(rows, **({"batch_size": 2, "seed": 3} | settings))
+
+
+def collate(shards: TokenShards, packing: Packing, rows: Sequence[int], pad_id: int) -> TokenBatch:
+    return PackedRows(shards, packing, pad_id).batch(rows)
 
 
 def rows_of(batches: list[TokenBatch]) -> list[int]:
     return [row for batch in batches for row in batch.rows]
 
 
-def drain(batches: PackedBatches, count: int) -> list[list[TokenBatch]]:
+def drain(batches: OrderedBatches[TokenBatch], count: int) -> list[list[TokenBatch]]:
     steps = []
     while not batches.done:
         steps.append(batches.take(count))
@@ -104,7 +116,7 @@ def test_the_targets_of_conversations_are_what_the_shards_name(chats: TokenShard
 
 def test_a_share_of_other_rows_is_read_among_the_own(chats: TokenShards, shards: TokenShards) -> None:
     own, other = pack_shards(chats, 60), pack_shards(shards, 60)
-    batches = source(chats, own, epochs=6, replay=Replay(shards, other, 0.25))
+    batches = source(chats, own, epochs=6, beside=(shards, other), replay=0.25)
     replayed = batches.replayed_rows
     assert replayed == round(own.rows / 3)
     assert batches.total_rows == 6 * (own.rows + replayed)
@@ -121,7 +133,7 @@ def test_a_share_of_other_rows_is_read_among_the_own(chats: TokenShards, shards:
 
 def test_replayed_rows_are_those_of_the_other_packing(chats: TokenShards, shards: TokenShards) -> None:
     own, other = pack_shards(chats, 60), pack_shards(shards, 60)
-    (batch,) = source(chats, own, batch_size=own.rows, replay=Replay(shards, other, 0.25)).take(1)
+    (batch,) = source(chats, own, batch_size=own.rows, beside=(shards, other), replay=0.25).take(1)
     assert max(batch.rows) >= own.rows
     for index, row in enumerate(batch.rows):
         alone = collate(shards, other, [row - own.rows], 0) if row >= own.rows else collate(chats, own, [row], 0)
@@ -135,7 +147,7 @@ def test_what_is_read_in_order_has_its_replay_spread_evenly(shards: TokenShards,
     own, other = pack_shards(many, 60, in_order=True), pack_shards(shards, 60)
     assert own.row_block is not None
     assert own.row_block[-1] >= 5
-    batches = source(many, own, replay=Replay(shards, other, 0.25))
+    batches = source(many, own, beside=(shards, other), replay=0.25)
     read = rows_of(batches.take(10**6))
     assert sorted(row for row in read if row < own.rows) == list(range(own.rows))
     assert (np.diff(own.row_block[[row for row in read if row < own.rows]]) >= 0).all()
@@ -143,26 +155,26 @@ def test_what_is_read_in_order_has_its_replay_spread_evenly(shards: TokenShards,
     assert len(places) == batches.replayed_rows
     quarters = np.histogram(places, 4, (0, len(read)))[0] / len(places)
     assert (np.abs(quarters - 0.25) < 0.1).all()
-    again = source(many, own, replay=Replay(shards, other, 0.25))
+    again = source(many, own, beside=(shards, other), replay=0.25)
     half = len(read) // 2
     again.load_state_dict({**batches.state_dict(), "position": half})
     assert rows_of(again.take(10**6)) == read[half:]
     with pytest.raises(ValueError, match="the choice of documents was"):
-        source(many, pack_shards(many, 60), replay=Replay(shards, other, 0.25)).load_state_dict(batches.state_dict())
+        source(many, pack_shards(many, 60), beside=(shards, other), replay=0.25).load_state_dict(batches.state_dict())
 
 
 def test_a_replay_that_makes_no_sense(chats: TokenShards, shards: TokenShards) -> None:
     own, other = pack_shards(chats, 60), pack_shards(shards, 60)
-    for share in (0.0, 1.0, 1.5):
+    for share in (-0.1, 1.0, 1.5):
         with pytest.raises(ValueError, match=f"replay share = {share}: allowed is more than 0 and less than 1"):
-            source(chats, own, replay=Replay(shards, other, share))
+            source(chats, own, beside=(shards, other), replay=share)
     with pytest.raises(ValueError, match="replayed rows of 24 tokens among rows of 60"):
-        source(chats, own, replay=Replay(shards, pack_shards(shards, WIDTH), 0.5))
+        source(chats, own, beside=(shards, pack_shards(shards, WIDTH)), replay=0.5)
 
 
 def test_another_replay_is_refused_and_an_older_state_has_none(chats: TokenShards, shards: TokenShards) -> None:
-    own, replay = pack_shards(chats, 60), Replay(shards, pack_shards(shards, 60), 0.25)
-    with_replay, without = source(chats, own, replay=replay), source(chats, own)
+    own, beside = pack_shards(chats, 60), (shards, pack_shards(shards, 60))
+    with_replay, without = source(chats, own, beside, replay=0.25), source(chats, own)
     older = {key: value for key, value in without.state_dict().items() if key != "replay"}
     without.load_state_dict(older)
     with_replay.load_state_dict(with_replay.state_dict())
@@ -204,13 +216,13 @@ def test_how_a_step_is_cut_changes_no_row_of_it(
 def test_one_two_one_workers_see_every_row_once(
     shards: TokenShards, packing: Packing, chats: TokenShards, share: float
 ) -> None:
-    replay = Replay(chats, pack_shards(chats, WIDTH), share) if share else None
+    beside = (chats, pack_shards(chats, WIDTH)) if share else None
     seen: list[int] = []
-    whole = source(shards, packing, replay=replay)
+    whole = source(shards, packing, beside, replay=share)
     state = whole.state_dict()
     for world, batch_size, steps in ((1, 2, 2), (2, 3, 1), (1, 2, 99)):
         ranks = [
-            source(shards, packing, batch_size=batch_size, rank=rank, world=world, replay=replay)
+            source(shards, packing, batch_size=batch_size, rank=rank, world=world, beside=beside, replay=share)
             for rank in range(world)
         ]
         for batches in ranks:
@@ -260,14 +272,16 @@ def test_another_order_of_rows_is_refused(shards: TokenShards, packing: Packing,
 
 
 def test_settings_that_make_no_sense(shards: TokenShards, packing: Packing) -> None:
-    for name, value in (("batch_size", 0), ("epochs", 0), ("num_workers", -1)):
+    wrong: list[dict[str, Any]] = [{"batch_size": 0}, {"epochs": 0}, {"num_workers": -1}]
+    for setting in wrong:
+        ((name, value),) = setting.items()
         with pytest.raises(ValueError, match=f"{name} = {value}: at least"):
-            source(shards, packing, **{name: value})
+            source(shards, packing, **setting)
 
 
 @pytest.mark.parametrize("world", [1, 2, 5])
 def test_validation_reads_every_row_once(shards: TokenShards, packing: Packing, world: int) -> None:
-    ranks = [list(in_order(shards, packing, batch_size=3, rank=rank, world=world)) for rank in range(world)]
+    ranks = [list(in_order(PackedRows(shards, packing), batch_size=3, rank=rank, world=world)) for rank in range(world)]
     assert sorted(row for batches in ranks for row in rows_of(batches)) == list(range(packing.rows))
     assert max(map(len, ranks)) - min(map(len, ranks)) <= 1
     assert same(ranks[0][:1], [collate(shards, packing, range(3), 0)])

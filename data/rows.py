@@ -1,0 +1,138 @@
+"""Rows of token shards by number, as the batches that a stage trains on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from data.pack import Packing
+from data.shards import TokenShards
+from minimind.batch import Batch, PairBatch, TokenBatch
+
+Ints = NDArray[np.int64]
+B_co = TypeVar("B_co", bound=Batch, covariant=True)
+
+
+class Rows(Protocol[B_co]):
+    """Numbered rows that `data.batches.OrderedBatches` reads.
+
+    count: its own rows, each read once an epoch. beside: further rows, of other text, numbered behind its own. block:
+    which stretch of its file each own row is of, ascending, where they are to be read in that order; None: in any.
+    """
+
+    count: int
+    beside: int
+    block: Ints | None
+
+    def identity(self) -> dict[str, Any]:
+        """What the numbers stand for: equal where they stand for the same rows. Plain values, kept in checkpoints."""
+        ...
+
+    def batch(self, rows: Sequence[int]) -> B_co:
+        """The rows of these numbers, in this order."""
+        ...
+
+
+class PackedRows:
+    """Rows of a packing; behind them those of another one, for replay.
+
+    pad_id: token id of unused positions.
+    """
+
+    def __init__(
+        self, shards: TokenShards, packing: Packing, pad_id: int = 0, beside: tuple[TokenShards, Packing] | None = None
+    ) -> None:
+        """Raises ValueError where both packings are not of the same width."""
+        if beside is not None and beside[1].max_seq_len != packing.max_seq_len:
+            raise ValueError(
+                f"replayed rows of {beside[1].max_seq_len} tokens among rows of {packing.max_seq_len}: pack alike"
+            )
+        self.shards, self.packing, self.pad_id = shards, packing, pad_id
+        self._beside = beside
+        self.count, self.beside = packing.rows, beside[1].rows if beside else 0
+        self.block = packing.row_block
+
+    def identity(self) -> dict[str, Any]:
+        """The data, the width, the choice of documents, and the text beside."""
+        beside = f"{self._beside[0].fingerprint} {self._beside[1].fingerprint}" if self._beside else None
+        return {
+            "data": self.shards.fingerprint,
+            "max_seq_len": self.packing.max_seq_len,
+            "packing": self.packing.fingerprint,
+            "replay": beside,
+        }
+
+    def batch(self, rows: Sequence[int]) -> TokenBatch:
+        """The rows of these numbers, each `max_seq_len` wide."""
+        shape = (len(rows), self.packing.max_seq_len)
+        tokens_BT = np.full(shape, self.pad_id, np.int64)
+        segment_BT = np.zeros(shape, np.int32)
+        loss_mask_BT = np.zeros(shape, np.bool_)
+        for i, (shards, packing, row) in enumerate(map(self._source, rows)):
+            begin, end = packing.row_offsets[row], packing.row_offsets[row + 1]
+            at = 0
+            for segment, piece in enumerate(range(begin, end), start=1):
+                document = packing.piece_document[piece]
+                start, length = packing.piece_start[piece], packing.piece_length[piece]
+                stop = at + length
+                tokens_BT[i, at:stop] = shards.document(document)[start : start + length]
+                segment_BT[i, at:stop] = segment
+                for first, last in np.clip(shards.targets(document) - start, 0, length):
+                    loss_mask_BT[i, at + max(first, 1) : at + last] = True  # the first token has none before it
+                at = stop
+        return TokenBatch(
+            torch.from_numpy(tokens_BT), torch.from_numpy(loss_mask_BT), torch.from_numpy(segment_BT), tuple(rows)
+        )
+
+    def _source(self, row: int) -> tuple[TokenShards, Packing, int]:
+        if self._beside is None or row < self.count:
+            return self.shards, self.packing, row
+        return *self._beside, row - self.count
+
+
+class PairRows:
+    """Preference rows: the two documents of each.
+
+    chosen: the numbers of the rows to read, of those that `data.pack.learnable` gives. What of a document is longer
+    than `max_seq_len` tokens loses its end.
+    """
+
+    beside = 0
+    block = None
+
+    def __init__(self, shards: TokenShards, chosen: Ints, max_seq_len: int, pad_id: int = 0) -> None:
+        """Raises ValueError for shards that hold no pairs, and where there are none to read."""
+        if shards.documents_per_row != 2:
+            raise ValueError(f"{shards.folder}: its rows are no pairs")
+        if not len(chosen):
+            raise ValueError(f"{shards.folder}: no pair has both answers in its first {max_seq_len} tokens")
+        self.shards, self.chosen, self.max_seq_len, self.pad_id = shards, chosen, max_seq_len, pad_id
+        self.count = len(chosen)
+
+    def identity(self) -> dict[str, Any]:
+        """The data, the width, and the choice of rows."""
+        return {
+            "data": self.shards.fingerprint,
+            "max_seq_len": self.max_seq_len,
+            "packing": hashlib.sha256(self.chosen.tobytes()).hexdigest(),
+        }
+
+    def batch(self, rows: Sequence[int]) -> PairBatch:
+        """The pairs of these numbers, as wide as the longest of their answers."""
+        documents = [2 * int(self.chosen[row]) + side for row in rows for side in range(2)]
+        lengths = np.minimum(self.shards.lengths[documents], self.max_seq_len)
+        shape = (len(documents), int(lengths.max()))
+        tokens = np.full(shape, self.pad_id, np.int64)
+        loss_mask = np.zeros(shape, np.bool_)
+        real = np.arange(shape[1]) < lengths[:, None]
+        for i, (document, length) in enumerate(zip(documents, lengths, strict=True)):
+            tokens[i, :length] = self.shards.document(document)[:length]
+            for first, last in np.minimum(self.shards.targets(document), length):
+                loss_mask[i, first:last] = True
+        pairs = [torch.from_numpy(array.reshape(len(rows), 2, -1)) for array in (tokens, loss_mask, real)]
+        return PairBatch(tuple(rows), *pairs)

@@ -1,0 +1,62 @@
+"""RunSpec + models + batches -> the recipe that the loop follows. A run and its plan make theirs here."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import nn
+
+from jobs.stages.spec import RunSpec
+from jobs.stages.table import STAGES
+from jobs.stages.weights import Shapes
+from minimind.model import MiniMind
+from minimind.objectives import Models
+from minimind.optim import build_optimizer, learning_rate_factor
+from minimind.precision import Precision
+from minimind.recipe import BatchSource, LoopConfig, Recipe
+from minimind.trial_steps import Repeated
+
+
+def recipe_of(
+    spec: RunSpec, models: Models, batches: BatchSource, precision: Precision, loop: LoopConfig, total_steps: int
+) -> Recipe:
+    """All that a run of these settings takes. loop: the spec's, with what it leaves open decided."""
+    stage, optim = STAGES[spec.stage.kind], spec.optim
+    return Recipe(
+        models=models,
+        objective=stage.objective(spec),
+        batches=batches,
+        optimizer=build_optimizer(models, optim),
+        learning_rate=lambda step: optim.learning_rate * learning_rate_factor(optim, step, total_steps),
+        precision=precision,
+        loop=loop,
+        total_steps=total_steps,
+        grad_clip=optim.grad_clip,
+        worst=stage.worst(spec),
+        worst_take=partial(stage.worst_take, spec, models) if stage.worst_take is not None else None,
+    )
+
+
+def trial_recipe(spec: RunSpec, dtype: torch.dtype, device: torch.device | None = None) -> Recipe:
+    """A run's recipe over its worst batch again and again, with weights that mean nothing: to see what a step takes.
+
+    dtype: of autocast. device: where it runs, by default the CPU; the batch is on the host.
+    """
+    stage, device = STAGES[spec.stage.kind], device or torch.device("cpu")
+    models = stage.models(spec, Shapes(spec))
+    place(models, spec, device)
+    batches = Repeated(stage.worst(spec))
+    return recipe_of(spec, models, batches, Precision(dtype, device), spec.loop, total_steps=1)
+
+
+def place(models: Models, spec: RunSpec, device: torch.device) -> None:
+    """Move the models to their device, and let them compute as the spec says."""
+    for model in models.values():
+        model.to(device)
+        for part in _language_models(model):
+            part.activation_checkpointing = spec.loop.activation_checkpointing
+
+
+def _language_models(model: nn.Module) -> list[MiniMind]:
+    return [module for module in model.modules() if isinstance(module, MiniMind)]

@@ -1,0 +1,111 @@
+"""What a stage is: the few functions that say what it trains, on what, and how. Runs and plans call the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from torch import nn
+
+from data.shards import TokenShards
+from jobs.stages.spec import RunSpec, StageSettings
+from minimind.batch import Batch
+from minimind.distributed import Parallel
+from minimind.events import Metric
+from minimind.model import MiniMind, ModelConfig
+from minimind.objectives import Models, Objective
+from minimind.recipe import BatchSource
+from minimind.sampling import Sampling
+from minimind.tokenizer import Tokenizer
+
+DEFAULT_MODEL = "30m"
+
+
+class Weights(Protocol):
+    """Where a run's models come from: from checkpoints, or, for a plan, from their shapes alone."""
+
+    def policy(self) -> MiniMind:
+        """The model that the run trains, with its first weights or drawn from its seed; no adapter is on it."""
+        ...
+
+    def role(self, role: str) -> MiniMind:
+        """The frozen model of the checkpoint that the spec names for a role; where it names none, the first weights."""
+        ...
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What a run reads, tokenised.
+
+    rows: of the stage's own kind. held_out: other rows to measure on; None where a part of `rows` is held out. text:
+    plain text to replay and to see what is forgotten; None where none is known. held_out_text: None where a part of
+    `text` is held out.
+    """
+
+    tokenizer: Tokenizer
+    rows: TokenShards
+    held_out: TokenShards | None = None
+    text: TokenShards | None = None
+    held_out_text: TokenShards | None = None
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What is measured on. batches: makes an iterator over this rank's share. text_bytes: UTF-8 length of all of the
+    text that is predicted, for bits per byte; 0 where that says nothing.
+    """
+
+    batches: Callable[[], Iterator[Batch]]
+    text_bytes: int = 0
+
+
+class Source(BatchSource, Protocol):
+    """A source that knows where it ends."""
+
+    def total_steps(self, accumulation_steps: int) -> int:
+        """Optimizer steps until nothing is left."""
+        ...
+
+
+@dataclass(frozen=True)
+class Data:
+    """What a stage trains and measures on. text: held-out plain text; None where none is known."""
+
+    batches: Source
+    held_out: HeldOut
+    text: HeldOut | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What makes one stage differ from another.
+
+    title: one line for the help. rows: the kind of rows that it reads, as `data check --stage` calls it. settings: of
+    its own, under `stage` in a spec; their `kind` is its name. preset: model size -> the complete spec that a run
+    starts from. continues: whether it makes sense only on weights that have learnt something. prompt: the token ids
+    that a sample is written after. sampling: how its models are sampled unless a request says otherwise.
+
+    models: by role, the one that is trained and served being "policy"; those of frozen roles ask for no gradient.
+    objective: what is minimised. data: where its batches come from. worst: a batch that costs as much memory as one
+    can. worst_take: the most that a source computes while it makes one, from shapes alone; None where it computes
+    nothing. roles: for which a spec may name checkpoints. metrics: what its objective measures beside the loss, by
+    name; `train/NAME` and `val/NAME` are made of them. closed_form: whether `minimind.memory.closed_form` tells what
+    its step takes.
+    """
+
+    title: str
+    rows: str
+    settings: type[StageSettings]
+    preset: Callable[[str], RunSpec]
+    continues: bool
+    prompt: Callable[[Tokenizer, str], list[int]]
+    sampling: Callable[[ModelConfig], Sampling]
+    models: Callable[[RunSpec, Weights], dict[str, nn.Module]]
+    objective: Callable[[RunSpec], Objective]
+    data: Callable[[RunSpec, Corpus, Models, Parallel], Data]
+    worst: Callable[[RunSpec], Batch]
+    worst_take: Callable[[RunSpec, Models], object] | None = None
+    roles: tuple[str, ...] = ()
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    closed_form: bool = False
