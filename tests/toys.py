@@ -265,7 +265,7 @@ class ToyRun:
         self.objective = objective
         self.optim = optim or OptimConfig(learning_rate=0.01)
         self.loop = loop or LoopConfig()
-        self.optimizer: Optimizer = build_optimizer(self.models, self.optim)
+        self.optimizer: Optimizer = build_optimizer({"policy": self.model}, self.optim)
         self.parallel = parallel or Parallel()
         self.precision = Precision(dtype, self.parallel.device, units_per_step)
         self.total_steps = total_steps

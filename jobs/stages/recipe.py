@@ -53,7 +53,8 @@ def trial_recipe(spec: RunSpec, dtype: torch.dtype, device: torch.device | None 
 def place(models: Models, spec: RunSpec, device: torch.device) -> None:
     """Move the models to their device, and let them compute as the spec says."""
     for model in models.values():
-        model.to(device)
+        if next(model.parameters()).device != device:  # fake tensors cannot be moved, and need not be
+            model.to(device)
         for part in _language_models(model):
             part.activation_checkpointing = spec.loop.activation_checkpointing
 

@@ -91,7 +91,7 @@ def test_the_global_batch_counts_all_workers() -> None:
         ({"memory.vram": "8gb"}, "memory.vram = '8gb': '8gb' is no size of memory: write a number and GB or MB"),
         (
             {"stage.kind": "sftt"},
-            "stage: Input tag 'sftt' found using 'kind' does not match .*'lora'",
+            "stage: kind = 'sftt': there are pretrain, sft, lora",
         ),
         ({"data.mix": 1.5}, "data.mix = 1.5: Input should be less than 1"),
         ({"data.mix": -0.1}, "data.mix = -0.1: Input should be greater than or equal to 0"),
