@@ -48,7 +48,7 @@ class QuantizedModel(MiniMind):
             raise ValueError(f"weights in int8 are for CPUs, and this model is on {device}: take bfloat16 there")
         _refuse_adapter(source, weight_type)
         with torch.device("meta"):
-            super().__init__(source.config)
+            super().__init__(source.config, source.make_mlp)
         linear = {"bfloat16": BFloat16Linear, "int8": Int8Linear}[weight_type]
         for name, part in source.named_modules():
             if isinstance(part, nn.Linear):
