@@ -175,6 +175,4 @@ def _model(spec: RunSpec, prepared: Prepared) -> MiniMind:
     if prepared.init_folder is not None:
         model, _, _ = checkpoints.load_model(Path(prepared.init_folder), expect=spec.model)
         return model.train()
-    model = MiniMind(spec.model)
-    model.initialize(torch.Generator().manual_seed(spec.seed))
-    return model
+    return MiniMind(spec.model, generator=torch.Generator().manual_seed(spec.seed))
