@@ -235,7 +235,7 @@ def test_hidden_states_of_chosen_depths_in_the_order_asked_for() -> None:
     assert torch.equal(last, model(*packed()))
     assert torch.equal(first, model.model.embed_tokens(packed()[0]))
     assert not torch.equal(middle, last)
-    middle.sum().backward()
+    middle.sum().backward()  # type: ignore[no-untyped-call]
     learns = {name for name, weight in model.named_parameters() if weight.grad is not None}
     assert "model.layers.1.mlp.down_proj.weight" in learns
     assert not any(name.startswith(("model.layers.2.", "model.norm")) for name in learns), "nothing above it learns"
