@@ -18,7 +18,7 @@ from minimind.config import Config
 from minimind.deterministic import deterministic
 from minimind.distributed import Parallel
 from minimind.ladder import DoesNotFitError, Ladder, Shortage, beyond_rungs, release, shortage_in
-from minimind.limit import adopt, is_limited, is_out_of_memory
+from minimind.limit import count_tensors, is_limited, is_out_of_memory
 from minimind.objectives import Models, Objective
 from minimind.optim import Optimizer
 
@@ -245,7 +245,7 @@ def train(
     assert {id(p) for p in parameters} == trainable, "the optimizer must hold exactly what asks for a gradient"
     parallel.same_(parameter.data for parameter in parameters)
     ladder = Ladder(state, models, batches.stop_reading_ahead, allow_shorter=config.allow_shorter)
-    adopt([[*model.parameters(), *model.buffers()] for model in models.values()], optimizer.state_dict())
+    count_tensors([[*model.parameters(), *model.buffers()] for model in models.values()], optimizer.state_dict())
 
     def compute(micro_batches: Sequence[Batch]) -> tuple[list[_RowsLoss], _Sums]:
         """Gradients of the micro-batches on the first rung that every rank has the memory for; this rank's losses, and
@@ -397,7 +397,7 @@ def _accumulate(
     computed: list[tuple[tuple[int, ...], dict[str, tuple[Tensor, Tensor]]]] = []
     at_hand: Batch | None = None
     try:
-        adopt(micro_batches)
+        count_tensors(micro_batches)
         for part in (part for batch in micro_batches for part in ladder.parts(batch)):
             at_hand = part
             with precision.autocast():

@@ -24,7 +24,7 @@ from torch.utils.checkpoint import checkpoint
 
 from minimind.attention import Attend, causal_attention, document_attention, segment_positions
 from minimind.config import Config
-from minimind.functions import rms_norm, rotate, silu_product
+from minimind.elementwise import rms_norm, rotate, silu_product
 
 MOST_GRAPHS = 64
 """Of a compiled block. A run that goes down the whole ladder needs about a dozen; PyTorch ends it after eight."""

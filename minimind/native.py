@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from minimind.cache import KVCache, Piece
 from minimind.compiled import LANES, Layer, Matrix, Model, Rows, library
-from minimind.linears import BFloat16Linear, Int8Linear
 from minimind.model import Attention, Block, FeedForward, MiniMind, ModelConfig, RMSNorm
+from minimind.small_linears import BFloat16Linear, Int8Linear
 
 WEIGHTS: dict[type[nn.Module], torch.dtype] = {
     nn.Linear: torch.float32,

@@ -15,9 +15,9 @@ from torch.nn import functional as F
 
 from minimind.cache import Piece
 from minimind.decoder import Decoder
-from minimind.linears import BFloat16Linear, Int8Linear
 from minimind.lora import LoraLinear
 from minimind.model import MiniMind
+from minimind.small_linears import BFloat16Linear, Int8Linear
 
 WeightType = Literal["float32", "bfloat16", "int8"]
 """How the weights of linear maps are held. Embedding and norms stay in fp32, and so does all arithmetic."""

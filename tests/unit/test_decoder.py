@@ -17,11 +17,11 @@ from minimind.cache import KVCache, Piece, kv_cache_bytes
 from minimind.compiled import library
 from minimind.config import override
 from minimind.decoder import Decoder
-from minimind.linears import Int8Linear
 from minimind.lora import LoraConfig, attach
 from minimind.model import FeedForward, MiniMind, ModelConfig
 from minimind.native import supports
 from minimind.quantize import WEIGHT_TYPES, QuantizedModel, WeightType, quantized
+from minimind.small_linears import Int8Linear
 from tests.toys import TOY_CONFIG, toy_model
 
 CONFIGS = {

@@ -10,10 +10,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from minimind.attention import document_mask, masked_attention, segment_positions
+from minimind.cuda_kernels import CUBLAS_WORKSPACE_BYTES
 from minimind.model import MiniMind
 from minimind.objectives import Loss, Models, next_token_loss
 from minimind.rehearsal import Step
-from minimind.trace import CUBLAS_WORKSPACE_BYTES, Trace, trace
+from minimind.trace import Trace, trace
 from tests.plans import BF16, MORE_REAL_CASES, REAL_CASES, WHOLE_GRID, Case, allocator_peaks
 
 pytestmark = pytest.mark.slow
