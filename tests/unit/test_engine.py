@@ -565,6 +565,25 @@ def test_one_request_that_gives_no_numbers_fails_alone(
 
 
 @pytest.mark.parametrize("native", [False, None])
+@pytest.mark.parametrize("of_prompt", [None, 0], ids=["writing", "scoring"])
+def test_whoever_writes_in_the_step_in_which_another_request_fails_writes_on(
+    native: bool | None, of_prompt: int | None
+) -> None:
+    model = damaged_model(math.nan)
+    (expected,) = Engine(model, slots=1, context_tokens=64, native=native).generate([[3] * 20], greedy(9))
+    assert 50 not in expected.token_ids
+    one = Engine(model, slots=3, context_tokens=64, native=native)
+    good = one.add([3] * 20, greedy(9))
+    written = [event.token_id for event in one.step()]
+    bad, late = one.add([9, 50], greedy(5, prompt_logprobs=of_prompt)), one.add([3] * 20, greedy(9))
+    together = {event.request: event for event in one.step()}
+    assert together[bad].finish == "failed"
+    assert together[good].finish is together[late].finish is None
+    written += [together[good].token_id, *(event.token_id for event in run(one)[good])]
+    assert written == expected.token_ids
+
+
+@pytest.mark.parametrize("native", [False, None])
 @pytest.mark.parametrize("cancelled_after", [None, 1])
 def test_damage_does_not_outlive_the_weights_that_had_it(native: bool | None, cancelled_after: int | None) -> None:
     model = toy_model()
