@@ -34,8 +34,8 @@ ROUND_BYTES = 2 * MIB
 ADDRESS_BYTES = MIDDLE_SEGMENT_BYTES << 24
 """Addresses of one expandable range, a whole number of pages: more than any card has memory."""
 
-Event: TypeAlias = tuple[int, int]
-"""(number, bytes): the tensor of that number is born with so many bytes; with 0 bytes: it dies."""
+TensorEvent: TypeAlias = tuple[int, int]
+"""(number, n): the tensor of that number is born with n bytes, or dies where n is 0."""
 
 
 @dataclass(frozen=True)
@@ -279,7 +279,7 @@ def _room(block: Block) -> int:
     return block.size + (after.size if after is not None and not after.mapped else 0)
 
 
-def replay(events: Iterable[Event], limit: int | None = None, expandable: bool = False) -> Replay:
+def replay(events: Iterable[TensorEvent], limit: int | None = None, expandable: bool = False) -> Replay:
     """Run the events through an allocator. limit: the most bytes it may reserve, as
     `torch.cuda.set_per_process_memory_fraction` sets it. expandable: as with `expandable_segments:True`.
     """
@@ -298,7 +298,7 @@ def replay(events: Iterable[Event], limit: int | None = None, expandable: bool =
     return Replay(allocator.peak_allocated, allocator.peak_reserved, failed_at)
 
 
-def smallest_limit(events: list[Event], expandable: bool = False) -> int:
+def smallest_limit(events: list[TensorEvent], expandable: bool = False) -> int:
     """The fewest bytes, in steps of 2 MiB, under which the events do not run out of memory.
 
     Between what tensors hold and what is reserved where there is no limit, by bisection: an allocator near its limit

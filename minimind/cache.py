@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from minimind.model import CachedAttention, ModelConfig
+from minimind.attention import Attend
+from minimind.model import ModelConfig
 
 
 def kv_cache_bytes(config: ModelConfig, slots: int, context_tokens: int, dtype: torch.dtype = torch.float32) -> int:
@@ -63,7 +64,7 @@ class KVCache:
         for tensor in (*self.keys, *self.values):
             tensor[slot] = 0
 
-    def extend_one(self, slot: int, start: int, tokens: int) -> Iterator[CachedAttention]:
+    def extend_one(self, slot: int, start: int, tokens: int) -> Iterator[Attend]:
         """Attention, layer by layer, of a batch of one row: `tokens` more tokens of a slot that holds `start`."""
         mask_TS = None
         if start:
@@ -73,7 +74,7 @@ class KVCache:
         for keys, values in zip(self.keys, self.values, strict=True):
             yield partial(_extend_one, keys[slot], values[slot], start, mask_TS)
 
-    def extend_many(self, slots: Sequence[int], lengths: Sequence[int]) -> Iterator[CachedAttention]:
+    def extend_many(self, slots: Sequence[int], lengths: Sequence[int]) -> Iterator[Attend]:
         """Attention, layer by layer, of a batch with one more token of each of `slots`, which hold `lengths`.
 
         slots: ascending. Neighbouring slots are computed together, over keys up to the longest.

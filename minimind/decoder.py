@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from minimind.cache import KVCache, Piece
-from minimind.model import MiniMind, rotary_tables
+from minimind.model import MiniMind, Places, rotary_tables
 from minimind.native import NativeStep, supports
 
 
@@ -94,12 +95,13 @@ class Decoder:
         place_B = torch.tensor(places, device=self._device)
         tokens_B1 = torch.tensor([piece.tokens for piece in pieces], device=self._device)
         cos_B11E, sin_B11E = self._cos_1S1E[0, place_B, None], self._sin_1S1E[0, place_B, None]
-        cached = self.cache.extend_many(slots, places)
-        return dict(zip(slots, self._model.forward_cached(tokens_B1, cos_B11E, sin_B11E, cached), strict=True))
+        cached = Places(cos_B11E, sin_B11E, self.cache.extend_many(slots, places))
+        return dict(zip(slots, self._model(tokens_B1, cached=cached), strict=True))
 
     def _several_tokens(self, piece: Piece) -> Tensor:
         """Hidden states [T, D]."""
         places = slice(piece.place, piece.place + len(piece.tokens))
-        cached = self.cache.extend_one(piece.slot, piece.place, len(piece.tokens))
+        attends = self.cache.extend_one(piece.slot, piece.place, len(piece.tokens))
         tokens_1T = torch.tensor([piece.tokens], device=self._device)
-        return self._model.forward_cached(tokens_1T, self._cos_1S1E[:, places], self._sin_1S1E[:, places], cached)[0]
+        cached = Places(self._cos_1S1E[:, places], self._sin_1S1E[:, places], attends)
+        return cast(Tensor, self._model(tokens_1T, cached=cached))[0]

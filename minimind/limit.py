@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 
-from minimind.storages import CPU_WORKSPACES, Gives, Storages, Workspace, gives, tensors_in
+from minimind.cpu_kernels import CPU_WORKSPACES
+from minimind.storages import LiveStorages, ResultKind, Workspace, result_kind, tensors_in
 from minimind.units import memory
 
 OUT_OF_MEMORY = (
@@ -35,11 +36,11 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 class MemoryLimit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's __init_subclass__
-    """Counts the bytes of the CPU tensors that are made while it is entered, and of what was adopted.
+    """Counts the bytes of the CPU tensors that are made while it is entered, and of what `count_tensors` is told of.
 
     What would hold more than `limit_bytes` (None: there is no limit) raises torch.OutOfMemoryError. peak_bytes: the
     most held at once, scratch space of kernels included. It is that of the calling thread: what other threads make
-    counts once it is adopted.
+    counts once `count_tensors` is told of it.
     """
 
     def __init__(self, limit_bytes: int | None = None) -> None:
@@ -47,8 +48,8 @@ class MemoryLimit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch'
         self.limit_bytes = limit_bytes
         self.held_bytes: int = 0
         self.peak_bytes: int = 0
-        self._rules: dict[int, tuple[Gives, Workspace | None]] = {}
-        self._storages = Storages(self._died)
+        self._rules: dict[int, tuple[ResultKind, Workspace | None]] = {}
+        self._storages = LiveStorages(self._died)
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -64,15 +65,15 @@ class MemoryLimit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch'
             if kind == "new":
                 self._born(result)
             elif kind == "several":
-                self.adopt(result)
+                self.count_tensors(result)
             if workspace is not None and (scratch := sum(workspace(*args, **kwargs or {}))):
                 self._require(scratch, self.held_bytes + scratch)
         return result
 
-    def _rule(self, func: Any) -> tuple[Gives, Workspace | None]:
-        return self._rules.setdefault(id(func), (gives(func), CPU_WORKSPACES.get(func)))
+    def _rule(self, func: Any) -> tuple[ResultKind, Workspace | None]:
+        return self._rules.setdefault(id(func), (result_kind(func), CPU_WORKSPACES.get(func)))
 
-    def adopt(self, values: Any) -> None:
+    def count_tensors(self, values: Any) -> None:
         """Count tensors that exist already, in nested containers or fields of dataclasses; each counts once."""
         for tensor in tensors_in(values):
             self._born(tensor)
@@ -100,10 +101,10 @@ def active() -> MemoryLimit | None:
     return next((mode for mode in modes if isinstance(mode, MemoryLimit)), None)
 
 
-def adopt(*values: Any) -> None:
-    """Count tensors that were made elsewhere towards the active limit, if there is one; see `MemoryLimit.adopt`."""
+def count_tensors(*values: Any) -> None:
+    """Count tensors that were made elsewhere towards the active limit, if there is one."""
     if (limit := active()) is not None:
-        limit.adopt(values)
+        limit.count_tensors(values)
 
 
 def is_limited(device: torch.device) -> bool:
@@ -115,8 +116,8 @@ def is_limited(device: torch.device) -> bool:
 
 
 @contextmanager
-def hold(device: torch.device, limit_bytes: int | None) -> Iterator[None]:
-    """Let this process hold no more than so many bytes on the device; None: as many as there are.
+def limited_memory(device: torch.device, limit_bytes: int | None) -> Iterator[None]:
+    """In here this process holds no more than `limit_bytes` bytes on the device; None: as many as there are.
 
     On a GPU it is what the caching allocator may reserve, without the CUDA context. That keeps clear of the point where
     a driver would silently move memory to the host.

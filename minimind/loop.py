@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from minimind.batch import Batch
 from minimind.deterministic import deterministic
 from minimind.distributed import Parallel
-from minimind.limit import adopt, is_limited, is_out_of_memory
+from minimind.limit import count_tensors, is_limited, is_out_of_memory
 from minimind.meter import Meter, RowsLoss, Sums
 from minimind.out_of_memory import (
     DoesNotFitError,
@@ -105,7 +105,7 @@ class _Stepper:
         assert {id(p) for p in self.parameters} == trainable, "the optimizer must hold exactly what asks for a gradient"
         parallel.same_(parameter.data for parameter in self.parameters)
         self.ladder = Ladder(state, models, recipe.batches, allow_shorter=recipe.loop.allow_shorter)
-        adopt([[*model.parameters(), *model.buffers()] for model in models.values()], optimizer.state_dict())
+        count_tensors([[*model.parameters(), *model.buffers()] for model in models.values()], optimizer.state_dict())
         self.limited = is_limited(parallel.device)
         self.meter = Meter(parallel)
         self.saved = state.step > 0  # only a checkpoint brings a run beyond its beginning
@@ -267,7 +267,7 @@ def _accumulate(
     computed: list[tuple[tuple[int, ...], dict[str, tuple[Tensor, Tensor]]]] = []
     at_hand: Batch | None = None
     try:
-        adopt(micro_batches)
+        count_tensors(micro_batches)
         for part in (part for batch in micro_batches for part in ladder.parts(batch)):
             at_hand = part
             with precision.autocast():

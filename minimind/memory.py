@@ -21,11 +21,12 @@ from typing import Literal
 import torch
 
 from minimind.allocator import MIB, replay, smallest_limit
+from minimind.cuda_kernels import CUBLAS_WORKSPACE_BYTES, HIGHEST_SORTED
 from minimind.lora import LoraConfig
 from minimind.model import ModelConfig
 from minimind.objectives import CHUNK_TOKENS
 from minimind.recipe import Recipe
-from minimind.trace import CUBLAS_WORKSPACE_BYTES, HIGHEST_SORTED, Rules, trace
+from minimind.trace import Rules, trace
 
 CLOSED_FORM_ERROR = 0.03
 """How far the closed form may be off, as a share of the trace's peak."""

@@ -11,7 +11,9 @@ tensors (which is how memory is planned).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, cast
 
 import torch
@@ -20,10 +22,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from minimind.attention import Attend, causal_attention, document_attention, segment_positions
 from minimind.config import Config
-from minimind.functions import rms_norm, rotate, silu_product
-
-QUERY_CHUNK = 128
+from minimind.elementwise import rms_norm, rotate, silu_product
 
 MOST_GRAPHS = 64
 """Of a compiled block. A run that goes down the whole ladder needs about a dozen; PyTorch ends it after eight."""
@@ -129,6 +130,13 @@ MODEL_PRESETS: dict[str, ModelConfig] = {
 }
 
 
+def _linear(inputs: int, outputs: int) -> nn.Linear:
+    """A linear map without bias whose weights nobody has drawn yet: `initialize` draws those of a whole model."""
+    linear = nn.Linear(inputs, outputs, bias=False, device="meta")
+    linear.weight = nn.Parameter(torch.empty(outputs, inputs))
+    return linear
+
+
 class RMSNorm(nn.Module):
     """Root-mean-square norm over the last dimension, computed in fp32 and given in the type of its input."""
 
@@ -142,10 +150,6 @@ class RMSNorm(nn.Module):
         return rms_norm(x, self.weight, self.eps)
 
 
-CachedAttention = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(q_BTHE, k_BTKE, v_BTKE) -> out_BTHE: attention that knows the keys and values of earlier tokens and keeps these."""
-
-
 class Attention(nn.Module):
     """Grouped-query self-attention with a norm on every query and key head, and rotary positions."""
 
@@ -154,30 +158,16 @@ class Attention(nn.Module):
         query_width = config.num_attention_heads * config.head_dim
         kv_width = config.num_key_value_heads * config.head_dim
         self.head_dim = config.head_dim
-        self.q_proj = nn.Linear(config.hidden_size, query_width, bias=False)
-        self.k_proj = nn.Linear(config.hidden_size, kv_width, bias=False)
-        self.v_proj = nn.Linear(config.hidden_size, kv_width, bias=False)
-        self.o_proj = nn.Linear(query_width, config.hidden_size, bias=False)
+        self.q_proj = _linear(config.hidden_size, query_width)
+        self.k_proj = _linear(config.hidden_size, kv_width)
+        self.v_proj = _linear(config.hidden_size, kv_width)
+        self.o_proj = _linear(query_width, config.hidden_size)
         self.q_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
         self.k_norm = RMSNorm(config.head_dim, config.rms_norm_eps)
 
-    def forward(
-        self,
-        x_BTD: Tensor,
-        cos_BT1E: Tensor,
-        sin_BT1E: Tensor,
-        mask_B1TT: Tensor | None,
-        cached: CachedAttention | None = None,
-    ) -> Tensor:
-        """Attention's contribution [B, T, D] to the residual stream.
-
-        mask None is plain causal attention. With `cached` the keys are those of a cache, and the mask is its own.
-        """
-        q_BTHE, k_BTKE, v_BTKE = self.heads(x_BTD, cos_BT1E, sin_BT1E)
-        if cached is None:
-            out_BTHE = attend(q_BTHE, k_BTKE, v_BTKE, mask_B1TT)
-        else:
-            out_BTHE = cached(q_BTHE, k_BTKE, v_BTKE)
+    def forward(self, x_BTD: Tensor, cos_BT1E: Tensor, sin_BT1E: Tensor, attend: Attend) -> Tensor:
+        """Attention's contribution [B, T, D] to the residual stream."""
+        out_BTHE = attend(*self.heads(x_BTD, cos_BT1E, sin_BT1E))
         return cast(Tensor, self.o_proj(out_BTHE.flatten(2)))
 
     def heads(self, x_BTD: Tensor, cos_BT1E: Tensor, sin_BT1E: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -188,87 +178,71 @@ class Attention(nn.Module):
         return q_BTHE, k_BTKE, self.v_proj(x_BTD).view(heads)
 
 
-def attend(q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, mask_B1TT: Tensor | None) -> Tensor:
-    """Scaled dot-product attention [B, T, H, E]; mask None is plain causal attention.
-
-    On a CPU the kernel computes masked scores as well, so queries are taken QUERY_CHUNK at a time, each chunk against
-    the keys up to its own end: 20 % less time for attention at 340 tokens, 30 % at 768. Elsewhere a mask goes with the
-    memory-efficient kernel, which wants as many key heads as query heads: with fewer, PyTorch would hold all scores.
-    """
-    q_BHTE, k_BKTE, v_BKTE = q_BTHE.transpose(1, 2), k_BTKE.transpose(1, 2), v_BTKE.transpose(1, 2)
-    if mask_B1TT is None:
-        return F.scaled_dot_product_attention(q_BHTE, k_BKTE, v_BKTE, is_causal=True, enable_gqa=True).transpose(1, 2)
-    if not q_BTHE.is_cpu:
-        group = q_BTHE.shape[2] // k_BTKE.shape[2]
-        k_BHTE, v_BHTE = k_BKTE.repeat_interleave(group, 1), v_BKTE.repeat_interleave(group, 1)
-        return F.scaled_dot_product_attention(q_BHTE, k_BHTE, v_BHTE, attn_mask=mask_B1TT).transpose(1, 2)
-    chunk = QUERY_CHUNK
-    outputs = [
-        F.scaled_dot_product_attention(
-            q_BHTE[:, :, start : start + chunk],
-            k_BKTE[:, :, : start + chunk],
-            v_BKTE[:, :, : start + chunk],
-            attn_mask=mask_B1TT[:, :, start : start + chunk, : start + chunk],
-            enable_gqa=True,
-        ).transpose(1, 2)
-        for start in range(0, q_BTHE.shape[1], chunk)
-    ]
-    return torch.cat(outputs, dim=1)
-
-
 class FeedForward(nn.Module):
     """SwiGLU (Shazeer 2020): down(silu(gate(x)) * up(x))."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_proj = _linear(config.hidden_size, config.intermediate_size)
+        self.up_proj = _linear(config.hidden_size, config.intermediate_size)
+        self.down_proj = _linear(config.intermediate_size, config.hidden_size)
 
     def forward(self, x_BTD: Tensor) -> Tensor:
         """The feed-forward contribution [B, T, D] to the residual stream."""
         return cast(Tensor, self.down_proj(silu_product(self.gate_proj(x_BTD), self.up_proj(x_BTD))))
 
 
+MakeMlp = Callable[[ModelConfig], nn.Module]
+"""Makes what a block has after attention: a module that maps the normed stream [B, T, D] to what is added to it."""
+
+
 class Block(nn.Module):
     """One layer: attention, then feed-forward, each normed on the way in and added to the fp32 residual stream."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, mlp: MakeMlp = FeedForward) -> None:
         super().__init__()
         self.self_attn = Attention(config)
-        self.mlp = FeedForward(config)
+        self.mlp = mlp(config)
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(
-        self,
-        x_BTD: Tensor,
-        cos_BT1E: Tensor,
-        sin_BT1E: Tensor,
-        mask_B1TT: Tensor | None,
-        cached: CachedAttention | None = None,
-    ) -> Tensor:
+    def forward(self, x_BTD: Tensor, cos_BT1E: Tensor, sin_BT1E: Tensor, attend: Attend) -> Tensor:
         """The residual stream [B, T, D] after this layer."""
-        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos_BT1E, sin_BT1E, mask_B1TT, cached)
+        x_BTD = x_BTD + self.self_attn(self.input_layernorm(x_BTD), cos_BT1E, sin_BT1E, attend)
         return x_BTD + cast(Tensor, self.mlp(self.post_attention_layernorm(x_BTD)))
 
 
 class Trunk(nn.Module):
     """What Hugging Face calls `model`: the embedding, the blocks and the final norm."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, mlp: MakeMlp) -> None:
         super().__init__()
-        # `initialize` draws the numbers. To draw its own on the meta device, torch would load its compiler: 6 s.
+        # To draw numbers on the meta device, torch would load its compiler: 6 s.
         empty = torch.empty(config.vocab_size, config.hidden_size)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, _weight=empty)
-        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(Block(config, mlp) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the tokens of a forward pass stand: the `rotary_tables` of their positions, and what they attend to.
+
+    attends: layer by layer.
+    """
+
+    cos_BT1E: Tensor
+    sin_BT1E: Tensor
+    attends: Iterable[Attend]
 
 
 class MiniMind(nn.Module):
     """A causal language model whose state dict is that of transformers' Qwen3ForCausalLM.
 
     architecture: what transformers calls the class.
+    mlp: makes the feed-forward layer of a block; decode.c computes only with the one that is taken by default.
+    generator: draws the weights, see `initialize`. On the meta device there are shapes and no numbers.
+
     activation_checkpointing: keep only each block's input and compute the block again in the backward pass: far less
         memory for about a third more compute.
     random_blocks: blocks draw random numbers (an adapter's dropout), so computing one again must draw the same.
@@ -276,57 +250,64 @@ class MiniMind(nn.Module):
 
     architecture: ClassVar[str] = "Qwen3ForCausalLM"
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(
+        self, config: ModelConfig, mlp: MakeMlp = FeedForward, generator: torch.Generator | None = None
+    ) -> None:
         super().__init__()
         self.config = config
+        self.make_mlp = mlp
         self.activation_checkpointing = False
         self.random_blocks = False
-        self.model = Trunk(config)
+        self.model = Trunk(config, mlp)
         if not config.tie_word_embeddings:
-            self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.initialize()
+            self.lm_head = _linear(config.hidden_size, config.vocab_size)
+        self.initialize(generator)
 
-    def forward(self, tokens_BT: Tensor, segment_BT: Tensor | None = None) -> Tensor:
+    def forward(self, tokens_BT: Tensor, segment_BT: Tensor | None = None, cached: Places | None = None) -> Tensor:
         """Hidden states [B, T, D] after the final norm, for int64 token ids [B, T].
 
         segment_BT: int document numbers of packed rows. Attention stays inside a run of equal numbers, and positions
-        start at 0 in each. None: every row is one document.
+        start at 0 in each. None: every row is one document. cached: where tokens stand that continue what a cache
+        holds; segment_BT is then not looked at.
         """
+        (hidden_BTD,) = self.hidden_states(tokens_BT, (self.config.num_hidden_layers,), segment_BT, cached)
+        return hidden_BTD
+
+    def hidden_states(
+        self, tokens_BT: Tensor, of: Sequence[int], segment_BT: Tensor | None = None, cached: Places | None = None
+    ) -> tuple[Tensor, ...]:
+        """Hidden states [B, T, D] at chosen depths, in the order of `of`; the rest as in `forward`.
+
+        of: numbers as transformers counts `output_hidden_states`: 0 is the embedding, i the residual stream after
+        block i, and the number of layers what `forward` gives, after the final norm. Raises ValueError for others.
+        """
+        depth = self.config.num_hidden_layers
+        if wrong := [number for number in of if not 0 <= number <= depth]:
+            raise ValueError(f"hidden states of {wrong}: this model has 0 (the embedding) to {depth} (its last)")
+        places = cached or self._places(tokens_BT, segment_BT)
+        kept: dict[int, Tensor] = {}
+        x_BTD = self.model.embed_tokens(tokens_BT)
+        for number, (block, attend) in enumerate(zip(self.model.layers, places.attends, strict=True)):
+            if number in of:
+                kept[number] = x_BTD
+            # A step of a cache has other slots and lengths than the last: compiled, each would be a graph of its own.
+            run = block if cached is None else block.forward
+            if self.activation_checkpointing and torch.is_grad_enabled():
+                run = partial(checkpoint, run, use_reentrant=False, preserve_rng_state=self.random_blocks)
+            x_BTD = run(x_BTD, places.cos_BT1E, places.sin_BT1E, attend)
+        kept[depth] = self.model.norm(x_BTD)
+        return tuple(kept[number] for number in of)
+
+    def _places(self, tokens_BT: Tensor, segment_BT: Tensor | None) -> Places:
+        """Where the tokens of whole rows stand."""
         if segment_BT is None:
             position_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)[None]
-            mask_B1TT = None
+            attend: Attend = causal_attention
         else:
             position_BT = segment_positions(segment_BT)
-            mask_B1TT = document_mask(position_BT, self._attention_dtype(tokens_BT.device.type))
+            attend = document_attention(position_BT, self._attention_dtype(tokens_BT.device.type))
         cos_BT1E, sin_BT1E = rotary_tables(self.config, position_BT)
-        x_BTD = self.model.embed_tokens(tokens_BT)
-        for block in self.model.layers:
-            if self.activation_checkpointing and torch.is_grad_enabled():
-                x_BTD = checkpoint(
-                    block,
-                    x_BTD,
-                    cos_BT1E,
-                    sin_BT1E,
-                    mask_B1TT,
-                    use_reentrant=False,
-                    preserve_rng_state=self.random_blocks,
-                )
-            else:
-                x_BTD = block(x_BTD, cos_BT1E, sin_BT1E, mask_B1TT)
-        return cast(Tensor, self.model.norm(x_BTD))
-
-    def forward_cached(
-        self, tokens_BT: Tensor, cos_BT1E: Tensor, sin_BT1E: Tensor, cached: Iterable[CachedAttention]
-    ) -> Tensor:
-        """Hidden states [B, T, D] after the final norm, of tokens that continue what a cache holds.
-
-        cos_BT1E, sin_BT1E: the `rotary_tables` of the tokens' positions. cached: attention over the cache, by layer.
-        """
-        x_BTD = self.model.embed_tokens(tokens_BT)
-        for block, attention in zip(self.model.layers, cached, strict=True):
-            # Not the compiled block: a step has other slots and lengths than the last one, each a graph of its own.
-            x_BTD = block.forward(x_BTD, cos_BT1E, sin_BT1E, None, attention)
-        return cast(Tensor, self.model.norm(x_BTD))
+        return Places(cos_BT1E, sin_BT1E, [attend] * self.config.num_hidden_layers)
 
     def _attention_dtype(self, device_type: str) -> torch.dtype:
         if torch.is_autocast_enabled(device_type):
@@ -364,7 +345,7 @@ class MiniMind(nn.Module):
             elif name.endswith("embed_tokens.weight"):
                 parameter.normal_(0.0, 8.0 / parameter.shape[1], generator=generator)
             else:
-                parameter.normal_(0.0, parameter.shape[1] ** -0.5, generator=generator)
+                parameter.normal_(0.0, parameter.shape[-1] ** -0.5, generator=generator)
 
     def compile_blocks(self, backend: str = "inductor") -> None:
         """Compiles every block in place with torch.compile; the state dict keeps its names.
@@ -388,24 +369,6 @@ class MiniMind(nn.Module):
         """
         layers = sum(p.numel() for p in self.model.layers.parameters() if p.dim() == 2)
         return 6 * (layers + self.head_weight_VD.numel())
-
-
-def segment_positions(segment_BT: Tensor) -> Tensor:
-    """The position [B, T] of each token in its run of equal segment numbers: 0, 1, 2, ..."""
-    index_T = torch.arange(segment_BT.shape[1], device=segment_BT.device)
-    starts_BT = F.pad(segment_BT[:, 1:] != segment_BT[:, :-1], (1, 0), value=True)
-    return index_T - (index_T * starts_BT).cummax(dim=1).values
-
-
-def document_mask(position_BT: Tensor, dtype: torch.dtype) -> Tensor:
-    """The additive mask [B, 1, T, T]: 0 on the token itself and earlier ones of its document, -inf elsewhere.
-
-    position_BT: positions within the document, as `segment_positions` gives them.
-    """
-    index_T = torch.arange(position_BT.shape[1], device=position_BT.device)
-    start_BT1 = (index_T - position_BT)[:, :, None]
-    allowed_BTT = (index_T >= start_BT1) & (index_T <= index_T[:, None])
-    return torch.zeros_like(allowed_BTT, dtype=dtype).masked_fill_(~allowed_BTT, -math.inf)[:, None]
 
 
 def rotary_tables(config: ModelConfig, position_BT: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from minimind.cache import KVCache, Piece
 from minimind.compiled import LANES, Layer, Matrix, Model, Rows, library
-from minimind.linears import BFloat16Linear, Int8Linear
 from minimind.model import Attention, Block, FeedForward, MiniMind, ModelConfig, RMSNorm
+from minimind.small_linears import BFloat16Linear, Int8Linear
 
 WEIGHTS: dict[type[nn.Module], torch.dtype] = {
     nn.Linear: torch.float32,
@@ -31,7 +31,7 @@ def supports(model: MiniMind) -> bool:
     embedding, head = model.model.embed_tokens, _head(model)
     return (
         all(width % LANES == 0 for width in widths)
-        and type(model).forward_cached is MiniMind.forward_cached
+        and all(getattr(type(model), name) is getattr(MiniMind, name) for name in ("forward", "hidden_states"))
         and (head is not embedding or type(model).logits is MiniMind.logits)
         and type(embedding) is nn.Embedding
         and _is_here(embedding.weight, torch.float32, config.vocab_size, config.hidden_size)

@@ -15,9 +15,9 @@ from torch.nn import functional as F
 
 from minimind.cache import Piece
 from minimind.decoder import Decoder
-from minimind.linears import BFloat16Linear, Int8Linear
 from minimind.lora import LoraLinear
 from minimind.model import MiniMind
+from minimind.small_linears import BFloat16Linear, Int8Linear
 
 WeightType = Literal["float32", "bfloat16", "int8"]
 """How the weights of linear maps are held. Embedding and norms stay in fp32, and so does all arithmetic."""
@@ -48,7 +48,7 @@ class QuantizedModel(MiniMind):
             raise ValueError(f"weights in int8 are for CPUs, and this model is on {device}: take bfloat16 there")
         _refuse_adapter(source, weight_type)
         with torch.device("meta"):
-            super().__init__(source.config)
+            super().__init__(source.config, source.make_mlp)
         linear = {"bfloat16": BFloat16Linear, "int8": Int8Linear}[weight_type]
         for name, part in source.named_modules():
             if isinstance(part, nn.Linear):

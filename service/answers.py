@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from minimind.chat import Delta, StreamParser, ends_in_thought
-from minimind.engine import Event
+from minimind.completion import RequestEvent
 from minimind.tokenizer import Tokenizer
 from service.backend import Chat, Generation, TokenProb
 
@@ -99,7 +99,7 @@ class ChatText:
 
 def watch(
     tokenizer: Tokenizer, generation: Generation, prompt: Sequence[int], forced: Sequence[int]
-) -> Callable[[Event], bool] | None:
+) -> Callable[[RequestEvent], bool] | None:
     """Tells the thread of an engine, event by event, whether an answer has ended; None where its model ends it.
 
     forced: the ids at the end of the prompt that the answer begins with. The same is found once more where the text is
@@ -112,7 +112,7 @@ def watch(
     for token_id in forced:
         text.push(token_id)
 
-    def ended(event: Event) -> bool:
+    def ended(event: RequestEvent) -> bool:
         if event.token_id is not None:
             text.push(event.token_id)
         return text.ended

@@ -21,7 +21,8 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from minimind.engine import Engine, Event
+from minimind.completion import RequestEvent
+from minimind.engine import Engine
 from minimind.sampling import SamplingParams
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ _STEP_S = 10.0
 
 T = TypeVar("T")
 
-Watch = Callable[[Event], bool]
+Watch = Callable[[RequestEvent], bool]
 
 
 class EngineStoppedError(RuntimeError):
@@ -54,14 +55,14 @@ class Ticket:
         self.stream = stream
         self.watches = watches or [None] * sequences
         self.open = sequences
-        self.pending: list[tuple[int, Event]] = []  # of the thread
+        self.pending: list[tuple[int, RequestEvent]] = []  # of the thread
         self.due = 0.0
         self._first_at = self._last_at = 0.0
-        self._arrived: list[tuple[int, Event]] = []  # of the event loop
+        self._arrived: list[tuple[int, RequestEvent]] = []  # of the event loop
         self._error: Exception | None = None
         self._wake = asyncio.Event()
 
-    async def take(self) -> list[tuple[int, Event]]:
+    async def take(self) -> list[tuple[int, RequestEvent]]:
         """What is new: (number of the sequence, event). Raises what the engine raised for this request."""
         await self._wake.wait()
         if self._error is not None and not self._arrived:
@@ -81,7 +82,7 @@ class Ticket:
         self._first_at = self._first_at or now
         self._last_at = now
 
-    def arrive(self, events: list[tuple[int, Event]]) -> None:
+    def arrive(self, events: list[tuple[int, RequestEvent]]) -> None:
         """Events from the thread, in the event loop."""
         self._arrived += events
         self._wake.set()
@@ -199,7 +200,7 @@ class EngineHost:
             del self._owners[request]
         return len(mine)
 
-    def _hand_over(self, events: list[Event]) -> None:
+    def _hand_over(self, events: list[RequestEvent]) -> None:
         now = time.monotonic()
         touched: dict[int, Ticket] = {}
         ended = 0
@@ -239,7 +240,7 @@ class EngineHost:
         with suppress(RuntimeError):  # the loop has been closed: there is nobody left to tell
             self._loop.call_soon_threadsafe(function, *arguments)
 
-    def _arrived(self, ready: list[tuple[Ticket, list[tuple[int, Event]]]], ended: int) -> None:
+    def _arrived(self, ready: list[tuple[Ticket, list[tuple[int, RequestEvent]]]], ended: int) -> None:
         self.open -= ended
         for ticket, events in ready:
             if ticket.open == 0:

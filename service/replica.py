@@ -9,7 +9,7 @@ from dataclasses import asdict
 
 from jobs.serving.model_card import ModelCard
 from minimind.chat import Delta, ends_in_thought
-from minimind.engine import Event
+from minimind.completion import RequestEvent
 from minimind.sampling import SamplingParams, TopLogprobs
 from service import errors
 from service.answers import ChatText, Named, PlainText, Text, watch
@@ -151,7 +151,7 @@ class _Writer:
         self._names_end = isinstance(generation.prompt, Texts)
         self._named = Named(self._text)
 
-    def write(self, event: Event, piece: Piece) -> None:
+    def write(self, event: RequestEvent, piece: Piece) -> None:
         """Add what an event brings."""
         if self._begun:
             piece.deltas += self._begun

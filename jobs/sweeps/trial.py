@@ -26,7 +26,7 @@ from jobs.training.worker import limit_bytes, work
 from minimind.config import override
 from minimind.distributed import Parallel
 from minimind.events import Event, metric_series, read_events
-from minimind.limit import OUT_OF_MEMORY, hold
+from minimind.limit import OUT_OF_MEMORY, limited_memory
 from minimind.loop import train
 from minimind.memory import Plan
 from minimind.train_state import TrainState
@@ -64,7 +64,7 @@ def run_trial(base: RunSpec, settings: Mapping[str, Any], folder: Path, budget_s
         wait_for_memory(plan)
         prepared = prepare(spec, Terminal(file=io.StringIO()))
         parallel = Parallel(device=device)
-        with hold(device, limit_bytes(spec, parallel)):
+        with limited_memory(device, limit_bytes(spec, parallel)):
             spec = _timed(spec, prepared, parallel, budget_s)
         run.create(spec.model_dump(mode="json"))
         run.write_plan(to_json(plan, card))

@@ -97,9 +97,7 @@ class Checkpoints:
     def _first(self) -> MiniMind:
         if self.prepared.init_folder is not None:
             return checkpoints.load_model(Path(self.prepared.init_folder), expect=self.spec.model)[0]
-        model = MiniMind(self.spec.model)
-        model.initialize(torch.Generator().manual_seed(self.spec.seed))
-        return model
+        return MiniMind(self.spec.model, generator=torch.Generator().manual_seed(self.spec.seed))
 
 
 def _corpus(prepared: Prepared) -> Corpus:

@@ -26,7 +26,7 @@ from minimind.checkpoint import Lineage
 from minimind.distributed import Parallel
 from minimind.evaluate import Validation, continuation, validate
 from minimind.events import Event, EventLog, metric_series
-from minimind.limit import hold
+from minimind.limit import limited_memory
 from minimind.loop import NonFiniteLossError, train
 from minimind.lora import adapter_state, load_adapter
 from minimind.manifest import CheckpointError
@@ -64,7 +64,10 @@ def work(
         _claim(run, spec, prepared.identity, parallel, stack)
         log = stack.enter_context(EventLog(run.events_path, listener=listener)) if parallel.rank == 0 else None
         try:
-            with hold(parallel.device, limit_bytes(spec, parallel)), beyond_rungs("outside the steps of training"):
+            with (
+                limited_memory(parallel.device, limit_bytes(spec, parallel)),
+                beyond_rungs("outside the steps of training"),
+            ):
                 hooks, state, finished = _train(spec, prepared, run, parallel, log, stack)
         except BaseException as error:
             if log is not None:
@@ -75,7 +78,7 @@ def work(
             if log is not None:
                 log.state("SUCCEEDED" if finished else "STOPPED")
             if finished:
-                with hold(parallel.device, limit_bytes(spec, parallel)):
+                with limited_memory(parallel.device, limit_bytes(spec, parallel)):
                     hooks.write_samples(state)
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from minimind.compiled import library
-from minimind.engine import Completion, Engine, Event, completion
+from minimind.completion import Completion, RequestEvent, completion
+from minimind.engine import Engine
 from minimind.lora import LoraConfig, attach
 from minimind.model import MiniMind
 from minimind.objectives import next_token_loss
@@ -101,15 +102,15 @@ def answers_of_32(weight_type: WeightType, native: bool) -> list[list[Completion
     five = engine(5)
     in_turns = five.generate(texts, params)
     numbers = {five.add(texts[number], params[number]): number for number in reversed(range(32))}
-    events: dict[int, list[Event]] = {number: [] for number in range(32)}
+    events: dict[int, list[RequestEvent]] = {number: [] for number in range(32)}
     for event in finish(five):
         events[numbers[event.request]].append(event)
     alone = [engine(1).generate([text], how)[0] for text, how in zip(texts, params, strict=True)]
     return [engine(32).generate(texts, params), in_turns, [completion(events[n]) for n in range(32)], alone]
 
 
-def finish(engine: Engine) -> list[Event]:
-    events: list[Event] = []
+def finish(engine: Engine) -> list[RequestEvent]:
+    events: list[RequestEvent] = []
     while engine.busy:
         events += engine.step()
     return events

@@ -66,6 +66,18 @@ def test_a_folder_loads_as_qwen3_with_the_same_logits(tmp_path: Path, name: str)
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
+@torch.no_grad()
+def test_hidden_states_are_counted_as_transformers_counts_them(tmp_path: Path) -> None:
+    model = drawn_model(PLAIN)
+    peer = AutoModelForCausalLM.from_pretrained(checkpoint_folder(tmp_path, model), dtype=torch.float32)
+    ids = torch.randint(0, 300, (2, 20), generator=torch.Generator().manual_seed(1))
+    theirs = peer(input_ids=ids, output_hidden_states=True).hidden_states
+    ours = model.hidden_states(ids, range(len(theirs)))
+    assert len(ours) == PLAIN.num_hidden_layers + 1
+    for own, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-5, atol=1e-5)
+
+
 def test_the_folder_says_which_precision_and_which_tokens(tmp_path: Path) -> None:
     config = AutoConfig.from_pretrained(checkpoint_folder(tmp_path, drawn_model(PLAIN)))
     assert config.dtype == torch.float32

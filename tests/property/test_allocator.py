@@ -8,15 +8,15 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minimind.allocator import MIB, ROUND_BYTES, Allocator, Block, Event, OutOfMemory, replay, smallest_limit
+from minimind.allocator import MIB, ROUND_BYTES, Allocator, Block, OutOfMemory, TensorEvent, replay, smallest_limit
 
 BYTES = st.one_of(st.integers(1, 4096), st.integers(1, 3 * MIB), st.integers(1, 48 * MIB))
 
 
 @st.composite
-def sequences(draw: st.DrawFn) -> list[Event]:
+def sequences(draw: st.DrawFn) -> list[TensorEvent]:
     """Births and deaths in any order; some tensors live to the end."""
-    events: list[Event] = []
+    events: list[TensorEvent] = []
     alive: list[int] = []
     for number, size in enumerate(draw(st.lists(BYTES, min_size=1, max_size=40))):
         events.append((number, size))
@@ -27,7 +27,9 @@ def sequences(draw: st.DrawFn) -> list[Event]:
 
 
 @given(sequences(), st.booleans(), st.integers(1, 64))
-def test_allocated_is_within_reserved_is_within_the_limit(events: list[Event], expandable: bool, steps: int) -> None:
+def test_allocated_is_within_reserved_is_within_the_limit(
+    events: list[TensorEvent], expandable: bool, steps: int
+) -> None:
     limit = steps * ROUND_BYTES
     allocator = Allocator(limit, expandable)
     held: dict[int, Block] = {}
@@ -52,7 +54,7 @@ def test_allocated_is_within_reserved_is_within_the_limit(events: list[Event], e
 
 @given(sequences(), st.booleans(), st.randoms())
 def test_when_all_is_freed_in_any_order_all_is_given_back(
-    events: list[Event], expandable: bool, order: random.Random
+    events: list[TensorEvent], expandable: bool, order: random.Random
 ) -> None:
     allocator = Allocator(expandable=expandable)
     held: dict[int, Block] = {}
@@ -71,7 +73,7 @@ def test_when_all_is_freed_in_any_order_all_is_given_back(
 
 @given(sequences(), st.booleans())
 def test_the_smallest_limit_lies_between_what_is_held_and_what_is_reserved(
-    events: list[Event], expandable: bool
+    events: list[TensorEvent], expandable: bool
 ) -> None:
     free = replay(events, expandable=expandable)
     limit = smallest_limit(events, expandable)

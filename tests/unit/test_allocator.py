@@ -2,10 +2,20 @@ from __future__ import annotations
 
 import pytest
 
-from minimind.allocator import MIB, ROUND_BYTES, Allocator, Event, OutOfMemory, Replay, replay, smallest, smallest_limit
+from minimind.allocator import (
+    MIB,
+    ROUND_BYTES,
+    Allocator,
+    OutOfMemory,
+    Replay,
+    TensorEvent,
+    replay,
+    smallest,
+    smallest_limit,
+)
 
 
-def born(*sizes: float) -> list[Event]:
+def born(*sizes: float) -> list[TensorEvent]:
     """Tensors 0, 1, ... of so many MiB."""
     return [(number, int(size * MIB)) for number, size in enumerate(sizes)]
 

@@ -17,11 +17,11 @@ from minimind.cache import KVCache, Piece, kv_cache_bytes
 from minimind.compiled import library
 from minimind.config import override
 from minimind.decoder import Decoder
-from minimind.linears import Int8Linear
 from minimind.lora import LoraConfig, attach
 from minimind.model import FeedForward, MiniMind, ModelConfig
 from minimind.native import supports
 from minimind.quantize import WEIGHT_TYPES, QuantizedModel, WeightType, quantized
+from minimind.small_linears import Int8Linear
 from tests.toys import TOY_CONFIG, toy_model
 
 CONFIGS = {
@@ -316,6 +316,13 @@ class Scaled(MiniMind):
         return super().logits(hidden_BTD) / 2
 
 
+class Noisy(MiniMind):
+    """Hidden states of its own."""
+
+    def hidden_states(self, *args: Any, **kwargs: Any) -> tuple[Tensor, ...]:
+        return tuple(hidden_BTD + 1 for hidden_BTD in super().hidden_states(*args, **kwargs))
+
+
 def _with_experts(model: Any) -> None:
     model.model.layers[0].mlp = Experts(model.model.layers[0].mlp)
 
@@ -376,8 +383,9 @@ def test_native_takes_no_block_that_decode_c_does_not_have(change: Callable[[Min
     assert not supports(model)
 
 
-def test_native_takes_no_model_with_logits_of_its_own() -> None:
+def test_native_takes_no_model_with_a_forward_pass_of_its_own() -> None:
     assert not supports(Scaled(TOY_CONFIG))
+    assert not supports(Noisy(TOY_CONFIG))
     for tied in (True, False):
         model = toy_model(config=override(TOY_CONFIG, {"tie_word_embeddings": tied}))
         for weight_type in WEIGHT_TYPES:

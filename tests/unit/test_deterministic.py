@@ -5,19 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Self
 
 import pytest
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import jobs
+from minimind.batch import TokenBatch
 from minimind.deterministic import deterministic
-from minimind.recipe import Recipe
+from minimind.distributed import Parallel
+from minimind.objectives import Loss, Models, next_token_loss
+from minimind.optim import OptimConfig
+from minimind.recipe import LoopConfig, Recipe
 from minimind.trace import Trace, trace
+from minimind.train_state import TrainState
 from minimind.trial_steps import run_trial_steps
 from tests.plans import BF16, FP16, Case
-from tests.toys import OnCuda
+from tests.toys import OnCuda, RecordingHooks, RowBatches, ToyRun, toy_rows
 
 CUDA = torch.device("cuda", 0)
 
@@ -82,6 +88,92 @@ def test_it_holds_inside_and_only_there() -> None:
     for device, wanted in ((CUDA, False), (torch.device("cpu"), True)):
         with deterministic(device, wanted):
             assert not torch.are_deterministic_algorithms_enabled()
+
+
+class StaysWhereItIs(TokenBatch):
+    """A batch that says it has gone to a GPU."""
+
+    def to(self, device: torch.device) -> Self:
+        return self
+
+
+class StayingRows(RowBatches):
+    def take(self, count: int) -> list[TokenBatch]:
+        return [StaysWhereItIs(b.tokens_BT, b.loss_mask_BT, b.segment_BT, b.rows) for b in super().take(count)]
+
+
+class SaysItIsOnAGpu(Parallel):
+    """A process whose device is a GPU, but for all that would ask one."""
+
+    def synchronize(self) -> None:
+        """Nothing to wait for."""
+
+    def peak_memory_bytes(self) -> int:
+        return 0
+
+    def rng_state(self) -> dict[str, Tensor]:
+        return Parallel().rng_state()
+
+    def set_rng_state(self, state: dict[str, Tensor]) -> None:
+        Parallel().set_rng_state(state)
+
+
+class Watching(RecordingHooks):
+    """Notes whether kernels are deterministic where the loop calls others."""
+
+    def __init__(self, seen: dict[str, set[bool]]) -> None:
+        super().__init__()
+        self.seen = seen
+
+    def evaluate(self, state: TrainState) -> None:
+        note(self.seen, "evaluate")
+
+    def save(self, state: TrainState) -> None:
+        note(self.seen, "save")
+
+
+def note(seen: dict[str, set[bool]], where: str) -> None:
+    seen.setdefault(where, set()).add(torch.are_deterministic_algorithms_enabled())
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_the_loop_asks_for_them_around_forward_backward_and_update_and_nowhere_else(
+    name: str, wanted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, set[bool]] = {}
+
+    def objective(models: Models, batch: TokenBatch) -> Loss:
+        note(seen, "forward")
+        loss = next_token_loss(models, batch)
+        loss.total.register_hook(lambda _: note(seen, "backward"))  # type: ignore[no-untyped-call]
+        return loss
+
+    run = ToyRun(
+        StayingRows(toy_rows(8), 2),
+        objective=objective,
+        optim=OptimConfig.model_validate({"name": name}),
+        loop=LoopConfig(accumulation_steps=2, deterministic=wanted, eval_interval=1),
+        worst=StayingRows(toy_rows(2), 2).take(1)[0],
+    )
+    run.parallel = SaysItIsOnAGpu(device=CUDA)
+    update = run.optimizer.step
+
+    def watched() -> None:
+        note(seen, "update")
+        update()
+
+    monkeypatch.setattr(run.optimizer, "step", watched)
+    run.train(Watching(seen))
+    assert run.state.step == 2
+    inside, outside = {wanted}, {False}
+    assert seen == {
+        "forward": inside,
+        "backward": inside,
+        "update": inside,
+        "evaluate": outside,
+        "save": outside,
+    }
 
 
 def test_what_cannot_be_repeated_is_refused_in_words() -> None:

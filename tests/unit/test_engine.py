@@ -11,21 +11,14 @@ import torch
 
 import minimind.engine as engine_module
 from minimind.cache import kv_cache_bytes
+from minimind.completion import Completion, PromptToken, RequestEvent, completion
 from minimind.config import override
-from minimind.engine import (
-    Chunk,
-    Completion,
-    Engine,
-    Event,
-    PromptToken,
-    Request,
-    Scheduler,
-    StopStrings,
-    completion,
-)
+from minimind.engine import Engine
 from minimind.model import MiniMind
 from minimind.quantize import WEIGHT_TYPES, QuantizedModel, WeightType
 from minimind.sampling import SamplingParams
+from minimind.scheduler import Chunk, Request, Scheduler
+from minimind.stop_strings import StopStrings
 from minimind.tokenizer import Tokenizer
 from tests.toys import TOY_CONFIG, text_model, toy_model
 
@@ -40,9 +33,9 @@ def engine(slots: int = 2, context_tokens: int = 64, **settings: Any) -> Engine:
     return Engine(toy_model(), slots=slots, context_tokens=context_tokens, **settings)
 
 
-def run(engine: Engine) -> dict[int, list[Event]]:
+def run(engine: Engine) -> dict[int, list[RequestEvent]]:
     """All events until the engine has nothing left to do, by request."""
-    events: dict[int, list[Event]] = {}
+    events: dict[int, list[RequestEvent]] = {}
     while engine.busy:
         for event in engine.step():
             events.setdefault(event.request, []).append(event)
@@ -156,9 +149,9 @@ LETTERS = Tokenizer.train(["ab"], vocab_size=292)
 def pushed(text: str, *stop: str) -> tuple[str, str, str]:
     """What goes out by itself, what of a cut token follows, and what is held when the text is over."""
     watch = StopStrings(stop, LETTERS)
-    out: list[Event] = []
+    out: list[RequestEvent] = []
     for token_id in LETTERS.encode(text):
-        out += watch.push(Event(0, token_id))
+        out += watch.push(RequestEvent(0, token_id))
         if out and out[-1].finish:
             break
     ids = [event.token_id for event in out if event.token_id is not None]
@@ -193,8 +186,8 @@ def test_the_text_before_a_stop_string_in_the_same_token_is_the_rest() -> None:
     (token_id,) = [i for i in tokenizer.encode("what. what. what.") if b"hat" in tokenizer.decode_bytes([i])][:1]
     text = tokenizer.decode([token_id])
     before, stop = text[:-2], text[-2:-1]
-    (event,) = StopStrings((stop,), tokenizer).push(Event(0, token_id, written_tokens=1))
-    assert event == Event(0, finish="stop", rest=before, written_tokens=1)
+    (event,) = StopStrings((stop,), tokenizer).push(RequestEvent(0, token_id, written_tokens=1))
+    assert event == RequestEvent(0, finish="stop", rest=before, written_tokens=1)
 
 
 # The engine
@@ -444,7 +437,7 @@ def test_a_step_that_fails_is_taken_again_as_if_nothing_had_been(
     one = engine(**settings)
     faults = Faults(monkeypatch, one, seed)
     numbers = [one.add(prompt, how) for prompt, how in zip(prompts, params, strict=True)]
-    events: dict[int, list[Event]] = {number: [] for number in numbers}
+    events: dict[int, list[RequestEvent]] = {number: [] for number in numbers}
     while one.busy:
         with suppress(torch.OutOfMemoryError):
             for event in one.step():
@@ -569,6 +562,25 @@ def test_one_request_that_gives_no_numbers_fails_alone(
     with pytest.raises(RuntimeError, match="logits are not finite"):
         one.generate([PROMPT, [50], PROMPT], greedy(30))
     assert not one.busy
+
+
+@pytest.mark.parametrize("native", [False, None])
+@pytest.mark.parametrize("of_prompt", [None, 0], ids=["writing", "scoring"])
+def test_whoever_writes_in_the_step_in_which_another_request_fails_writes_on(
+    native: bool | None, of_prompt: int | None
+) -> None:
+    model = damaged_model(math.nan)
+    (expected,) = Engine(model, slots=1, context_tokens=64, native=native).generate([[3] * 20], greedy(9))
+    assert 50 not in expected.token_ids
+    one = Engine(model, slots=3, context_tokens=64, native=native)
+    good = one.add([3] * 20, greedy(9))
+    written = [event.token_id for event in one.step()]
+    bad, late = one.add([9, 50], greedy(5, prompt_logprobs=of_prompt)), one.add([3] * 20, greedy(9))
+    together = {event.request: event for event in one.step()}
+    assert together[bad].finish == "failed"
+    assert together[good].finish is together[late].finish is None
+    written += [together[good].token_id, *(event.token_id for event in run(one)[good])]
+    assert written == expected.token_ids
 
 
 @pytest.mark.parametrize("native", [False, None])

@@ -7,7 +7,7 @@ import torch
 
 from minimind.batch import worst_batch
 from minimind.distributed import Parallel
-from minimind.limit import MemoryLimit, active, adopt, hold, is_limited, is_out_of_memory
+from minimind.limit import MemoryLimit, active, count_tensors, is_limited, is_out_of_memory, limited_memory
 from minimind.trace import trace
 from minimind.trial_steps import run_trial_steps
 from tests.plans import REAL_CASES, Case
@@ -75,11 +75,11 @@ def test_what_was_made_elsewhere_counts_once_it_is_adopted() -> None:
     batch = worst_batch(2, 8)
     size = 16 * (8 + 1 + 4) + 14 * 8
     with MemoryLimit() as limit:
-        adopt([batch], {"again": batch})
+        count_tensors([batch], {"again": batch})
         assert limit.held_bytes == size
     with MemoryLimit(size - 1) as limit, pytest.raises(torch.OutOfMemoryError):
-        limit.adopt(batch)
-    adopt(batch)  # nothing is active, nothing happens
+        limit.count_tensors(batch)
+    count_tensors(batch)  # nothing is active, nothing happens
 
 
 def test_tensors_without_memory_on_the_cpu_do_not_count() -> None:
@@ -99,11 +99,11 @@ def test_the_active_limit_is_the_innermost_and_says_the_peak() -> None:
 
 
 def test_hold_limits_a_cpu_where_a_limit_is_given() -> None:
-    with hold(CPU, 1000):
+    with limited_memory(CPU, 1000):
         assert is_limited(CPU)
         with pytest.raises(torch.OutOfMemoryError):
             torch.zeros(1000)
-    with hold(CPU, None):
+    with limited_memory(CPU, None):
         assert not is_limited(CPU)
         torch.zeros(1000)
     with MemoryLimit():
@@ -118,7 +118,7 @@ def test_hold_gives_a_gpu_the_share_that_is_left_of_it(
     shares: list[float] = []
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=4 << 30))
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, device: shares.append(share))
-    with hold(torch.device("cuda", 0), limit_bytes):
+    with limited_memory(torch.device("cuda", 0), limit_bytes):
         assert shares == [fraction]
     assert shares == [fraction, 1.0]
 

@@ -5,27 +5,27 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from minimind import model as model_module
+from minimind import attention
+from minimind.attention import document_mask, masked_attention, segment_positions
 from minimind.batch import worst_batch
 from minimind.config import override
 from minimind.engine import Engine
 from minimind.model import (
     MODEL_PRESETS,
     MOST_GRAPHS,
+    FeedForward,
     MiniMind,
     ModelConfig,
     RMSNorm,
     YarnConfig,
-    attend,
     derived_intermediate_size,
-    document_mask,
     rotary_frequencies,
     rotary_tables,
-    segment_positions,
 )
+from minimind.native import supports
 from minimind.objectives import next_token_loss
 from minimind.sampling import SamplingParams
 from tests.toys import TOY_CONFIG, toy_model
@@ -186,9 +186,9 @@ def test_attention_in_chunks_of_queries_is_attention(monkeypatch: pytest.MonkeyP
     _, segment = packed()
     mask = document_mask(segment_positions(segment), torch.float32)
     q, k, v = (torch.randn(2, 200, heads, 8) for heads in (4, 2, 2))
-    chunked = attend(q, k, v, mask)
-    monkeypatch.setattr(model_module, "QUERY_CHUNK", 200)
-    torch.testing.assert_close(chunked, attend(q, k, v, mask), rtol=1e-5, atol=1e-6)
+    chunked = masked_attention(q, k, v, mask)
+    monkeypatch.setattr(attention, "QUERY_CHUNK", 200)
+    torch.testing.assert_close(chunked, masked_attention(q, k, v, mask), rtol=1e-5, atol=1e-6)
 
 
 def test_positions_restart_with_each_segment() -> None:
@@ -229,6 +229,57 @@ def test_half_precision_weights_run_without_autocast() -> None:
     torch.testing.assert_close(hidden.float(), small_model()(ids, segment), rtol=0.2, atol=0.2)
 
 
+def test_hidden_states_of_chosen_depths_in_the_order_asked_for() -> None:
+    model = small_model()
+    last, first, middle = model.hidden_states(packed()[0], (3, 0, 2), packed()[1])
+    assert torch.equal(last, model(*packed()))
+    assert torch.equal(first, model.model.embed_tokens(packed()[0]))
+    assert not torch.equal(middle, last)
+    middle.sum().backward()  # type: ignore[no-untyped-call]
+    learns = {name for name, weight in model.named_parameters() if weight.grad is not None}
+    assert "model.layers.1.mlp.down_proj.weight" in learns
+    assert not any(name.startswith(("model.layers.2.", "model.norm")) for name in learns), "nothing above it learns"
+    for number in (-1, 4):
+        with pytest.raises(ValueError, match=r"this model has 0 \(the embedding\) to 3 \(its last\)"):
+            model.hidden_states(tokens(1, 2), (0, number))
+
+
+class TwoExperts(nn.Module):
+    """Two small SwiGLUs that a router weighs: a feed-forward layer of another kind than the model's own."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.router = nn.Linear(config.hidden_size, 2, bias=False)
+        self.experts = nn.ModuleList(FeedForward(config) for _ in range(2))
+
+    def forward(self, x_BTD: Tensor) -> Tensor:
+        share_BT2 = self.router(x_BTD).softmax(-1)
+        outputs = [share_BT2[..., i, None] * expert(x_BTD) for i, expert in enumerate(self.experts)]
+        return torch.stack(outputs).sum(0)
+
+
+def test_a_block_takes_another_feed_forward_layer() -> None:
+    model = MiniMind(TOY_CONFIG, TwoExperts, torch.Generator().manual_seed(0))
+    assert all(type(block.mlp) is TwoExperts for block in model.model.layers)
+    weight = model.state_dict()["model.layers.0.mlp.experts.1.down_proj.weight"]
+    assert weight.shape == (TOY_CONFIG.hidden_size, TOY_CONFIG.intermediate_size)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.endswith("down_proj.weight"):
+                weight.normal_(0.0, 0.1)
+    loss = next_token_loss({"policy": model}, worst_batch(2, 12)).total
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    assert not supports(model), "decode.c has no experts"
+    prompt, params = list(range(1, 6)), SamplingParams(4, temperature=0)
+    expected = Engine(model, slots=1, context_tokens=12).generate([prompt], params)[0].token_ids
+    ids = prompt.copy()
+    for _ in range(4):
+        ids.append(int(model.logits(model(torch.tensor([ids])))[0, -1].argmax()))
+    assert ids[5:] == expected
+    assert len(Engine(model, slots=1, context_tokens=12, weight_type="bfloat16").generate([prompt], params)) == 1
+
+
 # Rotary positions
 
 
@@ -255,6 +306,15 @@ def test_yarn_slows_the_slow_dimensions_only() -> None:
 
 
 # Weights
+
+
+def test_the_weights_are_drawn_once() -> None:
+    before = torch.get_rng_state()
+    model = MiniMind(SMALL, generator=torch.Generator().manual_seed(1))
+    assert torch.equal(torch.get_rng_state(), before), "a generator that is given is the only one that is asked"
+    drawn = {name: weight.clone() for name, weight in model.state_dict().items()}
+    model.initialize(torch.Generator().manual_seed(1))
+    assert all(torch.equal(weight, drawn[name]) for name, weight in model.state_dict().items())
 
 
 def test_initialisation_is_decided_by_the_generator_alone() -> None:
@@ -358,6 +418,8 @@ def test_a_compiled_model_goes_down_the_ladder_and_writes_all_the_while() -> Non
         assert [answer.token_ids for answer in engine.generate(prompts, params)] == expected
         assert dict(torch._dynamo.utils.counters["stats"]) == trained, "writing compiles nothing"
     assert 8 < trained["unique_graphs"] < MOST_GRAPHS / 2
+    compute(8, 32)
+    assert dict(torch._dynamo.utils.counters["stats"]) == trained, "a mask of its own is no graph of its own"
 
 
 def test_runs_on_fake_tensors() -> None:

@@ -10,12 +10,11 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import minimind.quantize as quantize_module
-from minimind import linears
+from minimind import small_linears
 from minimind.cache import Piece
 from minimind.compiled import library
 from minimind.config import override
 from minimind.decoder import Decoder
-from minimind.linears import BFloat16Linear, Int8Linear
 from minimind.lora import LoraConfig, attach, merge
 from minimind.model import MiniMind
 from minimind.quantize import (
@@ -27,6 +26,7 @@ from minimind.quantize import (
     quantized,
     weight_types,
 )
+from minimind.small_linears import BFloat16Linear, Int8Linear
 from tests.toys import TOY_CONFIG, toy_model
 
 
@@ -39,7 +39,7 @@ def compiled(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
         yield True
         return
     monkeypatch.setattr(shutil, "which", lambda name: None)
-    monkeypatch.setattr(linears, "CHUNK_NUMBERS", 100)
+    monkeypatch.setattr(small_linears, "CHUNK_NUMBERS", 100)
     library.cache_clear()
     yield False
     library.cache_clear()

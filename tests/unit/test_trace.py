@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from minimind.model import MiniMind, attend, document_mask, segment_positions
+from minimind.attention import document_mask, masked_attention, segment_positions
+from minimind.cuda_kernels import CUBLAS_WORKSPACE_BYTES
+from minimind.model import MiniMind
 from minimind.objectives import Loss, Models, next_token_loss
 from minimind.recipe import Recipe
-from minimind.trace import CUBLAS_WORKSPACE_BYTES, Trace, trace
+from minimind.trace import Trace, trace
 from tests.plans import BF16, MORE_REAL_CASES, REAL_CASES, WHOLE_GRID, Case, allocator_peaks
 
 pytestmark = pytest.mark.slow
@@ -184,7 +186,7 @@ def test_attention_that_repeats_key_heads_is_the_same_attention() -> None:
     segment_BT = torch.ones(2, 40, dtype=torch.int32)
     segment_BT[:, 15:] = 2
     mask = document_mask(segment_positions(segment_BT), torch.float32)
-    expected = attend(q, k, v, mask)
+    expected = masked_attention(q, k, v, mask)
     with NotOnCpu():
-        repeated = attend(q, k, v, mask)
+        repeated = masked_attention(q, k, v, mask)
     torch.testing.assert_close(repeated, expected)

@@ -12,7 +12,8 @@ import openai
 import pytest
 
 from jobs import paths
-from minimind.engine import Engine, Event
+from minimind.completion import RequestEvent
+from minimind.engine import Engine
 from minimind.model import MiniMind
 from minimind.tokenizer import Tokenizer
 from service.replica import ModelReplica
@@ -73,9 +74,9 @@ def client(served: Served) -> openai.OpenAI:
 def engines_may_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Engines stand still while it is clear."""
     go_on = threading.Event()
-    step: Callable[[Engine], list[Event]] = Engine.step
+    step: Callable[[Engine], list[RequestEvent]] = Engine.step
 
-    def step_when_allowed(engine: Engine) -> list[Event]:
+    def step_when_allowed(engine: Engine) -> list[RequestEvent]:
         assert go_on.wait(60)
         return step(engine)
 
@@ -88,9 +89,9 @@ def engines_may_step(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Even
 def steps_allowed(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Semaphore]:
     """Engines take so many steps as it is released for."""
     allowed = threading.Semaphore(0)
-    step: Callable[[Engine], list[Event]] = Engine.step
+    step: Callable[[Engine], list[RequestEvent]] = Engine.step
 
-    def step_when_allowed(engine: Engine) -> list[Event]:
+    def step_when_allowed(engine: Engine) -> list[RequestEvent]:
         assert allowed.acquire(timeout=60)
         return step(engine)
 

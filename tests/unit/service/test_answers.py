@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from minimind.chat import Delta
-from minimind.engine import Event
+from minimind.completion import RequestEvent
 from minimind.model import MiniMind
 from minimind.tokenizer import Tokenizer
 from service.answers import ChatText, Named, watch
@@ -76,7 +76,7 @@ def test_the_thread_is_told_at_the_token_that_ends_it(tokenizer: Tokenizer) -> N
     chat = Chat([], [])
     ended = watch(tokenizer, Generation("m", chat, stop=("three",)), (), ())
     assert ended is not None
-    told = [ended(Event(0, token_id)) for token_id in ids(tokenizer, "one two three four")]
+    told = [ended(RequestEvent(0, token_id)) for token_id in ids(tokenizer, "one two three four")]
     at = told.index(True)
     text = tokenizer.decode(ids(tokenizer, "one two three four")[: at + 1])
     assert "three" in text
@@ -86,12 +86,12 @@ def test_the_thread_is_told_at_the_token_that_ends_it(tokenizer: Tokenizer) -> N
     prompt = ids(tokenizer, "<|im_start|>assistant\n<think>\n")
     ended = watch(tokenizer, Generation("m", chat, stop=("three",)), prompt, ())
     assert ended is not None
-    told = [ended(Event(0, token_id)) for token_id in ids(tokenizer, "three\n</think>\n\none three")]
+    told = [ended(RequestEvent(0, token_id)) for token_id in ids(tokenizer, "three\n</think>\n\none three")]
     assert told.index(True) == len(told) - 1
     forced = ids(tokenizer, '<tool_call>\n{"name": "f", "arguments":')
     ended = watch(tokenizer, Generation("m", Chat([], [], one_call=True)), forced, forced)
     assert ended is not None
-    told = [ended(Event(0, token_id)) for token_id in ids(tokenizer, ' {"a": 1}}\n</tool_call>\nmore')]
+    told = [ended(RequestEvent(0, token_id)) for token_id in ids(tokenizer, ' {"a": 1}}\n</tool_call>\nmore')]
     assert told.count(True) >= 1
     assert not told[0]
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from minimind.engine import Engine, Event
+from minimind.completion import RequestEvent
+from minimind.engine import Engine
 from minimind.model import MiniMind
 from minimind.sampling import SamplingParams
 from minimind.tokenizer import Tokenizer
@@ -29,7 +30,7 @@ def one_at_a_time(engine: Engine) -> Callable[[int], None]:
     """The engine takes a step when it is let: gives the function that lets it take so many."""
     allowed, step = threading.Semaphore(0), engine.step
 
-    def allowed_step() -> list[Event]:
+    def allowed_step() -> list[RequestEvent]:
         assert allowed.acquire(timeout=20)
         return step()
 
@@ -131,9 +132,9 @@ def test_an_answer_that_fails_harms_no_other(engine: Engine) -> None:
     expected = engine.generate([[1]], GREEDY)[0].token_ids
     step = engine.step
 
-    def one_fails() -> list[Event]:
+    def one_fails() -> list[RequestEvent]:
         return [
-            Event(event.request, finish="failed", error="no numbers") if event.request in failing else event
+            RequestEvent(event.request, finish="failed", error="no numbers") if event.request in failing else event
             for event in step()
         ]
 
@@ -216,7 +217,7 @@ def test_a_sequence_ends_where_its_watch_says_so_and_computes_no_more(engine: En
     [whole, other] = [completion.token_ids for completion in engine.generate([[40, 41], [50]], GREEDY)]
     seen: list[int | None] = []
 
-    def third(event: Event) -> bool:
+    def third(event: RequestEvent) -> bool:
         seen.append(event.token_id)
         return len(seen) == 3
 
