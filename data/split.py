@@ -30,7 +30,7 @@ def split(shards: TokenShards, fraction: float, max_documents: int, documents: I
     if len(digests) < 2:
         raise ValueError(
             f"{shards.folder}: {len(documents)} documents with {len(digests)} different texts can't be split into "
-            "training and validation: add data (in a .txt a blank line stands between two texts), or give a validation "
+            "training and validation: add data (a .txt is one text up to {SHORT:,} characters), or give a validation "
             "file of its own (eval.path)"
         )
     below = int(np.searchsorted(digests, np.uint64(int(fraction * 2**64))))

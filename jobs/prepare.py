@@ -10,19 +10,21 @@ import time
 from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
+from shlex import quote
 
 from filelock import FileLock
 from pydantic import Field
 from rich.console import Console
 
 import minimind.checkpoint as checkpoints
-from data.check import CheckLimits, check_file
-from data.formats import READING
+from data.check import CheckLimits, check_file, guess_stage
+from data.formats import READING, refuse_upstream
 from data.pack import learnable
-from data.prepare import Pipeline, data_source, tokenise
-from data.read import DataError, RowFile, as_row
+from data.prepare import Pipeline, content_sha256, tokenise
+from data.read import DataError, as_row, row_files
 from data.schema import STAGE_ROWS
 from data.shards import TokenShards
+from data.texts import SHORT
 from jobs import paths
 from jobs.adapter import optimizer_states, trained_parameters
 from jobs.references import resolve, tokenizer_folder
@@ -75,7 +77,7 @@ def prepare(spec: RunSpec, console: Console, *, own: Path | None = None, pipelin
     # Where it is not replayed it is only measured on, and there may be a file for that.
     text = _existing(spec.data.mix_path, "plain text for data.mix_path") if spec.data.mix or not held_out_text else None
     files = {"data.path": source, "eval.path": held_out, "data.mix_path": text, "eval.pretrain_path": held_out_text}
-    sources = {setting: data_source(file).sha256 for setting, file in files.items() if file is not None}
+    sources = {setting: content_sha256(file) for setting, file in files.items() if file is not None}
     digest = sources["data.path"]
     if rows == "pretrain":  # before a tokenizer is trained on it
         _check(spec, held_out, rows, None, console, setting="eval.path")
@@ -122,8 +124,8 @@ _SEEN_AT_ONCE = ("wrong_fields", "other_stage", "not_utf8", "damaged_file")
 
 
 def require_files(spec: RunSpec) -> None:
-    """Raise ValueError for what can be seen at a glance: a file or tokenizer that is not there, a folder for a file, a
-    first row that is of another stage or in another encoding. `prepare` looks at all of it.
+    """Raise ValueError for what can be seen at a glance: a file or tokenizer that is not there, a first row of a file
+    that is of another stage or in another encoding. `prepare` looks at all of it.
     """
     rows = STAGES[spec.stage.kind].rows
     files = (
@@ -136,14 +138,13 @@ def require_files(spec: RunSpec) -> None:
         path = _existing(text, what)
         if path is None:
             continue
-        if path.is_dir():
-            inside = ", ".join(sorted(entry.name for entry in path.iterdir())[:12])
-            raise ValueError(f"{what}: {path} is a folder: name a file of rows in it. It holds: {inside or 'nothing'}")
-        for line, content in islice(RowFile(path), 1):
-            row = as_row(STAGE_ROWS[kind], content, path, line)
-            strict = spec.data.limits.max_bad_rows == 0
-            if strict and isinstance(row, DataError) and row.kind in _SEEN_AT_ONCE:
-                raise row
+        for file in row_files(path):
+            refuse_upstream(file.path.name, kind)
+            for line, content in islice(file, 1):
+                row = as_row(STAGE_ROWS[kind], content, file.path, line)
+                strict = spec.data.limits.max_bad_rows == 0
+                if strict and isinstance(row, DataError) and row.kind in _SEEN_AT_ONCE:
+                    raise row
     if spec.data.tokenizer is not None:
         tokenizer_folder(spec.data.tokenizer)
 
@@ -185,28 +186,40 @@ def checkpoint_disk(spec: RunSpec) -> tuple[int, int]:
 
 def check_data(
     path: Path,
-    stage: str,
+    stage: str | None,
     console: Console,
     *,
     tokenizer: str | None = None,
     max_seq_len: int | None = None,
     held_out: Path | None = None,
 ) -> int:
-    """Print what the data doctor finds in a file. Gives the exit status: 1 where a run would refuse the file."""
+    """Print what the data doctor finds in a file or folder. Gives the exit status: 1 where a run would refuse it.
+
+    stage: for which it is read; by default that of its first row.
+    """
+    stage = stage or guess_stage(path) or "pretrain"
     vocabulary = Tokenizer.load(tokenizer_folder(tokenizer)) if tokenizer is not None else None
     report = check_file(path, stage, tokenizer=vocabulary, max_seq_len=max_seq_len, eval_path=held_out)
-    console.print(report.table())
     try:
         report.refuse_above(CheckLimits(), "data.limits")
     except ValueError as error:
+        if report.alike() is None:
+            console.print(report.table())
         console.print(f"A run would refuse this file:\n{error}", style="red", markup=False)
         return 1
+    console.print(report.table())
     if report.rows - report.bad_rows - report.counts["duplicate"] == 1 and held_out is None:
-        advice = " In a .txt a blank line stands between two texts." if path.suffix == ".txt" else ""
+        text = report.forms.keys() == {"passages of text"}
+        advice = f" A text is cut into several from {SHORT:,} characters on, at the ends of its lines." if text else ""
         problem = "A run would refuse this file: it is one text alone, and a part must be held out to measure on."
         console.print(problem + advice, style="red", markup=False)
         return 1
     console.print("Nothing stands in the way of training on it.", style="green")
+    if stage in ("pretrain", "sft"):
+        weights = "--from_weight RUN " if stage == "sft" else ""
+        console.print(f"Next: minimind train {stage} {weights}--data_path {quote(str(path))}")
+    else:
+        console.print(f"The stage that learns from it, {stage}, is not there yet, but comes.")
     return 0
 
 
@@ -248,21 +261,26 @@ def _check(
         return
     width = spec.data.max_seq_len
     written = [tokenizer.fingerprint, chat_template(tokenizer), width] if tokenizer else []
-    held_out_digest = data_source(held_out).sha256 if held_out else None
-    key = [data_source(source).sha256, held_out_digest, spec.data.limits.model_dump(), rows, READING, *written]
+    held_out_digest = content_sha256(held_out) if held_out else None
+    key = [content_sha256(source), held_out_digest, spec.data.limits.model_dump(), rows, READING, *written]
     passed = paths.cache() / "checks" / f"{_key(key)}.json"
     if passed.exists():
+        if written := json.loads(passed.read_text("utf-8")).get("written"):
+            console.print(f"{source.name}: {written}; looked at before.")
         return
     report = check_file(source, rows, tokenizer=tokenizer, max_seq_len=width if tokenizer else None, eval_path=held_out)
     try:
         report.refuse_above(spec.data.limits, "data.limits")
     except ValueError as error:
         raise ValueError(str(error) if setting == "data.path" else f"{setting}: {error}") from None
+    written = report.written()
     found = ", ".join(f"{count} {kind}" for kind, count in report.counts.items()) or "nothing wrong"
     unused = f" Not used: {', '.join(sorted(report.ignored_fields))}." if report.ignored_fields else ""
-    console.print(f"Checked {source.name}: {amount(report.rows)} rows, {found}.{unused}")
+    console.print(
+        f"Checked {source.name}: {amount(report.rows)} rows{f' ({written})' if written else ''}, {found}.{unused}"
+    )
     paths.make(passed.parent)
-    passed.write_text(json.dumps(report.to_dict(), ensure_ascii=False), "utf-8")
+    passed.write_text(json.dumps(report.to_dict() | {"written": written}, ensure_ascii=False), "utf-8")
 
 
 def _require_learnable(shards: TokenShards, width: int, named: str) -> None:
