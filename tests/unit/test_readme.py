@@ -1,4 +1,4 @@
-"""The README's tree is the tree."""
+"""What the pages for users say is so."""
 
 from __future__ import annotations
 
@@ -9,22 +9,9 @@ import pytest
 from data.check import CheckLimits
 from data.examples import EXAMPLES
 from data.formats import stage_of
-from data.schema import STAGE_ROWS
+from data.rules import problems
+from data.schema import STAGE_ROWS, parse
 from jobs.paths import checkout
-
-
-def test_the_tree_in_the_readme_names_every_source_file() -> None:
-    text = (checkout() / "README.md").read_text("utf-8")
-    tree = text.split("## The tree")[1].split("```")[1]
-    folder, told = "", set()
-    for line in tree.strip().splitlines():
-        name = line.split()[0]
-        if not line.startswith(" "):
-            folder = name
-        told.add(name if not line.startswith(" ") else folder + name)
-    for package in ("minimind", "data", "jobs", "service", "tune_spaces", "bench"):
-        there = {f"{package}/{path.name}" for path in (checkout() / package).glob("*.py") if path.name != "__init__.py"}
-        assert there == {name for name in told if name.startswith(f"{package}/") and name.endswith(".py")}
 
 
 @pytest.mark.parametrize("page", ["data.md", "data_zh.md"])
@@ -33,6 +20,10 @@ def test_the_rows_on_the_page_of_data_are_rows(page: str) -> None:
     shown = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     known = [row for rows in EXAMPLES.values() for row in rows]
     assert [row for row in shown if row not in known] == []
+    for row in shown:
+        stage = stage_of(row)
+        assert stage is not None
+        assert list(problems(parse(STAGE_ROWS[stage], row))) == []
     assert {stage_of(row) for row in shown} == set(STAGE_ROWS)
     for name in CheckLimits.model_fields:
         assert f"`{name}`" in text
