@@ -7,22 +7,24 @@ from __future__ import annotations
 
 import hashlib
 from array import array
+from bisect import bisect
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from pydantic import Field
 from rich.table import Table
 
 from data.encode import documents, require_documents
-from data.formats import stage_of
-from data.read import DataError, RowFile, as_row
+from data.formats import form_of, refuse_upstream, stage_of
+from data.read import TEXTS, DataError, RowFile, as_row, row_files
 from data.rules import conversations, excerpt, keys, problems
 from data.schema import STAGE_ROWS, PretrainRow, PromptRow, Row
 from minimind.config import Config
 from minimind.tokenizer import Tokenizer
+from minimind.units import amount
 
 EXAMPLES = 10
 """How many rows of a kind are listed; all are counted."""
@@ -106,15 +108,20 @@ class Lengths:
 
 @dataclass
 class Report:
-    """What was found in one file. rows: all of it, good and bad. counts: rows per problem; examples: the first of them.
+    """What was found in a file or folder. rows: all of it, good and bad. counts: rows per problem; examples: the first
+    of them.
 
-    lengths: of the good rows, in "characters" and, with a tokenizer, in "tokens". ignored_fields: fields that no stage
-    reads, with the number of rows that have them.
+    files: how many were read. first: what the first good row says, in short. forms: how the good rows are written, as
+    `form_of` says, with their number. lengths: of the good rows, in "characters" and, with a tokenizer, in "tokens".
+    ignored_fields: fields that no stage reads, with the number of rows that have them.
     """
 
     file: str
     stage: str
+    files: int = 1
     rows: int = 0
+    first: str = ""
+    forms: Counter[str] = field(default_factory=Counter)
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[Issue]] = field(default_factory=dict)
     lengths: dict[str, Lengths] = field(default_factory=dict)
@@ -125,34 +132,52 @@ class Report:
         """How many rows training would leave out, or refuse."""
         return sum(self.counts[kind] for kind, problem in PROBLEMS.items() if problem.limit == "max_bad_rows")
 
-    def first(self, kind: str) -> list[Issue]:
+    def examples_of(self, kind: str) -> list[Issue]:
         """The first three examples of a problem; of those that say the same, the first."""
         return list({issue.detail: issue for issue in reversed(self.examples[kind])}.values())[::-1][:3]
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain JSON."""
-        return asdict(self) | {"counts": dict(self.counts), "ignored_fields": dict(self.ignored_fields)}
+        counters = {"forms": self.forms, "counts": self.counts, "ignored_fields": self.ignored_fields}
+        return asdict(self) | {name: dict(counter) for name, counter in counters.items()}
+
+    def written(self) -> str:
+        """How the rows are written, and in how many files, in words; "" for rows {"text": ...} of one file."""
+        forms = [form if len(self.forms) == 1 else f"{count:,} {form}" for form, count in self.forms.most_common()]
+        files = [f"{self.files:,} files"] if self.files > 1 else []
+        return ", ".join(files + forms)
 
     def table(self) -> Table:
         """The report for a terminal."""
-        table = Table("", "rows", "first lines", title=f"{self.file} as {self.stage}", title_justify="left")
-        table.add_row("rows", f"{self.rows:,}", "")
+        table = Table(title=f"{self.file} as {self.stage}", title_justify="left", box=None, show_header=False)
+        for justify, share in (("left", 3), ("right", None), ("left", 5)):
+            table.add_column(justify=justify, overflow="fold", ratio=share)
+        table.add_row("rows", f"{self.rows:,}", self.written())
+        table.add_row("the first", "", self.first)
         for unit, lengths in self.lengths.items():
+            table.add_row(f"{unit} in all", amount(lengths.total), "")
             spread = f"half up to {lengths.p50:,}, 90 % up to {lengths.p90:,}, 99 % up to {lengths.p99:,}"
             table.add_row(f"{unit} per row", f"{lengths.mean:,.0f}", f"{spread}, longest {lengths.longest:,}")
         for name, count in self.ignored_fields.most_common():
             table.add_row(f"field {name!r} is not used", f"{count:,}", "")
         for kind, problem in PROBLEMS.items():
             if self.counts[kind]:
-                where = "\n".join(f"{issue.line}: {issue.detail}" for issue in self.first(kind))
+                where = "\n".join(str(issue).removeprefix(f"{self.file}:") for issue in self.examples_of(kind))
                 table.add_row(f"{kind}: {problem.meaning}", f"{self.counts[kind]:,}", where)
         return table
+
+    def alike(self) -> str | None:
+        """What is wrong with all rows, where none of several can be used and it is for the same reason; else None."""
+        kinds = [kind for kind, count in self.counts.items() if count == self.rows == self.bad_rows]
+        return self.examples[kinds[0]][0].detail if kinds and self.rows > 1 else None
 
     def refuse_above(self, limits: CheckLimits, section: str = "data") -> None:
         """Raise ValueError if the file has more rows with a problem than allowed, or no row that can be used.
 
         section: where in the run's settings the limits lie, for the advice in the message.
         """
+        if (first := self.alike()) is not None:
+            raise ValueError(f"{self.file}: no row of {self.rows:,} that can be used for {self.stage}: {first}")
         complaints = [str(issue) for issue in self.examples.get("damaged_file", [])]
         usable = self.rows - self.bad_rows
         for name, limit in limits:
@@ -160,7 +185,7 @@ class Report:
             found = sum(self.counts[kind] for kind in kinds)
             if limit is not None and found > limit:
                 counts = ", ".join(f"{self.counts[kind]} {kind} ({PROBLEMS[kind].meaning})" for kind in kinds)
-                first = [f"  {issue}" for kind in kinds for issue in self.first(kind)]
+                first = [f"  {issue}" for kind in kinds for issue in self.examples_of(kind)]
                 if usable:  # allowing all of them would leave nothing
                     counts += f"; {name} = {limit}: mend them, or allow them with --set {section}.{name}={found}"
                 complaints.append("\n".join([counts, *first]))
@@ -178,7 +203,7 @@ def check_file(
     max_seq_len: int | None = None,
     eval_path: str | Path | None = None,
 ) -> Report:
-    """Examine a file for a stage of STAGE_ROWS.
+    """Examine a file, or all files of a folder, for a stage of STAGE_ROWS.
 
     tokenizer: also measure lengths in tokens, as the chat template writes the row, which takes as long as tokenising.
     max_seq_len: with it, find rows that are cut or truncated. eval_path: a file of any stage's rows; a row leaks if a
@@ -189,16 +214,29 @@ def check_file(
     """
     if stage not in STAGE_ROWS:
         raise ValueError(f"stage {stage!r}: no rows are known for it; allowed are {', '.join(STAGE_ROWS)}")
-    file = RowFile(path)
+    files = row_files(path)
     held_out = _held_out(eval_path) if eval_path is not None else frozenset()
-    doctor = _Doctor(Report(str(file.path), stage), tokenizer, max_seq_len, held_out)
-    try:
-        for line, content in file:
-            doctor.look_at(line, content)
-    except DataError as error:
-        doctor.found(error.kind, error.line, error.problem)
+    report = Report(str(Path(path).expanduser().absolute()), stage, files=len(files))
+    doctor = _Doctor(report, tokenizer, max_seq_len, held_out)
+    for file in files:
+        refuse_upstream(file.path.name, stage)
+        doctor.open(file)
+        try:
+            for line, content in file:
+                doctor.look_at(line, content)
+        except DataError as error:
+            doctor.found(error.kind, error.line, error.problem)
     doctor.finish()
-    return doctor.report
+    return report
+
+
+def guess_stage(path: str | Path) -> str | None:
+    """The stage whose rows the first row of a file or folder looks like; None if none does.
+
+    Raises ValueError for files that can't be opened.
+    """
+    first = next((content for file in row_files(path) for _, content in file), None)
+    return _stage(first)
 
 
 class _Doctor:
@@ -210,14 +248,20 @@ class _Doctor:
         self.report = report
         self.tokenizer, self.max_seq_len, self.held_out = tokenizer, max_seq_len, held_out
         self.row_type, self.path = STAGE_ROWS[report.stage], Path(report.file)
+        self.files: list[tuple[int, str]] = []  # the first row of each, counted among the good ones, and its path
         self.lines, self.digests = array("Q"), array("Q")
         self.characters, self.tokens = array("Q"), array("Q")
 
-    def found(self, kind: str, line: int, detail: str) -> None:
+    def open(self, file: RowFile) -> None:
+        """What is looked at from here on stands in this file."""
+        self.path, self.form = file.path, "passages of text" if file.suffix in TEXTS else ""
+        self.files.append((len(self.lines), str(file.path)))
+
+    def found(self, kind: str, line: int, detail: str, path: str | None = None) -> None:
         self.report.counts[kind] += 1
         examples = self.report.examples.setdefault(kind, [])
         if len(examples) < EXAMPLES:
-            examples.append(Issue(kind, self.report.file, line, detail))
+            examples.append(Issue(kind, path or str(self.path), line, detail))
 
     def look_at(self, line: int, content: object) -> None:
         self.report.rows += 1
@@ -225,6 +269,8 @@ class _Doctor:
         if isinstance(row, DataError):
             self.found(row.kind, line, row.problem)
             return
+        if self.form or self.report.stage == "sft":
+            self.report.forms[self.form or form_of(cast(dict[str, Any], content))] += 1
         if row.ignored:
             self.report.ignored_fields.update(set(row.ignored))
         if row.unread:
@@ -233,6 +279,7 @@ class _Doctor:
         for kind, detail in known:
             self.found(kind, line, detail)
         parts = [part for conversation in conversations(row) for part in conversation]
+        self.report.first = self.report.first or "; ".join(_said(*part) for part in parts[:4])
         self.lines.append(line)
         self.digests.append(_digest("\0".join(f"{role}\0{text}" for role, text in parts)))
         self.characters.append(sum(len(text) for _, text in parts))
@@ -261,27 +308,41 @@ class _Doctor:
             kind = "cut" if isinstance(row, PretrainRow) else "truncated"
             self.found(kind, line, f"{longest} tokens, max_seq_len = {limit}")
 
+    def _file_of(self, row: int) -> str:
+        return self.files[bisect(self.files, row, key=lambda file: file[0]) - 1][1]
+
     def finish(self) -> None:
         digests, lines = np.array(self.digests, np.uint64), np.array(self.lines, np.int64)
         _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
         for again in np.flatnonzero(first[inverse] != np.arange(len(digests))):
-            self.found("duplicate", int(lines[again]), f"the same as line {lines[first[inverse[again]]]}")
+            before = first[inverse[again]]
+            path, path_before = self._file_of(again), self._file_of(before)
+            where = "" if path == path_before else f" of {path_before}"
+            self.found("duplicate", int(lines[again]), f"the same as line {lines[before]}{where}", path)
         for unit, values in (("characters", self.characters), ("tokens", self.tokens)):
             if values:
                 self.report.lengths[unit] = _lengths(np.array(values, np.int64))
 
 
+def _said(role: str, text: str) -> str:
+    return f"{role}: {excerpt(text)}" if role else excerpt(text)
+
+
+def _stage(content: object) -> str | None:
+    return stage_of(content) if isinstance(content, dict) else None
+
+
 def _held_out(path: str | Path) -> frozenset[int]:
     """Digests of the keys of an evaluation file, whichever stage's rows it holds."""
-    file = RowFile(path)
     digests: set[int] = set()
-    for line, content in file:
-        stage = stage_of(content) if isinstance(content, dict) else None
-        row_type = STAGE_ROWS[stage] if stage else PromptRow
-        row = as_row(row_type, content, file.path, line)
-        if isinstance(row, DataError):
-            raise row
-        digests.update(map(_normal_digest, keys(row)))
+    for file in row_files(path):
+        for line, content in file:
+            stage = _stage(content)
+            row_type = STAGE_ROWS[stage] if stage else PromptRow
+            row = as_row(row_type, content, file.path, line)
+            if isinstance(row, DataError):
+                raise row
+            digests.update(map(_normal_digest, keys(row)))
     return frozenset(digests)
 
 

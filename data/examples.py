@@ -55,11 +55,11 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
             "rejected": [_QUESTION, {"role": "assistant", "content": "Five."}],
         },
         {
-            "prompt": [_QUESTION],
-            "chosen": [{"role": "assistant", "content": "Four."}],
-            "rejected": [{"role": "assistant", "content": "Five."}],
+            "prompt": [{"role": "user", "content": "中国的首都？"}],
+            "chosen": [{"role": "assistant", "content": "北京。"}],
+            "rejected": [{"role": "assistant", "content": "上海。"}],
         },
     ],
-    "rl": [{"prompt": "What is 12 + 30?", "answer": "42"}],
+    "rl": [{"prompt": "What is 12 + 30?", "answer": "42"}, {"prompt": "三乘以七等于几？", "answer": "21"}],
 }
 """Stage -> rows."""

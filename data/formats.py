@@ -65,6 +65,11 @@ _BLOCKS = {
 }
 _BLOCK = {name: re.compile(rf"<{name}>(.*?)</{name}>", re.DOTALL) for name in _BLOCKS}
 
+_UPSTREAM = re.compile(r"(?P<what>rlaif|agent_rl)([_-].*)?\.jsonl(\.gz)?")
+"""MiniMind's files of questions for reinforcement learning. Their rows look like conversations, but there is no answer
+to learn: it is empty, or a word that says so.
+"""
+
 _SIGNS: dict[str, tuple[set[str], ...]] = {
     "dpo": ({"chosen", "rejected"},),
     "sft": ({"conversations"}, {"messages"}, {"instruction", "output"}, {"prompt", "completion"}),
@@ -72,6 +77,8 @@ _SIGNS: dict[str, tuple[set[str], ...]] = {
     "pretrain": ({"text"},),
 }
 """By which fields a row of a stage is known."""
+
+_NAMES = {name for forms in _SIGNS.values() for form in forms for name in form}
 
 
 @dataclass
@@ -145,6 +152,27 @@ def stage_of(content: Mapping[str, Any]) -> str | None:
     """The stage whose rows look like this one; None if none does."""
     there = {name for name, value in content.items() if value is not None}
     return next((stage for stage, forms in _SIGNS.items() if any(form <= there for form in forms)), None)
+
+
+def form_of(content: Json) -> str:
+    """How a row is written, in the name under which people know it; a row of `stage_of` a stage."""
+    for name in ("conversations", "messages"):
+        turns = content.get(name)
+        if isinstance(turns, list) and turns and isinstance(turns[0], dict):
+            return "ShareGPT" if "from" in turns[0] else "MiniMind" if name == "conversations" else "OpenAI messages"
+    if "instruction" in content:
+        return "Alpaca"
+    return "prompt and completion" if "completion" in content else " and ".join(sorted(content.keys() & _NAMES))
+
+
+def refuse_upstream(file: str, stage: str) -> None:
+    """Raise ValueError for the name of a file of MiniMind that is for none of the stages there are."""
+    if stage == "sft" and (known := _UPSTREAM.fullmatch(file)):
+        stages = "ppo, grpo and spo" if known["what"] == "rlaif" else "agents that call tools"
+        raise ValueError(
+            f"{file} is MiniMind's file of questions for reinforcement learning ({stages}): it has no answers to "
+            "learn, and its stages are not there yet; they come. If yours is something else, give it another name"
+        )
 
 
 def _given(fields: Fields, *names: str) -> Json:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from filelock import FileLock
 
 from data.encode import ENCODINGS, Encoding
-from data.read import BadRows, RowFile
+from data.read import BadRows, RowFile, row_files
 from data.shards import ShardWriter, Source, TokenShards, shards_fingerprint
 from minimind.tokenizer import Tokenizer
 from minimind.units import size
@@ -51,15 +51,16 @@ def tokenise(
 
     They are made only if they aren't there yet: same content and tokenizer, same folder. The folder appears whole or
     not at all; what an interrupted call left is made anew. Calls that ask for the same shards at once wait for each
-    other. rows: the kind of rows, of ENCODINGS. max_bad_rows: how many rows that can't be used may be left out.
+    other. paths: files, or folders of them. rows: the kind of rows, of ENCODINGS. max_bad_rows: how many rows that
+    can't be used may be left out.
 
     Raises ValueError for files that can't be used (DataError with file and line) or that hold no row, OSError if the
     disk is full or fails; nothing is left behind then.
     """
     encoding = ENCODINGS[rows]
-    files = [RowFile(path) for path in paths]
+    files = [file for path in paths for file in row_files(path)]
     if not files:
-        raise ValueError("no data files: give at least one .jsonl, .jsonl.gz or .parquet file")
+        raise ValueError("no data files: give at least one")
     state = [_state(file.path) for file in files]
     sources = [data_source(file.path) for file in files]
     fingerprint = shards_fingerprint(sources, tokenizer.fingerprint, encoding.template(tokenizer))
@@ -111,6 +112,12 @@ def data_source(path: Path) -> Source:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
         return Source(str(path), file.tell(), digest.hexdigest())
+
+
+def content_sha256(path: Path) -> str:
+    """The sha256, in hex, of a file's bytes; of a folder that of its files' sha256s in their order."""
+    digests = [data_source(file.path).sha256 for file in row_files(path)]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest() if path.is_dir() else digests[0]
 
 
 def _write(

@@ -1,15 +1,15 @@
-"""Rows out of .jsonl, .jsonl.gz, .parquet and .txt files, one after the other, with the line each one stands in."""
+"""Rows out of .jsonl, .jsonl.gz, .parquet, .txt and .md files and folders of them, each with the line it stands in."""
 
 from __future__ import annotations
 
-import codecs
 import copy
 import gzip
 import json
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby, pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from shlex import quote
 from typing import Any, BinaryIO, Literal, TypeVar, cast
@@ -18,14 +18,14 @@ import pyarrow as pa
 import pyarrow.parquet
 
 from data.schema import OtherStageError, PretrainRow, Row, parse
+from data.texts import conversion, is_gbk, is_utf16, passages
 
-SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet", ".txt")
+TEXTS = (".txt", ".md")
+SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet", *TEXTS)
+"""How the names of files end that can be read, in capitals or not."""
 
 BadKind = Literal["not_utf8", "broken_json", "wrong_fields", "other_stage", "empty", "damaged_file"]
 """Why a row can't be used: its bytes, JSON, fields or stage, or because it holds nothing. Or the file it is in."""
-
-_BLANK = b" \t\r\n\f\v" + codecs.BOM_UTF8  # of the mark's bytes, the first alone begins no character
-_HAN = re.compile(r"[\u4e00-\u9fff]")
 
 R = TypeVar("R", bound=Row)
 
@@ -69,10 +69,11 @@ LeaveOut = Callable[[DataError], None]
 class RowFile:
     """A data file. Iterating gives (line, content), with the content as JSON gives it, or a DataError in its place.
 
-    Lines count from 1; in a Parquet file they are rows. Blank lines are passed over; in a .txt file they stand between
-    documents, each {"text": ...} at its first line. In the objects of a Parquet file a null is no value: there every
-    object of a column has all fields, and null where it had none. Memory is that of the longest row, or of a thousand
-    rows of a Parquet file. total_bytes: size of the file; done_bytes and done_lines: how much of it has been read.
+    Lines count from 1; in a Parquet file they are rows. Blank lines are passed over; a .txt or .md file has a row
+    {"text": ...} for each of its `passages`. In the objects of a Parquet file a null is no value: there every object of
+    a column has all fields, and null where it had none. Memory is that of the longest row, or of a thousand rows of a
+    Parquet file. suffix: the one of SUFFIXES that says its format. total_bytes: size of the file; done_bytes and
+    done_lines: how much of it has been read.
 
     Raises ValueError if there is no such file, and for a name that doesn't say its format.
     """
@@ -82,25 +83,28 @@ class RowFile:
         if not self.path.is_file():
             what = "is a folder, not a file" if self.path.is_dir() else "no such file"
             raise ValueError(f"{self.path}: {what}")
-        if not self.path.name.endswith(SUFFIXES):
+        suffix = suffix_of(self.path.name)
+        if suffix is None:
             advice = _rows_of_json(self.path) if self.path.suffix == ".json" else ""
             if self.path.suffix == ".csv":
                 advice = _rows_of_csv(self.path)
             raise ValueError(
-                f"{self.path}: unknown format; allowed are files that end in {', '.join(SUFFIXES)}{advice}"
+                f"{self.path}: unknown format; allowed are files that end in {', '.join(SUFFIXES)}, and folders of "
+                f"them{advice}"
             )
+        self.suffix = suffix
         self.total_bytes = self.path.stat().st_size
         self.done_bytes = self.done_lines = 0
         self._part: tuple[int, int] | None = None  # bytes from and to, or row groups
 
     def parts(self, size_bytes: int) -> list[RowFile]:
-        """The file in parts of about this size, which may be read in different places; a gzip file stays whole.
+        """The file in parts of about this size, which may be read in different places; a gzip or text file stays whole.
 
         They give the same rows in the same order, but each counts its lines from 1.
         """
-        if self.path.suffix in (".gz", ".txt") or self.total_bytes <= size_bytes:
+        if self.suffix in (".jsonl.gz", *TEXTS) or self.total_bytes <= size_bytes:
             return [self]
-        if self.path.suffix != ".parquet":
+        if self.suffix != ".parquet":
             bounds = [*range(0, self.total_bytes, size_bytes), self.total_bytes]
             return [self._cut(begin, end, end - begin) for begin, end in pairwise(bounds)]
         try:
@@ -123,34 +127,42 @@ class RowFile:
 
     def __iter__(self) -> Iterator[tuple[int, object]]:
         self.done_bytes = self.done_lines = 0
-        if self.path.suffix == ".txt":
-            return self._documents()
-        return self._parquet() if self.path.suffix == ".parquet" else self._json_lines()
+        if self.suffix in TEXTS:
+            return self._passages()
+        return self._parquet() if self.suffix == ".parquet" else self._json_lines()
 
-    def _documents(self) -> Iterator[tuple[int, object]]:
+    def _passages(self) -> Iterator[tuple[int, object]]:
         with self.path.open("rb") as raw:
-            for blank, lines in groupby(enumerate(raw, start=1), lambda numbered: not numbered[1].strip(_BLANK)):
-                document = list(lines)
-                self.done_bytes, self.done_lines = raw.tell(), document[-1][0]
-                if not blank:
-                    yield document[0][0], self._document(document)
+            if is_utf16(raw.peek(4)):
+                yield 1, self._utf16(raw.peek(4))
+                return
+            for line, text in passages(self._counted(raw)):
+                if isinstance(text, UnicodeDecodeError):
+                    yield line, DataError(str(self.path), line, "not_utf8", _not_utf8(text, self.path))
+                else:
+                    yield line, {"text": text}
 
-    def _document(self, lines: list[tuple[int, bytes]]) -> object:
-        texts = []
-        for number, line in lines:
-            try:
-                texts.append(line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip("\r\n"))
-            except UnicodeDecodeError as error:
-                return DataError(str(self.path), number, "not_utf8", _not_utf8(line, error, self.path))
-        return {"text": "\n".join(texts)}
+    def _counted(self, raw: BinaryIO) -> Iterator[bytes]:
+        for self.done_lines, line in enumerate(raw, start=1):
+            self.done_bytes += len(line)
+            yield line
+
+    def _utf16(self, beginning: bytes) -> DataError:
+        name = "UTF-16" if beginning[:2] in (b"\xff\xfe", b"\xfe\xff") else "UTF-16LE" if beginning[0] else "UTF-16BE"
+        return DataError(
+            str(self.path), 1, "not_utf8", f"not UTF-8 but {name}; what converts it: {conversion(self.path, name)}"
+        )
 
     def _json_lines(self) -> Iterator[tuple[int, object]]:
         with self.path.open("rb") as raw:
             if self._part is not None:
                 yield from self._json(_lines_between(raw, *self._part), raw, self._part[0])
                 return
-            if self.path.suffix != ".gz":
-                yield from self._json(raw, raw)
+            if self.suffix != ".jsonl.gz":
+                if is_utf16(raw.peek(4)):
+                    yield 1, self._utf16(raw.peek(4))
+                else:
+                    yield from self._json(raw, raw)
                 return
             with gzip.open(raw) as lines:
                 try:
@@ -167,7 +179,7 @@ class RowFile:
                 text = line.decode("utf-8-sig" if number == 1 and not begin else "utf-8").rstrip("\r\n")
                 content = json.loads(text)
             except UnicodeDecodeError as error:
-                content = DataError(path, number, "not_utf8", _not_utf8(line, error, self.path))
+                content = DataError(path, number, "not_utf8", _not_utf8(error, self.path))
             except (ValueError, RecursionError) as error:
                 if text.isspace() or not text:
                     continue
@@ -194,9 +206,49 @@ class RowFile:
             raise DataError(path, 0, "damaged_file", f"not a readable Parquet file: {error}") from None
 
 
+def row_files(path: str | Path) -> list[RowFile]:
+    """The files of rows at a path: a file is itself; a folder is what lies in it and below it and can be read, in the
+    order of the names, hidden files and folders left out.
+
+    Raises ValueError for a path where there are none, and for a folder that has texts as well as files of rows: which
+    of them are meant can't be seen.
+    """
+    folder = Path(path).expanduser().absolute()
+    if not folder.is_dir():
+        return [RowFile(folder)]
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(place, name) for name in names if suffix_of(name) and not name.startswith(".")]
+    files = [RowFile(file) for file in sorted(found)]
+    texts = [file for file in files if file.suffix in TEXTS]
+    if not files:
+        inside = ", ".join(sorted(entry.name for entry in folder.iterdir())[:12])
+        raise ValueError(
+            f"{folder}: no file in this folder can be read; allowed are files that end in {', '.join(SUFFIXES)}. It "
+            f"holds: {inside or 'nothing'}"
+        )
+    if 0 < len(texts) < len(files):
+        rows = next(file for file in files if file.suffix not in TEXTS)
+        raise ValueError(
+            f"{folder} has files of rows ({rows.path.relative_to(folder)}) and texts "
+            f"({texts[0].path.relative_to(folder)}): which are meant can't be seen. Name one file, or put either into "
+            "a folder of its own"
+        )
+    return files
+
+
+def suffix_of(name: str) -> str | None:
+    """The one of SUFFIXES that a file's name ends in; None for another name."""
+    return next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), None)
+
+
 def read_rows(path: str | Path, row_type: type[R], bad: BadRows | None = None) -> Iterator[tuple[int, R]]:
-    """The rows of a file with their lines. Rows that can't be used are raised as DataError, or left out by `bad`."""
-    return read_each(row_type, RowFile(path), (bad or BadRows()).leave_out)
+    """The rows of a file, or of the files of a folder, with their lines. Rows that can't be used are raised as
+    DataError, or left out by `bad`.
+    """
+    leave_out = (bad or BadRows()).leave_out
+    return chain.from_iterable(read_each(row_type, file, leave_out) for file in row_files(path))
 
 
 def read_each(row_type: type[R], file: RowFile, leave_out: LeaveOut) -> Iterator[tuple[int, R]]:
@@ -220,8 +272,9 @@ def read_texts(file: RowFile, leave_out: LeaveOut) -> Iterator[tuple[int, str]]:
 
 
 def iter_texts(path: str | Path, bad: BadRows | None = None) -> Iterator[str]:
-    """The texts of a pretrain file."""
-    return (text for _, text in read_texts(RowFile(path), (bad or BadRows()).leave_out))
+    """The texts of a pretrain file, or of the files of a folder."""
+    leave_out = (bad or BadRows()).leave_out
+    return (text for file in row_files(path) for _, text in read_texts(file, leave_out))
 
 
 def as_row(row_type: type[R], content: object, path: Path, line: int) -> R | DataError:
@@ -231,7 +284,7 @@ def as_row(row_type: type[R], content: object, path: Path, line: int) -> R | Dat
     try:
         row = parse(row_type, content)
     except OtherStageError as error:
-        return DataError(str(path), line, "other_stage", str(error))
+        return DataError(str(path), line, "other_stage", error.with_command(path))
     except ValueError as error:
         return DataError(str(path), line, "wrong_fields", str(error))
     if _holds_nothing(row.model_dump()):
@@ -297,18 +350,10 @@ def _meant(text: str) -> str:
     return ""
 
 
-def _not_utf8(line: bytes, error: UnicodeDecodeError, path: Path) -> str:
+def _not_utf8(error: UnicodeDecodeError, path: Path) -> str:
+    line: bytes = error.object
     problem = f"not UTF-8: byte 0x{line[error.start]:02x} at position {error.start + 1} of the line"
-    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return f"{problem}; the file looks like UTF-16: save it as UTF-8"
-    try:
-        chinese = _HAN.search(line.decode("gb18030")) is not None
-    except UnicodeDecodeError:
-        return problem
-    if chinese:
-        name = path.name.removesuffix(path.suffix)
-        problem += f"; the file looks like GBK: iconv -f GB18030 -t UTF-8 {path.name} > {name}.utf8{path.suffix}"
-    return problem
+    return f"{problem}; it looks like GBK; what converts it: {conversion(path, 'GB18030')}" if is_gbk(line) else problem
 
 
 def _encodable(content: object) -> bool:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
@@ -123,6 +125,17 @@ _LOOKS = {
 class OtherStageError(ValueError):
     """A row that is right, for another stage."""
 
+    def __init__(self, stage: str) -> None:
+        super().__init__(f"this is {_LOOKS[stage]}: use --stage {stage}")
+        self.stage = stage
+
+    def with_command(self, path: Path) -> str:
+        """The message, with the command that learns from the file."""
+        if self.stage not in ("pretrain", "sft"):
+            return f"{self} to check it; what learns from it is not there yet, but comes"
+        weights = "--from_weight RUN " if self.stage == "sft" else ""
+        return f"{self} (minimind train {self.stage} {weights}--data_path {quote(str(path))})"
+
 
 R = TypeVar("R", bound=Row)
 
@@ -139,8 +152,7 @@ def parse(row_type: type[R], content: object) -> R:
         stage = stage_of(content)
         if stage is None or stage == own:
             raise ValueError(f"{needs}; `minimind data example {own}` shows rows as they can be")
-        train = f" (`train {stage}`)" if stage in ("pretrain", "sft") else ""
-        raise OtherStageError(f"this is {_LOOKS[stage]}: use --stage {stage}{train}; {needs}")
+        raise OtherStageError(stage)
     try:
         return row_type.model_validate(row)
     except ValidationError as error:

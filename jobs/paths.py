@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from shlex import quote
 
 
 def home() -> Path:
@@ -90,7 +91,8 @@ def existing(path: str | Path, what: str, base: Path | None = None) -> Path:
     nearest = next(parent for parent in full.parents if parent.exists())
     inside = sorted(entry.name for entry in nearest.iterdir()) if nearest.is_dir() else []
     listing = ", ".join(inside[:12]) + (", …" if len(inside) > 12 else "") if inside else "nothing"
-    raise ValueError(f"{what} not found: {full}{counted}. {nearest} holds: {listing}.")
+    put = f" Put it there: mkdir -p {quote(str(full.parent))} && cp FILE {quote(str(full))}" if counted else ""
+    raise ValueError(f"{what} not found: {full}{counted}. {nearest} holds: {listing}.{put}")
 
 
 def stock_folder() -> Path:

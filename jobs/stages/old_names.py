@@ -22,6 +22,16 @@ STAGES_CALLED = {
 NOT_YET = ("dpo", "ppo", "grpo", "spo", "rlhf", "rlaif", "reason", "distillation", "distill_reason", "agent")
 """Stages of upstream that are not here."""
 
+ROWS_OF = {
+    "tokenizer": "pretrain",
+    "lora": "sft",
+    "distillation": "sft",
+    "ppo": "rl",
+    "grpo": "rl",
+    "spo": "rl",
+}
+"""Stage -> the stage whose rows it reads, for those that have none of their own."""
+
 FLAGS_ELSEWHERE = {
     "weight": "weights to begin with are --from_weight RUN; a model to talk with: minimind chat RUN",
     "load_from": "weights to begin with are --from_weight RUN",

@@ -68,7 +68,7 @@ def with_text(spec: RunSpec, console: Console) -> RunSpec:
     text, held_out = spec.data.mix_path, spec.eval.pretrain_path
     if text is None and spec.weights is not None and STAGES[spec.stage.kind].continues:
         text, held_out = _learnt_from(resolve(spec.weights), held_out)
-        gone = [path for path in (text, held_out) if path is not None and not paths.absolute(path).is_file()]
+        gone = [path for path in (text, held_out) if path is not None and not paths.absolute(path).exists()]
         if gone:
             console.print(f"What is forgotten is not measured: the weights learnt from {gone[0]}, which is gone.")
             text = held_out = None

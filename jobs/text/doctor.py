@@ -3,36 +3,50 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 
 from rich.console import Console
 
-from data.check import CheckLimits, check_file
+from data.check import CheckLimits, check_file, guess_stage
+from data.texts import SHORT
 from jobs.runs.references import tokenizer_folder
 from minimind.tokenizer import Tokenizer
 
 
 def check_data(
     path: Path,
-    stage: str,
+    stage: str | None,
     console: Console,
     *,
     tokenizer: str | None = None,
     max_seq_len: int | None = None,
     held_out: Path | None = None,
 ) -> int:
-    """Print what the data doctor finds in a file. Gives the exit status: 1 where a run would refuse the file."""
+    """Print what the data doctor finds in a file or folder. Gives the exit status: 1 where a run would refuse it.
+
+    stage: for which it is read; by default that of its first row.
+    """
+    stage = stage or guess_stage(path) or "pretrain"
     vocabulary = Tokenizer.load(tokenizer_folder(tokenizer)) if tokenizer is not None else None
     report = check_file(path, stage, tokenizer=vocabulary, max_seq_len=max_seq_len, eval_path=held_out)
-    console.print(report.table())
     try:
         report.refuse_above(CheckLimits(), "data.limits")
     except ValueError as error:
+        if report.alike() is None:
+            console.print(report.table())
         console.print(f"A run would refuse this file:\n{error}", style="red", markup=False)
         return 1
+    console.print(report.table())
     if report.rows - report.bad_rows - report.counts["duplicate"] == 1 and held_out is None:
-        advice = " In a .txt a blank line stands between two texts." if path.suffix == ".txt" else ""
+        text = report.forms.keys() == {"passages of text"}
+        advice = f" A text is cut into several from {SHORT:,} characters on, at the ends of its lines." if text else ""
         problem = "A run would refuse this file: it is one text alone, and a part must be held out to measure on."
         console.print(problem + advice, style="red", markup=False)
         return 1
     console.print("Nothing stands in the way of training on it.", style="green")
+    if stage in ("pretrain", "sft"):
+        weights = "--from_weight RUN " if stage == "sft" else ""
+        console.print(f"Next: minimind train {stage} {weights}--data_path {quote(str(path))}")
+    else:
+        console.print(f"The stage that learns from it, {stage}, is not there yet, but comes.")
     return 0

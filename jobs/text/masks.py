@@ -8,8 +8,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from data.check import guess_stage
 from data.encode import Document, documents
-from data.read import RowFile, as_row
+from data.read import as_row, row_files
 from data.schema import STAGE_ROWS
 from jobs.runs.references import tokenizer_folder
 from jobs.terminal.console import can_show
@@ -27,25 +28,27 @@ _Brackets = dict[str, tuple[str, str]]
 
 def show_rows(
     path: Path,
-    stage: str,
+    stage: str | None,
     console: Console,
     *,
     rows: int = 5,
     tokenizer: str | None = None,
     max_seq_len: int | None = None,
 ) -> None:
-    """Print the first rows of a file. tokenizer: a run or a folder; without one a byte is a token, and tokens
+    """Print the first rows of a file or folder. stage: as which they are read, by default as what the first looks like,
+    if that is text or a conversation. tokenizer: a run or a folder; without one a byte is a token, and tokens
     are not counted. max_seq_len: tokens, what comes behind is lost.
 
     Raises ValueError, with file and line, for a row that can't be used or that the chat template refuses.
     """
+    if stage is None:
+        stage = "pretrain" if guess_stage(path) == "pretrain" else "sft"
     vocabulary = Tokenizer.load(tokenizer_folder(tokenizer)) if tokenizer is not None else Tokenizer.train(["ab"], 292)
     brackets = {}
     if not console.is_terminal or console.no_color:
         brackets = BRACKETS if can_show("⟦⟧✂", console) else _PLAIN_BRACKETS
     console.print(_legend(brackets, lost=max_seq_len is not None), soft_wrap=True)
-    file = RowFile(path)
-    for line, content in islice(file, rows):
+    for file, (line, content) in islice(((file, row) for file in row_files(path) for row in file), rows):  # noqa: B020
         row = as_row(STAGE_ROWS[stage], content, file.path, line)
         if isinstance(row, ValueError):
             raise row

@@ -16,10 +16,10 @@ from pydantic import Field
 from rich.console import Console
 
 from data.check import check_file
-from data.formats import READING
+from data.formats import READING, refuse_upstream
 from data.pack import learnable
-from data.prepare import Pipeline, data_source, tokenise
-from data.read import DataError, RowFile, as_row
+from data.prepare import Pipeline, content_sha256, tokenise
+from data.read import DataError, as_row, row_files
 from data.schema import STAGE_ROWS
 from data.shards import TokenShards
 from jobs import paths
@@ -76,7 +76,7 @@ def prepare(spec: RunSpec, console: Console, *, own: Path | None = None, pipelin
     # Where it is not replayed it is only measured on, and there may be a file for that.
     text = _existing(spec.data.mix_path, "plain text for data.mix_path") if spec.data.mix or not held_out_text else None
     files = {"data.path": source, "eval.path": held_out, "data.mix_path": text, "eval.pretrain_path": held_out_text}
-    sources = {setting: data_source(file).sha256 for setting, file in files.items() if file is not None}
+    sources = {setting: content_sha256(file) for setting, file in files.items() if file is not None}
     digest = sources["data.path"]
     if rows == "pretrain":  # before a tokenizer is trained on it
         _check(spec, held_out, rows, None, console, setting="eval.path")
@@ -124,8 +124,8 @@ _SEEN_AT_ONCE = ("wrong_fields", "other_stage", "not_utf8", "damaged_file")
 
 
 def require_files(spec: RunSpec) -> None:
-    """Raise ValueError for what can be seen at a glance: a file or tokenizer that is not there, a folder for a file, a
-    first row that is of another stage or in another encoding. `prepare` looks at all of it.
+    """Raise ValueError for what can be seen at a glance: a file or tokenizer that is not there, a first row of a file
+    that is of another stage or in another encoding. `prepare` looks at all of it.
     """
     rows = STAGES[spec.stage.kind].rows
     files = (
@@ -138,14 +138,13 @@ def require_files(spec: RunSpec) -> None:
         path = _existing(text, what)
         if path is None:
             continue
-        if path.is_dir():
-            inside = ", ".join(sorted(entry.name for entry in path.iterdir())[:12])
-            raise ValueError(f"{what}: {path} is a folder: name a file of rows in it. It holds: {inside or 'nothing'}")
-        for line, content in islice(RowFile(path), 1):
-            row = as_row(STAGE_ROWS[kind], content, path, line)
-            strict = spec.data.limits.max_bad_rows == 0
-            if strict and isinstance(row, DataError) and row.kind in _SEEN_AT_ONCE:
-                raise row
+        for file in row_files(path):
+            refuse_upstream(file.path.name, kind)
+            for line, content in islice(file, 1):
+                row = as_row(STAGE_ROWS[kind], content, file.path, line)
+                strict = spec.data.limits.max_bad_rows == 0
+                if strict and isinstance(row, DataError) and row.kind in _SEEN_AT_ONCE:
+                    raise row
     if spec.data.tokenizer is not None:
         tokenizer_folder(spec.data.tokenizer)
 
@@ -204,21 +203,26 @@ def _check(
         return
     width = spec.data.max_seq_len
     written = [tokenizer.fingerprint, chat_template(tokenizer), width] if tokenizer else []
-    held_out_digest = data_source(held_out).sha256 if held_out else None
-    key = [data_source(source).sha256, held_out_digest, spec.data.limits.model_dump(), rows, READING, *written]
+    held_out_digest = content_sha256(held_out) if held_out else None
+    key = [content_sha256(source), held_out_digest, spec.data.limits.model_dump(), rows, READING, *written]
     passed = paths.cache() / "checks" / f"{_key(key)}.json"
     if passed.exists():
+        if written := json.loads(passed.read_text("utf-8")).get("written"):
+            console.print(f"{source.name}: {written}; looked at before.")
         return
     report = check_file(source, rows, tokenizer=tokenizer, max_seq_len=width if tokenizer else None, eval_path=held_out)
     try:
         report.refuse_above(spec.data.limits, "data.limits")
     except ValueError as error:
         raise ValueError(str(error) if setting == "data.path" else f"{setting}: {error}") from None
+    written = report.written()
     found = ", ".join(f"{count} {kind}" for kind, count in report.counts.items()) or "nothing wrong"
     unused = f" Not used: {', '.join(sorted(report.ignored_fields))}." if report.ignored_fields else ""
-    console.print(f"Checked {source.name}: {amount(report.rows)} rows, {found}.{unused}")
+    console.print(
+        f"Checked {source.name}: {amount(report.rows)} rows{f' ({written})' if written else ''}, {found}.{unused}"
+    )
     paths.make(passed.parent)
-    passed.write_text(json.dumps(report.to_dict(), ensure_ascii=False), "utf-8")
+    passed.write_text(json.dumps(report.to_dict() | {"written": written}, ensure_ascii=False), "utf-8")
 
 
 def _require_learnable(shards: TokenShards, width: int, named: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from data.check import EXAMPLES, PROBLEMS, CheckLimits, Issue, Report, check_file
+from data.check import EXAMPLES, PROBLEMS, CheckLimits, Issue, Report, check_file, guess_stage
 from data.encode import documents
 from data.schema import ChatRow, parse
 from minimind.tokenizer import Tokenizer
@@ -222,7 +222,9 @@ def test_a_file_of_another_stage_is_told_in_one_sentence(tmp_path: Path) -> None
 
 def test_every_row_in_gbk_is_no_reason_to_allow_them_all(tmp_path: Path) -> None:
     report = check_file(write(tmp_path / "a.jsonl", ['{"text": "床前明月光"}'.encode("gbk")] * 3), "pretrain")
-    with pytest.raises(ValueError, match=r"iconv -f GB18030 -t UTF-8 a\.jsonl > a\.utf8\.jsonl") as caught:
+    with pytest.raises(
+        ValueError, match=r"no row of 3 that can be used for pretrain: .*iconv -f GB18030 .*a\.utf8\.jsonl$"
+    ) as caught:
         report.refuse_above(CheckLimits())
     assert "allow them" not in str(caught.value)
 
@@ -250,3 +252,53 @@ def test_rows_of_other_forms_leak_as_well(tmp_path: Path) -> None:
     rows: Rows = [{"messages": [{"role": "user", "content": "What is it?"}, {"role": "assistant", "content": "a"}]}]
     report = check_file(write(tmp_path / "a.jsonl", rows), "sft", eval_path=held_out)
     assert report.counts == {"leaked": 1}
+
+
+def test_a_folder_is_looked_at_file_by_file(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"same\n" + b"\xb0\xa1 \xff\n")
+    (tmp_path / "b.md").write_text("same")
+    report = check_file(tmp_path, "pretrain")
+    assert (report.rows, report.files, report.written(), report.first) == (3, 2, "2 files, passages of text", "same")
+    assert str(report.examples["not_utf8"][0]).startswith(f"{tmp_path}/a.txt:2: not UTF-8")
+    assert report.examples["duplicate"] == [
+        Issue("duplicate", f"{tmp_path}/b.md", 1, f"the same as line 1 of {tmp_path}/a.txt")
+    ]
+    (tmp_path / "a.txt").write_text("same")
+    assert check_file(tmp_path / "b.md", "pretrain", eval_path=tmp_path).counts == {"leaked": 1}
+
+
+def test_it_is_said_how_rows_are_written(tmp_path: Path) -> None:
+    rows = {
+        "MiniMind": chat("q1", "a"),
+        "OpenAI messages": {"messages": turns("q2", "a")},
+        "ShareGPT": {"conversations": [{"from": "human", "value": "q3"}, {"from": "gpt", "value": "a"}]},
+        "Alpaca": {"instruction": "q4", "input": "", "output": "a", "history": [["b", "c"]]},
+        "prompt and completion": {"prompt": turns("q5"), "completion": [{"role": "assistant", "content": "a"}]},
+    }
+    report = check_file(write(tmp_path / "a.jsonl", [*rows.values(), chat("q6", "a")]), "sft")
+    assert report.counts == {}
+    assert report.forms == {name: 2 if name == "MiniMind" else 1 for name in rows}
+    assert report.written().startswith("2 MiniMind, 1 ")
+    assert check_file(write(tmp_path / "a.jsonl", [rows["Alpaca"]]), "sft").written() == "Alpaca"
+    assert check_file(write(tmp_path / "b.jsonl", [{"text": "a"}]), "pretrain").written() == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "known"), [("rlaif-mini.jsonl", True), ("agent_rl.jsonl", True), ("mine.jsonl", False)]
+)
+def test_upstreams_files_for_reinforcement_learning_are_known_by_name(tmp_path: Path, name: str, known: bool) -> None:
+    path = write(tmp_path / name, [chat("q", "空")])
+    if known:
+        with pytest.raises(ValueError, match=f"{name} is MiniMind's file of questions for reinforcement learning"):
+            check_file(path, "sft")
+    else:
+        assert check_file(path, "sft").counts == {}
+
+
+def test_the_stage_of_a_file_is_that_of_its_first_row(tmp_path: Path) -> None:
+    for row, stage in (({"text": "a"}, "pretrain"), (chat("q", "a"), "sft"), ({"prompt": "1", "answer": "1"}, "rl")):
+        assert guess_stage(write(tmp_path / "a.jsonl", [row])) == stage
+    assert guess_stage(write(tmp_path / "a.jsonl", [b"{", {"text": "a"}])) is None
+    assert guess_stage(write(tmp_path / "a.jsonl", [])) is None
+    (tmp_path / "book.txt").write_text("a")
+    assert guess_stage(tmp_path / "book.txt") == "pretrain"

@@ -59,7 +59,7 @@ def test_existing_says_where_it_looked_and_what_is_there(home: Path, tmp_path: P
 def test_existing_keeps_a_long_listing_short(home: Path) -> None:
     for number in range(20):
         (home / f"{number:02}.jsonl").touch()
-    with pytest.raises(ValueError, match=r"11\.jsonl, …\.$"):
+    with pytest.raises(ValueError, match=rf"11\.jsonl, …\. Put it there: mkdir -p {home} && cp FILE {home}/a\.jsonl$"):
         paths.existing("a.jsonl", "data file")
 
 

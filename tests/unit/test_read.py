@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from data.read import BadRows, DataError, RowFile, as_row, iter_texts, read_rows, read_texts
+from data.read import BadRows, DataError, RowFile, as_row, iter_texts, read_rows, read_texts, row_files
 from data.schema import ChatRow, PretrainRow
 
 TEXTS = ["one", "二", "three\u2028still three"]
@@ -149,7 +149,7 @@ def test_empty_conversations_are_empty(tmp_path: Path) -> None:
 
 def test_utf16_is_recognised(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes('{"text": "a"}\n'.encode("utf-16"))
-    with pytest.raises(DataError, match=r":1: not UTF-8.*looks like UTF-16: save it as UTF-8"):
+    with pytest.raises(DataError, match=r":1: not UTF-8 but UTF-16; what converts it: iconv -f UTF-16 "):
         list(iter_texts(tmp_path / "a.jsonl"))
 
 
@@ -206,26 +206,70 @@ def test_data_errors_cross_processes() -> None:
     assert (str(again), again.line, again.kind) == ("a.jsonl:3: the row is empty", 3, "empty")
 
 
-def test_documents_of_a_text_file_stand_between_blank_lines(tmp_path: Path) -> None:
-    path = tmp_path / "book.txt"
-    path.write_bytes("\ufeff\r\n\r\n第一行\r\n second \r\n\r\n \n\nlast".encode())
+@pytest.mark.parametrize("name", ["book.txt", "Notes.MD"])
+def test_a_text_file_has_a_row_for_each_passage(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(("\ufeff\r\n\r\n第一行\r\n second \r\n\r\n" + "长" * 1000 + "\n \nlast").encode())
     file = RowFile(path)
-    assert list(file) == [(3, {"text": "第一行\n second "}), (8, {"text": "last"})]
+    assert list(file) == [(3, {"text": "第一行\n second \n\n" + "长" * 1000}), (8, {"text": "last"})]
     assert (file.done_bytes, file.done_lines) == (file.total_bytes, 8)
     assert file.parts(4) == [file]
     path.write_bytes(b"a\nb\xff\n\nc")
-    (line, error), good = RowFile(path)
-    assert (line, good) == (1, (4, {"text": "c"}))
+    before, (line, error), after = RowFile(path)
+    assert (before, line, after) == ((1, {"text": "a"}), 2, (4, {"text": "c"}))
     assert isinstance(error, DataError)
-    assert "book.txt:2: not UTF-8: byte 0xff at position 2" in str(error)
+    assert f"{name}:2: not UTF-8: byte 0xff at position 2" in str(error)
 
 
-@pytest.mark.parametrize("name", ["a.jsonl", "a.txt"])
-def test_gbk_is_called_by_its_name(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes('{"text": "床前明月光"}\n'.encode("gbk"))
-    ((_, error),) = RowFile(tmp_path / name)
-    suffix = name[1:]
-    assert f"looks like GBK: iconv -f GB18030 -t UTF-8 {name} > a.utf8{suffix}" in str(error)
+@pytest.mark.parametrize("name", ["a.jsonl", "a.txt", "my a.jsonl.gz"])
+@pytest.mark.parametrize(
+    ("encoding", "said"), [("gbk", "it looks like GBK"), ("utf-16", "UTF-16"), ("utf-16-le", "UTF-16LE")]
+)
+def test_another_encoding_is_called_by_its_name_with_what_converts_it(
+    tmp_path: Path, name: str, encoding: str, said: str
+) -> None:
+    if encoding != "gbk" and name.endswith(".gz"):
+        return  # what is compressed isn't looked at before it is read
+    text = '{"text": "床前明月光，疑是地上霜"}\n'
+    path = tmp_path / name
+    path.write_bytes(gzip.compress(text.encode(encoding)) if path.suffix == ".gz" else text.encode(encoding))
+    error = next(content for _, content in RowFile(path))
+    assert isinstance(error, DataError)
+    assert (error.kind, error.line) == ("not_utf8", 1)
+    assert said in str(error)
+    subprocess.run(error.problem.partition("converts it: ")[2], shell=True, check=True, cwd=tmp_path)
+    (made,) = set(tmp_path.iterdir()) - {path}
+    assert made.name == f"{name.partition('.')[0]}.utf8{path.with_suffix('').suffix or path.suffix}"
+    row = next(content for _, content in RowFile(made))
+    assert row == ({"text": text.strip()} if name.endswith(".txt") else json.loads(text))
+
+
+def test_a_folder_is_its_files_in_the_order_of_their_names(tmp_path: Path) -> None:
+    for name in ("b.txt", "a/2.md", "a/10.txt", ".git/x.txt", "a/.hidden.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "picture.png").write_bytes(b"\0")
+    assert [str(file.path.relative_to(tmp_path)) for file in row_files(tmp_path)] == ["a/10.txt", "a/2.md", "b.txt"]
+    assert list(iter_texts(tmp_path)) == ["a/10.txt", "a/2.md", "b.txt"]
+    (tmp_path / "b.txt").write_bytes(b"good\n\xff\n")
+    with pytest.raises(DataError, match=f"^{tmp_path}/b.txt:2: not UTF-8"):
+        list(read_rows(tmp_path, PretrainRow))
+    bad = BadRows(1)
+    assert [(line, row.text) for line, row in read_rows(tmp_path, PretrainRow, bad)] == [
+        (1, "a/10.txt"),
+        (1, "a/2.md"),
+        (1, "good"),
+    ]
+
+
+def test_a_folder_of_which_nothing_is_meant_or_two_things_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "picture.png").touch()
+    with pytest.raises(ValueError, match=r"no file in this folder can be read; .* It holds: picture\.png"):
+        row_files(tmp_path)
+    write(tmp_path / "a.jsonl", {"text": "a"})
+    (tmp_path / "README.md").touch()
+    with pytest.raises(ValueError, match=r"files of rows \(a\.jsonl\) and texts \(README\.md\)"):
+        row_files(tmp_path)
 
 
 @pytest.mark.parametrize(("name", "made"), [("a.json", "a.jsonl"), ("my rows.json", "my rows.rows.jsonl")])

@@ -1,16 +1,27 @@
-"""What the pages for readers say is so."""
+"""What the pages for users say is so."""
 
 from __future__ import annotations
 
 import json
+import re
+import shlex
+from pathlib import Path
 
 import pytest
 
 from data.check import CheckLimits
 from data.examples import EXAMPLES
 from data.formats import stage_of
-from data.schema import STAGE_ROWS
+from data.rules import problems
+from data.schema import STAGE_ROWS, parse
+from jobs import __main__ as cli
 from jobs.paths import checkout
+from jobs.stages.flags import FLAGS
+from jobs.stages.old_names import FLAGS_ELSEWHERE, NOT_YET
+from tests.shell import Shell
+
+PAGES = [f"{name}{language}.md" for name in ("README", "docs/data", "docs/from_minimind") for language in ("", "_zh")]
+"""What a newcomer reads, in English and in Chinese."""
 
 
 @pytest.mark.parametrize("page", ["data.md", "data_zh.md"])
@@ -19,7 +30,67 @@ def test_the_rows_on_the_page_of_data_are_rows(page: str) -> None:
     shown = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
     known = [row for rows in EXAMPLES.values() for row in rows]
     assert [row for row in shown if row not in known] == []
+    for row in shown:
+        stage = stage_of(row)
+        assert stage is not None
+        assert list(problems(parse(STAGE_ROWS[stage], row))) == []
     assert {stage_of(row) for row in shown} == set(STAGE_ROWS)
     for name in CheckLimits.model_fields:
         assert f"`{name}`" in text
     assert all(f"`{flag}`" in text for flag in ("weight", "train", "loss_mask", "thinking", "functions"))
+
+
+COMMAND = re.compile(r"^(ray job submit .* -- python -m jobs|eval \"\$\(minimind|minimind) (.*?)(?:\)\"| >.*)?$")
+
+
+def commands(page: str) -> list[list[str]]:
+    """The command lines of this project on a page, in blocks and in sentences, as words; the first is what runs it."""
+    text = (checkout() / page).read_text("utf-8")
+    parts = re.split(r"^ *```.*\n", text, flags=re.MULTILINE)
+    lines = [line for block in parts[1::2] for line in block.replace("\\\n", " ").splitlines()]
+    lines += [code for part in parts[::2] for code in re.findall(r"`([^`\n]+)`", part)]
+    found = [match for line in lines if (match := COMMAND.search(line))]
+    return [[match[1].split()[0], *shlex.split(match[2], comments=True)] for match in found]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_command_lines_on_a_page_are_understood(
+    home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, page: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    shell = Shell(capsys)
+    found = commands(page)
+    assert len(found) > 2
+    for program, *words in found:
+        if words[0] == "resume":  # takes all that comes after a name for flags of `train`
+            assert len(words) == 2
+        elif words in (["train"], ["convert"], ["data", "check"]):  # named as verbs
+            assert shell(cli.minimind, *words, "--help") == 0
+        else:
+            assert shell(cli.main if program == "ray" else cli.minimind, *words, "--nosuchflag") == 2
+            assert "unrecognized arguments: --nosuchflag\n" in shell.err, (words, shell.err)
+
+
+@pytest.mark.parametrize("page", ["docs/from_minimind.md", "docs/from_minimind_zh.md"])
+def test_the_page_for_those_who_come_from_minimind_is_true(page: str) -> None:
+    text = (checkout() / page).read_text("utf-8")
+    same = re.search(r"(`--batch_size`.*?`--use_compile`)", text, re.DOTALL)
+    assert same is not None
+    assert set(re.findall(r"`--(\w+)`", same[1])) <= {*FLAGS, "from_resume"}
+    for flag in ("save_dir", "out_dir", "weight", "tokenizer_path", "device", "use_wandb", "use_moe"):
+        assert f"`--{flag}" in text
+        assert flag in FLAGS_ELSEWHERE
+    for stage in ("dpo", "ppo", "grpo", "spo", "distillation"):
+        assert f"`train_{stage}.py`" in text
+        assert stage in NOT_YET
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if not page.endswith("_zh.md")])
+def test_both_languages_have_the_same_commands(page: str) -> None:
+    chinese = page.replace(".md", "_zh.md")
+    assert [words[:3] for words in commands(page)] == [words[:3] for words in map(_in_english, commands(chinese))]
+
+
+def _in_english(words: list[str]) -> list[str]:
+    english = {"名字": "NAME", "文件": "FILE", "阶段": "STAGE", "标准": "standard"}
+    return [english.get(word, word) for word in words]

@@ -176,10 +176,14 @@ def test_what_a_job_would_end_with_is_said_before_it_is_submitted(
     write_chats(home / "chats.jsonl", [("q", "a")])
     (home / "gbk.jsonl").write_bytes('{"text": "床前明月光"}\n'.encode("gbk"))
     (home / "text.jsonl.json").write_text("two\nlines", "utf-8")
+    (home / "empty").mkdir()
+    (home / "rlaif.jsonl").write_text((home / "chats.jsonl").read_text())
     for words, said in (
         ([*TRAIN, "--data_path", "none.jsonl"], f"not found: {home}/none.jsonl"),
-        ([*TRAIN, "--data_path", str(home)], f"{home} is a folder: name a file of rows in it. It holds: chats.jsonl"),
-        ([*TRAIN, "--data_path", "chats.jsonl"], f"{home}/chats.jsonl:1: "),
+        ([*TRAIN, "--data_path", "empty"], f"{home}/empty: no file in this folder can be read"),
+        ([*TRAIN, "--data_path", str(home)], f"train sft --from_weight RUN --data_path {home}/chats.jsonl)"),
+        ([*TRAIN, "--data_path", "chats.jsonl"], f"train sft --from_weight RUN --data_path {home}/chats.jsonl)"),
+        (["train", "sft", "--from_weight", "none", "--data_path", "rlaif.jsonl"], "MiniMind's file of questions"),
         ([*TRAIN, "--data_path", "gbk.jsonl"], f"{home}/gbk.jsonl:1: not UTF-8"),
         ([*TRAIN, "--data_path", "text.jsonl", "--set", "eval.path=gone.jsonl"], f"not found: {home}/gone.jsonl"),
         ([*TRAIN, "--data_path", "text.jsonl", "--tokenizer", "nosuch"], "no run 'nosuch'"),
@@ -352,10 +356,10 @@ def test_a_batch_beyond_all_sense_is_refused_in_words(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize("content", ["a\nb\n", "a"])
-def test_a_text_file_without_blank_lines_is_one_text_which_no_run_takes(shell: Shell, home: Path, content: str) -> None:
+def test_a_short_text_file_is_one_text_which_no_run_takes(shell: Shell, home: Path, content: str) -> None:
     (home / "lines.txt").write_text(content)
     assert shell(cli.main, "data", "check", "lines.txt") == 1
     assert "one text alone" in shell.out
-    assert "In a .txt a blank line stands between two texts." in shell.out
-    (home / "lines.txt").write_text("a\n\nb\n")
+    assert "A text is cut into several from 1,000 characters on" in shell.out
+    (home / "lines.txt").write_text(f"{'a' * 1000}\n\nb\n")
     assert shell(cli.main, "data", "check", "lines.txt") == 0
