@@ -39,7 +39,8 @@ from jobs import paths
 from jobs.cluster import local as cluster
 from jobs.cluster import machine
 from jobs.runs.directory import RunDirectory
-from jobs.serving import serve
+from jobs.serving import ports
+from jobs.serving import server as serving
 from minimind.checkpoint import Lineage
 from minimind.engine import Engine
 from minimind.events import EventLog
@@ -158,9 +159,9 @@ def read_events(data: bytes) -> tuple[Answer, int]:
 
 def start(console: Console, slots: int) -> int:
     """A server with this many slots; gives its port."""
-    port = machine.free_ports({"http": serve.DEFAULT_PORT}, lambda line: None)["http"]
-    args = serve.defaults(port=port, slots=str(slots), context=str(CONTEXT), dtype="float32")
-    serve.start(serve.application(args, os.environ), console)
+    port = machine.free_ports({"http": ports.DEFAULT_PORT}, lambda line: None)["http"]
+    args = serving.ServeFlags(port=port, slots=str(slots), context=str(CONTEXT), dtype="float32")
+    serving.start(serving.application(args, os.environ), console)
     return port
 
 

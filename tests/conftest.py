@@ -15,6 +15,12 @@ from jobs.cluster.access import Cluster
 torch.set_num_threads(1)  # on two cores a thread pool costs more than it gives: 24 s instead of 0.4 s was seen
 
 
+@pytest.fixture(autouse=True)
+def _in_english(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the locale is; `speaking("zh")` asks for the other language."""
+    monkeypatch.setenv("MINIMIND_LANG", "en")
+
+
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """MINIMIND_HOME for one test."""

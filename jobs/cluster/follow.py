@@ -48,9 +48,13 @@ def with_waiting(rows: list[RunRow]) -> list[RunRow]:
     return [*waiting.values(), *(row for row in rows if row.name not in waiting)]
 
 
-def attach(submission_id: str, console: Console) -> int:
-    """Show a job's log from its beginning, and a progress bar where there is a terminal, until it ends."""
+def attach(submission_id: str, console: Console, *, lines: int | None = None) -> int:
+    """Show a job's log from its beginning, and a progress bar where there is a terminal, until it ends. lines: of what
+    it has said before only so many, the last.
+    """
     job = submit.job(submission_id)
+    said = "" if lines is None else submit.log(submission_id)
+    skip = len(said) - len("".join(said.splitlines(keepends=True)[-lines:])) if lines else 0
     end = ""
 
     def write(text: str) -> None:
@@ -61,7 +65,7 @@ def attach(submission_id: str, console: Console) -> int:
     # In a terminal the bar says it better than the log's progress lines would; a sweep's trials have no one bar.
     run = RunDirectory(paths.runs() / job.run)
     with following(run, console, bar_only=True) if console.is_terminal and job.kind == "run" else nullcontext():
-        status = submit.follow(submission_id, write)
+        status = submit.follow(submission_id, write, skip)
     if status == "FAILED":
         why = next(iter(reversed(submit.job(submission_id).message.strip().splitlines())), "")
         console.print(f"The job {submission_id} failed. {'' if why in end else why}".rstrip(), style="red")

@@ -23,7 +23,7 @@ from jobs import paths
 from jobs.cluster import access
 from jobs.cluster import local as cluster
 from jobs.cluster.access import Cluster, ClusterError
-from jobs.terminal.words import language
+from minimind.language import language
 
 PACKAGE_LIMIT_BYTES = 50 * 1024 * 1024
 """Above this a working directory is refused: Ray would copy it for every job, and at 512 MiB give up itself."""
@@ -88,15 +88,24 @@ def submit(run_name: str, argv: Sequence[str], working_dir: Path | None = None, 
                 stamp = f"{base}-{count}"
 
 
-def follow(submission_id: str, write: Callable[[str], None]) -> str:
-    """Hand the job's log to `write`, from its beginning, until the job ends; gives its last status.
+def log(submission_id: str) -> str:
+    """All that the job has said. Raises ClusterError if it is not known."""
+    with _client() as client:
+        _info(client, submission_id)
+        text: str = client.get_job_logs(submission_id)
+        return text
+
+
+def follow(submission_id: str, write: Callable[[str], None], skip: int = 0) -> str:
+    """Hand the job's log to `write`, from its beginning or behind so many characters, until the job ends; gives its
+    last status.
 
     A connection that breaks is taken up again where it broke. Ctrl-C detaches: the job runs on, its status now
     (RUNNING) is given, and a line says how to come back.
 
     Raises ClusterError if the job is not known, or if the cluster is gone for a minute.
     """
-    seen, run = 0, ""
+    seen, run = skip, ""
     lost_at: float | None = None
     connected_at: float | None = None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import time
@@ -23,7 +22,9 @@ from jobs.fit.plan import Planner
 from jobs.paths import stock_folder
 from jobs.runs.directory import RunDirectory
 from jobs.runs.show import samples, show
-from jobs.serving import serve
+from jobs.serving import server
+from jobs.serving.ports import DEFAULT_HOST, DEFAULT_PORT, require_free
+from jobs.serving.server import ServeFlags
 from jobs.stages.origin import new_spec
 from jobs.stages.spec import RunSpec
 from jobs.text.doctor import check_data
@@ -47,11 +48,12 @@ GOOD_SHARE = 0.7  # of the questions
 MOST_FORGOTTEN = 0.25  # more bits per byte of plain text
 
 
-def run(args: argparse.Namespace, console: Console) -> int:
-    """All steps, from where an earlier demo broke off. Gives the exit status."""
+def run(console: Console, *, fresh: bool = False, keep: bool = True) -> int:
+    """All steps, from where an earlier demo broke off. Gives the exit status. fresh: forget it. keep: leave the server
+    running at the end.
+    """
     started = time.monotonic()
     pretrained, chat = (RunDirectory(paths.runs() / name) for name in (PRETRAIN_RUN, RUN))
-    fresh = bool(args.fresh)
     if not fresh and is_outdated(pretrained):
         console.print(
             "The demo has been here before, with data that this version composes otherwise: it begins anew.\n"
@@ -74,16 +76,16 @@ def run(args: argparse.Namespace, console: Console) -> int:
     _curves(pretrained, chat, console)
     _memory(chat, console)
     _step(console, 7, "Serve it, and ask what it was taught / 启动服务并提问")
-    running = serve.running_url()
+    running = server.running_url()
     if running:
         console.print(f"The server that runs takes the new model at once: {running}")
     address = running or _start_server(console)
-    stays = bool(running or args.keep)  # one that ran before is not the demo's to end
+    stays = bool(running or keep)  # one that ran before is not the demo's to end
     try:
         _ask(address, chat, console)
     finally:
         if not stays:
-            serve.stop()
+            server.stop()
     _next(address if stays else None, chat, time.monotonic() - started, console)
     return 0
 
@@ -193,13 +195,13 @@ def _memory(chat: RunDirectory, console: Console) -> None:
 
 def _start_server(console: Console) -> str:
     """The address of a server that is started on the first port that is free."""
-    port = next(port for port in range(serve.DEFAULT_PORT, serve.DEFAULT_PORT + 50) if _is_free(port))
-    return serve.start(serve.application(serve.defaults(port=port), os.environ), console)
+    port = next(port for port in range(DEFAULT_PORT, DEFAULT_PORT + 50) if _is_free(port))
+    return server.start(server.application(ServeFlags(port=port), os.environ), console)
 
 
 def _is_free(port: int) -> bool:
     try:
-        serve.require_free(serve.DEFAULT_HOST, port)
+        require_free(DEFAULT_HOST, port)
     except ValueError:
         return False
     return True

@@ -483,7 +483,7 @@ def _write_atomically(path: Path, content: str) -> None:
 
 def _source_sha256() -> str:
     """Of the program's own files: says whether two runs ran the same program, also where there is no .git."""
-    root = Path(__file__).parents[1]
+    root = paths.checkout()
     digest = hashlib.sha256()
     for package in ("data", "jobs", "minimind", "tune_spaces"):
         for file in sorted((root / package).rglob("*.py")):

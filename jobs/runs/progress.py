@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections import deque
@@ -18,8 +19,8 @@ from rich.text import Text
 
 from jobs.runs.directory import RunDirectory
 from jobs.terminal.console import Terminal
-from jobs.terminal.words import language, say
-from minimind.events import Event, attempt_start, tail
+from minimind.events import Event, attempt_start, read_events, tail
+from minimind.language import phrase, say
 from minimind.units import amount, duration, size
 
 _WINDOW = 60  # rows of metrics that the remaining time is told from
@@ -36,13 +37,11 @@ class RunProgress:
     def __init__(
         self,
         console: Console | None = None,
-        lang: str | None = None,
         period_s: float = 10.0,
         *,
         bar_only: bool = False,
     ) -> None:
         self._console = console or Terminal()
-        self._lang = language(lang)
         self._period_s = period_s
         self._bar_only = bar_only
         self._total: int | None = None
@@ -70,7 +69,7 @@ class RunProgress:
             case "state":
                 self._state(event)
             case "checkpoint":
-                self._line(event, f"{self._say('checkpoint')}  {self._say('step')} {event['step']}  {event['path']}")
+                self._line(event, f"{say('checkpoint')}  {say('step')} {event['step']}  {event['path']}")
             case "note":
                 self._line(event, event["text"], style="yellow")
 
@@ -118,12 +117,12 @@ class RunProgress:
             self._total = event.get("total_steps", self._total)
             self._recent.clear()
             self._recent.append((event["time"], event.get("step", 0)))
-            where = f"{self._say('step')} {event.get('step', 0)}" + (f" / {self._total}" if self._total else "")
-            self._line(event, f"{self._say(word)}  {where}", style="bold")
+            where = f"{say('step')} {event.get('step', 0)}" + (f" / {self._total}" if self._total else "")
+            self._line(event, f"{phrase(word)}  {where}", style="bold")
             return
         self.close()
         style = {"SUCCEEDED": "bold green", "FAILED": "bold red"}.get(word, "bold")
-        self._line(event, f"{self._say(word)}  {event.get('reason', '')}".rstrip(), style=style)
+        self._line(event, f"{phrase(word)}  {event.get('reason', '')}".rstrip(), style=style)
 
     def _move_bar(self, event: Event) -> None:
         if self._bar is None:
@@ -141,33 +140,33 @@ class RunProgress:
         self._bar.update(self._task, completed=event["step"], total=self._total, where=where, how="  ".join(how))
 
     def _status(self, event: Event) -> str:
-        where, how = self._parts(event, self._say("memory") + " ")
+        where, how = self._parts(event, say("memory") + " ")
         return "  ".join((where, *how))
 
     def _parts(self, event: Event, memory: str = "") -> tuple[str, list[str]]:
         step, values = event["step"], self._values
-        where = f"{self._say('step')} {step}"
+        where = f"{say('step')} {step}"
         if self._total:
             where += f"/{self._total} {100 * step / self._total:.1f}%"
-        how = [f"{self._say('loss')} {values['train/loss']:.3f}"]
+        how = [f"{say('loss')} {values['train/loss']:.3f}"]
         if "perf/tokens_per_s" in values:
-            how.append(f"{amount(values['perf/tokens_per_s'])} {self._say('tokens/s')}")
+            how.append(f"{amount(values['perf/tokens_per_s'])} {say('tokens/s')}")
         if "perf/peak_memory_bytes" in values:
             how.append(memory + size(values["perf/peak_memory_bytes"]))
         remaining = self.remaining_s()
         if remaining is not None:
-            how.append(f"{self._say('ETA')} {duration(remaining)}")
+            how.append(f"{say('ETA')} {duration(remaining)}")
         return where, how
 
     def _validation(self, event: Event) -> str:
         values = event["values"]
-        text = f"{self._say('validation')}  {self._say('step')} {event['step']}"
+        text = f"{say('validation')}  {say('step')} {event['step']}"
         if "val/bits_per_byte" in values:
-            text += f"  {values['val/bits_per_byte']:.4f} {self._say('bits/byte')}"
+            text += f"  {values['val/bits_per_byte']:.4f} {say('bits/byte')}"
         if "val/loss" in values:
-            text += f"  {self._say('loss')} {values['val/loss']:.4f}"
+            text += f"  {say('loss')} {values['val/loss']:.4f}"
         if "val/pretrain_bits_per_byte" in values:
-            text += f"  {self._say('plain text')} {values['val/pretrain_bits_per_byte']:.4f} {self._say('bits/byte')}"
+            text += f"  {say('plain text')} {values['val/pretrain_bits_per_byte']:.4f} {say('bits/byte')}"
         return text
 
     def _line(self, event: Event, text: str, style: str = "") -> None:
@@ -177,14 +176,9 @@ class RunProgress:
         options: dict[str, Any] = {"highlight": False, "soft_wrap": True}
         self._console.print(Text.assemble((clock, "dim"), f"  {text}"), style=style or None, **options)
 
-    def _say(self, text: str) -> str:
-        return say(text, self._lang)
-
 
 @contextmanager
-def following(
-    run: RunDirectory, console: Console | None = None, lang: str | None = None, *, bar_only: bool = False
-) -> Iterator[None]:
+def following(run: RunDirectory, console: Console | None = None, *, bar_only: bool = False) -> Iterator[None]:
     """Shows the run's events as they come, from a thread of its own, for as long as the block lasts.
 
     Of a run that is running, what its present attempt has written before is shown too; of any other, only what comes.
@@ -194,7 +188,7 @@ def following(
     start = attempt_start(path) if run.is_running else path.stat().st_size if path.exists() else 0
     stop = threading.Event()
     thread = threading.Thread(
-        target=_follow, args=(path, RunProgress(console, lang, bar_only=bar_only), stop, start), daemon=True
+        target=_follow, args=(path, RunProgress(console, bar_only=bar_only), stop, start), daemon=True
     )
     thread.start()
     try:
@@ -202,6 +196,16 @@ def following(
     finally:
         stop.set()
         thread.join()
+
+
+def show_events(run: RunDirectory, console: Console, *, last: int) -> None:
+    """Print the last lines of what a run has written down, as a log would have shown it."""
+    file = io.StringIO()
+    with RunProgress(Terminal(file=file), period_s=0) as progress:
+        for event in read_events(run.events_path):
+            progress.update(event)
+    for line in file.getvalue().splitlines()[-last:]:
+        console.print(line)
 
 
 def _follow(path: Path, progress: RunProgress, stop: threading.Event, start: int) -> None:

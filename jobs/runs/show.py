@@ -18,9 +18,9 @@ from rich.text import Text
 from jobs.runs.directory import CONTINUE, KILLED, RunDirectory, RunRow, RunState
 from jobs.terminal.console import can_show
 from jobs.terminal.curves import Series, picture, terminal_curve
-from jobs.terminal.words import language, say
 from minimind import checkpoint_folders
 from minimind.events import METRICS, Event, all_series, read_events
+from minimind.language import phrase, say
 from minimind.manifest import CheckpointError, read_manifest
 from minimind.units import amount, duration, memory, size
 
@@ -37,7 +37,7 @@ _LEAST_NAME = 12
 """Cells that the name of a run gets there at least; a longer one is folded."""
 
 
-def runs_table(rows: Iterable[RunRow], lang: str = "en", now: float | None = None, *, width: int = 0) -> Table:
+def runs_table(rows: Iterable[RunRow], now: float | None = None, *, width: int = 0) -> Table:
     """One line for each run; `age` is the time since it last wrote. now: unix seconds, default the clock's.
 
     width: cells there are on a line, 0 for any number. Where they are too few, some columns are left out; the name of
@@ -45,14 +45,14 @@ def runs_table(rows: Iterable[RunRow], lang: str = "en", now: float | None = Non
     """
     now = time.time() if now is None else now
     columns: dict[str, list[Text]] = {
-        name: [Text(say(name, lang))] for name in ("run", "stage", "state", "step", "loss", "tokens/s", "memory", "age")
+        name: [Text(phrase(name))] for name in ("run", "stage", "state", "step", "loss", "tokens/s", "memory", "age")
     }
     for row in rows:
         step = "" if row.step is None else str(row.step) + (f"/{row.total_steps}" if row.total_steps else "")
         cells: tuple[str | Text, ...] = (
             row.name,
             row.stage,
-            state_text(row.state, lang),
+            state_text(row.state),
             step,
             "" if row.loss is None else f"{row.loss:.3f}",
             "" if row.tokens_per_s is None else amount(row.tokens_per_s),
@@ -77,95 +77,91 @@ def runs_table(rows: Iterable[RunRow], lang: str = "en", now: float | None = Non
     return table
 
 
-def show_runs(runs: Path, rows: list[RunRow], console: Console, lang: str | None = None) -> None:
+def show_runs(runs: Path, rows: list[RunRow], console: Console) -> None:
     """Prints the table of all runs, and why the failed ones failed."""
-    lang = language(lang)
     if not rows:
-        console.print(f"{say('no runs yet in', lang)} {runs}", highlight=False, soft_wrap=True)
+        console.print(f"{say('no runs yet in')} {runs}", highlight=False, soft_wrap=True)
         return
-    console.print(runs_table(rows, lang, width=console.width), soft_wrap=False)
+    console.print(runs_table(rows, width=console.width), soft_wrap=False)
     for row in rows:
-        if reason := _reason(row.state, lang):
+        if reason := _reason(row.state):
             console.print(Text.assemble((row.name, "red"), f"  {reason.splitlines()[0]}"), soft_wrap=True)
 
 
-def show(
-    run: RunDirectory, console: Console, lang: str | None = None, *, only: Collection[str] | None = None
-) -> Path | None:
+def show(run: RunDirectory, console: Console, *, only: Collection[str] | None = None) -> Path | None:
     """Prints everything worth knowing of one run, draws its curve into `curve.png` and returns that file's path.
 
     only: below the curves, these sections alone. None if there is nothing to draw yet. Raises ValueError if the run's
     files cannot be read.
     """
-    lang = language(lang)
     row, events = run.row(), read_events(run.events_path)
     series = all_series(events)
     attempts = [event for event in events if event["type"] == "state" and event["state"] == "RUNNING"]
     resumed = [step for event in attempts if (step := event.get("step", 0))]
-    console.print(_head(row, attempts, lang), soft_wrap=False)
-    console.print(_curves(series, row, resumed, console, lang), soft_wrap=False)
-    if forgetting := _forgetting(series, lang):
+    console.print(_head(row, attempts), soft_wrap=False)
+    console.print(_curves(series, row, resumed, console), soft_wrap=False)
+    if forgetting := _forgetting(series):
         console.print(forgetting, soft_wrap=False)
-    path = picture(run.path / "curve.png", _picture_title(row), series, lang=lang, resumed=resumed)
+    path = picture(run.path / "curve.png", _picture_title(row), series, resumed=resumed)
     environment = attempts[-1].get("environment", {}) if attempts else {}
     notes = [event for event in events if event["type"] == "note"][-_MOST_NOTES:]
     sections = {
-        "metrics": _metrics_table(series, lang),
-        "memory": pairs(_memory(run, series, lang)),
-        "checkpoints": _checkpoints_table(run, series, lang),
+        "metrics": _metrics_table(series),
+        "memory": pairs(_memory(run, series)),
+        "checkpoints": _checkpoints_table(run, series),
         "settings": _settings_table(run.spec()),
-        "origin": _origin_table(run, attempts, lang),
+        "origin": _origin_table(run, attempts),
         "environment": pairs(environment.items()),
         "notes": pairs((_clock(event["time"]), event["text"]) for event in notes),
         "samples": pairs((sample["prompt"], sample["continuation"]) for sample in samples(run)),
-        "files": pairs(_files(run, path, lang)),
+        "files": pairs(_files(run, path)),
     }
     for name, table in sections.items():
         if table.row_count and (only is None or name in only):
-            console.print(Text(f"\n{say(name, lang)}", style="bold"))
+            console.print(Text(f"\n{phrase(name)}", style="bold"))
             console.print(table, soft_wrap=False)
     return path
 
 
-def _memory(run: RunDirectory, series: Series, lang: str) -> list[tuple[str, str]]:
+def _memory(run: RunDirectory, series: Series) -> list[tuple[str, str]]:
     """What was planned, and where tensors were counted, how far that was from what they took."""
     plan = run.plan()
     if plan is None:
         return []
     peak = plan["peak_bytes"]
     rows = [
-        (say("planned", lang), f"{memory(plan['needed_bytes'])} / {memory(plan['capacity_bytes'])}, {plan['card']}"),
-        (say("tensors, predicted peak", lang), memory(peak)),
+        (say("planned"), f"{memory(plan['needed_bytes'])} / {memory(plan['capacity_bytes'])}, {plan['card']}"),
+        (say("tensors, predicted peak"), memory(peak)),
     ]
     if plan["counts_tensors"] and "perf/peak_memory_bytes" in series:
         _, measured = series["perf/peak_memory_bytes"]
         error = 100 * (peak / measured[-1] - 1)
-        rows.append((say("tensors, measured peak", lang), f"{memory(measured[-1])} ({error:+.2f} %)"))
+        rows.append((say("tensors, measured peak"), f"{memory(measured[-1])} ({error:+.2f} %)"))
     return rows
 
 
-def _head(row: RunRow, attempts: list[Event], lang: str) -> Group:
-    lines = [Text.assemble("\n", (row.name, "bold"), f"   {row.stage}   ", state_text(row.state, lang))]
-    if reason := _reason(row.state, lang):
+def _head(row: RunRow, attempts: list[Event]) -> Group:
+    lines = [Text.assemble("\n", (row.name, "bold"), f"   {row.stage}   ", state_text(row.state))]
+    if reason := _reason(row.state):
         lines.append(Text(reason, style="red"))
     facts = []
     if row.step is not None:
         share = f" ({100 * row.step / row.total_steps:.0f}%)" if row.total_steps else ""
-        facts.append(f"{say('step', lang)} {row.step}" + (f" / {row.total_steps}{share}" if row.total_steps else ""))
+        facts.append(f"{say('step')} {row.step}" + (f" / {row.total_steps}{share}" if row.total_steps else ""))
     if attempts:
-        facts.append(f"{say('started', lang)} {_clock(attempts[0]['time'])[:-3]}")
-        facts.append(f"{say('attempts', lang)} {len(attempts)}")
+        facts.append(f"{say('started')} {_clock(attempts[0]['time'])[:-3]}")
+        facts.append(f"{say('attempts')} {len(attempts)}")
     if row.updated is not None:
-        facts.append(f"{say('updated', lang)} {age(time.time() - row.updated)} {say('ago', lang)}")
+        facts.append(f"{say('updated')} {age(time.time() - row.updated)} {say('ago')}")
     if facts:
         lines.append(Text(" · ".join(facts), style="dim"))
     return Group(*lines)
 
 
-def _curves(series: Series, row: RunRow, resumed: list[int], console: Console, lang: str) -> Group:
+def _curves(series: Series, row: RunRow, resumed: list[int], console: Console) -> Group:
     names = [name for name in ("train/loss", "val/bits_per_byte") if name in series]
     if not names:
-        return Group(*([] if series else [Text(f"\n{say('no metrics yet', lang)}", style="dim")]))
+        return Group(*([] if series else [Text(f"\n{say('no metrics yet')}", style="dim")]))
     last_step = row.total_steps if row.state.word == "RUNNING" and row.total_steps else row.step or 0
     plots = []
     for name in names:
@@ -175,7 +171,6 @@ def _curves(series: Series, row: RunRow, resumed: list[int], console: Console, l
                 name,
                 *series[name],
                 last_step=last_step,
-                lang=lang,
                 width=min(console.width, 90),
                 height=10 if name == "train/loss" else 7,
                 resumed=resumed,
@@ -183,23 +178,23 @@ def _curves(series: Series, row: RunRow, resumed: list[int], console: Console, l
             )
         )
     if resumed:
-        plots.append(Text(f"▲ {say('resumed at step', lang)} {', '.join(map(str, resumed))}", style="dim"))
+        plots.append(Text(f"▲ {say('resumed at step')} {', '.join(map(str, resumed))}", style="dim"))
     return Group(*plots)
 
 
-def _forgetting(series: Series, lang: str) -> str:
+def _forgetting(series: Series) -> str:
     """What a run that went on from other weights has lost of them, in a line; "" where that was not measured."""
     _, values = series.get("val/pretrain_bits_per_byte", ([], []))
     if not values:
         return ""
     before, after = values[0], values[-1]
     change = f"{100 * (after / before - 1):+.1f} %"
-    what = say("forgetting (plain text, before and after)", lang)
-    return f"\n{what}: {before:.4f} -> {after:.4f} {say('bits/byte', lang)} ({change})"
+    what = say("forgetting (plain text, before and after)")
+    return f"\n{what}: {before:.4f} -> {after:.4f} {say('bits/byte')} ({change})"
 
 
-def _metrics_table(series: Series, lang: str) -> Table:
-    table = _plain_table("", "last", "best", "at step", "meaning", lang=lang)
+def _metrics_table(series: Series) -> Table:
+    table = _plain_table("", "last", "best", "at step", "meaning")
     for name, metric in METRICS.items():
         if name not in series:
             continue
@@ -209,19 +204,19 @@ def _metrics_table(series: Series, lang: str) -> Table:
             pick = min if metric.better == "lower" else max
             where = pick(range(len(values)), key=lambda index: _comparable(values[index], pick is min))
             best, at = _number(values[where], metric.unit), str(steps[where])
-        unit = "" if metric.unit in ("", "bytes", "s") else f" ({say(metric.unit, lang)})"
-        table.add_row(name, _number(values[-1], metric.unit), best, at, say(metric.meaning, lang) + unit)
+        unit = "" if metric.unit in ("", "bytes", "s") else f" ({phrase(metric.unit)})"
+        table.add_row(name, _number(values[-1], metric.unit), best, at, phrase(metric.meaning) + unit)
     return table
 
 
-def _checkpoints_table(run: RunDirectory, series: Series, lang: str) -> Table:
+def _checkpoints_table(run: RunDirectory, series: Series) -> Table:
     found = checkpoint_folders.steps(run.checkpoints)
     measured = dict(zip(*series.get("val/bits_per_byte", ([], [])), strict=True))
     best = min((step for step in found if step in measured), key=lambda step: measured[step], default=None)
-    table = _plain_table("step", "size", "bits/byte", "", lang=lang)
+    table = _plain_table("step", "size", "bits/byte", "")
     for step in found:
         folder = checkpoint_folders.folder_of(run.checkpoints, step)
-        marks = [say(word, lang) for word, at in (("newest", found[-1]), ("best so far", best)) if at == step]
+        marks = [phrase(word) for word, at in (("newest", found[-1]), ("best so far", best)) if at == step]
         bits = f"{measured[step]:.4f}" if step in measured else ""
         table.add_row(str(step), size(_bytes_below(folder)), bits, ", ".join(marks))
     return table
@@ -235,36 +230,36 @@ def _settings_table(spec: dict[str, Any]) -> Table:
     return pairs((name, _assignments(values)) for name, values in sections.items() if values)
 
 
-def _origin_table(run: RunDirectory, attempts: list[Event], lang: str) -> Table:
-    rows = [(say("weights from", lang), str(run.spec().get("init_from") or say("random", lang)))]
+def _origin_table(run: RunDirectory, attempts: list[Event]) -> Table:
+    rows = [(say("weights from"), str(run.spec().get("init_from") or say("random")))]
     steps = checkpoint_folders.steps(run.checkpoints)
     if steps:
         try:
             manifest = read_manifest(checkpoint_folders.folder_of(run.checkpoints, steps[-1]))
         except CheckpointError as error:
-            rows.append((say("checkpoint", lang), str(error)))
+            rows.append((say("checkpoint"), str(error)))
         else:
             if manifest["parent_run"]:
-                rows[0] = (rows[0][0], f"{manifest['parent_run']}, {say('step', lang)} {manifest['parent_step']}")
-            rows.append((say("training data", lang), f"{manifest['data_fingerprint']}"))
-            rows.append((say("tokenizer", lang), manifest["tokenizer_fingerprint"]))
+                rows[0] = (rows[0][0], f"{manifest['parent_run']}, {say('step')} {manifest['parent_step']}")
+            rows.append((say("training data"), f"{manifest['data_fingerprint']}"))
+            rows.append((say("tokenizer"), manifest["tokenizer_fingerprint"]))
     resumed = [f"{event['step']} ({_clock(event['time'])})" for event in attempts if event.get("step", 0)]
     if resumed:
-        rows.append((say("resumed at step", lang), ", ".join(resumed)))
+        rows.append((say("resumed at step"), ", ".join(resumed)))
     return pairs(rows)
 
 
-def _files(run: RunDirectory, curve: Path | None, lang: str) -> list[tuple[str, str]]:
+def _files(run: RunDirectory, curve: Path | None) -> list[tuple[str, str]]:
     kept, everything = _bytes_below(run.checkpoints), _bytes_below(run.path)
     free = shutil.disk_usage(run.path).free
     disk = (
-        f"{say('checkpoints', lang)} {size(kept)} · {say('other files', lang)} {size(everything - kept)} · "
-        f"{say('free', lang)} {size(free)}"
+        f"{say('checkpoints')} {size(kept)} · {say('other files')} {size(everything - kept)} · "
+        f"{say('free')} {size(free)}"
     )
     return [
-        (say("folder", lang), str(run.path)),
-        (say("picture", lang), str(curve) if curve else say("no picture yet", lang)),
-        (say("disk", lang), disk),
+        (say("folder"), str(run.path)),
+        (say("picture"), str(curve) if curve else say("no picture yet")),
+        (say("disk"), disk),
     ]
 
 
@@ -280,10 +275,10 @@ def _picture_title(row: RunRow) -> str:
     return f"{row.name} · {row.stage} · {row.state.word}{step}"
 
 
-def _plain_table(*columns: str, lang: str) -> Table:
+def _plain_table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in columns:
-        table.add_column(say(name, lang), justify="right" if name in ("last", "best", "at step", "size") else "left")
+        table.add_column(phrase(name), justify="right" if name in ("last", "best", "at step", "size") else "left")
     return table
 
 
@@ -305,9 +300,9 @@ def _assignments(values: dict[str, Any]) -> str:
     )
 
 
-def state_text(state: RunState, lang: str) -> Text:
+def state_text(state: RunState) -> Text:
     """The state in its colour."""
-    return Text(say(state.word, lang), style=_STYLES[state.word])
+    return Text(phrase(state.word), style=_STYLES[state.word])
 
 
 def _number(value: float, unit: str) -> str:
@@ -324,10 +319,10 @@ def _comparable(value: float, lower_is_better: bool) -> float:
     return float("inf") if lower_is_better else float("-inf")
 
 
-def _reason(state: RunState, lang: str) -> str:
+def _reason(state: RunState) -> str:
     reason = state.reason
     for known in (KILLED, CONTINUE, WAITING):
-        reason = reason.replace(known, say(known, lang))
+        reason = reason.replace(known, phrase(known))
     return reason
 
 

@@ -13,10 +13,12 @@ from pydantic.fields import FieldInfo
 
 from jobs import paths
 from jobs.runs.directory import CREATED
-from jobs.stages.old_names import model_size
 from jobs.stages.spec import FILES, RunSpec
 from minimind.config import C, override
+from minimind.language import phrase, say
 from minimind.model import MODEL_PRESETS
+
+Adder = argparse.ArgumentParser | argparse._ArgumentGroup
 
 FLAGS: dict[str, str] = {
     "name": "name",
@@ -54,6 +56,21 @@ ADAPTER_FLAGS: dict[str, str] = {
 }
 """Flags of the stages that have an adapter to begin with."""
 
+GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "size": ("size", ("model", "adapter")),
+    "data": ("data", ("data",)),
+    "steps": (
+        "length and steps",
+        ("loop.batch_size", "loop.accumulation_steps", "loop.epochs", "loop.max_steps", "loop.log_interval",
+         "loop.save_interval", "loop.eval_interval"),
+    ),
+    "schedule": ("learning rate", ("optim",)),
+    "memory": ("memory and speed", ("loop", "memory")),
+    "machines": ("machines", ("scaling",)),
+    "run": ("the run", ("",)),
+}  # fmt: skip
+"""Group -> its title, and how the dotted paths of its flags begin; the first that fits counts."""
+
 RUNS_OR_FOLDERS = ("data.tokenizer", "init_from")
 """Settings that are the name of a run, or a path where they look like one."""
 
@@ -65,39 +82,77 @@ def add_flags(
     *,
     without: Collection[str] = (),
     other_words: Mapping[str, str] | None = None,
-) -> None:
+) -> dict[str, argparse._ArgumentGroup]:
     """Every flag of FLAGS, and of ADAPTER_FLAGS where there is an adapter, with the description of its field and its
-    default; `--model`; `--set`.
+    default; `--model`; `--set`. They stand in the groups of GROUPS, which are given, for more flags to be added.
 
     preset: model size -> the spec that the flags change. without: settings that get no flag. other_words: settings
     that mean something else here, with what they mean.
     """
+    groups = {name: parser.add_argument_group(phrase(title)) for name, (title, _) in GROUPS.items()}
     sizes = ", ".join(
         f"{name} ({config.hidden_size}x{config.num_hidden_layers})" for name, config in MODEL_PRESETS.items()
     )
-    parser.add_argument(
+    groups["size"].add_argument(
         "--model",
         type=model_size,
         metavar="SIZE",
-        help=f"size, hidden x layers: {sizes}; with --from_weight that of the weights (default: {default_model})",
+        help=say(
+            "size, hidden x layers: {sizes}; with --from_weight that of the weights (default: {model})",
+            sizes=sizes,
+            model=default_model,
+        ),
     )
     specs = {name: preset(name) for name in (default_model, *MODEL_PRESETS)}
     for flag, path in (FLAGS | (ADAPTER_FLAGS if specs[default_model].adapter else {})).items():
         if path in without:
             continue
         info = field_of(RunSpec, path)
-        description = (other_words or {}).get(path) or info.description or path
+        english = (other_words or {}).get(path) or info.description or path
+        description = phrase(english)
         defaults = {name: at(spec, path) for name, spec in specs.items()}
-        if defaults[default_model] is not None and "default:" not in description:
+        if defaults[default_model] is not None and "default:" not in english:
             others = [f"{name}: {value}" for name, value in defaults.items() if value != defaults[default_model]]
-            description += f" (default: {'; '.join([default_text(defaults[default_model]), *others])})"
-        add_flag(parser, flag, path, info, description)
-    add_set(parser, "optim.weight_decay=0.1")
+            value = "; ".join([default_text(defaults[default_model]), *others])
+            description += f" ({say('default: {value}', value=value)})"
+        add_flag(groups[group_of(path)], flag, path, info, description)
+    add_set(groups["run"], "optim.weight_decay=0.1")
+    return groups
 
 
-def add_flag(parser: argparse.ArgumentParser, flag: str, path: str, info: FieldInfo, description: str) -> None:
+def group_of(path: str) -> str:
+    """The group of the flag for a dotted path."""
+    return next(name for name, (_, roots) in GROUPS.items() if path.startswith(roots))
+
+
+def add_flag(parser: Adder, flag: str, path: str, info: FieldInfo, description: str) -> None:
     """One flag that sets a field: its value is kept as text, for `override` to read by the field's own type."""
     parser.add_argument(f"--{flag}", dest=path, metavar=_metavar(info), help=description.replace("%", "%%"))
+
+
+_SIZES = {"tiny": 2.0, **{name: float(name[:-1]) for name in MODEL_PRESETS if name != "tiny"}}
+"""Millions of parameters, by what the name says."""
+
+
+def model_size(text: str) -> str:
+    """A name in MODEL_PRESETS, for argparse. Raises ArgumentTypeError with the nearest ones."""
+    if (name := text.lower()) in MODEL_PRESETS:
+        return name
+    there = {name: f"{name} ({model.hidden_size}x{model.num_hidden_layers})" for name, model in MODEL_PRESETS.items()}
+    near = ""
+    if number := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([mb])?", name):
+        millions = float(number[1]) * (1000 if number[2] == "b" else 1)
+        nearest = min(_SIZES, key=lambda size: abs(_SIZES[size] - millions))
+        near = say("the nearest is {size}; ", size=nearest)
+    raise argparse.ArgumentTypeError(
+        say(
+            "{text!r} is no size, hidden x layers: {near}there are {sizes}; any other by --hidden_size and "
+            "--num_hidden_layers",
+            text=text,
+            near=near,
+            sizes=", ".join(there.values()),
+        )
+    )
 
 
 def default_text(value: Any) -> str:
@@ -105,7 +160,7 @@ def default_text(value: Any) -> str:
     return str(int(value)) if isinstance(value, bool) else str(value)
 
 
-def add_set(parser: argparse.ArgumentParser, example: str) -> None:
+def add_set(parser: Adder, example: str) -> None:
     """`--set PATH=VALUE`."""
     parser.add_argument(
         "--set",
@@ -113,7 +168,7 @@ def add_set(parser: argparse.ArgumentParser, example: str) -> None:
         metavar="PATH=VALUE",
         action="append",
         default=[],
-        help=f"any other setting by its dotted path, such as {example}; may be repeated",
+        help=say("any other setting by its dotted path, such as {example}; may be repeated", example=example),
     )
 
 

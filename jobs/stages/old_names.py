@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
-import re
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from minimind.model import MODEL_PRESETS
+from minimind.language import say
+
+STAGES = ("tokenizer", "pretrain", "sft", "lora")
+"""The stages there are; a test holds that they are those of `jobs.stages.table`, which takes seconds to load."""
 
 STAGES_CALLED = {
     "full_sft": "sft",
@@ -19,8 +20,12 @@ STAGES_CALLED = {
 }
 """Stage as upstream calls it -> stage here."""
 
-NOT_YET = ("dpo", "ppo", "grpo", "spo", "rlhf", "rlaif", "reason", "distillation", "distill_reason", "agent")
-"""Stages of upstream that are not here."""
+NOT_YET = {
+    "dpo": "dpo", "reward": "reward", "distill": "distill", "ppo": "ppo", "grpo": "grpo", "spo": "spo", "eval": "eval",
+    "distillation": "distill", "distill_reason": "distill", "reward_model": "reward", "rlhf": "dpo", "rlaif": "ppo",
+    "reason": "grpo", "agent": "grpo", "evaluate": "eval",
+}  # fmt: skip
+"""Stage that comes, as upstream or anybody calls it -> as it will be called."""
 
 ROWS_OF = {
     "tokenizer": "pretrain",
@@ -48,51 +53,56 @@ FLAGS_ELSEWHERE = {
 }
 """Flag of upstream, or of other trainers -> what does it here."""
 
-_SCRIPTS = {**{name: ["train", stage] for name, stage in STAGES_CALLED.items()}, "eval_llm": ["chat"]}
-_SIZES = {"tiny": 2.0, **{name: float(name[:-1]) for name in MODEL_PRESETS if name != "tiny"}}
+_SCRIPTS = {
+    **{name: ["train", stage] for name, stage in STAGES_CALLED.items()},
+    **{key: ["chat"] for key in ("eval", "eval_llm", "eval_model")},
+    **{key: ["serve"] for key in ("web_demo", "serve_openai_api")},
+    "convert_model": ["convert"],
+}
+"""Script or verb of upstream -> the verb here."""
 
 
-def known_words(argv: Sequence[str], say: Callable[[str], None]) -> list[str]:
-    """The command line with upstream's names of scripts and stages replaced by those here; says which. Raises
-    ValueError for a stage of upstream that is not here.
+def known_words(argv: Sequence[str], tell: Callable[[str], None]) -> list[str]:
+    """The command line with upstream's names of scripts, stages and models replaced by those here; `tell` is told
+    which. Raises ValueError for a stage that comes.
     """
     words = list(argv)
     if not words:
         return words
     script = words[0].removesuffix(".py")
-    if script in _SCRIPTS or script in ("pretrain", "sft", "lora"):
+    if script.removeprefix("train_") in NOT_YET and script not in _SCRIPTS:
+        raise ValueError(_comes(script.removeprefix("train_")))
+    if script in _SCRIPTS or script in STAGES:
         words[:1] = _SCRIPTS.get(script, ["train", script])
-        say(f"{argv[0]} is called `{' '.join(words[: len(words) - len(argv) + 1])}` here.")
+        here = " ".join(words[: len(words) - len(argv) + 1])
+        tell(say("{name} is called `{here}` here.", name=argv[0], here=here))
     if words[0] in ("train", "sweep", "plan") and len(words) > 1:
         stage = words[1].removesuffix(".py")
         if stage in STAGES_CALLED:
             words[1] = STAGES_CALLED[stage]
-            say(f"The stage {stage} is called {words[1]} here.")
-        script = stage
+            tell(say("The stage {name} is called {here} here.", name=stage, here=words[1]))
+        elif stage.removeprefix("train_") in NOT_YET:
+            raise ValueError(_comes(stage.removeprefix("train_")))
     if words[0] == "data":
         for place, (before, stage) in enumerate(pairwise(words), 1):
-            if before in ("--stage", "example") and (here := STAGES_CALLED.get(stage)):
-                words[place] = here
-                say(f"The stage {stage} is called {here} here.")
-    if (missing := script.removeprefix("train_")) in NOT_YET:
-        raise ValueError(
-            f"{missing} is not there yet. The stages there are: tokenizer, pretrain, sft, lora; README.md says what is "
-            "next"
-        )
+            if before in ("--stage", "example") and stage in STAGES_CALLED:
+                words[place] = here = STAGES_CALLED[stage]
+                tell(say("The stage {name} is called {here} here.", name=stage, here=here))
+    if words[0] == "chat" and "--weight" in words[:-1]:
+        place = words.index("--weight")
+        model = words[place + 1]
+        words[place : place + 2] = []
+        words.insert(1, STAGES_CALLED.get(model, model))
+        tell(say("--weight {name} is `minimind chat {here}` here.", name=model, here=words[1]))
     return words
 
 
-def model_size(text: str) -> str:
-    """A name in MODEL_PRESETS, for argparse. Raises ArgumentTypeError with the nearest ones."""
-    if (name := text.lower()) in MODEL_PRESETS:
-        return name
-    there = {name: f"{name} ({model.hidden_size}x{model.num_hidden_layers})" for name, model in MODEL_PRESETS.items()}
-    near = ""
-    if number := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([mb])?", name):
-        millions = float(number[1]) * (1000 if number[2] == "b" else 1)
-        nearest = min(_SIZES, key=lambda size: abs(_SIZES[size] - millions))
-        near = f"the nearest is {nearest}; "
-    raise argparse.ArgumentTypeError(
-        f"{text!r} is no size, hidden x layers: {near}there are {', '.join(there.values())}; any other by "
-        "--hidden_size and --num_hidden_layers"
+def _comes(name: str) -> str:
+    stage = NOT_YET[name]
+    called = "" if stage == name else say(" It will be called {stage}.", stage=stage)
+    return say(
+        "{name} is not there yet, it comes.{called} The stages there are: {stages}; README.md says what is next",
+        name=name,
+        called=called,
+        stages=", ".join(STAGES),
     )

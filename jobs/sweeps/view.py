@@ -15,8 +15,8 @@ from jobs import paths
 from jobs.runs.directory import RunDirectory, RunRow, directories
 from jobs.runs.show import age, pairs, state_text
 from jobs.sweeps.report import point_text, ranked, table
-from jobs.terminal.words import language, say
 from minimind.events import Event, read_events
+from minimind.language import phrase, say
 
 
 def trials_of(folder: RunDirectory) -> list[Event]:
@@ -29,9 +29,8 @@ def list_sweeps() -> list[RunDirectory]:
     return directories(paths.sweeps(), "sweep")
 
 
-def show_sweeps(console: Console, lang: str | None = None) -> None:
+def show_sweeps(console: Console) -> None:
     """Print a line for each sweep, the one that wrote last first; nothing where there is none."""
-    lang = language(lang)
     rows = []
     for folder in list_sweeps():
         try:
@@ -42,28 +41,27 @@ def show_sweeps(console: Console, lang: str | None = None) -> None:
         return
     found = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     for title in ("sweep", "stage", "state"):
-        found.add_column(say(title, lang), no_wrap=True)
+        found.add_column(phrase(title), no_wrap=True)
     for title in ("trials", "best", "age"):
-        found.add_column(say(title, lang), justify="right", no_wrap=True)
+        found.add_column(phrase(title), justify="right", no_wrap=True)
     for row, folder in sorted(rows, key=lambda pair: pair[0].updated or 0.0, reverse=True):
-        found.add_row(row.name, row.stage, state_text(row.state, lang), *_cells(row, folder, lang))
+        found.add_row(row.name, row.stage, state_text(row.state), *_cells(row, folder))
     console.print()
     console.print(found, soft_wrap=False)
 
 
-def show_sweep(folder: RunDirectory, console: Console, lang: str | None = None) -> None:
+def show_sweep(folder: RunDirectory, console: Console) -> None:
     """Print what a sweep was asked for, its trials, and where its report is. Raises ValueError if its files are bad."""
-    lang = language(lang)
     row, spec, trials = folder.row(), folder.spec(), trials_of(folder)
-    console.print(Text.assemble("\n", (row.name, "bold"), f"   {row.stage}   ", state_text(row.state, lang)))
+    console.print(Text.assemble("\n", (row.name, "bold"), f"   {row.stage}   ", state_text(row.state)))
     if row.state.reason:
         console.print(row.state.reason, style="red")
     asked: list[tuple[str, str]] = [
-        (say("trials", lang), f"{len(trials)} / {spec.get('trials')}"),
-        (say("best", lang), str(spec.get("objective"))),
-        (say("seconds a trial", lang), f"{spec.get('budget_s'):g}"),
-        (say("space", lang), json.dumps(spec.get("space"), ensure_ascii=False)),
-        (say("folder", lang), str(folder.path)),
+        (say("trials"), f"{len(trials)} / {spec.get('trials')}"),
+        (say("best"), str(spec.get("objective"))),
+        (say("seconds a trial"), f"{spec.get('budget_s'):g}"),
+        (say("space"), json.dumps(spec.get("space"), ensure_ascii=False)),
+        (say("folder"), str(folder.path)),
     ]
     asked += [(name, str(folder.path / name)) for name in ("best.json", "report.html") if (folder.path / name).exists()]
     console.print(pairs(asked), soft_wrap=False)
@@ -71,7 +69,7 @@ def show_sweep(folder: RunDirectory, console: Console, lang: str | None = None) 
         console.print()
         console.print(table(trials, str(spec.get("objective"))), soft_wrap=False)
     for trial in begun_trials(folder):
-        console.print(f"{say('begun', lang)}: trial {trial['trial']}: {point_text(trial['settings'])}", style="dim")
+        console.print(f"{say('begun')}: trial {trial['trial']}: {point_text(trial['settings'])}", style="dim")
 
 
 def begun_trials(folder: RunDirectory) -> list[Event]:
@@ -81,12 +79,12 @@ def begun_trials(folder: RunDirectory) -> list[Event]:
     return [event for event in notes if event["kind"] == "trial_started" and event["trial"] not in ended]
 
 
-def _cells(row: RunRow, folder: RunDirectory, lang: str) -> tuple[str, str, str]:
+def _cells(row: RunRow, folder: RunDirectory) -> tuple[str, str, str]:
     spec: dict[str, Any] = folder.spec()
     trials, objective = trials_of(folder), str(spec.get("objective"))
     best = ranked(trials, objective)
     unit = {"bits_per_byte": "bits/byte", "tokens_per_s": "tokens/s"}.get(objective, objective)
-    value = f"{best[0][objective]:.4g} {say(unit, lang)}" if best else ""
+    value = f"{best[0][objective]:.4g} {phrase(unit)}" if best else ""
     return f"{len(trials)}/{spec.get('trials')}", value, age(time.time() - row.updated) if row.updated else ""
 
 

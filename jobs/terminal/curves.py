@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from rich.cells import cell_len
 from rich.text import Text
 
-from jobs.terminal.words import say
 from minimind.events import METRICS
+from minimind.language import language, phrase, say, speaking
 from minimind.units import amount
 
 if TYPE_CHECKING:
@@ -43,7 +43,6 @@ def terminal_curve(
     values: Sequence[float],
     *,
     last_step: int,
-    lang: str = "en",
     width: int = 78,
     height: int = 10,
     resumed: Sequence[int] = (),
@@ -58,16 +57,16 @@ def terminal_curve(
     metric = METRICS[name]
     title = Text(f"{name}", style="bold")
     if metric.unit:
-        title.append(f"  {say(metric.unit, lang)}", style="dim")
+        title.append(f"  {phrase(metric.unit)}", style="dim")
     if not points:
-        return title.append(f"\n  {say('no metrics yet', lang)}", style="dim")
+        return title.append(f"\n  {say('no metrics yet')}", style="dim")
     low, high = min(value for _, value in points), max(value for _, value in points)
     title.append(f"   {points[0][1]:.4g} {'→' if braille else '->'} {points[-1][1]:.4g}")
     if high - low < 1e-9 * max(1.0, abs(high)):
         low, high = low - 0.5, high + 0.5
     labels = _row_labels(low, high, height)
     margin = max(map(len, labels.values())) + 2
-    columns = max(20, width - margin - 2 - cell_len(say("step", lang)))
+    columns = max(20, width - margin - 2 - cell_len(say("step")))
     per_x, per_y = (2, 4) if braille else (1, 1)
     last_step = max(last_step, points[-1][0], 1)
     canvas = _Canvas(columns * per_x, height * per_y)
@@ -91,12 +90,12 @@ def terminal_curve(
     for step in resumed:
         axis[round(step / last_step * (columns - 1))] = mark
     text.append(f"\n{'':{margin}}{corner}", style="dim")
-    text.append("".join(axis) + f" {say('step', lang)}", style="dim")
+    text.append("".join(axis) + f" {say('step')}", style="dim")
     text.append(f"\n{'':{margin + 1}}{_step_labels(last_step, columns)}", style="dim")
     return text
 
 
-def picture(path: Path, title: str, series: Series, *, lang: str = "en", resumed: Sequence[int] = ()) -> Path | None:
+def picture(path: Path, title: str, series: Series, *, resumed: Sequence[int] = ()) -> Path | None:
     """Draws the loss curve to a PNG file and returns its path; None, and no file, if there is nothing to draw.
 
     Above: training loss (light: as logged, strong: smoothed) and validation loss. Below: validation bits per byte.
@@ -112,10 +111,9 @@ def picture(path: Path, title: str, series: Series, *, lang: str = "en", resumed
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    font = _chinese_font() if lang == "zh" else None
-    lang = lang if font else "en"
+    font = _chinese_font() if language() == "zh" else None
     style: Any = {"font.family": [font, "DejaVu Sans"] if font else ["DejaVu Sans"], "font.size": 10.5}
-    with rc_context(style):
+    with rc_context(style), speaking("zh" if font else "en"):
         below = "val/bits_per_byte" in shown
         figure = Figure(figsize=(9, 6.4 if below else 4.6), dpi=140, layout="constrained")
         FigureCanvasAgg(figure)
@@ -128,16 +126,16 @@ def picture(path: Path, title: str, series: Series, *, lang: str = "en", resumed
             steps, values = shown["train/loss"]
             smoothed = smooth(values)
             if smoothed != values:
-                loss.plot(steps, values, color=_TRAIN, alpha=0.28, linewidth=0.9, label=say("training", lang))
-            label = say("training, smoothed" if smoothed != values else "training", lang)
+                loss.plot(steps, values, color=_TRAIN, alpha=0.28, linewidth=0.9, label=say("training"))
+            label = phrase("training, smoothed" if smoothed != values else "training")
             loss.plot(steps, smoothed, color=_TRAIN, linewidth=2, label=label)
         if "val/loss" in shown:
-            _points(loss, *shown["val/loss"], say("validation", lang))
-        loss.set_ylabel(f"{say('loss', lang)}  ({say('nats/token', lang)})")
+            _points(loss, *shown["val/loss"], say("validation"))
+        loss.set_ylabel(f"{say('loss')}  ({say('nats/token')})")
         if below:
             steps, values = shown["val/bits_per_byte"]
-            _points(axes[1][0], steps, values, say("validation", lang))
-            axes[1][0].set_ylabel(f"{say('validation', lang)}  ({say('bits/byte', lang)})")
+            _points(axes[1][0], steps, values, say("validation"))
+            axes[1][0].set_ylabel(f"{say('validation')}  ({say('bits/byte')})")
             for index, side in {0: "left", len(steps) - 1: "right"}.items():
                 at = (steps[index], values[index])
                 axes[1][0].annotate(f"{at[1]:.3g}", at, (0, 8), textcoords="offset points", ha=side)
@@ -149,9 +147,9 @@ def picture(path: Path, title: str, series: Series, *, lang: str = "en", resumed
             axis.spines[["top", "right"]].set_visible(False)
             axis.margins(x=0.02, y=0.12)
         if resumed:
-            label = f"{say('resumed at step', lang)} {_enumerate(resumed)}"
+            label = f"{say('resumed at step')} {_enumerate(resumed)}"
             loss.plot([], [], color=_MARK, linewidth=1, linestyle=(0, (4, 3)), label=label)
-        axes[-1][0].set_xlabel(say("step", lang))
+        axes[-1][0].set_xlabel(say("step"))
         axes[-1][0].xaxis.get_major_locator().set_params(integer=True)
         loss.legend(frameon=False, loc="upper right")
         figure.savefig(path, metadata={"Software": None})

@@ -15,7 +15,7 @@ from jobs import paths
 from jobs.cluster.access import Cluster
 from jobs.paths import stock_folder
 from jobs.runs.directory import RunDirectory
-from jobs.serving import serve
+from jobs.serving import server as serving
 
 
 def test_the_demo_goes_from_text_to_answers(
@@ -43,4 +43,4 @@ def test_the_demo_goes_from_text_to_answers(
     for name, stage in (("demo", "pretrain"), ("demo-chat", "sft")):
         run = RunDirectory.find(paths.runs(), name)
         assert (run.state().word, run.spec()["stage"]["kind"]) == ("SUCCEEDED", stage)
-    assert serve.running_url() is None  # --keep 0 has ended it
+    assert serving.running_url() is None  # --keep 0 has ended it

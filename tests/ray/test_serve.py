@@ -24,7 +24,8 @@ from jobs import paths
 from jobs.cluster import local as cluster
 from jobs.cluster import processes
 from jobs.cluster.access import Cluster
-from jobs.serving import serve
+from jobs.serving import ports
+from jobs.serving import server as serving
 from minimind.model import MiniMind
 from minimind.tokenizer import Tokenizer
 from tests import taught
@@ -65,16 +66,16 @@ def server(_session_cluster: tuple[Path, Cluster]) -> Iterator[Server]:
         taught.write_run(paths.runs(), "endless", *learnt)  # with slots of its own
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        address = serve.start(_config(port), Console(quiet=True))
-        assert address == f"http://127.0.0.1:{port}" == serve.running_url()
+        address = serving.start(_config(port), Console(quiet=True))
+        assert address == f"http://127.0.0.1:{port}" == serving.running_url()
         with openai.OpenAI(base_url=f"{address}/v1", api_key="none", max_retries=0, timeout=60) as client:
             yield Server(port, paths.runs(), learnt, client)
-        serve.stop()
+        serving.stop()
 
 
 def _config(port: int) -> Any:
-    args = serve.defaults(port=port, replicas="2", slots="8", context="32768", dtype="float32")
-    return serve.application(args, os.environ)
+    args = serving.ServeFlags(port=port, replicas="2", slots="8", context="32768", dtype="float32")
+    return serving.application(args, os.environ)
 
 
 def _counted(server: Server, model: str = "taught") -> str | None:
@@ -201,17 +202,17 @@ class _Stream(Thread):
 
 def test_a_second_server_is_told_who_has_the_port(server: Server, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=rf"port {server.port} of 127.0.0.1 .*by ray::ProxyActor.*, process \d+\)"):
-        serve.require_free("127.0.0.1", server.port)
+        ports.require_free("127.0.0.1", server.port)
     with pytest.raises(ValueError, match=rf"runs already, at http://127.0.0.1:{server.port}: .*serve --stop"):
-        serve.start(_config(server.port + 1), Console(quiet=True))
+        serving.start(_config(server.port + 1), Console(quiet=True))
     with at_home(tmp_path / "other"):
         with pytest.raises(ValueError, match=f"port {server.port} of 127.0.0.1"):
-            serve.start(_config(server.port), Console(quiet=True))
+            serving.start(_config(server.port), Console(quiet=True))
         assert cluster.find() is None
 
 
 def test_it_ends(server: Server) -> None:
-    assert serve.stop()
-    assert serve.running_url() is None
-    serve.require_free("127.0.0.1", server.port)
-    assert not serve.stop()
+    assert serving.stop()
+    assert serving.running_url() is None
+    ports.require_free("127.0.0.1", server.port)
+    assert not serving.stop()

@@ -338,7 +338,9 @@ KILLS = """
 import os, shutil, signal, sys
 from pathlib import Path
 import torch
-from minimind.checkpoint import Lineage, load, newest, prune, save, weights_sha256
+from minimind.checkpoint import Lineage, load, save
+from minimind.checkpoint_folders import newest, prune
+from minimind.manifest import weights_sha256
 from minimind.model import MiniMind, ModelConfig
 from minimind.tokenizer import Tokenizer
 

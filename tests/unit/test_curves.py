@@ -7,6 +7,7 @@ import pytest
 from matplotlib import image
 
 from jobs.terminal.curves import picture, smooth, terminal_curve
+from minimind.language import speaking
 
 STEPS = list(range(10, 1001, 10))
 VALUES = [2 + 6 * math.exp(-step / 200) for step in STEPS]
@@ -48,7 +49,8 @@ def test_a_shorter_run_ends_in_the_middle_and_resumes_are_marked() -> None:
 
 def test_odd_curves_can_be_drawn() -> None:
     assert "no metrics yet" in terminal_curve("train/loss", [1], [math.nan], last_step=1).plain
-    assert "还没有指标" in terminal_curve("train/loss", [], [], last_step=1, lang="zh").plain
+    with speaking("zh"):
+        assert "还没有指标" in terminal_curve("train/loss", [], [], last_step=1).plain
     assert "2.5 → 2.5" in terminal_curve("train/loss", [0], [2.5], last_step=0).plain
     flat = terminal_curve("train/loss", [1, 2], [3.0, 3.0], last_step=2).plain
     assert flat.splitlines()[1].split()[0] == "3.50"
@@ -58,7 +60,8 @@ def test_odd_curves_can_be_drawn() -> None:
 
 
 def test_in_chinese() -> None:
-    text = terminal_curve("val/bits_per_byte", STEPS, VALUES, last_step=1000, lang="zh", width=60).plain
+    with speaking("zh"):
+        text = terminal_curve("val/bits_per_byte", STEPS, VALUES, last_step=1000, width=60).plain
     assert "比特/字节" in text
     assert "步数" in text
 
@@ -97,6 +100,7 @@ def test_chinese_labels_need_a_chinese_font(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr("jobs.terminal.curves._CJK_FONTS", ())
     monkeypatch.setattr("jobs.terminal.curves._WINDOWS_FONT", tmp_path / "none")
     series = {"train/loss": (STEPS, VALUES)}
-    picture(tmp_path / "zh.png", "a run", series, lang="zh")
-    picture(tmp_path / "en.png", "a run", series, lang="en")
+    with speaking("zh"):
+        picture(tmp_path / "zh.png", "a run", series)
+    picture(tmp_path / "en.png", "a run", series)
     assert (tmp_path / "zh.png").read_bytes() == (tmp_path / "en.png").read_bytes()

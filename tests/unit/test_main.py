@@ -51,6 +51,8 @@ VERBS = [
     ["runs"],
     ["show"],
     ["attach"],
+    ["logs"],
+    ["rm"],
     ["stop"],
     ["convert"],
     ["cluster"],
@@ -271,7 +273,9 @@ def test_plan_says_whether_a_stage_fits(shell: Shell, main: Main) -> None:
     assert "does not fit" in shell.err
     assert shell(main, "plan", "sft", "--system", "wsl2") == 1
     assert "name its memory with --vram" in shell.err
-    assert shell(main, "plan", "--table", "sft") == 1
+    assert shell(main, "plan", "--table", "sft") == 2
+    assert "'sft' is neither 0 nor 1" in shell.err
+    assert shell(main, "plan", "--table", "1", "sft") == 1
     assert "leave 'sft' out" in shell.err
     assert shell(main, "plan") == 1
     assert "plan: name a stage, or --table" in shell.err

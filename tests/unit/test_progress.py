@@ -10,6 +10,7 @@ from rich.console import Console
 from jobs.runs.directory import RunDirectory
 from jobs.runs.progress import RunProgress, following
 from minimind.events import Event, EventLog
+from minimind.language import speaking
 
 
 def console(terminal: bool = False, width: int = 80) -> tuple[Console, io.StringIO]:
@@ -28,7 +29,7 @@ def metrics(step: int, time: float, **values: float) -> Event:
 
 def test_a_log_gets_a_plain_line_with_everything() -> None:
     screen, stream = console()
-    with RunProgress(screen, "en") as progress:
+    with RunProgress(screen) as progress:
         progress.update(running())
         progress.update(metrics(10, 20.0, perf__tokens_per_s=12_345.0, perf__peak_memory_bytes=1.2e9))
     first, second = stream.getvalue().splitlines()
@@ -39,7 +40,7 @@ def test_a_log_gets_a_plain_line_with_everything() -> None:
 
 def test_a_log_is_not_flooded_and_ends_with_the_last_step() -> None:
     screen, stream = console()
-    with RunProgress(screen, "en", period_s=10.0) as progress:
+    with RunProgress(screen, period_s=10.0) as progress:
         progress.update(running(total=20_000))
         for step in range(1, 10_001):
             progress.update(metrics(step, time=step * 1.0))
@@ -53,7 +54,7 @@ def test_a_log_is_not_flooded_and_ends_with_the_last_step() -> None:
 
 def test_the_final_step_is_always_told() -> None:
     screen, stream = console()
-    progress = RunProgress(screen, "en")
+    progress = RunProgress(screen)
     progress.update(running(total=3))
     for step in (1, 2, 3):
         progress.update(metrics(step, time=float(step)))
@@ -62,7 +63,7 @@ def test_the_final_step_is_always_told() -> None:
 
 
 def test_the_remaining_time_follows_the_pace_of_this_attempt() -> None:
-    progress = RunProgress(console()[0], "en")
+    progress = RunProgress(console()[0])
     assert progress.remaining_s() is None
     progress.update(running(total=100, time=0.0))
     for step in (10, 20):
@@ -77,7 +78,7 @@ def test_the_remaining_time_follows_the_pace_of_this_attempt() -> None:
 
 def test_validations_checkpoints_notes_and_the_end_are_lines_of_their_own() -> None:
     screen, stream = console()
-    with RunProgress(screen, "en") as progress:
+    with RunProgress(screen) as progress:
         progress.update(
             {"time": 1, "type": "metrics", "step": 5, "values": {"val/loss": 2.5, "val/bits_per_byte": 1.25}}
         )
@@ -93,7 +94,7 @@ def test_validations_checkpoints_notes_and_the_end_are_lines_of_their_own() -> N
 
 def test_what_is_forgotten_stands_beside_a_validation() -> None:
     screen, stream = console()
-    with RunProgress(screen, "en") as progress:
+    with RunProgress(screen) as progress:
         values = {"val/bits_per_byte": 1.25, "val/pretrain_bits_per_byte": 1.5}
         progress.update({"time": 1, "type": "metrics", "step": 5, "values": values})
     assert "validation  step 5  1.2500 bits/byte  plain text 1.5000 bits/byte" in stream.getvalue()
@@ -101,7 +102,7 @@ def test_what_is_forgotten_stands_beside_a_validation() -> None:
 
 def test_in_chinese() -> None:
     screen, stream = console()
-    with RunProgress(screen, "zh") as progress:
+    with speaking("zh"), RunProgress(screen) as progress:
         progress.update(running())
         progress.update(metrics(10, 20.0))
         progress.update({"time": 1, "type": "state", "state": "SUCCEEDED"})
@@ -111,7 +112,7 @@ def test_in_chinese() -> None:
 
 def test_a_terminal_gets_a_bar_that_fits_it() -> None:
     screen, stream = console(terminal=True, width=80)
-    with RunProgress(screen, "en") as progress:
+    with RunProgress(screen) as progress:
         progress.update(running(total=57_600))
         progress.update(metrics(30_000, 33_000.0, perf__tokens_per_s=12_345.0, perf__peak_memory_bytes=1.2e9))
         progress.update({"time": 1, "type": "note", "kind": "x", "text": "a note"})
@@ -125,7 +126,7 @@ def test_a_terminal_gets_a_bar_that_fits_it() -> None:
 
 def test_it_can_listen_to_the_log_itself(tmp_path: Path) -> None:
     screen, stream = console()
-    with RunProgress(screen, "en") as progress, EventLog(tmp_path / "events.jsonl", listener=progress.update) as log:
+    with RunProgress(screen) as progress, EventLog(tmp_path / "events.jsonl", listener=progress.update) as log:
         log.state("RUNNING", step=0, total_steps=2)
         log.metrics(1, {"train/loss": 1.5})
     assert "step 1/2 50.0%  loss 1.500" in stream.getvalue()
@@ -133,7 +134,7 @@ def test_it_can_listen_to_the_log_itself(tmp_path: Path) -> None:
 
 def test_bar_only_leaves_the_lines_to_the_log() -> None:
     screen, stream = console(terminal=True)
-    with RunProgress(screen, "en", bar_only=True) as progress:
+    with RunProgress(screen, bar_only=True) as progress:
         progress.update(running())
         progress.update({"time": 1, "type": "note", "kind": "x", "text": "a note"})
         progress.update(metrics(10, 20.0))
@@ -155,7 +156,7 @@ def run(tmp_path: Path) -> RunDirectory:
 
 def test_following_a_run_that_goes_on_shows_only_what_comes(run: RunDirectory) -> None:
     screen, stream = console()
-    with following(run, screen, "en"), run.hold(), EventLog(run.events_path) as log:
+    with following(run, screen), run.hold(), EventLog(run.events_path) as log:
         log.state("RUNNING", step=1, total_steps=4)
         log.metrics(4, {"train/loss": 1.0})
         log.state("FAILED", reason="a worker died")
@@ -177,7 +178,7 @@ def test_following_a_running_run_shows_its_present_attempt(run: RunDirectory) ->
     with run.hold(), EventLog(run.events_path) as log:
         log.state("RUNNING", step=1, total_steps=4)
         log.metrics(2, {"train/loss": 2.0})
-        with following(run, screen, "en"):
+        with following(run, screen):
             pass
     assert "RUNNING  step 1 / 4" in stream.getvalue()
     assert "step 2/4" in stream.getvalue()
@@ -186,9 +187,9 @@ def test_following_a_running_run_shows_its_present_attempt(run: RunDirectory) ->
 
 def test_following_a_run_without_events_or_with_a_broken_file(tmp_path: Path, run: RunDirectory) -> None:
     screen, stream = console()
-    with following(RunDirectory(tmp_path / "none"), screen, "en"):
+    with following(RunDirectory(tmp_path / "none"), screen):
         pass
     assert stream.getvalue() == ""
-    with following(run, screen, "en"), run.events_path.open("a") as file:
+    with following(run, screen), run.events_path.open("a") as file:
         file.write("broken\n")
     assert "events.jsonl:4: not an event" in stream.getvalue()

@@ -18,6 +18,7 @@ from jobs.training.run import resume, start, train
 from minimind import checkpoint_folders
 from minimind.config import override
 from minimind.events import metric_series
+from minimind.language import speaking
 from minimind.manifest import CheckpointError, read_manifest
 from minimind.tokenizer import Tokenizer
 from tests.small import CHAT_SETTINGS, SAMPLES, Screen, end_of, kill_at, small_spec, write_chats, write_rows
@@ -107,9 +108,10 @@ def test_answers_and_forgetting_are_measured_before_and_after(home: Path, name: 
         metric_series(run_of(home, "small").events_path, "val/bits_per_byte")[1][-1], rel=0.05
     )
     screen = Screen()
-    show(run, screen, "en")
+    show(run, screen)
     assert f"forgetting (plain text, before and after): {before:.4f} -> " in screen.text
-    show(run, screen, "zh")
+    with speaking("zh"):
+        show(run, screen)
     assert "遗忘（预训练文本，训练前后）" in screen.text
 
 

@@ -13,6 +13,7 @@ from jobs.runs.directory import RunDirectory, RunRow, RunState, list_runs
 from jobs.runs.show import runs_table, show, show_runs
 from minimind.checkpoint import Lineage, save
 from minimind.events import EventLog
+from minimind.language import speaking
 from minimind.model import MiniMind, ModelConfig
 from minimind.tokenizer import Tokenizer
 
@@ -66,7 +67,7 @@ def run(tmp_path: Path) -> RunDirectory:
 
 def test_show_tells_everything_and_draws_the_picture(run: RunDirectory) -> None:
     screen = Screen()
-    path = show(run, screen, "en")
+    path = show(run, screen)
     assert path == run.path / "curve.png"
     assert path.read_bytes().startswith(b"\x89PNG")
     text = screen.text
@@ -103,7 +104,7 @@ def test_show_compares_the_planned_peak_with_the_measured_one(run: RunDirectory)
     for counts, said in ((True, "1.98 GB (+1.01 %)"), (False, "")):
         run.write_plan(plan | {"counts_tensors": counts})
         screen = Screen()
-        show(run, screen, "en")
+        show(run, screen)
         assert "3.00 GB / 4.00 GB, a card" in screen.text
         assert said in screen.text
         assert ("measured peak" in screen.text) == counts
@@ -111,7 +112,7 @@ def test_show_compares_the_planned_peak_with_the_measured_one(run: RunDirectory)
 
 def test_the_best_checkpoint_is_the_one_with_the_fewest_bits(run: RunDirectory) -> None:
     screen = Screen()
-    show(run, screen, "en")
+    show(run, screen)
     lines = [line for line in screen.text.splitlines() if "KB" in line and line.startswith(("60", "80"))]
     assert [line.split()[0] for line in lines] == ["60", "80"]
     assert "best so far" in lines[0]
@@ -121,14 +122,16 @@ def test_the_best_checkpoint_is_the_one_with_the_fewest_bits(run: RunDirectory) 
 
 def test_show_in_chinese(run: RunDirectory) -> None:
     screen = Screen()
-    show(run, screen, "zh")
+    with speaking("zh"):
+        show(run, screen)
     for expected in ("失败", "检查点", "初始权重", "每秒处理的有效词元数", "奈特/词元"):
         assert expected in screen.text, expected
 
 
 def test_show_on_a_console_without_braille(run: RunDirectory) -> None:
     screen = Screen(encoding="gbk")
-    show(run, screen, "zh")
+    with speaking("zh"):
+        show(run, screen)
     assert "***" in screen.text
     assert "训练数据" in screen.text
 
@@ -137,7 +140,7 @@ def test_show_a_run_that_has_not_started(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "new")
     run.create({"name": "new", "stage": {"kind": "pretrain"}, "init_from": "base@best"})
     screen = Screen()
-    assert show(run, screen, "en") is None
+    assert show(run, screen) is None
     for expected in ("PENDING", "no metrics yet", "no picture yet", "base@best"):
         assert expected in screen.text
     assert not (run.path / "curve.png").exists()
@@ -148,7 +151,7 @@ def test_show_a_damaged_checkpoint_says_so_and_goes_on(run: RunDirectory) -> Non
     content = json.loads(manifest.read_text())
     manifest.write_text(json.dumps({**content, "step": 81}))
     screen = Screen()
-    show(run, screen, "en")
+    show(run, screen)
     assert "is damaged" in screen.text
     assert "free" in screen.text
 
@@ -171,7 +174,7 @@ def row(**changes: object) -> RunRow:
 
 def test_the_table_fits_eighty_columns() -> None:
     screen = Screen(width=80)
-    screen.print(runs_table([row(), row(name="b", step=None, loss=None, updated=None)], "en", now=1000 + 200))
+    screen.print(runs_table([row(), row(name="b", step=None, loss=None, updated=None)], now=1000 + 200))
     header, _, first, second = [line for line in screen.text.splitlines() if line.strip()]
     assert header.split() == ["run", "stage", "state", "step", "loss", "tokens/s", "memory", "age"]
     expected = ["pretrain-1", "pretrain", "RUNNING", "1500/2000", "2.123", "12.3k", "1.2", "GB", "3", "min"]
@@ -186,7 +189,8 @@ def test_a_narrow_terminal_shows_whole_cells_of_fewer_columns(lang: str) -> None
 
     def cells(width: int, fits: int) -> list[list[str]]:
         screen = Screen(width=width)
-        screen.print(runs_table(rows, lang, now=1200, width=fits))
+        with speaking(lang):
+            screen.print(runs_table(rows, now=1200, width=fits))
         return [re.split(" {2,}", line.strip()) for line in screen.text.splitlines() if "─" not in line]
 
     header, first, _ = cells(200, 0)
@@ -205,7 +209,8 @@ def test_the_list_says_why_runs_failed(run: RunDirectory) -> None:
         log.state("RUNNING", step=0, total_steps=5)
     for lang, reason in (("en", "ended without saying so"), ("zh", "进程意外结束")):
         screen = Screen(width=100)
-        show_runs(run.path.parent, list_runs(run.path.parent), screen, lang)
+        with speaking(lang):
+            show_runs(run.path.parent, list_runs(run.path.parent), screen)
         assert "demo  the disk is full" in screen.text
         assert reason in screen.text
         assert "`--name killed --from_resume 1`" in screen.text
@@ -213,5 +218,5 @@ def test_the_list_says_why_runs_failed(run: RunDirectory) -> None:
 
 def test_the_list_of_nothing_says_where_it_looked(tmp_path: Path) -> None:
     screen = Screen()
-    show_runs(tmp_path / "runs", [], screen, "en")
+    show_runs(tmp_path / "runs", [], screen)
     assert f"no runs yet in {tmp_path}/runs" in screen.text

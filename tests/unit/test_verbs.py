@@ -16,6 +16,7 @@ from jobs.cluster import local as cluster
 from jobs.cluster import submit
 from jobs.cluster.submit import Job
 from jobs.runs.directory import RunDirectory
+from jobs.stages import old_names
 from jobs.stages.old_names import FLAGS_ELSEWHERE, NOT_YET, STAGES_CALLED
 from jobs.stages.table import STAGES
 from minimind.events import EventLog
@@ -95,12 +96,27 @@ def test_what_is_missing_on_a_command_line_is_named_with_what_there_is(shell: Sh
 
 
 def test_what_is_not_there_yet_is_said(shell: Shell) -> None:
-    for name in NOT_YET:
-        for words in (["train", name], ["train", f"train_{name}"], [f"train_{name}"]):
+    for name, stage in NOT_YET.items():
+        for words in (["train", name], ["train", f"train_{name}"], [f"train_{name}"], ["plan", name]):
             assert shell(cli.minimind, *words) == 1
-            assert f"{name} is not there yet. The stages there are: tokenizer, {', '.join(STAGES)}" in shell.err
+            assert f"{name} is not there yet, it comes." in shell.err
+            assert f"The stages there are: tokenizer, {', '.join(STAGES)}" in shell.err
+            assert (f"It will be called {stage}." in shell.err) == (stage != name)
     assert shell(cli.minimind, "train", "nosuch") == 2
     assert "'nosuch'" in shell.err
+
+
+def test_the_stages_that_old_names_lead_to_are_those_there_are() -> None:
+    assert ("tokenizer", *STAGES) == old_names.STAGES
+    assert not set(NOT_YET.values()) & set(STAGES)
+
+
+def test_upstreams_way_to_talk_is_understood_and_said(shell: Shell) -> None:
+    for script in ("eval_llm.py", "eval"):
+        assert shell(cli.minimind, script, "--weight", "full_sft") == 1
+        assert f"{script} is called `chat` here." in shell.err
+        assert "--weight full_sft is `minimind chat sft` here." in shell.err
+        assert "no run 'sft'" in shell.err
 
 
 def test_a_wrong_command_line_gets_the_line_that_matters_and_no_usage(shell: Shell) -> None:
@@ -318,9 +334,9 @@ def test_what_json_says_of_a_sweep_is_read_back(swept: RunDirectory) -> None:
     [
         (["trian", "pretrain"], "near: train"),
         (["train", "Pretrian"], "near: pretrain"),
-        (["data\u3000check", "my.jsonl"], "an ordinary space / 这里有全角或特殊的空格"),
+        (["data\u3000check", "my.jsonl"], "an ordinary space"),
         ([*TRAIN, "\u3000--data_path", "my.jsonl"], "an ordinary space"),
-        ([*TRAIN, "\u2014\u2014data_path", "my.jsonl"], "an ordinary dash / 这里有全角或特殊的横线"),
+        ([*TRAIN, "\u2014\u2014data_path", "my.jsonl"], "an ordinary dash"),
         ([*TRAIN, "\uff0d\uff0ddata_path", "my.jsonl"], "an ordinary dash"),
     ],
 )
@@ -337,8 +353,9 @@ def test_to_attach_to_nothing_names_the_runs_there_are_before_the_cluster(shell:
     assert "runs there: mine" in shell.err
     assert "No Ray cluster is running here" in shell.err
     RunDirectory(paths.sweeps() / "swept", "sweep").create(SWEEP)
-    assert shell(cli.minimind, "attach", "swept") == 1
-    assert "no run" not in shell.err
+    assert shell(cli.minimind, "attach", "swept") == 0
+    assert "No job of 'swept' is on the cluster" in shell.out
+    assert "swept   pretrain" in shell.out
 
 
 def test_a_home_that_is_a_file_is_said_to_be_one(shell: Shell, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,23 +1,40 @@
+"""The reader's language: every sentence that is said has its Chinese, with the same places for values."""
+
 from __future__ import annotations
 
 import ast
-from pathlib import Path
+from collections.abc import Iterator
+from importlib import import_module
+from string import Formatter
 
 import pytest
 
-import jobs
+from jobs import paths
+from jobs.commands.arguments import SAID_BY_ARGPARSE
+from jobs.commands.verbs import GROUPS, VERBS
 from jobs.runs.directory import CONTINUE, KILLED
 from jobs.runs.show import WAITING
-from jobs.terminal.words import _ZH, language, say
+from jobs.serving.conversation import HELP, NO_MODEL
+from jobs.stages import flags
+from jobs.stages.old_names import FLAGS_ELSEWHERE
+from jobs.stages.spec import RunSpec
+from jobs.stages.table import STAGES
+from jobs.text.tokenizer import TOKENIZER_FLAGS, TokenizerSpec
 from minimind.events import METRICS, STATES
+from minimind.language import _CATALOGUES, language, phrase, say, speaking
+
+CHINESE: dict[str, str] = {}
+for catalogue in _CATALOGUES:
+    CHINESE |= import_module(catalogue).CHINESE
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def no_locale(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("MINIMIND_LANG", "LC_ALL", "LC_MESSAGES", "LANG"):
         monkeypatch.delenv(name, raising=False)
 
 
+@pytest.mark.usefixtures("no_locale")
 def test_the_language_is_as_asked_or_the_environments(monkeypatch: pytest.MonkeyPatch) -> None:
     assert language() == "en"
     monkeypatch.setenv("LANG", "zh_CN.UTF-8")
@@ -26,50 +43,107 @@ def test_the_language_is_as_asked_or_the_environments(monkeypatch: pytest.Monkey
     assert language() == "en"
     monkeypatch.setenv("MINIMIND_LANG", "zh")
     assert language() == "zh"
-    assert language("en") == "en"
-    with pytest.raises(ValueError, match="language = 'fr': there are en, zh"):
-        language("fr")
     monkeypatch.setenv("MINIMIND_LANG", "en_US.UTF-8")
     assert language() == "en"
-    with pytest.raises(ValueError, match="language = 'enough': there are en, zh"):
-        language("enough")
-    monkeypatch.setenv("MINIMIND_LANG", "fr")
-    assert language("zh") == "zh"
-    with pytest.raises(ValueError, match="MINIMIND_LANG = 'fr': there are en, zh"):
-        language()
+    for wrong in ("fr", "enough"):
+        monkeypatch.setenv("MINIMIND_LANG", wrong)
+        with pytest.raises(ValueError, match=f"MINIMIND_LANG = '{wrong}': there are en, zh"):
+            language()
+    with speaking("zh"):
+        assert language() == "zh"
 
 
 def test_say() -> None:
-    assert say("step", "en") == "step"
-    assert say("step", "zh") == "步数"
-    assert say("no such text", "zh") == "no such text"
+    assert say("step") == "step"
+    assert say("near: {names}", names="{a}, b") == "near: {a}, b"
+    with speaking("zh"):
+        assert say("step") == "步数"
+        assert say("no such text {x:g}", x=1.0) == "no such text 1"
+        assert phrase("no such {text}") == "no such {text}"
+    assert say("step") == "step"
 
 
-def spoken() -> set[str]:
-    """What METRICS, the states and the texts around them say."""
-    texts = {*STATES, KILLED, CONTINUE, WAITING}
+def test_no_sentence_stands_in_two_catalogues() -> None:
+    assert len(CHINESE) == sum(len(import_module(catalogue).CHINESE) for catalogue in _CATALOGUES)
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    """Those that speak by the one mechanism."""
+    for package in ("minimind", "data", "jobs"):
+        for file in sorted((paths.checkout() / package).rglob("*.py")):
+            tree = ast.parse(file.read_text("utf-8"))
+            if any(isinstance(node, ast.ImportFrom) and node.module == "minimind.language" for node in ast.walk(tree)):
+                yield str(file.relative_to(paths.checkout())), tree
+
+
+def alternatives(node: ast.expr) -> list[ast.expr]:
+    """`a if x else b` is two texts."""
+    return alternatives(node.body) + alternatives(node.orelse) if isinstance(node, ast.IfExp) else [node]
+
+
+def calls() -> Iterator[tuple[str, str, ast.expr]]:
+    """Where something is said: the place, say or phrase, and what."""
+    for name, tree in modules():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("say", "phrase"):
+                for text in alternatives(node.args[0]):
+                    yield f"{name}:{node.lineno}", node.func.id, text
+
+
+def literals() -> set[str]:
+    """What is said where it stands."""
+    return {text.value for *_, text in calls() if isinstance(text, ast.Constant) and isinstance(text.value, str)}
+
+
+def declared() -> set[str]:
+    """What stands in tables and descriptions, and is handed to `phrase`."""
+    texts = {*STATES, KILLED, CONTINUE, WAITING, NO_MODEL, *HELP.values(), *SAID_BY_ARGPARSE, *FLAGS_ELSEWHERE.values()}
     for metric in METRICS.values():
         texts |= {metric.meaning, metric.unit} - {""}
-    return texts
+    texts |= {*GROUPS, *(verb.help for verb in VERBS.values()), *(title for title, _ in flags.GROUPS.values())}
+    texts |= {stage.title for stage in STAGES.values()}
+    fields = [flags.field_of(RunSpec, path) for path in (*flags.FLAGS.values(), *flags.ADAPTER_FLAGS.values())]
+    fields += [flags.field_of(TokenizerSpec, path) for path in TOKENIZER_FLAGS.values()]
+    return texts | {field.description for field in fields if field.description}
 
 
-def literals(calls_of: tuple[str, ...] = ()) -> set[str]:
-    """Texts in the modules that speak; with `calls_of`, only those handed to these functions."""
-    found = set()
-    for module in ("show", "curves", "progress", "sweep_view", "__main__"):
-        for node in ast.walk(ast.parse(Path(jobs.__path__[0], f"{module}.py").read_text("utf-8"))):
-            if calls_of and not (isinstance(node, ast.Call) and ast.unparse(node.func) in calls_of):
-                continue
-            parts = node.args if isinstance(node, ast.Call) and calls_of else [node]
-            found |= {part.value for part in parts if isinstance(part, ast.Constant) and isinstance(part.value, str)}
-    return found - {""}
+def all_texts() -> set[str]:
+    """Every text of the modules that speak: what a table of theirs holds may be handed to `phrase`."""
+    nodes = (node for _, tree in modules() for node in ast.walk(tree))
+    return {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
 
 
-def test_everything_that_is_said_has_a_translation() -> None:
-    said = spoken() | literals(("say", "self._say", "_plain_table"))
-    assert len(said) > 50
-    assert not [text for text in said if say(text, "zh") == text]
+def test_what_is_said_is_a_literal() -> None:
+    assert not [where for where, function, text in calls() if function == "say" and not isinstance(text, ast.Constant)]
+
+
+def test_everything_that_is_said_has_its_chinese() -> None:
+    said = literals() | declared()
+    assert len(said) > 200
+    assert not sorted(said - CHINESE.keys())
 
 
 def test_nothing_is_translated_that_is_never_said() -> None:
-    assert not set(_ZH) - spoken() - literals()
+    assert not sorted(CHINESE.keys() - literals() - declared() - all_texts())
+
+
+def test_both_have_the_same_places_for_values() -> None:
+    def places(template: str) -> set[str]:
+        return {name for _, name, _, _ in Formatter().parse(template) if name}
+
+    templates = literals() | set(SAID_BY_ARGPARSE)
+    differ = [english for english in templates & CHINESE.keys() if places(english) != places(CHINESE[english])]
+    assert not differ
+
+
+def test_the_values_of_a_sentence_have_their_places() -> None:
+    """`say` is given what its template names, and no more."""
+    for where, tree in modules():
+        for node in ast.walk(tree):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "say"):
+                continue
+            given = {keyword.arg for keyword in node.keywords}
+            for text in alternatives(node.args[0]):
+                if isinstance(text, ast.Constant) and isinstance(text.value, str) and None not in given:
+                    named = {name for _, name, _, _ in Formatter().parse(text.value) if name} if given else set()
+                    assert named == given, f"{where}:{node.lineno}: {text.value}"

@@ -11,12 +11,13 @@ import pytest
 import yaml
 
 from jobs import paths
-from jobs.serving import serve
+from jobs.serving import ports
+from jobs.serving import server as serving
 from service.settings import Settings
 
 
 def config(environment: dict[str, str] | None = None, **flags: Any) -> Any:
-    return serve.application(serve.defaults(**flags), environment or {})
+    return serving.application(serving.ServeFlags(**flags), environment or {})
 
 
 def variables(asked: Any) -> Any:
@@ -47,7 +48,7 @@ def test_without_flags_it_is_what_serve_config_yaml_says(home: Path) -> None:
     asked = config()
     applied = asked["applications"][0]["runtime_env"]
     assert {name for name, value in applied["env_vars"].items() if not value} == {
-        *(f"MINIMIND_SERVE_{name.upper()}" for name in serve.Asked.model_fields),
+        *(f"MINIMIND_SERVE_{name.upper()}" for name in serving.Asked.model_fields),
         "MINIMIND_API_KEY",
         "MINIMIND_API_KEY_FILE",
     }
@@ -59,9 +60,9 @@ def test_without_flags_it_is_what_serve_config_yaml_says(home: Path) -> None:
 
 def test_what_a_server_may_be_told_is_what_its_replicas_take() -> None:
     theirs = {name: field.metadata for name, field in Settings.model_fields.items() if name != "api_key"}
-    assert {name: field.metadata for name, field in serve.Asked.model_fields.items()} == theirs
+    assert {name: field.metadata for name, field in serving.Asked.model_fields.items()} == theirs
     for value in ("auto", "float32", "bfloat16", "int8"):
-        assert Settings.read({"MINIMIND_SERVE_DTYPE": value}).dtype == serve.Asked(dtype=value).dtype
+        assert Settings.read({"MINIMIND_SERVE_DTYPE": value}).dtype == serving.Asked(dtype=value).dtype
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,7 @@ def test_a_key_lies_in_a_file_of_its_own_that_this_user_alone_can_read(home: Pat
     assert variables(config({"MINIMIND_API_KEY": "a-long-key"}))["MINIMIND_API_KEY_FILE"] == first
     second = variables(config({"MINIMIND_API_KEY": "another-key"}))["MINIMIND_API_KEY_FILE"]
     assert second != first  # else Serve would see nothing to change
-    serve._forget_keys(but=second)
+    serving._forget_keys(but=second)
     assert [str(path) for path in home.iterdir()] == [second]
 
 
@@ -116,13 +117,13 @@ def test_what_changes_of_a_running_server_is_said(home: Path) -> None:
     first = config(slots="4", dtype="int8")
     running = {"applications": {"minimind": {"deployed_app_config": first["applications"][0]}}}
     again = config({"MINIMIND_API_KEY": "a-long-key"}, slots="8", context="64")
-    assert serve.changes(running, again) == [
+    assert serving.changes(running, again) == [
         "--slots: 8 (before: 4)",
         "--context: 64 (before: the default)",
         "--dtype: the default (before: int8)",
         "MINIMIND_API_KEY: another one",
     ]
-    assert serve.changes(running, first) == serve.changes({}, first) == []
+    assert serving.changes(running, first) == serving.changes({}, first) == []
 
 
 @pytest.mark.parametrize(
@@ -144,34 +145,34 @@ def test_other_replicas_are_refused(home: Path, text: str) -> None:
 
 def test_an_open_address_needs_a_key() -> None:
     for host in ("127.0.0.1", "localhost", "::1"):
-        serve.require_key(host, None)
-    serve.require_key("0.0.0.0", "a-long-key")
+        ports.require_key(host, None)
+    ports.require_key("0.0.0.0", "a-long-key")
     for host in ("0.0.0.0", "192.168.1.5", "example.org", "::"):
         with pytest.raises(ValueError, match=f"--host {host}: .*MINIMIND_API_KEY"):
-            serve.require_key(host, "")
+            ports.require_key(host, "")
 
 
 def test_a_port_that_is_taken_is_told_with_its_holder() -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
         with pytest.raises(ValueError, match=rf"port {port} of 127.0.0.1 .*process {os.getpid()}\).*--port {port + 1}"):
-            serve.require_free("127.0.0.1", port)
-    serve.require_free("127.0.0.1", port)
+            ports.require_free("127.0.0.1", port)
+    ports.require_free("127.0.0.1", port)
     for wrong in (0, -1, 70_000):
         with pytest.raises(ValueError, match=f"--port {wrong}: a port is a number from 1 to 65535"):
-            serve.require_free("127.0.0.1", wrong)
+            ports.require_free("127.0.0.1", wrong)
     with pytest.raises(ValueError, match="port 80 of 203.0.113.9 cannot be used"):
-        serve.require_free("203.0.113.9", 80)
+        ports.require_free("203.0.113.9", 80)
 
 
 def test_addresses_to_open() -> None:
-    assert serve.url("127.0.0.1", 8000) == "http://127.0.0.1:8000"
-    assert serve.url("0.0.0.0", 8000) == "http://127.0.0.1:8000"
-    assert serve.url("::1", 1) == "http://[::1]:1"
+    assert ports.url("127.0.0.1", 8000) == "http://127.0.0.1:8000"
+    assert ports.url("0.0.0.0", 8000) == "http://127.0.0.1:8000"
+    assert ports.url("::1", 1) == "http://[::1]:1"
 
 
 def test_without_a_cluster_there_is_no_server(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
         monkeypatch.delenv(name, raising=False)
-    assert serve.running_url() is None
-    assert not serve.stop()
+    assert serving.running_url() is None
+    assert not serving.stop()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.serving import serve
+from jobs.serving import server as serving
 from service.settings import Settings
 
 
@@ -71,7 +71,7 @@ def test_a_key_that_no_client_can_send_is_refused_with_the_name_of_its_variable(
         Settings.read({"MINIMIND_API_KEY": key})
     assert key not in str(told.value)
     with pytest.raises(ValueError, match="^MINIMIND_API_KEY: "):
-        serve.application(serve.defaults(), {"MINIMIND_API_KEY": key})
+        serving.application(serving.ServeFlags(), {"MINIMIND_API_KEY": key})
 
 
 def test_replicas_share_what_nobody_gave_them() -> None:

@@ -15,9 +15,14 @@ from pathlib import Path
 import pytest
 from fastapi import FastAPI, Response
 
+from jobs.commands import chat
+from jobs.commands.arguments import Parser
+from jobs.commands.program import HERE
 from jobs.runs.directory import RunDirectory
-from jobs.serving import chat
-from jobs.serving.chat import Conversation, InProcess, Manner, Model, Part, Server
+from jobs.serving.answerer import Manner, Model, Part
+from jobs.serving.conversation import Conversation
+from jobs.serving.in_process import InProcess
+from jobs.serving.remote import Server
 from jobs.terminal.console import Terminal
 from minimind.model import MiniMind
 from minimind.tokenizer import Tokenizer
@@ -67,16 +72,18 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Typed:
 
 
 def arguments(**given: str | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
-    chat.add_parser(parser.add_subparsers())
-    return argparse.Namespace(**(vars(parser.parse_args(["chat"])) | given))
+    parser = Parser()
+    chat.add_chat(parser, HERE)
+    return argparse.Namespace(**(vars(parser.parse_args([])) | given))
 
 
 def test_over_a_real_server(served: Served, terminal: Typed) -> None:
     terminal.types(
         taught.CAPITAL, "", "/new", taught.PRIME, "/model nobody", "/new", taught.CAPITAL, "/exit", taught.COUNT
     )
-    assert chat.chat(arguments(url=served.address.removeprefix("http://"), temperature="0"), terminal.console) == 0
+    assert (
+        chat.chat(arguments(url=served.address.removeprefix("http://"), temperature="0"), HERE, terminal.console) == 0
+    )
     assert terminal.shows.splitlines()[1] == "Paris."
     assert "Only 1 and 7 divide it.\n\nYes.\n" in terminal.shows
     # The model before stays.
@@ -96,7 +103,7 @@ def test_without_a_server_the_model_is_loaded_here(
     assert [model.id for model in InProcess().models()] == ["young@latest", "young@10", "taught", "taught@10"]
     assert InProcess().find("taught") == Model("taught", temperature=1.0)
     terminal.types(taught.CAPITAL_ZH, "/new", taught.COUNT, "/new", "x" * 40_000)
-    assert chat.chat(arguments(model="taught", temperature="0"), terminal.console) == 1  # one got no answer
+    assert chat.chat(arguments(model="taught", temperature="0"), HERE, terminal.console) == 1  # one got no answer
     assert "in this process" in terminal.shows
     assert f"巴黎。\nA new conversation.\n{taught.COUNTED}\n" in terminal.shows
     assert "the conversation is too long; /new" in terminal.shows
@@ -104,7 +111,7 @@ def test_without_a_server_the_model_is_loaded_here(
 
 def test_without_a_model_it_says_how_to_get_one(home: Path, terminal: Typed) -> None:
     with pytest.raises(ValueError, match="minimind train"):
-        chat.chat(arguments(), terminal.console)
+        chat.chat(arguments(), HERE, terminal.console)
 
 
 @pytest.fixture
@@ -245,7 +252,7 @@ def test_commands(scripted: tuple[ScriptedServer, Server], terminal: Typed) -> N
 @pytest.mark.parametrize("text", ["hot", "-1", "2.5", "nan", "inf"])
 def test_a_bad_temperature_is_refused(text: str, terminal: Typed, scripted: tuple[ScriptedServer, Server]) -> None:
     with pytest.raises(ValueError, match=f"temperature '{text}': a number from 0"):
-        chat.chat(arguments(temperature=text), terminal.console)
+        chat.chat(arguments(temperature=text), HERE, terminal.console)
     conversation = Conversation(scripted[1], SFT)
     conversation.command(f"/temperature {text}", terminal.console)
     assert conversation.manner == Manner()
@@ -258,7 +265,7 @@ def test_an_unknown_model_is_an_error_at_once(
 ) -> None:
     monkeypatch.setattr(chat, "running_url", lambda: served.address if there == "server" else None)
     with pytest.raises(ValueError, match=r"nosuch.*there is n|no run 'nosuch'"):
-        chat.chat(arguments(model="nosuch"), terminal.console)
+        chat.chat(arguments(model="nosuch"), HERE, terminal.console)
     assert terminal.shows == ""
 
 
@@ -290,7 +297,7 @@ def test_a_base_model_in_this_process(home: Path, known_by_heart: tuple[MiniMind
     taught.write_run(home / "runs", "taught", *known_by_heart)
     taught.write_run(home / "runs", "base", *known_by_heart, steps=(20,))  # the newest, and yet not the first
     terminal.types(taught.CAPITAL, "/model base", "user\n" + taught.CAPITAL)
-    assert chat.chat(arguments(temperature="0"), terminal.console) == 0
+    assert chat.chat(arguments(temperature="0"), HERE, terminal.console) == 0
     assert terminal.shows.startswith("taught ")
     assert "\nParis.\nmodel: base\nIt has not learnt to answer" in terminal.shows
     assert "user\n" + taught.CAPITAL in terminal.shows.partition("model: base")[2]
@@ -345,5 +352,5 @@ def test_a_key_that_cannot_be_sent_is_named_and_not_repeated(
 ) -> None:
     monkeypatch.setenv("MINIMIND_API_KEY", key)
     with pytest.raises(ValueError, match="MINIMIND_API_KEY: sign") as told:
-        chat.chat(arguments(url="http://127.0.0.1:1"), terminal.console)
+        chat.chat(arguments(url="http://127.0.0.1:1"), HERE, terminal.console)
     assert key not in str(told.value)

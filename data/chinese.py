@@ -1,0 +1,5 @@
+"""What `data` says, in Chinese."""
+
+from __future__ import annotations
+
+CHINESE: dict[str, str] = {}

@@ -1,0 +1,82 @@
+"""`sweep STAGE`: trials over a space of settings."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from rich.console import Console
+
+from jobs import paths
+from jobs.commands.arguments import Parser, add_detach, add_overwrite, add_switch, positive, seconds
+from jobs.commands.program import Program
+from jobs.commands.train import files_elsewhere, look_before
+from jobs.runs.directory import RunDirectory
+from jobs.stages import flags
+from jobs.stages.stage import DEFAULT_MODEL
+from jobs.stages.table import STAGES
+from jobs.sweeps.feasible import OWN, require_open, require_space, space_of
+from minimind.language import phrase, say
+
+
+def add_sweep(parser: Parser, program: Program) -> None:
+    """The stages, each with its flags and those of a sweep."""
+    parser.description = say(
+        "Train for a given time with each of many settings, with Ray Tune, and compare. What the memory plan refuses "
+        "is never started. Flags of the stage hold for every trial."
+    )
+    stages = parser.add_subparsers(title=say("stages"), metavar="STAGE", required=True, parser_class=Parser)
+    at_once = say("trials that run at the same time (default: one per GPU, else one)")
+    for name, stage in STAGES.items():
+        title = phrase(stage.title)
+        below = stages.add_parser(name, help=title, description=title, usage="%(prog)s [--FLAG VALUE ...]")
+        own = below.add_argument_group(say("the sweep"))
+        own.add_argument(
+            "--space",
+            metavar="NAME",
+            help=say(
+                "batch (sizes, at the same tokens per step), rate (learning rate, schedule), rank (of an adapter), or "
+                "a file of your own, FILE.json: dotted path -> values (default: batch)"
+            ),
+        )
+        own.add_argument("--trials", type=positive, metavar="N", help=say("at most so many (default: 20)"))
+        own.add_argument("--budget_s", type=seconds, metavar="X", help=say("seconds that a trial trains (default: 60)"))
+        own.add_argument(
+            "--objective",
+            choices=["bits_per_byte", "tokens_per_s"],
+            help=say("what is best; both are measured (default: bits_per_byte)"),
+        )
+        add_switch(own, "from_resume", say("continue the sweep of this name"))
+        add_overwrite(own)
+        add_detach(own, program)
+        flags.add_flags(below, stage.preset, DEFAULT_MODEL, without=OWN, other_words={"scaling.workers": at_once})
+        below.set_defaults(command=sweep, stage=name)
+
+
+def sweep(args: argparse.Namespace, program: Program, console: Console) -> int:
+    """Search: in this process, or as a job that is followed."""
+    settings = flags.absolute(flags.changes(args), program.place("."))
+    given = {name: getattr(args, name) for name in ("objective", "budget_s", "trials")}
+    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if not program.submits:
+        from jobs.sweeps.sweep import sweep
+
+        switches = {"from_resume": args.from_resume, "overwrite": args.overwrite}
+        return sweep(args.stage, settings, console, model=args.model, space=args.space, options=options, **switches)
+    from jobs.cluster.follow import submit_training
+
+    require_open(settings)
+    space = args.space if args.space is None or not args.space.endswith(".json") else str(program.place(args.space))
+    name = flags.sweep_name(args.stage, settings, space)
+    folder = RunDirectory(paths.sweeps() / name, "sweep")
+    if args.from_resume:
+        folder.require_there()
+    else:
+        spec = look_before(args.stage, {**settings, "name": name}, args.model, folder, args.overwrite)
+        if space is None or not space.endswith(".json") or not files_elsewhere():
+            require_space(spec, space_of(space or "batch", spec))
+    named = {"model": args.model, "space": space, **options}
+    passed = [part for option, value in named.items() if value is not None for part in (f"--{option}", str(value))]
+    switched = [part for word in ("from_resume", "overwrite") if getattr(args, word) for part in (f"--{word}", "1")]
+    argv = ["sweep", args.stage, *passed, *switched, *flags.arguments(settings)]
+    return submit_training(name, argv, detach=args.detach, console=console, kind="sweep")

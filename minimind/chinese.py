@@ -1,0 +1,5 @@
+"""What `minimind` says, in Chinese."""
+
+from __future__ import annotations
+
+CHINESE: dict[str, str] = {}
