@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -27,7 +27,7 @@ def override(config: C, changes: Mapping[str, Any]) -> C:
 
     Raises ValueError that lists every bad path (with its nearest neighbours) and every bad value at once.
     """
-    tree = config.model_dump()
+    tree, named = config.model_dump(), _named(type(config))
     problems: list[str] = []
     for path, value in changes.items():
         *sections, name = path.split(".")
@@ -35,7 +35,8 @@ def override(config: C, changes: Mapping[str, Any]) -> C:
             node = tree
             for depth, section in enumerate(sections):
                 node = _part(node, section, path, sections[:depth])
-            _part(node, name, path, sections)
+            if ".".join(sections) not in named:
+                _part(node, name, path, sections)
         except ValueError as error:
             problems.append(str(error))
         else:
@@ -47,6 +48,19 @@ def override(config: C, changes: Mapping[str, Any]) -> C:
     if problems:
         raise ValueError("\n".join(problems))
     return changed
+
+
+def _named(kind: type[Config], above: str = "") -> set[str]:
+    """The dotted paths of settings that hold values by names of the user's, where a name need not be there yet."""
+    found: set[str] = set()
+    for name, info in kind.model_fields.items():
+        path = f"{above}{name}"
+        if get_origin(info.annotation) is dict:
+            found.add(path)
+        for part in (info.annotation, *get_args(info.annotation)):
+            if isinstance(part, type) and issubclass(part, Config):
+                found |= _named(part, f"{path}.")
+    return found
 
 
 def explain(error: ValidationError) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -72,7 +72,12 @@ GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
 """Group -> its title, and how the dotted paths of its flags begin; the first that fits counts."""
 
 RUNS_OR_FOLDERS = ("data.tokenizer", "init_from")
-"""Settings that are the name of a run, or a path where they look like one."""
+"""Settings that are the name of a run, or a path where they look like one; those below `roles` are as well."""
+
+
+def references(settings: Iterable[str]) -> list[str]:
+    """Those of the settings that name a run, or a folder."""
+    return [path for path in settings if path in RUNS_OR_FOLDERS or path.startswith("roles.")]
 
 
 def add_flags(
@@ -235,7 +240,7 @@ def named(path: str, flags: Mapping[str, str] = FLAGS | ADAPTER_FLAGS) -> str:
 def absolute(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The settings with paths that count from `folder` made absolute; names of runs stay as they are."""
     result = dict(settings)
-    for path in (*FILES, *RUNS_OR_FOLDERS):
+    for path in (*FILES, *references(settings)):
         text = result.get(path)
         if text not in (None, "null") and (path in FILES or paths.is_path(text)):
             result[path] = str(paths.absolute(text, folder))
@@ -245,7 +250,7 @@ def absolute(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 def kept(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings with paths as `paths.kept` keeps them; names of runs stay as they are."""
     result = absolute(settings, paths.home())
-    for path in (*FILES, *RUNS_OR_FOLDERS):
+    for path in (*FILES, *references(settings)):
         text = result.get(path)
         if text not in (None, "null") and paths.is_path(text):
             result[path] = paths.kept(text)
@@ -265,7 +270,7 @@ def arguments(settings: Mapping[str, Any]) -> list[str]:
 def at(spec: Any, path: str) -> Any:
     """The value at a dotted path."""
     for part in path.split("."):
-        spec = getattr(spec, part)
+        spec = spec[part] if isinstance(spec, dict) else getattr(spec, part)
     return spec
 
 

@@ -219,7 +219,8 @@ def with_kept_paths(spec: RunSpec) -> RunSpec:
 
 
 def _places(spec: RunSpec) -> dict[str, Any]:
-    return {path: flags.at(spec, path) for path in (*FILES, *flags.RUNS_OR_FOLDERS)}
+    roles = [f"roles.{role}" for role in spec.roles]
+    return {path: flags.at(spec, path) for path in (*FILES, *flags.RUNS_OR_FOLDERS, *roles)}
 
 
 def anchored_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -229,7 +230,7 @@ def anchored_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     result = flags.kept(settings)
     if result.get("init_from") not in (None, "null", NO_WEIGHTS):
         result["init_from"] = pinned(result["init_from"])
-    return result
+    return result | {path: pinned(str(text)) for path, text in result.items() if path.startswith("roles.")}
 
 
 def _placed(spec: RunSpec) -> RunSpec:
