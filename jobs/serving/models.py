@@ -14,6 +14,7 @@ from jobs.serving.model_card import ModelCard
 from jobs.stages.spec import NO_WEIGHTS
 from jobs.stages.table import STAGES
 from minimind import checkpoint_folders
+from minimind.events import read_events
 from minimind.manifest import MANIFEST, CheckpointError, read_manifest, weights_sha256
 from minimind.sampling import Sampling
 
@@ -46,7 +47,7 @@ def model_cards(runs: Path) -> list[ModelCard]:
             cards.append(
                 ModelCard(
                     id=name,
-                    created=_written(run.checkpoints, step),
+                    created=_saved_at(run, step),
                     root=f"{row.name}@{step}",
                     stage=row.stage,
                     step=step,
@@ -113,8 +114,16 @@ def _is_from_stock(run: RunDirectory) -> bool:
     return kind != "pretrain" and path is not None and paths.absolute(path).parts[-3:-1] == stock_folder().parts[-2:]
 
 
-def _written(root: Path, step: int) -> int:
+def _saved_at(run: RunDirectory, step: int) -> int:
+    """Unix seconds at which a checkpoint was written: by the run's events, for a copied file has another time."""
     try:
-        return int((checkpoint_folders.folder_of(root, step) / MANIFEST).stat().st_mtime)
+        now = run.events_path.stat()
     except OSError:
         return 0
+    return _saved_times(run.events_path, now.st_ino, now.st_size).get(step, 0)
+
+
+@lru_cache(maxsize=1024)
+def _saved_times(events: Path, *_as_of: int) -> dict[int, int]:
+    """By step; once for each length of the file: a list of models is asked for again and again."""
+    return {event["step"]: int(event["time"]) for event in read_events(events, {"checkpoint"})}
