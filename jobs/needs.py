@@ -15,7 +15,8 @@ import torch
 
 import minimind
 from jobs import paths
-from minimind.memory import Need, Platform, Shape, need
+from minimind.closed_form import Shape
+from minimind.memory import Need, Platform, need
 from minimind.rehearsal import Step
 
 

@@ -14,8 +14,9 @@ from jobs.needs import Needs
 from jobs.spec import RunSpec
 from jobs.stages import STAGES
 from minimind.batch import worst_batch
+from minimind.closed_form import Shape
 from minimind.lora import attach
-from minimind.memory import PLATFORMS, Need, Plan, Shape, judge, rejected
+from minimind.memory import PLATFORMS, Need, Plan, judge, rejected
 from minimind.model import MiniMind
 from minimind.objectives import next_token_loss
 from minimind.optim import build_optimizer
