@@ -167,7 +167,8 @@ class Attention(nn.Module):
 
     def forward(self, x_BTD: Tensor, cos_BT1E: Tensor, sin_BT1E: Tensor, attend: Attend) -> Tensor:
         """Attention's contribution [B, T, D] to the residual stream."""
-        out_BTHE = attend(*self.heads(x_BTD, cos_BT1E, sin_BT1E))
+        q_BTHE, k_BTKE, v_BTKE = self.heads(x_BTD, cos_BT1E, sin_BT1E)
+        out_BTHE = attend(q_BTHE, k_BTKE, v_BTKE)
         return cast(Tensor, self.o_proj(out_BTHE.flatten(2)))
 
     def heads(self, x_BTD: Tensor, cos_BT1E: Tensor, sin_BT1E: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -15,8 +15,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from minimind.batch import worst_batch
+from minimind.closed_form import Shape
 from minimind.lora import LoraConfig, attach
-from minimind.memory import Shape
 from minimind.model import MiniMind, ModelConfig
 from minimind.objectives import next_token_loss
 from minimind.optim import OptimConfig, build_optimizer

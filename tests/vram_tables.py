@@ -21,8 +21,8 @@ from jobs.fit.plan import BUDGETS, CHINESE_PRESETS, Planner
 from jobs.fit.view import CARDS, largest_batches
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
+from minimind.closed_form import closed_form
 from minimind.config import override
-from minimind.memory import closed_form
 from minimind.model import MODEL_PRESETS
 from minimind.trace import trace
 from minimind.units import memory

@@ -19,7 +19,8 @@ from jobs import paths
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
 from jobs.stages.weights import role_config
-from minimind.memory import Need, Platform, Shape, need
+from minimind.closed_form import Shape
+from minimind.memory import Need, Platform, need
 from minimind.recipe import Recipe
 
 

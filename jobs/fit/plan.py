@@ -14,7 +14,8 @@ from jobs.stages import flags
 from jobs.stages.recipe import trial_recipe
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
-from minimind.memory import PLATFORMS, Need, Plan, Shape, judge, rejected
+from minimind.closed_form import Shape
+from minimind.memory import PLATFORMS, Need, Plan, judge, rejected
 from minimind.units import memory
 
 T = TypeVar("T")
