@@ -27,8 +27,8 @@ COLOURS = 96
 RUN = "demo"
 LOCALES = {"": "en-US", "_zh": "zh-CN"}
 QUESTIONS = {
-    "": ["What is the capital of Poland?", "Which element has the symbol Fe?", "And what is the population of Mars?"],
-    "_zh": ["云南省的简称是什么？", "它的省会是哪里？", "火星上有多少人？"],
+    "": ["What is the capital of Poland?", "What is the symbol for silicon?"],
+    "_zh": ["云南省的简称是什么？", "它的省会是哪里？"],
 }
 
 

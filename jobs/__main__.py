@@ -167,6 +167,7 @@ class Here:
             tokenizer=self.tokenizer_of(args),
             max_seq_len=args.max_seq_len,
             held_out=self.place(args.eval) if args.eval is not None else None,
+            advise=True,
         )
 
     def show_rows(self, args: argparse.Namespace, console: Console) -> int:
