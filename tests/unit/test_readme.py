@@ -89,9 +89,8 @@ def test_the_page_for_those_who_come_from_minimind_is_true(page: str) -> None:
 def test_both_languages_have_the_same_commands(page: str) -> None:
     chinese = page.replace(".md", "_zh.md")
     assert [words[:3] for words in commands(page)] == [words[:3] for words in map(_in_english, commands(chinese))]
-    signs = [
-        re.findall(r"^(#+|```|!\[|- |\|)", (checkout() / name).read_text("utf-8"), re.M) for name in (page, chinese)
-    ]
+    pages = [(checkout() / name).read_text("utf-8") for name in (page, chinese)]
+    signs = [re.findall(r"^(#+|```|!\[|- |\|)", text, re.MULTILINE) for text in pages]
     assert signs[0] == signs[1]  # the same headings, blocks, pictures, lists and tables, in the same order
 
 
