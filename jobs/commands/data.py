@@ -100,6 +100,7 @@ def check(args: argparse.Namespace, program: Program, console: Console) -> int:
         tokenizer=program.place_reference(args.tokenizer),
         max_seq_len=args.max_seq_len,
         held_out=program.place(args.eval) if args.eval is not None else None,
+        advise=True,
     )
 
 

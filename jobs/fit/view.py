@@ -80,7 +80,8 @@ def show_plan(plan: Plan, card: Card, spec: RunSpec, console: Console) -> None:
         memory(plan.needed_bytes),
         _bar(plan.needed_bytes, plan.capacity_bytes, colour),
     )
-    console.print(f"\nMemory plan / 内存计划: {_shape(spec)} on {card.name}", style="bold", highlight=False)
+    memory_plan = "Memory plan / " + ("内存计划" if card.platform.rules == "cpu" else "显存计划")
+    console.print(f"\n{memory_plan}: {_shape(spec)} on {card.name}", style="bold", highlight=False)
     console.print(table, soft_wrap=False)
     calibrated = "" if plan.calibrated or card.platform.rules == "cpu" else "; uncalibrated / 未校准"
     console.print(

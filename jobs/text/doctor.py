@@ -21,10 +21,11 @@ def check_data(
     tokenizer: str | None = None,
     max_seq_len: int | None = None,
     held_out: Path | None = None,
+    advise: bool = False,
 ) -> int:
     """Print what the data doctor finds in a file or folder. Gives the exit status: 1 where a run would refuse it.
 
-    stage: for which it is read; by default that of its first row.
+    stage: for which it is read; by default that of its first row. advise: say also which command learns from it.
     """
     stage = stage or guess_stage(path) or "pretrain"
     vocabulary = Tokenizer.load(tokenizer_folder(tokenizer)) if tokenizer is not None else None
@@ -44,9 +45,9 @@ def check_data(
         console.print(problem + advice, style="red", markup=False)
         return 1
     console.print("Nothing stands in the way of training on it.", style="green")
-    if stage in ("pretrain", "sft"):
+    if advise and stage in ("pretrain", "sft"):
         weights = "--from_weight RUN " if stage == "sft" else ""
         console.print(f"Next: minimind train {stage} {weights}--data_path {quote(str(path))}")
-    else:
+    elif advise:
         console.print(f"The stage that learns from it, {stage}, is not there yet, but comes.")
     return 0

@@ -36,7 +36,9 @@ class TokenizerSpec(Config):
 
     name: str = Field(default="tokenizer", description="name of the run and of its folder")
     stage: TokenizerStage = TokenizerStage()
-    path: str = Field(default="data/stock/pretrain.jsonl", description="text: .jsonl, .jsonl.gz, .parquet or .txt")
+    path: str = Field(
+        default="data/stock/pretrain.jsonl", description="text: .jsonl, .jsonl.gz, .parquet, .txt, .md or a folder"
+    )
     vocab_size: int = Field(
         default=6400, ge=len(SPECIAL_TOKENS) + 256, description="how many token ids, special ones included"
     )

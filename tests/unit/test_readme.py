@@ -40,7 +40,7 @@ def test_the_rows_on_the_page_of_data_are_rows(page: str) -> None:
     assert all(f"`{flag}`" in text for flag in ("weight", "train", "loss_mask", "thinking", "functions"))
 
 
-COMMAND = re.compile(r"^(ray job submit .* -- python -m jobs|eval \"\$\(minimind|minimind) (.*?)(?:\)\"| >.*)?$")
+COMMAND = re.compile(r"^(ray job submit .* -- python -m jobs|(?:eval \"\$\()?minimind) +(\w.*?)(?:\)\"| >.*)?$")
 
 
 def commands(page: str) -> list[list[str]]:
@@ -89,8 +89,36 @@ def test_the_page_for_those_who_come_from_minimind_is_true(page: str) -> None:
 def test_both_languages_have_the_same_commands(page: str) -> None:
     chinese = page.replace(".md", "_zh.md")
     assert [words[:3] for words in commands(page)] == [words[:3] for words in map(_in_english, commands(chinese))]
+    pages = [(checkout() / name).read_text("utf-8") for name in (page, chinese)]
+    signs = [re.findall(r"^(#+|```|!\[|- |\|)", text, re.MULTILINE) for text in pages]
+    assert signs[0] == signs[1]  # the same headings, blocks, pictures, lists and tables, in the same order
 
 
 def _in_english(words: list[str]) -> list[str]:
     english = {"名字": "NAME", "文件": "FILE", "阶段": "STAGE", "标准": "standard"}
     return [english.get(word, word) for word in words]
+
+
+@pytest.mark.parametrize("page", [*PAGES, "docs/windows.md", "docs/windows_zh.md"])
+def test_what_a_page_links_to_is_there(page: str) -> None:
+    text = (checkout() / page).read_text("utf-8")
+    targets = [target for target in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in target]
+    assert [target for target in targets if not (checkout() / page).parent.joinpath(target).exists()] == []
+    for picture in re.findall(r"!\[[^]]+\]\(([^)]+)\)", text):
+        assert (checkout() / picture).stat().st_size <= 200_000
+
+
+@pytest.mark.parametrize("page", ["README.md", "README_zh.md"])
+def test_the_first_page_stays_short_and_says_the_essential(page: str) -> None:
+    text = (checkout() / page).read_text("utf-8")
+    assert len(text.splitlines()) <= 150
+    for said in ("git clone", "make demo", "make test", "minimind serve --stop", "minimind cluster stop"):
+        assert said in text
+    assert len(re.findall(r"^!\[", text, re.MULTILINE)) == 2
+    assert f"torch=={_pinned('torch')} " in text
+
+
+def _pinned(package: str) -> str:
+    """The version that is installed, as constraints.txt says."""
+    lines = (checkout() / "constraints.txt").read_text("utf-8").splitlines()
+    return next(line.partition("==")[2] for line in lines if line.startswith(f"{package}=="))
