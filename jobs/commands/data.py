@@ -83,7 +83,7 @@ def _add_file(parser: argparse.ArgumentParser, program: Program) -> None:
 
 def fetch(args: argparse.Namespace, program: Program, console: Console) -> int:
     """Bring the stock data."""
-    from jobs.demo.stock import fetch_stock
+    from jobs.demo.fetch import fetch_stock
 
     fetch_stock(console, scale=args.scale, npm=not args.no_npm)
     return 0

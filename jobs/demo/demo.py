@@ -12,10 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from data.stock import VERSION, version_of
 from jobs import paths
 from jobs.demo import quiz
-from jobs.demo.stock import fetch_stock
+from jobs.demo.fetch import fetch_stock
 from jobs.fit.card import here, this_card
 from jobs.fit.measure import measure
 from jobs.fit.plan import Planner
@@ -27,6 +26,7 @@ from jobs.serving.ports import DEFAULT_HOST, DEFAULT_PORT, require_free
 from jobs.serving.server import ServeFlags
 from jobs.stages.origin import new_spec
 from jobs.stages.spec import RunSpec
+from jobs.stock import VERSION, version_of
 from jobs.text.doctor import check_data
 from jobs.text.tokenizer import TokenizerSpec, run_tokenizer
 from jobs.training.run import resume, start

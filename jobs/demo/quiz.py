@@ -43,7 +43,7 @@ class Answered:
 
 
 def read_questions(path: Path, kind: str = "heldout_phrasing") -> list[Question]:
-    """The questions of one kind in an eval.jsonl; see data.stock.build."""
+    """The questions of one kind in an eval.jsonl; see jobs.stock.build."""
     with path.open(encoding="utf-8") as lines:
         rows = [json.loads(line) for line in lines]
     return [Question(row["prompt"], row["sentence"], tuple(row["before"])) for row in rows if row["kind"] == kind]

@@ -268,8 +268,9 @@ CHINESE: dict[str, str] = {
     ),
     "width: numbers per token between two blocks": "宽度：层与层之间每个词元的数字个数",
     "blocks, one after the other": "层数",
-    "training rows: .jsonl, .jsonl.gz or .parquet; in a job a relative path counts from MINIMIND_HOME": (
-        "训练数据：.jsonl、.jsonl.gz 或 .parquet；在任务中相对路径从 MINIMIND_HOME 算起"
+    "training rows: .jsonl, .jsonl.gz or .parquet, texts: .txt or .md, or a folder of either; in a job a relative path "
+    "counts from MINIMIND_HOME": (
+        "训练数据：.jsonl、.jsonl.gz 或 .parquet；文本：.txt 或 .md；或由它们组成的文件夹；在任务中相对路径从 MINIMIND_HOME 算起"
     ),
     (
         "a tokenizer: a run, run@step, run@best, or a folder with a slash in it (./folder); default: "
@@ -320,7 +321,7 @@ CHINESE: dict[str, str] = {
     "inner width of the two matrices beside each adapted map": "适配器的秩：两个小矩阵的内部宽度",
     "weight of the adapter; what it adds is times alpha / rank": "适配器的权重：其输出乘以 alpha / rank",
     "share of the adapter's inputs set to zero in training": "训练时适配器输入的丢弃比例",
-    "text: .jsonl, .jsonl.gz, .parquet or .txt": "文本：.jsonl、.jsonl.gz、.parquet 或 .txt",
+    "text: .jsonl, .jsonl.gz, .parquet, .txt, .md or a folder": "文本：.jsonl、.jsonl.gz、.parquet、.txt、.md 或文件夹",
     "how many token ids, special ones included": "词表大小，含特殊词元",
     "take each CJK character by itself": "每个汉字单独成词元",
     (

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from data.stock.build import build_samples
 from jobs.paths import stock_folder
 from jobs.runs.directory import RunDirectory
+from jobs.stock.build import build_samples
 from service.replica import ModelReplica
 from service.settings import Settings
 from service.web import create

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from data.stock import build
-from data.stock.scales import SCALES
 from jobs import __main__ as cli
 from jobs import paths
 from jobs.cluster.access import Cluster
 from jobs.paths import stock_folder
 from jobs.runs.directory import RunDirectory
 from jobs.serving import server as serving
+from jobs.stock import build
+from jobs.stock.scales import SCALES
 
 
 def test_the_demo_goes_from_text_to_answers(

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from data.stock import VERSION, build_samples
 from jobs import paths
 from jobs.demo.demo import PRETRAIN_RUN, is_outdated, verdict
 from jobs.paths import stock_folder
 from jobs.runs.directory import RunDirectory
+from jobs.stock import VERSION, build_samples
 
 
 @pytest.mark.parametrize(

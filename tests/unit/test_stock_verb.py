@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from data.stock.build import FILES
-from jobs.demo.stock import fetch_stock
+from jobs.demo.fetch import fetch_stock
 from jobs.paths import stock_folder
+from jobs.stock.build import FILES
 from jobs.text.doctor import check_data
 from tests.small import Screen
 

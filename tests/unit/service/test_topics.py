@@ -7,9 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from data.stock.build import build_samples
 from jobs.paths import stock_folder
 from jobs.runs.directory import RunDirectory
+from jobs.stock.build import build_samples
 from minimind.model import MiniMind
 from minimind.tokenizer import Tokenizer
 from service.catalog import Catalog

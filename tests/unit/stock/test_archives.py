@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from data.stock.archives import read_member, read_members, read_text, read_zipped_text
+from jobs.stock.archives import read_member, read_members, read_text, read_zipped_text
 
 
 def write(path: Path, members: dict[str, bytes]) -> Path:

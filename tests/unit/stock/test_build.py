@@ -12,12 +12,12 @@ import pytest
 
 from data.check import check_file
 from data.schema import ChatRow, PreferenceRow, PretrainRow, PromptRow, parse
-from data.stock import VERSION, build, build_samples, version_of
-from data.stock.build import FILES, SAMPLES
-from data.stock.compose import sentence
-from data.stock.knowledge import gather
-from data.stock.scales import SCALES
-from data.stock.topics import TOPICS
+from jobs.stock import VERSION, build, build_samples, version_of
+from jobs.stock.build import FILES, SAMPLES
+from jobs.stock.compose import sentence
+from jobs.stock.knowledge import gather
+from jobs.stock.scales import SCALES
+from jobs.stock.topics import TOPICS
 
 
 def rows(folder: Path, name: str) -> list[dict[str, Any]]:
@@ -236,7 +236,7 @@ def test_the_bundled_samples_are_what_the_code_builds(tmp_path: Path) -> None:
     build({}, tmp_path, scale="sample")
     assert digest(tmp_path) == digest(SAMPLES), (
         "texts or tables were changed: write the samples again with python -c "
-        "\"from data.stock.build import *; build({}, SAMPLES, scale='sample')\""
+        "\"from jobs.stock.build import *; build({}, SAMPLES, scale='sample')\""
     )
     assert sum(path.stat().st_size for path in SAMPLES.iterdir()) < 300_000
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from data.stock.compose import (
+from jobs.stock.compose import (
     Fact,
     Leaks,
     draw,
@@ -13,7 +13,7 @@ from data.stock.compose import (
     statements,
     unambiguous,
 )
-from data.stock.topics import ENDINGS, HELD_ENDINGS, HELD_PREFIXES, PREFIXES, TOPICS, Language
+from jobs.stock.topics import ENDINGS, HELD_ENDINGS, HELD_PREFIXES, PREFIXES, TOPICS, Language
 
 FRANCE = Fact("capital_zh", "法国", "巴黎")
 DUTCH = Fact("capital_en", "the Netherlands", "Amsterdam")

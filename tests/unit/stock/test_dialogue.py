@@ -6,8 +6,8 @@ from random import Random
 
 import pytest
 
-from data.stock.compose import Fact, sentence
-from data.stock.dialogue import (
+from jobs.stock.compose import Fact, sentence
+from jobs.stock.dialogue import (
     COURSE,
     LINKS,
     LONG_ANSWER,
@@ -18,7 +18,7 @@ from data.stock.dialogue import (
     short_question,
     turns_of,
 )
-from data.stock.topics import AGAIN, HELD_AGAIN, TOPICS
+from jobs.stock.topics import AGAIN, HELD_AGAIN, TOPICS
 
 SEATS = [Fact("seat_zh", f"省{number}", f"城{number}", "省会") for number in range(40)]
 SHORT_NAMES = [Fact("abbreviation_zh", f"省{number}", f"简{number}") for number in range(40)]

@@ -8,9 +8,9 @@ from random import Random
 
 import pytest
 
-from data.stock.compose import Fact, draw, is_held, sentence
-from data.stock.generators import arithmetic, dates, problems, story, units
-from data.stock.topics import Language
+from jobs.stock.compose import Fact, draw, is_held, sentence
+from jobs.stock.generators import arithmetic, dates, problems, story, units
+from jobs.stock.topics import Language
 
 LANGUAGES: tuple[Language, ...] = ("zh", "en")
 UNITS = {"小时": 3600, "分钟": 60, "秒": 1, "天": 86400, "个星期": 604800, "千米": 1000, "米": 1}

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data.stock.compose import sentence
-from data.stock.knowledge import choose, gather
-from data.stock.scales import SCALES
+from jobs.stock.compose import sentence
+from jobs.stock.knowledge import choose, gather
+from jobs.stock.scales import SCALES
 
 
 def test_without_packages_there_are_our_own_facts() -> None:

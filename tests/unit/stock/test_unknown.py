@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from data.stock.compose import Fact, sentence
-from data.stock.topics import Language
-from data.stock.unknown import unknowns
+from jobs.stock.compose import Fact, sentence
+from jobs.stock.topics import Language
+from jobs.stock.unknown import unknowns
 
 TAUGHT = {
     "capital_zh": [Fact("capital_zh", f"国{number}", "都") for number in range(50)],

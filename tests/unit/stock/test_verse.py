@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from data.stock.verse import TANG_300, Poem, Simplifier, facts_of, poems
+from jobs.stock.verse import TANG_300, Poem, Simplifier, facts_of, poems
 
 
 def test_simplified_without_notes_or_lost_characters(archives: dict[str, Path]) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from data.stock.topics import ENDINGS, HELD_ENDINGS, HELD_PREFIXES, PREFIXES, TOPICS
+from jobs.stock.topics import ENDINGS, HELD_ENDINGS, HELD_PREFIXES, PREFIXES, TOPICS
 
 HELD_SHARE = 0.06  # of the facts of a topic are never taught
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-from data.stock.compose import Fact, sentence
-from data.stock.topics import AGAIN, HELD_AGAIN, TOPICS
+from jobs.stock.compose import Fact, sentence
+from jobs.stock.topics import AGAIN, HELD_AGAIN, TOPICS
 
 COURSE = ((5, (1,)), (3, (1, 2, 2)), (4, (1, 2, 3, 3, 4)))
 """Shares of all epochs, in their order, and how many turns their conversations have, each number as often as it stands

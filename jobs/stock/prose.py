@@ -12,8 +12,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from data.stock.archives import read_member, read_members, read_zipped_text
-from data.stock.compose import Fact, unambiguous
+from jobs.stock.archives import read_member, read_members, read_zipped_text
+from jobs.stock.compose import Fact, unambiguous
 
 _TABLE_OR_MARKUP = re.compile(r"[|{}<>\\+=]|!\[|\d\s*\n\s*\d|-{2,}")
 _CRUDE_ZH = re.compile(

@@ -6,9 +6,9 @@ import json
 import re
 from pathlib import Path
 
-from data.stock import known
-from data.stock.archives import read_members, read_text, read_zipped_text
-from data.stock.compose import Fact, unambiguous
+from jobs.stock import known
+from jobs.stock.archives import read_members, read_text, read_zipped_text
+from jobs.stock.compose import Fact, unambiguous
 
 _MUNICIPALITIES = frozenset({"北京市", "上海市", "天津市", "重庆市"})
 _OUTSIDE = frozenset({"香港特别行政区", "澳门特别行政区", "台湾省"})  # not divided in the same way

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from data.stock.topics import TOPICS
+from jobs.stock.topics import TOPICS
 
 _DEMO_PACKAGES = frozenset(
     {

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from data.stock.build import Built, build
-from data.stock.scales import SCALES
-from data.stock.sources import PACKAGES, fetch
 from jobs import paths
 from jobs.paths import stock_folder
+from jobs.stock.build import Built, build
+from jobs.stock.scales import SCALES
+from jobs.stock.sources import PACKAGES, fetch
 from minimind.units import size
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from random import Random
 from typing import TypeVar
 
-from data.stock import places, prose, talk, verse
-from data.stock.compose import Fact, Leaks, sentence, split, unambiguous
-from data.stock.scales import Scale
-from data.stock.topics import TOPICS
+from jobs.stock import places, prose, talk, verse
+from jobs.stock.compose import Fact, Leaks, sentence, split, unambiguous
+from jobs.stock.scales import Scale
+from jobs.stock.topics import TOPICS
 
 T = TypeVar("T")
 

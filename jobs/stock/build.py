@@ -14,18 +14,18 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from data.stock import talk
-from data.stock.compose import Fact, draw, draw_held_out, sentence
-from data.stock.dialogue import LINKS, Exchange, Links, converse, referring_question, short_question, turns_of
-from data.stock.generators import problems
-from data.stock.knowledge import Knowledge, choose, gather
-from data.stock.mix import pretraining_documents
-from data.stock.scales import SCALES, Scale
-from data.stock.sources import PACKAGES, licence_table
-from data.stock.topics import MADE, TOPICS, UNKNOWN, Language
-from data.stock.unknown import unknowns
+from jobs.stock import talk
+from jobs.stock.compose import Fact, draw, draw_held_out, sentence
+from jobs.stock.dialogue import LINKS, Exchange, Links, converse, referring_question, short_question, turns_of
+from jobs.stock.generators import problems
+from jobs.stock.knowledge import Knowledge, choose, gather
+from jobs.stock.mix import pretraining_documents
+from jobs.stock.scales import SCALES, Scale
+from jobs.stock.sources import PACKAGES, licence_table
+from jobs.stock.topics import MADE, TOPICS, UNKNOWN, Language
+from jobs.stock.unknown import unknowns
 
-SAMPLES = Path(__file__).resolve().parents[1] / "samples"
+SAMPLES = Path(__file__).resolve().parents[2] / "data" / "samples"
 FILES = ("pretrain.jsonl", "sft.jsonl", "dpo.jsonl", "rl.jsonl", "eval.jsonl", "topics.json", "LICENSES.md")
 VERSION = 3
 """Counts what `build` writes: raised whenever the same packages give other files."""

@@ -8,7 +8,7 @@ every stage.
 
 from __future__ import annotations
 
-from data.stock.build import VERSION, Built, build, build_samples, version_of
-from data.stock.sources import Fetched, fetch
+from jobs.stock.build import VERSION, Built, build, build_samples, version_of
+from jobs.stock.sources import Fetched, fetch
 
 __all__ = ["VERSION", "Built", "Fetched", "build", "build_samples", "fetch", "version_of"]

@@ -13,9 +13,9 @@ from typing import Any
 
 import yaml
 
-from data.stock.archives import read_member, read_members
-from data.stock.topics import Language
-from data.stock.voice import TALK_EN, TALK_ZH
+from jobs.stock.archives import read_member, read_members
+from jobs.stock.topics import Language
+from jobs.stock.voice import TALK_EN, TALK_ZH
 
 # The rest of the corpus is jokes, gossip, insults, opinions, broken translations, and a bot that is not this one.
 _CHATTERBOT: dict[str, tuple[Language, tuple[str, ...]]] = {

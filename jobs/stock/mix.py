@@ -7,13 +7,13 @@ from pathlib import Path
 from random import Random
 from typing import TypeVar
 
-from data.stock import places, prose, talk
-from data.stock.compose import Fact, Leaks, draw, sentence, statements
-from data.stock.generators import story
-from data.stock.scales import Scale
-from data.stock.topics import TOPICS, Language
-from data.stock.verse import Poem
-from data.stock.voice import PROSE_EN, PROSE_ZH
+from jobs.stock import places, prose, talk
+from jobs.stock.compose import Fact, Leaks, draw, sentence, statements
+from jobs.stock.generators import story
+from jobs.stock.scales import Scale
+from jobs.stock.topics import TOPICS, Language
+from jobs.stock.verse import Poem
+from jobs.stock.voice import PROSE_EN, PROSE_ZH
 
 T = TypeVar("T")
 

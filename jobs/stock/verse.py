@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from data.stock.archives import read_members, read_text
-from data.stock.compose import Fact, unambiguous
+from jobs.stock.archives import read_members, read_text
+from jobs.stock.compose import Fact, unambiguous
 
 TANG_300 = "package/dist/mengxue/tangshisanbaishou.json"
 SONG_CI_300 = "package/dist/songci/宋词三百首.json"

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from data.stock.compose import Fact
-from data.stock.topics import Language
+from jobs.stock.compose import Fact
+from jobs.stock.topics import Language
 
 _SAID: dict[Language, tuple[str, str]] = {
     "zh": ("不知道", "这个我还没有学过，不知道。"),

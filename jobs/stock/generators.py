@@ -7,8 +7,8 @@ import datetime
 from collections.abc import Callable
 from random import Random
 
-from data.stock.compose import Fact, is_held
-from data.stock.topics import Language
+from jobs.stock.compose import Fact, is_held
+from jobs.stock.topics import Language
 
 _DAYS_ZH = ("星期一", "星期二", "星期三", "星期四", "星期五", "星期六", "星期日")
 _DAYS_EN = tuple(calendar.day_name)
