@@ -270,7 +270,8 @@ CHINESE: dict[str, str] = {
     "blocks, one after the other": "层数",
     "training rows: .jsonl, .jsonl.gz or .parquet, texts: .txt or .md, or a folder of either; in a job a relative path "
     "counts from MINIMIND_HOME": (
-        "训练数据：.jsonl、.jsonl.gz 或 .parquet；文本：.txt 或 .md；或由它们组成的文件夹；在任务中相对路径从 MINIMIND_HOME 算起"
+        "训练数据：.jsonl、.jsonl.gz 或 .parquet；文本：.txt 或 .md；或由它们组成的文件夹；在任务中相对路径从 "
+        "MINIMIND_HOME 算起"
     ),
     (
         "a tokenizer: a run, run@step, run@best, or a folder with a slash in it (./folder); default: "
