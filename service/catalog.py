@@ -70,7 +70,8 @@ class Catalog:
         # The state of a run is computed from all its events: once a second is often enough for a name that moves.
         asked, name, folder = self._recent.get(model, (0.0, "", Path()))
         if time.monotonic() - asked > _FRESH_S:
-            name, folder = references.pinned(model), references.resolve(model)
+            found = references.find_weights(model)
+            name, folder = found.name, found.folder
             if len(self._recent) > 1000:
                 self._recent.clear()
             self._recent[model] = (time.monotonic(), name, folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -16,19 +15,24 @@ from jobs.cluster import submit
 from jobs.runs.directory import RunDirectory, RunRow, RunState
 from jobs.runs.progress import following
 from jobs.runs.show import WAITING
+from minimind.language import say
 
 _END = 8192  # characters of a log: what was said in them is not said again
 
 
-def submit_training(name: str, argv: Sequence[str], *, detach: bool, console: Console, kind: str = "run") -> int:
+def submit_training(
+    name: str, argv: Sequence[str], words: str, *, detach: bool, console: Console, kind: str = "run"
+) -> int:
     """Submit `python -m jobs ARGV` for the run, or the sweep, of this name; follow it unless `detach`. Gives the exit
-    status.
+    status. words: what is asked for, for people.
     """
     cluster.ensure(lambda line: console.print(line, style="dim"))
     submission_id = submit.submit(name, argv, kind=kind)
-    console.print(f"Submitted {submission_id}: python -m jobs {shlex.join(argv)}", style="dim")
+    console.print(say("Submitted {job}: {words}", job=submission_id, words=words), style="dim")
     if detach:
-        console.print(f"It runs on its own. Watch it: minimind attach {submission_id}. End it: minimind stop {name}")
+        console.print(
+            say("It runs on its own. Watch it: minimind attach {name}. End it: minimind stop {name}", name=name)
+        )
         return 0
     return attach(submission_id, console)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 
 from rich.console import Console
 
@@ -28,4 +29,4 @@ def demo(args: argparse.Namespace, program: Program, console: Console) -> int:
     from jobs.cluster.follow import submit_training
 
     argv = ["demo", "--fresh", str(int(args.fresh)), "--keep", str(int(args.keep))]
-    return submit_training(RUN, argv, detach=args.detach, console=console)
+    return submit_training(RUN, argv, shlex.join(argv), detach=args.detach, console=console)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from rich.console import Console
 
 from jobs import paths
 from jobs.commands.arguments import Parser, add_detach, add_overwrite, add_switch, positive, seconds
+from jobs.commands.job import do, submit
 from jobs.commands.program import Program
-from jobs.commands.train import files_elsewhere, look_before
+from jobs.commands.train import files_elsewhere, look_before, request_of
 from jobs.runs.directory import RunDirectory
 from jobs.stages import flags
 from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
 from jobs.sweeps.feasible import OWN, require_open, require_space, space_of
+from jobs.training.request import SweepOptions
 from minimind.language import phrase, say
 
 
@@ -55,28 +56,20 @@ def add_sweep(parser: Parser, program: Program) -> None:
 
 def sweep(args: argparse.Namespace, program: Program, console: Console) -> int:
     """Search: in this process, or as a job that is followed."""
-    settings = flags.absolute(flags.changes(args), program.place("."))
-    given = {name: getattr(args, name) for name in ("objective", "budget_s", "trials")}
-    options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    space = args.space
+    if space is not None and space.endswith(".json"):
+        space = str(program.place(space))
+    options = SweepOptions(space=space, objective=args.objective, budget_s=args.budget_s, trials=args.trials)
+    request = request_of(args, program, options)
     if not program.submits:
-        from jobs.sweeps.sweep import sweep
-
-        switches = {"from_resume": args.from_resume, "overwrite": args.overwrite}
-        return sweep(args.stage, settings, console, model=args.model, space=args.space, options=options, **switches)
-    from jobs.cluster.follow import submit_training
-
-    require_open(settings)
-    space = args.space if args.space is None or not args.space.endswith(".json") else str(program.place(args.space))
-    name = flags.sweep_name(args.stage, settings, space)
-    folder = RunDirectory(paths.sweeps() / name, "sweep")
-    if args.from_resume:
+        return do(request, console)
+    require_open(request.settings)
+    folder = RunDirectory(paths.sweeps() / request.name, "sweep")
+    if request.from_resume:
         folder.require_there()
     else:
-        spec = look_before(args.stage, {**settings, "name": name}, args.model, folder, args.overwrite)
+        spec = look_before(request, folder)
         if space is None or not space.endswith(".json") or not files_elsewhere():
             require_space(spec, space_of(space or "batch", spec))
-    named = {"model": args.model, "space": space, **options}
-    passed = [part for option, value in named.items() if value is not None for part in (f"--{option}", str(value))]
-    switched = [part for word in ("from_resume", "overwrite") if getattr(args, word) for part in (f"--{word}", "1")]
-    argv = ["sweep", args.stage, *passed, *switched, *flags.arguments(settings)]
-    return submit_training(name, argv, detach=args.detach, console=console, kind="sweep")
+        request = request.resolved(spec)
+    return submit(request, detach=args.detach, console=console)

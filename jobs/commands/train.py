@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import argparse
 import os
-from typing import Any
 
 from rich.console import Console
 
 from jobs import paths
 from jobs.commands.arguments import Parser, add_detach, add_overwrite, add_switch, budget
+from jobs.commands.job import do, submit
 from jobs.commands.program import Program
 from jobs.runs.directory import RunDirectory
 from jobs.stages import flags
 from jobs.stages.spec import RunSpec
 from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
-from jobs.text.tokenizer import DATA_FILE, TOKENIZER_FLAGS, TokenizerSpec, run_tokenizer
+from jobs.text.tokenizer import DATA_FILE, TOKENIZER_FLAGS, TokenizerSpec
+from jobs.training.request import Request, SweepOptions
 from minimind.language import phrase, say
 
 
@@ -71,58 +72,54 @@ def add_preset(parser: argparse._ArgumentGroup) -> None:
 
 def train(args: argparse.Namespace, program: Program, console: Console) -> int:
     """Train the stage: in this process, or as a job that is followed; `--workers 0` trains here in any case."""
-    settings = settings_of(args, program)
-    if not program.submits:
-        return _train_here(args, settings, console)
-    name = str(settings.get("name", STAGES[args.stage].preset(args.model or DEFAULT_MODEL).name))
-    workers = settings.get("scaling.workers")
-    if args.from_resume and workers is None:
-        workers = RunDirectory.find(paths.runs(), name).spec()["scaling"]["workers"]
-    if str(workers) == "0":
-        return _train_here(args, settings, console)
-    from jobs.cluster.follow import submit_training
-
+    request = request_of(args, program)
+    if not program.submits or trains_here(request):
+        return do(request, console)
     # What is wrong here would otherwise be found once the job has started.
-    if args.from_resume:
-        from jobs.training.run import resumed
-
-        run = RunDirectory.find(paths.runs(), name)
+    if request.from_resume:
+        run = RunDirectory.find(paths.runs(), request.name)
         run.require_idle()
-        if args.model is None and not args.overwrite:
-            resumed(RunSpec.model_validate(run.spec()), settings)
+        if request.model is None and not request.overwrite:
+            from jobs.training.run import resumed_spec
+
+            request = request.resolved(resumed_spec(RunSpec.model_validate(run.spec()), request.settings))
     else:
-        look_before(args.stage, settings, args.model, RunDirectory(paths.runs() / name), args.overwrite)
-    switches = [part for name in ("from_resume", "overwrite") if getattr(args, name) for part in (f"--{name}", "1")]
-    named = [part for name in ("model", "preset") if getattr(args, name) for part in (f"--{name}", getattr(args, name))]
-    argv = ["train", args.stage, *named, *switches, *flags.arguments(settings)]
-    return submit_training(name, argv, detach=args.detach, console=console)
+        request = request.resolved(look_before(request, RunDirectory(paths.runs() / request.name)))
+    return submit(request, detach=args.detach, console=console)
 
 
-def settings_of(args: argparse.Namespace, program: Program) -> dict[str, Any]:
-    """What the command line asks of a stage: the settings of --spec, and over them its flags."""
-    given = flags.read_settings(program.place(args.spec)) if args.spec is not None else {}
-    settings = {**flags.absolute(given, paths.home()), **flags.changes(args)}
-    return flags.absolute(settings, program.place("."))
+def request_of(args: argparse.Namespace, program: Program, sweep: SweepOptions | None = None) -> Request:
+    """What the command line asks for: the settings of --spec, and over them its flags."""
+    file = getattr(args, "spec", None)
+    given = flags.absolute(flags.read_settings(program.place(file)), paths.home()) if file is not None else {}
+    return Request(
+        stage=args.stage,
+        settings={**given, **flags.changes(args)},
+        model=args.model,
+        preset=getattr(args, "preset", None),
+        from_resume=args.from_resume,
+        overwrite=args.overwrite,
+        sweep=sweep,
+    ).anchored(program.place("."))
 
 
-def _train_here(args: argparse.Namespace, settings: dict[str, Any], console: Console) -> int:
-    from jobs.training.run import train
+def trains_here(request: Request) -> bool:
+    """Whether the run has no workers: it trains in the process that is called, without Ray."""
+    workers = request.settings.get("scaling.workers")
+    if request.from_resume and workers is None:
+        workers = RunDirectory.find(paths.runs(), request.name).spec()["scaling"]["workers"]
+    return str(workers) == "0"
 
-    switches = {"from_resume": args.from_resume, "overwrite": args.overwrite}
-    return train(args.stage, settings, console, model=args.model, budget=args.preset, **switches)
 
-
-def look_before(
-    stage: str, settings: dict[str, Any], model: str | None, folder: RunDirectory, overwrite: bool
-) -> RunSpec:
+def look_before(request: Request, folder: RunDirectory) -> RunSpec:
     """The spec of a new run. Raise ValueError or RunStateError for what a job would end with as soon as it looks:
     settings, weights, a name that is taken, files and their first row.
     """
     from jobs.stages.origin import new_spec
     from jobs.text.prepare import require_files
 
-    spec = new_spec(stage, settings, model)
-    folder.require_free(overwrite=overwrite)
+    spec = new_spec(request.stage, {**request.settings, "name": request.name}, request.model)
+    folder.require_free(overwrite=request.overwrite)
     if not files_elsewhere():
         require_files(spec)
     return spec
@@ -135,15 +132,12 @@ def files_elsewhere() -> bool:
 
 def tokenizer(args: argparse.Namespace, program: Program, console: Console) -> int:
     """The tokenizer stage: in this process, or as a job that is followed."""
-    given = flags.changes(args, TOKENIZER_FLAGS)
+    settings = flags.changes(args, TOKENIZER_FLAGS)
+    request = Request(stage="tokenizer", settings=settings, overwrite=args.overwrite).anchored(program.place("."))
+    spec = request.tokenizer_spec()
     if not program.submits:
-        run_tokenizer(flags.apply(TokenizerSpec(), given, TOKENIZER_FLAGS), console, overwrite=args.overwrite)
-        return 0
-    from jobs.cluster.follow import submit_training
-
-    if "path" in given:
-        given["path"] = str(paths.existing(program.place(given["path"]), DATA_FILE))
-    name = flags.apply(TokenizerSpec(), given, TOKENIZER_FLAGS).name
-    RunDirectory(paths.runs() / name).require_free(overwrite=args.overwrite)
-    argv = ["train", "tokenizer", *(["--overwrite", "1"] if args.overwrite else []), *flags.arguments(given)]
-    return submit_training(name, argv, detach=args.detach, console=console)
+        return do(request, console)
+    if "path" in request.settings:
+        paths.existing(spec.path, DATA_FILE)
+    RunDirectory(paths.runs() / spec.name).require_free(overwrite=args.overwrite)
+    return submit(request.resolved(spec), detach=args.detach, console=console)

@@ -64,13 +64,16 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
 
 VERBS = {verb.name: verb for verbs in GROUPS.values() for verb in verbs}
 
+JOB = Verb("job", "what a Ray job executes", "job")
+"""Typed by nobody, so it is not listed."""
+
 
 def parser_of(program: Program) -> Parser:
     """The parser of a whole command line."""
     parser = _Overview(prog=program.name)
     parser.add_argument("--version", action=_Version, nargs=0)
     verbs = parser.add_subparsers(metavar="VERB", required=True, parser_class=Parser)
-    for verb in VERBS.values():
+    for verb in (*VERBS.values(), JOB):
         verbs.add_parser(verb.name, description=phrase(verb.help), fill=partial(verb.fill, program=program))
     return parser
 

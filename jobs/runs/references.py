@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from jobs import paths
@@ -14,14 +15,28 @@ TOKENIZER_FOLDER = "tokenizer"
 """Inside a run's folder: tokenizer.json and tokenizer_config.json."""
 
 
-def resolve(text: str) -> Path:
-    """The checkpoint folder that `text` names. A bare run name means its last one, and only if the run succeeded.
+@dataclass(frozen=True)
+class Weights:
+    """A checkpoint that was named, looked up once. run, step: whose it is; None of a folder elsewhere."""
+
+    folder: Path
+    run: str | None = None
+    step: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What means the same checkpoint for ever: run@step, or a path as it is kept."""
+        return f"{self.run}@{self.step}" if self.run is not None else paths.kept(str(self.folder))
+
+
+def find_weights(text: str) -> Weights:
+    """The checkpoint that `text` names. A bare run name means its last one, and only if the run succeeded.
 
     Whether the checkpoint is whole is not looked at. Raises ValueError that lists what there is.
     """
     if not paths.is_path(text):
         run, step = _run_and_step(text)
-        return checkpoint_folders.folder_of(run.checkpoints, step)
+        return Weights(checkpoint_folders.folder_of(run.checkpoints, step), run.name, step)
     folder = paths.existing(text, "checkpoint")
     if not (folder / MANIFEST).is_file():
         if steps := checkpoint_folders.steps(folder):
@@ -31,19 +46,19 @@ def resolve(text: str) -> Path:
             f"{folder} is no checkpoint of this system (it has no {MANIFEST}): weights of upstream "
             f"MiniMind or Hugging Face become one by `minimind convert {folder} NEW_FOLDER`"
         )
-    return folder
+    return Weights(folder)
 
 
-def pinned(text: str) -> str:
-    """`text` so that it means the same checkpoint for ever: run@step, or a path as it is kept. Raises ValueError."""
-    if paths.is_path(text):
-        return paths.kept(text)
-    run, step = _run_and_step(text)
-    return f"{run.name}@{step}"
+def lasting_name(text: str) -> str:
+    """`text` so that it means the same checkpoint for ever, as `Weights.name`; a folder need not be there any more.
+
+    Raises ValueError if there is no such checkpoint of a run.
+    """
+    return paths.kept(text) if paths.is_path(text) else find_weights(text).name
 
 
 def tokenizer_folder(text: str) -> Path:
-    """The folder that holds the tokenizer of a tokenizer run, of a checkpoint (as in `resolve`), or that is named.
+    """The folder that holds the tokenizer of a tokenizer run, of a checkpoint (as in `find_weights`), or that is named.
 
     Raises ValueError that says where was looked.
     """
@@ -52,7 +67,7 @@ def tokenizer_folder(text: str) -> Path:
     run = RunDirectory(paths.runs() / text)
     if (run.path / TOKENIZER_FOLDER).is_dir():
         return run.path / TOKENIZER_FOLDER
-    return resolve(text)
+    return find_weights(text).folder
 
 
 def _run_and_step(text: str) -> tuple[RunDirectory, int]:

@@ -44,7 +44,7 @@ class InProcess:
         return Model(name, not run.exists or learnt_to_answer(run), sampling.temperature if sampling else None)
 
     def _folder(self, name: str) -> Path:
-        return references.resolve(str(self._place(name)) if paths.is_path(name) else name)
+        return references.find_weights(str(self._place(name)) if paths.is_path(name) else name).folder
 
     def answer(self, model: str, messages: Sequence[Message], manner: Manner) -> Iterator[Part]:
         """The answer of an engine with one slot."""

@@ -192,16 +192,16 @@ def changes(args: argparse.Namespace, flags: Mapping[str, str] = FLAGS | ADAPTER
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """The settings in a JSON file, by dotted path, as `--set` would give them. Raises ValueError."""
+    """The settings in a JSON file, by dotted path. Raises ValueError."""
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content: Any = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise ValueError(f"--spec {path} cannot be read: {error}") from None
     if not isinstance(content, dict):
         raise ValueError(f'--spec {path}: it holds one object, dotted path -> value, such as {{"loop.batch_size": 4}}')
     if "schema_version" in content:
         content = _settings_of_run(content, path)
-    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in content.items()}
+    return dict(content)
 
 
 def _settings_of_run(content: dict[str, Any], path: Path) -> dict[str, Any]:
@@ -257,14 +257,14 @@ def kept(settings: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def sweep_name(stage: str, settings: Mapping[str, Any], space: str | None) -> str:
-    """What a sweep is called: as the settings say, else by its stage and its space (a name, or a file)."""
-    return str(settings.get("name") or f"{stage}-{Path(space or 'batch').stem}")
-
-
 def arguments(settings: Mapping[str, Any]) -> list[str]:
-    """The command line that gives these settings: for passing them on to a job."""
-    return [part for path, value in settings.items() for part in ("--set", f"{path}={value}")]
+    """The command line that gives these settings, by their dotted paths."""
+    return [part for path, value in settings.items() for part in ("--set", f"{path}={setting_text(value)}")]
+
+
+def setting_text(value: Any) -> str:
+    """A value as a command line gives it, and `override` reads it."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def at(spec: Any, path: str) -> Any:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from jobs import paths
 from jobs.runs.directory import RunDirectory
-from jobs.runs.references import resolve
+from jobs.runs.references import Weights, find_weights
 from jobs.stages import flags
 from jobs.stages.spec import NO_WEIGHTS, RunSpec
 from jobs.stages.stage import DEFAULT_MODEL
@@ -22,20 +22,29 @@ from minimind.manifest import verify
 from minimind.model import MODEL_PRESETS, ModelConfig
 
 
-def new_spec(stage: str, settings: Mapping[str, Any], model: str | None = None) -> RunSpec:
+def first_weights(settings: Mapping[str, Any]) -> Weights | None:
+    """The checkpoint that the settings of a new run name; None where weights are drawn anew. Raises ValueError."""
+    named = settings.get("init_from")
+    return None if named in (None, "null", NO_WEIGHTS) else find_weights(named)
+
+
+def new_spec(
+    stage: str, settings: Mapping[str, Any], model: str | None = None, weights: Weights | None = None
+) -> RunSpec:
     """The complete spec of a new run: the stage's preset, with the shape of the first weights, and the settings.
 
-    model: a name in MODEL_PRESETS; by default the one that the weights are nearest to in size.
+    model: a name in MODEL_PRESETS; by default the one that the weights are nearest to in size. weights: those that the
+    settings name, where somebody has looked them up.
 
     Raises ValueError for settings that make no sense, weights that are not there, and a shape that is not theirs;
     CheckpointError for weights that are damaged.
     """
     preset = STAGES[stage].preset
-    named = settings.get("init_from")
-    if named in (None, "null", NO_WEIGHTS):
+    weights = weights or first_weights(settings)
+    if weights is None:
         spec = flags.apply(preset(model or DEFAULT_MODEL), settings)
     else:
-        shape = _shape(resolve(named))
+        shape = _shape(weights.folder)
         spec = flags.apply(preset(model or _nearest(shape)).model_copy(update={"model": shape}), settings)
         _require_shape(spec, model, settings, shape)
     if spec.stage.kind != stage:
@@ -59,15 +68,15 @@ def require_weights(spec: RunSpec) -> None:
         )
 
 
-def with_text(spec: RunSpec, console: Console) -> RunSpec:
-    """The spec with the text that its weights learnt from as `data.mix_path`, where it names none; pinned weights only.
+def with_text(spec: RunSpec, weights: Weights | None, console: Console) -> RunSpec:
+    """The spec with the text that its weights learnt from as `data.mix_path`, where it names none.
 
     What a parent run's own spec says is taken, so that it holds over any number of stages. Says so where that text is
     no longer there, and raises ValueError if it is needed.
     """
     text, held_out = spec.data.mix_path, spec.eval.pretrain_path
-    if text is None and spec.weights is not None and STAGES[spec.stage.kind].continues:
-        text, held_out = _learnt_from(resolve(spec.weights), held_out)
+    if text is None and weights is not None and STAGES[spec.stage.kind].continues:
+        text, held_out = _learnt_from(weights.folder, held_out)
         gone = [path for path in (text, held_out) if path is not None and not paths.absolute(path).exists()]
         if gone:
             console.print(f"What is forgotten is not measured: the weights learnt from {gone[0]}, which is gone.")

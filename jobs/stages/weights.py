@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from jobs.runs.references import resolve
+from jobs.runs.references import find_weights
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
 from minimind.convert import from_hf_config
@@ -35,7 +35,7 @@ def role_config(spec: RunSpec, role: str) -> ModelConfig:
     reference = spec.roles.get(role)
     if reference is None:
         return spec.model
-    return from_hf_config(json.loads((resolve(reference) / "config.json").read_text("utf-8")))
+    return from_hf_config(json.loads((find_weights(reference).folder / "config.json").read_text("utf-8")))
 
 
 def without_numbers(spec: RunSpec) -> dict[str, nn.Module]:

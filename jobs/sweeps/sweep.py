@@ -30,7 +30,7 @@ from jobs.fit.plan import Planner
 from jobs.fit.precision import decided, with_dtype
 from jobs.runs.directory import RunDirectory, require_name
 from jobs.stages import flags
-from jobs.stages.origin import new_spec
+from jobs.stages.origin import first_weights, new_spec
 from jobs.stages.spec import RunSpec, differences
 from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
@@ -41,7 +41,8 @@ from jobs.sweeps.view import begun_trials, trials_of
 from jobs.text.prepare import prepare
 from jobs.training import launch
 from jobs.training.nodes import wait_for_room
-from jobs.training.run import anchored, anchored_settings, with_kept_paths
+from jobs.training.request import Request, SweepOptions
+from jobs.training.run import lasting_settings, resolve, with_kept_paths
 from minimind.config import Config, override
 from minimind.events import Event, EventLog
 from minimind.units import memory
@@ -71,35 +72,28 @@ class SweepSpec(Config):
         return require_name(value)
 
 
-def sweep(
-    stage: str,
-    settings: Mapping[str, Any],
-    console: Console,
-    *,
-    model: str | None = None,
-    space: str | None = None,
-    options: Mapping[str, Any] | None = None,
-    from_resume: bool = False,
-    overwrite: bool = False,
-) -> int:
+def sweep(request: Request, console: Console) -> int:
     """Start or continue a sweep, to its end, and report it. Gives the exit status: 1 where no trial measured anything.
 
-    space: as `space_of` takes it; "batch" by default. options: objective, budget_s and trials, where given. Raises
-    ValueError for what cannot work, RunStateError for a name that is taken, OSError where the disk is full.
+    Raises ValueError for what cannot work, RunStateError for a name that is taken, OSError where the disk is full.
     """
-    require_open(settings)
-    options = dict(options or {})
-    name = flags.sweep_name(stage, settings, space)
+    require_open(request.settings)
+    name, options = request.name, request.sweep or SweepOptions()
     folder = RunDirectory(paths.sweeps() / require_name(name), "sweep")
-    if from_resume:
+    if request.from_resume:
         folder.require_there()
-        if model is not None:
-            raise ValueError(f"--model {model}: a continued sweep keeps its model; leave it out")
-        spec = continued(SweepSpec.model_validate(folder.spec()), stage, settings, space, options)
+        if request.model is not None:
+            raise ValueError(f"--model {request.model}: a continued sweep keeps its model; leave it out")
+        stored = SweepSpec.model_validate(folder.spec())
+        spec = extended(stored, request.stage, request.settings, options)
+        weights = None
     else:
-        folder.require_free(overwrite=overwrite)
-        run = anchored(new_spec(stage, {**settings, "name": name}, model), console)
-        spec = SweepSpec.model_validate({"name": name, "run": run, "space": space_of(space or "batch", run), **options})
+        folder.require_free(overwrite=request.overwrite)
+        settings = {**request.settings, "name": name}
+        weights = first_weights(settings)
+        run, weights = resolve(new_spec(request.stage, settings, request.model, weights), weights, console)
+        space = space_of(options.space or "batch", run)
+        spec = SweepSpec.model_validate({"name": name, "run": run, "space": space, **options.given()})
     require_space(spec.run, spec.space)
     placed = decided(launch.join(spec.run, together=False), console)
     spec = spec.model_copy(update={"run": with_dtype(spec.run, placed.loop.dtype)})
@@ -107,11 +101,11 @@ def sweep(
     console.print(f"Looking for what fits / 查找可行配置: {planner.card.name}")
     found = groups(spec.run, spec.space, planner.fits)
     require_feasible(spec, found, planner)
-    prepare(spec.run, console)
-    if from_resume:
+    prepare(spec.run, console, weights=weights)
+    if request.from_resume:
         identity = folder.identity
     else:
-        identity = folder.create(spec.model_dump(mode="json"), overwrite=overwrite)
+        identity = folder.create(spec.model_dump(mode="json"), overwrite=request.overwrite)
     status = 0
 
     def body(log: EventLog) -> bool:
@@ -164,15 +158,13 @@ def _report(spec: SweepSpec, found: list[Group], folder: RunDirectory, console: 
     return 0
 
 
-def continued(
-    stored: SweepSpec, stage: str, settings: Mapping[str, Any], space: str | None, options: Mapping[str, Any]
-) -> SweepSpec:
+def extended(stored: SweepSpec, stage: str, settings: Mapping[str, Any], options: SweepOptions) -> SweepSpec:
     """The stored sweep, with more trials if so asked. Raises ValueError for anything else that differs from it."""
     stored = stored.model_copy(update={"run": with_kept_paths(stored.run)})
-    asked = flags.apply(stored.run, anchored_settings({**settings, "name": stored.name}))
-    wanted = SweepSpec.model_validate({**dict(stored), "run": asked, **options})
-    if space is not None:
-        wanted = wanted.model_copy(update={"space": space_of(space, stored.run)})
+    asked = flags.apply(stored.run, lasting_settings({**settings, "name": stored.name}))
+    wanted = SweepSpec.model_validate({**dict(stored), "run": asked, **options.given()})
+    if options.space is not None:
+        wanted = wanted.model_copy(update={"space": space_of(options.space, stored.run)})
     changed = differences(stored.model_dump(exclude={"trials"}), wanted.model_dump(exclude={"trials"}))
     if stage != stored.run.stage.kind:
         changed.insert(0, f"stage {stage}, not {stored.run.stage.kind}")

@@ -522,4 +522,9 @@ CHINESE: dict[str, str] = {
         "{text!r} is no size, hidden x layers: {near}there are {sizes}; any other by --hidden_size "
         "and --num_hidden_layers"
     ): ("没有 {text!r} 这个大小（宽度 x 层数）：{near}可选 {sizes}；其他大小用 --hidden_size 和 --num_hidden_layers"),
+    # jobs
+    "Submitted {job}: {words}": "已提交 {job}：{words}",
+    "It runs on its own. Watch it: minimind attach {name}. End it: minimind stop {name}": (
+        "它会自行运行。查看：minimind attach {name}。停止：minimind stop {name}"
+    ),
 }

@@ -23,7 +23,7 @@ from data.read import DataError, as_row, row_files
 from data.schema import STAGE_ROWS
 from data.shards import TokenShards
 from jobs import paths
-from jobs.runs.references import resolve, tokenizer_folder
+from jobs.runs.references import Weights, find_weights, tokenizer_folder
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
 from jobs.text.tokenizer import DATA_FILE, TokenizerSpec, learn
@@ -41,10 +41,9 @@ class Prepared(Config):
     validation_shards: None where the held-out documents are taken out of `shards`. text_shards: plain text to replay
     and to see what is forgotten; held_out_text_shards: None where its held-out documents are taken out of it.
     init_folder: the checkpoint whose weights a run without a checkpoint of its own starts from, and an adapter is put
-    on, None for weights drawn anew; parent_run and parent_step name it. role_folders:
-    the checkpoints that the spec names for further models. command: what the user typed. sources: the sha256 of every
-    file of data that was read, by its setting. identity: of the run that this was made for, where
-    that is known.
+    on, None for weights drawn anew; parent_run and parent_step name it. role_folders: the
+    checkpoints that the spec names for further models. command: what was asked for, as it is typed. sources: the sha256 of every file of data that was
+    read, by its setting. identity: of the run that this was made for, where that is known.
     """
 
     tokenizer: str
@@ -62,11 +61,22 @@ class Prepared(Config):
     identity: str | None = None
 
 
-def prepare(spec: RunSpec, console: Console, *, own: Path | None = None, pipeline: Pipeline | None = None) -> Prepared:
+def prepare(
+    spec: RunSpec,
+    console: Console,
+    *,
+    weights: Weights | None = None,
+    own: Path | None = None,
+    pipeline: Pipeline | None = None,
+    command: str | None = None,
+) -> Prepared:
     """Everything that the workers need, made or found in the cache.
 
-    own: the checkpoint that the run goes on from. Then its tokenizer is taken, and what the run began with may be gone.
-    pipeline: how text becomes tokens; by default on this machine. Raises ValueError for files, rows, a tokenizer or
+    weights: those that the spec names, where somebody has looked them up. own: the checkpoint that the run goes on
+    from. Then its tokenizer is taken, and what the run began with may be gone. pipeline: how text becomes tokens; by
+    default on this machine. command: what was asked for, as it is typed; by default this process's command line.
+
+    Raises ValueError for files, rows, a tokenizer or
     weights that do not fit; nothing is left half done then.
     """
     rows = STAGES[spec.stage.kind].rows
@@ -83,7 +93,7 @@ def prepare(spec: RunSpec, console: Console, *, own: Path | None = None, pipelin
         _check(spec, source, rows, held_out, console)
     _check(spec, held_out_text, "pretrain", None, console, setting="eval.pretrain_path")
     _check(spec, text, "pretrain", held_out_text, console, setting="data.mix_path")
-    init, manifest = _first_weights(spec, own)
+    init, manifest = _first_weights(spec, weights, own)
     folder = _tokenizer(spec, source, digest, own, init, console)
     tokenizer = Tokenizer.load(folder)
     require_vocabulary(tokenizer, spec.model.vocab_size, str(folder))
@@ -114,7 +124,7 @@ def prepare(spec: RunSpec, console: Console, *, own: Path | None = None, pipelin
         parent_run=manifest["run_id"] if manifest else None,
         parent_step=manifest["step"] if manifest else None,
         role_folders={role: str(_role_folder(role, named, tokenizer)) for role, named in spec.roles.items()},
-        command=" ".join(sys.argv),
+        command=command or " ".join(sys.argv),
         sources=sources,
     )
 
@@ -162,7 +172,7 @@ def _existing(path: str | None, what: str) -> Path | None:
     return paths.existing(path, what) if path is not None else None
 
 
-def _first_weights(spec: RunSpec, own: Path | None) -> tuple[Path | None, Manifest | None]:
+def _first_weights(spec: RunSpec, weights: Weights | None, own: Path | None) -> tuple[Path | None, Manifest | None]:
     """The checkpoint that the run's weights come from, and its manifest.
 
     A run that goes on has its weights, but for those that its adapter stands beside.
@@ -170,7 +180,8 @@ def _first_weights(spec: RunSpec, own: Path | None) -> tuple[Path | None, Manife
     if own is not None:
         init = adapter_base.find_base(own) if spec.adapter is not None else None
     else:
-        init = resolve(spec.weights) if spec.weights is not None else None
+        weights = weights or (find_weights(spec.weights) if spec.weights is not None else None)
+        init = weights.folder if weights else None
     if init is None:
         return None, None
     manifest = verify(init)
@@ -181,7 +192,7 @@ def _first_weights(spec: RunSpec, own: Path | None) -> tuple[Path | None, Manife
 
 def _role_folder(role: str, named: str, tokenizer: Tokenizer) -> Path:
     """The checkpoint that a spec names for a role, which must read the same tokens."""
-    folder = resolve(named)
+    folder = find_weights(named).folder
     tokenizer.require_same(verify(folder)["tokenizer_fingerprint"], f"{folder} (roles.{role})")
     return folder
 

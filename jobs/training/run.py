@@ -1,4 +1,7 @@
-"""`train STAGE`: from settings to a finished run. This is what a Ray job executes; `--workers 0` needs no Ray."""
+"""`train STAGE`: from what is asked for to a finished run. This is what a Ray job executes; `--workers 0` needs no Ray.
+
+A run goes through the steps of docs/design.md, and `start` lists them: resolve, place, plan, prepare, create, launch.
+"""
 
 from __future__ import annotations
 
@@ -14,77 +17,69 @@ from jobs.fit.precision import decided, kept, with_dtype
 from jobs.fit.view import choice_line, show_plan
 from jobs.runs.directory import RunDirectory
 from jobs.runs.progress import following
-from jobs.runs.references import pinned
+from jobs.runs.references import Weights, lasting_name
 from jobs.runs.show import show
 from jobs.stages import flags
 from jobs.stages.adapter import adapter_lines
-from jobs.stages.origin import new_spec, require_weights, with_text
+from jobs.stages.origin import first_weights, new_spec, require_weights, with_text
 from jobs.stages.spec import FILES, NO_WEIGHTS, RunSpec, other_results
-from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
 from jobs.text.prepare import Prepared, prepare, require_files
 from jobs.training import launch
+from jobs.training.request import Request
 from minimind import checkpoint_folders
 from minimind.config import override
 
 
-def train(
-    stage: str,
-    settings: Mapping[str, Any],
-    console: Console,
-    *,
-    model: str | None = None,
-    budget: str | None = None,
-    from_resume: bool = False,
-    overwrite: bool = False,
-) -> int:
+def train(request: Request, console: Console) -> int:
     """Start or continue a run of the stage, to its end, and show what came of it. Gives the exit status.
 
-    model: a name in MODEL_PRESETS. budget: a name in BUDGETS, for which sizes are chosen that `settings` leave open.
     Raises as `start` and `resume` do.
     """
-    preset = STAGES[stage].preset(model or DEFAULT_MODEL)
-    if from_resume:
-        if overwrite:
-            raise ValueError("--from_resume 1 continues the run and --overwrite 1 deletes it: give one of them")
-        if budget is not None:
-            raise ValueError(f"--preset {budget} is for a new run; one that is continued keeps its sizes: leave it out")
-        name = settings.get("name", preset.name)
-        shape = _shape_settings(preset, whole=not STAGES[stage].continues) if model else {}
-        run = resume(name, {**shape, **settings}, console)
+    if request.from_resume:
+        run = resume(request.name, resume_settings(request), console)
     else:
-        spec = new_spec(stage, settings, model)
-        if budget is not None:
-            RunDirectory(paths.runs() / spec.name).require_free(overwrite=overwrite)
-            spec = chosen(spec, budget, frozenset(settings), console)
-        run = start(spec, console, overwrite=overwrite)
+        weights = first_weights(request.settings)
+        spec = new_spec(request.stage, request.settings, request.model, weights)
+        run = start(spec, console, overwrite=request.overwrite, weights=weights, request=request)
     show(run, console, only=("memory", "checkpoints", "samples", "files"))
     for line in adapter_lines(RunSpec.model_validate(run.spec())):
         console.print(line)
     return 0 if run.state().word in ("SUCCEEDED", "STOPPED") else 1
 
 
-def start(spec: RunSpec, console: Console, *, overwrite: bool = False) -> RunDirectory:
+def start(
+    spec: RunSpec,
+    console: Console,
+    *,
+    overwrite: bool = False,
+    weights: Weights | None = None,
+    request: Request | None = None,
+) -> RunDirectory:
     """A new run, to its end; its state says how it ended.
+
+    weights: those that the spec names, where somebody has looked them up. request: what was asked for, where more than
+    the spec is known: sizes may be chosen for a share of the card.
 
     Raises ValueError for settings, data or clusters that cannot work, RunStateError for a name that is taken.
     """
     run = RunDirectory(paths.runs() / spec.name)
     run.require_free(overwrite=overwrite)
     require_weights(spec)
-    asked = anchored(spec, console)
+
+    asked, weights = resolve(spec, weights, console)
     require_files(asked)
-    spec = decided(_placed(asked), console)
-    plan = planned(spec, console)
-    prepared = prepare(spec, console, pipeline=launch.pipeline())
-    disk_plan(spec, run, console)
-    # CPUs and GPUs that were left open stay so: the run may go on where there are more or fewer. The number of workers
-    # is part of the global batch, and what was measured here is true for the run wherever it goes on.
-    scaling = asked.scaling.model_copy(update={"workers": spec.scaling.workers})
-    stored = with_dtype(asked, spec.loop.dtype).model_copy(update={"scaling": scaling})
+    if request is not None and request.preset is not None:
+        asked = choose_sizes(asked, request.preset, frozenset(request.settings), console)
+    placed = decided(join_and_place(asked), console)
+    plan = plan_or_refuse(placed, console)
+    command = f"minimind {request.words()}" if request is not None else None
+    prepared = prepare(placed, console, weights=weights, pipeline=launch.pipeline(), command=command)
+    disk_plan(placed, run, console)
+    stored = with_measured(asked, placed)
     identity = run.create(stored.model_dump(mode="json"), overwrite=overwrite, sources=prepared.sources)
     run.write_plan(plan)
-    _launch(spec, prepared, run, identity, console)
+    launch_and_follow(placed, prepared, run, identity, console)
     return run
 
 
@@ -100,19 +95,51 @@ def resume(name: str, settings: Mapping[str, Any], console: Console) -> RunDirec
         raise ValueError(f"{error}. Nothing can be continued yet: to start this run, leave --from_resume out") from None
     run.require_idle()
     identity = run.identity
-    spec = resumed(RunSpec.model_validate(run.spec()), settings)
+    asked = resumed_spec(RunSpec.model_validate(run.spec()), settings)
     if run.state().word == "SUCCEEDED":
         console.print(f"The run {run.name!r} has finished already; nothing is left to do.")
         return run
-    spec = decided(kept(_placed(spec), run), console)
-    run.write_plan(planned(spec, console, shorter=False))
+
+    placed = decided(kept(join_and_place(asked), run), console)
+    run.write_plan(plan_or_refuse(placed, console, shorter=False))
     own, _ = checkpoint_folders.newest(run.checkpoints)
-    prepared = prepare(spec, console, own=own, pipeline=launch.pipeline())
-    require_content(run, spec, prepared.sources)
-    disk_plan(spec, run, console)
+    prepared = prepare(placed, console, own=own, pipeline=launch.pipeline())
+    require_content(run, placed, prepared.sources)
+    disk_plan(placed, run, console)
     run.clear_stop()
-    _launch(spec, prepared, run, identity, console)
+    launch_and_follow(placed, prepared, run, identity, console)
     return run
+
+
+def resume_settings(request: Request) -> dict[str, Any]:
+    """What a request to continue a run changes of it. Raises ValueError for what is for a new run alone."""
+    if request.overwrite:
+        raise ValueError("--from_resume 1 continues the run and --overwrite 1 deletes it: give one of them")
+    if request.preset is not None:
+        raise ValueError(
+            f"--preset {request.preset} is for a new run; one that is continued keeps its sizes: leave it out"
+        )
+    whole = not STAGES[request.stage].continues
+    shape = _shape_settings(request.usual, whole=whole) if request.model else {}
+    return {**shape, **request.settings}
+
+
+def resolve(spec: RunSpec, weights: Weights | None, console: Console) -> tuple[RunSpec, Weights | None]:
+    """The spec with nothing in it that may come to mean something else: paths as they are kept, weights by the step of
+    their run, and the text that these have learnt from. The weights are looked up here, if nobody has, and handed on.
+    """
+    weights = weights or first_weights({"init_from": spec.init_from})
+    changes = flags.kept(_places(spec)) | ({"init_from": weights.name} if weights is not None else {})
+    return with_text(override(spec, changes), weights, console), weights
+
+
+def with_measured(asked: RunSpec, placed: RunSpec) -> RunSpec:
+    """The spec as a run keeps it. CPUs and GPUs that were left open stay so: the run may go on where there are more or
+    fewer. The number of workers is part of the global batch, and what was measured here (the dtype) is true for the run
+    wherever it goes on.
+    """
+    scaling = asked.scaling.model_copy(update={"workers": placed.scaling.workers})
+    return with_dtype(asked, placed.loop.dtype).model_copy(update={"scaling": scaling})
 
 
 def require_content(run: RunDirectory, spec: RunSpec, found: Mapping[str, str]) -> None:
@@ -140,7 +167,7 @@ def require_content(run: RunDirectory, spec: RunSpec, found: Mapping[str, str]) 
             )
 
 
-def _launch(spec: RunSpec, prepared: Prepared, run: RunDirectory, identity: str, console: Console) -> None:
+def launch_and_follow(spec: RunSpec, prepared: Prepared, run: RunDirectory, identity: str, console: Console) -> None:
     """Train and show it. Raises RunTakenError where another process took the run before it could begin."""
     with following(run, console):
         launch.launch(spec, prepared.model_copy(update={"identity": identity}), run, console.print)
@@ -148,13 +175,13 @@ def _launch(spec: RunSpec, prepared: Prepared, run: RunDirectory, identity: str,
     run.require_idle()
 
 
-def resumed(stored: RunSpec, settings: Mapping[str, Any]) -> RunSpec:
+def resumed_spec(stored: RunSpec, settings: Mapping[str, Any]) -> RunSpec:
     """The stored spec with the settings of a resume, and with the accumulation that keeps its global batch.
 
     Raises ValueError for a setting that would change what is learnt.
     """
     stored = with_kept_paths(stored)
-    spec = flags.apply(stored, anchored_settings(settings))
+    spec = flags.apply(stored, lasting_settings(settings))
     changed = other_results(stored, spec)
     if changed:
         lines = [
@@ -179,7 +206,7 @@ def resumed(stored: RunSpec, settings: Mapping[str, Any]) -> RunSpec:
     return spec.model_copy(update={"loop": spec.loop.model_copy(update={"accumulation_steps": accumulation})})
 
 
-def planned(spec: RunSpec, console: Console, *, shorter: bool = True) -> dict[str, Any]:
+def plan_or_refuse(spec: RunSpec, console: Console, *, shorter: bool = True) -> dict[str, Any]:
     """The memory plan of a run on the device it gets, shown, as the run keeps it. Raises ValueError where it does not
     fit, with the nearest run that does. shorter: whether that may have shorter rows.
     """
@@ -191,9 +218,9 @@ def planned(spec: RunSpec, console: Console, *, shorter: bool = True) -> dict[st
     return to_json(plan, planner.card)
 
 
-def chosen(spec: RunSpec, budget: str, given: frozenset[str], console: Console) -> RunSpec:
+def choose_sizes(spec: RunSpec, budget: str, given: frozenset[str], console: Console) -> RunSpec:
     """The run with the sizes that a preset's budget gives it, and what was chosen said. given: settings that stay."""
-    placed = _placed(spec)
+    placed = join_and_place(spec)
     card = launch.worker_card(placed, console.print)
     spec = with_dtype(spec, decided(placed, console).loop.dtype)
     result = Planner(card).choose(spec, budget, given)
@@ -208,11 +235,6 @@ def _shape_settings(preset: RunSpec, *, whole: bool) -> dict[str, Any]:
     return {f"model.{name}": getattr(preset.model, name) for name in ("hidden_size", "num_hidden_layers")}
 
 
-def anchored(spec: RunSpec, console: Console) -> RunSpec:
-    """The spec with nothing in it that may come to mean something else, and the text its weights learnt from."""
-    return with_text(override(spec, anchored_settings(_places(spec))), console)
-
-
 def with_kept_paths(spec: RunSpec) -> RunSpec:
     """The spec with its paths as `paths.kept` keeps them; one from before they were has them absolute."""
     return override(spec, flags.kept(_places(spec)))
@@ -223,17 +245,17 @@ def _places(spec: RunSpec) -> dict[str, Any]:
     return {path: flags.at(spec, path) for path in (*FILES, *flags.RUNS_OR_FOLDERS, *roles)}
 
 
-def anchored_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+def lasting_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings with nothing in them that may come to mean something else: every path absolute, or below
     MINIMIND_HOME relative to it, and weights by the step of their run. Raises ValueError if there are no such weights.
     """
     result = flags.kept(settings)
     if result.get("init_from") not in (None, "null", NO_WEIGHTS):
-        result["init_from"] = pinned(result["init_from"])
-    return result | {path: pinned(str(text)) for path, text in result.items() if path.startswith("roles.")}
+        result["init_from"] = lasting_name(result["init_from"])
+    return result | {path: lasting_name(str(text)) for path, text in result.items() if path.startswith("roles.")}
 
 
-def _placed(spec: RunSpec) -> RunSpec:
+def join_and_place(spec: RunSpec) -> RunSpec:
     """The spec with its workers decided, and this process joined to the cluster that will run them."""
     if spec.scaling.workers == 0:
         return spec

@@ -25,6 +25,7 @@ from jobs.sweeps import sweep
 from jobs.text.prepare import prepare
 from jobs.training import launch, nodes
 from jobs.training import run as train
+from jobs.training.request import Request, SweepOptions
 from minimind import checkpoint_folders
 from minimind.events import metric_series, read_events
 from tests.ray.extra_node import can_hide, extra_node
@@ -141,10 +142,12 @@ def test_every_verb_comes_to_the_card_and_says_that_there_is_none() -> None:
     RunDirectory(paths.runs() / "half").create(spec.model_copy(update={"name": "half"}).model_dump(mode="json"))
     with pytest.raises(ValueError, match=NO_GPU):
         train.resume("half", {}, screen)
+    settings = {"name": "sized", "data.path": spec.data.path}
     with pytest.raises(ValueError, match=NO_GPU):
-        train.train("pretrain", {"name": "sized", "data.path": spec.data.path}, screen, budget="standard")
+        train.train(Request(stage="pretrain", settings=settings, preset="standard"), screen)
+    trials = {"name": "swept", "data.path": spec.data.path, "scaling.workers": 2}
     with pytest.raises(ValueError, match=NO_GPU):
-        sweep.sweep("pretrain", {"name": "swept", "data.path": spec.data.path, "scaling.workers": 2}, screen)
+        sweep.sweep(Request(stage="pretrain", settings=trials, sweep=SweepOptions()), screen)
 
 
 @needs_no_gpu

@@ -136,6 +136,9 @@ def test_paths_count_from_the_folder_and_names_of_runs_stay(tmp_path: Path) -> N
 def test_arguments_say_the_same_again(parser: argparse.ArgumentParser) -> None:
     settings = {"data.path": "/my data/a=b.jsonl", "eval.prompts": '["x y"]'}
     assert flags.changes(parser.parse_args(flags.arguments(settings))) == settings
+    spec = flags.apply(pretrain(), {"loop.compile": True, "init_from": None, "eval.prompts": ["a", "b"], "seed": 3})
+    typed = {path: flags.at(spec, path) for path in ("loop.compile", "init_from", "eval.prompts", "seed")}
+    assert flags.apply(pretrain(), flags.changes(parser.parse_args(flags.arguments(typed)))) == spec
 
 
 def test_a_larger_model_brings_the_widths_that_belong_to_it() -> None:

@@ -10,7 +10,7 @@ import pytest
 from jobs import paths
 from jobs.runs.directory import RunDirectory
 from jobs.stages.lora import lora
-from jobs.stages.origin import new_spec, require_weights, with_text
+from jobs.stages.origin import first_weights, new_spec, require_weights, with_text
 from jobs.stages.pretrain import pretrain
 from jobs.stages.sft import sft
 from jobs.stages.spec import RunSpec
@@ -38,7 +38,7 @@ def home(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 def text_of(spec: RunSpec, screen: Screen | None = None) -> tuple[str | None, str | None]:
-    found = with_text(spec, screen or Screen())
+    found = with_text(spec, first_weights(dict(spec)), screen or Screen())
     return found.data.mix_path, found.eval.pretrain_path
 
 
@@ -148,4 +148,4 @@ def test_text_that_is_gone_is_said_and_only_needed_to_replay(home: Path) -> None
         small_spec("sft", init_from="none", data__mix=0.1),
     ):
         with pytest.raises(ValueError, match="data.mix = 0.1: .*name it with --set data.mix_path=FILE"):
-            with_text(spec, screen)
+            with_text(spec, first_weights(dict(spec)), screen)

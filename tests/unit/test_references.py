@@ -6,7 +6,7 @@ import pytest
 
 from jobs import paths
 from jobs.runs.directory import RunDirectory
-from jobs.runs.references import pinned, resolve, tokenizer_folder
+from jobs.runs.references import find_weights, lasting_name, tokenizer_folder
 from minimind.checkpoint import Lineage, save
 from minimind.events import EventLog
 from minimind.model import MiniMind, ModelConfig
@@ -46,20 +46,20 @@ def finished(home: Path) -> RunDirectory:
     ("text", "step"), [("done", 8), ("done@latest", 8), ("done@best", 4), ("done@2", 2), ("done@6", 6)]
 )
 def test_a_run_names_a_checkpoint(finished: RunDirectory, text: str, step: int) -> None:
-    assert resolve(text) == finished.checkpoints / f"step_{step:08d}"
-    assert pinned(text) == f"done@{step}"
-    assert resolve(pinned(text)) == resolve(text)
+    assert find_weights(text).folder == finished.checkpoints / f"step_{step:08d}"
+    assert lasting_name(text) == f"done@{step}"
+    assert find_weights(lasting_name(text)).folder == find_weights(text).folder
 
 
 def test_best_takes_the_earlier_of_two_equal_ones(home: Path) -> None:
     make_run("equal", {2: 1.0, 4: 1.0}, "SUCCEEDED")
-    assert pinned("equal@best") == "equal@2"
+    assert lasting_name("equal@best") == "equal@2"
 
 
 @pytest.mark.parametrize("text", ["done@3", "done@-2", "done@newest", "done@2@4", "done@02", "done@２"])
 def test_another_step_is_refused_with_those_there_are(finished: RunDirectory, text: str) -> None:
     with pytest.raises(ValueError, match="no such checkpoint") as caught:
-        resolve(text)
+        find_weights(text)
     assert repr(text) in str(caught.value)
     assert "done@latest, done@best, done@2, done@4, done@6, done@8" in str(caught.value)
 
@@ -67,21 +67,21 @@ def test_another_step_is_refused_with_those_there_are(finished: RunDirectory, te
 def test_a_run_that_has_not_succeeded_is_not_taken_silently(home: Path) -> None:
     make_run("stopped", {2: None}, "STOPPED")
     with pytest.raises(ValueError, match=r"'stopped': the run is STOPPED, so say which .*: stopped@latest, stopped@2$"):
-        resolve("stopped")
-    assert pinned("stopped@latest") == "stopped@2"
+        find_weights("stopped")
+    assert lasting_name("stopped@latest") == "stopped@2"
     with pytest.raises(ValueError, match="stopped@best: no checkpoint in .* has been validated"):
-        resolve("stopped@best")
+        find_weights("stopped@best")
 
 
 def test_a_run_without_a_checkpoint(home: Path) -> None:
     run = make_run("empty", {}, "FAILED")
     with pytest.raises(ValueError, match=f"'empty@latest': the run at {run.path} has no checkpoint yet"):
-        resolve("empty@latest")
+        find_weights("empty@latest")
 
 
 def test_an_unknown_run_is_refused_with_those_near_and_how_to_name_a_folder(finished: RunDirectory) -> None:
     with pytest.raises(ValueError, match="no run 'dome'") as caught:
-        resolve("dome")
+        find_weights("dome")
     assert "runs there: done" in str(caught.value)
     assert "such as ./dome" in str(caught.value)
 
@@ -90,10 +90,10 @@ def test_a_folder_has_a_slash_and_counts_from_home(home: Path, monkeypatch: pyte
     folder = save_checkpoint(home / "mine", 5)
     monkeypatch.chdir(tmp_path)
     for text in ("mine/step_00000005", "./mine/step_00000005", str(folder)):
-        assert resolve(text).samefile(folder)
-        assert pinned(text) == "mine/step_00000005"  # a home that is moved still has it
+        assert find_weights(text).folder.samefile(folder)
+        assert lasting_name(text) == "mine/step_00000005"  # a home that is moved still has it
     with pytest.raises(ValueError, match=f"checkpoint not found: {home}/other/step.*mine"):
-        resolve("other/step")
+        find_weights("other/step")
 
 
 def test_foreign_weights_are_sent_to_convert(home: Path) -> None:
@@ -102,13 +102,13 @@ def test_foreign_weights_are_sent_to_convert(home: Path) -> None:
     (home / "pretrain_512.pth").touch()
     for text in ("./hf", "./pretrain_512.pth"):
         with pytest.raises(ValueError, match=f"{home / text} is no checkpoint.*minimind convert {home / text}"):
-            resolve(text)
+            find_weights(text)
 
 
 def test_a_folder_of_checkpoints_is_told_from_foreign_weights(home: Path) -> None:
     folder = save_checkpoint(home / "imported", 0)
     with pytest.raises(ValueError, match=f"{home}/imported holds checkpoints and is none: .* such as {folder}$"):
-        resolve("./imported")
+        find_weights("./imported")
 
 
 def test_a_tokenizer_is_that_of_a_tokenizer_run_a_checkpoint_or_a_folder(finished: RunDirectory, home: Path) -> None:
@@ -116,8 +116,8 @@ def test_a_tokenizer_is_that_of_a_tokenizer_run_a_checkpoint_or_a_folder(finishe
     run.create({"name": "words", "stage": {"kind": "tokenizer"}})
     TOKENIZER.save(run.path / "tokenizer")
     assert tokenizer_folder("words") == run.path / "tokenizer"
-    assert tokenizer_folder("done") == resolve("done")
-    assert tokenizer_folder("done@2") == resolve("done@2")
+    assert tokenizer_folder("done") == find_weights("done").folder
+    assert tokenizer_folder("done@2") == find_weights("done@2").folder
     assert tokenizer_folder("runs/words/tokenizer") == run.path / "tokenizer"
     assert Tokenizer.load(tokenizer_folder("done@best")).fingerprint == TOKENIZER.fingerprint
     with pytest.raises(ValueError, match="tokenizer not found: .*/nothing"):

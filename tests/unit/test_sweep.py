@@ -22,7 +22,7 @@ from jobs.sweeps.sweep import (
     SweepSpec,
     attempt,
     best_settings,
-    continued,
+    extended,
     make_search,
     remove_dead,
     require_feasible,
@@ -31,7 +31,8 @@ from jobs.sweeps.sweep import (
     trial_folder,
 )
 from jobs.sweeps.view import begun_trials, trials_of
-from jobs.training.run import anchored, start
+from jobs.training.request import Request, SweepOptions
+from jobs.training.run import resolve, start
 from minimind.config import override
 from minimind.events import EventLog
 from tests.disk import files_limited_to
@@ -48,6 +49,11 @@ SPEC = SweepSpec(
 )
 FOUND = groups(SPEC.run, SPACE, lambda run: run.loop.batch_size * run.data.max_seq_len <= 64)
 MEASURED = {"outcome": "measured", "bits_per_byte": 3.0, "tokens_per_s": 100.0, "time_total_s": 1.0}
+
+
+def asked(settings: dict[str, Any], space: str | None = None, **how: Any) -> Request:
+    """A sweep of pretraining."""
+    return Request(stage="pretrain", settings=settings, sweep=SweepOptions(space=space), **how)
 
 
 @pytest.fixture
@@ -187,21 +193,21 @@ def test_a_space_by_its_name_or_its_file(home: Path) -> None:
 
 
 def test_a_continued_sweep_takes_more_trials_and_nothing_else() -> None:
-    assert continued(SPEC, "pretrain", {}, None, {"trials": 30}).trials == 30
-    assert continued(SPEC, "pretrain", {"loop.batch_size": 4}, None, {"objective": "tokens_per_s"}) == SPEC
+    assert extended(SPEC, "pretrain", {}, SweepOptions(trials=30)).trials == 30
+    assert extended(SPEC, "pretrain", {"loop.batch_size": 4}, SweepOptions(objective="tokens_per_s")) == SPEC
     with pytest.raises(ValueError, match="keeps its settings") as caught:
-        continued(SPEC, "pretrain", {"optim.learning_rate": 9}, "rank", {"objective": "bits_per_byte"})
+        extended(SPEC, "pretrain", {"optim.learning_rate": 9}, SweepOptions(space="rank", objective="bits_per_byte"))
     assert all(path in str(caught.value) for path in ("run.optim.learning_rate", "objective", "space"))
     with pytest.raises(ValueError, match="stage sft, not pretrain"):
-        continued(SPEC, "sft", {}, None, {})
+        extended(SPEC, "sft", {}, SweepOptions())
 
 
 def test_a_continued_sweep_knows_the_weights_it_was_started_with_by_their_name(home: Path) -> None:
     start(small_spec(loop__max_steps=1), Screen())
-    run = anchored(override(SPEC.run, {"init_from": "small"}), Screen())
+    run, _ = resolve(override(SPEC.run, {"init_from": "small"}), None, Screen())
     stored = SPEC.model_copy(update={"run": run})
     assert run.init_from == "small@1"
-    assert continued(stored, "pretrain", {"init_from": "small"}, None, {}) == stored
+    assert extended(stored, "pretrain", {"init_from": "small"}, SweepOptions()) == stored
 
 
 def test_an_empty_space_says_what_stands_in_the_way_and_what_helps() -> None:
@@ -234,20 +240,26 @@ def test_sweeps_that_cannot_begin(home: Path, folder: RunDirectory) -> None:
     screen = Screen()
     for path in OWN:
         with pytest.raises(ValueError, match=f"{path}.*: a sweep decides this for each of its trials"):
-            sweep("pretrain", given | {path: "1"}, screen)
+            sweep(asked(given | {path: "1"}), screen)
     with pytest.raises(RunStateError, match="the sweep 's' exists already"):
-        sweep("pretrain", given | {"name": "s"}, screen)
+        sweep(asked(given | {"name": "s"}), screen)
     with folder.hold(), pytest.raises(RunStateError, match="the sweep 's' is running already"):
-        sweep("pretrain", given | {"name": "s"}, screen, from_resume=True)
+        sweep(asked(given | {"name": "s"}, from_resume=True), screen)
     with pytest.raises(ValueError, match="no sweep 'other'.*leave --from_resume out"):
-        sweep("pretrain", {"name": "other"}, screen, from_resume=True)
+        sweep(asked({"name": "other"}, from_resume=True), screen)
     with pytest.raises(ValueError, match="--model 30m: a continued sweep keeps its model"):
-        sweep("pretrain", {"name": "s"}, screen, from_resume=True, model="30m")
+        sweep(
+            Request(stage="pretrain", settings={"name": "s"}, sweep=SweepOptions(), from_resume=True, model="30m"),
+            screen,
+        )
     with pytest.raises(ValueError, match="--workers 0: a sweep needs Ray Tune"):
-        sweep("pretrain", given | {"name": "t", "scaling.workers": 0}, screen)
+        sweep(
+            Request(stage="pretrain", settings=given | {"name": "t", "scaling.workers": 0}, sweep=SweepOptions()),
+            screen,
+        )
     (home / "bad.json").write_text('{"loop.batchsize": [1]}')
     with pytest.raises(ValueError, match="no setting 'batchsize' in 'loop'; names there: batch_size"):
-        sweep("pretrain", given | {"name": "t"}, screen, space="bad.json")
+        sweep(asked(given | {"name": "t"}, space="bad.json"), screen)
     assert not (paths.sweeps() / "t").exists()
 
 

@@ -16,7 +16,8 @@ from jobs.text.prepare import Prepared
 from jobs.text.tokenizer import TokenizerSpec, run_tokenizer
 from jobs.training import launch
 from jobs.training.nodes import Say
-from jobs.training.run import resume, resumed, start, train
+from jobs.training.request import Request
+from jobs.training.run import resume, resumed_spec, start, train
 from minimind import checkpoint_folders
 from minimind.config import override
 from minimind.events import read_events
@@ -37,23 +38,26 @@ def stored(home: Path) -> RunSpec:
 
 @pytest.mark.slow
 def test_a_run_from_settings_to_its_end(home: Path, screen: Screen) -> None:
-    assert train("pretrain", SETTINGS, screen, model="tiny") == 0
+    assert train(Request(stage="pretrain", settings=SETTINGS, model="tiny"), screen) == 0
     run = RunDirectory.find(paths.runs(), "small")
     assert run.state().word == "SUCCEEDED"
     assert RunSpec.model_validate(run.spec()) == small_spec()
     for said in ("Checked pretrain.jsonl", "Disk: up to", "step 8/8", "bits/byte", "SUCCEEDED", "step_00000008"):
         assert said in screen.text
-    assert train("pretrain", {"name": "small"}, screen, from_resume=True) == 0
+    assert train(Request(stage="pretrain", settings={"name": "small"}, from_resume=True), screen) == 0
     assert "The run 'small' has finished already; nothing is left to do." in screen.text
 
 
 def test_a_run_that_fails_gives_its_reason_and_an_exit_status(home: Path, screen: Screen) -> None:
     broken = SETTINGS | {"optim.learning_rate": 1e30, "loop.max_bad_steps": 2}
-    assert train("pretrain", broken, screen, model="tiny") == 1
+    assert train(Request(stage="pretrain", settings=broken, model="tiny"), screen) == 1
     assert "not a number in 2 steps in a row" in screen.text
     run = RunDirectory.find(paths.runs(), "small")
     assert run.state().word == "FAILED"
-    assert train("pretrain", {"name": "small", "loop.max_bad_steps": 3}, screen, from_resume=True) == 1
+    assert (
+        train(Request(stage="pretrain", settings={"name": "small", "loop.max_bad_steps": 3}, from_resume=True), screen)
+        == 1
+    )
     assert "not a number in 3 steps in a row" in screen.text
 
 
@@ -257,21 +261,23 @@ def test_an_unknown_run_is_named_with_those_near(home: Path, screen: Screen) -> 
 
 def test_contradicting_switches_are_refused(home: Path, screen: Screen) -> None:
     with pytest.raises(ValueError, match="--from_resume 1 continues the run and --overwrite 1 deletes it"):
-        train("pretrain", {}, screen, from_resume=True, overwrite=True)
+        train(Request(stage="pretrain", settings={}, from_resume=True, overwrite=True), screen)
 
 
 def test_the_same_flags_again_resume(stored: RunSpec) -> None:
-    assert resumed(stored, {}) == stored
-    assert resumed(stored, {path: str(value) for path, value in SETTINGS.items() if "workers" not in path}) == stored
-    assert resumed(stored, {"model": stored.model.model_dump()}) == stored
+    assert resumed_spec(stored, {}) == stored
+    assert (
+        resumed_spec(stored, {path: str(value) for path, value in SETTINGS.items() if "workers" not in path}) == stored
+    )
+    assert resumed_spec(stored, {"model": stored.model.model_dump()}) == stored
 
 
 def test_relative_paths_of_a_resume_count_from_home(home: Path) -> None:
     stored = small_spec(data__path="data/a.jsonl")
     for same in ("data/a.jsonl", str(home / "data" / "a.jsonl")):
-        assert resumed(stored, {"data.path": same}) == stored
-        assert resumed(small_spec(data__path=same), {"data.path": "data/a.jsonl"}) == stored
-    assert resumed(stored, {"data.path": "/elsewhere/b.jsonl"}).data.path == "/elsewhere/b.jsonl"
+        assert resumed_spec(stored, {"data.path": same}) == stored
+        assert resumed_spec(small_spec(data__path=same), {"data.path": "data/a.jsonl"}) == stored
+    assert resumed_spec(stored, {"data.path": "/elsewhere/b.jsonl"}).data.path == "/elsewhere/b.jsonl"
 
 
 @pytest.mark.parametrize(
@@ -286,7 +292,7 @@ def test_relative_paths_of_a_resume_count_from_home(home: Path) -> None:
     ],
 )
 def test_a_resume_keeps_the_global_batch(stored: RunSpec, settings: dict[str, str], batch: tuple[int, ...]) -> None:
-    spec = resumed(stored, settings)
+    spec = resumed_spec(stored, settings)
     assert (spec.loop.batch_size, spec.loop.accumulation_steps, spec.world) == batch
     assert spec.global_batch_size == stored.global_batch_size == 16
 
@@ -302,7 +308,7 @@ def test_a_resume_keeps_the_global_batch(stored: RunSpec, settings: dict[str, st
 )
 def test_another_global_batch_is_refused_with_the_numbers(stored: RunSpec, settings: dict[str, str]) -> None:
     with pytest.raises(ValueError, match=r"is a global batch of \d+ rows; the run has 16") as caught:
-        resumed(stored, settings)
+        resumed_spec(stored, settings)
     assert "Choose numbers whose product is 16" in str(caught.value)
 
 
@@ -321,7 +327,7 @@ def test_another_global_batch_is_refused_with_the_numbers(stored: RunSpec, setti
     ],
 )
 def test_what_changes_nothing_learnt_may_change(stored: RunSpec, path: str, value: str) -> None:
-    assert resumed(stored, {path: value}) == override(stored, {path: value}) != stored
+    assert resumed_spec(stored, {path: value}) == override(stored, {path: value}) != stored
 
 
 @pytest.mark.parametrize(
@@ -337,7 +343,7 @@ def test_what_changes_nothing_learnt_may_change(stored: RunSpec, path: str, valu
 )
 def test_what_would_change_the_result_is_refused(stored: RunSpec, settings: dict[str, str], line: str) -> None:
     with pytest.raises(ValueError, match="a resumed run keeps its settings") as caught:
-        resumed(stored, settings)
+        resumed_spec(stored, settings)
     assert line in str(caught.value)
     assert "--name OTHER --from_weight small@latest" in str(caught.value)
 
@@ -366,8 +372,14 @@ def test_a_run_that_does_not_fit_is_not_created(home: Path, screen: Screen) -> N
 
 def test_a_preset_chooses_the_sizes_of_a_run(home: Path, screen: Screen) -> None:
     settings = {name: value for name, value in SETTINGS.items() if name != "loop.accumulation_steps"}
-    assert train("pretrain", settings | {"loop.max_steps": 1}, screen, model="tiny", budget="standard") == 0
+    assert (
+        train(
+            Request(stage="pretrain", settings=settings | {"loop.max_steps": 1}, model="tiny", preset="standard"),
+            screen,
+        )
+        == 0
+    )
     spec = RunSpec.model_validate(RunDirectory.find(paths.runs(), "small").spec())
     assert spec.loop.batch_size == 4, "as given"
     with pytest.raises(RunStateError, match="exists already"):
-        train("pretrain", settings, screen, model="tiny", budget="standard")
+        train(Request(stage="pretrain", settings=settings, model="tiny", preset="standard"), screen)

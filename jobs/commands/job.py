@@ -1,0 +1,53 @@
+"""`job REQUEST`: what a Ray job executes. People type `train` and `sweep`."""
+
+from __future__ import annotations
+
+import argparse
+
+from pydantic import ValidationError
+from rich.console import Console
+
+from jobs.commands.arguments import Parser
+from jobs.commands.program import Program
+from jobs.training.request import Request
+from minimind.config import explain
+
+
+def add_job(parser: Parser, program: Program) -> None:
+    """The request."""
+    parser.add_argument("request", help="a jobs.training.request.Request, as JSON")
+    parser.set_defaults(command=job)
+
+
+def job(args: argparse.Namespace, program: Program, console: Console) -> int:
+    """Do what is asked for. Raises ValueError for what is no request."""
+    try:
+        request = Request.model_validate_json(args.request)
+    except ValidationError as error:
+        raise ValueError(f"{program.name} job: {explain(error)}") from None
+    return do(request, console)
+
+
+def do(request: Request, console: Console) -> int:
+    """Do it in this process. Gives the exit status."""
+    if request.sweep is not None:
+        from jobs.sweeps.sweep import sweep
+
+        return sweep(request, console)
+    if request.trains_tokenizer:
+        from jobs.text.tokenizer import run_tokenizer
+
+        run_tokenizer(request.tokenizer_spec(), console, overwrite=request.overwrite)
+        return 0
+    from jobs.training.run import train
+
+    return train(request, console)
+
+
+def submit(request: Request, *, detach: bool, console: Console) -> int:
+    """Let a job of the cluster do it, and follow that unless `detach`. Gives the exit status."""
+    from jobs.cluster.follow import submit_training
+
+    kind = "run" if request.sweep is None else "sweep"
+    argv = ["job", request.model_dump_json(exclude_defaults=True)]
+    return submit_training(request.name, argv, request.words(), detach=detach, console=console, kind=kind)

@@ -1,0 +1,110 @@
+"""What is asked for: one frozen value, from the command line to the process that does the work.
+
+A client makes it of flags, a Ray job is handed it as one JSON (`python -m jobs job JSON`), and `train` and `sweep` take
+nothing else.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from jobs import paths
+from jobs.stages import flags
+from jobs.stages.spec import RunSpec
+from jobs.stages.stage import DEFAULT_MODEL
+from jobs.stages.table import STAGES
+from jobs.text.tokenizer import TOKENIZER_FLAGS, TokenizerSpec
+from minimind.config import Config
+
+
+class SweepOptions(Config):
+    """What is asked of a sweep beside the settings of its runs; None is the sweep's own default."""
+
+    space: str | None = None
+    objective: Literal["bits_per_byte", "tokens_per_s"] | None = None
+    budget_s: float | None = Field(default=None, gt=0)
+    trials: int | None = Field(default=None, ge=1)
+
+    def given(self) -> dict[str, Any]:
+        """Those that are given, but for the space."""
+        return {name: value for name, value in self if value is not None and name != "space"}
+
+
+class Request(Config):
+    """One stage, trained once or, with `sweep`, many times.
+
+    settings: dotted path -> JSON value; a text that came from a command line is read by the setting's own type. Paths
+    are absolute or count from MINIMIND_HOME. model: a name in MODEL_PRESETS. preset: a share of the card, for which
+    sizes are chosen that `settings` leave open.
+    """
+
+    stage: str
+    settings: Mapping[str, Any] = Field(default_factory=dict)
+    model: str | None = None
+    preset: str | None = None
+    from_resume: bool = False
+    overwrite: bool = False
+    sweep: SweepOptions | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the run, or of the sweep."""
+        if self.sweep is not None:
+            space = Path(self.sweep.space or "batch").stem
+            return str(self.settings.get("name") or f"{self.stage}-{space}")
+        usual = TokenizerSpec().name if self.trains_tokenizer else self.usual.name
+        return str(self.settings.get("name", usual))
+
+    @property
+    def trains_tokenizer(self) -> bool:
+        """Whether its stage is the one that is none of STAGES, for it trains no model."""
+        return self.stage == "tokenizer"
+
+    def tokenizer_spec(self) -> TokenizerSpec:
+        """What the stage `tokenizer` is asked for. Raises ValueError."""
+        return flags.apply(TokenizerSpec(), self.settings, TOKENIZER_FLAGS)
+
+    @property
+    def usual(self) -> RunSpec:
+        """The spec that the settings change, where there are no first weights with a shape of their own."""
+        return STAGES[self.stage].preset(self.model or DEFAULT_MODEL)
+
+    def resolved(self, spec: Config) -> Request:
+        """The request with the values that its settings have in a spec, in JSON's types: nothing is left to be read."""
+        values = spec.model_dump(mode="json")
+        settings = {path: _value(values, path) for path in self.settings}
+        return self.model_copy(update={"settings": settings})
+
+    def anchored(self, folder: Path) -> Request:
+        """The request with its paths absolute: relative ones count from `folder`."""
+        if self.trains_tokenizer:
+            path = self.settings.get("path")
+            settings = self.settings if path is None else {**self.settings, "path": str(paths.absolute(path, folder))}
+        else:
+            settings = flags.absolute(self.settings, folder)
+        return self.model_copy(update={"settings": settings})
+
+    def words(self) -> str:
+        """The command line that asks for the same, for people to read."""
+        known = TOKENIZER_FLAGS if self.trains_tokenizer else flags.FLAGS | flags.ADAPTER_FLAGS
+        of_path = {path: flag for flag, path in known.items()}
+        words = ["train" if self.sweep is None else "sweep", self.stage]
+        options: dict[str, Any] = {"model": self.model, "preset": self.preset, **(dict(self.sweep or {}))}
+        options |= {name: "1" for name in ("from_resume", "overwrite") if getattr(self, name)}
+        for name, value in options.items():
+            words += [] if value is None else [f"--{name}", str(value)]
+        for path, value in self.settings.items():
+            text = flags.setting_text(value)
+            words += [f"--{of_path[path]}", text] if path in of_path else ["--set", f"{path}={text}"]
+        return shlex.join(words)
+
+
+def _value(tree: Any, path: str) -> Any:
+    for part in path.split("."):
+        tree = tree[part]
+    return tree

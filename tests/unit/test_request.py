@@ -1,0 +1,117 @@
+"""What is asked for, on its way from a command line to the process that does the work."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs import __main__ as cli
+from jobs import paths
+from jobs.cluster import follow
+from jobs.runs.directory import RunDirectory
+from jobs.stages.origin import new_spec
+from jobs.training.request import Request, SweepOptions
+from tests.shell import Shell
+from tests.small import SETTINGS, small_flags, write_rows
+
+TRAIN = ["train", "pretrain", "--model", "tiny", "--workers", "1"]
+
+
+@pytest.fixture
+def shell(home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shell:
+    monkeypatch.chdir(home)
+    for name in ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
+        monkeypatch.delenv(name, raising=False)
+    write_rows(home / "text.jsonl", [f"text {number}" for number in range(40)])
+    return Shell(capsys)
+
+
+@pytest.fixture
+def submitted(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What would have been submitted, without a cluster."""
+    seen: list[dict[str, Any]] = []
+
+    def submit(name: str, argv: list[str], words: str, **how: Any) -> int:
+        seen.append({"name": name, "argv": argv, "words": words, **how})
+        return 0
+
+    monkeypatch.setattr(follow, "submit_training", submit)
+    return seen
+
+
+def request_in(job: dict[str, Any]) -> Request:
+    verb, text = job["argv"]
+    assert verb == "job"
+    return Request.model_validate_json(text)
+
+
+def test_a_job_is_handed_one_value_with_jsons_types(shell: Shell, home: Path, submitted: list[dict[str, Any]]) -> None:
+    flags = ["--data_path", "text.jsonl", "--batch_size", "2", "--use_compile", "1", "--learning_rate", "1e-3"]
+    assert shell(cli.minimind, *TRAIN, *flags, "--set", 'eval.prompts=["a b"]', "--overwrite", "1") == 0
+    (job,) = submitted
+    request = request_in(job)
+    assert request == Request(
+        stage="pretrain",
+        settings={
+            "data.path": str(home / "text.jsonl"),
+            "loop.batch_size": 2,
+            "loop.compile": True,
+            "optim.learning_rate": 0.001,
+            "scaling.workers": 1,
+            "eval.prompts": ["a b"],
+        },
+        model="tiny",
+        overwrite=True,
+    )
+    assert (job["name"], job["kind"]) == ("pretrain", "run")
+    # For people: the same as flags, which ask for the same again.
+    assert "--batch_size 2" in job["words"]
+    assert shell(cli.minimind, *shlex.split(job["words"])) == 0
+    assert request_in(submitted[1]) == request
+
+
+def test_what_both_ways_ask_for_is_one_run(shell: Shell) -> None:
+    settings = SETTINGS | {"loop.max_steps": 1}
+    assert shell(cli.main, "train", "pretrain", *small_flags(loop__max_steps=1)) == 0
+    run = RunDirectory.find(paths.runs(), "small")
+    spec = run.spec()
+    request = Request(stage="pretrain", settings=settings, model="tiny", overwrite=True)
+    assert shell(cli.main, "job", request.model_dump_json()) == 0
+    assert run.spec() == spec
+    assert "minimind train pretrain --model tiny --overwrite 1 --name small" in run.events_path.read_text("utf-8")
+
+
+def test_a_sweep_and_a_tokenizer_go_the_same_way(shell: Shell, home: Path, submitted: list[dict[str, Any]]) -> None:
+    (home / "space.json").write_text('{"optim.learning_rate": {"low": 1e-4, "high": 1e-2}}')
+    sweep = ["sweep", "pretrain", "--data_path", "text.jsonl", "--trials", "3", "--space", "space.json"]
+    assert shell(cli.minimind, *sweep) == 0
+    request = request_in(submitted[-1])
+    assert request.sweep == SweepOptions(space=str(home / "space.json"), trials=3)
+    assert (request.name, submitted[-1]["kind"]) == ("pretrain-space", "sweep")
+    assert submitted[-1]["words"].startswith(f"sweep pretrain --space {home}/space.json --trials 3 --data_path ")
+    assert shell(cli.minimind, "train", "tokenizer", "--data_path", "text.jsonl", "--vocab_size", "300") == 0
+    request = request_in(submitted[-1])
+    assert request.settings == {"path": str(home / "text.jsonl"), "vocab_size": 300}
+    assert submitted[-1]["words"] == f"train tokenizer --data_path {home}/text.jsonl --vocab_size 300"
+    assert shell(cli.main, *submitted[-1]["argv"]) == 0
+    assert RunDirectory.find(paths.runs(), "tokenizer").spec()["vocab_size"] == 300
+
+
+def test_what_is_no_request_is_refused(shell: Shell) -> None:
+    for text, said in (("{", "Invalid JSON"), ('{"stag": "sft"}', "stag = 'sft': there is no such setting")):
+        assert shell(cli.main, "job", text) == 1
+        assert said in shell.err
+
+
+def test_a_resolved_request_changes_the_spec_in_the_same_way(home: Path) -> None:
+    asked = Request(
+        stage="pretrain", settings={"loop.epochs": "3", "init_from": "null", "data.limits.max_bad_rows": "2"}
+    )
+    spec = new_spec("pretrain", asked.settings)
+    resolved = asked.resolved(spec)
+    assert resolved.settings == {"loop.epochs": 3, "init_from": None, "data.limits.max_bad_rows": 2}
+    assert new_spec("pretrain", json.loads(resolved.model_dump_json())["settings"]) == spec
