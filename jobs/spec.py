@@ -22,8 +22,8 @@ class DataConfig(Config):
     """Which text, and how it becomes rows of tokens."""
 
     path: str = Field(
-        description="training rows: .jsonl, .jsonl.gz or .parquet, texts: .txt or .md, or a folder of either; in a job a "
-        "relative path counts from MINIMIND_HOME"
+        description="training rows: .jsonl, .jsonl.gz or .parquet, texts: .txt or .md, or a folder of either; in a job "
+        "a relative path counts from MINIMIND_HOME"
     )
     tokenizer: str | None = Field(
         default=None,
