@@ -150,8 +150,9 @@ class Report:
     def table(self) -> Table:
         """The report for a terminal."""
         table = Table(title=f"{self.file} as {self.stage}", title_justify="left", box=None, show_header=False)
-        for justify, share in (("left", 3), ("right", None), ("left", 5)):
-            table.add_column(justify=justify, overflow="fold", ratio=share)
+        table.add_column(overflow="fold", ratio=3)
+        table.add_column(justify="right")
+        table.add_column(overflow="fold", ratio=5)
         table.add_row("rows", f"{self.rows:,}", self.written())
         table.add_row("the first", "", self.first)
         for unit, lengths in self.lengths.items():
@@ -176,8 +177,8 @@ class Report:
 
         section: where in the run's settings the limits lie, for the advice in the message.
         """
-        if (first := self.alike()) is not None:
-            raise ValueError(f"{self.file}: no row of {self.rows:,} that can be used for {self.stage}: {first}")
+        if (reason := self.alike()) is not None:
+            raise ValueError(f"{self.file}: no row of {self.rows:,} that can be used for {self.stage}: {reason}")
         complaints = [str(issue) for issue in self.examples.get("damaged_file", [])]
         usable = self.rows - self.bad_rows
         for name, limit in limits:
@@ -316,7 +317,7 @@ class _Doctor:
         _, first, inverse = np.unique(digests, return_index=True, return_inverse=True)
         for again in np.flatnonzero(first[inverse] != np.arange(len(digests))):
             before = first[inverse[again]]
-            path, path_before = self._file_of(again), self._file_of(before)
+            path, path_before = self._file_of(int(again)), self._file_of(int(before))
             where = "" if path == path_before else f" of {path_before}"
             self.found("duplicate", int(lines[again]), f"the same as line {lines[before]}{where}", path)
         for unit, values in (("characters", self.characters), ("tokens", self.tokens)):

@@ -218,22 +218,21 @@ def _check(
     key = [content_sha256(source), held_out_digest, spec.data.limits.model_dump(), rows, READING, *written]
     passed = paths.cache() / "checks" / f"{_key(key)}.json"
     if passed.exists():
-        if written := json.loads(passed.read_text("utf-8")).get("written"):
-            console.print(f"{source.name}: {written}; looked at before.")
+        if known := json.loads(passed.read_text("utf-8")).get("written"):
+            console.print(f"{source.name}: {known}; looked at before.")
         return
     report = check_file(source, rows, tokenizer=tokenizer, max_seq_len=width if tokenizer else None, eval_path=held_out)
     try:
         report.refuse_above(spec.data.limits, "data.limits")
     except ValueError as error:
         raise ValueError(str(error) if setting == "data.path" else f"{setting}: {error}") from None
-    written = report.written()
+    how = report.written()
     found = ", ".join(f"{count} {kind}" for kind, count in report.counts.items()) or "nothing wrong"
     unused = f" Not used: {', '.join(sorted(report.ignored_fields))}." if report.ignored_fields else ""
-    console.print(
-        f"Checked {source.name}: {amount(report.rows)} rows{f' ({written})' if written else ''}, {found}.{unused}"
-    )
+    what = f"{amount(report.rows)} rows" + (f" ({how})" if how else "")
+    console.print(f"Checked {source.name}: {what}, {found}.{unused}")
     paths.make(passed.parent)
-    passed.write_text(json.dumps(report.to_dict() | {"written": written}, ensure_ascii=False), "utf-8")
+    passed.write_text(json.dumps(report.to_dict() | {"written": how}, ensure_ascii=False), "utf-8")
 
 
 def _require_learnable(shards: TokenShards, width: int, named: str) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from data.prepare import content_sha256
+from data.schema import STAGE_ROWS
 from jobs import __main__ as cli
 from jobs import paths
 from jobs.cluster import local as cluster
@@ -17,7 +19,7 @@ from jobs.cluster import submit
 from jobs.cluster.submit import Job
 from jobs.runs.directory import RunDirectory
 from jobs.stages import old_names
-from jobs.stages.old_names import FLAGS_ELSEWHERE, NOT_YET, STAGES_CALLED
+from jobs.stages.old_names import FLAGS_ELSEWHERE, NOT_YET, ROWS_OF, STAGES_CALLED
 from jobs.stages.table import STAGES
 from minimind.events import EventLog
 from tests.shell import Shell
@@ -380,3 +382,45 @@ def test_a_short_text_file_is_one_text_which_no_run_takes(shell: Shell, home: Pa
     assert "A text is cut into several from 1,000 characters on" in shell.out
     (home / "lines.txt").write_text(f"{'a' * 1000}\n\nb\n")
     assert shell(cli.main, "data", "check", "lines.txt") == 0
+
+
+def test_the_doctor_reads_a_file_as_what_it_is_and_says_what_comes_next(shell: Shell, home: Path) -> None:
+    path = write_chats(home / "my chats.jsonl", [(f"q{number}", "a") for number in range(50)])
+    assert shell(cli.main, "data", "check", path.name) == 0
+    assert f"{path} as sft" in shell.out
+    assert "user: q0; assistant: a" in shell.out
+    assert f"Next: minimind train sft --from_weight RUN --data_path '{path}'" in shell.out
+    assert shell(cli.main, "data", "check", path.name, "--stage", "pretrain") == 1
+    assert shell.out.count("this is conversation data: use --stage sft") == 1
+    assert f"(minimind train sft --from_weight RUN --data_path '{path}')" in shell.out
+    assert "allow them" not in shell.out
+    assert shell(cli.main, "data", "show", path.name) == 0
+    assert "q0" in shell.out
+    (home / "book.txt").write_text("第一章\n")
+    assert shell(cli.main, "data", "show", "book.txt") == 0
+    assert "第一章" in shell.out
+
+
+@pytest.mark.parametrize("stage", [*STAGE_ROWS, *ROWS_OF])
+def test_the_examples_of_a_stage_are_a_file_that_the_doctor_finds_good(shell: Shell, home: Path, stage: str) -> None:
+    assert shell(cli.minimind, "data", "example", stage) == 0
+    assert ("not there yet, but comes" in shell.err) == (stage not in (*STAGES, "tokenizer"))
+    (home / "rows.jsonl").write_text(shell.out, "utf-8")
+    assert shell(cli.main, "data", "check", "rows.jsonl") == 0
+    assert f"as {ROWS_OF.get(stage, stage)}" in shell.out
+    assert ("Next: minimind train" in shell.out) == (ROWS_OF.get(stage, stage) in STAGES)
+
+
+def test_a_folder_of_notes_is_trained_on_and_it_is_said_how_it_was_read(shell: Shell, home: Path) -> None:
+    (home / "notes").mkdir()
+    for number in range(30):
+        (home / "notes" / f"{number:02}.md").write_text(f"# Note {number}\n\nIt says {number}.\n")
+    flags = small_flags(data__path="notes", model__vocab_size=300, loop__max_steps=1)
+    assert shell(cli.main, *TRAIN, *flags) == 0
+    assert "Checked notes: 30 rows (30 files, passages of text), nothing wrong." in shell.out
+    assert shell(cli.main, *TRAIN, *flags, "--overwrite", "1") == 0
+    assert "notes: 30 files, passages of text; looked at before." in shell.out
+    run = RunDirectory.find(paths.runs(), "small")
+    assert run.sources["data.path"] == content_sha256(home / "notes")
+    (home / "notes" / "31.md").write_text("another")
+    assert run.sources["data.path"] != content_sha256(home / "notes")
