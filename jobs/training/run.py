@@ -130,6 +130,7 @@ def resolve(spec: RunSpec, weights: Weights | None, console: Console) -> tuple[R
     """
     weights = weights or first_weights({"init_from": spec.init_from})
     changes = flags.kept(_places(spec)) | ({"init_from": weights.name} if weights is not None else {})
+    changes |= {f"roles.{role}": lasting_name(named) for role, named in spec.roles.items()}
     return with_text(override(spec, changes), weights, console), weights
 
 
