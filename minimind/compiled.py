@@ -57,7 +57,7 @@ class Layer(ctypes.Structure):
 
 
 class Rows(ctypes.Structure):
-    """So many rows continue the text in a slot, from a place on."""
+    """`rows` rows that continue the text in a slot, from a place on; decode.c calls it a Piece."""
 
     _fields_ = (("slot", c_int64), ("place", c_int64), ("rows", c_int64))
 

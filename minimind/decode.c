@@ -1,14 +1,15 @@
 // More tokens for each of several texts: the forward pass of minimind/model.py for a CPU, over a KV cache.
 //
-// Producing a token reads every weight once, so it should take about as long as that. In PyTorch the 80 small operations
-// of a layer take longer than its matrix products, and those use one core. Here a step is one call: rows share the
-// weights they read, the threads meet five times in a layer, and weights may be fp32, bfloat16 or int8.
+// Producing a token reads every weight once, so it should take about as long as that. In PyTorch the 80 small
+// operations of a layer take longer than its matrix products, and those use one core. Here a step is one call: rows
+// share the weights they read, the threads meet five times in a layer, and weights may be fp32, bfloat16 or int8.
 //
-// What a token gets depends on the text before it and on nothing else, to the last bit: every sum runs over its inputs in
-// one order, eight lanes wide, however many rows are computed. (So no -ffast-math, and no products contracted with sums
-// where the compiler thinks fit: -ffp-contract=off.)
+// What a token gets depends on the text before it and on nothing else, to the last bit: every sum runs over its inputs
+// in one order, eight lanes wide, however many rows are computed. (So no -ffast-math, and no products contracted with
+// sums where the compiler thinks fit: -ffp-contract=off.)
 //
-// Plain C with GCC's vector extensions, which clang has too. native.py compiles and calls it; its structures mirror ours.
+// Plain C with GCC's vector extensions, which clang has too. compiled.py compiles it, and its structures mirror ours;
+// native.py calls it.
 
 #include <math.h>
 #include <omp.h>
@@ -27,7 +28,10 @@ typedef uint16_t v8h __attribute__((vector_size(16)));
 typedef uint32_t v8u __attribute__((vector_size(32)));
 
 #define INLINE static inline __attribute__((always_inline))
-enum { LANES = 8, BLOCK = 8, MOST_ROWS = 6, NEAR_ROWS = 3, FEW_ROWS = 24, CHUNK = 4, LINE = 64, AHEAD = 16384, SOME_KEYS = 64, NEAR = 65536 };
+enum { LANES = 8, BLOCK = 8, CHUNK = 4 };              // numbers in a vector, outputs in a block, blocks at a time
+enum { MOST_ROWS = 6, NEAR_ROWS = 3, FEW_ROWS = 24 };  // of a product: see `strip` and `block`
+enum { LINE = 64, AHEAD = 16384, NEAR = 65536 };       // bytes of a cache line, bytes, numbers: see `tile` and `block`
+enum { SOME_KEYS = 64 };                               // at a time: see `attend`
 enum { FLOAT32, BFLOAT16, INT8 };
 
 typedef struct {
@@ -43,7 +47,7 @@ typedef struct {
 } Layer;
 
 typedef struct {
-    int64_t slot, place, rows;  // so many of the rows continue the text in the slot, from this place on
+    int64_t slot, place, rows;  // the next `rows` rows continue the text in the slot, from this place on
 } Piece;
 
 typedef struct {
@@ -127,11 +131,12 @@ INLINE v8 weights(int type, const void *from, int64_t at) {
 
 INLINE int64_t bytes(int64_t type) { return type == FLOAT32 ? 4 : type == BFLOAT16 ? 2 : 1; }
 
-// y[row * y_stride + output] for `outs` outputs of `rows` rows of x, from their weights `w` on. type, outs, rows and near
-// are constants where this is called, so that the sums stay in registers. Unless the weights are near, in the cache, it
-// asks for those that come AHEAD: processors foresee a long stream of bytes but not several short ones beside each other,
-// and int8 took three times as long without.
-INLINE void tile(int type, int outs, int rows, int near, const char *w, int64_t inputs, const float *x, float *y, int64_t y_stride) {
+// y[row * y_stride + output] for `outs` outputs of `rows` rows of x, from their weights `w` on. type, outs, rows and
+// near are constants where this is called, so that the sums stay in registers. Unless the weights are near, in the
+// cache, it asks for those that come AHEAD: processors foresee a long stream of bytes but not several short ones beside
+// each other, and int8 took three times as long without.
+INLINE void tile(int type, int outs, int rows, int near, const char *w, int64_t inputs, const float *x, float *y,
+                 int64_t y_stride) {
     v8 sums[BLOCK][MOST_ROWS];
     for (int o = 0; o < outs; o++)
         for (int r = 0; r < rows; r++) sums[o][r] = (v8){0};
@@ -154,8 +159,8 @@ INLINE void tile(int type, int outs, int rows, int near, const char *w, int64_t 
         for (int r = 0; r < rows; r++) y[r * y_stride + o] = sum(sums[o][r]);
 }
 
-// A function for each type and number of rows, `step` of any number of outputs at a time. (Inlined into one function, they
-// would fight for registers.)
+// A function for each type and number of rows, `step` of any number of outputs at a time. (Inlined into one function,
+// they would fight for registers.)
 typedef void Strip(const char *w, int64_t outs, int64_t inputs, const float *x, float *y, int64_t y_stride);
 #define STRIP(name, type, rows, step, near) \
     static void name(const char *w, int64_t outs, int64_t inputs, const float *x, float *y, int64_t y_stride) { \
@@ -176,19 +181,21 @@ STRIP(near_3, FLOAT32, 3, 4, 1)
 static Strip *const near_strips[] = {near_1, near_2, near_3};
 
 // The product of `outs` outputs, `most` rows at a time.
-static void strip(Strip *const *strips, int64_t most, const char *w, int64_t outs, int64_t inputs, const float *x, int64_t rows, float *y, int64_t y_stride) {
-    for (; rows > most; rows -= most, x += most * inputs, y += most * y_stride) strips[most - 1](w, outs, inputs, x, y, y_stride);
+static void strip(Strip *const *strips, int64_t most, const char *w, int64_t outs, int64_t inputs, const float *x,
+                  int64_t rows, float *y, int64_t y_stride) {
+    for (; rows > most; rows -= most, x += most * inputs, y += most * y_stride)
+        strips[most - 1](w, outs, inputs, x, y, y_stride);
     strips[rows - 1](w, outs, inputs, x, y, y_stride);
 }
 
-// Up to BLOCK outputs from `first` on: y[row * y_stride + output - first]. Many rows wait for their own numbers and not for
-// the weights, which are then put near, in fp32, where that takes no more than NEAR numbers of the stack.
+// Up to BLOCK outputs from `first` on: y[row * y_stride + output - first]. Many rows wait for their own numbers and not
+// for the weights, which are then put near, in fp32, where that takes no more than NEAR numbers of the stack.
 static void block(const Matrix *m, int64_t first, const float *x, int64_t rows, float *y, int64_t y_stride) {
     int64_t outs = first + BLOCK < m->outputs ? BLOCK : m->outputs - first, numbers = outs * m->inputs;
     const char *w = (const char *)m->weight + first * m->inputs * bytes(m->type);
     if (rows <= FEW_ROWS || numbers > NEAR) {
-        Strip *const *strips = m->type == FLOAT32 ? FLOAT32_strips : m->type == BFLOAT16 ? BFLOAT16_strips : INT8_strips;
-        strip(strips, MOST_ROWS, w, outs, m->inputs, x, rows, y, y_stride);
+        static Strip *const *const strips[] = {FLOAT32_strips, BFLOAT16_strips, INT8_strips};  // by type
+        strip(strips[m->type], MOST_ROWS, w, outs, m->inputs, x, rows, y, y_stride);
     } else {
         float near[m->type == FLOAT32 ? 1 : numbers];
         for (int64_t at = 0; at < numbers * bytes(m->type); at += LINE) __builtin_prefetch(w + AHEAD + at, 0, 2);
@@ -196,7 +203,8 @@ static void block(const Matrix *m, int64_t first, const float *x, int64_t rows, 
             for (int64_t i = 0; i < numbers; i += LANES) store(near + i, weights(BFLOAT16, w, i));
         if (m->type == INT8)
             for (int64_t i = 0; i < numbers; i += LANES) store(near + i, weights(INT8, w, i));
-        strip(near_strips, NEAR_ROWS, m->type == FLOAT32 ? w : (const char *)near, outs, m->inputs, x, rows, y, y_stride);
+        const char *weights_in_fp32 = m->type == FLOAT32 ? w : (const char *)near;
+        strip(near_strips, NEAR_ROWS, weights_in_fp32, outs, m->inputs, x, rows, y, y_stride);
     }
     if (m->scale)
         for (int64_t r = 0; r < rows; r++)
@@ -242,7 +250,8 @@ static void norm(const float *x, const float *weight, int64_t width, double eps,
 }
 
 // The norm of one head, turned to its position. x and y may be the same.
-static void turned(const float *x, const float *weight, int64_t width, double eps, const float *cos, const float *sin, float *y) {
+static void turned(const float *x, const float *weight, int64_t width, double eps, const float *cos, const float *sin,
+                   float *y) {
     float normed[width];
     norm(x, weight, width, eps, normed);
     for (int64_t i = 0, half = width / 2; i < half; i++) {
@@ -253,7 +262,8 @@ static void turned(const float *x, const float *weight, int64_t width, double ep
 }
 
 // scores[s] of the keys from number s to `stop`: query times key, times factor.
-static void score(const float *query, const float *keys, int64_t width, int64_t s, int64_t stop, float factor, float *scores) {
+static void score(const float *query, const float *keys, int64_t width, int64_t s, int64_t stop, float factor,
+                  float *scores) {
     for (; s + LANES <= stop; s += LANES) {
         v8 dots[LANES] = {{0}};
         for (int64_t i = 0; i < width; i += LANES) {
@@ -268,7 +278,8 @@ static void score(const float *query, const float *keys, int64_t width, int64_t 
     }
     for (; s < stop; s++) {
         v8 dot = {0};
-        for (int64_t i = 0; i < width; i += LANES) dot = multiply_add(load(query + i), load(keys + s * width + i), dot);
+        for (int64_t i = 0; i < width; i += LANES)
+            dot = multiply_add(load(query + i), load(keys + s * width + i), dot);
         scores[s] = sum(dot) * factor;
     }
 }
@@ -298,50 +309,69 @@ static float exponents(float *scores, int64_t length) {
 }
 
 // Adds values from number s to `stop`, times their scores: `vectors` times eight numbers of them.
-INLINE void mix(int vectors, const float *values, int64_t width, const float *scores, int64_t s, int64_t stop, float *out) {
+INLINE void mix(int vectors, const float *values, int64_t width, const float *scores, int64_t s, int64_t stop,
+                float *out) {
     v8 mixed[8];
     for (int i = 0; i < vectors; i++) mixed[i] = load(out + i * LANES);
     for (; s < stop; s++)
-        for (int i = 0; i < vectors; i++) mixed[i] = multiply_add((v8){0} + scores[s], load(values + s * width + i * LANES), mixed[i]);
+        for (int i = 0; i < vectors; i++)
+            mixed[i] = multiply_add((v8){0} + scores[s], load(values + s * width + i * LANES), mixed[i]);
     for (int i = 0; i < vectors; i++) store(out + i * LANES, mixed[i]);
 }
 
 // How many rows of a piece attend together: they and the heads of a group read the same keys, SOME_KEYS at a time.
-INLINE int64_t together(const Model *m) { return m->heads / m->kv_heads < 8 ? 8 / (m->heads / m->kv_heads) : 1; }
+INLINE int64_t together(const Model *m) {
+    int64_t group = m->heads / m->kv_heads;
+    return group < 8 ? 8 / group : 1;
+}
 
-// Keeps the new keys and values of one key/value head, and attends with the query heads that share it. q and out are
-// [rows, heads, width], k and v [rows, kv_heads, width], from this head on; so many rows as `together` at most. place: of
-// the first row.
-static void attend(const Model *m, const Layer *l, int64_t head, int64_t slot, int64_t place, int64_t rows, float *q, const float *k, const float *v, float *scores, float *out) {
-    int64_t width = m->head_dim, group = m->heads / m->kv_heads, room = m->context + LANES, end = place + rows;
-    float *keys = l->keys + (slot * m->kv_heads + head) * m->context * width;
-    float *values = l->values + (slot * m->kv_heads + head) * m->context * width;
+// What attends together: `rows` rows of a piece, `together` at most, with one key/value head and the query heads that
+// share it. place: of the first row. From this head on q and out are [rows, heads, width], k and v
+// [rows, kv_heads, width].
+typedef struct {
+    int64_t head, slot, place, rows;
+    float *q, *out;
+    const float *k, *v;
+} Turn;
+
+INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+// Keeps the new keys and values, and attends. scores: room for [rows, group, context + LANES].
+static void attend(const Model *m, const Layer *l, const Turn *turn, float *scores) {
+    int64_t width = m->head_dim, group = m->heads / m->kv_heads, room = m->context + LANES;
+    int64_t rows = turn->rows, place = turn->place, end = place + rows, queries = rows * group;
+    float *keys = l->keys + (turn->slot * m->kv_heads + turn->head) * m->context * width;
+    float *values = l->values + (turn->slot * m->kv_heads + turn->head) * m->context * width;
     float factor = 1.0f / sqrtf((float)width);
+    float *query[queries], *out[queries], totals[queries];
+    int64_t length[queries];  // of the keys that a query may see
     for (int64_t r = 0; r < rows; r++) {
         const float *cos = m->cos + (place + r) * width, *sin = m->sin + (place + r) * width;
-        turned(k + r * m->kv_heads * width, l->k_norm, width, m->eps, cos, sin, keys + (place + r) * width);
-        memcpy(values + (place + r) * width, v + r * m->kv_heads * width, (size_t)width * sizeof *v);
+        turned(turn->k + r * m->kv_heads * width, l->k_norm, width, m->eps, cos, sin, keys + (place + r) * width);
+        memcpy(values + (place + r) * width, turn->v + r * m->kv_heads * width, (size_t)width * sizeof *values);
         for (int64_t g = 0; g < group; g++) {
-            float *query = q + (r * m->heads + g) * width;
-            turned(query, l->q_norm, width, m->eps, cos, sin, query);
+            int64_t n = r * group + g, at = (r * m->heads + g) * width;
+            length[n] = place + r + 1, query[n] = turn->q + at, out[n] = turn->out + at;
+            turned(query[n], l->q_norm, width, m->eps, cos, sin, query[n]);
+            memset(out[n], 0, (size_t)width * sizeof *out[n]);
         }
-        memset(out + r * m->heads * width, 0, (size_t)(group * width) * sizeof *out);
     }
-#define EACH_QUERY for (int64_t r = 0; r < rows; r++) for (int64_t g = 0; g < group; g++)
-#define STOP (s + SOME_KEYS < place + r + 1 ? s + SOME_KEYS : place + r + 1)
     for (int64_t s = 0; s < end; s += SOME_KEYS)
-        EACH_QUERY score(q + (r * m->heads + g) * width, keys, width, s, STOP, factor, scores + (r * group + g) * room);
-    float totals[rows * group];
-    EACH_QUERY totals[r * group + g] = exponents(scores + (r * group + g) * room, place + r + 1);
+        for (int64_t r = 0; r < rows; r++)
+            for (int64_t g = 0; g < group; g++) {
+                int64_t n = r * group + g;
+                score(query[n], keys, width, s, least(s + SOME_KEYS, place + r + 1), factor, scores + n * room);
+            }
+    for (int64_t n = 0; n < queries; n++) totals[n] = exponents(scores + n * room, length[n]);
     for (int64_t s = 0; s < end; s += SOME_KEYS)
-        EACH_QUERY {
-            const float *own = scores + (r * group + g) * room;
-            float *to = out + (r * m->heads + g) * width;
-            int64_t i = 0;
-            for (; i + 8 * LANES <= width; i += 8 * LANES) mix(8, values + i, width, own, s, STOP, to + i);
-            for (; i < width; i += LANES) mix(1, values + i, width, own, s, STOP, to + i);
+        for (int64_t n = 0; n < queries; n++) {
+            const float *own = scores + n * room;
+            int64_t i = 0, stop = least(s + SOME_KEYS, length[n]);
+            for (; i + 8 * LANES <= width; i += 8 * LANES) mix(8, values + i, width, own, s, stop, out[n] + i);
+            for (; i < width; i += LANES) mix(1, values + i, width, own, s, stop, out[n] + i);
         }
-    EACH_QUERY for (int64_t i = 0; i < width; i++) out[(r * m->heads + g) * width + i] /= totals[r * group + g];
+    for (int64_t n = 0; n < queries; n++)
+        for (int64_t i = 0; i < width; i++) out[n][i] /= totals[n];
 }
 
 // How much room `decode` needs for what it computes on the way.
@@ -357,9 +387,10 @@ void linear(const Matrix *m, const float *x, int64_t rows, int64_t threads, floa
     if (rows) product(m, x, rows, y);
 }
 
-// tokens: of all pieces, one after the other, a row each. Every piece has a slot of its own. logits: [wanted, vocabulary],
-// what comes after the tokens of the rows `wanted_rows`.
-void decode(const Model *m, int64_t pieces, const Piece *piece, const int64_t *tokens, int64_t wanted, const int64_t *wanted_rows, int64_t threads, float *scratch, float *logits) {
+// tokens: of all pieces, one after the other, a row each. Every piece has a slot of its own. logits: [wanted,
+// vocabulary], what comes after the tokens of the rows `wanted_rows`.
+void decode(const Model *m, int64_t pieces, const Piece *piece, const int64_t *tokens, int64_t wanted,
+            const int64_t *wanted_rows, int64_t threads, float *scratch, float *logits) {
     int64_t hidden = m->hidden, width = m->head_dim, group = m->heads / m->kv_heads, rows = 0, first_row[pieces];
     for (int64_t p = 0; p < pieces; p++) first_row[p] = rows, rows += piece[p].rows;
     float *x = scratch;
@@ -369,7 +400,8 @@ void decode(const Model *m, int64_t pieces, const Piece *piece, const int64_t *t
     float *v = k + rows * m->kv_heads * width;
     float *wide = v + rows * m->kv_heads * width;
     float *private = wide + rows * m->intermediate;
-    for (int64_t r = 0; r < rows; r++) memcpy(x + r * hidden, m->embedding + tokens[r] * hidden, (size_t)hidden * sizeof *x);
+    for (int64_t r = 0; r < rows; r++)
+        memcpy(x + r * hidden, m->embedding + tokens[r] * hidden, (size_t)hidden * sizeof *x);
 #pragma omp parallel num_threads(threads)
     {
         // Norms are cheap enough for every thread to compute all of them: it saves two meetings.
@@ -389,8 +421,10 @@ void decode(const Model *m, int64_t pieces, const Piece *piece, const int64_t *t
                 const Piece *p = piece + at / m->kv_heads;
                 int64_t head = at % m->kv_heads;
                 for (int64_t t = 0; t < p->rows; t += together(m)) {
-                    int64_t some = p->rows - t < together(m) ? p->rows - t : together(m), own = (first_row[p - piece] + t) * m->kv_heads + head;
-                    attend(m, l, head, p->slot, p->place + t, some, q + own * group * width, k + own * width, v + own * width, scores, mixed + own * group * width);
+                    int64_t own = ((first_row[p - piece] + t) * m->kv_heads + head) * width;
+                    Turn turn = {head, p->slot, p->place + t, least(together(m), p->rows - t), q + own * group,
+                                 mixed + own * group, k + own, v + own};
+                    attend(m, l, &turn, scores);
                 }
             }
             add_product(&l->o, mixed, rows, part, x);
@@ -398,7 +432,8 @@ void decode(const Model *m, int64_t pieces, const Piece *piece, const int64_t *t
             gated_product(&l->gate, &l->up, normed, rows, part, wide);
             add_product(&l->down, wide, rows, part, x);
         }
-        for (int64_t w = 0; w < wanted; w++) norm(x + wanted_rows[w] * hidden, m->final_norm, hidden, m->eps, normed + w * hidden);
+        for (int64_t w = 0; w < wanted; w++)
+            norm(x + wanted_rows[w] * hidden, m->final_norm, hidden, m->eps, normed + w * hidden);
         if (wanted) product(&m->head, normed, wanted, logits);
     }
 }
