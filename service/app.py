@@ -19,10 +19,10 @@ from fastapi import FastAPI
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve import Application
-from ray.serve.context import ReplicaContext
 from ray.serve.exceptions import DeploymentUnavailableError
 from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 
+from jobs.cluster import ray_private
 from jobs.cluster.access import require_token
 from jobs.serving.model_card import ModelCard
 from service import errors
@@ -56,7 +56,7 @@ class Models:
         from service.replica import ModelReplica
 
         context = serve.get_replica_context()
-        settings = Settings.read(replicas=_most_replicas(context))
+        settings = Settings.read(replicas=ray_private.most_replicas(context))
         torch.set_num_threads(settings.threads)
         self._replica = ModelReplica(settings, context.replica_id.unique_id)
 
@@ -81,18 +81,12 @@ class Models:
         return await self._replica.status()
 
 
-def _most_replicas(context: ReplicaContext) -> int:
-    """How many replicas may share this machine."""
-    config = context._deployment_config  # the only place that says it
-    return int(config.autoscaling_config.max_replicas if config.autoscaling_config else config.num_replicas or 1)
-
-
 class Replicas:
     """A `Backend` of replicas behind a handle."""
 
     def __init__(self, handle: DeploymentHandle[Any], settings: Settings) -> None:
         # By gRPC: as the return values of an actor each piece would cost twice the time.
-        self._generate = handle.options(method_name="generate", stream=True, _by_reference=False)
+        self._generate = handle.options(method_name="generate", stream=True, **ray_private.BY_VALUE)
         self._models = handle.options(method_name="models")
         self._model = handle.options(method_name="model")
         self._status = handle.options(method_name="status")

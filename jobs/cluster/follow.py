@@ -31,7 +31,11 @@ def submit_training(
     console.print(say("Submitted {job}: {words}", job=submission_id, words=words), style="dim")
     if detach:
         console.print(
-            say("It runs on its own. Watch it: minimind attach {name}. End it: minimind stop {name}", name=name)
+            say(
+                "It runs on its own. Watch it: minimind attach {job}. End it: minimind stop {name}",
+                job=submission_id,
+                name=name,
+            )
         )
         return 0
     return attach(submission_id, console)

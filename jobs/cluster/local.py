@@ -27,7 +27,7 @@ from typing import Literal
 from filelock import FileLock
 
 from jobs import paths
-from jobs.cluster import machine, processes
+from jobs.cluster import machine, processes, ray_private
 from jobs.cluster.access import Cluster, ClusterError, environment, make_token, refused, token, token_path
 from jobs.cluster.processes import MARK
 from jobs.runs.directory import RunDirectory
@@ -35,24 +35,7 @@ from jobs.runs.directory import RunDirectory
 _ANSWER_S = 5.0
 _DYING_S = 5.0
 _DEFAULT_PORTS = {"gcs": 6379, "dashboard": 8265, "agent": 52365, "client": 10001}
-_CORE, _DASHBOARD = ("gcs/gcs_server", "raylet/raylet "), "dashboard/dashboard.py"
-_QUIET = {
-    "RAY_metrics_report_interval_ms": "60000",
-    "RAY_task_events_report_interval_ms": "0",
-    "RAY_event_stats": "0",
-    "EVENT_AGENT_REPORT_INTERVAL_SECONDS": "5",
-    "RAY_TRAIN_METRICS_ENABLED": "0",
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # for machines in a cloud that takes them back
-}
-"""Ray's own bookkeeping, done less often or not at all: it takes a share of the core that trains.
-`ray list tasks` and the dashboard's timeline stay empty; jobs, actors, logs and resources show as ever."""
-
-_SERVE = {
-    "RAY_SERVE_PROXY_USE_GRPC": "1",  # by default each piece of a stream becomes an object
-    "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",  # ours does not block its loop
-    "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
-}
-"""With these a stream's way through Ray Serve takes less CPU time: docs/benchmarks.md, "HTTP"."""
+_CORE, _DASHBOARD = (ray_private.GCS, ray_private.RAYLET), ray_private.DASHBOARD
 
 
 @dataclass(frozen=True)
@@ -181,7 +164,7 @@ def _start(say: Callable[[str], None]) -> Cluster:
     _write_state(state)
     say(f"Starting a Ray cluster on this machine (dashboard {state.dashboard_url}) ...")
     command = [
-        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--disable-usage-stats"),
+        *(sys.executable, "-m", ray_private.COMMAND, "start", "--head", "--disable-usage-stats"),
         *("--node-ip-address", "127.0.0.1", "--port", str(ports["gcs"])),
         *("--dashboard-host", "127.0.0.1", "--dashboard-port", str(ports["dashboard"])),
         *("--dashboard-agent-listen-port", str(ports["agent"]), "--ray-client-server-port", str(ports["client"])),
@@ -193,7 +176,7 @@ def _start(say: Callable[[str], None]) -> Cluster:
         *(f"--num-gpus={count}" for count in [machine.gpus_unseen_by_ray(say)] if count),
     ]
     variables = {
-        **_QUIET,
+        **ray_private.QUIET,
         **_inherited(os.environ),
         **environment(_ours(state)),
         MARK: state.mark,
@@ -201,7 +184,7 @@ def _start(say: Callable[[str], None]) -> Cluster:
         "VIRTUAL_ENV": sys.prefix,
         "PYTHONUNBUFFERED": "1",  # a job's log is followed line by line
         "PYTHONDONTWRITEBYTECODE": "",  # containers often set it; then each process compiles all that it imports
-        **_SERVE,
+        **ray_private.SERVE,
     }
     del variables["RAY_ADDRESS"], variables["RAY_API_SERVER_ADDRESS"], variables["RAY_DASHBOARD_ADDRESS"]
     log = paths.home() / "cluster.log"

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import psutil
 
+from jobs.cluster import ray_private
+
 _MIB = 1024 * 1024
 
 DRIVER_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
@@ -52,10 +54,9 @@ def gpus_unseen_by_ray(say: Callable[[str], None]) -> int:
     if not any(device.exists() for device in DRIVER_DEVICES):
         return 0
     import torch
-    from ray._private.accelerators import NvidiaGPUAcceleratorManager
 
     seen = torch.cuda.device_count()
-    if not seen or NvidiaGPUAcceleratorManager.get_current_node_num_accelerators():
+    if not seen or ray_private.gpus_of_nvml():
         return 0
     say(f"Ray finds no GPU (NVML did not start), PyTorch finds {seen}: telling Ray so.")
     return seen

@@ -7,6 +7,8 @@ from contextlib import suppress
 
 import psutil
 
+from jobs.cluster import ray_private
+
 MARK = "MINIMIND_CLUSTER"
 """The environment variable that holds the mark."""
 
@@ -27,7 +29,7 @@ def end(mark: str) -> bool:
     True if there was anything to end.
     """
     processes = family(mark)
-    raylets = [process for process in processes if "raylet/raylet" in " ".join(process.info["cmdline"] or ())]
+    raylets = [process for process in processes if ray_private.RAYLET in " ".join(process.info["cmdline"] or ()) + " "]
     for group, patience_s in ((raylets, 5), (processes, 2)):
         for process in group:
             with suppress(psutil.Error):

@@ -20,7 +20,7 @@ from ray.exceptions import AuthenticationError
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from jobs import paths
-from jobs.cluster import access
+from jobs.cluster import access, ray_private
 from jobs.cluster import local as cluster
 from jobs.cluster.access import Cluster, ClusterError
 from minimind.language import language
@@ -29,9 +29,6 @@ PACKAGE_LIMIT_BYTES = 50 * 1024 * 1024
 """Above this a working directory is refused: Ray would copy it for every job, and at 512 MiB give up itself."""
 
 _RECONNECT_S = 60
-
-_STARTING = "No available agent"
-"""What Ray says to a job as long as its agent is not up: on a busy machine for some seconds after the cluster is."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +75,7 @@ def submit(run_name: str, argv: Sequence[str], working_dir: Path | None = None, 
                     },
                 )
             except RuntimeError as error:
-                if _STARTING in str(error) and monotonic() < end:
+                if ray_private.AGENT_STARTS in str(error) and monotonic() < end:
                     sleep(1)
                     continue
                 # Somebody else may have taken the name in this second; Ray alone knows, and says it in its own words.
@@ -195,10 +192,6 @@ def refuse_large(folder: Path, limit_bytes: int = PACKAGE_LIMIT_BYTES) -> int:
 
     Raises ValueError that names the largest files if it is above the limit.
     """
-    # Ray's own walk: only it ignores exactly what Ray ignores.
-    from ray._private.ray_constants import get_runtime_env_default_excludes
-    from ray._private.runtime_env.packaging import _dir_travel, _get_excludes
-
     if not folder.is_dir():
         raise ValueError(f"working directory not found: {folder}")
     _quiet()
@@ -208,7 +201,7 @@ def refuse_large(folder: Path, limit_bytes: int = PACKAGE_LIMIT_BYTES) -> int:
         if path.is_file():
             sizes[path] = path.stat().st_size
 
-    _dir_travel(folder, [_get_excludes(folder, get_runtime_env_default_excludes())], weigh, include_gitignore=True)
+    ray_private.for_each_packed(folder, weigh)
     total = sum(sizes.values())
     if total > limit_bytes:
         largest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:5]
@@ -223,8 +216,8 @@ def refuse_large(folder: Path, limit_bytes: int = PACKAGE_LIMIT_BYTES) -> int:
 
 def _quiet() -> None:
     """The commands say in their own words what these would; what Ray leaves out of a copy, .rayignore says."""
-    for name in ("dashboard.modules.job.sdk", "dashboard.modules.dashboard_sdk", "_private.runtime_env"):
-        logging.getLogger(f"ray.{name}").setLevel(logging.ERROR)
+    for name in ray_private.LOGGERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
 
 
 class _LostError(ClusterError):
@@ -274,7 +267,7 @@ def _info(client: JobSubmissionClient, submission_id: str) -> JobDetails:
     try:
         return client.get_job_info(submission_id)
     except RuntimeError as error:
-        if "status code 404" not in str(error):
+        if not ray_private.is_unknown(error):
             raise
     known = [details.submission_id for details in client.list_jobs() if details.submission_id]
     raise ClusterError(

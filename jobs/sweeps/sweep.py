@@ -26,6 +26,7 @@ from ray.tune.search.optuna import OptunaSearch
 from rich.console import Console
 
 from jobs import paths
+from jobs.cluster import ray_private
 from jobs.fit.plan import Planner
 from jobs.fit.precision import decided, with_dtype
 from jobs.runs.directory import RunDirectory, require_name
@@ -481,8 +482,7 @@ def _trial(config: dict[str, Any]) -> dict[str, Any]:
 
 def _quiet() -> None:
     """Tune and Optuna would tell the same in other words."""
-    os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
-    os.environ["RAY_AIR_NEW_OUTPUT"] = "0"  # the old one obeys verbose=0
+    ray_private.quiet_tune()
     for name in ("ray.tune", "optuna"):
         logging.getLogger(name).setLevel(logging.ERROR)
     import optuna

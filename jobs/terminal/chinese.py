@@ -524,7 +524,7 @@ CHINESE: dict[str, str] = {
     ): ("没有 {text!r} 这个大小（宽度 x 层数）：{near}可选 {sizes}；其他大小用 --hidden_size 和 --num_hidden_layers"),
     # jobs
     "Submitted {job}: {words}": "已提交 {job}：{words}",
-    "It runs on its own. Watch it: minimind attach {name}. End it: minimind stop {name}": (
-        "它会自行运行。查看：minimind attach {name}。停止：minimind stop {name}"
+    "It runs on its own. Watch it: minimind attach {job}. End it: minimind stop {name}": (
+        "它会自行运行。查看：minimind attach {job}。停止：minimind stop {name}"
     ),
 }

@@ -23,6 +23,7 @@ from jobs import WORKER_ENVIRONMENT, paths
 from jobs.cluster.access import ClusterError
 from jobs.cluster.capacity import check, most_cpus, places
 from jobs.cluster.machine import is_network_folder
+from jobs.cluster.ray_private import found_no_room
 from jobs.fit.card import Card, here, this_card, worker_share
 from jobs.runs.directory import RunDirectory, RunStateError, RunTakenError
 from jobs.stages.spec import RunSpec
@@ -200,7 +201,7 @@ def until_done(attempt: Callable[[], None], run: RunDirectory, max_failures: int
             attempt()
             return
         except ray_train.TrainingFailedError as error:
-            if _found_no_room(error):  # somebody else was quicker
+            if found_no_room(error):  # somebody else was quicker
                 continue
             before, newest = newest, _newest(run)
             failures = failures + 1 if newest == before else 1
@@ -264,11 +265,6 @@ def _interrupt_handler_kept() -> Iterator[None]:
 
 def _newest(run: RunDirectory) -> int | None:
     return max(checkpoint_folders.steps(run.checkpoints), default=None)
-
-
-def _found_no_room(error: Exception) -> bool:
-    """Whether the workers never started, because what they wait for went to somebody else."""
-    return "StartupTimeout" in type(getattr(error, "controller_failure", None)).__name__
 
 
 def _first_line(error: Exception) -> str:

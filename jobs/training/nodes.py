@@ -18,7 +18,6 @@ import torch
 from ray.exceptions import RayError, RayTaskError
 from ray.train.backend import BackendConfig
 from ray.train.torch import TorchConfig
-from ray.train.torch.config import _TorchBackend
 from ray.util import get_node_ip_address
 from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table, remove_placement_group
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -26,6 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from jobs.cluster.access import ClusterError
 from jobs.cluster.capacity import places
 from jobs.cluster.local import running
+from jobs.cluster.ray_private import TorchBackend
 from jobs.fit.card import Card, this_card
 from jobs.training.probe import probe_folder
 
@@ -226,7 +226,7 @@ def use_own_interface() -> None:
             return
 
 
-class _OwnInterface(_TorchBackend):
+class _OwnInterface(TorchBackend):
     def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
         assert isinstance(backend_config, TorchConfig)
         worker_group.execute(use_own_interface)
@@ -237,7 +237,7 @@ class Collectives(TorchConfig):
     """How the ranks of a run talk to each other."""
 
     @property
-    def backend_cls(self) -> type[_TorchBackend]:
+    def backend_cls(self) -> type[TorchBackend]:
         """What Ray Train starts on the workers."""
         return _OwnInterface
 

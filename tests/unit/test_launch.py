@@ -9,6 +9,8 @@ from threading import Thread
 
 import pytest
 from ray import train as ray_train
+from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+from ray.train.v2.api.exceptions import ControllerError
 
 from jobs.cluster.access import ClusterError
 from jobs.runs.directory import RunDirectory, RunStateError
@@ -118,15 +120,10 @@ def test_failures_without_a_new_checkpoint_end_the_run(home: Path) -> None:
 def test_workers_that_found_no_room_are_no_failure(home: Path) -> None:
     attempts = []
 
-    class WorkerGroupStartupTimeoutError(Exception):
-        pass
-
     def attempt() -> None:
         attempts.append(1)
         if len(attempts) < 10:
-            error = Failed("no room")
-            error.controller_failure = WorkerGroupStartupTimeoutError()  # type: ignore[attr-defined]
-            raise error
+            raise ControllerError(WorkerGroupStartupTimeoutError(1))
 
     launch.until_done(attempt, RunDirectory(home / "runs" / "late"), 0, lambda line: None)
     assert len(attempts) == 10
