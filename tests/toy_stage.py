@@ -156,6 +156,10 @@ class WrittenPairs:
         self.rows_at_once = -(-self.rows_at_once // 2)
         return f"answers are written for {self.rows_at_once} prompts at once"
 
+    def worst_take(self) -> None:
+        """The last token of answers that fill their rows."""
+        last_token(self.policy, self.rows_at_once, self.width)
+
     def state_dict(self) -> dict[str, Any]:
         """Where the pairs stand, what is made of them and not yet taken, and how much is made at once."""
         made = [[(batch.rows, vars(batch.sides)) for batch in step] for step in self.made]
