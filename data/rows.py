@@ -127,12 +127,12 @@ class PairRows:
         documents = [2 * int(self.chosen[row]) + side for row in rows for side in range(2)]
         lengths = np.minimum(self.shards.lengths[documents], self.max_seq_len)
         shape = (len(documents), int(lengths.max()))
-        tokens = np.full(shape, self.pad_id, np.int64)
-        loss_mask = np.zeros(shape, np.bool_)
-        real = np.arange(shape[1]) < lengths[:, None]
+        tokens_BT = np.full(shape, self.pad_id, np.int64)
+        loss_mask_BT = np.zeros(shape, np.bool_)
+        segment_BT = (np.arange(shape[1]) < lengths[:, None]).astype(np.int32)
         for i, (document, length) in enumerate(zip(documents, lengths, strict=True)):
-            tokens[i, :length] = self.shards.document(document)[:length]
+            tokens_BT[i, :length] = self.shards.document(document)[:length]
             for first, last in np.minimum(self.shards.targets(document), length):
-                loss_mask[i, first:last] = True
-        pairs = [torch.from_numpy(array.reshape(len(rows), 2, -1)) for array in (tokens, loss_mask, real)]
-        return PairBatch(tuple(rows), *pairs)
+                loss_mask_BT[i, first:last] = True
+        sides = [torch.from_numpy(array) for array in (tokens_BT, loss_mask_BT, segment_BT)]
+        return PairBatch(tuple(rows), TokenBatch(*sides, tuple(row for row in rows for _ in range(2))))

@@ -181,30 +181,46 @@ class TokenBatch:
 
 
 @dataclass(frozen=True)
-class PairBatch(WholeRows):
-    """Two answers to one prompt: a row has the better one at S = 0 and the worse one at S = 1.
+class PairBatch:
+    """Two answers to each of some prompts.
 
-    tokens_PST: int64 [pairs, 2, T]. loss_mask_PST: bool, True on the tokens of the answers. real_PST: bool, False on
-    padding, which stands behind.
+    rows: which rows of the data these pairs are. sides: rows [2 x pairs, T] of one document each: the better answer of
+    each pair, and after it its worse one.
     """
 
-    tokens_PST: Tensor
-    loss_mask_PST: Tensor
-    real_PST: Tensor
+    rows: tuple[int, ...]
+    sides: TokenBatch
 
     @property
     def real_tokens(self) -> int:
-        """How many tokens are not padding."""
-        return int(self.real_PST.sum())
+        """How many tokens of both answers are not padding."""
+        return self.sides.real_tokens
 
-    def sides(self) -> TokenBatch:
-        """Both answers as rows [2 x pairs, T] of their own: the better one of each pair first, then its worse one."""
-        return TokenBatch(
-            self.tokens_PST.flatten(0, 1),
-            self.loss_mask_PST.flatten(0, 1),
-            self.real_PST.flatten(0, 1).to(torch.int32),
-            tuple(row for row in self.rows for _ in range(2)),
-        )
+    @property
+    def slots(self) -> int:
+        """How many tokens are computed, padding included."""
+        return self.sides.slots
+
+    @property
+    def width(self) -> int:
+        """0: answers are not cut."""
+        return 0
+
+    def to(self, device: torch.device) -> Self:
+        """The same pairs on another device."""
+        return replace(self, sides=self.sides.to(device))
+
+    def split(self, rows: int) -> list[Self]:
+        """The same pairs in order, as batches of at most n each."""
+        sides = self.sides.split(2 * rows)
+        return [
+            replace(self, rows=self.rows[number * rows : (number + 1) * rows], sides=part)
+            for number, part in enumerate(sides)
+        ]
+
+    def halved(self) -> Self:
+        """Raises TypeError: answers are not cut."""
+        raise TypeError("the answers of a pair make sense only whole")
 
 
 def predicted(loss_mask_BT: Tensor) -> Tensor:
@@ -223,3 +239,8 @@ def worst_batch(rows: int, width: int) -> TokenBatch:
         rows=tuple(range(rows)),
         predicted_N=torch.arange(rows * width).view(rows, width)[:, 1:].flatten(),
     )
+
+
+def worst_pairs(pairs: int, width: int) -> PairBatch:
+    """A batch of pairs that costs as much as one can: both answers of `width` tokens, of which every one is predicted."""
+    return PairBatch(tuple(range(pairs)), worst_batch(2 * pairs, width))

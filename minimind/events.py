@@ -65,10 +65,15 @@ METRICS: dict[str, Metric] = {
 
 
 def declare(metrics: Mapping[str, Metric]) -> None:
-    """Let runs write what an objective measures beside its loss, as `train/NAME` and, on held-out rows, `val/NAME`."""
+    """Let runs write what an objective measures beside its loss, as `train/NAME` and, on held-out rows, `val/NAME`.
+
+    Raises ValueError for a name that means something else already.
+    """
     for name, metric in metrics.items():
-        METRICS[f"train/{name}"] = metric
-        METRICS[f"val/{name}"] = replace(metric, meaning=f"{metric.meaning}, on held-out rows")
+        held_out = replace(metric, meaning=f"{metric.meaning}, on held-out rows")
+        for whole, meant in ((f"train/{name}", metric), (f"val/{name}", held_out)):
+            if METRICS.setdefault(whole, meant) != meant:
+                raise ValueError(f"metric {whole!r} is {METRICS[whole]} already: call the other one something else")
 
 
 class EventLog:

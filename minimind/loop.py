@@ -192,11 +192,11 @@ class _Stepper:
         self.parallel.set_rng_state(random)
 
     def _try_worst_take(self) -> None:
-        source, call = self.recipe.batches, self.recipe.worst_take
-        if call is None or not isinstance(source, GeneratingSource):
+        source = self.recipe.batches
+        if not isinstance(source, GeneratingSource):
             return
         while True:
-            found = shortage_of(call)
+            found = shortage_of(source.worst_take)
             shortage = Shortage.over([part for part in self.parallel.gather(found) if part is not None])
             if shortage is None:
                 return
@@ -273,7 +273,8 @@ def _accumulate(
             with precision.autocast():
                 loss = recipe.objective(recipe.models, part.to(parallel.device))
             torch.autograd.backward(precision.scaler.scale(loss.total))
-            named = {"train/loss": (loss.total, loss.weight), **loss.metrics}
+            named = {"train/loss": (loss.total, loss.weight)}
+            named |= {f"train/{name}": pair for name, pair in loss.metrics.items()}
             computed.append(
                 (part.rows, {name: (total.detach(), weight.detach()) for name, (total, weight) in named.items()})
             )

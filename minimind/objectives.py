@@ -30,7 +30,7 @@ class Loss:
 
     total: scalar, the sum over all units of this micro-batch; differentiable.
     weight: scalar, how many units the sum runs over (tokens, pairs, rollouts).
-    metrics: further (sum, weight) pairs by metric name.
+    metrics: further (sum, weight) pairs by name; the loop logs each as train/NAME, a validation as val/NAME.
     """
 
     total: Tensor

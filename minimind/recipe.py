@@ -76,7 +76,9 @@ class BatchSource(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """The cursor, and whatever has been made and not yet taken."""
+        """The cursor, and whatever has been made and not yet taken: plain values and tensors. The same on every rank,
+        but of a GeneratingSource, for what each rank has made is its own.
+        """
         ...
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -95,6 +97,10 @@ class GeneratingSource(BatchSource, Protocol):
         """Compute less at once from now on. Gives what was changed, for people; "" where nothing is left to change."""
         ...
 
+    def worst_take(self) -> None:
+        """Compute the most that a `take` may compute at once, with as much at once as now, and keep nothing of it."""
+        ...
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -105,8 +111,8 @@ class Recipe:
     an `lr_scale` gets that times as much. loop: how the data is walked through. total_steps: where the run ends, if
     its data does not end sooner. grad_clip: largest norm of a gradient that is used as it is.
     worst: a micro-batch that costs as much memory as one can; None where that is not known. worst_take: the most that
-    a GeneratingSource computes at once, as a call that keeps nothing. Plans trace both, and where memory is limited
-    both are tried before the first step.
+    a GeneratingSource computes at once to begin with, as a call that keeps nothing. Plans trace both. Where memory is
+    limited the worst batch, and what the source itself says of its takes, are tried before the first step.
     """
 
     models: Models

@@ -363,8 +363,18 @@ class _HostBatch:
         return [dataclasses.replace(self, batch=part) for part in self.batch.split(rows)]
 
     def to(self, device: torch.device) -> Any:
-        names = [item.name for item in dataclasses.fields(self.batch)]
-        values = {name: getattr(self.batch, name) for name in names}
-        copies = {name: value.clone() for name, value in values.items() if isinstance(value, Tensor)}
-        self.recorder.name(copies.values(), "batch")
-        return dataclasses.replace(self.batch, **copies)
+        copy = _copied(self.batch)
+        self.recorder.name(tensors_in(copy), "batch")
+        return copy
+
+
+def _copied(batch: Any) -> Any:
+    """A batch with tensors of its own, those of batches in it included."""
+    copies: dict[str, Any] = {}
+    for item in dataclasses.fields(batch):
+        value = getattr(batch, item.name)
+        if isinstance(value, Tensor):
+            copies[item.name] = value.clone()
+        elif dataclasses.is_dataclass(value):
+            copies[item.name] = _copied(value)
+    return dataclasses.replace(batch, **copies)

@@ -33,6 +33,7 @@ from minimind.manifest import CheckpointError
 from minimind.model import MiniMind
 from minimind.objectives import Objective, next_token_loss
 from minimind.out_of_memory import DoesNotFitError, beyond_rungs
+from minimind.recipe import GeneratingSource
 from minimind.train_state import TrainState
 
 EXPECTED_FAILURES = (ValueError, CheckpointError, DoesNotFitError, NonFiniteLossError, RunStateError)
@@ -194,10 +195,24 @@ class RunHooks:
         if (kept := self.recipe.precision.name) != own:
             text = f"the run goes on in {kept}, as it began; on what it has now a new run would take {own}"
             self.note("precision", text, dtype=kept)
-        self.recipe.batches.load_state_dict(saved["batches"])
+        self.recipe.batches.load_state_dict(self._own_source_state(saved["batches"]))
         if self.parallel.rank < len(saved["rng"]):
             self.parallel.set_rng_state(saved["rng"][self.parallel.rank])
         return TrainState(**saved["state"])
+
+    def _own_source_state(self, saved: Any) -> dict[str, Any]:
+        """This rank's state of where its batches come from. Raises ValueError where that was another number of ranks'
+        and each had made batches of its own.
+        """
+        states: list[dict[str, Any]] = saved if isinstance(saved, list) else [saved]  # there was one for all ranks once
+        if not isinstance(self.recipe.batches, GeneratingSource):
+            return states[0]
+        if len(states) != self.parallel.world:
+            raise ValueError(
+                f"scaling.workers = {self.parallel.world}: the run's {len(states)} had each made batches that are not "
+                f"trained on yet, so it goes on with as many: --workers {len(states)}"
+            )
+        return states[self.parallel.rank]
 
     def _load(self, loaded: checkpoints.Checkpoint) -> None:
         """Weights of every role that is trained. Raises CheckpointError where a frozen role had other ones."""
@@ -240,7 +255,7 @@ class RunHooks:
         values = {"val/loss": found.loss}
         if found.text_bytes:
             values["val/bits_per_byte"] = found.bits_per_byte
-        values |= {f"val/{name.rpartition('/')[2]}": value for name, value in found.metrics.items()}
+        values |= {f"val/{name}": value for name, value in found.metrics.items()}
         if self.built.text is not None:
             values["val/pretrain_bits_per_byte"] = self._validate(next_token_loss, self.built.text, state).bits_per_byte
         best = self.spec.eval.best
@@ -264,10 +279,13 @@ class RunHooks:
     def save(self, state: TrainState) -> None:
         """A checkpoint of this step, then the old ones that nobody needs are removed."""
         rng = self.parallel.gather(self.parallel.rng_state())
+        batches = [self.recipe.batches.state_dict()]
+        if isinstance(self.recipe.batches, GeneratingSource):
+            batches = self.parallel.gather(batches[0])
         problem = ""
         if self.event_log is not None:
             try:
-                self._save(state, rng, self.event_log)
+                self._save(state, rng, batches, self.event_log)
             except CheckpointError as error:
                 problem = str(error)
         # A rank that went on alone would wait for ever for one that could not save.
@@ -306,7 +324,9 @@ class RunHooks:
             lines.append(json.dumps(sample, ensure_ascii=False) + "\n")
         self.run.samples_path.write_text("".join(lines), "utf-8")
 
-    def _save(self, state: TrainState, rng: list[dict[str, torch.Tensor]], log: EventLog) -> None:
+    def _save(
+        self, state: TrainState, rng: list[dict[str, torch.Tensor]], batches: list[dict[str, Any]], log: EventLog
+    ) -> None:
         started = time.perf_counter()
         folder = checkpoints.save(
             self.run.checkpoints,
@@ -320,7 +340,7 @@ class RunHooks:
                 "state": state.state_dict(),
                 "optimizer": self.recipe.optimizer.state_dict(),
                 **self.recipe.precision.state_dict(),
-                "batches": self.recipe.batches.state_dict(),
+                "batches": batches,
                 "rng": rng,
             },
             lineage=self.lineage,

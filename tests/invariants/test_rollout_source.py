@@ -102,7 +102,7 @@ def policy_gradient(models: Models, batch: Rollouts) -> Loss:
     divergence_BN = ratio_BN.exp() - 1 - ratio_BN
     weight = torch.tensor(float(logprob_BN.numel()))
     total = (0.01 * divergence_BN - batch.advantage_B[:, None] * logprob_BN).sum()
-    return Loss(total, weight, {"policy/ref_kl": (divergence_BN.sum(), weight)})
+    return Loss(total, weight, {"ref_kl": (divergence_BN.sum(), weight)})
 
 
 def new_run(prompts: int, model_seed: int = 0) -> ToyRun:
@@ -129,8 +129,8 @@ def test_a_run_stopped_in_the_middle_of_a_rollout_continues_to_the_last_bit() ->
         resumed.train()
         assert_same(resumed.state_dict(), final)
     assert_same(weights(whole.models["reference"]), weights(toy_model()))
-    assert hooks.metrics[0]["policy/ref_kl"] == 0  # the policy began as the reference
-    assert hooks.metrics[-1]["policy/ref_kl"] > 0
+    assert hooks.metrics[0]["train/ref_kl"] == 0  # the policy began as the reference
+    assert hooks.metrics[-1]["train/ref_kl"] > 0
 
 
 def test_what_is_generated_follows_the_policy_as_it_learns() -> None:

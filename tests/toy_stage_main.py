@@ -1,0 +1,16 @@
+"""The command line with the toy stage in its table: `python -m tests.toy_stage_main train toy_preference ...`."""
+
+from __future__ import annotations
+
+import sys
+
+from jobs.__main__ import main
+from jobs.stages.table import STAGES
+from minimind.events import declare
+from tests.toy_stage import STAGE
+
+STAGES["toy_preference"] = STAGE
+declare(STAGE.metrics)
+
+if __name__ == "__main__":
+    sys.exit(main())
