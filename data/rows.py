@@ -102,8 +102,8 @@ class PairRows:
     than `max_seq_len` tokens loses its end.
     """
 
-    beside = 0
-    block = None
+    beside: int = 0
+    block: Ints | None = None
 
     def __init__(self, shards: TokenShards, chosen: Ints, max_seq_len: int, pad_id: int = 0) -> None:
         """Raises ValueError for shards that hold no pairs, and where there are none to read."""

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ray.serve.context import ReplicaContext
+    from ray.train.torch.config import _TorchBackend
+
+    TorchBackend = _TorchBackend
 
 COMMAND = "ray.scripts.scripts"
 """What the command `ray` runs, for `python -m`: the command itself need not be on the path. ray/scripts/scripts.py."""
