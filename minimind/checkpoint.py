@@ -136,39 +136,26 @@ def save(
     Raises CheckpointError if the disk lacks the space (before anything is written) or fails on the way; older
     checkpoints stay as they are.
     """
-    roles, references = roles or {}, references or {}
+    roles = roles or {}
     _require_shapes(weights, model_config, adapter, f"the weights of step {step}", architecture)
     _require_plain(train_state, "train_state")
     folder = folder_of(root, step)
     partial = root / f"{folder.name}.partial"
     tensors = [*weights.values(), *(tensor for model in roles.values() for tensor in model.state_dict().values())]
-    manifest: Manifest = {
-        "schema_version": SCHEMA_VERSION,
-        "run_id": lineage.run_id,
-        "step": step,
-        "parent_run": lineage.parent_run,
-        "parent_step": lineage.parent_step,
-        "tokenizer_fingerprint": tokenizer.fingerprint,
-        "data_fingerprint": lineage.data_fingerprint,
-        **({} if adapter is None else {"base": asdict(adapter.base)}),
-        **({"roles": sorted(roles)} if roles else {}),
-        **({"references": {role: asdict(base) for role, base in references.items()}} if references else {}),
-    }
+    manifest = _about(step, tokenizer, lineage, adapter, roles, references or {})
     try:
         root.mkdir(parents=True, exist_ok=True)
         _require_space(root, step, sum(4 * tensor.numel() for tensor in tensors) + _tensor_bytes(train_state))
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
-        _write_json(partial / "config.json", to_hf_config(model_config, architecture))
         _write_json(partial / GENERATION_CONFIG, _generation_config(tokenizer, sampling or Sampling()))
         tokenizer.save(partial)
-        _write_weights(partial / (WEIGHTS if adapter is None else ADAPTER_WEIGHTS), weights)
+        _write_model(partial, model_config, architecture, weights, WEIGHTS if adapter is None else ADAPTER_WEIGHTS)
         if adapter is not None:
             _write_json(partial / ADAPTER_CONFIG, to_peft_config(adapter.config, adapter.base.folder))
         for role, model in roles.items():
             (partial / role).mkdir()
-            _write_json(partial / role / "config.json", to_hf_config(model.config, model.architecture))
-            _write_weights(partial / role / WEIGHTS, model.state_dict())
+            _write_model(partial / role, model.config, model.architecture, model.state_dict(), WEIGHTS)
         torch.save(train_state, partial / TRAIN_STATE)
         _seal(partial, manifest)
         publish(partial, folder)
@@ -185,9 +172,36 @@ def save(
     return folder
 
 
-def _write_weights(file: Path, weights: Mapping[str, Tensor]) -> None:
+def _about(
+    step: int,
+    tokenizer: Tokenizer,
+    lineage: Lineage,
+    adapter: Adapter | None,
+    roles: Mapping[str, MiniMind],
+    references: Mapping[str, Base],
+) -> Manifest:
+    """The manifest of a checkpoint, but for its files."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "run_id": lineage.run_id,
+        "step": step,
+        "parent_run": lineage.parent_run,
+        "parent_step": lineage.parent_step,
+        "tokenizer_fingerprint": tokenizer.fingerprint,
+        "data_fingerprint": lineage.data_fingerprint,
+        **({} if adapter is None else {"base": asdict(adapter.base)}),
+        **({"roles": sorted(roles)} if roles else {}),
+        **({"references": {role: asdict(base) for role, base in references.items()}} if references else {}),
+    }
+
+
+def _write_model(
+    folder: Path, config: ModelConfig, architecture: str, weights: Mapping[str, Tensor], file: str
+) -> None:
+    """What transformers loads: the configuration, and the weights in fp32."""
+    _write_json(folder / "config.json", to_hf_config(config, architecture))
     plain = {name: tensor.detach().to("cpu", torch.float32).contiguous() for name, tensor in weights.items()}
-    safetensors.torch.save_file(plain, file, metadata={"format": "pt"})
+    safetensors.torch.save_file(plain, folder / file, metadata={"format": "pt"})
 
 
 def _seal(folder: Path, manifest: Manifest) -> None:
