@@ -194,11 +194,6 @@ class RowFile:
             raise DataError(path, 0, "damaged_file", f"not a readable Parquet file: {error}") from None
 
 
-def read_rows(path: str | Path, row_type: type[R], bad: BadRows | None = None) -> Iterator[tuple[int, R]]:
-    """The rows of a file with their lines. Rows that can't be used are raised as DataError, or left out by `bad`."""
-    return read_each(row_type, RowFile(path), (bad or BadRows()).leave_out)
-
-
 def read_each(row_type: type[R], file: RowFile, leave_out: LeaveOut) -> Iterator[tuple[int, R]]:
     """The rows of an open file with their lines."""
     for line, content in file:
