@@ -59,8 +59,8 @@ _CJK_APART = r"\p{Han}|" + _WORDS.format(letters=r"[\p{L}&&[^\p{Han}]]")
 # An encoding takes a hundred times the memory of its ids: take those out while it is still in the cache.
 _PORTION = 128
 
-# Characters of a piece that is learnt from whole. No word of any language comes near it. Pieces have one kind of
-# character, so only a text with a run of so many that are all white space, all in words, or all neither can hold more.
+# The most characters of a piece that is learnt from whole. No word of any language comes near it. Pieces have one kind
+# of character, so only a text with a run of this length, all white space, all in words, or all neither, can hold more.
 _LONGEST = 256
 _MAYBE_LONG = re.compile(rf"\s{{{_LONGEST}}}|[^\W_]{{{_LONGEST}}}|(?:[^\w\s]|_){{{_LONGEST}}}")
 
