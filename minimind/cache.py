@@ -26,8 +26,8 @@ def kv_cache_bytes(config: ModelConfig, slots: int, context_tokens: int, dtype: 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Tokens that continue the text in a slot from `place` on. logits: after how many of them, the last ones, logits are
-    wanted.
+    """Tokens that continue the text in a slot from `place` on. logits: the number of tokens, the last ones, after which
+    logits are wanted.
     """
 
     slot: int
