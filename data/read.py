@@ -9,7 +9,7 @@ import os
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain, pairwise
+from itertools import pairwise
 from pathlib import Path
 from shlex import quote
 from typing import Any, BinaryIO, Literal, TypeVar, cast
@@ -241,14 +241,6 @@ def row_files(path: str | Path) -> list[RowFile]:
 def suffix_of(name: str) -> str | None:
     """The one of SUFFIXES that a file's name ends in; None for another name."""
     return next((suffix for suffix in SUFFIXES if name.lower().endswith(suffix)), None)
-
-
-def read_rows(path: str | Path, row_type: type[R], bad: BadRows | None = None) -> Iterator[tuple[int, R]]:
-    """The rows of a file, or of the files of a folder, with their lines. Rows that can't be used are raised as
-    DataError, or left out by `bad`.
-    """
-    leave_out = (bad or BadRows()).leave_out
-    return chain.from_iterable(read_each(row_type, file, leave_out) for file in row_files(path))
 
 
 def read_each(row_type: type[R], file: RowFile, leave_out: LeaveOut) -> Iterator[tuple[int, R]]:

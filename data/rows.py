@@ -134,5 +134,5 @@ class PairRows:
             tokens_BT[i, :length] = self.shards.document(document)[:length]
             for first, last in np.minimum(self.shards.targets(document), length):
                 loss_mask_BT[i, first:last] = True
-        sides = [torch.from_numpy(array) for array in (tokens_BT, loss_mask_BT, segment_BT)]
-        return PairBatch(tuple(rows), TokenBatch(*sides, tuple(row for row in rows for _ in range(2))))
+        tokens, loss_mask, segment = map(torch.from_numpy, (tokens_BT, loss_mask_BT, segment_BT))
+        return PairBatch(tuple(rows), TokenBatch(tokens, loss_mask, segment, tuple(np.repeat(rows, 2).tolist())))

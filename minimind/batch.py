@@ -242,5 +242,5 @@ def worst_batch(rows: int, width: int) -> TokenBatch:
 
 
 def worst_pairs(pairs: int, width: int) -> PairBatch:
-    """A batch of pairs that costs as much as one can: both answers of `width` tokens, of which every one is predicted."""
+    """A batch of pairs that costs as much as one can: both answers have `width` tokens, and every one is predicted."""
     return PairBatch(tuple(range(pairs)), worst_batch(2 * pairs, width))

@@ -26,7 +26,9 @@ def kv_cache_bytes(config: ModelConfig, slots: int, context_tokens: int, dtype: 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Tokens that continue the text in a slot from `place` on. logits: wanted after so many of them, the last ones."""
+    """Tokens that continue the text in a slot from `place` on. logits: the number of tokens, the last ones, after which
+    logits are wanted.
+    """
 
     slot: int
     place: int

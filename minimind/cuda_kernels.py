@@ -31,7 +31,7 @@ same bits every time. On Hopper it is the default as well, on other cards that i
 """
 
 HIGHEST_SORTED = 3072
-"""Up to so many rows CUDA adds up the gradients of an embedding without sorting them first."""
+"""The most rows of which CUDA adds up the gradients of an embedding without sorting them first."""
 
 
 class CudaFunctions(TorchFunctionMode):

@@ -392,7 +392,7 @@ def rotary_frequencies(config: ModelConfig, device: torch.device) -> tuple[Tenso
         return 1.0 / period_F, 1.0
 
     def dimension_with(turns: float) -> float:
-        """The (fractional) dimension that turns so many times over the original context."""
+        """The (fractional) dimension that turns `turns` times over the original context."""
         return width * math.log(yarn.original_max_position_embeddings / (turns * 2 * math.pi)) / (2 * math.log(theta))
 
     low = max(math.floor(dimension_with(yarn.beta_fast)), 0)

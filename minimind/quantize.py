@@ -28,7 +28,7 @@ LOSS_LIMIT = 0.005
 """A type may cost this share of the bits per byte."""
 
 MEASURED_ROWS = 16
-"""A text is measured in so many pieces at once."""
+"""Into how many pieces a text is cut, which are measured together."""
 
 
 def quantized(model: MiniMind, weight_type: WeightType) -> MiniMind:

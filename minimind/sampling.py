@@ -25,14 +25,14 @@ MOST = 1e6
 LEAST_REPETITION_PENALTY = 0.01
 
 CANDIDATES = 256
-"""Top-p looks at so many of the likeliest tokens before it sorts all of them, which takes ten times as long."""
+"""Top-p looks at this number of the likeliest tokens before it sorts all of them, which takes ten times as long."""
 
 
 @dataclass(frozen=True)
 class SamplingParams:
     """How one request is continued. Everything is checked here; errors name the setting.
 
-    max_tokens: at most so many tokens are written; 0 computes the prompt only.
+    max_tokens: the most tokens that are written; 0 computes the prompt only.
     temperature: logits are divided by it; 0, and what is below GREEDY_BELOW, takes the likeliest token. top_k, top_p,
         min_p: only the k likeliest tokens; the likeliest that have p of the probability together; those with at least
         min_p of the likeliest one's probability. 0, 1 and 0 switch them off. They apply in this order, each to what the

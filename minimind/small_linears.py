@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from minimind.compiled import can_multiply, product
 
 CHUNK_NUMBERS = 1 << 20
-"""Where PyTorch multiplies, so many weights are in fp32 at once."""
+"""Where PyTorch multiplies, the most weights that are in fp32 at once."""
 
 
 class BFloat16Linear(nn.Module):

@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 class LiveStorages:
-    """Storages that are alive: of every tensor it is told of it sees the storage born once and die once.
+    """The storages that are alive, of all tensors that were added: each is born once and dies once.
 
     died: called with the number and the size in bytes of a storage that has died.
     """

@@ -59,8 +59,8 @@ _CJK_APART = r"\p{Han}|" + _WORDS.format(letters=r"[\p{L}&&[^\p{Han}]]")
 # An encoding takes a hundred times the memory of its ids: take those out while it is still in the cache.
 _PORTION = 128
 
-# Characters of a piece that is learnt from whole. No word of any language comes near it. Pieces have one kind of
-# character, so only a text with a run of so many that are all white space, all in words, or all neither can hold more.
+# The most characters of a piece that is learnt from whole. No word of any language comes near it. Pieces have one kind
+# of character, so only a text with a run of this length, all white space, all in words, or all neither, can hold more.
 _LONGEST = 256
 _MAYBE_LONG = re.compile(rf"\s{{{_LONGEST}}}|[^\W_]{{{_LONGEST}}}|(?:[^\w\s]|_){{{_LONGEST}}}")
 
@@ -212,16 +212,6 @@ class Tokenizer:
             ids += [encoding.ids for encoding in encodings]
         return ids
 
-    def encode_bytes(self, data: bytes) -> list[int]:
-        """Token ids of any bytes; those that aren't UTF-8 become one id each. `decode_bytes` gives `data` back."""
-        ids: list[int] = []
-        for part in re.split(r"([\udc80-\udcff])", data.decode("utf-8", errors="surrogateescape")):
-            if "\udc80" <= part <= "\udcff":
-                ids.append(self._id_of_byte[ord(part) - 0xDC00])
-            elif part:
-                ids += self.encode(part)
-        return ids
-
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The exact bytes behind `ids`; a special token gives its name. Raises ValueError for an id out of range."""
         parts = []
@@ -279,12 +269,6 @@ class Tokenizer:
                 f"{self.fingerprint}. Ids mean other text there. Use the tokenizer it was made with, "
                 "or make it again with this one."
             )
-
-    @cached_property
-    def _id_of_byte(self) -> list[int]:
-        vocab: dict[str, int] = self._document["model"]["vocab"]
-        alphabet = {byte: character for character, byte in _BYTE_OF_CHARACTER.items()}
-        return [vocab[alphabet[byte]] for byte in range(256)]
 
 
 def compression(tokenizer: Tokenizer, texts: Iterable[str]) -> dict[str, float]:

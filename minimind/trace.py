@@ -94,8 +94,8 @@ def trace(make: Callable[[], Recipe], rules: Rules = "cuda", steps: int = 2) -> 
     """The events of the first steps of a run.
 
     With four and more micro-batches the peak is that of three (see `minimind.trial_steps`), and what the allocator must
-    reserve for it was within 1 %. Casts of weights that autocast drops together die in an order of their own, here as
-    for real.
+    reserve for it was within 1 %. Autocast drops its casts of weights together; the order in which they die is not
+    fixed, here as on a device.
 
     make: builds everything on the CPU; it is called where tensors are fake, so it costs no memory. steps: 2 are enough:
     the first creates the optimizer's state, the second is like all that follow.
@@ -119,7 +119,7 @@ def trace(make: Callable[[], Recipe], rules: Rules = "cuda", steps: int = 2) -> 
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's __init_subclass__
-    """Sees every operation below autograd and autocast, and what it creates."""
+    """Every operation below autograd and autocast passes through here; what it creates is written down."""
 
     def __init__(self, rules: Rules, fake: FakeTensorMode, deterministic: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -171,7 +171,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
         return result
 
     def add_models(self, models: Models) -> None:
-        """Models that exist already, in the order of their parameters."""
+        """Write down models that exist already, in the order of their parameters."""
         for role, model in models.items():
             trained = any(parameter.requires_grad for parameter in model.parameters())
             config = getattr(model, "config", None)
@@ -184,7 +184,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
             self.add(model.buffers(), "weights" if trained else role)
 
     def add(self, tensors: Iterable[Tensor], category: str) -> None:
-        """Tensors that exist already."""
+        """Write down tensors that exist already."""
         for tensor in tensors:
             self._born(tensor, category)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import json
 import random
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -137,6 +139,21 @@ def toy_rows(count: int, width: int = 16, seed: int = 0) -> TokenBatch:
         segment_BT=segments,
         rows=tuple(range(count)),
     )
+
+
+def ids_of_bytes(tokenizer: Tokenizer, data: bytes) -> list[int]:
+    """Token ids of any bytes: of text as `encode` gives them, of what is no UTF-8 an id for each byte."""
+    ids: list[int] = []
+    for part in re.split(r"([\udc80-\udcff])", data.decode("utf-8", errors="surrogateescape")):
+        no_text = "\udc80" <= part <= "\udcff"
+        ids += [_byte_ids(tokenizer)[bytes([ord(part) - 0xDC00])]] if no_text else tokenizer.encode(part)
+    return ids
+
+
+@cache
+def _byte_ids(tokenizer: Tokenizer) -> dict[bytes, int]:
+    meanings = {token_id: tokenizer.decode_bytes([token_id]) for token_id in range(tokenizer.vocab_size)}
+    return {meaning: token_id for token_id, meaning in meanings.items() if len(meaning) == 1}
 
 
 class RowBatches:

@@ -201,8 +201,8 @@ class RunHooks:
         return TrainState(**saved["state"])
 
     def _own_source_state(self, saved: Any) -> dict[str, Any]:
-        """This rank's state of where its batches come from. Raises ValueError where that was another number of ranks'
-        and each had made batches of its own.
+        """What this rank's source was saved as. Raises ValueError where there were more or fewer ranks and each had
+        made batches of its own.
         """
         states: list[dict[str, Any]] = saved if isinstance(saved, list) else [saved]  # there was one for all ranks once
         if not isinstance(self.recipe.batches, GeneratingSource):

@@ -11,6 +11,7 @@ from minimind.chat import StreamParser, parse, render
 from minimind.template import JOINER, escaping_for
 from minimind.tokenizer import SPECIAL_TOKENS, Tokenizer
 from tests.conversations import assistant_messages, conversations, texts, tools
+from tests.toys import ids_of_bytes
 
 CORPUS = [
     "床前明月光，疑是地上霜。\n\n  举头望明月，\n\n\n低头思故乡。",
@@ -118,8 +119,8 @@ def test_how_text_is_cut_into_ids_does_not_matter(
         for ids in (whole, single, cut):
             ids.append(tokenizer().special_ids[tag])
         whole += tokenizer().encode(text)
-        single += [token_id for byte in content for token_id in tokenizer().encode_bytes(bytes([byte]))]
-        cut += tokenizer().encode_bytes(content[:at]) + tokenizer().encode_bytes(content[at:])
+        single += [token_id for byte in content for token_id in ids_of_bytes(tokenizer(), bytes([byte]))]
+        cut += ids_of_bytes(tokenizer(), content[:at]) + ids_of_bytes(tokenizer(), content[at:])
     expected = read(whole, thinking)
     assert read(single, thinking) == expected
     assert read(cut, thinking) == expected

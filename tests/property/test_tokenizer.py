@@ -29,11 +29,6 @@ def test_text_round_trips_without_special_ids(text: str, split_cjk: bool) -> Non
     assert all(len(SPECIAL_TOKENS) <= token_id < 450 for token_id in ids)
 
 
-@given(st.binary(), st.booleans())
-def test_any_bytes_round_trip(data: bytes, split_cjk: bool) -> None:
-    assert tokenizer(split_cjk).decode_bytes(tokenizer(split_cjk).encode_bytes(data)) == data
-
-
 @given(st.lists(texts, max_size=5), st.booleans())
 def test_a_batch_is_its_texts(batch: list[str], split_cjk: bool) -> None:
     assert tokenizer(split_cjk).encode_batch(batch) == [tokenizer(split_cjk).encode(text) for text in batch]

@@ -7,6 +7,7 @@ import pytest
 from minimind.chat import Delta, StreamParser, parse
 from minimind.template import JOINER
 from minimind.tokenizer import SPECIAL_TOKENS, Tokenizer
+from tests.toys import ids_of_bytes
 
 CALL = '\n{"name": "add", "arguments": {"a": 1}}\n'
 
@@ -116,7 +117,7 @@ def test_text_comes_as_soon_as_it_is_certain(tokenizer: Tokenizer) -> None:
     parser = StreamParser(tokenizer)
 
     def pushed(data: bytes) -> list[str]:
-        return ["".join(d.text for d in parser.push(i)) for i in tokenizer.encode_bytes(data)]
+        return ["".join(d.text for d in parser.push(i)) for i in ids_of_bytes(tokenizer, data)]
 
     assert pushed(b"a") == ["a"]
     assert pushed("\U0001f600".encode()[:3]) == ["", "", ""]  # three bytes of four
@@ -134,7 +135,7 @@ def test_text_comes_as_soon_as_it_is_certain(tokenizer: Tokenizer) -> None:
 
 
 def test_what_a_tag_interrupts_is_given_before_it(tokenizer: Tokenizer) -> None:
-    half = tokenizer.encode_bytes("月".encode()[:2])
+    half = ids_of_bytes(tokenizer, "月".encode()[:2])
     think = tokenizer.special_ids["<think>"]
     parser = StreamParser(tokenizer)
     assert [parser.push(token_id) for token_id in half] == [[], []]

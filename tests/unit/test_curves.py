@@ -85,7 +85,7 @@ def test_the_picture_is_written_with_what_there_is(tmp_path: Path) -> None:
     assert tall[1] == wide[1] > 1000
     assert tall[0] > wide[0]
     assert picture(tmp_path / "none.png", "a run", {"train/loss": ([1], [math.nan])}) is None
-    assert picture(tmp_path / "none.png", "a run", {"perf/mfu": ([1], [0.5])}) is None
+    assert picture(tmp_path / "none.png", "a run", {"perf/step_s": ([1], [0.5])}) is None
     assert not (tmp_path / "none.png").exists()
 
 

@@ -167,7 +167,7 @@ def test_latest_values_looks_back_as_far_as_needed(path: Path) -> None:
         for step in range(1, 50):
             log.metrics(step, {"train/loss": step})
         log.note("late", "a note mentions train/loss")
-    assert latest_values(path, ["train/loss", "val/loss", "perf/mfu"]) == (49, {"train/loss": 49.0, "val/loss": 9.0})
+    assert latest_values(path, ["train/loss", "val/loss", "perf/step_s"]) == (49, {"train/loss": 49.0, "val/loss": 9.0})
 
 
 def test_tail_gives_what_is_there_and_what_comes_and_ends_after_stop(path: Path) -> None:

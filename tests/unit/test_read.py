@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
-from data.read import BadRows, DataError, RowFile, as_row, iter_texts, read_rows, read_texts, row_files
+from data.read import BadRows, DataError, RowFile, as_row, iter_texts, read_each, read_texts, row_files
 from data.schema import ChatRow, PretrainRow
 
 TEXTS = ["one", "二", "three\u2028still three"]
@@ -30,6 +30,10 @@ def _text(line: str | dict[str, str]) -> str:
     return line if isinstance(line, str) else json.dumps(line, ensure_ascii=False)
 
 
+def rows_of(path: Path, bad: BadRows | None = None) -> list[tuple[int, PretrainRow]]:
+    return list(read_each(PretrainRow, RowFile(path), (bad or BadRows()).leave_out))
+
+
 def parquet(path: Path, column: pa.Array) -> Path:
     pyarrow.parquet.write_table(pa.table({"text": column}), path)
     return path
@@ -41,7 +45,7 @@ def test_every_format_gives_the_same_rows(tmp_path: Path, name: str) -> None:
         path = parquet(tmp_path / name, pa.array(TEXTS))
     else:
         path = write(tmp_path / name, *({"text": text} for text in TEXTS))
-    assert list(read_rows(path, PretrainRow)) == [(i, PretrainRow(text=text)) for i, text in enumerate(TEXTS, 1)]
+    assert rows_of(path) == [(i, PretrainRow(text=text)) for i, text in enumerate(TEXTS, 1)]
     assert list(iter_texts(path)) == TEXTS
     file = RowFile(path)
     assert file.done_bytes == 0
@@ -62,16 +66,16 @@ def test_parts_give_the_same_rows_in_order(tmp_path: Path, name: str, size_bytes
         if name == "a.jsonl":
             path.write_bytes(path.read_bytes().rstrip(b"\n"))
 
-    def rows_of(file: RowFile) -> list[tuple[int, object]]:
+    def contents(file: RowFile) -> list[tuple[int, object]]:
         return [(line, str(content) if isinstance(content, DataError) else content) for line, content in file]
 
     whole = RowFile(path)
-    expected = rows_of(whole)
+    expected = contents(whole)
     parts = whole.parts(size_bytes)
     found: list[tuple[int, object]] = []
     lines = 0
     for part in parts:
-        found += [(lines + line, content) for line, content in rows_of(part)]
+        found += [(lines + line, content) for line, content in contents(part)]
         lines += part.done_lines
     # A message counts lines as the part does; where the row stands is told beside it.
     assert [line for line, _ in found] == [line for line, _ in expected]
@@ -88,12 +92,12 @@ def test_parts_give_the_same_rows_in_order(tmp_path: Path, name: str, size_bytes
 
 def test_windows_files_and_blank_lines(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", b'\xef\xbb\xbf{"text": "a"}\r', b"\r", b"  ", b'{"text": "b"}\r')
-    assert [(line, row.text) for line, row in read_rows(path, PretrainRow)] == [(1, "a"), (4, "b")]
+    assert [(line, row.text) for line, row in rows_of(path)] == [(1, "a"), (4, "b")]
 
 
 def test_a_thousand_rows_of_parquet_keep_their_numbers(tmp_path: Path) -> None:
     path = parquet(tmp_path / "a.parquet", pa.array([f"row {i}" for i in range(1, 2501)]))
-    assert all(row.text == f"row {line}" for line, row in read_rows(path, PretrainRow))
+    assert all(row.text == f"row {line}" for line, row in rows_of(path))
 
 
 @pytest.mark.parametrize(
@@ -116,12 +120,12 @@ def test_a_bad_row_is_named_with_file_and_line(tmp_path: Path, line: bytes, kind
         line,
         {"text": "\U0001f600"},
     )
-    for read in (lambda: list(read_rows(path, PretrainRow)), lambda: list(iter_texts(path))):
+    for read in (lambda: rows_of(path), lambda: list(iter_texts(path))):
         with pytest.raises(DataError, match=f"^{path}:2: .*{message}") as caught:
             read()
         assert (caught.value.path, caught.value.line, caught.value.kind) == (str(path), 2, kind)
     bad = BadRows(limit=1)
-    assert [line for line, _ in read_rows(path, PretrainRow, bad)] == [1, 3]
+    assert [line for line, _ in rows_of(path, bad)] == [1, 3]
     assert bad.count == 1
     assert list(iter_texts(path, BadRows(1))) == ["fine", "\U0001f600"]
 
@@ -253,13 +257,8 @@ def test_a_folder_is_its_files_in_the_order_of_their_names(tmp_path: Path) -> No
     assert list(iter_texts(tmp_path)) == ["a/10.txt", "a/2.md", "b.txt"]
     (tmp_path / "b.txt").write_bytes(b"good\n\xff\n")
     with pytest.raises(DataError, match=f"^{tmp_path}/b.txt:2: not UTF-8"):
-        list(read_rows(tmp_path, PretrainRow))
-    bad = BadRows(1)
-    assert [(line, row.text) for line, row in read_rows(tmp_path, PretrainRow, bad)] == [
-        (1, "a/10.txt"),
-        (1, "a/2.md"),
-        (1, "good"),
-    ]
+        list(iter_texts(tmp_path))
+    assert list(iter_texts(tmp_path, BadRows(1))) == ["a/10.txt", "a/2.md", "good"]
 
 
 def test_a_folder_of_which_nothing_is_meant_or_two_things_is_refused(tmp_path: Path) -> None:

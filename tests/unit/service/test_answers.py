@@ -11,6 +11,7 @@ from minimind.tokenizer import Tokenizer
 from service.answers import ChatText, Named, watch
 from service.backend import Chat, Generation, Texts, TokenProb
 from service.prompts import Prompts
+from tests.toys import ids_of_bytes
 
 CALL = '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'
 
@@ -112,7 +113,7 @@ def test_tokens_that_a_stop_string_takes_back_have_no_name(
     names = Named(answer)
     tokens: list[TokenProb] = []
     for byte in text.encode() if "<" not in text else ():  # one token for each byte
-        [token_id] = tokenizer.encode_bytes(bytes([byte]))
+        [token_id] = ids_of_bytes(tokenizer, bytes([byte]))
         if not answer.ended:
             answer.push(token_id)
             tokens += names.push(TokenProb(bytes([byte]), -1.0, []))
