@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from minimind.manifest import MANIFEST, WEIGHTS, Base, CheckpointError, base_in, read_manifest
+from minimind.manifest import MANIFEST, WEIGHTS, Base, CheckpointError, base_in, read_manifest, weights_sha256
 
 
 def base_of(folder: Path) -> Base:
@@ -17,6 +17,12 @@ def base_of(folder: Path) -> Base:
             f"step {base.step} of the run {base.run_id!r} in {base.folder}, or train all weights from the adapter"
         )
     return Base(manifest["run_id"], manifest["step"], str(where), manifest["files"][WEIGHTS]["sha256"])
+
+
+def reference_of(folder: Path) -> Base:
+    """The checkpoint in `folder` as the model of a frozen role; of an adapter, its own weights tell which one it is."""
+    manifest = read_manifest(folder)
+    return Base(manifest["run_id"], manifest["step"], str(folder.absolute()), weights_sha256(folder))
 
 
 def find_base(folder: Path) -> Path:

@@ -41,9 +41,9 @@ class Prepared(Config):
     validation_shards: None where the held-out documents are taken out of `shards`. text_shards: plain text to replay
     and to see what is forgotten; held_out_text_shards: None where its held-out documents are taken out of it.
     init_folder: the checkpoint whose weights a run without a checkpoint of its own starts from, and an adapter is put
-    on, None for weights drawn anew; parent_run and parent_step name it. role_folders: the checkpoints that the spec
-    names for further models. command: what was asked for, as it is typed. sources: the sha256 of every file of data
-    that was read, by its setting. identity: of the run that this was made for, where that is known.
+    on, None for weights drawn anew; parent_run and parent_step name it. role_folders: the checkpoints of further models,
+    those that are the first weights among them. command: what was asked for, as it is typed. sources: the sha256 of
+    every file of data that was read, by its setting. identity: of the run that this was made for, where that is known.
     """
 
     tokenizer: str
@@ -123,7 +123,7 @@ def prepare(
         init_folder=str(init) if init else None,
         parent_run=manifest["run_id"] if manifest else None,
         parent_step=manifest["step"] if manifest else None,
-        role_folders={role: str(_role_folder(role, named, tokenizer)) for role, named in spec.roles.items()},
+        role_folders={role: str(_role_folder(role, named, tokenizer)) for role, named in _roles(spec).items()},
         command=command or " ".join(sys.argv),
         sources=sources,
     )
@@ -188,6 +188,14 @@ def _first_weights(spec: RunSpec, weights: Weights | None, own: Path | None) -> 
     if spec.adapter is not None:
         adapter_base.base_of(init)
     return init, manifest
+
+
+def _roles(spec: RunSpec) -> dict[str, str]:
+    """The checkpoint of each role that the stage may name one for: the one that is named, else the first weights, also
+    of a run that goes on. Where those are drawn from the seed there is none.
+    """
+    first = {} if spec.weights is None else dict.fromkeys(STAGES[spec.stage.kind].roles, spec.weights)
+    return first | spec.roles
 
 
 def _role_folder(role: str, named: str, tokenizer: Tokenizer) -> Path:

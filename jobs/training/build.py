@@ -73,7 +73,7 @@ def build(spec: RunSpec, prepared: Prepared, parallel: Parallel) -> Built:
     adapter = None
     if spec.adapter is not None and prepared.init_folder is not None:
         adapter = Adapter(spec.adapter, adapter_base.base_of(Path(prepared.init_folder)))
-    references = {role: adapter_base.base_of(Path(folder)) for role, folder in prepared.role_folders.items()}
+    references = {role: adapter_base.reference_of(Path(folder)) for role, folder in prepared.role_folders.items()}
     return Built(recipe, data.held_out, data.text, corpus.tokenizer, adapter, references)
 
 
@@ -89,7 +89,7 @@ class Checkpoints:
         return self._first().train()
 
     def role(self, role: str) -> MiniMind:
-        """The frozen model of a role: of the checkpoint that is named for it, or the first weights."""
+        """The frozen model of a role: of its checkpoint, or drawn from the seed where the first weights are."""
         folder = self.prepared.role_folders.get(role)
         model = self._first() if folder is None else checkpoints.load_model(Path(folder))[0]
         return model.eval().requires_grad_(False)
