@@ -118,9 +118,11 @@ def _saved_at(run: RunDirectory, step: int) -> int:
     """Unix seconds at which a checkpoint was written: by the run's events, for a copied file has another time."""
     try:
         now = run.events_path.stat()
+        if (told := _saved_times(run.events_path, now.st_ino, now.st_size).get(step)) is not None:
+            return told
+        return int((checkpoint_folders.folder_of(run.checkpoints, step) / MANIFEST).stat().st_mtime)
     except OSError:
         return 0
-    return _saved_times(run.events_path, now.st_ino, now.st_size).get(step, 0)
 
 
 @lru_cache(maxsize=1024)

@@ -41,9 +41,10 @@ class Prepared(Config):
     validation_shards: None where the held-out documents are taken out of `shards`. text_shards: plain text to replay
     and to see what is forgotten; held_out_text_shards: None where its held-out documents are taken out of it.
     init_folder: the checkpoint whose weights a run without a checkpoint of its own starts from, and an adapter is put
-    on, None for weights drawn anew; parent_run and parent_step name it. role_folders: the checkpoints of further models,
-    those that are the first weights among them. command: what was asked for, as it is typed. sources: the sha256 of
-    every file of data that was read, by its setting. identity: of the run that this was made for, where that is known.
+    on, None for weights drawn anew; parent_run and parent_step name it. role_folders: the checkpoints of further
+    models, those that are the first weights among them. command: what was asked for, as it is typed. sources: the
+    sha256 of every file of data that was read, by its setting. identity: of the run that this was made for, where that
+    is known.
     """
 
     tokenizer: str

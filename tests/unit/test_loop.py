@@ -122,10 +122,10 @@ def test_metrics_of_an_objective_are_averaged_by_their_own_weights() -> None:
     def objective(models: Models, batch: TokenBatch) -> Loss:
         loss = next_token_loss(models, batch)
         row = torch.tensor(float(batch.rows[0]))
-        return Loss(loss.total, loss.weight, {"policy/entropy": (row * (row + 1), row + 1)})
+        return Loss(loss.total, loss.weight, {"entropy": (row * (row + 1), row + 1)})
 
     hooks = ToyRun(RowBatches(toy_rows(4), 1), objective=objective, loop=LoopConfig(accumulation_steps=2)).train()
-    assert hooks.metrics[0]["policy/entropy"] == pytest.approx((0 * 1 + 1 * 2 + 2 * 3 + 3 * 4) / (1 + 2 + 3 + 4))
+    assert hooks.metrics[0]["train/entropy"] == pytest.approx((0 * 1 + 1 * 2 + 2 * 3 + 3 * 4) / (1 + 2 + 3 + 4))
 
 
 @pytest.mark.parametrize("part", ["value", "gradient", "both"])
