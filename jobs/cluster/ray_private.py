@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ray.serve.context import ReplicaContext
-    from ray.train.torch.config import _TorchBackend
-
-    TorchBackend = _TorchBackend
+    from ray.train.backend import Backend
 
 COMMAND = "ray.scripts.scripts"
 """What the command `ray` runs, for `python -m`: the command itself need not be on the path. ray/scripts/scripts.py."""
@@ -67,13 +65,18 @@ ray/serve/handle.py.
 """
 
 
-def __getattr__(name: str) -> Any:
-    """TorchBackend: what sets up torch's process group on the workers. `_TorchBackend`, ray/train/torch/config.py."""
-    if name == "TorchBackend":
-        from ray.train.torch.config import _TorchBackend
+def torch_backend(first: Callable[[], None]) -> type[Backend]:
+    """What sets up torch's process group on the workers, each of which calls `first` before that.
+    `_TorchBackend`, ray/train/torch/config.py.
+    """
+    from ray.train.torch.config import _TorchBackend
 
-        return _TorchBackend
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    class Prepared(_TorchBackend):
+        def on_start(self, worker_group: Any, backend_config: Any) -> None:
+            worker_group.execute(first)
+            super().on_start(worker_group, backend_config)
+
+    return Prepared
 
 
 def quiet_tune() -> None:

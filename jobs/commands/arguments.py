@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
+import math
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -139,6 +142,24 @@ def add_switch(parser: Adder, name: str, words: str, *, default: bool = False) -
         metavar="0|1",
         help=f"{words} ({say('default: {value}', value=int(default))})",
     )
+
+
+def add_json(parser: Adder) -> None:
+    """`--json`."""
+    add_switch(parser, "json", say("for programs: one JSON object, whose keys docs/json.md lists"))
+
+
+def print_json(content: Any) -> None:
+    """On stdout and nothing else there. What is no number (NaN) is null: JSON has no word for it."""
+    sys.stdout.write(json.dumps(_numbers(content), ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+
+
+def _numbers(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {name: _numbers(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_numbers(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def add_detach(parser: Adder, program: Program) -> None:

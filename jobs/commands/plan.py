@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from rich.console import Console
 
-from jobs.commands.arguments import Parser, add_switch
+from jobs.commands.arguments import Parser, add_json, add_switch, print_json
 from jobs.commands.program import Program
 from jobs.commands.train import add_preset
 from jobs.stages import flags
 from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
+from jobs.terminal.console import Terminal
 from minimind.language import phrase, say
 
 
@@ -37,29 +39,28 @@ def add_plan(parser: Parser, program: Program) -> None:
             help=say("where the card of --vram is (default: as here)"),
         )
         memory.add_argument("--card", metavar="NAME", help=say('forecast the time on a card, such as "RTX 3050"'))
+        add_json(groups["run"])
         add_switch(memory, "measure", say("make a few real steps here: their peak, and a forecast of the time"))
         below.set_defaults(command=plan_stage, stage=name)
 
 
 def plan_stage(args: argparse.Namespace, program: Program, console: Console) -> int:
     """Whether the stage fits."""
-    from jobs.fit.view import show_stage
+    from jobs.fit.view import plan_stage as stage_plan
+    from jobs.fit.view import show_stage, stage_as_json
 
     for whole in ("table", "calibrate"):
         if getattr(args, whole):
             raise ValueError(
                 say("plan --{whole} is of no single stage: leave {stage!r} out", whole=whole, stage=args.stage)
             )
-    return show_stage(
-        args.stage,
-        flags.absolute(flags.changes(args), program.place(".")),
-        console,
-        model=args.model,
-        budget=args.preset,
-        system=args.system,
-        speed_of=args.card,
-        measured=args.measure,
-    )
+    settings = flags.absolute(flags.changes(args), program.place("."))
+    how: dict[str, Any] = {"model": args.model, "budget": args.preset, "system": args.system}
+    if args.json:
+        found = stage_plan(args.stage, settings, Terminal(stderr=True), **how)
+        print_json(stage_as_json(found))
+        return int(found.plan.verdict == "does not fit")
+    return show_stage(args.stage, settings, console, **how, speed_of=args.card, measured=args.measure)
 
 
 def plan_all(args: argparse.Namespace, program: Program, console: Console) -> int:

@@ -9,22 +9,25 @@ from rich.console import Console
 
 from jobs import paths
 from jobs.cluster.access import ClusterError
-from jobs.commands.arguments import Parser, add_switch, positive
+from jobs.commands.arguments import Parser, add_json, add_switch, positive, print_json
 from jobs.commands.program import Program
 from jobs.runs.directory import RunDirectory, list_runs
+from jobs.terminal.console import Terminal
 from minimind.language import say
 
 
 def add_runs(parser: Parser, program: Program) -> None:
     """Nothing but the form."""
+    add_json(parser)
     parser.set_defaults(command=runs)
 
 
 def runs(args: argparse.Namespace, program: Program, console: Console) -> int:
     """List all runs, those whose job waits too, and all sweeps."""
     from jobs.cluster import local as cluster
+    from jobs.runs.as_json import row_as_json
     from jobs.runs.show import show_runs
-    from jobs.sweeps.view import show_sweeps
+    from jobs.sweeps.view import list_sweeps, show_sweeps, sweep_row_as_json
 
     rows = list_runs(paths.runs())
     try:
@@ -33,25 +36,34 @@ def runs(args: argparse.Namespace, program: Program, console: Console) -> int:
 
             rows = with_waiting(rows)
     except ClusterError as error:
-        console.print(str(error), style="dim")
+        Terminal(stderr=True).print(str(error), style="dim")
+    if args.json:
+        print_json(
+            {"runs": [row_as_json(row) for row in rows], "sweeps": [sweep_row_as_json(it) for it in list_sweeps()]}
+        )
+        return 0
     show_runs(paths.runs(), rows, console)
     show_sweeps(console)
     return 0
 
 
 def add_show(parser: Parser, program: Program) -> None:
-    """Which."""
+    """Which, and the form."""
     parser.add_argument("run", help=say("name of the run or the sweep"))
+    add_json(parser)
     parser.set_defaults(command=show)
 
 
 def show(args: argparse.Namespace, program: Program, console: Console) -> int:
     """All that is worth knowing of one."""
+    from jobs.runs.as_json import run_as_json
     from jobs.runs.show import show
-    from jobs.sweeps.view import named, show_sweep
+    from jobs.sweeps.view import named, show_sweep, sweep_as_json
 
     found = named(args.run)
-    if found.kind == "sweep":
+    if args.json:
+        print_json(sweep_as_json(found) if found.kind == "sweep" else run_as_json(found))
+    elif found.kind == "sweep":
         show_sweep(found, console)
     else:
         show(found, console)
@@ -74,7 +86,7 @@ def attach(args: argparse.Namespace, program: Program, console: Console) -> int:
     console.print(
         say("No job of {name!r} is on the cluster, which forgets them when it ends. The run itself:", name=args.job)
     )
-    return show(argparse.Namespace(run=args.job), program, console)
+    return show(argparse.Namespace(run=args.job, json=False), program, console)
 
 
 def job_of(name: str) -> str | None:

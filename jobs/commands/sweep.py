@@ -7,7 +7,16 @@ import argparse
 from rich.console import Console
 
 from jobs import paths
-from jobs.commands.arguments import Parser, add_detach, add_overwrite, add_switch, positive, seconds
+from jobs.commands.arguments import (
+    Parser,
+    add_detach,
+    add_json,
+    add_overwrite,
+    add_switch,
+    positive,
+    print_json,
+    seconds,
+)
 from jobs.commands.job import do, submit
 from jobs.commands.program import Program
 from jobs.commands.train import files_elsewhere, look_before, request_of
@@ -16,7 +25,8 @@ from jobs.stages import flags
 from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
 from jobs.sweeps.feasible import OWN, require_open, require_space, space_of
-from jobs.training.request import SweepOptions
+from jobs.terminal.console import Terminal
+from jobs.training.request import Request, SweepOptions
 from minimind.language import phrase, say
 
 
@@ -50,26 +60,46 @@ def add_sweep(parser: Parser, program: Program) -> None:
         add_switch(own, "from_resume", say("continue the sweep of this name"))
         add_overwrite(own)
         add_detach(own, program)
+        add_json(own)
         flags.add_flags(below, stage.preset, DEFAULT_MODEL, without=OWN, other_words={"scaling.workers": at_once})
         below.set_defaults(command=sweep, stage=name)
 
 
 def sweep(args: argparse.Namespace, program: Program, console: Console) -> int:
-    """Search: in this process, or as a job that is followed."""
+    """Search: in this process, or as a job that is followed. With --json the results are printed at the end, and all
+    that is said goes to stderr.
+    """
     space = args.space
     if space is not None and space.endswith(".json"):
         space = str(program.place(space))
     options = SweepOptions(space=space, objective=args.objective, budget_s=args.budget_s, trials=args.trials)
     request = request_of(args, program, options)
-    if not program.submits:
-        return do(request, console)
+    detach = program.submits and args.detach
+    if args.json and detach:
+        raise ValueError(say("--json prints what came of it, and --detach does not wait for that: give one of them"))
+    said = Terminal(stderr=True) if args.json else console
+    if program.submits:
+        status = submit(_look_before(request), detach=detach, console=said)
+    else:
+        status = do(request, said)
+    if args.json:
+        from jobs.sweeps.view import sweep_as_json
+
+        print_json(sweep_as_json(RunDirectory(paths.sweeps() / request.name, "sweep")))
+    return status
+
+
+def _look_before(request: Request) -> Request:
+    """The request with nothing left to be read. Raise ValueError or RunStateError for what a job would end with as soon
+    as it looks.
+    """
     require_open(request.settings)
     folder = RunDirectory(paths.sweeps() / request.name, "sweep")
     if request.from_resume:
         folder.require_there()
-    else:
-        spec = look_before(request, folder)
-        if space is None or not space.endswith(".json") or not files_elsewhere():
-            require_space(spec, space_of(space or "batch", spec))
-        request = request.resolved(spec)
-    return submit(request, detach=args.detach, console=console)
+        return request
+    spec = look_before(request, folder)
+    space = (request.sweep or SweepOptions()).space or "batch"
+    if not space.endswith(".json") or not files_elsewhere():
+        require_space(spec, space_of(space, spec))
+    return request.resolved(spec)

@@ -5,6 +5,7 @@ is named.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -90,7 +91,8 @@ def version() -> str:
 
 class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        parser.exit(message=f"{version()}\n")
+        sys.stdout.write(f"{version()}\n")
+        parser.exit()
 
 
 class _Overview(Parser):

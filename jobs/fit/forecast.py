@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from jobs.stages.spec import RunSpec
 from jobs.stages.weights import policy_shape
+from minimind.language import say
 from minimind.units import amount, duration
 
 CARDS = {
@@ -34,13 +35,14 @@ class Forecast:
     basis: str
 
     def line(self) -> str:
-        """In English and Chinese."""
-        rate = f"{amount(self.tokens_per_s)} tokens/s ({self.basis})"
+        """In words."""
+        rate = say("{rate} tokens/s ({basis})", rate=amount(self.tokens_per_s), basis=self.basis)
         if self.tokens is None:
-            per_million = duration(1e6 / self.tokens_per_s)
-            return f"Forecast / 预计: {rate}, {per_million} for a million tokens / 每百万词元 {per_million}"
+            return say(
+                "Forecast: {rate}, {time} for a million tokens", rate=rate, time=duration(1e6 / self.tokens_per_s)
+            )
         whole = duration(self.tokens / self.tokens_per_s)
-        return f"Forecast / 预计: {amount(self.tokens)} tokens at {rate}: {whole} / 共需 {whole}"
+        return say("Forecast: {tokens} tokens at {rate}: {time}", tokens=amount(self.tokens), rate=rate, time=whole)
 
 
 def by_card(spec: RunSpec, name: str) -> Forecast:
@@ -49,7 +51,9 @@ def by_card(spec: RunSpec, name: str) -> Forecast:
         raise ValueError(f"--card {name!r}: there are {', '.join(CARDS)}")
     rate = CARDS[name] / (2 if spec.loop.dtype == "float32" else 1)
     per_token = policy_shape(spec).flops_per_token() * (4 / 3 if spec.loop.activation_checkpointing else 1)
-    basis = f"{name} at {100 * ASSUMED_USE:.0f} % of {rate / 1e12:.0f} TFLOP/s, assumed"
+    basis = say(
+        "{name} at {use} % of {rate:.0f} TFLOP/s, assumed", name=name, use=round(100 * ASSUMED_USE), rate=rate / 1e12
+    )
     return Forecast(tokens_of(spec), ASSUMED_USE * rate / per_token, basis)
 
 

@@ -46,6 +46,7 @@ class RunProgress:
         self._bar_only = bar_only
         self._total: int | None = None
         self._values: dict[str, float] = {}
+        self._memory = 0.0  # as it was told last, in bytes
         self._recent: deque[tuple[float, int]] = deque(maxlen=_WINDOW)
         self._started: float | None = None
         self._printed: float | None = None
@@ -69,14 +70,15 @@ class RunProgress:
             case "state":
                 self._state(event)
             case "checkpoint":
-                self._line(event, f"{say('checkpoint')}  {say('step')} {event['step']}  {event['path']}")
+                self._line(event, f"{self._where(event['step'])}  {say('checkpoint')}  {event['path']}")
             case "note":
                 self._line(event, event["text"], style="yellow")
 
     def close(self) -> None:
         """Shows what is still to be shown and takes the bar away. Harmless when called twice."""
         if self._unprinted is not None and self._bar is None:
-            self._line(self._unprinted, self._status(self._unprinted))
+            for line in self._status_lines(self._unprinted):
+                self._line(self._unprinted, line)
             self._unprinted = None
         if self._bar is not None:
             self._bar.stop()
@@ -109,7 +111,8 @@ class RunProgress:
         if self._printed is None or step == self._total or event["time"] - self._printed >= period:
             self._printed = event["time"]
             self._unprinted = None
-            self._line(event, self._status(event))
+            for line in self._status_lines(event):
+                self._line(event, line)
 
     def _state(self, event: Event) -> None:
         word = event["state"]
@@ -139,20 +142,33 @@ class RunProgress:
         assert self._task is not None
         self._bar.update(self._task, completed=event["step"], total=self._total, where=where, how="  ".join(how))
 
-    def _status(self, event: Event) -> str:
-        where, how = self._parts(event, say("memory") + " ")
-        return "  ".join((where, *how))
+    def _status_lines(self, event: Event) -> list[str]:
+        """A line, and one of its own for the memory where it has grown: both are as wide as a terminal."""
+        where, how = self._parts(event)
+        lines = ["  ".join((where, *how))]
+        memory = self._values.get("perf/peak_memory_bytes", 0.0)
+        if memory > 1.05 * self._memory:
+            self._memory = memory
+            lines.append(f"{self._where(event['step'])}  {say('memory')} {size(memory)}")
+        return lines
 
-    def _parts(self, event: Event, memory: str = "") -> tuple[str, list[str]]:
+    def _where(self, step: int) -> str:
+        """The column that all lines of a step begin with."""
+        if not self._total:
+            return f"{say('step')} {step}"
+        return f"{say('step')} {step:>{len(str(self._total))}}/{self._total}"
+
+    def _parts(self, event: Event) -> tuple[str, list[str]]:
         step, values = event["step"], self._values
-        where = f"{say('step')} {step}"
+        where = self._where(step)
         if self._total:
-            where += f"/{self._total} {100 * step / self._total:.1f}%"
+            share = f"{100 * step / self._total:.1f}%"
+            where += f" {share:>6}"
         how = [f"{say('loss')} {values['train/loss']:.3f}"]
         if "perf/tokens_per_s" in values:
-            how.append(f"{amount(values['perf/tokens_per_s'])} {say('tokens/s')}")
-        if "perf/peak_memory_bytes" in values:
-            how.append(memory + size(values["perf/peak_memory_bytes"]))
+            how.append(f"{amount(values['perf/tokens_per_s']):>5} {say('tokens/s')}")
+        if "perf/peak_memory_bytes" in values and self._bar is not None:
+            how.append(size(values["perf/peak_memory_bytes"]))
         remaining = self.remaining_s()
         if remaining is not None:
             how.append(f"{say('ETA')} {duration(remaining)}")
@@ -160,14 +176,14 @@ class RunProgress:
 
     def _validation(self, event: Event) -> str:
         values = event["values"]
-        text = f"{say('validation')}  {say('step')} {event['step']}"
+        parts = [self._where(event["step"]), say("validation")]
         if "val/bits_per_byte" in values:
-            text += f"  {values['val/bits_per_byte']:.4f} {say('bits/byte')}"
+            parts.append(f"{values['val/bits_per_byte']:.4f} {say('bits/byte')}")
         if "val/loss" in values:
-            text += f"  {say('loss')} {values['val/loss']:.4f}"
+            parts.append(f"{say('loss')} {values['val/loss']:.4f}")
         if "val/pretrain_bits_per_byte" in values:
-            text += f"  {say('plain text')} {values['val/pretrain_bits_per_byte']:.4f} {say('bits/byte')}"
-        return text
+            parts.append(f"{say('plain text')} {values['val/pretrain_bits_per_byte']:.4f}")
+        return "  ".join(parts)
 
     def _line(self, event: Event, text: str, style: str = "") -> None:
         if self._bar_only:

@@ -72,6 +72,40 @@ def show_sweep(folder: RunDirectory, console: Console) -> None:
         console.print(f"{say('begun')}: trial {trial['trial']}: {point_text(trial['settings'])}", style="dim")
 
 
+def sweep_row_as_json(folder: RunDirectory) -> dict[str, Any]:
+    """A sweep in the list of all, for programs; docs/json.md has the keys."""
+    row, spec, trials = folder.row(), folder.spec(), trials_of(folder)
+    objective = str(spec.get("objective"))
+    best = ranked(trials, objective)
+    return {
+        "name": row.name,
+        "stage": row.stage,
+        "state": row.state.word,
+        "reason": row.state.reason,
+        "trials_done": len(trials),
+        "trials": spec.get("trials"),
+        "objective": objective,
+        "best": best[0][objective] if best else None,
+        "updated": row.updated,
+    }
+
+
+def sweep_as_json(folder: RunDirectory) -> dict[str, Any]:
+    """All that is known of one, for programs."""
+    spec = folder.spec()
+    hidden = ("time", "type", "kind", "text")
+    return {
+        **sweep_row_as_json(folder),
+        "folder": str(folder.path),
+        "budget_s": spec.get("budget_s"),
+        "space": spec.get("space"),
+        "settings": spec.get("run"),
+        "results": [
+            {name: value for name, value in trial.items() if name not in hidden} for trial in trials_of(folder)
+        ],
+    }
+
+
 def begun_trials(folder: RunDirectory) -> list[Event]:
     """The trials that have begun and not ended: they run, or were killed."""
     notes = read_events(folder.events_path, {"note"})

@@ -527,4 +527,85 @@ CHINESE: dict[str, str] = {
     "It runs on its own. Watch it: minimind attach {job}. End it: minimind stop {name}": (
         "它会自行运行。查看：minimind attach {job}。停止：minimind stop {name}"
     ),
+    # plans
+    "weights": "权重",
+    "adapters": "适配器",
+    "gradients": "梯度",
+    "optimizer": "优化器",
+    "activations": "激活值",
+    "logits": "词表输出",
+    "casts": "半精度副本",
+    "workspace": "算子工作区",
+    "batch": "批数据",
+    "temporaries": "临时张量",
+    "fragmentation": "显存碎片",
+    "margin": "安全余量",
+    "context": "CUDA 上下文",
+    "display": "显示器",
+    "tensors": "全部张量",
+    "Python, PyTorch, Ray": "运行环境（Python、PyTorch、Ray）",
+    "fits": "放得下",
+    "tight": "很紧，可能放不下",
+    "does not fit": "放不下",
+    "together": "合计",
+    "Memory plan: {shape} on {card}": "显存计划：{shape}，{card}",
+    "Memory plan: {shape} in the memory of {card}": "内存计划：{shape}，{card}",
+    "{stage}, {rows} rows x {tokens} tokens x {steps} accumulation, {dtype}": (
+        "{stage}，{rows} 行 x {tokens} 词元 x {steps} 次累积，{dtype}"
+    ),
+    ", activation checkpointing": "，激活重计算",
+    "{share}; uncalibrated": "{share}；未校准",
+    "{needed} of {capacity} ({share})": "需要 {needed}，共有 {capacity}（{share}）",
+    (
+        "{card} has no bfloat16 of its own: attention there keeps all its scores, which this plan "
+        "does not count. Take --dtype float16."
+    ): ("{card} 不支持 bfloat16，本计划未计入其额外的注意力开销：请用 --dtype float16。"),
+    "--system {system} is of a card that is not here: name its memory with --vram, such as 8GB": (
+        "--system {system} 指的是别处的显卡：请用 --vram 给出其显存，例如 8GB"
+    ),
+    "Disk: up to {all}, {count} checkpoints of {one}": "磁盘：最多 {all}，{count} 个检查点，每个 {one}",
+    "measured here": "本机实测",
+    'How long it takes: --card "RTX 3050" forecasts it, --measure makes a few steps here': (
+        '要多久：--card "RTX 3050" 可预测用时，--measure 在本机实测几步'
+    ),
+    "{free} are left: more rows at once fit, to the same result and with less waiting: {flags}": (
+        "还剩 {free}：可以一次放更多行，结果相同而等待更少：{flags}"
+    ),
+    "{free} are left: --model {name} fits as well": "还剩 {free}：--model {name} 也放得下",
+    "{free} are left, for other programs or for longer rows (--max_seq_len)": (
+        "还剩 {free}，可留给其他程序，或用更长的行（--max_seq_len）"
+    ),
+    "Tensors at the peak: planned {planned}, measured {measured} ({error})": (
+        "张量峰值：计划 {planned}，实测 {measured}（{error}）"
+    ),
+    (
+        "Preset {english} ({chinese}): at most {share} of {card} ({capacity}), {tokens} tokens to a "
+        "step as before: {changed}"
+    ): ("预设 {chinese}（{english}）：最多使用 {card}（{capacity}）的 {share}，每步仍为 {tokens} 词元：{changed}"),
+    "nothing changed": "无需改动",
+    "Tracing steps": "正在分析训练步骤",
+    (
+        "The largest --batch_size without / with --activation_checkpointing 1; {most}+: that or "
+        "more; –: not even one row. Tokens in a row: {lengths}."
+    ): (
+        "最大的 --batch_size，不用 / 用 --activation_checkpointing 1；{most}+：这么多或更多；–："
+        "一行也放不下。每行词元数：{lengths}。"
+    ),
+    "{rate} tokens/s ({basis})": "{rate} 词元/秒（{basis}）",
+    "Forecast: {rate}, {time} for a million tokens": "预计：{rate}，每百万词元 {time}",
+    "Forecast: {tokens} tokens at {rate}: {time}": "预计：{tokens} 词元，{rate}：共需 {time}",
+    "{name} at {use} % of {rate:.0f} TFLOP/s, assumed": "假设 {name} 达到 {rate:.0f} TFLOP/s 的 {use} %",
+    (
+        "LoRA: {trained} of {total} parameters trained ({share}). Gradients and optimizer took "
+        "{adapter}; all weights would have taken {full}: {saved} of memory saved."
+    ): (
+        "LoRA：训练了 {total} 个参数中的 {trained} 个（{share}）。梯度和优化器占用 {adapter}，"
+        "全参数训练需要 {full}：节省 {saved} 内存/显存。"
+    ),
+    "for programs: one JSON object, whose keys docs/json.md lists": (
+        "供程序使用：输出一个 JSON 对象，字段见 docs/json.md"
+    ),
+    "--json prints what came of it, and --detach does not wait for that: give one of them": (
+        "--json 输出结果，而 --detach 不等待结果：请只给一个"
+    ),
 }

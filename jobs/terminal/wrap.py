@@ -9,7 +9,9 @@ from rich.cells import cell_len
 _BEGINS_NO_LINE = "，。、；：！？）》」』”’…%,.;:!?)]}"
 _ENDS_NO_LINE = "（《「『“‘([{"
 _WIDE = "\u2e80-\u9fff\uac00-\ud7ff\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff60\uffe0-\uffe6"
-_PIECES = re.compile(rf"\s+|[{_ENDS_NO_LINE}]*[{_WIDE}][{re.escape(_BEGINS_NO_LINE)}]*|[^\s{_WIDE}]+")
+_OPEN, _CLOSE = f"[{re.escape(_ENDS_NO_LINE)}]*", f"[{re.escape(_BEGINS_NO_LINE)}]*"
+_PIECES = re.compile(rf"\s+|{_OPEN}(?:[{_WIDE}]|[^\s{_WIDE}]+){_CLOSE}|\S")
+"""Blanks, and what no line ends in: a word or a wide character, with the signs that belong to it."""
 
 
 def wrapped(text: str, width: int, indent: str = "") -> list[str]:
@@ -29,7 +31,7 @@ def _wrapped(text: str, width: int, indent: str) -> list[str]:
         if piece.isspace():
             gap = piece
             continue
-        if not empty and cell_len(line + gap + piece) > width and piece[0] not in _BEGINS_NO_LINE:
+        if not empty and cell_len(line + gap + piece) > width:
             lines.append(line)
             line, gap = indent, ""
         line, gap, empty = line + gap + piece, "", False

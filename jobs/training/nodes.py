@@ -16,7 +16,7 @@ import psutil
 import ray
 import torch
 from ray.exceptions import RayError, RayTaskError
-from ray.train.backend import BackendConfig
+from ray.train.backend import Backend
 from ray.train.torch import TorchConfig
 from ray.util import get_node_ip_address
 from ray.util.placement_group import PlacementGroup, placement_group, placement_group_table, remove_placement_group
@@ -25,7 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from jobs.cluster.access import ClusterError
 from jobs.cluster.capacity import places
 from jobs.cluster.local import running
-from jobs.cluster.ray_private import TorchBackend
+from jobs.cluster.ray_private import torch_backend
 from jobs.fit.card import Card, this_card
 from jobs.training.probe import probe_folder
 
@@ -226,20 +226,13 @@ def use_own_interface() -> None:
             return
 
 
-class _OwnInterface(TorchBackend):
-    def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
-        assert isinstance(backend_config, TorchConfig)
-        worker_group.execute(use_own_interface)
-        super().on_start(worker_group, backend_config)
-
-
 class Collectives(TorchConfig):
     """How the ranks of a run talk to each other."""
 
     @property
-    def backend_cls(self) -> type[TorchBackend]:
+    def backend_cls(self) -> type[Backend]:
         """What Ray Train starts on the workers."""
-        return _OwnInterface
+        return torch_backend(use_own_interface)
 
 
 def collectives() -> Collectives:

@@ -29,6 +29,6 @@ def test_a_card_computes_six_flops_for_each_weight_and_token() -> None:
 
 def test_a_forecast_in_words() -> None:
     assert Forecast(2_000_000, 1000.0, "measured").line() == (
-        "Forecast / 预计: 2.00M tokens at 1.00k tokens/s (measured): 33 min 20 s / 共需 33 min 20 s"
+        "Forecast: 2.00M tokens at 1.00k tokens/s (measured): 33 min 20 s"
     )
-    assert "16 min 40 s for a million tokens / 每百万词元 16 min 40 s" in Forecast(None, 1000.0, "measured").line()
+    assert "16 min 40 s for a million tokens" in Forecast(None, 1000.0, "measured").line()

@@ -32,8 +32,8 @@ def test_a_plan_with_a_measurement_and_a_forecast(home: Path) -> None:
     settings = {name: str(value) for name, value in SETTINGS.items()} | {"loop.batch_size": "2"}
     assert show_stage("pretrain", settings, screen, model="tiny", speed_of="RTX 3050", measured=True) == 0
     assert "RTX 3050 at 30 %" in screen.text
-    assert "measured here / 本机实测" in screen.text
-    assert "Tensors at the peak / 张量峰值" in screen.text
+    assert "measured here" in screen.text
+    assert "Tensors at the peak" in screen.text
 
 
 @needs_no_gpu

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -63,4 +64,22 @@ def test_workers_talk_through_the_interface_with_the_nodes_address(monkeypatch: 
 
 def test_ranks_wait_for_each_other_for_minutes_not_for_half_an_hour() -> None:
     assert nodes.collectives().timeout_s == nodes.COLLECTIVE_S < 600
-    assert nodes.collectives().backend_cls is nodes._OwnInterface
+
+
+def test_each_rank_chooses_its_interface_before_it_joins_the_others() -> None:
+    from ray.train.torch.config import _TorchBackend
+
+    called: list[object] = []
+
+    class Workers:
+        def execute(self, function: object) -> None:
+            called.append(function)
+
+        def __len__(self) -> int:
+            raise KeyboardInterrupt  # what comes after that is Ray's
+
+    backend = nodes.collectives().backend_cls
+    assert issubclass(backend, _TorchBackend)
+    with suppress(BaseException):
+        backend().on_start(Workers(), nodes.collectives())
+    assert called[0] is nodes.use_own_interface

@@ -32,9 +32,10 @@ def test_a_log_gets_a_plain_line_with_everything() -> None:
     with RunProgress(screen) as progress:
         progress.update(running())
         progress.update(metrics(10, 20.0, perf__tokens_per_s=12_345.0, perf__peak_memory_bytes=1.2e9))
-    first, second = stream.getvalue().splitlines()
+    first, second, third = stream.getvalue().splitlines()
     assert first.endswith("RUNNING  step 0 / 100")
-    assert second.endswith("step 10/100 10.0%  loss 3.250  12.3k tokens/s  memory 1.2 GB  ETA 3 min 0 s")
+    assert second.endswith("step  10/100  10.0%  loss 3.250  12.3k tokens/s  ETA 3 min 0 s")
+    assert third.endswith("step  10/100  memory 1.2 GB")
     assert "\x1b" not in stream.getvalue()
 
 
@@ -86,10 +87,27 @@ def test_validations_checkpoints_notes_and_the_end_are_lines_of_their_own() -> N
         progress.update({"time": 1, "type": "note", "kind": "x", "text": "rows [3, 4] skipped " + "because " * 20})
         progress.update({"time": 1, "type": "state", "state": "FAILED", "reason": "disk full"})
     lines = [line.split("  ", 1)[1] for line in stream.getvalue().splitlines()]
-    assert lines[0] == "validation  step 5  1.2500 bits/byte  loss 2.5000"
-    assert lines[1] == "checkpoint  step 5  checkpoints/step_00000005"
+    assert lines[0] == "step 5  validation  1.2500 bits/byte  loss 2.5000"
+    assert lines[1] == "step 5  checkpoint  checkpoints/step_00000005"
     assert lines[2].startswith("rows [3, 4] skipped because")
     assert lines[3] == "FAILED  disk full"
+
+
+def test_the_lines_of_a_log_have_columns_and_fit_a_terminal() -> None:
+    screen, stream = console()
+    with RunProgress(screen, period_s=0) as progress:
+        progress.update(running(total=8000))
+        for step in (5, 40, 4000):
+            values = {"perf__tokens_per_s": 12_345.0, "perf__peak_memory_bytes": 1.2e9}
+            progress.update(metrics(step, 20.0 * step, **values))
+            progress.update({"time": 1, "type": "metrics", "step": step, "values": {"val/loss": 2.5}})
+            progress.update({"time": 1, "type": "checkpoint", "step": step, "path": f"checkpoints/step_{step:08d}"})
+    lines = stream.getvalue().splitlines()[1:]
+    assert len(lines) == 10
+    assert {line.index("/8000") for line in lines} == {len("hh:mm:ss  step 0000")}
+    assert len({line.index("loss") for line in lines if "%" in line}) == 1
+    assert max(map(len, lines)) <= 80
+    assert sum("memory" in line for line in lines) == 1  # it has not grown
 
 
 def test_what_is_forgotten_stands_beside_a_validation() -> None:
@@ -97,7 +115,7 @@ def test_what_is_forgotten_stands_beside_a_validation() -> None:
     with RunProgress(screen) as progress:
         values = {"val/bits_per_byte": 1.25, "val/pretrain_bits_per_byte": 1.5}
         progress.update({"time": 1, "type": "metrics", "step": 5, "values": values})
-    assert "validation  step 5  1.2500 bits/byte  plain text 1.5000 bits/byte" in stream.getvalue()
+    assert "step 5  validation  1.2500 bits/byte  plain text 1.5000" in stream.getvalue()
 
 
 def test_in_chinese() -> None:
@@ -106,7 +124,7 @@ def test_in_chinese() -> None:
         progress.update(running())
         progress.update(metrics(10, 20.0))
         progress.update({"time": 1, "type": "state", "state": "SUCCEEDED"})
-    assert "步数 10/100 10.0%  损失 3.250  剩余 3 min 0 s" in stream.getvalue()
+    assert "步数  10/100  10.0%  损失 3.250  剩余 3 min 0 s" in stream.getvalue()
     assert stream.getvalue().rstrip().endswith("已完成")
 
 
@@ -117,7 +135,7 @@ def test_a_terminal_gets_a_bar_that_fits_it() -> None:
         progress.update(metrics(30_000, 33_000.0, perf__tokens_per_s=12_345.0, perf__peak_memory_bytes=1.2e9))
         progress.update({"time": 1, "type": "note", "kind": "x", "text": "a note"})
     shown = stream.getvalue()
-    assert "step 30000/57600 52.1%" in shown
+    assert "step 30000/57600  52.1%" in shown
     assert "loss 3.250  12.3k tokens/s  1.2 GB  ETA 8 h 26 min" in shown
     assert "━" in shown
     assert "a note" in shown
@@ -129,7 +147,7 @@ def test_it_can_listen_to_the_log_itself(tmp_path: Path) -> None:
     with RunProgress(screen) as progress, EventLog(tmp_path / "events.jsonl", listener=progress.update) as log:
         log.state("RUNNING", step=0, total_steps=2)
         log.metrics(1, {"train/loss": 1.5})
-    assert "step 1/2 50.0%  loss 1.500" in stream.getvalue()
+    assert "step 1/2  50.0%  loss 1.500" in stream.getvalue()
 
 
 def test_bar_only_leaves_the_lines_to_the_log() -> None:
@@ -138,7 +156,7 @@ def test_bar_only_leaves_the_lines_to_the_log() -> None:
         progress.update(running())
         progress.update({"time": 1, "type": "note", "kind": "x", "text": "a note"})
         progress.update(metrics(10, 20.0))
-    assert "step 10/100" in stream.getvalue()
+    assert "step  10/100" in stream.getvalue()
     assert "RUNNING" not in stream.getvalue()
     assert "a note" not in stream.getvalue()
 

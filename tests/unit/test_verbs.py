@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
 
 from data.prepare import content_sha256
 from data.schema import STAGE_ROWS
@@ -22,6 +24,7 @@ from jobs.stages import old_names
 from jobs.stages.old_names import FLAGS_ELSEWHERE, NOT_YET, ROWS_OF, STAGES_CALLED
 from jobs.stages.table import STAGES
 from minimind.events import EventLog
+from minimind.language import speaking
 from tests.shell import Shell
 from tests.small import SETTINGS, kill_at, small_flags, small_spec, write_chats, write_rows
 
@@ -424,3 +427,135 @@ def test_a_folder_of_notes_is_trained_on_and_it_is_said_how_it_was_read(shell: S
     assert run.sources["data.path"] == content_sha256(home / "notes")
     (home / "notes" / "31.md").write_text("another")
     assert run.sources["data.path"] != content_sha256(home / "notes")
+
+
+def finished(name: str, **settings: object) -> RunDirectory:
+    """A run that has come to its end."""
+    run = RunDirectory(paths.runs() / name)
+    run.create(small_spec(name=name, **settings).model_dump(mode="json"))
+    with run.hold(), EventLog(run.events_path, lambda: 100.0) as log:
+        log.state("RUNNING", step=0, total_steps=4)
+        log.metrics(4, {"train/loss": 2.5, "val/bits_per_byte": float("nan")})
+        log.state("SUCCEEDED")
+    return run
+
+
+def test_programs_get_one_json_object(shell: Shell, swept: RunDirectory) -> None:
+    finished("mine")
+    assert shell(cli.minimind, "runs", "--json") == 0
+    content = json.loads(shell.out)
+    assert [run["name"] for run in content["runs"]] == ["mine"]
+    assert content["runs"][0] | {"updated": 0} == {
+        "name": "mine",
+        "stage": "pretrain",
+        "state": "SUCCEEDED",
+        "reason": "",
+        "step": 4,
+        "total_steps": 4,
+        "loss": 2.5,
+        "bits_per_byte": None,
+        "tokens_per_s": None,
+        "peak_memory_bytes": None,
+        "updated": 0,
+    }
+    (sweep,) = content["sweeps"]
+    assert (sweep["name"], sweep["trials_done"], sweep["trials"], sweep["best"]) == ("swept", 1, 4, 900.0)
+    assert shell(cli.minimind, "show", "mine", "--json", "1") == 0
+    content = json.loads(shell.out)
+    assert content["settings"] == small_spec(name="mine").model_dump(mode="json")
+    assert content["metrics"]["train/loss"] == {"step": 4, "last": 2.5, "unit": "nats/token"}
+    assert content["checkpoints"] == content["samples"] == []
+    assert shell(cli.minimind, "show", "swept", "--json") == 0
+    content = json.loads(shell.out)
+    assert content["space"] == SWEEP["space"]
+    assert content["results"] == [TRIAL | {"bits_per_byte": 3.0}]
+    keys = (paths.checkout() / "docs" / "json.md").read_text("utf-8")
+    assert not [key for key in content if f"`{key}`" not in keys]
+    assert shell(cli.minimind, "plan", "pretrain", "--model", "tiny", "--vram", "2GB", "--json") == 0
+    content = json.loads(shell.out)
+    assert not [key for key in content if f"`{key}`" not in keys]
+    assert content["plan"]["verdict"] == "fits"
+    assert shell(cli.minimind, "sweep", "pretrain", "--json", "--detach") == 1
+    assert "give one of them" in shell.err
+
+
+def test_the_log_of_a_run_without_a_job_is_what_it_has_written(shell: Shell) -> None:
+    finished("mine")
+    assert shell(cli.minimind, "logs", "mine") == 0
+    assert "No job of 'mine' is on the cluster." in shell.out
+    assert "step 4/4 100.0%  loss 2.500" in shell.out
+    assert shell(cli.minimind, "logs", "mine", "--lines", "1") == 0
+    assert "SUCCEEDED" in shell.out
+    assert "loss" not in shell.out
+    assert shell(cli.minimind, "logs", "nosuch") == 1
+    assert "no run 'nosuch'" in shell.err
+
+
+def test_a_run_is_removed_if_nobody_needs_it(shell: Shell, swept: RunDirectory) -> None:
+    base, child = finished("base"), finished("child", init_from="base@4")
+    assert shell(cli.minimind, "rm", "base", "--yes") == 1
+    assert "child began with what is in base" in shell.err
+    assert base.exists
+    with child.hold():
+        assert shell(cli.minimind, "rm", "child", "--yes") == 1
+        assert "is running already" in shell.err
+    assert shell(cli.minimind, "rm", "child") == 1  # nobody is there to be asked
+    assert "To remove it without being asked: minimind rm child --yes" in shell.out
+    assert shell(cli.minimind, "rm", "child", "--yes", "1") == 0
+    assert "Removed child" in shell.out
+    assert shell(cli.minimind, "rm", "base", "--yes") == 0
+    assert not list(paths.runs().iterdir())
+    assert shell(cli.minimind, "rm", "swept", "--yes") == 0
+    assert not swept.exists
+    assert shell(cli.minimind, "rm", "base") == 1
+    assert "no run 'base'" in shell.err
+
+
+def test_stop_waits_where_it_is_asked_to(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = finished("mine")
+    with ExitStack() as training:
+        training.enter_context(run.hold())
+
+        def ends(_: float) -> None:
+            training.close()
+
+        monkeypatch.setattr("jobs.commands.stop.sleep", ends)
+        assert shell(cli.minimind, "stop", "mine", "--wait") == 0
+    assert "mine stops at its next step" in shell.out
+    assert "mine has stopped. Go on: minimind resume mine" in shell.out
+
+
+def test_it_speaks_the_readers_language(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MINIMIND_LANG", "en")  # and after the test as it was
+    assert shell(cli.minimind, "--lang", "zh", "train", "pretrain", "--batchsize", "1") == 2
+    assert shell.err.startswith("错误： 无法识别的参数：--batchsize 1")
+    assert "--batchsize: 没有这个参数；相近的有：--batch_size" in shell.err
+    assert shell(cli.minimind, "train", "--lang=en", "nosuch") == 2
+    assert "invalid choice: 'nosuch'" in shell.err
+    assert shell(cli.minimind, "runs", "--lang", "fr") == 1
+    assert "--lang fr: en, zh" in shell.err
+
+
+@pytest.mark.parametrize("columns", [60, 80, 110])
+@pytest.mark.parametrize("lang", ["en", "zh"])
+@pytest.mark.parametrize(
+    "words", [[], ["train", "lora"], ["sweep", "sft"], ["plan", "pretrain"], ["serve"], ["resume"]]
+)
+def test_help_fits_the_terminal_and_breaks_no_word(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, columns: int, lang: str, words: list[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    with speaking(lang):
+        assert shell(cli.minimind, *words, "--help") == 0
+        narrow = shell.out
+        monkeypatch.setenv("COLUMNS", "110")
+        assert shell(cli.minimind, *words, "--help") == 0
+    # A flag or a path that is longer than the line stands alone on it.
+    assert [line for line in narrow.splitlines() if cell_len(line) > columns and len(line.split()) > 1] == []
+    if lang == "en":
+        assert narrow.split() == shell.out.split()
+
+
+def test_version_is_that_of_the_checkout(shell: Shell) -> None:
+    assert shell(cli.minimind, "--version") == 0
+    assert shell.out == "minimind-jobs 0.1.0\n"
