@@ -225,7 +225,7 @@ def stage_as_json(found: StagePlan) -> dict[str, Any]:
         "max_seq_len": spec.data.max_seq_len,
         "dtype": found.planner.dtype(spec),
         "activation_checkpointing": spec.loop.activation_checkpointing,
-        "parameters": without_numbers(spec).parameter_count(),
+        "parameters": policy_shape(spec).parameter_count(),
         "plan": to_json(plan, found.planner.card),
         "refusal": found.planner.refusal(spec) if plan.verdict == "does not fit" else None,
         "checkpoint_bytes": one,

@@ -7,7 +7,7 @@ from typing import Any
 
 from jobs.runs.directory import RunDirectory, RunRow
 from jobs.runs.show import samples
-from minimind import checkpoint_folders
+from minimind.checkpoint_folders import folder_of, steps
 from minimind.events import METRICS, all_series, read_events
 
 
@@ -32,7 +32,7 @@ def run_as_json(run: RunDirectory) -> dict[str, Any]:
     """All that is known of one."""
     series = all_series(read_events(run.events_path))
     bits = dict(zip(*series.get("val/bits_per_byte", ([], [])), strict=True))
-    kept = checkpoint_folders.steps(run.checkpoints)
+    kept = steps(run.checkpoints)
     return {
         **row_as_json(run.row()),
         "folder": str(run.path),
@@ -46,7 +46,7 @@ def run_as_json(run: RunDirectory) -> dict[str, Any]:
         "checkpoints": [
             {
                 "step": step,
-                "folder": str(checkpoint_folders.folder_of(run.checkpoints, step)),
+                "folder": str(folder_of(run.checkpoints, step)),
                 "bits_per_byte": bits.get(step),
             }
             for step in kept

@@ -4,6 +4,7 @@ import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, cast
 
 import psutil
 import pytest
@@ -81,5 +82,5 @@ def test_each_rank_chooses_its_interface_before_it_joins_the_others() -> None:
     backend = nodes.collectives().backend_cls
     assert issubclass(backend, _TorchBackend)
     with suppress(BaseException):
-        backend().on_start(Workers(), nodes.collectives())
+        backend().on_start(cast(Any, Workers()), nodes.collectives())
     assert called[0] is nodes.use_own_interface
