@@ -252,7 +252,8 @@ def _taken(source: BatchSource, count: int) -> tuple[Sequence[Batch], Shortage |
         nonlocal taken
         taken = source.take(count)
 
-    return taken, shortage_of(take)
+    shortage = shortage_of(take)
+    return taken, shortage
 
 
 def _due(step: int, interval: int | None) -> bool:

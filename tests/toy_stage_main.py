@@ -9,8 +9,15 @@ from jobs.stages.table import STAGES
 from minimind.events import declare
 from tests.toy_stage import STAGE
 
-STAGES["toy_preference"] = STAGE
-declare(STAGE.metrics)
+NAME = "toy_preference"
+
+
+def add_row() -> None:
+    """What a row of `jobs/stages/table.py` does."""
+    STAGES[NAME] = STAGE
+    declare(STAGE.metrics)
+
 
 if __name__ == "__main__":
+    add_row()
     sys.exit(main())

@@ -137,6 +137,9 @@ MAY_CHANGE = (
 files stay what they were.
 """
 
+MEASURED = ("val/loss", "val/bits_per_byte", "val/pretrain_bits_per_byte")
+"""What any stage may measure on held-out rows."""
+
 NO_WEIGHTS = "none"
 """What `init_from` is where a user says that weights are to be drawn anew, for a stage that otherwise refuses that."""
 
@@ -198,7 +201,11 @@ class RunSpec(Config):
             raise ValueError("adapter = null: lora trains an adapter; the stage that trains all weights is sft")
         from jobs.stages.table import STAGES
 
-        known = STAGES[self.stage.kind].roles
+        stage = STAGES[self.stage.kind]
+        measured = (*MEASURED, *(f"val/{name}" for name in stage.metrics))
+        if self.eval.best not in measured:
+            raise ValueError(f"eval.best = {self.eval.best!r}: what {self.stage.kind} measures is {', '.join(measured)}")
+        known = stage.roles
         if unknown := [role for role in self.roles if role not in known]:
             raise ValueError(
                 f"roles: the stage {self.stage.kind} has no {', '.join(unknown)}; it has {', '.join(known) or 'none'}"
