@@ -23,7 +23,7 @@ from jobs.fit.card import this_card
 from jobs.fit.needs import step_kind
 from jobs.fit.plan import Planner
 from jobs.runs.directory import RunDirectory
-from jobs.runs.references import resolve
+from jobs.runs.references import find_weights
 from jobs.runs.show import show
 from jobs.stages.origin import new_spec
 from jobs.stages.recipe import trial_recipe
@@ -31,7 +31,7 @@ from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
 from jobs.text.prepare import Prepared, prepare
 from jobs.training.build import build
-from jobs.training.run import anchored, resume, start
+from jobs.training.run import resolve, resume, start
 from jobs.training.worker import work
 from minimind import checkpoint_folders
 from minimind.config import override
@@ -145,7 +145,7 @@ def test_the_plan_is_what_real_steps_take(home: Path) -> None:
 
     planned = trace(make, "cpu")
     assert planned.peak_bytes == pytest.approx(counted(make), rel=1e-3)
-    wide = checkpoints.load_model(resolve("wide"))[0]
+    wide = checkpoints.load_model(find_weights("wide").folder)[0]
     assert planned.breakdown()["reference"] == 4 * wide.parameter_count()
     plan = Planner(this_card("4GB")).plan(spec)
     assert plan.verdict == "fits"
@@ -192,7 +192,7 @@ def test_it_is_measured_judged_and_kept_by_its_own_metric(home: Path) -> None:
     assert metric_series(run.events_path, "train/accuracy")[0] == list(range(1, STEPS + 1))
     assert not metric_series(run.events_path, "val/bits_per_byte")[0]
     best = max(steps[1:], key=lambda step: (accuracies[step], -step))
-    assert resolve("pref@best") == checkpoint_folders.folder_of(run.checkpoints, best)
+    assert find_weights("pref@best").folder == checkpoint_folders.folder_of(run.checkpoints, best)
     assert len(set(accuracies)) > 1
     kept = start(toy_spec(name="kept", loop__keep_last=1, loop__keep_best=1), Screen())
     assert set(checkpoint_folders.steps(kept.checkpoints)) == {best, STEPS}
@@ -279,11 +279,11 @@ def test_a_reference_is_refused_before_anything_starts(home: Path, tmp_path: Pat
 
 def test_a_reference_in_a_folder_is_kept_relative_to_the_home(home: Path) -> None:
     folder = checkpoint_folders.folder_of(run_of(home, "other").checkpoints, 2)
-    spec = anchored(toy_spec(roles__reference=str(folder)), Screen())
+    spec, _ = resolve(toy_spec(roles__reference=str(folder)), None, Screen())
     assert spec.roles["reference"] == "./" + folder.relative_to(home).as_posix() or not Path(
         spec.roles["reference"]
     ).is_absolute()
-    assert resolve(spec.roles["reference"]) == folder
+    assert find_weights(spec.roles["reference"]).folder == folder
 
 
 def test_an_adapter_trains_beside_the_reference_and_may_be_one(home: Path) -> None:
@@ -305,7 +305,7 @@ def test_lists_show_it_and_it_is_served(home: Path, capsys: pytest.CaptureFixtur
     assert "share of pairs whose better answer is preferred, on held-out rows" in screen.text
     card = next(card for card in Catalog().cards() if card.id == "pref")
     assert (card.stage, card.chat, card.parent) == (NAME, True, "small@2")
-    assert Catalog().find("pref@best").folder == resolve("pref@best")
+    assert Catalog().find("pref@best").folder == find_weights("pref@best").folder
     ModelReplica(Settings(context_tokens=64, slots=1, dtype="float32", threads=1)).close()
 
 
@@ -315,7 +315,7 @@ def test_its_rows_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def prepared(spec: RunSpec) -> tuple[RunSpec, Prepared]:
-    spec = anchored(spec, Screen())
+    spec, _ = resolve(spec, None, Screen())
     return spec, prepare(spec, Screen())
 
 
@@ -400,7 +400,7 @@ def test_two_workers_train_as_one_and_each_keeps_what_it_has_made(home: Path, tm
     first, _ = run_ranks(2, partial(both, spec=spec, made=made, home=home), tmp_path)
     assert first["ranks"] == 2
     expected = end_of(one)["weights"]
-    start_of = checkpoints.load(resolve("small")).weights
+    start_of = checkpoints.load(find_weights("small").folder).weights
     moved = sum(float((expected[key] - start_of[key]).square().sum()) for key in expected)
     apart = sum(float((expected[key] - first["weights"][key]).square().sum()) for key in expected)
     assert apart < 1e-3**2 * moved
