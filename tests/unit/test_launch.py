@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 from contextlib import ExitStack
@@ -43,7 +44,7 @@ class Interrupting(Screen):
 
     def print(self, *objects: object, **options: object) -> None:
         super().print(*objects, **options)  # type: ignore[arg-type]
-        if "step 1/" in " ".join(map(str, objects)) and not self.sent:
+        if re.search(r"step +1/", " ".join(map(str, objects))) and not self.sent:
             self.sent = True
             os.kill(os.getpid(), self.number)
 

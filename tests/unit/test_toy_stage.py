@@ -39,7 +39,7 @@ from minimind.distributed import Parallel
 from minimind.events import METRICS, metric_series, read_events
 from minimind.limit import MemoryLimit
 from minimind.loop import train
-from minimind.manifest import CheckpointError, read_manifest
+from minimind.manifest import read_manifest
 from minimind.model import MiniMind
 from minimind.objectives import Models
 from minimind.recipe import GeneratingSource, Recipe
@@ -58,7 +58,9 @@ from tests.toys import RecordingHooks, assert_same
 PAIRS = SAMPLES.with_name("dpo.jsonl")
 STEPS = 6
 
-GIVEN: dict[str, Any] = {path: value for path, value in SETTINGS.items() if not path.startswith(("model.", "eval."))} | {
+GIVEN: dict[str, Any] = {
+    path: value for path, value in SETTINGS.items() if not path.startswith(("model.", "eval."))
+} | {
     "name": "pref",
     "init_from": "small",
     "roles.reference": "other@best",
@@ -196,7 +198,9 @@ def test_it_is_measured_judged_and_kept_by_its_own_metric(home: Path) -> None:
     assert len(set(accuracies)) > 1
     kept = start(toy_spec(name="kept", loop__keep_last=1, loop__keep_best=1), Screen())
     assert set(checkpoint_folders.steps(kept.checkpoints)) == {best, STEPS}
-    with pytest.raises(ValueError, match=r"eval.best = 'val/acc': what toy_preference measures is val/loss, .*val/accuracy"):
+    with pytest.raises(
+        ValueError, match=r"eval.best = 'val/acc': what toy_preference measures is val/loss, .*val/accuracy"
+    ):
         toy_spec(eval__best="val/acc")
     bytes_of_text = start(toy_spec(name="wrong", eval__best="val/bits_per_byte"), Screen())
     assert bytes_of_text.state().word == "FAILED"
@@ -268,7 +272,9 @@ def test_a_reference_is_refused_before_anything_starts(home: Path, tmp_path: Pat
     with pytest.raises(ValueError, match=r"roles: the stage toy_preference has no teacher; it has reference"):
         toy_spec(name="n", roles__teacher="other")
     strange = start(
-        small_spec(name="strange", data__path=str(CHATS.with_name("pretrain.jsonl")), model__vocab_size=500, loop__max_steps=1),
+        small_spec(
+            name="strange", data__path=str(CHATS.with_name("pretrain.jsonl")), model__vocab_size=500, loop__max_steps=1
+        ),
         Screen(),
     )
     assert strange.state().word == "SUCCEEDED"
@@ -280,9 +286,10 @@ def test_a_reference_is_refused_before_anything_starts(home: Path, tmp_path: Pat
 def test_a_reference_in_a_folder_is_kept_relative_to_the_home(home: Path) -> None:
     folder = checkpoint_folders.folder_of(run_of(home, "other").checkpoints, 2)
     spec, _ = resolve(toy_spec(roles__reference=str(folder)), None, Screen())
-    assert spec.roles["reference"] == "./" + folder.relative_to(home).as_posix() or not Path(
-        spec.roles["reference"]
-    ).is_absolute()
+    assert (
+        spec.roles["reference"] == "./" + folder.relative_to(home).as_posix()
+        or not Path(spec.roles["reference"]).is_absolute()
+    )
     assert find_weights(spec.roles["reference"]).folder == folder
 
 
@@ -291,7 +298,9 @@ def test_an_adapter_trains_beside_the_reference_and_may_be_one(home: Path) -> No
     run = start(toy_spec(name="adapted", **every), Screen())
     assert run.state().word == "SUCCEEDED"
     assert read_manifest(checkpoint_folders.folder_of(run.checkpoints, 2))["base"]["run_id"] == "small"
-    against = start(toy_spec(name="against", init_from="adapted", roles__reference="adapted", loop__max_steps=2), Screen())
+    against = start(
+        toy_spec(name="against", init_from="adapted", roles__reference="adapted", loop__max_steps=2), Screen()
+    )
     assert against.state().word == "SUCCEEDED"
     assert metric_series(against.events_path, "val/loss")[1][0] == pytest.approx(0.6931, abs=1e-4)
 
