@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from itertools import islice
@@ -241,7 +243,9 @@ def _check(
     what = f"{amount(report.rows)} rows" + (f" ({how})" if how else "")
     console.print(f"Checked {source.name}: {what}, {found}.{unused}")
     paths.make(passed.parent)
-    passed.write_text(json.dumps(report.to_dict() | {"written": how}, ensure_ascii=False), "utf-8")
+    partial = passed.with_name(f"{passed.name}.{os.getpid()}.{threading.get_ident()}")
+    partial.write_text(json.dumps(report.to_dict() | {"written": how}, ensure_ascii=False), "utf-8")
+    partial.replace(passed)  # whoever reads it meanwhile reads all of it
 
 
 def _require_learnable(shards: TokenShards, width: int, named: str) -> None:
