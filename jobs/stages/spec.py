@@ -204,7 +204,9 @@ class RunSpec(Config):
         stage = STAGES[self.stage.kind]
         measured = (*MEASURED, *(f"val/{name}" for name in stage.metrics))
         if self.eval.best not in measured:
-            raise ValueError(f"eval.best = {self.eval.best!r}: what {self.stage.kind} measures is {', '.join(measured)}")
+            raise ValueError(
+                f"eval.best = {self.eval.best!r}: what {self.stage.kind} measures is {', '.join(measured)}"
+            )
         known = stage.roles
         if unknown := [role for role in self.roles if role not in known]:
             raise ValueError(

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from torch import nn
+from torch.nn import functional as F
 
 import minimind.checkpoint as checkpoints
 from jobs import paths
@@ -28,21 +31,24 @@ from jobs.runs.show import show
 from jobs.stages.origin import new_spec
 from jobs.stages.recipe import trial_recipe
 from jobs.stages.spec import RunSpec
+from jobs.stages.stage import Stage, Weights
 from jobs.stages.table import STAGES
 from jobs.text.prepare import Prepared, prepare
 from jobs.training.build import build
 from jobs.training.run import resolve, resume, start
 from jobs.training.worker import work
 from minimind import checkpoint_folders
+from minimind.batch import PairBatch
 from minimind.config import override
 from minimind.distributed import Parallel
 from minimind.events import METRICS, metric_series, read_events
 from minimind.limit import MemoryLimit
 from minimind.loop import train
-from minimind.manifest import CheckpointError, read_manifest
+from minimind.manifest import read_manifest
 from minimind.model import MiniMind
-from minimind.objectives import Models
+from minimind.objectives import Loss, Models, Objective
 from minimind.recipe import GeneratingSource, Recipe
+from minimind.score import ScoreModel
 from minimind.trace import trace
 from minimind.train_state import TrainState
 from minimind.trial_steps import run_trial_steps
@@ -58,7 +64,9 @@ from tests.toys import RecordingHooks, assert_same
 PAIRS = SAMPLES.with_name("dpo.jsonl")
 STEPS = 6
 
-GIVEN: dict[str, Any] = {path: value for path, value in SETTINGS.items() if not path.startswith(("model.", "eval."))} | {
+GIVEN: dict[str, Any] = {
+    path: value for path, value in SETTINGS.items() if not path.startswith(("model.", "eval."))
+} | {
     "name": "pref",
     "init_from": "small",
     "roles.reference": "other@best",
@@ -160,7 +168,7 @@ def test_what_the_source_computes_is_planned_where_it_takes_most(home: Path, mon
         last_token(policy, 300, spec.data.max_seq_len)
 
     with monkeypatch.context() as patch:
-        patch.setitem(STAGES, NAME, STAGES[NAME].__class__(**{**vars(STAGES[NAME]), "worst_take": greedy}))
+        patch.setitem(STAGES, NAME, replace(STAGES[NAME], worst_take=greedy))
 
         def make() -> Recipe:
             return trial_recipe(toy_spec(), torch.float32)
@@ -196,7 +204,9 @@ def test_it_is_measured_judged_and_kept_by_its_own_metric(home: Path) -> None:
     assert len(set(accuracies)) > 1
     kept = start(toy_spec(name="kept", loop__keep_last=1, loop__keep_best=1), Screen())
     assert set(checkpoint_folders.steps(kept.checkpoints)) == {best, STEPS}
-    with pytest.raises(ValueError, match=r"eval.best = 'val/acc': what toy_preference measures is val/loss, .*val/accuracy"):
+    with pytest.raises(
+        ValueError, match=r"eval.best = 'val/acc': what toy_preference measures is val/loss, .*val/accuracy"
+    ):
         toy_spec(eval__best="val/acc")
     bytes_of_text = start(toy_spec(name="wrong", eval__best="val/bits_per_byte"), Screen())
     assert bytes_of_text.state().word == "FAILED"
@@ -268,7 +278,9 @@ def test_a_reference_is_refused_before_anything_starts(home: Path, tmp_path: Pat
     with pytest.raises(ValueError, match=r"roles: the stage toy_preference has no teacher; it has reference"):
         toy_spec(name="n", roles__teacher="other")
     strange = start(
-        small_spec(name="strange", data__path=str(CHATS.with_name("pretrain.jsonl")), model__vocab_size=500, loop__max_steps=1),
+        small_spec(
+            name="strange", data__path=str(CHATS.with_name("pretrain.jsonl")), model__vocab_size=500, loop__max_steps=1
+        ),
         Screen(),
     )
     assert strange.state().word == "SUCCEEDED"
@@ -280,9 +292,10 @@ def test_a_reference_is_refused_before_anything_starts(home: Path, tmp_path: Pat
 def test_a_reference_in_a_folder_is_kept_relative_to_the_home(home: Path) -> None:
     folder = checkpoint_folders.folder_of(run_of(home, "other").checkpoints, 2)
     spec, _ = resolve(toy_spec(roles__reference=str(folder)), None, Screen())
-    assert spec.roles["reference"] == "./" + folder.relative_to(home).as_posix() or not Path(
-        spec.roles["reference"]
-    ).is_absolute()
+    assert (
+        spec.roles["reference"] == "./" + folder.relative_to(home).as_posix()
+        or not Path(spec.roles["reference"]).is_absolute()
+    )
     assert find_weights(spec.roles["reference"]).folder == folder
 
 
@@ -291,7 +304,9 @@ def test_an_adapter_trains_beside_the_reference_and_may_be_one(home: Path) -> No
     run = start(toy_spec(name="adapted", **every), Screen())
     assert run.state().word == "SUCCEEDED"
     assert read_manifest(checkpoint_folders.folder_of(run.checkpoints, 2))["base"]["run_id"] == "small"
-    against = start(toy_spec(name="against", init_from="adapted", roles__reference="adapted", loop__max_steps=2), Screen())
+    against = start(
+        toy_spec(name="against", init_from="adapted", roles__reference="adapted", loop__max_steps=2), Screen()
+    )
     assert against.state().word == "SUCCEEDED"
     assert metric_series(against.events_path, "val/loss")[1][0] == pytest.approx(0.6931, abs=1e-4)
 
@@ -312,6 +327,47 @@ def test_lists_show_it_and_it_is_served(home: Path, capsys: pytest.CaptureFixtur
 def test_its_rows_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "check", str(PAIRS), "--stage", "dpo"]) == 0
     assert "Nothing stands in the way of training on it." in capsys.readouterr().out
+
+
+def with_critic(stage: Stage) -> Stage:
+    """The stage with a second model that trains: it learns to tell which of two answers is the better one."""
+
+    def models(spec: RunSpec, weights: Weights) -> dict[str, nn.Module]:
+        return {**stage.models(spec, weights), "critic": ScoreModel.of(weights.policy())}
+
+    def objective(spec: RunSpec) -> Objective:
+        preference = stage.objective(spec)
+
+        def both(models: Models, batch: PairBatch) -> Loss:
+            loss, critic = preference(models, batch), models["critic"]
+            assert isinstance(critic, ScoreModel)
+            last_B = batch.sides.segment_BT.sum(1) - 1
+            score_BT = critic.scores(batch.sides.tokens_BT, batch.sides.segment_BT)
+            score_B = score_BT.gather(1, last_B[:, None].long())[:, 0]
+            return replace(loss, total=loss.total - F.logsigmoid(score_B[0::2] - score_B[1::2]).sum())
+
+        return both
+
+    return replace(stage, models=models, objective=objective)
+
+
+def test_a_second_model_that_trains_is_saved_and_goes_on_as_if_it_had_not_stopped(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(STAGES, NAME, with_critic(STAGES[NAME]))
+    with pytest.raises(ValueError, match=r"optim.lr_scale names reference; what trains here is policy, critic"):
+        trial_recipe(toy_spec(optim__lr_scale='{"reference": 2.0}'), torch.float32)
+    planned = trace(lambda: trial_recipe(toy_spec(), torch.float32), "cpu")
+    assert planned.peak_bytes == pytest.approx(counted(lambda: trial_recipe(toy_spec(), torch.float32)), rel=1e-3)
+    run = start(toy_spec(name="two", optim__lr_scale='{"critic": 0.5}'), Screen())
+    assert run.state().word == "SUCCEEDED"
+    folders = [checkpoint_folders.folder_of(run.checkpoints, step) for step in (1, STEPS)]
+    early, late = (checkpoints.load(folder).roles["critic"] for folder in folders)
+    assert all(not torch.equal(early[name], late[name]) for name in ("score.weight", "model.embed_tokens.weight"))
+    whole = end_of(run), late
+    kill_at(run, 3)
+    assert resume("two", {}, Screen()).state().word == "SUCCEEDED"
+    assert_same((end_of(run), checkpoints.load(folders[1]).roles["critic"]), whole)
 
 
 def prepared(spec: RunSpec) -> tuple[RunSpec, Prepared]:
