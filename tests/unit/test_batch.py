@@ -1,8 +1,20 @@
 from __future__ import annotations
 
-import torch
+from dataclasses import dataclass
 
-from minimind.batch import Batch, TokenBatch, predicted, worst_batch
+import pytest
+import torch
+from torch import Tensor
+
+from minimind.batch import Batch, PairBatch, TokenBatch, WholeRows, predicted, worst_batch, worst_pairs
+
+
+@dataclass(frozen=True)
+class Scored(WholeRows):
+    """Rows with a number each."""
+
+    tokens_BT: Tensor
+    score_B: Tensor
 
 
 def make() -> TokenBatch:
@@ -69,3 +81,46 @@ def test_halves_predict_every_token_once_from_the_one_before() -> None:
         whole = worst_batch(3, width)
         assert len(whole.halved().predicted_N) == len(whole.predicted_N)
         assert whole.halved().tokens_BT.shape == (6, width // 2 + 1)
+
+
+def test_whole_rows_move_and_split_with_all_that_belongs_to_them() -> None:
+    batch = Scored((4, 5, 9), torch.arange(12).view(3, 4), torch.tensor([0.5, 1.0, 2.0]))
+    assert (batch.slots, batch.real_tokens, batch.width) == (12, 12, 0)
+    parts = batch.split(2)
+    assert [part.rows for part in parts] == [(4, 5), (9,)]
+    assert [part.score_B.tolist() for part in parts] == [[0.5, 1.0], [2.0]]
+    assert torch.equal(torch.cat([part.tokens_BT for part in parts]), batch.tokens_BT)
+    moved = batch.to(torch.device("meta"))
+    assert moved.tokens_BT.is_meta
+    assert moved.score_B.is_meta
+    assert moved.rows == batch.rows
+    with pytest.raises(TypeError, match="the rows of a Scored make sense only whole"):
+        batch.halved()
+
+
+def pairs() -> PairBatch:
+    """Three pairs of answers; the lengths of the sides are 6 5, 4 3, 2 6."""
+    real = torch.arange(6) < torch.tensor([6, 5, 4, 3, 2, 6])[:, None]
+    tokens = torch.arange(36).view(6, 6) * real
+    mask = real & (torch.arange(6) >= 1)
+    return PairBatch((7, 8, 3), TokenBatch(tokens, mask, real.int(), (7, 7, 8, 8, 3, 3)))
+
+
+def test_pairs_keep_their_sides_together() -> None:
+    batch = pairs()
+    assert (batch.slots, batch.real_tokens, batch.width) == (36, 26, 0)
+    parts = batch.split(2)
+    assert [part.rows for part in parts] == [(7, 8), (3,)]
+    assert [part.sides.rows for part in parts] == [(7, 7, 8, 8), (3, 3)]
+    assert torch.equal(torch.cat([part.sides.tokens_BT for part in parts]), batch.sides.tokens_BT)
+    assert parts[1].sides.predicted_N.tolist() == [1, 7, 8, 9, 10, 11]
+    assert batch.split(3)[0].sides is batch.sides
+    assert batch.to(torch.device("meta")).sides.predicted_N.is_meta
+    with pytest.raises(TypeError, match="make sense only whole"):
+        batch.halved()
+
+
+def test_the_worst_pairs_are_full_on_both_sides() -> None:
+    batch = worst_pairs(3, 8)
+    assert (batch.rows, batch.slots, batch.real_tokens) == ((0, 1, 2), 48, 48)
+    assert len(batch.sides.predicted_N) == 6 * 7

@@ -17,6 +17,7 @@ from minimind.lora import (
     AdapterReport,
     LoraConfig,
     LoraLinear,
+    adapter_off,
     adapter_report,
     adapter_state,
     attach,
@@ -341,3 +342,49 @@ def test_the_settings_have_pefts_names_and_come_back() -> None:
         "inference_mode": True,
     }
     assert from_peft_config(values) == config
+
+
+def test_with_the_adapter_off_a_model_is_its_base_and_then_itself_again() -> None:
+    model, base = adapted(LoraConfig(dropout=0.5)), toy_model()
+    model.train()
+    before = gradients(model)
+    model.zero_grad()
+    state = torch.get_rng_state()
+    with adapter_off(model):
+        assert torch.equal(hidden(model), hidden(base))
+        assert not any(parameter.grad is not None for parameter in model.parameters())
+        with adapter_off(model):
+            pass
+        assert torch.equal(hidden(model), hidden(base))  # the inner one leaves it as it found it
+    assert torch.equal(torch.get_rng_state(), state)  # what is off drops nothing
+    assert not torch.equal(hidden(model.eval()), hidden(base))
+    assert before.keys() == gradients(model).keys()
+
+
+def test_the_adapter_is_on_again_after_an_error_and_a_plain_model_has_none() -> None:
+    model = adapted()
+    expected = hidden(model)
+    with pytest.raises(KeyError), adapter_off(model):
+        raise KeyError
+    assert torch.equal(hidden(model), expected)
+    with pytest.raises(ValueError, match="the model has no adapter"), adapter_off(toy_model()):
+        pass
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_model_beside_its_own_base_learns_by_its_adapter_alone(checkpointing: bool) -> None:
+    def gradient(reference: MiniMind | None) -> dict[str, Tensor]:
+        model = adapted()
+        model.activation_checkpointing = checkpointing
+        with torch.no_grad():
+            if reference is None:
+                with adapter_off(model):
+                    there = hidden(model)
+            else:
+                there = hidden(reference)
+        (hidden(model) - there).square().sum().backward()  # type: ignore[no-untyped-call]
+        return {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+
+    own = gradient(None)
+    assert own.keys() == {name for name in dict(adapted().named_parameters()) if ".lora_" in name}
+    assert_same(own, gradient(toy_model()))

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from minimind.batch import TokenBatch, predicted
-from minimind.objectives import CHUNK_TOKENS, Loss, cross_entropy, next_token_loss
+from minimind.objectives import CHUNK_TOKENS, Loss, cross_entropy, next_token_loss, token_logprobs
 from tests.toys import toy_model, toy_rows
 
 D, V = 16, 40
@@ -193,3 +193,74 @@ def test_next_token_loss_needs_no_segments_where_rows_are_whole_documents() -> N
     batch = toy_rows(2)
     whole = TokenBatch(batch.tokens_BT, batch.segment_BT > 0, torch.ones_like(batch.segment_BT))
     assert next_token_loss({"policy": toy_model()}, whole).total.isfinite()
+
+
+def plain_logprobs(hidden: Tensor, head: Tensor, tokens: Tensor, at: Tensor, temperature: float) -> Tensor:
+    """The same with all logits at once."""
+    each = F.log_softmax(F.linear(hidden.flatten(0, 1), head).float() / temperature, -1)
+    return each[at - 1].gather(1, tokens.flatten()[at, None])[:, 0]
+
+
+def logprobs_and_gradients(function: Any, rows: int, width: int, *, temperature: float = 1.0) -> tuple[Tensor, ...]:
+    """Values, and gradients of a sum in which each token has a factor of its own."""
+    hidden, head, tokens, mask = data(rows, width)
+    logprobs = function(hidden, head, tokens, predicted(mask), temperature)
+    factors = torch.linspace(-1, 2, len(logprobs))
+    (logprobs * factors).sum().backward()
+    assert hidden.grad is not None
+    assert head.grad is not None
+    return logprobs.detach(), hidden.grad, head.grad
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7, 3.0])
+@pytest.mark.parametrize(("rows", "width"), [(1, 3), (2, 2 * CHUNK_TOKENS + 5)])
+def test_token_logprobs_are_those_of_all_logits_at_once(rows: int, width: int, temperature: float) -> None:
+    found = logprobs_and_gradients(token_logprobs, rows, width, temperature=temperature)
+    expected = logprobs_and_gradients(plain_logprobs, rows, width, temperature=temperature)
+    for mine, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("count", [CHUNK_TOKENS - 1, CHUNK_TOKENS, CHUNK_TOKENS + 1])
+def test_token_logprobs_are_the_same_at_the_border_of_a_chunk(count: int) -> None:
+    hidden, head, tokens, _ = data(1, count + 1)
+    at = torch.arange(1, count + 1)
+    found, expected = (function(hidden, head, tokens, at, 1.0) for function in (token_logprobs, plain_logprobs))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert len(token_logprobs(hidden, head, tokens, at[:0])) == 0
+
+
+def test_token_logprobs_under_autocast_multiply_in_its_dtype_and_add_in_fp32() -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        found = logprobs_and_gradients(token_logprobs, 2, CHUNK_TOKENS)
+        expected = logprobs_and_gradients(plain_logprobs, 2, CHUNK_TOKENS)
+    assert [tensor.dtype for tensor in found] == [torch.float32] * 3
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-5, atol=1e-5)  # the same products, in bf16
+    for mine, theirs in zip(found[1:], expected[1:], strict=True):
+        assert float((mine - theirs).norm() / theirs.norm()) < 0.01
+    plainly = logprobs_and_gradients(token_logprobs, 2, CHUNK_TOKENS)
+    assert not torch.equal(found[0], plainly[0])
+
+
+def test_token_logprobs_make_no_gradient_that_nobody_asks_for() -> None:
+    hidden, head, tokens, mask = data(2, 9)
+    frozen = token_logprobs(hidden, head.detach(), tokens, predicted(mask))
+    frozen.sum().backward()  # type: ignore[no-untyped-call]
+    assert hidden.grad is not None
+    assert head.grad is None
+    with torch.no_grad():
+        assert not token_logprobs(hidden, head, tokens, predicted(mask)).requires_grad
+
+
+def test_token_logprobs_never_hold_the_logits_of_all_tokens() -> None:
+    hidden, head, tokens, _ = data(1, 4 * CHUNK_TOKENS + 1)
+    at = torch.arange(1, 4 * CHUNK_TOKENS + 1)
+    with Watch() as watch:
+        token_logprobs(hidden, head, tokens, at).sum().backward()  # type: ignore[no-untyped-call]
+    assert watch.numel <= max(CHUNK_TOKENS * V, hidden.numel())
+
+
+def test_their_sum_is_the_cross_entropy() -> None:
+    hidden, head, tokens, mask = data(3, 40)
+    total = cross_entropy(hidden, head, tokens, predicted(mask)).total
+    torch.testing.assert_close(-token_logprobs(hidden, head, tokens, predicted(mask)).sum(), total)

@@ -318,3 +318,22 @@ def test_both_optimizers_learn_a_linear_map(name: str) -> None:
         optimizer.step()
         optimizer.zero_grad()
     assert loss < 0.01
+
+
+@pytest.mark.parametrize("name", ["adamw", "muon"])
+def test_a_role_learns_at_its_own_rate(name: str) -> None:
+    config = OptimConfig.model_validate({"name": name, "lr_scale": {"critic": 0.25}})
+    models = {"policy": toy_model(0), "critic": toy_model(1), "reference": toy_model(2).requires_grad_(False)}
+    optimizer = build_optimizer(models, config)
+    scales = {id(p): group.get("lr_scale", 1.0) for group in optimizer.param_groups for p in group["params"]}
+    for role, scale in (("policy", 1.0), ("critic", 0.25)):
+        assert {scales[id(parameter)] for parameter in models[role].parameters()} == {scale}
+    assert not {id(parameter) for parameter in models["reference"].parameters()} & scales.keys()
+
+
+@pytest.mark.parametrize("role", ["reference", "critic"])
+def test_a_rate_of_a_role_that_does_not_train_is_refused(role: str) -> None:
+    config = OptimConfig(lr_scale={role: 0.5})
+    models = {"policy": toy_model(), "reference": toy_model().requires_grad_(False)}
+    with pytest.raises(ValueError, match=f"optim.lr_scale names {role}; what trains here is policy"):
+        build_optimizer(models, config)

@@ -21,6 +21,28 @@ def shards(tmp_path: Path, texts: Sequence[str]) -> TokenShards:
     return tokenise([path], TOKENIZER, tmp_path / "out")
 
 
+def test_no_pair_loses_a_side_and_none_is_on_both(tmp_path: Path) -> None:
+    def side(answer: str) -> list[dict[str, str]]:
+        return [{"role": "user", "content": "q"}, {"role": "assistant", "content": answer}]
+
+    numbers = [*range(60), 3, 3, 7]  # some pairs stand there more than once
+    rows = [{"chosen": side(f"good {n}"), "rejected": side(f"bad {n}")} for n in numbers]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    made = tokenise([path], TOKENIZER, tmp_path / "out", rows="dpo")
+    assert (made.rows, len(made)) == (63, 126)
+    training, validation = split(made, 0.5, 1000)
+    assert max(*training, *validation) < 63  # rows are numbered, not documents
+    of = [{numbers[row] for row in part} for part in (training, validation)]
+    assert not of[0] & of[1]
+    assert len(validation) == len(of[1])  # each is measured once
+    assert of[0] | of[1] == set(range(60))
+    assert len(training) + len(validation) + sum(numbers.count(n) - 1 for n in of[1]) == 63
+    for row in (*training, *validation):
+        good, bad = (TOKENIZER.decode(made.document(2 * row + number).tolist()) for number in range(2))
+        assert (f"good {numbers[row]}" in good, f"bad {numbers[row]}" in bad) == (True, True)
+
+
 def held_out(made: TokenShards, documents: Sequence[int]) -> set[bytes]:
     return {made.document(i).tobytes() for i in documents}
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from torch import nn
+from torch.nn import functional as F
 
 import minimind.checkpoint as checkpoints
 from jobs import paths
@@ -28,12 +31,14 @@ from jobs.runs.show import show
 from jobs.stages.origin import new_spec
 from jobs.stages.recipe import trial_recipe
 from jobs.stages.spec import RunSpec
+from jobs.stages.stage import Stage, Weights
 from jobs.stages.table import STAGES
 from jobs.text.prepare import Prepared, prepare
 from jobs.training.build import build
 from jobs.training.run import resolve, resume, start
 from jobs.training.worker import work
 from minimind import checkpoint_folders
+from minimind.batch import PairBatch
 from minimind.config import override
 from minimind.distributed import Parallel
 from minimind.events import METRICS, metric_series, read_events
@@ -41,8 +46,9 @@ from minimind.limit import MemoryLimit
 from minimind.loop import train
 from minimind.manifest import read_manifest
 from minimind.model import MiniMind
-from minimind.objectives import Models
+from minimind.objectives import Loss, Models, Objective
 from minimind.recipe import GeneratingSource, Recipe
+from minimind.score import ScoreModel
 from minimind.trace import trace
 from minimind.train_state import TrainState
 from minimind.trial_steps import run_trial_steps
@@ -162,7 +168,7 @@ def test_what_the_source_computes_is_planned_where_it_takes_most(home: Path, mon
         last_token(policy, 300, spec.data.max_seq_len)
 
     with monkeypatch.context() as patch:
-        patch.setitem(STAGES, NAME, STAGES[NAME].__class__(**{**vars(STAGES[NAME]), "worst_take": greedy}))
+        patch.setitem(STAGES, NAME, replace(STAGES[NAME], worst_take=greedy))
 
         def make() -> Recipe:
             return trial_recipe(toy_spec(), torch.float32)
@@ -319,6 +325,47 @@ def test_lists_show_it_and_it_is_served(home: Path, capsys: pytest.CaptureFixtur
 def test_its_rows_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "check", str(PAIRS), "--stage", "dpo"]) == 0
     assert "Nothing stands in the way of training on it." in capsys.readouterr().out
+
+
+def with_critic(stage: Stage) -> Stage:
+    """The stage with a second model that trains: it learns to tell which of two answers is the better one."""
+
+    def models(spec: RunSpec, weights: Weights) -> dict[str, nn.Module]:
+        return {**stage.models(spec, weights), "critic": ScoreModel.of(weights.policy())}
+
+    def objective(spec: RunSpec) -> Objective:
+        preference = stage.objective(spec)
+
+        def both(models: Models, batch: PairBatch) -> Loss:
+            loss, critic = preference(models, batch), models["critic"]
+            assert isinstance(critic, ScoreModel)
+            last_B = batch.sides.segment_BT.sum(1) - 1
+            score_BT = critic.scores(batch.sides.tokens_BT, batch.sides.segment_BT)
+            score_B = score_BT.gather(1, last_B[:, None].long())[:, 0]
+            return replace(loss, total=loss.total - F.logsigmoid(score_B[0::2] - score_B[1::2]).sum())
+
+        return both
+
+    return replace(stage, models=models, objective=objective)
+
+
+def test_a_second_model_that_trains_is_saved_and_goes_on_as_if_it_had_not_stopped(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(STAGES, NAME, with_critic(STAGES[NAME]))
+    with pytest.raises(ValueError, match=r"optim.lr_scale names reference; what trains here is policy, critic"):
+        trial_recipe(toy_spec(optim__lr_scale='{"reference": 2.0}'), torch.float32)
+    planned = trace(lambda: trial_recipe(toy_spec(), torch.float32), "cpu")
+    assert planned.peak_bytes == pytest.approx(counted(lambda: trial_recipe(toy_spec(), torch.float32)), rel=1e-3)
+    run = start(toy_spec(name="two", optim__lr_scale='{"critic": 0.5}'), Screen())
+    assert run.state().word == "SUCCEEDED"
+    folders = [checkpoint_folders.folder_of(run.checkpoints, step) for step in (1, STEPS)]
+    early, late = (checkpoints.load(folder).roles["critic"] for folder in folders)
+    assert all(not torch.equal(early[name], late[name]) for name in ("score.weight", "model.embed_tokens.weight"))
+    whole = end_of(run), late
+    kill_at(run, 3)
+    assert resume("two", {}, Screen()).state().word == "SUCCEEDED"
+    assert_same((end_of(run), checkpoints.load(folders[1]).roles["critic"]), whole)
 
 
 def prepared(spec: RunSpec) -> tuple[RunSpec, Prepared]:
