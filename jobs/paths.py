@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from minimind.language import say
+
 
 def home() -> Path:
     """The folder that holds everything a user keeps: $MINIMIND_HOME, or ~/minimind. It need not exist yet."""
@@ -44,8 +46,13 @@ def make(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OSError(
-            f"{folder} can't be made: {error.strerror}. Everything you keep lies in MINIMIND_HOME, which is {home()}: "
-            "set it to a folder in which you may write."
+            say(
+                "{folder} can't be made: {strerror}. Everything you keep lies in MINIMIND_HOME, which is "
+                "{home}: set it to a folder in which you may write.",
+                folder=folder,
+                strerror=error.strerror,
+                home=home(),
+            )
         ) from error
     return folder
 
@@ -86,11 +93,24 @@ def existing(path: str | Path, what: str, base: Path | None = None) -> Path:
     full = absolute(path, base)
     if full.exists():
         return full
-    counted = "" if Path(path).expanduser().is_absolute() else f" ('{path}' counts from {base or home()})"
+    counted = (
+        ""
+        if Path(path).expanduser().is_absolute()
+        else say(" ('{path}' counts from {base})", path=path, base=base or home())
+    )
     nearest = next(parent for parent in full.parents if parent.exists())
     inside = sorted(entry.name for entry in nearest.iterdir()) if nearest.is_dir() else []
-    listing = ", ".join(inside[:12]) + (", …" if len(inside) > 12 else "") if inside else "nothing"
-    raise ValueError(f"{what} not found: {full}{counted}. {nearest} holds: {listing}.")
+    listing = ", ".join(inside[:12]) + (", …" if len(inside) > 12 else "") if inside else say("nothing")
+    raise ValueError(
+        say(
+            "{what} not found: {full}{counted}. {nearest} holds: {listing}.",
+            what=what,
+            full=full,
+            counted=counted,
+            nearest=nearest,
+            listing=listing,
+        )
+    )
 
 
 def stock_folder() -> Path:

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from data.check import CheckLimits, check_file
 from jobs.runs.references import tokenizer_folder
+from minimind.language import say
 from minimind.tokenizer import Tokenizer
 
 
@@ -27,12 +28,12 @@ def check_data(
     try:
         report.refuse_above(CheckLimits(), "data.limits")
     except ValueError as error:
-        console.print(f"A run would refuse this file:\n{error}", style="red", markup=False)
+        console.print(say("A run would refuse this file:\n{error}", error=error), style="red", markup=False)
         return 1
     if report.rows - report.bad_rows - report.counts["duplicate"] == 1 and held_out is None:
-        advice = " In a .txt a blank line stands between two texts." if path.suffix == ".txt" else ""
-        problem = "A run would refuse this file: it is one text alone, and a part must be held out to measure on."
+        advice = say(" In a .txt a blank line stands between two texts.") if path.suffix == ".txt" else ""
+        problem = say("A run would refuse this file: it is one text alone, and a part must be held out to measure on.")
         console.print(problem + advice, style="red", markup=False)
         return 1
-    console.print("Nothing stands in the way of training on it.", style="green")
+    console.print(say("Nothing stands in the way of training on it."), style="green")
     return 0
