@@ -83,7 +83,9 @@ WORDS = {
 def _words(error: ErrorDetails) -> str:
     """What is wrong, in the reader's language where these are words that we know."""
     if error["type"] in WORDS:
-        return phrase(WORDS[error["type"]]).format(**error.get("ctx", {}))
+        limits = error.get("ctx", {})
+        whole = {name: int(limit) for name, limit in limits.items() if isinstance(limit, float) and limit.is_integer()}
+        return phrase(WORDS[error["type"]]).format(**limits | whole)
     return error["msg"].removeprefix("Value error, ")
 
 

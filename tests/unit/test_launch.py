@@ -42,7 +42,7 @@ class Interrupting(Screen):
 
     def print(self, *objects: object, **options: object) -> None:
         super().print(*objects, **options)  # type: ignore[arg-type]
-        if "step 1/" in " ".join(map(str, objects)) and not self.sent:
+        if "step  1/" in " ".join(map(str, objects)) and not self.sent:
             self.sent = True
             os.kill(os.getpid(), self.number)
 

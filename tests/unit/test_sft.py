@@ -143,7 +143,6 @@ def test_an_adapter_alone_is_saved_and_said_what_it_saves(home: Path) -> None:
     assert train(Request(stage="lora", settings=settings), screen) == 0
     assert "parameters trained" in screen.text
     assert "of memory saved" in screen.text
-    assert "个参数中的" in screen.text
 
 
 def test_whole_weights_go_on_from_an_adapter_but_no_adapter_does(home: Path) -> None:
