@@ -8,8 +8,6 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from rich.text import Text
-
 import jobs.own_modules  # noqa: F401  # what it is imported for, it does when it is imported: before all below
 from jobs import paths
 from jobs.commands.arguments import language_named
@@ -17,7 +15,7 @@ from jobs.commands.home import home
 from jobs.commands.program import HERE, MINIMIND, Program
 from jobs.commands.verbs import parser_of
 from jobs.stages.old_names import known_words
-from jobs.terminal.console import Terminal, unfailing_output
+from jobs.terminal.console import Terminal, show_error, unfailing_output
 from minimind.language import VARIABLE, language, say
 
 _OURS = {
@@ -58,7 +56,7 @@ def _run(argv: Sequence[str] | None, program: Program) -> int:
         command: Callable[..., int] = args.command
         return command(args, program, console)
     except failures() as error:
-        errors.print(Text.assemble((say("error:"), "bold red"), f" {error}"))
+        show_error(str(error))
         return 1
     except KeyboardInterrupt:
         return 130

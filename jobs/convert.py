@@ -11,6 +11,7 @@ from jobs import paths
 from jobs.stages.sampling import WRITING
 from minimind.checkpoint import Lineage
 from minimind.convert import UPSTREAM_YARN, read_weights
+from minimind.language import say
 from minimind.tokenizer import Tokenizer
 
 _PADDED_TO, _MOST_PADDING = 64, 512
@@ -28,16 +29,23 @@ def convert(
     """
     paths.existing(source, "weights")
     if target.exists():
-        raise ValueError(f"{target} exists already; name a folder that does not")
+        raise ValueError(say("{target} exists already; name a folder that does not", target=target))
     beside = source if source.is_dir() else source.parent
     vocabulary = Tokenizer.load(tokenizer or beside)
     config, weights = read_weights(source)
     spare = config.vocab_size - vocabulary.vocab_size
     if spare and not (0 < spare < _MOST_PADDING and config.vocab_size % _PADDED_TO == 0):
         raise ValueError(
-            f"the tokenizer in {tokenizer or beside} has {vocabulary.vocab_size} ids, the model has "
-            f"{config.vocab_size}: name the tokenizer that the weights were trained with, --tokenizer FOLDER. (An "
-            f"embedding may have up to {_MOST_PADDING - 1} rows more, where it is padded to a multiple of {_PADDED_TO})"
+            say(
+                "the tokenizer in {tokenizer} has {vocab_size} ids, the model has {model_size}: name "
+                "the tokenizer that the weights were trained with, --tokenizer FOLDER. (An embedding may "
+                "have up to {most_padding} rows more, where it is padded to a multiple of {padded_to})",
+                tokenizer=tokenizer or beside,
+                vocab_size=vocabulary.vocab_size,
+                model_size=config.vocab_size,
+                most_padding=_MOST_PADDING - 1,
+                padded_to=_PADDED_TO,
+            )
         )
     if spare:
         vocabulary = vocabulary.padded(config.vocab_size)
@@ -55,11 +63,22 @@ def convert(
         sampling=sampling,
     )
     count = sum(tensor.numel() for tensor in weights.values())
-    console.print(f"{count / 1e6:.1f} M parameters of {source} are now the checkpoint {folder}")
+    console.print(
+        say(
+            "{count:.1f} M parameters of {source} are now the checkpoint {folder}",
+            count=count / 1e6,
+            source=source,
+            folder=folder,
+        )
+    )
     if spare:
-        console.print(f"Its embedding has {spare} rows more than the tokenizer has ids: they have spare ids now.")
+        console.print(
+            say("Its embedding has {spare} rows more than the tokenizer has ids: they have spare ids now.", spare=spare)
+        )
     template = "MiniMind's own" if vocabulary.foreign_template is None else "the one that came with its tokenizer"
-    console.print(f"Chat template: {template}. Chats are asked, and taught, by it.")
-    console.print(f"Talk with it: minimind chat {folder}")
-    console.print(f"Train on from it: minimind train sft --from_weight {folder} --data_path YOUR.jsonl")
+    console.print(say("Chat template: {chat_template}. Chats are asked, and taught, by it.", chat_template=template))
+    console.print(say("Talk with it: minimind chat {folder}", folder=folder))
+    console.print(
+        say("Train on from it: minimind train sft --from_weight {folder} --data_path YOUR.jsonl", folder=folder)
+    )
     return folder

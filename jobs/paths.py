@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from shlex import quote
 
+from minimind.language import say
+
 
 def home() -> Path:
     """The folder that holds everything a user keeps: $MINIMIND_HOME, or ~/minimind. It need not exist yet."""
@@ -45,8 +47,13 @@ def make(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OSError(
-            f"{folder} can't be made: {error.strerror}. Everything you keep lies in MINIMIND_HOME, which is {home()}: "
-            "set it to a folder in which you may write."
+            say(
+                "{folder} can't be made: {strerror}. Everything you keep lies in MINIMIND_HOME, which is "
+                "{home}: set it to a folder in which you may write.",
+                folder=folder,
+                strerror=error.strerror,
+                home=home(),
+            )
         ) from error
     return folder
 
@@ -87,12 +94,27 @@ def existing(path: str | Path, what: str, base: Path | None = None) -> Path:
     full = absolute(path, base)
     if full.exists():
         return full
-    counted = "" if Path(path).expanduser().is_absolute() else f" ('{path}' counts from {base or home()})"
+    counted = (
+        ""
+        if Path(path).expanduser().is_absolute()
+        else say(" ('{path}' counts from {base})", path=path, base=base or home())
+    )
     nearest = next(parent for parent in full.parents if parent.exists())
     inside = sorted(entry.name for entry in nearest.iterdir()) if nearest.is_dir() else []
-    listing = ", ".join(inside[:12]) + (", …" if len(inside) > 12 else "") if inside else "nothing"
-    put = f" Put it there: mkdir -p {quote(str(full.parent))} && cp FILE {quote(str(full))}" if counted else ""
-    raise ValueError(f"{what} not found: {full}{counted}. {nearest} holds: {listing}.{put}")
+    listing = ", ".join(inside[:12]) + (", …" if len(inside) > 12 else "") if inside else say("nothing")
+    there, wanted = quote(str(full.parent)), quote(str(full))
+    put = say(" Put it there: mkdir -p {folder} && cp FILE {file}", folder=there, file=wanted) if counted else ""
+    raise ValueError(
+        say(
+            "{what} not found: {full}{counted}. {nearest} holds: {listing}.{put}",
+            what=what,
+            full=full,
+            counted=counted,
+            nearest=nearest,
+            listing=listing,
+            put=put,
+        )
+    )
 
 
 def stock_folder() -> Path:

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from minimind.language import phrase, say
 
 
 class Config(BaseModel):
@@ -70,9 +73,34 @@ def explain(error: ValidationError) -> str:
         path = ".".join(str(part) for part in item["loc"]) or error.title
         # What is wrong with a whole section is said by its own validator, with the values that matter.
         value = "" if item["type"] == "missing" or isinstance(item["input"], dict) else f" = {item['input']!r}"
-        message = "there is no such setting" if item["type"] == "extra_forbidden" else item["msg"]
-        lines.append(f"{path}{value}: {message.removeprefix('Value error, ')}")
+        lines.append(f"{path}{value}: {_words(item)}")
     return "\n".join(lines)
+
+
+WORDS = {
+    "extra_forbidden": "there is no such setting",
+    "missing": "Field required",
+    "greater_than": "Input should be greater than {gt}",
+    "greater_than_equal": "Input should be greater than or equal to {ge}",
+    "less_than": "Input should be less than {lt}",
+    "less_than_equal": "Input should be less than or equal to {le}",
+    "literal_error": "Input should be {expected}",
+    "int_parsing": "Input should be a valid integer, unable to parse string as an integer",
+    "float_parsing": "Input should be a valid number, unable to parse string as a number",
+    "bool_parsing": "Input should be a valid boolean, unable to interpret input",
+    "string_type": "Input should be a valid string",
+    "finite_number": "Input should be a finite number",
+}
+"""Kind of an error -> pydantic's own words for it, but for the first, as a template for `say`."""
+
+
+def _words(error: ErrorDetails) -> str:
+    """What is wrong, in the reader's language where these are words that we know."""
+    if error["type"] in WORDS:
+        limits = error.get("ctx", {})
+        whole = {name: int(limit) for name, limit in limits.items() if isinstance(limit, float) and limit.is_integer()}
+        return phrase(WORDS[error["type"]]).format(**limits | whole)
+    return error["msg"].removeprefix("Value error, ")
 
 
 def _literal(value: Any) -> Any:
@@ -88,10 +116,14 @@ def _part(node: Any, name: str, path: str, above: list[str]) -> Any:
     """The value at `name` of a section; ValueError with the neighbouring names if there is none."""
     if isinstance(node, dict) and name in node:
         return node[name]
-    where = f"in {'.'.join(above)!r}" if above else "at the top level"
+    section = ".".join(above)
     if not isinstance(node, dict):
-        hint = f"{'.'.join(above)!r} is a single value ({node!r}) and has no parts"
+        hint = say("{section!r} is a single value ({value!r}) and has no parts", section=section, value=node)
     else:
-        names = sorted(node)
-        hint = f"names there: {', '.join(difflib.get_close_matches(name, names, n=3) or names)}"
-    raise ValueError(f"{path}: no setting {name!r} {where}; {hint}")
+        names = difflib.get_close_matches(name, sorted(node), n=3) or sorted(node)
+        hint = say("names there: {names}", names=", ".join(names))
+    if above:
+        raise ValueError(
+            say("{path}: no setting {name!r} in {section!r}; {hint}", path=path, name=name, section=section, hint=hint)
+        )
+    raise ValueError(say("{path}: no setting {name!r} at the top level; {hint}", path=path, name=name, hint=hint))

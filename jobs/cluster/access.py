@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from minimind.language import say
+
 
 class ClusterError(RuntimeError):
     """The cluster is not there, does not answer, or cannot be started."""
@@ -78,13 +80,16 @@ def token(cluster: Cluster) -> str:
         text, place = path.read_text(encoding="utf-8").strip() if path.is_file() else "", str(path)
     if not text:
         raise ClusterError(
-            f"There is no Ray token in {place}. `minimind cluster start` makes one; for a cluster on another machine "
-            "copy its token to this place, or name the file in RAY_AUTH_TOKEN_PATH."
+            say(
+                "There is no Ray token in {place}. `minimind cluster start` makes one; for a cluster on "
+                "another machine copy its token to this place, or name the file in RAY_AUTH_TOKEN_PATH.",
+                place=place,
+            )
         )
     return text
 
 
-def make_token(say: Callable[[str], None]) -> None:
+def make_token(tell: Callable[[str], None]) -> None:
     """Make the token where there is none, readable by this user alone; mend a mode that lets others in."""
     path = token_path()
     if path is None:
@@ -94,27 +99,35 @@ def make_token(say: Callable[[str], None]) -> None:
             try:
                 path.chmod(0o600)
             except PermissionError:
-                say(f"{path} can be read by others on this machine: chmod 600 {shlex.quote(str(path))}")
+                tell(
+                    say(
+                        "{path} can be read by others on this machine: chmod 600 {quote}",
+                        path=path,
+                        quote=shlex.quote(str(path)),
+                    )
+                )
             else:
-                say(f"{path} could be read by others on this machine; now by you alone.")
+                tell(say("{path} could be read by others on this machine; now by you alone.", path=path))
         return
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(secrets.token_hex(32))
-    say(f"Made a Ray token in {path}.")
+    tell(say("Made a Ray token in {path}.", path=path))
 
 
 def sharing(cluster: Cluster) -> str:
     """How another machine gets access, in words."""
     source = "RAY_AUTH_TOKEN" if cluster.token_path is None else str(cluster.token_path)
-    return (
-        f"Who has the token runs code on this cluster. It is in {source}.\n"
-        "A local cluster listens on this machine only: other machines cannot join it. For several machines start from\n"
-        "ray_cluster.yaml, and give every one of them the same token before Ray starts there:\n"
-        f"    scp {source} OTHER:.ray/auth_token && ssh OTHER chmod 600 .ray/auth_token\n"
-        "    export RAY_AUTH_MODE=token        # on every machine, in ~/.bashrc\n"
-        "The token is not encrypted on the way: use it in a network that you trust, or through ssh -L."
+    return say(
+        "Who has the token runs code on this cluster. It is in {source}.\nA local cluster listens "
+        "on this machine only: other machines cannot join it. For several machines start from\n"
+        "ray_cluster.yaml, and give every one of them the same token before Ray starts "
+        "there:\n    scp {source} OTHER:.ray/auth_token && ssh OTHER chmod 600 "
+        ".ray/auth_token\n    export RAY_AUTH_MODE=token        # on every machine, in ~/.bashrc\n"
+        "The token is not encrypted on the way: use it in a network that you trust, or through "
+        "ssh -L.",
+        source=source,
     )
 
 
@@ -125,22 +138,26 @@ def require_token(environment: Mapping[str, str]) -> None:
     mode = environment.get("RAY_AUTH_MODE", "")
     if mode.lower() != "token":
         raise ValueError(
-            f"RAY_AUTH_MODE = {mode!r} on this cluster: whoever reaches a replica of the server runs code on it, so it "
-            "starts only where Ray asks for a token. Use `minimind cluster start` or ray_cluster.yaml, or start Ray "
-            "with RAY_AUTH_MODE=token and one token in ~/.ray/auth_token on every machine"
+            say(
+                "RAY_AUTH_MODE = {mode!r} on this cluster: whoever reaches a replica of the server runs "
+                "code on it, so it starts only where Ray asks for a token. Use `minimind cluster start` "
+                "or ray_cluster.yaml, or start Ray with RAY_AUTH_MODE=token and one token in "
+                "~/.ray/auth_token on every machine",
+                mode=mode,
+            )
         )
 
 
 def refused(cluster: Cluster) -> str:
     """What to say when the cluster does not take our token."""
-    return (
-        f"The Ray cluster at {cluster.dashboard_url} refuses the token in {cluster.token_path or 'RAY_AUTH_TOKEN'}: "
-        "it was started with another one. "
-        + (
-            "minimind cluster stop, then start it again."
-            if cluster.ours
-            else "Copy the token of that cluster to this place."
-        )
+    return say(
+        "The Ray cluster at {dashboard_url} refuses the token in {token_path}: it was started with another one. ",
+        dashboard_url=cluster.dashboard_url,
+        token_path=cluster.token_path or "RAY_AUTH_TOKEN",
+    ) + (
+        say("minimind cluster stop, then start it again.")
+        if cluster.ours
+        else say("Copy the token of that cluster to this place.")
     )
 
 

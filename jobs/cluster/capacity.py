@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from minimind.language import say
+
 
 def places(nodes: Sequence[Mapping[str, float]], cpus_per_worker: float = 1, gpus_per_worker: float = 0) -> int:
     """How many workers of this size find room, each on one machine.
@@ -37,34 +39,50 @@ def check(
     Raises ValueError that says what is wanted, what is there and what to do; what it allows, it accepts.
     """
     if gpus_per_worker > 1 and gpus_per_worker % 1:
-        raise ValueError(f"scaling.gpus_per_worker = {gpus_per_worker:g}: a part of one GPU, or whole ones")
+        raise ValueError(
+            say(
+                "scaling.gpus_per_worker = {gpus_per_worker:g}: a part of one GPU, or whole ones",
+                gpus_per_worker=gpus_per_worker,
+            )
+        )
     room = places(nodes, cpus_per_worker, gpus_per_worker)
     if room >= workers:
         return
     cpus, gpus = (sum(node.get(name, 0) for node in nodes) for name in ("CPU", "GPU"))
-    each = f"{cpus_per_worker:g} CPU" + (f" and {gpus_per_worker:g} GPU" if gpus_per_worker else "")
-    there = f"{cpus:g} CPU and {gpus:g} GPU on {len(nodes)} {'machine' if len(nodes) == 1 else 'machines'}"
-    message = (
-        f"workers = {workers}: every worker needs {each} on one machine; the cluster has {there}, which is room "
-        f"for {room}."
+    each = f"{cpus_per_worker:g} CPU" + (
+        say(" and {gpus_per_worker:g} GPU", gpus_per_worker=gpus_per_worker) if gpus_per_worker else ""
+    )
+    there = (
+        say("{cpus:g} CPU and {gpus:g} GPU on 1 machine", cpus=cpus, gpus=gpus)
+        if len(nodes) == 1
+        else say("{cpus:g} CPU and {gpus:g} GPU on {count} machines", cpus=cpus, gpus=gpus, count=len(nodes))
+    )
+    message = say(
+        "workers = {workers}: every worker needs {each} on one machine; the cluster has {there}, "
+        "which is room for {room}.",
+        workers=workers,
+        each=each,
+        there=there,
+        room=room,
     )
     ways = []
     if gpus_per_worker and not gpus and gpus_seen:
-        message += (
-            f" PyTorch sees {gpus_seen} GPU here, but Ray counts them with NVML, which did not start: see what "
-            "`nvidia-smi` says (after a driver update, restart the machine; on WSL2, `wsl --shutdown`), then "
-            "`minimind cluster stop` and `minimind cluster start`."
+        message += say(
+            " PyTorch sees {gpus_seen} GPU here, but Ray counts them with NVML, which did not start: "
+            "see what `nvidia-smi` says (after a driver update, restart the machine; on WSL2, `wsl "
+            "--shutdown`), then `minimind cluster stop` and `minimind cluster start`.",
+            gpus_seen=gpus_seen,
         )
     else:
         if room:
-            ways.append(f"up to --workers {room}")
+            ways.append(say("up to --workers {room}", room=room))
         fewer = most_cpus(nodes, workers, gpus_per_worker)
         if fewer < cpus_per_worker and places(nodes, fewer, gpus_per_worker) >= workers:
             ways.append(f"--set scaling.cpus_per_worker={fewer}")
         if gpus_per_worker and places(nodes, 1) >= workers:
-            ways.append("--set scaling.gpus_per_worker=0 to train on CPUs")
-        ways.append("--workers 0 to run in this process, without Ray's workers")
-        message += f" Allowed: {'; '.join(ways)}."
+            ways.append(say("--set scaling.gpus_per_worker=0 to train on CPUs"))
+        ways.append(say("--workers 0 to run in this process, without Ray's workers"))
+        message += say(" Allowed: {ways}.", ways="; ".join(ways))
     raise ValueError(message)
 
 

@@ -31,6 +31,7 @@ from jobs.cluster import machine, processes, ray_private
 from jobs.cluster.access import Cluster, ClusterError, environment, make_token, refused, token, token_path
 from jobs.cluster.processes import MARK
 from jobs.runs.directory import RunDirectory
+from minimind.language import say
 
 _ANSWER_S = 5.0
 _DYING_S = 5.0
@@ -63,14 +64,23 @@ def find() -> Cluster | None:
     chosen = os.environ.get("RAY_API_SERVER_ADDRESS", "").rstrip("/")
     if chosen and (state is None or chosen != state.dashboard_url):
         if not chosen.startswith(("http://", "https://")):
-            raise ClusterError(f"RAY_API_SERVER_ADDRESS = {chosen!r}: a URL is wanted, such as http://127.0.0.1:8265.")
+            raise ClusterError(
+                say(
+                    "RAY_API_SERVER_ADDRESS = {chosen!r}: a URL is wanted, such as http://127.0.0.1:8265.",
+                    chosen=chosen,
+                )
+            )
         return Cluster(os.environ.get("RAY_ADDRESS", ""), chosen, token_path(), ours=False)
     joined = os.environ.get("RAY_ADDRESS", "")
     if not chosen and joined not in ("", "auto", "local") and (state is None or joined != state.address):
         raise ClusterError(
-            f"this process belongs to the Ray cluster at {joined} (RAY_ADDRESS). `minimind cluster start` did not make "
-            "that one here, so the address of its dashboard is not known: export RAY_API_SERVER_ADDRESS="
-            "http://HEAD:8265 (HEAD: the cluster's head), or `unset RAY_ADDRESS` to use a cluster on this machine"
+            say(
+                "this process belongs to the Ray cluster at {joined} (RAY_ADDRESS). `minimind cluster "
+                "start` did not make that one here, so the address of its dashboard is not known: export "
+                "RAY_API_SERVER_ADDRESS=http://HEAD:8265 (HEAD: the cluster's head), or `unset "
+                "RAY_ADDRESS` to use a cluster on this machine",
+                joined=joined,
+            )
         )
     if state is None or not state.ready:
         return None
@@ -80,10 +90,10 @@ def find() -> Cluster | None:
     return _ours(state) if condition == "alive" else None
 
 
-def ensure(say: Callable[[str], None] = lambda line: None) -> Cluster:
+def ensure(tell: Callable[[str], None] = lambda line: None) -> Cluster:
     """The cluster that jobs go to; starts one on this machine if there is none.
 
-    `say` gets lines for the user: what is started, which ports were taken, what is scarce.
+    `tell` gets lines for the user: what is started, which ports were taken, what is scarce.
 
     Raises ClusterError with the end of Ray's own log if it does not start.
     """
@@ -99,11 +109,11 @@ def ensure(say: Callable[[str], None] = lambda line: None) -> Cluster:
             # Clusters of other homes start one after the other, or two would choose the same free ports.
             with FileLock(_ports_lock(), timeout=180):
                 try:
-                    return _start(say)
+                    return _start(tell)
                 except ClusterError as error:
                     # Another program may have taken one of the ports between their choice and their use.
-                    say(f"{str(error).splitlines()[0]} Trying once more ...")
-                    return _start(say)
+                    tell(say("{problem} Trying once more ...", problem=str(error).splitlines()[0]))
+                    return _start(tell)
     return cluster
 
 
@@ -140,18 +150,18 @@ def stop() -> bool:
         return ended
 
 
-def _start(say: Callable[[str], None]) -> Cluster:
+def _start(tell: Callable[[str], None]) -> Cluster:
     if sys.platform == "win32":
-        raise ClusterError("A Ray cluster needs Linux or macOS; on Windows use WSL2.")
+        raise ClusterError(say("A Ray cluster needs Linux or macOS; on Windows use WSL2."))
     old = _read_state()
     if old is not None:
         if old.ready:
-            say("The Ray cluster that ran here is gone; starting it again.")
+            tell(say("The Ray cluster that ran here is gone; starting it again."))
         processes.end(old.mark)
         shutil.rmtree(_private_folder(old.mark), ignore_errors=True)
-    make_token(say)
-    ports = machine.free_ports(_DEFAULT_PORTS | (old.ports if old else {}), say)
-    store_bytes = machine.object_store_bytes(say)
+    make_token(tell)
+    ports = machine.free_ports(_DEFAULT_PORTS | (old.ports if old else {}), tell)
+    store_bytes = machine.object_store_bytes(tell)
     path = token_path()
     state = _State(
         mark=secrets.token_hex(8),
@@ -162,7 +172,9 @@ def _start(say: Callable[[str], None]) -> Cluster:
     )
     # Written before the start, so that a start that is cut off leaves nothing behind that `stop` could not end.
     _write_state(state)
-    say(f"Starting a Ray cluster on this machine (dashboard {state.dashboard_url}) ...")
+    tell(
+        say("Starting a Ray cluster on this machine (dashboard {dashboard_url}) ...", dashboard_url=state.dashboard_url)
+    )
     command = [
         *(sys.executable, "-m", ray_private.COMMAND, "start", "--head", "--disable-usage-stats"),
         *("--node-ip-address", "127.0.0.1", "--port", str(ports["gcs"])),
@@ -172,8 +184,8 @@ def _start(say: Callable[[str], None]) -> Cluster:
         *("--object-store-memory", str(store_bytes)),
         "--include-log-monitor=false",  # it sends the workers' output to drivers; ours do not ask for it
         # There Ray notes which cluster its jobs belong to: in the usual place, the newest one on this machine.
-        *("--temp-dir", str(_temporary(state.mark, say))),
-        *(f"--num-gpus={count}" for count in [machine.gpus_unseen_by_ray(say)] if count),
+        *("--temp-dir", str(_temporary(state.mark, tell))),
+        *(f"--num-gpus={count}" for count in [machine.gpus_unseen_by_ray(tell)] if count),
     ]
     variables = {
         **ray_private.QUIET,
@@ -205,7 +217,14 @@ def _start(say: Callable[[str], None]) -> Cluster:
         processes.end(state.mark)
         shutil.rmtree(_private_folder(state.mark), ignore_errors=True)
         tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-12:])
-        raise ClusterError(f"Ray did not start (exit code {started.returncode}); {log} ends with:\n{tail}")
+        raise ClusterError(
+            say(
+                "Ray did not start (exit code {returncode}); {log} ends with:\n{tail}",
+                returncode=started.returncode,
+                log=log,
+                tail=tail,
+            )
+        )
     _write_state(replace(state, ready=True))
     return cluster
 
@@ -217,7 +236,7 @@ def _private_folder(mark: str) -> Path:
     return Path("/tmp") / f"mm-{mark[:12]}"
 
 
-def _temporary(mark: str, say: Callable[[str], None] = lambda line: None) -> Path:
+def _temporary(mark: str, tell: Callable[[str], None] = lambda line: None) -> Path:
     """Ray's folder for logs and sockets, in a new private one. A socket's path may have 107 bytes, so names are short.
 
     Raises ClusterError if somebody else has made that folder.
@@ -226,7 +245,13 @@ def _temporary(mark: str, say: Callable[[str], None] = lambda line: None) -> Pat
     try:
         private.mkdir(mode=0o700)
     except OSError as error:
-        raise ClusterError(f"{private}, for Ray's sockets and logs, cannot be made: {error.strerror}") from None
+        raise ClusterError(
+            say(
+                "{private}, for Ray's sockets and logs, cannot be made: {strerror}",
+                private=private,
+                strerror=error.strerror,
+            )
+        ) from None
     return private / "r"
 
 
@@ -267,12 +292,14 @@ def _inherited(environment: Mapping[str, str]) -> dict[str, str]:
 
 def _silent(cluster: Cluster) -> str:
     if cluster.ours:
-        return (
-            f"The Ray cluster at {cluster.dashboard_url} does not answer: minimind cluster stop, then start it again."
+        return say(
+            "The Ray cluster at {dashboard_url} does not answer: minimind cluster stop, then start it again.",
+            dashboard_url=cluster.dashboard_url,
         )
-    return (
-        f"No Ray cluster answers at {cluster.dashboard_url}, which RAY_API_SERVER_ADDRESS names. "
-        "`unset RAY_API_SERVER_ADDRESS RAY_ADDRESS` to use one on this machine."
+    return say(
+        "No Ray cluster answers at {dashboard_url}, which RAY_API_SERVER_ADDRESS names. `unset "
+        "RAY_API_SERVER_ADDRESS RAY_ADDRESS` to use one on this machine.",
+        dashboard_url=cluster.dashboard_url,
     )
 
 
@@ -297,14 +324,20 @@ def _condition_now(state: _State) -> Literal["alive", "headless", "gone"]:
 def _headless(state: _State) -> str:
     names = _training(state.mark)
     busy = (
-        f"Still training on it: {', '.join(names)} (minimind show NAME; minimind stop NAME ends one cleanly). "
-        "They are left alone. When they have ended: "
+        say(
+            "Still training on it: {names} (minimind show NAME; minimind stop NAME ends one "
+            "cleanly). They are left alone. When they have ended: ",
+            names=", ".join(names),
+        )
         if names
-        else "No run is training on it: "
+        else say("No run is training on it: ")
     )
-    return (
-        f"The Ray cluster of this machine has lost a part of itself (perhaps its dashboard, at {state.dashboard_url}), "
-        f"so that it takes no new jobs. {busy}minimind cluster stop, then minimind cluster start."
+    return say(
+        "The Ray cluster of this machine has lost a part of itself (perhaps its dashboard, at "
+        "{dashboard_url}), so that it takes no new jobs. {busy}minimind cluster stop, then "
+        "minimind cluster start.",
+        dashboard_url=state.dashboard_url,
+        busy=busy,
     )
 
 
@@ -335,7 +368,9 @@ def _read_state() -> _State | None:
     except FileNotFoundError:
         return None
     except (ValueError, TypeError):
-        raise ClusterError(f"{state_path()} cannot be read; remove it, and start the cluster again.") from None
+        raise ClusterError(
+            say("{state_path} cannot be read; remove it, and start the cluster again.", state_path=state_path())
+        ) from None
 
 
 def _write_state(state: _State) -> None:

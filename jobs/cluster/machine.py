@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 
 from jobs.cluster import ray_private
+from minimind.language import say
 
 _MIB = 1024 * 1024
 
@@ -18,8 +19,8 @@ DRIVER_DEVICES = (Path("/dev/nvidiactl"), Path("/dev/dxg"))
 """Where NVIDIA's driver shows, on Linux and under WSL2."""
 
 
-def free_ports(wanted: Mapping[str, int], say: Callable[[str], None]) -> dict[str, int]:
-    """Each wanted port of loopback if it is free, else another one; `say` is told about those that users meet."""
+def free_ports(wanted: Mapping[str, int], tell: Callable[[str], None]) -> dict[str, int]:
+    """Each wanted port of loopback if it is free, else another one; `tell` is told about those that users meet."""
     ports = {}
     for name, port in wanted.items():
         with socket.socket() as probe:
@@ -30,26 +31,30 @@ def free_ports(wanted: Mapping[str, int], say: Callable[[str], None]) -> dict[st
                 probe.bind(("127.0.0.1", 0))
             ports[name] = probe.getsockname()[1]
         if name in ("gcs", "dashboard") and ports[name] != port:
-            say(f"Port {port} ({name}) is taken; using {ports[name]}.")
+            tell(say("Port {port} ({name}) is taken; using {ports}.", port=port, name=name, ports=ports[name]))
     return ports
 
 
-def object_store_bytes(say: Callable[[str], None]) -> int:
+def object_store_bytes(tell: Callable[[str], None]) -> int:
     """The size of Ray's object store in bytes: a share of the memory, as tokens and checkpoints go through files.
 
-    `say` is told if /dev/shm, where Ray wants to keep it, is too small.
+    `tell` is told if /dev/shm, where Ray wants to keep it, is too small.
     """
     store = min(512 * _MIB, max(100 * _MIB, memory_bytes() // 20))
     shm = Path("/dev/shm")
     if shm.is_dir() and shutil.disk_usage(shm).free < store:
-        say(
-            f"/dev/shm has only {shutil.disk_usage(shm).free // _MIB} MiB free: Ray keeps its object store in /tmp, "
-            f"which is slower. In a container start it with --shm-size={2 * store // _MIB}m."
+        tell(
+            say(
+                "/dev/shm has only {free} MiB free: Ray keeps its object store in /tmp, which is slower. "
+                "In a container start it with --shm-size={size}m.",
+                free=shutil.disk_usage(shm).free // _MIB,
+                size=2 * store // _MIB,
+            )
         )
     return store
 
 
-def gpus_unseen_by_ray(say: Callable[[str], None]) -> int:
+def gpus_unseen_by_ray(tell: Callable[[str], None]) -> int:
     """How many GPUs PyTorch sees where Ray, which asks NVML, sees none; 0 where they agree."""
     if not any(device.exists() for device in DRIVER_DEVICES):
         return 0
@@ -58,7 +63,7 @@ def gpus_unseen_by_ray(say: Callable[[str], None]) -> int:
     seen = torch.cuda.device_count()
     if not seen or ray_private.gpus_of_nvml():
         return 0
-    say(f"Ray finds no GPU (NVML did not start), PyTorch finds {seen}: telling Ray so.")
+    tell(say("Ray finds no GPU (NVML did not start), PyTorch finds {seen}: telling Ray so.", seen=seen))
     return seen
 
 
@@ -94,7 +99,7 @@ def cores(cgroups: Path = _CGROUPS, own: Path = Path("/proc/self/cgroup")) -> in
 
 
 def _limits(controller: str, name: str, cgroups: Path, own: Path) -> list[str]:
-    """What the files of this name say, of this process's control group and of all above it, where there are any."""
+    """What the files of this name tell, of this process's control group and of all above it, where there are any."""
     try:
         lines = own.read_text("utf-8").splitlines()
     except OSError:  # not Linux

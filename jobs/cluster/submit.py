@@ -23,7 +23,7 @@ from jobs import paths
 from jobs.cluster import access, ray_private
 from jobs.cluster import local as cluster
 from jobs.cluster.access import Cluster, ClusterError
-from minimind.language import language
+from minimind.language import language, say
 
 PACKAGE_LIMIT_BYTES = 50 * 1024 * 1024
 """Above this a working directory is refused: Ray would copy it for every job, and at 512 MiB give up itself."""
@@ -146,8 +146,12 @@ def follow(submission_id: str, write: Callable[[str], None], skip: int = 0) -> s
                 connected_at = None
                 if now - lost_at >= _RECONNECT_S:
                     raise ClusterError(
-                        f"{error} The log of {submission_id} broke off. Start the cluster with `minimind cluster "
-                        "start`; what the run had saved is in its folder, and --from_resume 1 goes on from there."
+                        say(
+                            "{error} The log of {submission_id} broke off. Start the cluster with `minimind cluster "
+                            "start`; what the run had saved is in its folder, and --from_resume 1 goes on from there.",
+                            error=error,
+                            submission_id=submission_id,
+                        )
                     ) from None
             sleep(0.5)
     except KeyboardInterrupt:
@@ -193,7 +197,7 @@ def refuse_large(folder: Path, limit_bytes: int = PACKAGE_LIMIT_BYTES) -> int:
     Raises ValueError that names the largest files if it is above the limit.
     """
     if not folder.is_dir():
-        raise ValueError(f"working directory not found: {folder}")
+        raise ValueError(say("working directory not found: {folder}", folder=folder))
     _quiet()
     sizes: dict[Path, int] = {}
 
@@ -207,9 +211,16 @@ def refuse_large(folder: Path, limit_bytes: int = PACKAGE_LIMIT_BYTES) -> int:
         largest = sorted(sizes, key=sizes.__getitem__, reverse=True)[:5]
         named = "\n".join(f"  {sizes[path] / 1e6:8.1f} MB  {path.relative_to(folder)}" for path in largest)
         raise ValueError(
-            f"{folder} is {total / 1e6:.0f} MB and Ray copies it for every job; allowed are {limit_bytes / 1e6:.0f}. "
-            f"The largest files:\n{named}\n"
-            f"Move data to {paths.data()} and name it there, or add these to .rayignore."
+            say(
+                "{folder} is {total:.0f} MB and Ray copies it for every job; allowed are "
+                "{limit_bytes:.0f}. The largest files:\n{named}\nMove data to {data} and name it there, or "
+                "add these to .rayignore.",
+                folder=folder,
+                total=total / 1e6,
+                limit_bytes=limit_bytes / 1e6,
+                named=named,
+                data=paths.data(),
+            )
         )
     return total
 
@@ -229,7 +240,7 @@ def _client() -> Iterator[JobSubmissionClient]:
     """A client that carries the token, and errors in words."""
     there = cluster.find()
     if there is None:
-        raise _LostError("No Ray cluster is running here. Start one: minimind cluster start.")
+        raise _LostError(say("No Ray cluster is running here. Start one: minimind cluster start."))
     _quiet()
     try:
         with _addressed(there):
@@ -238,13 +249,19 @@ def _client() -> Iterator[JobSubmissionClient]:
         raise ClusterError(access.refused(there)) from None
     except (ConnectionError, requests.RequestException, aiohttp.ClientError) as error:
         raise _LostError(
-            f"The Ray cluster at {there.dashboard_url} does not answer ({type(error).__name__})."
+            say(
+                "The Ray cluster at {dashboard_url} does not answer ({name}).",
+                dashboard_url=there.dashboard_url,
+                name=type(error).__name__,
+            )
         ) from None
     except RuntimeError as error:
         if isinstance(error, ClusterError):
             raise
         # The client knows this one type for everything that the server answers.
-        raise ClusterError(f"The Ray cluster at {there.dashboard_url} says: {error}") from None
+        raise ClusterError(
+            say("The Ray cluster at {dashboard_url} says: {error}", dashboard_url=there.dashboard_url, error=error)
+        ) from None
 
 
 @contextmanager
@@ -271,8 +288,12 @@ def _info(client: JobSubmissionClient, submission_id: str) -> JobDetails:
             raise
     known = [details.submission_id for details in client.list_jobs() if details.submission_id]
     raise ClusterError(
-        f"The Ray cluster knows no job {submission_id!r} (it forgets its jobs when it is restarted). "
-        f"It knows: {', '.join(sorted(known)) or 'none'}."
+        say(
+            "The Ray cluster knows no job {submission_id!r} (it forgets its jobs when it is "
+            "restarted). It knows: {known}.",
+            submission_id=submission_id,
+            known=", ".join(sorted(known)) or "none",
+        )
     )
 
 

@@ -12,11 +12,9 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from rich.text import Text
-
 from jobs.commands.program import Program
 from jobs.stages.old_names import FLAGS_ELSEWHERE
-from jobs.terminal.console import Terminal
+from jobs.terminal.console import show_error
 from jobs.terminal.wrap import wrapped
 from minimind.language import LANGUAGES, phrase, say
 
@@ -47,9 +45,7 @@ class Parser(argparse.ArgumentParser):
         """Print what is wrong and what was perhaps meant, and leave with status 2. All flags, which would bury it, are
         printed by --help alone.
         """
-        words = Text.assemble((say("error:"), "bold red"), f" {self._advice(message)}")
-        words.append(f"\n  {say('see: {command}', command=f'{self.prog} --help')}")
-        Terminal(stderr=True).print(words)
+        show_error(f"{self._advice(message)}\n  {say('see: {command}', command=f'{self.prog} --help')}")
         self.exit(2)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:

@@ -15,6 +15,7 @@ import torch
 from jobs import paths
 from jobs.cluster.machine import memory_bytes
 from jobs.stages.spec import ScalingConfig
+from minimind.language import say
 from minimind.memory import PLATFORMS, Calibration, Platform
 from minimind.units import memory, parse_memory
 
@@ -107,7 +108,11 @@ def calibration(device: torch.device) -> Calibration | None:
         seen = Calibration(**json.loads(path.read_text("utf-8")))
     except (ValueError, TypeError) as error:
         raise ValueError(
-            f"{path} cannot be read ({error}): delete it, and measure again with minimind plan --calibrate"
+            say(
+                "{path} cannot be read ({error}): delete it, and measure again with minimind plan --calibrate",
+                path=path,
+                error=error,
+            )
         ) from None
     return seen if asdict(seen).items() >= identity(device).items() else None
 
@@ -128,6 +133,10 @@ def driver() -> str:
         found = subprocess.run(query, capture_output=True, text=True, timeout=30, check=False)
     except subprocess.TimeoutExpired:
         raise ValueError(
-            f"{program} has not answered for 30 s: the driver hangs. Restart the machine (on WSL2: `wsl --shutdown`)"
+            say(
+                "{program} has not answered for 30 s: the driver hangs. Restart the machine (on WSL2: "
+                "`wsl --shutdown`)",
+                program=program,
+            )
         ) from None
     return found.stdout.partition("\n")[0].strip()

@@ -10,6 +10,7 @@ import minimind.checkpoint as checkpoints
 from jobs.runs.directory import RunDirectory
 from jobs.stages.spec import RunSpec
 from jobs.stages.weights import optimizer_states, trained_parameters
+from minimind.language import say
 from minimind.units import size
 
 
@@ -24,12 +25,26 @@ def disk_plan(spec: RunSpec, run: RunDirectory, console: Console) -> None:
     existing = next(parent for parent in run.path.parents if parent.exists())
     free = shutil.disk_usage(existing).free
     console.print(
-        f"Disk: up to {size(needed)} for {kept} checkpoints of {size(one)}; {size(free)} are free in {existing}."
+        say(
+            "Disk: up to {needed} for {kept} checkpoints of {one}; {free} are free in {existing}.",
+            needed=size(needed),
+            kept=kept,
+            one=size(one),
+            free=size(free),
+            existing=existing,
+        )
     )
     if needed > free:
         raise ValueError(
-            f"the run needs up to {size(needed)} in {run.path} ({kept} checkpoints of {size(one)}), {size(free)} are "
-            f"free: make room, set MINIMIND_HOME to another disk, or keep fewer with --set loop.keep_last=1"
+            say(
+                "the run needs up to {needed} in {path} ({kept} checkpoints of {one}), {free} are free: "
+                "make room, set MINIMIND_HOME to another disk, or keep fewer with --set loop.keep_last=1",
+                needed=size(needed),
+                path=run.path,
+                kept=kept,
+                one=size(one),
+                free=size(free),
+            )
         )
 
 

@@ -30,6 +30,8 @@ WAITING = "prepares its data or waits; what for, says: minimind attach"
 
 _MOST_NOTES = 5
 
+_NUMBERS = ("last", "best", "at step", "size")
+
 _FIRST_LEFT_OUT = ("memory", "tokens/s", "loss", "age", "step")
 """Columns of the list of runs that go where a terminal is too narrow for all."""
 
@@ -278,7 +280,7 @@ def _picture_title(row: RunRow) -> str:
 def _plain_table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for name in columns:
-        table.add_column(phrase(name), justify="right" if name in ("last", "best", "at step", "size") else "left")
+        table.add_column(phrase(name), justify="right" if name in _NUMBERS else "left", overflow="fold")
     return table
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from minimind.language import say
+
 API_KEY = "MINIMIND_API_KEY"
 API_KEY_FILE = "MINIMIND_API_KEY_FILE"
 
@@ -18,19 +20,37 @@ def read_key(environment: Mapping[str, str]) -> str | None:
     """
     key, file = environment.get(API_KEY, ""), environment.get(API_KEY_FILE, "")
     if key and file:
-        raise ValueError(f"{API_KEY} and {API_KEY_FILE} are both set: give one of them")
+        raise ValueError(
+            say(
+                "{api_key} and {api_key_file} are both set: give one of them",
+                api_key=API_KEY,
+                api_key_file=API_KEY_FILE,
+            )
+        )
     if file:
         try:
             key = Path(file).read_text("utf-8-sig")  # Notepad may put a mark in front
         except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{API_KEY_FILE} = {file!r} cannot be read: {error}") from None
+            raise ValueError(
+                say(
+                    "{api_key_file} = {file!r} cannot be read: {error}",
+                    api_key_file=API_KEY_FILE,
+                    file=file,
+                    error=error,
+                )
+            ) from None
         if not key.strip():
-            raise ValueError(f"{API_KEY_FILE} = {file!r} holds no key")  # whoever names a file wants one
+            raise ValueError(
+                say("{api_key_file} = {file!r} holds no key", api_key_file=API_KEY_FILE, file=file)
+            )  # whoever names a file wants one
     key = key.strip()
     bad = next((place for place, sign in enumerate(key, start=1) if not " " <= sign <= "~"), None)
     if bad is not None:
         raise ValueError(
-            f"{API_KEY_FILE if file else API_KEY}: sign {bad} of the key is not printable ASCII (a letter, digit or "
-            "sign such as -)"
+            say(
+                "{file}: sign {bad} of the key is not printable ASCII (a letter, digit or sign such as -)",
+                file=API_KEY_FILE if file else API_KEY,
+                bad=bad,
+            )
         )
     return key or None

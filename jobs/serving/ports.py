@@ -7,6 +7,8 @@ import socket
 
 import psutil
 
+from minimind.language import say
+
 DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
 
 
@@ -14,15 +16,20 @@ def require_key(host: str, key: str | None) -> None:
     """Raises ValueError if others than this machine could come in without a key. key: it, or the file it is in."""
     if not key and not _is_loopback(host):
         raise ValueError(
-            f"--host {host}: others could use this server, so it needs a key: export MINIMIND_API_KEY=… (clients send "
-            f"it as 'Authorization: Bearer …'), or keep --host {DEFAULT_HOST} and reach it through `ssh -L`"
+            say(
+                "--host {host}: others could use this server, so it needs a key: export "
+                "MINIMIND_API_KEY=… (clients send it as 'Authorization: Bearer …'), or keep --host "
+                "{default_host} and reach it through `ssh -L`",
+                host=host,
+                default_host=DEFAULT_HOST,
+            )
         )
 
 
 def require_port(port: int) -> None:
     """Raises ValueError for a number that no port has, or that means any port: a server has one address."""
     if not 1 <= port <= 65535:
-        raise ValueError(f"--port {port}: a port is a number from 1 to 65535")
+        raise ValueError(say("--port {port}: a port is a number from 1 to 65535", port=port))
 
 
 def require_free(host: str, port: int) -> None:
@@ -34,8 +41,15 @@ def require_free(host: str, port: int) -> None:
             probe.bind((host, port))
         except OSError as error:
             raise ValueError(
-                f"port {port} of {host} cannot be used ({error.strerror}{_listener(port)}): end what listens there, or "
-                f"take another one, such as --port {port + 1}"
+                say(
+                    "port {port} of {host} cannot be used ({strerror}{listener}): end what listens there, or "
+                    "take another one, such as --port {other}",
+                    port=port,
+                    host=host,
+                    strerror=error.strerror,
+                    listener=_listener(port),
+                    other=port + 1,
+                )
             ) from None
 
 

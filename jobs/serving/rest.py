@@ -8,6 +8,7 @@ import requests
 
 from jobs.cluster import access
 from jobs.cluster.access import Cluster, ClusterError
+from minimind.language import say
 
 Json = dict[str, Any]
 
@@ -41,13 +42,24 @@ class ServeApi:
             response = self._session.request(method, self._url, json=body, timeout=60)
         except requests.RequestException as error:
             raise ClusterError(
-                f"The Ray cluster at {self._there.dashboard_url} does not answer ({type(error).__name__}): "
-                f"minimind cluster stop, then start it again."
+                say(
+                    "The Ray cluster at {dashboard_url} does not answer ({name}): minimind cluster stop, "
+                    "then start it again.",
+                    dashboard_url=self._there.dashboard_url,
+                    name=type(error).__name__,
+                )
             ) from None
         if response.status_code in (401, 403):
             raise ClusterError(access.refused(self._there))
         if not response.ok:
-            raise ClusterError(f"Ray Serve refuses to {method} ({response.status_code}): {response.text[-2000:]}")
+            raise ClusterError(
+                say(
+                    "Ray Serve refuses to {method} ({status_code}): {text}",
+                    method=method,
+                    status_code=response.status_code,
+                    text=response.text[-2000:],
+                )
+            )
         details: Json = response.json() if response.text else {}
         return details
 

@@ -24,7 +24,7 @@ from jobs.serving.keys import API_KEY, API_KEY_FILE, read_key
 from jobs.serving.ports import DEFAULT_HOST, DEFAULT_PORT, require_free, require_key, require_port, url
 from jobs.serving.rest import Json, ServeApi, listening
 from minimind.config import Config, explain
-from minimind.language import say
+from minimind.language import VARIABLE, say
 
 APPLICATION = "minimind"
 IMPORT_PATH = "service.app:app"
@@ -78,16 +78,23 @@ def start(config: Json, console: Console) -> str:
     if there := listening(running):
         if there != (host, port):
             raise ValueError(
-                f"a server of this cluster runs already, at {url(*there)}: end it with `minimind serve --stop`, "
-                f"then start it at {url(host, port)}"
+                say(
+                    "a server of this cluster runs already, at {url}: end it with `minimind serve --stop`, "
+                    "then start it at {wanted}",
+                    url=url(*there),
+                    wanted=url(host, port),
+                )
             )
     else:
         require_free(host, port)
     others = sorted(set(running.get("applications", {})) - {APPLICATION})
     if others:
         raise ValueError(
-            f"this cluster serves {', '.join(others)} too, which would go: put all of them into one file, as in "
-            f"serve_config.yaml, and `serve deploy` that"
+            say(
+                "this cluster serves {others} too, which would go: put all of them into one file, as in "
+                "serve_config.yaml, and `serve deploy` that",
+                others=", ".join(others),
+            )
         )
     for line in changes(running, config):
         console.print(line, style="dim")
@@ -123,6 +130,7 @@ def application(wanted: ServeFlags, environment: Mapping[str, str]) -> Json:
     variables = {
         "MINIMIND_HOME": str(paths.home()),
         "OMP_WAIT_POLICY": "PASSIVE",
+        VARIABLE: "en",  # programs read what it says, whatever the language of the shell
         **_settings(wanted, environment),
         API_KEY: "",
         API_KEY_FILE: str(_key_file(key)) if (key := api_key(environment)) else "",
@@ -147,7 +155,14 @@ def api_key(environment: Mapping[str, str]) -> str | None:
     """The key that clients must send; None where nobody is asked. Raises ValueError for one that not all can send."""
     key = read_key(environment)
     if key is not None and len(key) < _SHORTEST_KEY:
-        raise ValueError(f"{API_KEY}: a key has at least {_SHORTEST_KEY} characters, this one has {len(key)}")
+        raise ValueError(
+            say(
+                "{api_key}: a key has at least {shortest_key} characters, this one has {key}",
+                api_key=API_KEY,
+                shortest_key=_SHORTEST_KEY,
+                key=len(key),
+            )
+        )
     return key
 
 
@@ -181,7 +196,13 @@ def _settings(wanted: ServeFlags, environment: Mapping[str, str]) -> dict[str, s
     known = {PREFIX + name.upper(): name for name in Asked.model_fields}
     given = {name: value for name, value in environment.items() if name.startswith(PREFIX) and value}
     if unknown := sorted(given.keys() - known.keys()):
-        raise ValueError(f"{', '.join(unknown)}: there is no such setting; there are {', '.join(known)}")
+        raise ValueError(
+            say(
+                "{unknown}: there is no such setting; there are {known}",
+                unknown=", ".join(unknown),
+                known=", ".join(known),
+            )
+        )
     asked: dict[str, str] = {known[name]: value for name, value in given.items()}
     flags = {"slots": wanted.slots, "context_tokens": wanted.context, "dtype": wanted.dtype}
     if wanted.memory_gb is not None:
@@ -248,13 +269,15 @@ def _failed(state: Json, proxies: list[Any]) -> str:
         f"{name}: {item['message'].strip()}" for name, item in state.get("deployments", {}).items() if item["message"]
     ]
     text = "\n".join(filter(None, parts)) or f"its HTTP process is {proxies or 'not there'}"
-    return f"The server did not start ({state.get('status', 'no answer')}):\n{text[-3000:]}"
+    return say("The server did not start ({get}):\n{text}", get=state.get("status", "no answer"), text=text[-3000:])
 
 
 def _replicas(text: str) -> Json:
     least, dash, most = text.partition("-")
     if not least.isdecimal() or (dash and not most.isdecimal()) or int(least) < 1 or (dash and int(most) < int(least)):
-        raise ValueError(f"--replicas {text}: a number of at least 1, or a range such as 1-4, which follows the load")
+        raise ValueError(
+            say("--replicas {text}: a number of at least 1, or a range such as 1-4, which follows the load", text=text)
+        )
     if not dash:
         return {"num_replicas": int(least)}
     return {

@@ -186,7 +186,14 @@ def changes(args: argparse.Namespace, flags: Mapping[str, str] = FLAGS | ADAPTER
     for text in args.settings:
         path, value = _assignment(text)
         if path in given:
-            raise ValueError(f"{path} is given twice: {given[path]!r} and {value!r}; say it once")
+            raise ValueError(
+                say(
+                    "{path} is given twice: {given!r} and {value!r}; say it once",
+                    path=path,
+                    given=given[path],
+                    value=value,
+                )
+            )
         given[path] = value
     return given
 
@@ -196,9 +203,11 @@ def read_settings(path: Path) -> dict[str, Any]:
     try:
         content: Any = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(f"--spec {path} cannot be read: {error}") from None
+        raise ValueError(say("--spec {path} cannot be read: {error}", path=path, error=error)) from None
     if not isinstance(content, dict):
-        raise ValueError(f'--spec {path}: it holds one object, dotted path -> value, such as {{"loop.batch_size": 4}}')
+        raise ValueError(
+            say('--spec {path}: it holds one object, dotted path -> value, such as {{"loop.batch_size": 4}}', path=path)
+        )
     if "schema_version" in content:
         content = _settings_of_run(content, path)
     return dict(content)
@@ -207,7 +216,11 @@ def read_settings(path: Path) -> dict[str, Any]:
 def _settings_of_run(content: dict[str, Any], path: Path) -> dict[str, Any]:
     """The spec.json of a run as settings by dotted path, all but its name: that is the new run's own."""
     if "space" in content:
-        raise ValueError(f"--spec {path} is that of a sweep; the settings of its best trial are in best.json beside it")
+        raise ValueError(
+            say(
+                "--spec {path} is that of a sweep; the settings of its best trial are in best.json beside it", path=path
+            )
+        )
     result: dict[str, Any] = {}
     for name, value in content.items():
         if name in ("schema_version", CREATED, "name"):
@@ -295,5 +308,5 @@ def _metavar(info: FieldInfo) -> str:
 def _assignment(text: str) -> tuple[str, str]:
     path, equals, value = text.partition("=")
     if not equals or not path:
-        raise ValueError(f"--set {text!r}: it takes PATH=VALUE, such as --set optim.weight_decay=0.1")
+        raise ValueError(say("--set {text!r}: it takes PATH=VALUE, such as --set optim.weight_decay=0.1", text=text))
     return path, value

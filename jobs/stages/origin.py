@@ -18,6 +18,7 @@ from jobs.stages.spec import NO_WEIGHTS, RunSpec
 from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
 from minimind.convert import from_hf_config
+from minimind.language import say
 from minimind.manifest import verify
 from minimind.model import MODEL_PRESETS, ModelConfig
 
@@ -48,7 +49,9 @@ def new_spec(
         spec = flags.apply(preset(model or _nearest(shape)).model_copy(update={"model": shape}), settings)
         _require_shape(spec, model, settings, shape)
     if spec.stage.kind != stage:
-        raise ValueError(f"stage.kind = {spec.stage.kind!r}: a stage is chosen by its name, `train {spec.stage.kind}`")
+        raise ValueError(
+            say("stage.kind = {kind!r}: a stage is chosen by its name, `train {kind}`", kind=spec.stage.kind)
+        )
     require_weights(spec)
     return spec
 
@@ -58,13 +61,17 @@ def require_weights(spec: RunSpec) -> None:
     stage = spec.stage.kind
     if STAGES[stage].continues and spec.init_from is None:
         raise ValueError(
-            f"{stage} goes on from weights that have learnt language: name them with --from_weight, such as "
-            f"--from_weight pretrain (a run), pretrain@500, pretrain@best or ./folder. On weights drawn anew, to see "
-            f"what that gives: --from_weight {NO_WEIGHTS}"
+            say(
+                "{stage} goes on from weights that have learnt language: name them with --from_weight, "
+                "such as --from_weight pretrain (a run), pretrain@500, pretrain@best or ./folder. On "
+                "weights drawn anew, to see what that gives: --from_weight {no_weights}",
+                stage=stage,
+                no_weights=NO_WEIGHTS,
+            )
         )
     if spec.adapter is not None and spec.weights is None:
         raise ValueError(
-            "adapter: it trains beside weights that stay as they are, and none are named: --from_weight RUN"
+            say("adapter: it trains beside weights that stay as they are, and none are named: --from_weight RUN")
         )
 
 
@@ -79,12 +86,17 @@ def with_text(spec: RunSpec, weights: Weights | None, console: Console) -> RunSp
         text, held_out = _learnt_from(weights.folder, held_out)
         gone = [path for path in (text, held_out) if path is not None and not paths.absolute(path).exists()]
         if gone:
-            console.print(f"What is forgotten is not measured: the weights learnt from {gone[0]}, which is gone.")
+            console.print(
+                say("What is forgotten is not measured: the weights learnt from {gone}, which is gone.", gone=gone[0])
+            )
             text = held_out = None
     if spec.data.mix and text is None:
         raise ValueError(
-            f"data.mix = {spec.data.mix}: it is not known which text the weights learnt from; name it with "
-            "--set data.mix_path=FILE"
+            say(
+                "data.mix = {mix}: it is not known which text the weights learnt from; name it with "
+                "--set data.mix_path=FILE",
+                mix=spec.data.mix,
+            )
         )
     return spec.model_copy(
         update={
@@ -110,10 +122,24 @@ def _require_shape(spec: RunSpec, model: str | None, settings: Mapping[str, Any]
     given = [path for path in settings if path.split(".")[0] == "model"]
     if spec.model != shape:
         wrong = [f"{flags.named(path)} = {settings[path]}" for path in given]
-        raise ValueError(f"{', '.join(wrong)}: the model's shape is that of its first weights, {weights}: leave it out")
+        raise ValueError(
+            say(
+                "{wrong}: the model's shape is that of its first weights, {weights}: leave it out",
+                wrong=", ".join(wrong),
+                weights=weights,
+            )
+        )
     if model is not None and not given and _size(MODEL_PRESETS[model]) != _size(shape):
         wanted, there = ("x".join(map(str, _size(config))) for config in (MODEL_PRESETS[model], shape))
-        raise ValueError(f"--model {model} is {wanted}, the first weights, {weights}, are {there}: leave it out")
+        raise ValueError(
+            say(
+                "--model {model} is {wanted}, the first weights, {weights}, are {there}: leave it out",
+                model=model,
+                wanted=wanted,
+                weights=weights,
+                there=there,
+            )
+        )
 
 
 def _shape(folder: Path) -> ModelConfig:

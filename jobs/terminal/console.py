@@ -12,6 +12,10 @@ from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
+from rich.text import Text
+
+from jobs.terminal.wrap import wrapped
+from minimind.language import say
 
 # A colour that a log brings along goes whole; of anything else the sign goes that would make it an order.
 _SIGNS = re.compile(r"\x1b\[[0-9;:]*m|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -36,6 +40,16 @@ class Terminal(Console):
         """The segments of anything that is printed, cells of tables too, their texts without control signs."""
         for text, style, control in super().render(renderable, options):
             yield Segment(text if control else plain(text), style, control)
+
+
+def show_error(text: str) -> None:
+    """Print on stderr what is wrong, in a terminal broken between words: a command in it can be copied."""
+    errors = Terminal(stderr=True)
+    if errors.is_terminal:
+        text = "\n".join(wrapped(f"{say('error:')} {text}", errors.width, indent="  ")).removeprefix(
+            f"{say('error:')} "
+        )
+    errors.print(Text.assemble((say("error:"), "bold red"), f" {text}"))
 
 
 def can_show(text: str, console: Console) -> bool:

@@ -30,7 +30,7 @@ from jobs.stages.spec import RunSpec
 from jobs.text.cluster_encode import encode_on_cluster
 from jobs.text.prepare import Prepared
 from jobs.training.nodes import (
-    Say,
+    Tell,
     collectives,
     machines,
     require_shared,
@@ -41,6 +41,7 @@ from jobs.training.nodes import (
 from jobs.training.worker import work
 from minimind import checkpoint_folders
 from minimind.distributed import Parallel
+from minimind.language import say
 
 LEASE_S = 120.0
 """Longer than NFS servers keep the locks of a client that says nothing (usually 90 seconds)."""
@@ -56,8 +57,11 @@ def connect() -> None:
     address = os.environ.get("RAY_ADDRESS")  # Ray sets it for a job; without it Ray would look for any cluster at all
     if not address:
         raise ClusterError(
-            "this process is not part of a Ray cluster. Submit it as a job (`minimind train ...`, or `ray job submit` "
-            'after `minimind cluster start` and `eval "$(minimind cluster env)"`), or train without Ray: --workers 0'
+            say(
+                "this process is not part of a Ray cluster. Submit it as a job (`minimind train ...`, or "
+                '`ray job submit` after `minimind cluster start` and `eval "$(minimind cluster env)"`), '
+                "or train without Ray: --workers 0"
+            )
         )
     require_answer(address)
     try:
@@ -83,8 +87,11 @@ def require_answer(address: str, within_s: float = 5.0) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         raise ClusterError(
-            f"RAY_ADDRESS = {address!r}: host:port of one cluster is wanted, such as 127.0.0.1:6379 "
-            "(`minimind cluster env` prints it); another word may mean any cluster that is found"
+            say(
+                "RAY_ADDRESS = {address!r}: host:port of one cluster is wanted, such as 127.0.0.1:6379 "
+                "(`minimind cluster env` prints it); another word may mean any cluster that is found",
+                address=address,
+            )
         )
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=within_s) as there:
@@ -99,13 +106,20 @@ def require_answer(address: str, within_s: float = 5.0) -> None:
         raise ClusterError(_nobody(address)) from error
     if answer[3:] != b"\x04":
         raise ClusterError(
-            f"what listens at {address}, which RAY_ADDRESS names, is no Ray cluster; host:port as `minimind cluster "
-            "env` prints it is wanted (the port of the dashboard, 8265, is another one)"
+            say(
+                "what listens at {address}, which RAY_ADDRESS names, is no Ray cluster; host:port as "
+                "`minimind cluster env` prints it is wanted (the port of the dashboard, 8265, is another "
+                "one)",
+                address=address,
+            )
         )
 
 
 def _nobody(address: str) -> str:
-    return f"no Ray cluster answers at {address}, which RAY_ADDRESS names; start one: minimind cluster start"
+    return say(
+        "no Ray cluster answers at {address}, which RAY_ADDRESS names; start one: minimind cluster start",
+        address=address,
+    )
 
 
 def join(spec: RunSpec, *, together: bool = True) -> RunSpec:
@@ -136,8 +150,13 @@ def resolve_scaling(spec: RunSpec, *, together: bool = True) -> RunSpec:
     workers = scaling.workers or max(1, room)
     if together and workers > 1 and 0 < gpus_per_worker < 1:
         raise ValueError(
-            f"scaling.gpus_per_worker = {gpus_per_worker:g} with {workers} workers: NCCL, through which they add up "
-            "gradients, takes one worker per GPU. Allowed: whole GPUs, or --workers 1"
+            say(
+                "scaling.gpus_per_worker = {gpus_per_worker:g} with {workers} workers: NCCL, through "
+                "which they add up gradients, takes one worker per GPU. Allowed: whole GPUs, or "
+                "--workers 1",
+                gpus_per_worker=gpus_per_worker,
+                workers=workers,
+            )
         )
     cpus_per_worker = scaling.cpus_per_worker or most_cpus(nodes, workers, gpus_per_worker)
     check(workers, gpus_per_worker, cpus_per_worker, nodes=nodes, gpus_seen=torch.cuda.device_count())
@@ -147,11 +166,11 @@ def resolve_scaling(spec: RunSpec, *, together: bool = True) -> RunSpec:
     return spec.model_copy(update={"scaling": resolved})
 
 
-def worker_card(spec: RunSpec, say: Say = print) -> Card:
+def worker_card(spec: RunSpec, tell: Tell = print) -> Card:
     """The device that one worker of a run gets, the smallest of them where they differ: the run's scaling is decided,
     and this process has joined the cluster.
 
-    Tasks of the cluster look: this process may stand on a machine without a GPU. say: told what is waited for. Raises
+    Tasks of the cluster look: this process may stand on a machine without a GPU. tell: told what is waited for. Raises
     as `smallest_card` does.
     """
     vram, scaling = spec.memory.vram, spec.scaling
@@ -160,7 +179,7 @@ def worker_card(spec: RunSpec, say: Say = print) -> Card:
     if not scaling.gpus_per_worker and (vram is not None or len(machines()) == 1):
         cpu = torch.device("cpu")
         return this_card(vram, device=cpu, share=worker_share(scaling, cpu))
-    return smallest_card(vram, scaling.workers, scaling.cpus_per_worker or 1, scaling.gpus_per_worker or 0, say)
+    return smallest_card(vram, scaling.workers, scaling.cpus_per_worker or 1, scaling.gpus_per_worker or 0, tell)
 
 
 def pipeline() -> Pipeline | None:
@@ -170,8 +189,8 @@ def pipeline() -> Pipeline | None:
     return encode_on_cluster
 
 
-def launch(spec: RunSpec, prepared: Prepared, run: RunDirectory, say: Say = print) -> None:
-    """Train, and come back when the run has ended; its events say how. say: told what is waited for, and of workers
+def launch(spec: RunSpec, prepared: Prepared, run: RunDirectory, tell: Tell = print) -> None:
+    """Train, and come back when the run has ended; its events say how. tell: told what is waited for, and of workers
     that died and are started again.
 
     Raises RunStateError where they die again and again, without a new checkpoint in between.
@@ -182,14 +201,14 @@ def launch(spec: RunSpec, prepared: Prepared, run: RunDirectory, say: Say = prin
         return
 
     def attempt() -> None:
-        wait_for_room(spec.world, _resources(spec), say)
+        wait_for_room(spec.world, _resources(spec), tell)
         with reservations_returned(), _interrupt_handler_kept():
             _trainer(spec, prepared, run).fit()
 
-    until_done(attempt, run, spec.scaling.max_failures, say)
+    until_done(attempt, run, spec.scaling.max_failures, tell)
 
 
-def until_done(attempt: Callable[[], None], run: RunDirectory, max_failures: int, say: Say) -> None:
+def until_done(attempt: Callable[[], None], run: RunDirectory, max_failures: int, tell: Tell) -> None:
     """Train until an attempt comes to its end. What counts is whether the run gets on: a failure after a new checkpoint
     is the first again, however many there were in a long night.
 
@@ -207,14 +226,27 @@ def until_done(attempt: Callable[[], None], run: RunDirectory, max_failures: int
             failures = failures + 1 if newest == before else 1
             if failures > max_failures:
                 raise RunStateError(
-                    f"the workers of run {run.name!r} failed {failures} times without a new checkpoint "
-                    f"(--set scaling.max_failures=N allows more). Its checkpoints are in {run.checkpoints}; when the "
-                    f"cause is gone, go on with `minimind resume {run.name}`. The last failure: {error}"
+                    say(
+                        "the workers of run {name!r} failed {failures} times without a new checkpoint (--set "
+                        "scaling.max_failures=N allows more). Its checkpoints are in {checkpoints}; when the "
+                        "cause is gone, go on with `minimind resume {name}`. The last failure: {error}",
+                        name=run.name,
+                        failures=failures,
+                        checkpoints=run.checkpoints,
+                        error=error,
+                    )
                 ) from error
-            begin = "the beginning" if newest is None else f"its checkpoint of step {newest}"
-            say(
-                f"Workers of {run.name!r} died; starting again from {begin} (failures without a new checkpoint: "
-                f"{failures} of {max_failures} allowed). {_first_line(error)}"
+            begin = say("the beginning") if newest is None else say("its checkpoint of step {step}", step=newest)
+            tell(
+                say(
+                    "Workers of {name!r} died; starting again from {begin} (failures without a new "
+                    "checkpoint: {failures} of {max_failures} allowed). {first_line}",
+                    name=run.name,
+                    begin=begin,
+                    failures=failures,
+                    max_failures=max_failures,
+                    first_line=_first_line(error),
+                )
             )
 
 

@@ -28,9 +28,10 @@ from jobs.cluster.local import running
 from jobs.cluster.ray_private import torch_backend
 from jobs.fit.card import Card, this_card
 from jobs.training.probe import probe_folder
+from minimind.language import say
 
 T = TypeVar("T")
-Say = Callable[[str], None]
+Tell = Callable[[str], None]
 
 PATIENCE_S = 10.0
 """After so long it is said what is waited for."""
@@ -63,11 +64,11 @@ def machines() -> list[Machine]:
 
 
 def smallest_card(
-    vram: str | None, workers: int, cpus: float, gpus: float, say: Say, look: Callable[..., Card | str] | None = None
+    vram: str | None, workers: int, cpus: float, gpus: float, tell: Tell, look: Callable[..., Card | str] | None = None
 ) -> Card:
     """The least that any of the run's workers gets: a look at one GPU of every machine that has some, or at its memory.
 
-    vram: as `this_card` takes it. cpus, gpus: what each worker reserves. say: told what is waited for. look: what is
+    vram: as `this_card` takes it. cpus, gpus: what each worker reserves. tell: told what is waited for. look: what is
     run on each machine, `look_at_card` unless a test has another.
 
     A machine whose GPUs are all taken is left out where the others have room for the run; where they have not, the run
@@ -75,10 +76,10 @@ def smallest_card(
     """
     look = look or look_at_card
     if gpus:
-        wait_for_room(workers, {"CPU": cpus, "GPU": gpus}, say)
+        wait_for_room(workers, {"CPU": cpus, "GPU": gpus}, tell)
     there = [machine for machine in machines() if places([machine.resources], cpus, gpus)]
     if not there:
-        raise ClusterError("the machine that had room for this run has just left the cluster (`ray status`)")
+        raise ClusterError(say("the machine that had room for this run has just left the cluster (`ray status`)"))
     asked: dict[Any, Machine] = {}
     for machine in there:
         share = min(1.0, gpus) if gpus else 1 / min(workers, places([machine.resources], cpus))
@@ -99,10 +100,10 @@ def smallest_card(
             break
         ready, _ = ray.wait(list(waiting), timeout=ANSWER_S)
         if not ready:  # somebody took between what was free before
-            say(_waiting_for(workers, cpus, gpus))
+            tell(_waiting_for(workers, cpus, gpus))
     for ref, machine in waiting.items():
         ray.cancel(ref)
-        say(f"{machine.name} is busy or slow, and not needed: its card was not looked at.")
+        tell(say("{name} is busy or slow, and not needed: its card was not looked at.", name=machine.name))
     least = min((card for _, card in found), key=lambda card: card.tensor_bytes)
     return replace(least, bf16=all(card.bf16 for _, card in found))
 
@@ -110,13 +111,15 @@ def smallest_card(
 def look_at_card(vram: str | None, kind: str, share: float) -> Card | str:
     """The device of the machine where this runs; in words, why there is none. kind: "cuda" or "cpu"."""
     if kind == "cuda" and not torch.cuda.is_available():
-        version = f"PyTorch here is {torch.__version__}"
-        return (
-            f"Ray counts a GPU on {socket.gethostname()}, and PyTorch sees none. Likely causes: a PyTorch for CPUs "
-            f"only ({version}; install one with CUDA there); a driver that does not work or is too old for it (what "
-            "does `nvidia-smi` say? After an update restart the machine; on WSL2, `wsl --shutdown`); a Ray that was "
-            "started with --num-gpus where there is no GPU, or with CUDA_VISIBLE_DEVICES set. To train on CPUs: "
-            "--set scaling.gpus_per_worker=0"
+        version = say("PyTorch here is {version}", version=torch.__version__)
+        return say(
+            "Ray counts a GPU on {gethostname}, and PyTorch sees none. Likely causes: a PyTorch for "
+            "CPUs only ({version}; install one with CUDA there); a driver that does not work or is "
+            "too old for it (what does `nvidia-smi` say? After an update restart the machine; on "
+            "WSL2, `wsl --shutdown`); a Ray that was started with --num-gpus where there is no GPU, "
+            "or with CUDA_VISIBLE_DEVICES set. To train on CPUs: --set scaling.gpus_per_worker=0",
+            gethostname=socket.gethostname(),
+            version=version,
         )
     return this_card(vram, device=torch.device(kind, 0) if kind == "cuda" else torch.device(kind), share=share)
 
@@ -145,7 +148,13 @@ def require_shared(folder: Path) -> None:
             asked = {_on(m, probe_folder).remote(str(probe), word, names[m.node_id]): m for m in others}
             ready, late = ray.wait(list(asked), num_returns=len(asked), timeout=ANSWER_S)
             if late:
-                raise ClusterError(f"{asked[late[0]].name} did not answer for {ANSWER_S:.0f} s; is it up? `ray status`")
+                raise ClusterError(
+                    say(
+                        "{name} did not answer for {answer_s:.0f} s; is it up? `ray status`",
+                        name=asked[late[0]].name,
+                        answer_s=ANSWER_S,
+                    )
+                )
             problems = [(asked[ref], problem) for ref in ready if (problem := _answer(ref, asked[ref]))]
             problems += [
                 (machine, "what it writes there does not arrive here")
@@ -158,23 +167,27 @@ def require_shared(folder: Path) -> None:
     if problems:
         said = "\n".join(f"  {machine.name}: {problem}" for machine, problem in problems)
         raise ValueError(
-            f"not every machine of the cluster shares MINIMIND_HOME = {folder}, where the run's data, checkpoints and "
-            f"lock lie:\n{said}\nMount one folder (NFS, for example) under the same path on all of them and start with "
-            "MINIMIND_HOME set to it; or take these machines out of the cluster (`ray stop` there); or train in this "
-            "process: --workers 0"
+            say(
+                "not every machine of the cluster shares MINIMIND_HOME = {folder}, where the run's data, "
+                "checkpoints and lock lie:\n{said}\nMount one folder (NFS, for example) under the same "
+                "path on all of them and start with MINIMIND_HOME set to it; or take these machines out "
+                "of the cluster (`ray stop` there); or train in this process: --workers 0",
+                folder=folder,
+                said=said,
+            )
         )
 
 
-def wait_for_room(workers: int, resources: Mapping[str, float], say: Say) -> None:
+def wait_for_room(workers: int, resources: Mapping[str, float], tell: Tell) -> None:
     """Until the cluster has free what so many workers reserve, each on one machine; who has it is said once."""
     group = placement_group([dict(resources)] * workers, strategy="PACK")
     try:
         if group.wait(PATIENCE_S):
             return
-        say(_waiting_for(workers, resources.get("CPU", 0), resources.get("GPU", 0)))
+        tell(_waiting_for(workers, resources.get("CPU", 0), resources.get("GPU", 0)))
         while not group.wait(60):
             pass
-        say("There is room now. / 资源已就绪。")
+        tell(say("There is room now."))
     finally:
         remove_placement_group(group)
 
@@ -200,15 +213,15 @@ def _waiting_for(workers: int, cpus: float, gpus: float) -> str:
     each = f"{cpus:g} CPU" + (f" + {gpus:g} GPU" if gpus else "")
     what = f"{workers} x ({each})" if workers > 1 else each
     if places([machine.resources for machine in machines()], cpus, gpus) < workers:
-        return (
-            f"Waiting for {what}: the cluster has too few machines now (`ray status`). / "
-            f"等待 {what}：集群当前的机器不够（ray status）。"
-        )
+        return say("Waiting for {what}: the cluster has too few machines now (`ray status`).", what=what)
     busy = running()
-    names = ", ".join(busy) or "another job"
-    ending = f"; `minimind stop {busy[0]}` ends it" if busy else ""
-    return (
-        f"Waiting for {what}, which {names} has{ending}. / 等待 {what}，目前被 {', '.join(busy) or '其他任务'} 占用。"
+    if not busy:
+        return say("Waiting for {what}, which another job has.", what=what)
+    return say(
+        "Waiting for {what}, which {names} has; `minimind stop {first}` ends it.",
+        what=what,
+        names=", ".join(busy),
+        first=busy[0],
     )
 
 
@@ -255,4 +268,6 @@ def _answer(ref: Any, machine: Machine) -> Any:
             raise ValueError(f"{machine.name}: {error.cause}") from None
         raise
     except RayError as error:
-        raise ClusterError(f"{machine.name} could not be asked what it has: {error}") from error
+        raise ClusterError(
+            say("{name} could not be asked what it has: {error}", name=machine.name, error=error)
+        ) from error

@@ -29,6 +29,7 @@ from jobs.training import launch
 from jobs.training.request import Request
 from minimind import checkpoint_folders
 from minimind.config import override
+from minimind.language import say
 
 
 def train(request: Request, console: Console) -> int:
@@ -92,12 +93,14 @@ def resume(name: str, settings: Mapping[str, Any], console: Console) -> RunDirec
         run = RunDirectory.find(paths.runs(), name)
     except ValueError as error:
         # Also what somebody sees whose job was killed while it prepared the data.
-        raise ValueError(f"{error}. Nothing can be continued yet: to start this run, leave --from_resume out") from None
+        raise ValueError(
+            say("{error}. Nothing can be continued yet: to start this run, leave --from_resume out", error=error)
+        ) from None
     run.require_idle()
     identity = run.identity
     asked = resumed_spec(RunSpec.model_validate(run.spec()), settings)
     if run.state().word == "SUCCEEDED":
-        console.print(f"The run {run.name!r} has finished already; nothing is left to do.")
+        console.print(say("The run {name!r} has finished already; nothing is left to do.", name=run.name))
         return run
 
     placed = decided(kept(join_and_place(asked), run), console)
@@ -114,10 +117,13 @@ def resume(name: str, settings: Mapping[str, Any], console: Console) -> RunDirec
 def resume_settings(request: Request) -> dict[str, Any]:
     """What a request to continue a run changes of it. Raises ValueError for what is for a new run alone."""
     if request.overwrite:
-        raise ValueError("--from_resume 1 continues the run and --overwrite 1 deletes it: give one of them")
+        raise ValueError(say("--from_resume 1 continues the run and --overwrite 1 deletes it: give one of them"))
     if request.preset is not None:
         raise ValueError(
-            f"--preset {request.preset} is for a new run; one that is continued keeps its sizes: leave it out"
+            say(
+                "--preset {preset} is for a new run; one that is continued keeps its sizes: leave it out",
+                preset=request.preset,
+            )
         )
     whole = not STAGES[request.stage].continues
     shape = _shape_settings(request.usual, whole=whole) if request.model else {}
@@ -157,14 +163,27 @@ def require_content(run: RunDirectory, spec: RunSpec, found: Mapping[str, str]) 
             continue
         if known is not None and setting in found and found[setting] != known:
             raise ValueError(
-                f"{flags.named(setting)}: {paths.absolute(now)} is not what the run {run.name!r} began with: its "
-                f"sha256 is {found[setting][:12]}, it was {known[:12]} ({then}). Bring the old file back, or start a "
-                f"new run from these weights with --name OTHER --from_weight {run.name}@latest"
+                say(
+                    "{named}: {absolute} is not what the run {name!r} began with: its sha256 is {found}, it "
+                    "was {known} ({then}). Bring the old file back, or start a new run from these weights "
+                    "with --name OTHER --from_weight {name}@latest",
+                    named=flags.named(setting),
+                    absolute=paths.absolute(now),
+                    name=run.name,
+                    found=found[setting][:12],
+                    known=known[:12],
+                    then=then,
+                )
             )
         if now != then and (now is None or then is None or (not run.sources and setting != "data.path")):
             raise ValueError(
-                f"{flags.named(setting)}: the run has {then!r}, asked for is {now!r}; that both hold the same cannot "
-                f"be seen, and a resumed run keeps its data: leave it out"
+                say(
+                    "{named}: the run has {then!r}, asked for is {now!r}; that both hold the same cannot be "
+                    "seen, and a resumed run keeps its data: leave it out",
+                    named=flags.named(setting),
+                    then=then,
+                    now=now,
+                )
             )
 
 
@@ -190,18 +209,28 @@ def resumed_spec(stored: RunSpec, settings: Mapping[str, Any]) -> RunSpec:
             for path in changed
         ]
         raise ValueError(
-            "a resumed run keeps its settings, so that it ends as if it had never stopped:\n"
+            say("a resumed run keeps its settings, so that it ends as if it had never stopped:\n")
             + "\n".join(lines)
-            + f"\nLeave them out, or start a new run from its weights: --name OTHER --from_weight {stored.name}@latest"
+            + say(
+                "\nLeave them out, or start a new run from its weights: --name OTHER --from_weight {name}@latest",
+                name=stored.name,
+            )
         )
     if spec.global_batch_size == stored.global_batch_size:
         return spec
     rows = spec.loop.batch_size * spec.world
     if "loop.accumulation_steps" in settings or stored.global_batch_size % rows:
         raise ValueError(
-            f"batch_size {spec.loop.batch_size} x accumulation_steps {spec.loop.accumulation_steps} x workers "
-            f"{spec.world} is a global batch of {spec.global_batch_size} rows; the run has {stored.global_batch_size}, "
-            f"and a resumed run keeps it. Choose numbers whose product is {stored.global_batch_size}"
+            say(
+                "batch_size {batch_size} x accumulation_steps {accumulation_steps} x workers {world} is "
+                "a global batch of {global_batch_size} rows; the run has {kept}, and a "
+                "resumed run keeps it. Choose numbers whose product is {kept}",
+                batch_size=spec.loop.batch_size,
+                accumulation_steps=spec.loop.accumulation_steps,
+                world=spec.world,
+                global_batch_size=spec.global_batch_size,
+                kept=stored.global_batch_size,
+            )
         )
     accumulation = stored.global_batch_size // rows
     return spec.model_copy(update={"loop": spec.loop.model_copy(update={"accumulation_steps": accumulation})})

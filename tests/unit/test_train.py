@@ -15,7 +15,7 @@ from jobs.stages.spec import RunSpec
 from jobs.text.prepare import Prepared
 from jobs.text.tokenizer import TokenizerSpec, run_tokenizer
 from jobs.training import launch
-from jobs.training.nodes import Say
+from jobs.training.nodes import Tell
 from jobs.training.request import Request
 from jobs.training.run import resume, resumed_spec, start, train
 from minimind import checkpoint_folders
@@ -207,7 +207,7 @@ def test_a_run_that_was_created_anew_is_not_trained_on(
     mine, theirs = small_spec(seed=1, loop__max_steps=2), small_spec(seed=2, loop__max_steps=2)
     launched = launch.launch
 
-    def late(spec: RunSpec, prepared: Prepared, run: RunDirectory, say: Say) -> None:
+    def late(spec: RunSpec, prepared: Prepared, run: RunDirectory, say: Tell) -> None:
         RunDirectory(run.path).create(theirs.model_dump(mode="json"), overwrite=True)
         launched(spec, prepared, run, say)
 
@@ -226,7 +226,7 @@ def test_what_was_not_trained_here_is_not_taken_for_ours(
     """On Ray the workers leave a run alone that is not theirs; who waits for them says it."""
     spec = small_spec(loop__max_steps=1)
 
-    def taken(spec: RunSpec, prepared: Prepared, run: RunDirectory, say: Say) -> None:
+    def taken(spec: RunSpec, prepared: Prepared, run: RunDirectory, say: Tell) -> None:
         RunDirectory(run.path).create(spec.model_dump(mode="json"), overwrite=True)
 
     monkeypatch.setattr(launch, "launch", taken)

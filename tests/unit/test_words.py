@@ -12,6 +12,8 @@ import pytest
 from jobs import paths
 from jobs.commands.arguments import SAID_BY_ARGPARSE
 from jobs.commands.verbs import GROUPS, VERBS
+from jobs.demo.demo import OTHER_QUESTIONS, TURN_TITLES
+from jobs.fit.view import PARTS
 from jobs.runs.directory import CONTINUE, KILLED
 from jobs.runs.show import WAITING
 from jobs.serving.conversation import HELP, NO_MODEL
@@ -19,7 +21,9 @@ from jobs.stages import flags
 from jobs.stages.old_names import FLAGS_ELSEWHERE
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
+from jobs.sweeps.report import OUTCOMES
 from jobs.text.tokenizer import TOKENIZER_FLAGS, TokenizerSpec
+from minimind.config import WORDS
 from minimind.events import METRICS, STATES
 from minimind.language import _CATALOGUES, language, phrase, say, speaking
 
@@ -98,6 +102,7 @@ def literals() -> set[str]:
 def declared() -> set[str]:
     """What stands in tables and descriptions, and is handed to `phrase`."""
     texts = {*STATES, KILLED, CONTINUE, WAITING, NO_MODEL, *HELP.values(), *SAID_BY_ARGPARSE, *FLAGS_ELSEWHERE.values()}
+    texts |= {*WORDS.values(), *PARTS, *OUTCOMES, *TURN_TITLES, *(title for title, _ in OTHER_QUESTIONS)}
     for metric in METRICS.values():
         texts |= {metric.meaning, metric.unit} - {""}
     texts |= {*GROUPS, *(verb.help for verb in VERBS.values()), *(title for title, _ in flags.GROUPS.values())}
@@ -131,7 +136,7 @@ def test_both_have_the_same_places_for_values() -> None:
     def places(template: str) -> set[str]:
         return {name for _, name, _, _ in Formatter().parse(template) if name}
 
-    templates = literals() | set(SAID_BY_ARGPARSE)
+    templates = literals() | {*SAID_BY_ARGPARSE, *WORDS.values()}
     differ = [english for english in templates & CHINESE.keys() if places(english) != places(CHINESE[english])]
     assert not differ
 
