@@ -612,7 +612,6 @@ CHINESE: dict[str, str] = {
     ),
     " ('{path}' counts from {base})": "（'{path}' 从 {base} 算起）",
     " Allowed: {ways}.": " 可以：{ways}。",
-    " In a .txt a blank line stands between two texts.": " 在 .txt 里，两段文本之间要空一行。",
     " Not used: {names}.": " 未使用的字段：{names}。",
     (
         " PyTorch sees {gpus_seen} GPU here, but Ray counts them with NVML, which did not start: see "
@@ -694,7 +693,6 @@ CHINESE: dict[str, str] = {
         "对话模板：{chat_template}。提问和训练都用它。"
     ),
     "Check it": "检查数据",
-    "Checked {name}: {rows} rows, {found}.{unused}": "已检查 {name}：{rows} 行，{found}。{unused}",
     "Chinese": "中文",
     "Copy the token of that cluster to this place.": "请把那个集群的令牌复制到这里。",
     "Data: {name}: {shards} {documents}, {tokens} tokens, {bytes} of {text}{cut}{skipped}.": (
@@ -1253,13 +1251,17 @@ CHINESE: dict[str, str] = {
     ),
     "{unknown}: there is no such setting; there are {known}": "{unknown}：没有这个配置项；有的是 {known}",
     "{value:.2f} characters per token in {language}": "{language}每词元 {value:.2f} 个字符",
-    "{what} not found: {full}{counted}. {nearest} holds: {listing}.": (
-        "没有找到{what}：{full}{counted}。{nearest} 里有：{listing}。"
-    ),
-    "{what}: {path} is a folder: name a file of rows in it. It holds: {inside}": (
-        "{what}：{path} 是一个目录：请给其中的数据文件。里面有：{inside}"
-    ),
     "{wrong}: the model's shape is that of its first weights, {weights}: leave it out": (
         "{wrong}：模型的形状由初始权重 {weights} 决定：请去掉它"
+    ),
+    " A text is cut into several from {short:,} characters on, at the ends of its lines.": (
+        " 文本从 {short:,} 个字符起会在行尾切成几段。"
+    ),
+    " Put it there: mkdir -p {folder} && cp FILE {file}": " 把文件放到那里：mkdir -p {folder} && cp 文件 {file}",
+    "Checked {name}: {rows} rows{how}, {found}.{unused}": "已检查 {name}：{rows} 行{how}，{found}。{unused}",
+    "Next: {command}": "下一步：{command}",
+    "The stage that learns from it, {stage}, is not there yet, but comes.": "用它训练的阶段 {stage} 还没有，即将推出。",
+    "{what} not found: {full}{counted}. {nearest} holds: {listing}.{put}": (
+        "没有找到{what}：{full}{counted}。{nearest} 里有：{listing}。{put}"
     ),
 }

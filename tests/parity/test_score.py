@@ -33,7 +33,7 @@ def test_transformers_loads_the_folder_of_a_role_and_gives_the_same_score(tmp_pa
     assert torch.equal(critic(tokens_BT), policy(tokens_BT))  # the same trunk, which is a copy
     with torch.no_grad():
         critic.score.weight.normal_(generator=torch.Generator().manual_seed(2))
-        critic.model.norm.weight += 0.1
+        critic.model.norm.weight.add_(0.1)
     assert not torch.equal(critic.model.norm.weight, policy.model.norm.weight)
     tokenizer = Tokenizer.train(["the quick brown fox"] * 5, vocab_size=300)
     folder = save(
