@@ -183,6 +183,8 @@ class RunProgress:
             parts.append(f"{say('loss')} {values['val/loss']:.4f}")
         if "val/pretrain_bits_per_byte" in values:
             parts.append(f"{say('plain text')} {values['val/pretrain_bits_per_byte']:.4f}")
+        own = sorted(values.keys() - {"val/bits_per_byte", "val/loss", "val/pretrain_bits_per_byte"})
+        parts += [f"{name.removeprefix('val/')} {values[name]:.4f}" for name in own]
         return "  ".join(parts)
 
     def _line(self, event: Event, text: str, style: str = "") -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from jobs import paths
 from jobs.runs.directory import RunDirectory
 from minimind import checkpoint_folders
-from minimind.events import metric_series
+from minimind.events import all_series, read_events
 from minimind.language import say
 from minimind.manifest import MANIFEST
 
@@ -141,7 +141,8 @@ def _best(run: RunDirectory, steps: list[int]) -> int | None:
     """The best step by the metric that the run is judged by; None where none has been validated."""
     judged = run.spec().get("eval", {})
     sign = -1 if judged.get("best_is") == "highest" else 1
-    measured = dict(zip(*metric_series(run.events_path, judged.get("best", "val/loss")), strict=True))
+    series = all_series(read_events(run.events_path, {"metrics", "state"}))
+    measured = dict(zip(*series.get(judged.get("best", "val/loss"), ([], [])), strict=True))
     return min(
         (step for step in steps if step in measured), key=lambda step: (sign * measured[step], step), default=None
     )

@@ -19,7 +19,7 @@ from jobs.runs.directory import CONTINUE, KILLED, RunDirectory, RunRow, RunState
 from jobs.terminal.console import can_show
 from jobs.terminal.curves import Series, picture, terminal_curve
 from minimind import checkpoint_folders
-from minimind.events import METRICS, Event, all_series, read_events
+from minimind.events import METRICS, Event, Metric, all_series, read_events
 from minimind.language import phrase, say
 from minimind.manifest import CheckpointError, read_manifest
 from minimind.units import amount, duration, memory, size
@@ -101,7 +101,8 @@ def show(run: RunDirectory, console: Console, *, only: Collection[str] | None = 
     attempts = [event for event in events if event["type"] == "state" and event["state"] == "RUNNING"]
     resumed = [step for event in attempts if (step := event.get("step", 0))]
     console.print(_head(row, attempts), soft_wrap=False)
-    console.print(_curves(series, row, resumed, console), soft_wrap=False)
+    judged = _judged(run, series)
+    console.print(_curves(series, row, resumed, console, judged), soft_wrap=False)
     if forgetting := _forgetting(series):
         console.print(forgetting, soft_wrap=False)
     path = picture(run.path / "curve.png", _picture_title(row), series, resumed=resumed)
@@ -110,7 +111,7 @@ def show(run: RunDirectory, console: Console, *, only: Collection[str] | None = 
     sections = {
         "metrics": _metrics_table(series),
         "memory": pairs(_memory(run, series)),
-        "checkpoints": _checkpoints_table(run, series),
+        "checkpoints": _checkpoints_table(run, series, judged),
         "settings": _settings_table(run.spec()),
         "origin": _origin_table(run, attempts),
         "environment": pairs(environment.items()),
@@ -160,8 +161,16 @@ def _head(row: RunRow, attempts: list[Event]) -> Group:
     return Group(*lines)
 
 
-def _curves(series: Series, row: RunRow, resumed: list[int], console: Console) -> Group:
-    names = [name for name in ("train/loss", "val/bits_per_byte") if name in series]
+def _judged(run: RunDirectory, series: Series) -> str:
+    """The metric that the run's checkpoints are judged by. Bits per byte stand for the loss where both were measured:
+    they rank alike, and tokenizers can be compared by them.
+    """
+    name = str(run.spec().get("eval", {}).get("best", "val/loss"))
+    return "val/bits_per_byte" if name == "val/loss" and "val/bits_per_byte" in series else name
+
+
+def _curves(series: Series, row: RunRow, resumed: list[int], console: Console, judged: str) -> Group:
+    names = [name for name in dict.fromkeys(("train/loss", "val/bits_per_byte", judged)) if name in series]
     if not names:
         return Group(*([] if series else [Text(f"\n{say('no metrics yet')}", style="dim")]))
     last_step = row.total_steps if row.state.word == "RUNNING" and row.total_steps else row.step or 0
@@ -197,7 +206,9 @@ def _forgetting(series: Series) -> str:
 
 def _metrics_table(series: Series) -> Table:
     table = _plain_table("", "last", "best", "at step", "meaning")
-    for name, metric in METRICS.items():
+    # What a stage has declared is known where stages are loaded, which takes seconds.
+    own = {name: Metric("", "", None) for name in sorted(series.keys() - METRICS.keys())}
+    for name, metric in {**METRICS, **own}.items():
         if name not in series:
             continue
         steps, values = series[name]
@@ -211,16 +222,19 @@ def _metrics_table(series: Series) -> Table:
     return table
 
 
-def _checkpoints_table(run: RunDirectory, series: Series) -> Table:
+def _checkpoints_table(run: RunDirectory, series: Series, judged: str) -> Table:
     found = checkpoint_folders.steps(run.checkpoints)
-    measured = dict(zip(*series.get("val/bits_per_byte", ([], [])), strict=True))
-    best = min((step for step in found if step in measured), key=lambda step: measured[step], default=None)
-    table = _plain_table("step", "size", "bits/byte", "")
+    measured = dict(zip(*series.get(judged, ([], [])), strict=True))
+    sign = -1 if run.spec().get("eval", {}).get("best_is") == "highest" else 1
+    best = min(
+        (step for step in found if step in measured), key=lambda step: (sign * measured[step], step), default=None
+    )
+    table = _plain_table("step", "size", "bits/byte" if judged == "val/bits_per_byte" else judged, "")
     for step in found:
         folder = checkpoint_folders.folder_of(run.checkpoints, step)
         marks = [phrase(word) for word, at in (("newest", found[-1]), ("best so far", best)) if at == step]
-        bits = f"{measured[step]:.4f}" if step in measured else ""
-        table.add_row(str(step), size(_bytes_below(folder)), bits, ", ".join(marks))
+        value = f"{measured[step]:.4f}" if step in measured else ""
+        table.add_row(str(step), size(_bytes_below(folder)), value, ", ".join(marks))
     return table
 
 

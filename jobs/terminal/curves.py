@@ -54,9 +54,9 @@ def terminal_curve(
     ASCII characters, for terminals that have nothing else. Values that are not finite are left out.
     """
     points = [(step, value) for step, value in zip(steps, values, strict=True) if math.isfinite(value)]
-    metric = METRICS[name]
+    metric = METRICS.get(name)  # what a stage has declared is known where stages are loaded, which takes seconds
     title = Text(f"{name}", style="bold")
-    if metric.unit:
+    if metric is not None and metric.unit:
         title.append(f"  {phrase(metric.unit)}", style="dim")
     if not points:
         return title.append(f"\n  {say('no metrics yet')}", style="dim")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -53,13 +54,12 @@ from minimind.trace import trace
 from minimind.train_state import TrainState
 from minimind.trial_steps import run_trial_steps
 from service.catalog import Catalog
-from service.replica import ModelReplica
-from service.settings import Settings
 from tests.ranks import run_ranks
-from tests.small import CHATS, SAMPLES, SETTINGS, Screen, kill_at, small_spec
+from tests.small import SAMPLES, SETTINGS, Screen, kill_at, small_spec
 from tests.toy_stage import WrittenPairs, last_token
 from tests.toy_stage_main import NAME, add_row
 from tests.toys import RecordingHooks, assert_same
+from tests.unit.service.conftest import serving
 
 PAIRS = SAMPLES.with_name("dpo.jsonl")
 STEPS = 6
@@ -271,18 +271,13 @@ def test_a_run_keeps_its_reference(home: Path) -> None:
 
 
 def test_a_reference_is_refused_before_anything_starts(home: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="there is no run 'nobody'|nobody"):
+    with pytest.raises(ValueError, match="no run 'nobody' at .*; runs there: other, "):
         start(toy_spec(name="n", roles__reference="nobody"), Screen())
     with pytest.raises(ValueError, match=r"roles: the stage toy_preference has no teacher; it has reference"):
         toy_spec(name="n", roles__teacher="other")
-    strange = start(
-        small_spec(
-            name="strange", data__path=str(CHATS.with_name("pretrain.jsonl")), model__vocab_size=500, loop__max_steps=1
-        ),
-        Screen(),
-    )
+    strange = start(small_spec(name="strange", model__vocab_size=500, loop__max_steps=1), Screen())
     assert strange.state().word == "SUCCEEDED"
-    with pytest.raises(ValueError, match=r"roles.reference"):
+    with pytest.raises(ValueError, match=r"step_00000001 \(roles.reference\)"):
         start(toy_spec(name="n", roles__reference="strange"), Screen())
     assert not run_of(home, "n").exists
 
@@ -309,17 +304,44 @@ def test_an_adapter_trains_beside_the_reference_and_may_be_one(home: Path) -> No
     assert metric_series(against.events_path, "val/loss")[1][0] == pytest.approx(0.6931, abs=1e-4)
 
 
-def test_lists_show_it_and_it_is_served(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lists_show_it(home: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert main(["runs"]) == 0
     assert NAME in capsys.readouterr().out
+    best = find_weights("pref@best").folder
     screen = Screen()
     show(run_of(home), screen)
-    assert "val/accuracy" in screen.text
+    assert "val/accuracy   " in screen.text  # a curve of its own
     assert "share of pairs whose better answer is preferred, on held-out rows" in screen.text
+    table = screen.text.partition("\ncheckpoints\n")[2].splitlines()
+    assert table[0].split() == ["step", "size", "val/accuracy"]
+    marked = [line.split()[0] for line in table if line.endswith("best so far") or ", best so far" in line]
+    assert [checkpoint_folders.folder_of(run_of(home).checkpoints, int(step)) for step in marked] == [best]
+    # Where stages are not loaded nobody knows what their metrics mean; that there are some is seen all the same.
+    for name in ("train/accuracy", "val/accuracy"):
+        monkeypatch.delitem(METRICS, name)
+    assert find_weights("pref@best").folder == best
+    screen = Screen()
+    show(run_of(home), screen)
+    assert "val/accuracy   " in screen.text
+
+
+def test_its_validations_are_told_as_they_come(home: Path) -> None:
+    screen = Screen()
+    start(toy_spec(name="told", loop__max_steps=1), screen)
+    (line,) = [line for line in screen.text.splitlines() if "1/1" in line and "validation" in line]
+    assert re.search(r"loss \d\.\d{4}  accuracy \d\.\d{4}$", line.rstrip())
+
+
+def test_it_is_listed_and_served_as_any_model(home: Path) -> None:
     card = next(card for card in Catalog().cards() if card.id == "pref")
     assert (card.stage, card.chat, card.parent) == (NAME, True, "small@2")
-    assert Catalog().find("pref@best").folder == find_weights("pref@best").folder
-    ModelReplica(Settings(context_tokens=64, slots=1, dtype="float32", threads=1)).close()
+    with serving() as served:
+        assert {"pref", f"pref@{STEPS}"} <= {model.id for model in served.client.models.list()}
+        answer = served.client.chat.completions.create(
+            model="pref@best", max_tokens=4, messages=[{"role": "user", "content": "中国的首都是哪里？"}]
+        )
+    assert answer.usage is not None
+    assert 0 < answer.usage.completion_tokens <= 4
 
 
 def test_its_rows_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
