@@ -920,6 +920,7 @@ CHINESE: dict[str, str] = {
         "{global_batch_size} 行的全局批次；该运行是 {kept} 行，继续时须保持不变。请选乘积为 {kept} "
         "的数"
     ),
+    "pairs of answers": "对回答",
     "conversations": "条对话",
     ("data.mix = {mix}: it is not known which text the weights learnt from; name it with --set data.mix_path=FILE"): (
         "data.mix = {mix}：不知道这些权重学过哪些文本；请用 --set data.mix_path=文件 给出"

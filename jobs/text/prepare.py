@@ -357,7 +357,9 @@ def _tokenised(
     width = spec.data.max_seq_len
     long, cut = shards.lengths > width, ""
     if shards.conversations:
-        documents, text = say("conversations"), say("answers")
+        pairs = shards.documents_per_row == 2
+        documents, text = say("pairs of answers") if pairs else say("conversations"), say("answers")
+        long = long.reshape(-1, shards.documents_per_row).any(1)
         kept = learnable(shards, width)
         if not len(kept):
             raise ValueError(
@@ -365,13 +367,13 @@ def _tokenised(
                     "{source}: none of {shards} conversations has an answer in its first {width} tokens: "
                     "give others, or a longer --max_seq_len",
                     source=source,
-                    shards=len(shards),
+                    shards=shards.rows,
                     width=width,
                 )
             )
         if count := long[kept].sum():
             cut = say("; {count} longer than {width} tokens lose their end", count=amount(count), width=width)
-        if lost := len(shards) - len(kept):
+        if lost := shards.rows - len(kept):
             cut += say(
                 "; {count} with no answer in their first {width} tokens left out", count=amount(lost), width=width
             )
@@ -383,7 +385,7 @@ def _tokenised(
         say(
             "Data: {name}: {shards} {documents}, {tokens} tokens, {bytes} of {text}{cut}{skipped}.",
             name=source.name,
-            shards=amount(len(shards)),
+            shards=amount(shards.rows),
             documents=documents,
             tokens=amount(shards.tokens),
             bytes=size(int(shards.text_bytes.sum())),

@@ -21,6 +21,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import minimind.checkpoint as checkpoints
+from data.pack import learnable
+from data.shards import TokenShards
 from jobs import paths
 from jobs.__main__ import main
 from jobs.fit.card import this_card
@@ -50,6 +52,7 @@ from minimind.model import MiniMind
 from minimind.objectives import Loss, Models, Objective
 from minimind.recipe import GeneratingSource, Recipe
 from minimind.score import ScoreModel
+from minimind.tokenizer import Tokenizer
 from minimind.trace import trace
 from minimind.train_state import TrainState
 from minimind.trial_steps import run_trial_steps
@@ -347,6 +350,21 @@ def test_it_is_listed_and_served_as_any_model(home: Path) -> None:
 def test_its_rows_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "check", str(PAIRS), "--stage", "dpo"]) == 0
     assert "Nothing stands in the way of training on it." in capsys.readouterr().out
+
+
+def test_pairs_are_counted_as_pairs(home: Path) -> None:
+    screen = Screen()
+    prepare(resolve(toy_spec(data__max_seq_len=48, data__limits__max_bad_turns=99), None, screen)[0], screen)
+    width, rows = 48, 120
+    shards = TokenShards.open(prepared(toy_spec())[1].shards, Tokenizer.load(find_weights("small").folder).fingerprint)
+    kept = learnable(shards, width)
+    long = sum(bool((shards.lengths[2 * row : 2 * row + 2] > width).any()) for row in kept)
+    (line,) = [line for line in screen.text.splitlines() if line.startswith("Data: dpo.jsonl")]
+    assert line.startswith(f"Data: dpo.jsonl: {rows} pairs of answers, ")
+    assert f"; {long} longer than {width} tokens lose their end" in line
+    assert f"; {rows - len(kept)} with no answer in their first {width} tokens left out" in line
+    assert 0 < len(kept) < rows
+    assert long
 
 
 def with_critic(stage: Stage) -> Stage:
