@@ -275,6 +275,16 @@ def arguments(settings: Mapping[str, Any]) -> list[str]:
     return [part for path, value in settings.items() for part in ("--set", f"{path}={setting_text(value)}")]
 
 
+def written(settings: Mapping[str, Any], flags: Mapping[str, str] = FLAGS | ADAPTER_FLAGS) -> list[str]:
+    """The command line that gives these settings, by their flags where they have one: for people."""
+    of_path = {path: flag for flag, path in flags.items()}
+    words = []
+    for path, value in settings.items():
+        text = setting_text(value)
+        words += [f"--{of_path[path]}", text] if path in of_path else ["--set", f"{path}={text}"]
+    return words
+
+
 def setting_text(value: Any) -> str:
     """A value as a command line gives it, and `override` reads it."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -53,12 +53,9 @@ class Request(Config):
 
     @property
     def name(self) -> str:
-        """Of the run, or of the sweep."""
-        if self.sweep is not None:
-            space = Path(self.sweep.space or "batch").stem
-            return str(self.settings.get("name") or f"{self.stage}-{space}")
-        usual = TokenizerSpec().name if self.trains_tokenizer else self.usual.name
-        return str(self.settings.get("name", usual))
+        """Of the run, or of the sweep: as it was asked for, else that of the stage, as in its preset."""
+        usual = self.stage if self.sweep is None else f"{self.stage}-{Path(self.sweep.space or 'batch').stem}"
+        return str(self.settings.get("name") or usual)
 
     @property
     def trains_tokenizer(self) -> bool:
@@ -92,16 +89,12 @@ class Request(Config):
     def words(self) -> str:
         """The command line that asks for the same, for people to read."""
         known = TOKENIZER_FLAGS if self.trains_tokenizer else flags.FLAGS | flags.ADAPTER_FLAGS
-        of_path = {path: flag for flag, path in known.items()}
         words = ["train" if self.sweep is None else "sweep", self.stage]
         options: dict[str, Any] = {"model": self.model, "preset": self.preset, **(dict(self.sweep or {}))}
         options |= {name: "1" for name in ("from_resume", "overwrite") if getattr(self, name)}
         for name, value in options.items():
             words += [] if value is None else [f"--{name}", str(value)]
-        for path, value in self.settings.items():
-            text = flags.setting_text(value)
-            words += [f"--{of_path[path]}", text] if path in of_path else ["--set", f"{path}={text}"]
-        return shlex.join(words)
+        return shlex.join([*words, *flags.written(self.settings, known)])
 
 
 def _value(tree: Any, path: str) -> Any:

@@ -126,7 +126,7 @@ def test_room_is_waited_for_in_words(joined: int, monkeypatch: pytest.MonkeyPatc
             ray.kill(actor)
 
     nodes.wait_for_room(1, {"CPU": 1, "GPU": 1}, free)
-    assert said[0].startswith("Waiting for 1 CPU + 1 GPU, which another job has. / 等待")
+    assert said[0].startswith("Waiting for 1 CPU + 1 GPU, which another job has.")
     assert said[-1].startswith("There is room now.")
 
 

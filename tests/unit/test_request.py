@@ -12,11 +12,14 @@ import pytest
 from jobs import __main__ as cli
 from jobs import paths
 from jobs.cluster import follow
+from jobs.runs import references
 from jobs.runs.directory import RunDirectory
 from jobs.stages.origin import new_spec
+from jobs.stages.table import STAGES
+from jobs.text.tokenizer import TokenizerSpec
 from jobs.training.request import Request, SweepOptions
 from tests.shell import Shell
-from tests.small import SETTINGS, small_flags, write_rows
+from tests.small import CHATS, SETTINGS, small_flags, write_rows
 
 TRAIN = ["train", "pretrain", "--model", "tiny", "--workers", "1"]
 
@@ -115,3 +118,27 @@ def test_a_resolved_request_changes_the_spec_in_the_same_way(home: Path) -> None
     resolved = asked.resolved(spec)
     assert resolved.settings == {"loop.epochs": 3, "init_from": None, "data.limits.max_bad_rows": 2}
     assert new_spec("pretrain", json.loads(resolved.model_dump_json())["settings"]) == spec
+
+
+def test_a_run_is_called_as_its_stage_unless_it_is_named() -> None:
+    for name, stage in STAGES.items():
+        assert Request(stage=name).name == stage.preset("tiny").name
+    assert Request(stage="tokenizer").name == TokenizerSpec().name
+    assert Request(stage="sft", settings={"name": "mine"}).name == "mine"
+    assert Request(stage="sft", sweep=SweepOptions(space="/a/b.json")).name == "sft-b"
+
+
+def test_weights_are_looked_up_once(shell: Shell, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shell(cli.main, "train", "pretrain", *small_flags(loop__max_steps=1)) == 0
+    seen: list[str] = []
+    found = references._run_and_step
+
+    def look(text: str) -> tuple[RunDirectory, int]:
+        seen.append(text)
+        return found(text)
+
+    monkeypatch.setattr(references, "_run_and_step", look)
+    given = ["--from_weight", "small", "--data_path", str(CHATS), "--max_seq_len", "96", "--max_steps", "1"]
+    assert shell(cli.main, "train", "sft", "--workers", "0", *given) == 0
+    assert seen == ["small"]
+    assert RunDirectory.find(paths.runs(), "sft").spec()["init_from"] == "small@1"
