@@ -355,11 +355,10 @@ def _tokenised(
     )
     skipped = say("; {count} broken rows left out", count=shards.skipped_rows) if shards.skipped_rows else ""
     width = spec.data.max_seq_len
-    long, cut = shards.lengths > width, ""
+    long, cut = shards.lengths.reshape(-1, shards.documents_per_row).max(axis=1) > width, ""
     if shards.conversations:
         pairs = shards.documents_per_row == 2
         documents, text = say("pairs of answers") if pairs else say("conversations"), say("answers")
-        long = long.reshape(-1, shards.documents_per_row).any(1)
         kept = learnable(shards, width)
         if not len(kept):
             raise ValueError(
