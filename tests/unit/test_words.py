@@ -133,8 +133,8 @@ def test_nothing_is_translated_that_is_never_said() -> None:
 
 
 def test_both_have_the_same_places_for_values() -> None:
-    def places(template: str) -> set[str]:
-        return {name for _, name, _, _ in Formatter().parse(template) if name}
+    def places(template: str) -> set[tuple[str | None, ...]]:
+        return {(name, spec, conversion) for _, name, spec, conversion in Formatter().parse(template) if name}
 
     templates = literals() | {*SAID_BY_ARGPARSE, *WORDS.values()}
     differ = [english for english in templates & CHINESE.keys() if places(english) != places(CHINESE[english])]
