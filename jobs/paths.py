@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from minimind.language import say
+from minimind.language import phrase, say
 
 
 def home() -> Path:
@@ -99,12 +99,14 @@ def existing(path: str | Path, what: str, base: Path | None = None) -> Path:
         else say(" ('{path}' counts from {base})", path=path, base=base or home())
     )
     nearest = next(parent for parent in full.parents if parent.exists())
-    inside = sorted(entry.name for entry in nearest.iterdir()) if nearest.is_dir() else []
+    inside = (
+        sorted(entry.name for entry in nearest.iterdir() if not entry.name.startswith(".")) if nearest.is_dir() else []
+    )
     listing = ", ".join(inside[:12]) + (", …" if len(inside) > 12 else "") if inside else say("nothing")
     raise ValueError(
         say(
             "{what} not found: {full}{counted}. {nearest} holds: {listing}.",
-            what=what,
+            what=phrase(what),
             full=full,
             counted=counted,
             nearest=nearest,

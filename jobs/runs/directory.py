@@ -215,7 +215,7 @@ class RunDirectory:
                     "1`, take another name with `--name`, or delete it and start afresh with `--overwrite 1`",
                     kind=phrase(self.kind),
                     name=self.name,
-                    word=self.state().word,
+                    word=phrase(self.state().word),
                     path=self.path,
                 )
             )
@@ -327,7 +327,7 @@ class RunDirectory:
                     "the {kind} {name!r} is not running, it is {word}: there is nothing to stop",
                     kind=phrase(self.kind),
                     name=self.name,
-                    word=state.word,
+                    word=phrase(state.word),
                 )
             )
         self.leave_stop()

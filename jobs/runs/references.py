@@ -9,7 +9,7 @@ import minimind.checkpoint as checkpoints
 from jobs import paths
 from jobs.runs.directory import RunDirectory
 from minimind.events import metric_series
-from minimind.language import say
+from minimind.language import phrase, say
 
 TOKENIZER_FOLDER = "tokenizer"
 """Inside a run's folder: tokenizer.json and tokenizer_config.json."""
@@ -101,7 +101,7 @@ def _run_and_step(text: str) -> tuple[RunDirectory, int]:
             say(
                 "{text!r}: the run is {word}, so say which checkpoint is meant: {choices}",
                 text=text,
-                word=word,
+                word=phrase(word),
                 choices=_choices(run, steps),
             )
         )

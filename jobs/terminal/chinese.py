@@ -1284,4 +1284,11 @@ CHINESE: dict[str, str] = {
     ),
     "trial {number} could not be written down: {problem}": "试验 {number} 无法记录：{problem}",
     "the disk is full, trial {number} could not go on: {reason}": "磁盘已满，试验 {number} 无法继续：{reason}",
+    # files
+    "data file (`minimind data fetch` brings the stock data to data/stock/)": (
+        "数据文件（`minimind data fetch` 会把自带数据放到 data/stock/）"
+    ),
+    "validation file": "验证文件",
+    "plain text for data.mix_path": "data.mix_path 的纯文本",
+    "plain text for eval.pretrain_path": "eval.pretrain_path 的纯文本",
 }

@@ -30,7 +30,7 @@ from jobs.stages.table import STAGES
 from jobs.text.tokenizer import DATA_FILE, TokenizerSpec, learn
 from minimind.chat import chat_template
 from minimind.config import Config
-from minimind.language import say
+from minimind.language import phrase, say
 from minimind.tokenizer import Tokenizer
 from minimind.units import amount, size
 
@@ -151,7 +151,7 @@ def require_files(spec: RunSpec) -> None:
             raise ValueError(
                 say(
                     "{what}: {path} is a folder: name a file of rows in it. It holds: {inside}",
-                    what=what,
+                    what=phrase(what),
                     path=path,
                     inside=inside or say("nothing"),
                 )
