@@ -13,7 +13,7 @@ from jobs import paths
 from jobs.commands.arguments import language_named
 from jobs.commands.home import home
 from jobs.commands.program import HERE, MINIMIND, Program
-from jobs.commands.verbs import parser_of
+from jobs.commands.verbs import JOB, parser_of
 from jobs.stages.old_names import known_words
 from jobs.terminal.console import Terminal, show_error, unfailing_output
 from minimind.language import VARIABLE, language, say
@@ -46,7 +46,7 @@ def _run(argv: Sequence[str] | None, program: Program) -> int:
             os.environ[VARIABLE] = lang  # jobs and servers that are started speak it too
         language()
         words = known_words(words, lambda line: errors.print(line, style="dim"))
-        args = parser_of(program).parse_args(words) if words else None
+        args = parser_of(program, of_a_job=words[:1] == [JOB.name]).parse_args(words) if words else None
         if paths.home().is_file():
             raise ValueError(
                 say("MINIMIND_HOME, where all you keep lies, is {home}: a file; set it to a folder", home=paths.home())

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from shlex import quote
 
-from minimind.language import say
+from minimind.language import phrase, say
 
 
 def home() -> Path:
@@ -100,14 +100,16 @@ def existing(path: str | Path, what: str, base: Path | None = None) -> Path:
         else say(" ('{path}' counts from {base})", path=path, base=base or home())
     )
     nearest = next(parent for parent in full.parents if parent.exists())
-    inside = sorted(entry.name for entry in nearest.iterdir()) if nearest.is_dir() else []
+    inside = (
+        sorted(entry.name for entry in nearest.iterdir() if not entry.name.startswith(".")) if nearest.is_dir() else []
+    )
     listing = ", ".join(inside[:12]) + (", …" if len(inside) > 12 else "") if inside else say("nothing")
     there, wanted = quote(str(full.parent)), quote(str(full))
     put = say(" Put it there: mkdir -p {folder} && cp FILE {file}", folder=there, file=wanted) if counted else ""
     raise ValueError(
         say(
             "{what} not found: {full}{counted}. {nearest} holds: {listing}.{put}",
-            what=what,
+            what=phrase(what),
             full=full,
             counted=counted,
             nearest=nearest,

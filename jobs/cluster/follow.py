@@ -76,6 +76,7 @@ def attach(submission_id: str, console: Console, *, lines: int | None = None) ->
         status = submit.follow(submission_id, write, skip)
     if status == "FAILED":
         why = next(iter(reversed(submit.job(submission_id).message.strip().splitlines())), "")
-        console.print(f"The job {submission_id} failed. {'' if why in end else why}".rstrip(), style="red")
+        failed = say("The job {job} failed.", job=submission_id)
+        console.print(f"{failed} {'' if why in end else why}".rstrip(), style="red")
     sys.stdout.flush()
     return 0 if status in ("SUCCEEDED", "STOPPED", "RUNNING") else 1

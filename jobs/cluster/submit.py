@@ -156,8 +156,13 @@ def follow(submission_id: str, write: Callable[[str], None], skip: int = 0) -> s
             sleep(0.5)
     except KeyboardInterrupt:
         write(
-            f"\nDetached; {submission_id} runs on. Come back: minimind attach {submission_id}. "
-            f"End it: minimind stop {run or submission_id}\n"
+            "\n"
+            + say(
+                "Detached; {job} runs on. Come back: minimind attach {job}. End it: minimind stop {name}",
+                job=submission_id,
+                name=run or submission_id,
+            )
+            + "\n"
         )
         return str(JobStatus.RUNNING)
 

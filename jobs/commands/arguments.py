@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from jobs.commands.program import Program
-from jobs.stages.old_names import FLAGS_ELSEWHERE
+from jobs.stages.old_names import FLAGS_ELSEWHERE, STAGES_CALLED
 from jobs.terminal.console import show_error
 from jobs.terminal.wrap import wrapped
 from minimind.language import LANGUAGES, phrase, say
@@ -64,7 +64,7 @@ class Parser(argparse.ArgumentParser):
         if self._subparsers is not None and "are required: " in message:
             verbs = next(action for action in self._actions if isinstance(action, argparse._SubParsersAction))
             lines[0] += say("; there are {names}", names=", ".join(verbs.choices))
-        known = [flag for action in self._actions for flag in action.option_strings]
+        flags_here = [flag for action in self._actions for flag in action.option_strings]
         unknown = message.partition("unrecognized arguments:")[2]
         if wide := _WIDE.search(unknown or message.partition("invalid choice:")[2].partition("(choose")[0]):
             lines.append(
@@ -74,11 +74,14 @@ class Parser(argparse.ArgumentParser):
             )
         elif unfit := _NO_CHOICE.search(message):
             choices = re.findall(r"'([^']+)'", unfit["choices"])
-            if near := difflib.get_close_matches(unfit["typed"].lower(), choices, n=2):
+            # What is near to a name of upstream is meant as what that is called here.
+            known = {**STAGES_CALLED, **{choice: choice for choice in choices}}
+            near = [known[name] for name in difflib.get_close_matches(unfit["typed"].lower(), known, n=2)]
+            if near := [name for name in dict.fromkeys(near) if name in choices]:
                 lines.append(say("near: {names}", names=", ".join(near)))
         flags = re.findall(r"(?<!\S)--[\w-]+", unknown)
         # Where a flag that is known was not taken, what stands before it is wrong.
-        lines += [f"{flag}: {self._instead_of(flag, known)}" for flag in flags if flag not in known]
+        lines += [f"{flag}: {self._instead_of(flag, flags_here)}" for flag in flags if flag not in flags_here]
         return "\n  ".join(lines)
 
     def _instead_of(self, flag: str, known: list[str]) -> str:

@@ -69,12 +69,12 @@ JOB = Verb("job", "what a Ray job executes", "job")
 """Typed by nobody, so it is not listed."""
 
 
-def parser_of(program: Program) -> Parser:
-    """The parser of a whole command line."""
+def parser_of(program: Program, *, of_a_job: bool = False) -> Parser:
+    """The parser of a whole command line. of_a_job: with the verb that nobody types."""
     parser = _Overview(prog=program.name)
     parser.add_argument("--version", action=_Version, nargs=0)
     verbs = parser.add_subparsers(metavar="VERB", required=True, parser_class=Parser)
-    for verb in (*VERBS.values(), JOB):
+    for verb in (*VERBS.values(), *([JOB] if of_a_job else [])):
         verbs.add_parser(verb.name, description=phrase(verb.help), fill=partial(verb.fill, program=program))
     return parser
 

@@ -215,7 +215,7 @@ class RunDirectory:
                     "1`, take another name with `--name`, or delete it and start afresh with `--overwrite 1`",
                     kind=phrase(self.kind),
                     name=self.name,
-                    word=self.state().word,
+                    word=phrase(self.state().word),
                     path=self.path,
                 )
             )
@@ -327,7 +327,7 @@ class RunDirectory:
                     "the {kind} {name!r} is not running, it is {word}: there is nothing to stop",
                     kind=phrase(self.kind),
                     name=self.name,
-                    word=state.word,
+                    word=phrase(state.word),
                 )
             )
         self.leave_stop()
@@ -419,17 +419,22 @@ class RunDirectory:
         return RunState(last["state"], last.get("reason", ""), last["time"])
 
     def _taken_text(self) -> str:
-        return (
-            f"the {self.kind} {self.name!r} was created anew by another process just now ({self.path}): what it trains "
-            f"is not this. Take another name with `--name`"
+        return say(
+            "the {kind} {name!r} was created anew by another process just now ({path}): what it trains is not this. "
+            "Take another name with `--name`",
+            kind=phrase(self.kind),
+            name=self.name,
+            path=self.path,
         )
 
     def _running_text(self) -> str:
-        holder = self.holder or "another process"
-        return (
-            f"the {self.kind} {self.name!r} is running already ({holder}). Watch it with `minimind "
-            f"{'show' if self.kind == 'run' else 'attach'} {self.name}`, stop it with `minimind stop {self.name}`, or "
-            f"start under another name with `--name`"
+        return say(
+            "the {kind} {name!r} is running already ({holder}). Watch it with `minimind {verb} {name}`, stop it with "
+            "`minimind stop {name}`, or start under another name with `--name`",
+            kind=phrase(self.kind),
+            name=self.name,
+            holder=self.holder or say("another process"),
+            verb="show" if self.kind == "run" else "attach",
         )
 
 

@@ -240,7 +240,7 @@ def apply(preset: C, settings: Mapping[str, Any], flags: Mapping[str, str] = FLA
     try:
         return override(preset, settings)
     except ValueError as error:
-        problems = [re.split("( = |: )", line, maxsplit=1) for line in str(error).splitlines()]
+        problems = [re.split("( = |: |：)", line, maxsplit=1) for line in str(error).splitlines()]
         raise ValueError("\n".join(named(path, flags) + "".join(rest) for path, *rest in problems)) from None
 
 

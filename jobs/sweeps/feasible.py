@@ -77,20 +77,22 @@ def require_space(base: RunSpec, space: Space) -> None:
     problems = []
     for path, values in space.items():
         if any(path == own or path.startswith(f"{own}.") for own in DECIDED):
-            problems.append(f"{path}: a sweep cannot vary it, its trials would not be comparable")
+            problems.append(say("{path}: a sweep cannot vary it, its trials would not be comparable", path=path))
             continue
         for value in values.ends:
             try:
                 read = flags.at(override(base, {path: value}), path)
             except ValueError as error:
-                problems.append(str(error))
-                if f"{path}: no setting" in problems[-1]:
+                if str(error) in problems:  # the path is wrong, whatever the value
                     break
+                problems.append(str(error))
                 continue
             if isinstance(value, str) and not isinstance(read, str):
-                problems.append(f"{path} = {value!r}: without quotes, {read!r}")
+                problems.append(say("{path} = {value!r}: without quotes, {read!r}", path=path, value=value, read=read))
             elif isinstance(values, LogUniform) and isinstance(read, int):
-                problems.append(f"{path}: a range holds numbers that are not whole; name the values in a list")
+                problems.append(
+                    say("{path}: a range holds numbers that are not whole; name the values in a list", path=path)
+                )
                 break
     if problems:
         raise ValueError(say("the space:\n") + "\n".join(problems))

@@ -266,7 +266,7 @@ class PointSearch(Searcher):
         try:
             self.log.note("trial_started", said, trial=number, settings=settings)
         except OSError as full:
-            self.problem = f"trial {number} could not be written down: {full}"
+            self.problem = say("trial {number} could not be written down: {problem}", number=number, problem=full)
             return Searcher.FINISHED
         self.running[trial_id] = number, settings
         self.console.print(said, style="dim")
@@ -284,11 +284,17 @@ class PointSearch(Searcher):
                 self.pool.learn({path: settings[path] for path in settings if path in _paths(self.pool)})
             )
         if record["outcome"] == "disk full":
-            self.problem = f"the disk is full, trial {number} could not go on: {record.get('reason', '')}"
+            self.problem = say(
+                "the disk is full, trial {number} could not go on: {reason}",
+                number=number,
+                reason=record.get("reason", ""),
+            )
         try:
             self.log.note("trial", trial_line(record), **record)
         except OSError as full:
-            self.problem = self.problem or f"trial {number} could not be written down: {full}"
+            self.problem = self.problem or say(
+                "trial {number} could not be written down: {problem}", number=number, problem=full
+            )
         self.console.print(trial_line(record))
         value = score(self.spec.objective, record)
         self.inner.on_trial_complete(trial_id, {"score": value, "training_iteration": PARTS})

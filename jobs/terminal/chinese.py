@@ -1265,4 +1265,40 @@ CHINESE: dict[str, str] = {
     "{what} not found: {full}{counted}. {nearest} holds: {listing}.{put}": (
         "没有找到{what}：{full}{counted}。{nearest} 里有：{listing}。{put}"
     ),
+    # runs and sweeps
+    "{path}: a sweep cannot vary it, its trials would not be comparable": (
+        "{path}：搜索不能改变它，否则各次试验无法比较"
+    ),
+    "{path} = {value!r}: without quotes, {read!r}": "{path} = {value!r}：请不加引号，写成 {read!r}",
+    "{path}: a range holds numbers that are not whole; name the values in a list": (
+        "{path}：范围里的数不是整数；请用列表给出取值"
+    ),
+    (
+        "the {kind} {name!r} was created anew by another process just now ({path}): what it trains "
+        "is not this. Take another name with `--name`"
+    ): ("{kind} {name!r} 刚刚被另一个进程重新创建（{path}）：它训练的不是这个。请用 `--name` 换个名称"),
+    (
+        "the {kind} {name!r} is running already ({holder}). Watch it with `minimind {verb} {name}`, "
+        "stop it with `minimind stop {name}`, or start under another name with `--name`"
+    ): (
+        "{kind} {name!r} 已经在运行（{holder}）。查看：`minimind {verb} {name}`；停止：`minimind "
+        "stop {name}`；或用 `--name` 换个名称开始"
+    ),
+    "another process": "另一个进程",
+    "Detached; {job} runs on. Come back: minimind attach {job}. End it: minimind stop {name}": (
+        "已离开，{job} 继续运行。回来查看：minimind attach {job}。停止：minimind stop {name}"
+    ),
+    "The job {job} failed.": "任务 {job} 失败了。",
+    "Stopping at the next step; the checkpoint is written first. Once more to end at once.": (
+        "将在下一步停下，先保存检查点。再按一次立即结束。"
+    ),
+    "trial {number} could not be written down: {problem}": "试验 {number} 无法记录：{problem}",
+    "the disk is full, trial {number} could not go on: {reason}": "磁盘已满，试验 {number} 无法继续：{reason}",
+    # files
+    "data file (`minimind data fetch` brings the stock data to data/stock/)": (
+        "数据文件（`minimind data fetch` 会把自带数据放到 data/stock/）"
+    ),
+    "validation file": "验证文件",
+    "plain text for data.mix_path": "data.mix_path 的纯文本",
+    "plain text for eval.pretrain_path": "eval.pretrain_path 的纯文本",
 }

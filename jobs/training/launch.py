@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -338,9 +339,12 @@ def _stop_on_signal(run: RunDirectory) -> Iterator[None]:
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
+    text = say("Stopping at the next step; the checkpoint is written first. Once more to end at once.")
+    said = f"\n{text}\n".encode(sys.stderr.encoding or "utf-8", errors="replace")
+
     def ask(number: int, frame: Any) -> None:
         signal.signal(number, before[signal.Signals(number)])
-        os.write(2, b"\nStopping at the next step; the checkpoint is written first. Once more to end at once.\n")
+        os.write(2, said)
         run.leave_stop()  # whether the run is not yet, or no longer, training is not looked at: neither may fail here
 
     for number in before:

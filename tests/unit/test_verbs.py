@@ -339,6 +339,7 @@ def test_what_json_says_of_a_sweep_is_read_back(swept: RunDirectory) -> None:
     [
         (["trian", "pretrain"], "near: train"),
         (["train", "Pretrian"], "near: pretrain"),
+        (["train", "full_sfd"], "near: sft"),
         (["data\u3000check", "my.jsonl"], "an ordinary space"),
         ([*TRAIN, "\u3000--data_path", "my.jsonl"], "an ordinary space"),
         ([*TRAIN, "\u2014\u2014data_path", "my.jsonl"], "an ordinary dash"),

@@ -22,7 +22,7 @@ from jobs.stages.old_names import FLAGS_ELSEWHERE
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
 from jobs.sweeps.report import OUTCOMES
-from jobs.text.tokenizer import TOKENIZER_FLAGS, TokenizerSpec
+from jobs.text.tokenizer import DATA_FILE, TOKENIZER_FLAGS, TokenizerSpec
 from minimind.config import WORDS
 from minimind.events import METRICS, STATES
 from minimind.language import _CATALOGUES, language, phrase, say, speaking
@@ -102,7 +102,7 @@ def literals() -> set[str]:
 def declared() -> set[str]:
     """What stands in tables and descriptions, and is handed to `phrase`."""
     texts = {*STATES, KILLED, CONTINUE, WAITING, NO_MODEL, *HELP.values(), *SAID_BY_ARGPARSE, *FLAGS_ELSEWHERE.values()}
-    texts |= {*WORDS.values(), *PARTS, *OUTCOMES, *TURN_TITLES, *(title for title, _ in OTHER_QUESTIONS)}
+    texts |= {DATA_FILE, *WORDS.values(), *PARTS, *OUTCOMES, *TURN_TITLES, *(title for title, _ in OTHER_QUESTIONS)}
     for metric in METRICS.values():
         texts |= {metric.meaning, metric.unit} - {""}
     texts |= {*GROUPS, *(verb.help for verb in VERBS.values()), *(title for title, _ in flags.GROUPS.values())}
@@ -133,8 +133,8 @@ def test_nothing_is_translated_that_is_never_said() -> None:
 
 
 def test_both_have_the_same_places_for_values() -> None:
-    def places(template: str) -> set[str]:
-        return {name for _, name, _, _ in Formatter().parse(template) if name}
+    def places(template: str) -> set[tuple[str | None, ...]]:
+        return {(name, spec, conversion) for _, name, spec, conversion in Formatter().parse(template) if name}
 
     templates = literals() | {*SAID_BY_ARGPARSE, *WORDS.values()}
     differ = [english for english in templates & CHINESE.keys() if places(english) != places(CHINESE[english])]
