@@ -16,6 +16,7 @@ from jobs.stages.pretrain import pretrain
 from jobs.stages.recipe import trial_recipe
 from jobs.stages.spec import RunSpec
 from minimind.config import override
+from minimind.language import say
 from minimind.limit import MemoryLimit
 from minimind.memory import Calibration, Need
 from minimind.out_of_memory import beyond_rungs
@@ -46,7 +47,7 @@ def measure(planner: Planner, spec: RunSpec, steps: int = 3) -> Measured:
     if planner.plan(spec).verdict == "does not fit":
         raise ValueError(f"it cannot be measured here: {planner.refusal(spec)}")
     device, shape = here(), planner.shape(spec)
-    with beyond_rungs("in the steps that were to be measured"):
+    with beyond_rungs(say("in the steps that were to be measured")):
         recipe = trial_recipe(spec, shape.dtype, device)
         if device.type == "cuda":
             torch.cuda.empty_cache()

@@ -1301,4 +1301,6 @@ CHINESE: dict[str, str] = {
     "validation file": "验证文件",
     "plain text for data.mix_path": "data.mix_path 的纯文本",
     "plain text for eval.pretrain_path": "eval.pretrain_path 的纯文本",
+    "outside the steps of training": "在训练步骤之外",
+    "in the steps that were to be measured": "在要测量的步骤中",
 }

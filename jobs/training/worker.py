@@ -26,6 +26,7 @@ from minimind.checkpoint import Lineage
 from minimind.distributed import Parallel
 from minimind.evaluate import Validation, continuation, validate
 from minimind.events import Event, EventLog, metric_series
+from minimind.language import say
 from minimind.limit import limited_memory
 from minimind.loop import NonFiniteLossError, train
 from minimind.lora import adapter_state, load_adapter
@@ -67,7 +68,7 @@ def work(
         try:
             with (
                 limited_memory(parallel.device, limit_bytes(spec, parallel)),
-                beyond_rungs("outside the steps of training"),
+                beyond_rungs(say("outside the steps of training")),
             ):
                 hooks, state, finished = _train(spec, prepared, run, parallel, log, stack)
         except BaseException as error:

@@ -39,7 +39,7 @@ def test_the_rungs_come_in_order_and_end_in_words() -> None:
     for rows, width in ((6, 32), (3, 32), (2, 32), (1, 32), (1, 32), (1, 17), (1, 9)):
         text = rungs.descend(Shortage(rows, width, ""))
         seen.append((*standing(state), model.activation_checkpointing))
-        assert " / 内存不足：" in text or text.startswith("batches")
+        assert text.endswith(("before", "(activation checkpointing)", "two pieces", "ahead"))
     assert seen == [
         (3, False, 0, False),
         (2, False, 0, False),
