@@ -51,8 +51,8 @@ CHINESE: dict[str, str] = {
         "What helps: a smaller model (--model), an adapter in place of all weights (the stage lora), shorter rows "
         "(--max_seq_len), and closing other programs that use the same memory"
     ): (
-        "可以这样做：换更小的模型（--model），只训练适配器（lora 阶段），缩短每行（--max_seq_len），或关闭占用同一内存的"
-        "其他程序"
+        "可以这样做：换更小的模型（--model），只训练适配器（lora 阶段），缩短每行（--max_seq_len），"
+        "或关闭占用同一内存的其他程序"
     ),
     "out of memory {where}. {error}. {advice}": "{where}内存不足。{error}。{advice}",
     "in the optimizer's step, which cannot be taken again": "在优化器更新时（这一步不能重来）",
