@@ -12,8 +12,10 @@ from minimind.events import (
     STATES,
     Event,
     EventLog,
+    Metric,
     all_series,
     attempt_start,
+    declare,
     latest_values,
     metric_series,
     read_events,
@@ -244,3 +246,14 @@ def test_metrics_have_a_meaning_and_names_with_a_group() -> None:
     for name, metric in METRICS.items():
         assert name.count("/") == 1
         assert metric.meaning
+
+
+def test_what_a_stage_declares_has_one_meaning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("minimind.events.METRICS", dict(METRICS))
+    accuracy = Metric("", "share of pairs", "higher")
+    declare({"accuracy": accuracy})
+    declare({"accuracy": accuracy})  # two stages may measure the same
+    with pytest.raises(ValueError, match="metric 'train/accuracy' is Metric"):
+        declare({"accuracy": Metric("", "share of answers", "higher")})
+    with pytest.raises(ValueError, match="metric 'train/loss' is Metric"):
+        declare({"loss": accuracy})

@@ -425,22 +425,24 @@ def steps_of(spec: RunSpec, made: Prepared, prompts_at_once: int | None = None) 
     return recipe, hooks
 
 
-SHORT: dict[str, Any] = {"loop__batch_size": 48, "loop__accumulation_steps": 1, "loop__max_steps": 2}
+SHORT: dict[str, Any] = {"loop__batch_size": 32, "loop__accumulation_steps": 1, "loop__max_steps": 2}
 
 
+@pytest.mark.slow
 def test_where_writing_runs_out_of_memory_less_is_written_at_once(home: Path) -> None:
     spec, made = prepared(toy_spec(**SHORT))
     with MemoryLimit(1 << 40) as standing:
-        expected, _ = steps_of(spec, made, 12)
+        expected, _ = steps_of(spec, made, 8)
     with MemoryLimit(standing.peak_bytes):
         recipe, hooks = steps_of(spec, made)
     assert [text for text, _ in hooks.notes] == [
-        f"out of memory after step 0: answers are written for {count} prompts at once" for count in (24, 12)
+        f"out of memory after step 0: answers are written for {count} prompts at once" for count in (16, 8)
     ]
     assert hooks.steps("log") == [1, 2]
     assert_same(recipe.models["policy"].state_dict(), expected.models["policy"].state_dict())
 
 
+@pytest.mark.slow
 def test_a_limit_in_the_middle_makes_the_same_batches_again(home: Path) -> None:
     """Memory runs out in a take, not where the worst is tried: whatever had been made by then is made again."""
     spec, made = prepared(toy_spec(**SHORT))
@@ -461,7 +463,7 @@ def test_a_limit_in_the_middle_makes_the_same_batches_again(home: Path) -> None:
     hooks = RecordingHooks()
     with MemoryLimit(1 << 40):
         train(built.recipe, TrainState(rows_at_once=1, checkpointing=True), hooks, Parallel())
-    assert calls == [48, 48, 24, 24]
+    assert calls == [32, 32, 16, 16]
     assert len(hooks.notes) == 1
     assert hooks.steps("log") == [1, 2]
     assert_same(built.recipe.models["policy"].state_dict(), expected.models["policy"].state_dict())
