@@ -13,7 +13,7 @@ NAME = "toy_preference"
 
 
 def add_row() -> None:
-    """What a row of `jobs/stages/table.py` does."""
+    """What a name in `jobs/stages/names.py` does."""
     STAGES[NAME] = STAGE
     declare(STAGE.metrics)
 

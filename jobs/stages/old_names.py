@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
+from jobs.stages.names import STAGE_NAMES
 from minimind.language import say
 
-STAGES = ("tokenizer", "pretrain", "sft", "lora")
-"""The stages there are; a test holds that they are those of `jobs.stages.table`, which takes seconds to load."""
+STAGES = ("tokenizer", *STAGE_NAMES)
+"""What can be trained."""
 
 STAGES_CALLED = {
     "full_sft": "sft",
@@ -20,12 +21,15 @@ STAGES_CALLED = {
 }
 """Stage as upstream calls it -> stage here."""
 
-NOT_YET = {
+_COMING = {
     "dpo": "dpo", "reward": "reward", "distill": "distill", "ppo": "ppo", "grpo": "grpo", "spo": "spo", "eval": "eval",
     "distillation": "distill", "distill_reason": "distill", "reward_model": "reward", "rlhf": "dpo", "rlaif": "ppo",
     "reason": "grpo", "agent": "grpo", "evaluate": "eval",
 }  # fmt: skip
 """Stage that comes, as upstream or anybody calls it -> as it will be called."""
+
+NOT_YET = {called: stage for called, stage in _COMING.items() if stage not in STAGE_NAMES}
+"""Those of them that are not here yet."""
 
 ROWS_OF = {
     "tokenizer": "pretrain",

@@ -100,7 +100,7 @@ def test_under_a_limit_the_same_steps_are_taken_on_lower_rungs() -> None:
     assert losses(hooks) == pytest.approx(losses(expected), rel=1e-5)
     assert 0 < limit.peak_bytes <= limit_bytes
     assert "at most 4 rows at once" in hooks.notes[0][0]
-    assert "此后每次最多计算 4 行" in hooks.notes[0][0]
+    assert "at most 4 rows at once from now on" in hooks.notes[0][0]
     assert "the limit is" in hooks.notes[0][1]["cause"]
 
 
