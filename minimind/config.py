@@ -9,6 +9,8 @@ from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from minimind.language import say
+
 
 class Config(BaseModel):
     """Frozen; unknown keys, infinities and NaN are refused; defaults are validated like any other value."""
@@ -70,7 +72,7 @@ def explain(error: ValidationError) -> str:
         path = ".".join(str(part) for part in item["loc"]) or error.title
         # What is wrong with a whole section is said by its own validator, with the values that matter.
         value = "" if item["type"] == "missing" or isinstance(item["input"], dict) else f" = {item['input']!r}"
-        message = "there is no such setting" if item["type"] == "extra_forbidden" else item["msg"]
+        message = say("there is no such setting") if item["type"] == "extra_forbidden" else item["msg"]
         lines.append(f"{path}{value}: {message.removeprefix('Value error, ')}")
     return "\n".join(lines)
 
@@ -88,10 +90,13 @@ def _part(node: Any, name: str, path: str, above: list[str]) -> Any:
     """The value at `name` of a section; ValueError with the neighbouring names if there is none."""
     if isinstance(node, dict) and name in node:
         return node[name]
-    where = f"in {'.'.join(above)!r}" if above else "at the top level"
+    where = say("in {above!r}", above=".".join(above)) if above else say("at the top level")
     if not isinstance(node, dict):
-        hint = f"{'.'.join(above)!r} is a single value ({node!r}) and has no parts"
+        hint = say("{above!r} is a single value ({node!r}) and has no parts", above=".".join(above), node=node)
     else:
         names = sorted(node)
-        hint = f"names there: {', '.join(difflib.get_close_matches(name, names, n=3) or names)}"
-    raise ValueError(f"{path}: no setting {name!r} {where}; {hint}")
+        hint = say(
+            "names there: {get_close_matches}",
+            get_close_matches=", ".join(difflib.get_close_matches(name, names, n=3) or names),
+        )
+    raise ValueError(say("{path}: no setting {name!r} {where}; {hint}", path=path, name=name, where=where, hint=hint))

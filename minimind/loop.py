@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from minimind.batch import Batch
 from minimind.deterministic import deterministic
 from minimind.distributed import Parallel
+from minimind.language import say
 from minimind.limit import count_tensors, is_limited, is_out_of_memory
 from minimind.meter import Meter, RowsLoss, Sums
 from minimind.out_of_memory import (
@@ -208,9 +209,9 @@ class _Stepper:
         """The gradient's norm, and the learning rate; None where the update is refused and nothing has changed."""
         recipe, state = self.recipe, self.state
         # There is no way back from half an update, nor from gradients that some ranks have summed and others not.
-        kept = "; the last checkpoint is good" if self.saved else ""
+        kept = say("; the last checkpoint is good") if self.saved else ""
         with (
-            beyond_rungs(f"in the optimizer's step, which cannot be taken again{kept}"),
+            beyond_rungs(say("in the optimizer's step, which cannot be taken again{kept}", kept=kept)),
             deterministic(self.parallel.device, recipe.loop.deterministic),
         ):
             norm = _finish_gradients(recipe, self.parameters, self.parallel, weight)
@@ -225,21 +226,31 @@ class _Stepper:
     def _require_progress(self) -> None:
         state, most = self.state, self.recipe.loop.max_bad_steps
         if state.bad_steps >= most:
-            kept = "; the last checkpoint is good" if self.saved else ", and there is no checkpoint yet"
+            kept = say("; the last checkpoint is good" if self.saved else ", and there is no checkpoint yet")
             raise NonFiniteLossError(
-                f"step {state.step}: the loss or its gradient was not a number in {state.bad_steps} steps in a row "
-                f"(max_bad_steps = {most}){kept}. Lower --learning_rate, try --dtype bfloat16 or "
-                f"float32, and look at the rows that the notes in events.jsonl name."
+                say(
+                    "step {step}: the loss or its gradient was not a number in {bad_steps} steps in a row "
+                    "(max_bad_steps = {most}){kept}. Lower --learning_rate, try --dtype bfloat16 or "
+                    "float32, and look at the rows that the notes in events.jsonl name.",
+                    step=state.step,
+                    bad_steps=state.bad_steps,
+                    most=most,
+                    kept=kept,
+                )
             )
 
     def _require_adapting(self, shortage: Shortage) -> None:
         if self.recipe.loop.out_of_memory == "fail":
             raise DoesNotFitError(
-                f"out of memory after step {self.state.step}, and loop.out_of_memory = fail. {shortage.cause}"
+                say(
+                    "out of memory after step {step}, and loop.out_of_memory = fail. {cause}",
+                    step=self.state.step,
+                    cause=shortage.cause,
+                )
             ) from torch.OutOfMemoryError(shortage.cause)
 
     def _note_shortage(self, shortage: Shortage, change: str) -> None:
-        text = f"out of memory after step {self.state.step}: {change}"
+        text = say("out of memory after step {step}: {change}", step=self.state.step, change=change)
         memory = {name: getattr(self.state, name) for name in ("rows_at_once", "checkpointing", "cuts")}
         self.hooks.note("out_of_memory", text, cause=shortage.cause, **memory)
 

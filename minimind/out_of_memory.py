@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 
 from minimind.batch import Batch
+from minimind.language import phrase, say
 from minimind.limit import is_out_of_memory
 from minimind.objectives import Models
 from minimind.recipe import BatchSource, GeneratingSource
@@ -79,7 +80,11 @@ def generate_less(source: GeneratingSource, shortage: Shortage) -> str:
     change = source.generate_less()
     if not change:
         raise DoesNotFitError(
-            f"out of memory while a batch was made, with every means tried. {shortage.cause}. {_ADVICE}"
+            say(
+                "out of memory while a batch was made, with every means tried. {cause}. {advice}",
+                cause=shortage.cause,
+                advice=phrase(_ADVICE),
+            )
         )
     return change
 
@@ -104,7 +109,7 @@ class Ladder:
         return parts(batch, self.state.rows_at_once, self.state.cuts)
 
     def descend(self, shortage: Shortage) -> str:
-        """Take the next rung, the same on every rank that is told the same; what it is, in English and Chinese.
+        """Take the next rung, the same on every rank that is told the same; what it is, in words.
 
         Raises DoesNotFitError where there is none.
         """
@@ -113,33 +118,37 @@ class Ladder:
             state.rows_at_once = -(-shortage.rows // 2)
             count = state.rows_at_once
             return (
-                f"at most {count} row{'s' * (count > 1)} at once from now on, with as many rows per step as before"
-                f" / 内存不足：此后每次最多计算 {count} 行，每步的总行数不变"
+                say("at most {count} rows at once from now on, with as many rows per step as before", count=count)
+                if count > 1
+                else say("at most 1 row at once from now on, with as many rows per step as before")
             )
         if self._checkpoint():
             state.checkpointing = True
-            return (
-                "activations are computed again in the backward pass from now on (activation checkpointing)"
-                " / 内存不足：此后启用激活检查点（反向传播时重新计算激活值）"
-            )
+            return say("activations are computed again in the backward pass from now on (activation checkpointing)")
         if self.allow_shorter and shortage.width >= 2 * SHORTEST_TOKENS:
             state.cuts += 1
             state.rows_at_once = 1
             tokens = shortage.width // 2 + 1
-            return (
-                f"rows are cut to {tokens} tokens from now on (allow_shorter): a document that crosses a cut is read "
-                f"in two pieces / 内存不足：此后每行截为 {tokens} 个词元（allow_shorter），跨越截断处的文档分两段读取"
+            return say(
+                "rows are cut to {tokens} tokens from now on (allow_shorter): a document that crosses a cut is read "
+                "in two pieces",
+                tokens=tokens,
             )
         if self.source.stop_reading_ahead():
-            return "batches are no longer prepared ahead / 内存不足：不再提前准备批次"
+            return say("batches are no longer prepared ahead")
         shorter = (
-            f"rows of {shortage.width} tokens"
+            say("rows of {width} tokens", width=shortage.width)
             if self.allow_shorter
-            else "not tried: shorter rows (--set loop.allow_shorter=true, in a new run)"
+            else say("not tried: shorter rows (--set loop.allow_shorter=true, in a new run)")
         )
         raise DoesNotFitError(
-            f"out of memory with every means tried: one row at once, activation checkpointing; {shorter}. "
-            f"{shortage.cause}. {_ADVICE}"
+            say(
+                "out of memory with every means tried: one row at once, activation checkpointing; {shorter}. "
+                "{cause}. {advice}",
+                shorter=shorter,
+                cause=shortage.cause,
+                advice=phrase(_ADVICE),
+            )
         )
 
     def _checkpoint(self) -> bool:
@@ -164,7 +173,9 @@ def beyond_rungs(where: str) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, DoesNotFitError) or not is_out_of_memory(error):
             raise
-        raise DoesNotFitError(f"out of memory {where}. {error}. {_ADVICE}") from error
+        raise DoesNotFitError(
+            say("out of memory {where}. {error}. {advice}", where=phrase(where), error=error, advice=phrase(_ADVICE))
+        ) from error
 
 
 def release(device: torch.device) -> None:

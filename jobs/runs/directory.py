@@ -27,6 +27,7 @@ from typing import Any
 
 from jobs import paths
 from minimind.events import Event, latest_values, read_events
+from minimind.language import say
 
 SCHEMA_VERSION = 1
 
@@ -55,8 +56,11 @@ def require_name(name: str) -> str:
     """The name itself, if a run may have it. Raises ValueError that says what is allowed."""
     if not _NAME.fullmatch(name):
         raise ValueError(
-            f"run name {name!r}: a name has 1 to 100 letters (a-z, A-Z), digits, '-', '_' and '.', and starts with a "
-            f"letter or digit"
+            say(
+                "run name {name!r}: a name has 1 to 100 letters (a-z, A-Z), digits, '-', '_' and '.', "
+                "and starts with a letter or digit",
+                name=name,
+            )
         )
     return name
 
@@ -114,8 +118,8 @@ class RunDirectory:
         if not run.exists:
             names = [*(other.name for other in directories(runs)), *others]
             near = difflib.get_close_matches(name, names, n=3) or names[:5]
-            hint = f"runs there: {', '.join(near)}" if near else "there is no run yet"
-            raise ValueError(f"no run {name!r} at {run.path}; {hint}")
+            hint = say("runs there: {near}", near=", ".join(near)) if near else say("there is no run yet")
+            raise ValueError(say("no run {name!r} at {path}; {hint}", name=name, path=run.path, hint=hint))
         return run
 
     @property
@@ -179,7 +183,9 @@ class RunDirectory:
         try:
             content: dict[str, Any] = json.loads(self.plan_path.read_text("utf-8"))
         except (OSError, ValueError) as error:
-            raise ValueError(f"{self.plan_path} cannot be read: {error}") from error
+            raise ValueError(
+                say("{plan_path} cannot be read: {error}", plan_path=self.plan_path, error=error)
+            ) from error
         return content
 
     def require_free(self, *, overwrite: bool = False) -> None:
@@ -190,23 +196,42 @@ class RunDirectory:
         namesake = self.path.parent.parent / _FOLDERS[other] / self.name
         if self.path.parent.name == _FOLDERS[self.kind] and (namesake / "spec.json").is_file():
             raise RunStateError(
-                f"there is a {other} of the name {self.name!r} ({namesake}): take another one for the {self.kind} with "
-                f"`--name`"
+                say(
+                    "there is a {other} of the name {name!r} ({namesake}): take another one for the "
+                    "{kind} with `--name`",
+                    other=other,
+                    name=self.name,
+                    namesake=namesake,
+                    kind=self.kind,
+                )
             )
         if not self.exists:
             return
         self.require_idle()
         if not overwrite:
             raise RunStateError(
-                f"the {self.kind} {self.name!r} exists already ({self.state().word}, {self.path}). Continue it with "
-                f"`--from_resume 1`, take another name with `--name`, or delete it and start afresh with "
-                f"`--overwrite 1`"
+                say(
+                    "the {kind} {name!r} exists already ({word}, {path}). Continue it with `--from_resume "
+                    "1`, take another name with `--name`, or delete it and start afresh with `--overwrite "
+                    "1`",
+                    kind=self.kind,
+                    name=self.name,
+                    word=self.state().word,
+                    path=self.path,
+                )
             )
 
     def require_there(self) -> None:
         """Raises ValueError if there is nothing to go on with, RunStateError if a process is at it."""
         if not self.exists:
-            raise ValueError(f"no {self.kind} {self.name!r} at {self.path}: to start it, leave --from_resume out")
+            raise ValueError(
+                say(
+                    "no {kind} {name!r} at {path}: to start it, leave --from_resume out",
+                    kind=self.kind,
+                    name=self.name,
+                    path=self.path,
+                )
+            )
         self.require_idle()
 
     def require_idle(self) -> None:
@@ -221,8 +246,13 @@ class RunDirectory:
         version = content.pop("schema_version", None)
         if version != SCHEMA_VERSION:
             raise ValueError(
-                f"{self.spec_path} has schema_version {version!r}; this program reads {SCHEMA_VERSION}: use the "
-                f"version that wrote it, or start a new run"
+                say(
+                    "{spec_path} has schema_version {version!r}; this program reads {schema_version}: use "
+                    "the version that wrote it, or start a new run",
+                    spec_path=self.spec_path,
+                    version=version,
+                    schema_version=SCHEMA_VERSION,
+                )
             )
         return content
 
@@ -294,7 +324,12 @@ class RunDirectory:
         state = self.state()
         if state.word != "RUNNING":
             raise RunStateError(
-                f"the {self.kind} {self.name!r} is not running, it is {state.word}: there is nothing to stop"
+                say(
+                    "the {kind} {name!r} is not running, it is {word}: there is nothing to stop",
+                    kind=self.kind,
+                    name=self.name,
+                    word=state.word,
+                )
             )
         self.leave_stop()
 
@@ -355,9 +390,11 @@ class RunDirectory:
         try:
             content = json.loads(self.spec_path.read_text("utf-8"))
         except (OSError, ValueError) as error:
-            raise ValueError(f"{self.spec_path} cannot be read: {error}") from error
+            raise ValueError(
+                say("{spec_path} cannot be read: {error}", spec_path=self.spec_path, error=error)
+            ) from error
         if not isinstance(content, dict):
-            raise ValueError(f"{self.spec_path} cannot be read: it holds no object")
+            raise ValueError(say("{spec_path} cannot be read: it holds no object", spec_path=self.spec_path))
         return content
 
     def _created(self) -> dict[str, Any]:
@@ -383,17 +420,25 @@ class RunDirectory:
         return RunState(last["state"], last.get("reason", ""), last["time"])
 
     def _taken_text(self) -> str:
-        return (
-            f"the {self.kind} {self.name!r} was created anew by another process just now ({self.path}): what it trains "
-            f"is not this. Take another name with `--name`"
+        return say(
+            "the {kind} {name!r} was created anew by another process just now ({path}): what it "
+            "trains is not this. Take another name with `--name`",
+            kind=self.kind,
+            name=self.name,
+            path=self.path,
         )
 
     def _running_text(self) -> str:
-        holder = self.holder or "another process"
-        return (
-            f"the {self.kind} {self.name!r} is running already ({holder}). Watch it with `minimind "
-            f"{'show' if self.kind == 'run' else 'attach'} {self.name}`, stop it with `minimind stop {self.name}`, or "
-            f"start under another name with `--name`"
+        verb = "show" if self.kind == "run" else "attach"
+        holder = self.holder or say("another process")
+        return say(
+            "the {kind} {name!r} is running already ({holder}). Watch it with `minimind {verb} "
+            "{name}`, stop it with `minimind stop {name}`, or start under another name with "
+            "`--name`",
+            kind=self.kind,
+            name=self.name,
+            holder=holder,
+            verb=verb,
         )
 
 

@@ -9,6 +9,7 @@ from jobs import paths
 from jobs.runs.directory import RunDirectory
 from minimind import checkpoint_folders
 from minimind.events import metric_series
+from minimind.language import say
 from minimind.manifest import MANIFEST
 
 TOKENIZER_FOLDER = "tokenizer"
@@ -41,10 +42,20 @@ def find_weights(text: str) -> Weights:
     if not (folder / MANIFEST).is_file():
         if steps := checkpoint_folders.steps(folder):
             inside = ", ".join(str(checkpoint_folders.folder_of(folder, step)) for step in steps[-3:])
-            raise ValueError(f"{folder} holds checkpoints and is none: name one of them, such as {inside}")
+            raise ValueError(
+                say(
+                    "{folder} holds checkpoints and is none: name one of them, such as {inside}",
+                    folder=folder,
+                    inside=inside,
+                )
+            )
         raise ValueError(
-            f"{folder} is no checkpoint of this system (it has no {MANIFEST}): weights of upstream "
-            f"MiniMind or Hugging Face become one by `minimind convert {folder} NEW_FOLDER`"
+            say(
+                "{folder} is no checkpoint of this system (it has no {manifest}): weights of upstream "
+                "MiniMind or Hugging Face become one by `minimind convert {folder} NEW_FOLDER`",
+                folder=folder,
+                manifest=MANIFEST,
+            )
         )
     return Weights(folder)
 
@@ -75,22 +86,49 @@ def _run_and_step(text: str) -> tuple[RunDirectory, int]:
     try:
         run = RunDirectory.find(paths.runs(), name)
     except ValueError as error:
-        raise ValueError(f"{text!r}: {error}. A folder is named with a slash in it, such as ./{name}") from None
+        raise ValueError(
+            say(
+                "{text!r}: {error}. A folder is named with a slash in it, such as ./{name}",
+                text=text,
+                error=error,
+                name=name,
+            )
+        ) from None
     steps = checkpoint_folders.steps(run.checkpoints)
     if not steps:
-        raise ValueError(f"{text!r}: the run at {run.path} has no checkpoint yet")
+        raise ValueError(say("{text!r}: the run at {path} has no checkpoint yet", text=text, path=run.path))
     if which == "" and (word := run.state().word) != "SUCCEEDED":
-        raise ValueError(f"{text!r}: the run is {word}, so say which checkpoint is meant: {_choices(run, steps)}")
+        raise ValueError(
+            say(
+                "{text!r}: the run is {word}, so say which checkpoint is meant: {run}",
+                text=text,
+                word=word,
+                run=_choices(run, steps),
+            )
+        )
     if which in ("", "latest"):
         return run, steps[-1]
     if which == "best":
         best = _best(run, steps)
         if best is None:
-            raise ValueError(f"{name}@best: no checkpoint in {run.checkpoints} has been validated")
+            raise ValueError(
+                say(
+                    "{name}@best: no checkpoint in {checkpoints} has been validated",
+                    name=name,
+                    checkpoints=run.checkpoints,
+                )
+            )
         return run, best
     if which in map(str, steps):  # each checkpoint has one name: 0010 and ten in other digits are none
         return run, int(which)
-    raise ValueError(f"{text!r}: there is no such checkpoint in {run.checkpoints}; there are {_choices(run, steps)}")
+    raise ValueError(
+        say(
+            "{text!r}: there is no such checkpoint in {checkpoints}; there are {run}",
+            text=text,
+            checkpoints=run.checkpoints,
+            run=_choices(run, steps),
+        )
+    )
 
 
 def _choices(run: RunDirectory, steps: list[int]) -> str:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from jobs.stages.spec import RunSpec
 from jobs.stages.weights import optimizer_states, policy_shape
+from minimind.language import say
 from minimind.lora import adapter_report
 from minimind.units import amount, size
 
 
 def adapter_lines(spec: RunSpec) -> list[str]:
-    """The report on a run's adapter, in English and Chinese; nothing for a run without one."""
+    """The report on a run's adapter, in words; nothing for a run without one."""
     if spec.adapter is None:
         return []
     found = adapter_report(policy_shape(spec), optimizer_states(spec))
@@ -17,12 +18,15 @@ def adapter_lines(spec: RunSpec) -> list[str]:
     adapter_bytes = size(found.gradient_bytes + found.optimizer_bytes)
     full_bytes = size(found.full_gradient_bytes + found.full_optimizer_bytes)
     saved = size(found.saved_bytes)
-    english = (
-        f"LoRA: {trained} of {total} parameters trained ({share}). Gradients and optimizer took {adapter_bytes}; all "
-        f"weights would have taken {full_bytes}: {saved} of memory saved."
-    )
-    chinese = (
-        f"LoRA：训练了 {total} 个参数中的 {trained} 个（{share}）。梯度和优化器占用 {adapter_bytes}，"
-        f"全参数训练需要 {full_bytes}：节省 {saved} 内存/显存。"
-    )
-    return [english, chinese]
+    return [
+        say(
+            "LoRA: {trained} of {total} parameters trained ({share}). Gradients and optimizer took {adapter_bytes}; "
+            "all weights would have taken {full_bytes}: {saved} of memory saved.",
+            trained=trained,
+            total=total,
+            share=share,
+            adapter_bytes=adapter_bytes,
+            full_bytes=full_bytes,
+            saved=saved,
+        )
+    ]

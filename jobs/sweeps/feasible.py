@@ -13,6 +13,7 @@ from jobs.fit.plan import how_many_fit
 from jobs.stages import flags
 from jobs.stages.spec import RunSpec
 from minimind.config import override
+from minimind.language import say
 from tune_spaces import SPACES
 from tune_spaces.distribution import Choices, LogUniform, Space, read_space
 
@@ -59,7 +60,13 @@ def space_of(name: str, run: RunSpec) -> Space:
     if name in SPACES:
         return SPACES[name](run.loop, run.optim, run.data.max_seq_len)
     if not name.endswith(".json"):
-        raise ValueError(f"space {name!r}: there are {', '.join(SPACES)}, or your own: a file whose name ends in .json")
+        raise ValueError(
+            say(
+                "space {name!r}: there are {spaces}, or your own: a file whose name ends in .json",
+                name=name,
+                spaces=", ".join(SPACES),
+            )
+        )
     return read_space(paths.existing(name, "space"))
 
 
@@ -70,20 +77,21 @@ def require_space(base: RunSpec, space: Space) -> None:
     problems = []
     for path, values in space.items():
         if any(path == own or path.startswith(f"{own}.") for own in DECIDED):
-            problems.append(f"{path}: a sweep cannot vary it, its trials would not be comparable")
+            problems.append(say("{path}: a sweep cannot vary it, its trials would not be comparable", path=path))
             continue
         for value in values.ends:
             try:
                 read = flags.at(override(base, {path: value}), path)
             except ValueError as error:
-                problems.append(str(error))
-                if f"{path}: no setting" in problems[-1]:
-                    break
+                if str(error) not in problems:  # of a setting that is not there each value says the same
+                    problems.append(str(error))
                 continue
             if isinstance(value, str) and not isinstance(read, str):
-                problems.append(f"{path} = {value!r}: without quotes, {read!r}")
+                problems.append(say("{path} = {value!r}: without quotes, {read!r}", path=path, value=value, read=read))
             elif isinstance(values, LogUniform) and isinstance(read, int):
-                problems.append(f"{path}: a range holds numbers that are not whole; name the values in a list")
+                problems.append(
+                    say("{path}: a range holds numbers that are not whole; name the values in a list", path=path)
+                )
                 break
     if problems:
         raise ValueError("the space:\n" + "\n".join(problems))
@@ -92,11 +100,16 @@ def require_space(base: RunSpec, space: Space) -> None:
 def require_open(settings: Mapping[str, Any]) -> None:
     """Raise ValueError for settings that a sweep decides itself: it would pass them over; and for no workers."""
     if str(settings.get("scaling.workers")) == "0":
-        raise ValueError("--workers 0: a sweep needs Ray Tune; --workers says how many trials run at once, at least 1")
+        raise ValueError(
+            say("--workers 0: a sweep needs Ray Tune; --workers says how many trials run at once, at least 1")
+        )
     if given := [flags.named(path) for path in settings if path in OWN]:
         raise ValueError(
-            f"{', '.join(given)}: a sweep decides this for each of its trials, which train for --budget_s seconds and "
-            f"are not kept: leave it out"
+            say(
+                "{given}: a sweep decides this for each of its trials, which train for --budget_s "
+                "seconds and are not kept: leave it out",
+                given=", ".join(given),
+            )
         )
 
 
@@ -111,7 +124,7 @@ def groups(base: RunSpec, space: Space, fits: Callable[[RunSpec], bool]) -> list
     highest = {path: values.high for path, values in space.items() if isinstance(values, LogUniform)}
     rows = space.get(ROWS, Choices(choices=(base.loop.batch_size,)))
     if not isinstance(rows, Choices):
-        raise ValueError(f"the space: {ROWS} takes a list of values, not a range")
+        raise ValueError(say("the space: {name} takes a list of values, not a range", name=ROWS))
     result = []
     for values in product(*others.values()):
         combination = dict(zip(others, values, strict=True))
@@ -123,8 +136,12 @@ def groups(base: RunSpec, space: Space, fits: Callable[[RunSpec], bool]) -> list
     if not result:
         tokens = base.loop.batch_size * base.loop.accumulation_steps * base.data.max_seq_len
         raise ValueError(
-            f"the space has no point: no batch_size x max_seq_len in it divides the {tokens} tokens of a step "
-            "(batch_size x accumulation_steps x max_seq_len of the run); change one of them"
+            say(
+                "the space has no point: no batch_size x max_seq_len in it divides the {tokens} "
+                "tokens of a step (batch_size x accumulation_steps x max_seq_len of the run); change "
+                "one of them",
+                tokens=tokens,
+            )
         )
     return result
 
@@ -148,7 +165,7 @@ class Pool:
     def draw(self, u: float) -> Settings:
         """The open point that is nearest to the share u of all that fit; it is taken. Raises IndexError if none is."""
         if not self._open:
-            raise IndexError("every point that fits has been tried")
+            raise IndexError(say("every point that fits has been tried"))
         wanted = min(math.floor(u * len(self.points)), len(self.points) - 1)
         index = min(self._open, key=lambda index: abs(index - wanted))
         if not self.repeat:

@@ -15,16 +15,11 @@ from rich.text import Text
 
 from jobs.sweeps.feasible import Group
 from minimind.events import Event
+from minimind.language import language, phrase, say
 from minimind.units import amount, memory
 
-_OUTCOMES = {
-    "measured": "已完成",
-    "ended early": "提前结束",
-    "infeasible": "显存不足",
-    "refused": "放不下",
-    "disk full": "磁盘已满",
-    "failed": "失败",
-}
+OUTCOMES = ("ended early", "infeasible", "refused", "disk full", "failed")
+"""How a trial may end, besides "measured"."""
 
 _CROSSES = ("refused", "infeasible", "failed")
 
@@ -50,15 +45,15 @@ def front(trials: Sequence[Event]) -> list[Event]:
 
 def trial_line(trial: Event) -> str:
     """One trial in a line."""
-    words = [f"trial {trial['trial']}: {point_text(trial['settings'])}"]
+    words = [say("trial {number}: {point}", number=trial["trial"], point=point_text(trial["settings"]))]
     if trial.get("bits_per_byte") is not None:
-        words.append(f"{trial['bits_per_byte']:.4f} bits/byte")
+        words.append(f"{trial['bits_per_byte']:.4f} {say('bits/byte')}")
     if trial.get("tokens_per_s") is not None:
-        words.append(f"{amount(trial['tokens_per_s'])} tokens/s")
+        words.append(f"{amount(trial['tokens_per_s'])} {say('tokens/s')}")
     if trial["outcome"] != "measured":
-        closed = f", {trial['closed']} more points closed" if trial.get("closed") else ""
+        closed = say(", {count} more points closed", count=trial["closed"]) if trial.get("closed") else ""
         reason = f": {trial['reason']}" if trial.get("reason") else ""
-        words.append(f"{trial['outcome']} / {_OUTCOMES[trial['outcome']]}{reason}{closed}")
+        words.append(f"{phrase(trial['outcome'])}{reason}{closed}")
     return "  ".join(words)
 
 
@@ -72,14 +67,14 @@ def table(trials: Sequence[Event], objective: str) -> Table:
     best = ranked(trials, objective)
     on_front = {trial["trial"] for trial in front(trials)}
     columns, same = _columns(trials)
-    caption = f"in all / 全部: {point_text(same)}" if same else None
+    caption = say("in all: {point}", point=point_text(same)) if same else None
     result = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
     for title in ("#", *_heads(columns)):
         result.add_column(title.replace(" ", "\n"), justify="right")
     result.add_column("", no_wrap=True)
     for place, trial in enumerate([*best, *(trial for trial in trials if trial not in best)], start=1):
         whole = trial in best
-        outcome = f"{trial['outcome']}\n{_OUTCOMES[trial['outcome']]}"  # the reasons stand above, in the trials' lines
+        outcome = phrase(trial["outcome"])  # the reasons stand above, in the trials' lines
         mark = ("Pareto" if trial["trial"] in on_front else "") if whole else outcome
         result.add_row(str(place) if whole else "", *map(Text, _cells(trial, columns)), Text(mark))
     return result
@@ -112,9 +107,9 @@ def write_report(
     plots = [_against(dimension, objective, trials, refused, best) for dimension in dimensions]
     plots.append(
         _scatter(
-            "Pareto front / 帕累托前沿",
-            "tokens/s 词元/秒",
-            "bits/byte 比特/字节",
+            say("Pareto front"),
+            say("tokens/s"),
+            say("bits/byte"),
             [
                 (t["tokens_per_s"], t["bits_per_byte"], "front" if t in on_front else t["outcome"], trial_line(t))
                 for t in with_bits
@@ -129,17 +124,19 @@ def write_report(
         ]
         ends = [f([d[0] for d in dots] + [d[1] for d in dots]) for f in (min, max)]
         diagonal = [(end, end) for end in ends]
-        plots.append(_scatter("Memory / 显存 (MB)", "predicted 预测", "measured 实测", dots, line=diagonal))
-    summary = (
-        f"{len(trials)} trials, {feasible} points that fit, {len(refused)} refused and never started / "
-        f"{len(trials)} 次试验，{feasible} 个可行配置，{len(refused)} 个放不下、从未启动"
+        plots.append(_scatter(say("Memory (MB)"), say("predicted"), say("measured"), dots, line=diagonal))
+    summary = say(
+        "{trials} trials, {feasible} points that fit, {refused} refused and never started",
+        trials=len(trials),
+        feasible=feasible,
+        refused=len(refused),
     )
     heads = "".join(f"<th>{escape(head)}</th>" for head in ("#", *_heads(columns), ""))
-    caption = f"<p>in all / 全部: {escape(point_text(same))}</p>" if same else ""
+    caption = f"<p>{escape(say('in all: {point}', point=point_text(same)))}</p>" if same else ""
     content = (
-        f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
+        f"<!doctype html><html lang={language()}><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         f"<title>{escape(name)}</title><style>{_STYLE}</style><main><h1>{escape(name)}</h1><p>{summary}</p>"
-        f"<p class=legend>{_LEGEND}</p><div class=plots>{''.join(plots)}</div>"
+        f"<p class=legend>{_legend()}</p><div class=plots>{''.join(plots)}</div>"
         f"<div class=wide><table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>{caption}</div>"
         f"</main></html>\n"
     )
@@ -171,8 +168,8 @@ def _against(
         for t in trials
         if t not in measured and dimension in t["settings"]
     ]
-    dots += [(x(p[dimension]), low, "refused", f"refused / 放不下: {point_text(p)}") for p in refused if dimension in p]
-    label = "bits/byte 比特/字节" if objective == "bits_per_byte" else "tokens/s 词元/秒"
+    dots += [(x(p[dimension]), low, "refused", f"{say('refused')}: {point_text(p)}") for p in refused if dimension in p]
+    label = say("bits/byte" if objective == "bits_per_byte" else "tokens/s")
     return _scatter(dimension, dimension.rpartition(".")[2], label, dots, names=names)
 
 
@@ -248,7 +245,7 @@ def _columns(trials: Sequence[Event]) -> tuple[list[str], dict[str, Any]]:
 
 def _heads(columns: Sequence[str]) -> list[str]:
     names = [path.rpartition(".")[2].replace("_", " ") for path in columns]  # lines break at spaces
-    return [*names, "bits/byte 比特/字节", "tokens/s 词元/秒", "predicted 预测", "measured 实测"]
+    return [*names, say("bits/byte"), say("tokens/s"), say("predicted"), say("measured")]
 
 
 def _cells(trial: Event, columns: Sequence[str]) -> list[str]:
@@ -264,7 +261,7 @@ def _cells(trial: Event, columns: Sequence[str]) -> list[str]:
 
 def _outcome(trial: Event) -> str:
     reason = str(trial.get("reason") or "").partition("\n")[0]
-    return f"{trial['outcome']} / {_OUTCOMES[trial['outcome']]}" + (f": {reason}" if reason else "")
+    return phrase(trial["outcome"]) + (f": {reason}" if reason else "")
 
 
 def _loss(trial: Event, objective: str) -> float:
@@ -282,11 +279,17 @@ def _short(value: float) -> str:
     return amount(value) if abs(value) >= 1000 else f"{value:.3g}"
 
 
-_LEGEND = (
-    "<i class=measured></i>measured 已完成 <i class=ended-early></i>ended early 提前结束 <i class=front></i>Pareto "
-    "<i class=best></i>best 最佳 <b class=refused>×</b> refused, never started 放不下，从未启动 "
-    "<b class=infeasible>×</b> out of memory or failed 显存不足或失败"
-)
+def _legend() -> str:
+    signs = [
+        ("<i class=measured></i>", say("went to its end")),
+        ("<i class=ended-early></i>", say("ended early")),
+        ("<i class=front></i>", "Pareto"),
+        ("<i class=best></i>", say("best")),
+        ("<b class=refused>×</b> ", say("refused, never started")),
+        ("<b class=infeasible>×</b> ", say("out of memory or failed")),
+    ]
+    return " ".join(sign + escape(meaning) for sign, meaning in signs)
+
 
 _STYLE = """
 :root{color-scheme:light;--ink:#1f2933;--soft:#6b7785;--line:#e6e9ed;--blue:#2a78b5;--orange:#d9662b;--green:#2f8f5b}

@@ -45,6 +45,7 @@ from jobs.training.request import Request, SweepOptions
 from jobs.training.run import lasting_settings, resolve, with_kept_paths
 from minimind.config import Config, override
 from minimind.events import Event, EventLog
+from minimind.language import phrase, say
 from minimind.units import memory
 from tune_spaces.distribution import LogUniform, Space
 
@@ -83,7 +84,9 @@ def sweep(request: Request, console: Console) -> int:
     if request.from_resume:
         folder.require_there()
         if request.model is not None:
-            raise ValueError(f"--model {request.model}: a continued sweep keeps its model; leave it out")
+            raise ValueError(
+                say("--model {model}: a continued sweep keeps its model; leave it out", model=request.model)
+            )
         stored = SweepSpec.model_validate(folder.spec())
         spec = extended(stored, request.stage, request.settings, options)
         weights = None
@@ -98,7 +101,7 @@ def sweep(request: Request, console: Console) -> int:
     placed = decided(launch.join(spec.run, together=False), console)
     spec = spec.model_copy(update={"run": with_dtype(spec.run, placed.loop.dtype)})
     planner = Planner(launch.worker_card(placed, console.print))
-    console.print(f"Looking for what fits / 查找可行配置: {planner.card.name}")
+    console.print(say("Looking for what fits: {card}", card=planner.card.name))
     found = groups(spec.run, spec.space, planner.fits)
     require_feasible(spec, found, planner)
     prepare(spec.run, console, weights=weights)
@@ -115,7 +118,7 @@ def sweep(request: Request, console: Console) -> int:
         return whole
 
     if not attempt(folder, identity, spec.trials, body):
-        console.print(f"{name} was stopped. Go on / 继续: minimind resume {name}")
+        console.print(say("{name} was stopped. Go on: minimind resume {name}", name=name))
         return 0
     return status
 
@@ -148,13 +151,12 @@ def _report(spec: SweepSpec, found: list[Group], folder: RunDirectory, console: 
         (folder.path / "best.json").write_text(content + "\n", "utf-8")
     report = folder.path / "report.html"
     write_report(report, spec.name, spec.objective, list(spec.space), found, done, console)
-    console.print(f"\nReport / 报告: {report}")
+    console.print("\n" + say("Report: {report}", report=report))
     if not best:
-        console.print(
-            "No trial has measured anything; their reasons stand above. / 没有任何试验得到结果。", style="red"
-        )
+        console.print(say("No trial has measured anything; their reasons stand above."), style="red")
         return 1
-    console.print(f"Train it / 用最佳配置训练: minimind train {stage} --spec {folder.path / 'best.json'} --name NAME")
+    file = folder.path / "best.json"
+    console.print(say("Train it: minimind train {stage} --spec {file} --name NAME", stage=stage, file=file))
     return 0
 
 
@@ -167,11 +169,14 @@ def extended(stored: SweepSpec, stage: str, settings: Mapping[str, Any], options
         wanted = wanted.model_copy(update={"space": space_of(options.space, stored.run)})
     changed = differences(stored.model_dump(exclude={"trials"}), wanted.model_dump(exclude={"trials"}))
     if stage != stored.run.stage.kind:
-        changed.insert(0, f"stage {stage}, not {stored.run.stage.kind}")
+        changed.insert(0, say("stage {stage}, not {stored}", stage=stage, stored=stored.run.stage.kind))
     if changed:
         raise ValueError(
-            f"a continued sweep keeps its settings, but for --trials; it was started with other {', '.join(changed)}. "
-            "Leave them out, or start another with --name OTHER"
+            say(
+                "a continued sweep keeps its settings, but for --trials; it was started with other {names}. "
+                "Leave them out, or start another with --name OTHER",
+                names=", ".join(changed),
+            )
         )
     return wanted
 
@@ -184,8 +189,13 @@ def require_feasible(spec: SweepSpec, found: list[Group], planner: Planner) -> N
     least, plan = min(((run, planner.plan(run)) for run in smallest), key=lambda pair: pair[1].needed_bytes)
     largest = ", ".join(f"{part} {memory(count)}" for part, count in list(plan.breakdown.items())[:3])
     raise ValueError(
-        f"no point of the space fits {planner.card.name} / 空间中没有可行的配置. The smallest is "
-        f"{settings_text(least)}; most of it: {largest}.\n{planner.refusal(least)}"
+        say(
+            "no point of the space fits {card}. The smallest is {settings}; most of it: {largest}.\n{refusal}",
+            card=planner.card.name,
+            settings=settings_text(least),
+            largest=largest,
+            refusal=planner.refusal(least),
+        )
     )
 
 
@@ -251,11 +261,11 @@ class PointSearch(Searcher):
         drawn = dict(drawn)
         settings = {**self.pool.draw(drawn.pop("u")), **drawn}
         number, self.number = self.number, self.number + 1
-        said = f"trial {number} / {self.last}: {point_text(settings)} ..."
+        said = say("trial {number} / {last}: {point} ...", number=number, last=self.last, point=point_text(settings))
         try:
             self.log.note("trial_started", said, trial=number, settings=settings)
         except OSError as full:
-            self.problem = f"trial {number} could not be written down: {full}"
+            self.problem = say("trial {number} could not be written down: {error}", number=number, error=full)
             return Searcher.FINISHED
         self.running[trial_id] = number, settings
         self.console.print(said, style="dim")
@@ -266,18 +276,24 @@ class PointSearch(Searcher):
         number, settings = self.running.pop(trial_id)
         known = {name: value for name, value in (result or {}).items() if name in _KEPT}
         if error or not result:
-            known |= {"outcome": "failed", "reason": self.errors.pop(trial_id, "") or DIED}
+            known |= {"outcome": "failed", "reason": self.errors.pop(trial_id, "") or phrase(DIED)}
         record = {"trial": number, "settings": settings, "outcome": "ended early", **known}
         if record["outcome"] == "infeasible":
             record["closed"] = len(
                 self.pool.learn({path: settings[path] for path in settings if path in _paths(self.pool)})
             )
         if record["outcome"] == "disk full":
-            self.problem = f"the disk is full, trial {number} could not go on: {record.get('reason', '')}"
+            self.problem = say(
+                "the disk is full, trial {number} could not go on: {reason}",
+                number=number,
+                reason=record.get("reason", ""),
+            )
         try:
             self.log.note("trial", trial_line(record), **record)
         except OSError as full:
-            self.problem = self.problem or f"trial {number} could not be written down: {full}"
+            self.problem = self.problem or say(
+                "trial {number} could not be written down: {error}", number=number, error=full
+            )
         self.console.print(trial_line(record))
         value = score(self.spec.objective, record)
         self.inner.on_trial_complete(trial_id, {"score": value, "training_iteration": PARTS})
@@ -323,9 +339,9 @@ def error_words(trace: str) -> str:
     """What a trial's process died of, in a line, from what Ray wrote down."""
     lines = [line.strip() for line in trace.splitlines() if line.strip()]
     if not lines:
-        return DIED
+        return phrase(DIED)
     if any("actor died" in line or "actor is dead" in line.lower() for line in lines):
-        return f"{DIED}: {lines[-1][:300]}"
+        return f"{phrase(DIED)}: {lines[-1][:300]}"
     return next((line for line in reversed(lines) if re.match(r"[\w.]+(Error|Exception)\b", line)), lines[-1])[:500]
 
 
@@ -408,8 +424,13 @@ def _run(
         count = min(count, len(search.pool))
     feasible, refused = (sum(len(getattr(group, kind)) for group in found) for kind in ("feasible", "refused"))
     console.print(
-        f"{feasible} points fit, {refused} are never started; {count} trials of {spec.budget_s:g} s / "
-        f"{feasible} 个可行，{refused} 个放不下（不会启动），还有 {count} 次试验"
+        say(
+            "{feasible} points fit, {refused} are never started; {count} trials of {budget:g} s",
+            feasible=feasible,
+            refused=refused,
+            count=count,
+            budget=spec.budget_s,
+        )
     )
     if not count:
         return True
@@ -442,7 +463,7 @@ def _run(
     tuner.fit()
     shutil.rmtree(work, ignore_errors=True)
     if search.problem:
-        raise OSError(f"{search.problem}\nMake room, then go on: minimind resume {folder.name}")
+        raise OSError(search.problem + "\n" + say("Make room, then go on: minimind resume {name}", name=folder.name))
     return search.whole
 
 

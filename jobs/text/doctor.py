@@ -7,9 +7,10 @@ from shlex import quote
 
 from rich.console import Console
 
-from data.check import CheckLimits, check_file, guess_stage
+from data.check import PASSAGES, CheckLimits, check_file, guess_stage
 from data.texts import SHORT
 from jobs.runs.references import tokenizer_folder
+from minimind.language import say
 from minimind.tokenizer import Tokenizer
 
 
@@ -35,19 +36,22 @@ def check_data(
     except ValueError as error:
         if report.alike() is None:
             console.print(report.table())
-        console.print(f"A run would refuse this file:\n{error}", style="red", markup=False)
+        console.print(say("A run would refuse this file:") + f"\n{error}", style="red", markup=False)
         return 1
     console.print(report.table())
     if report.rows - report.bad_rows - report.counts["duplicate"] == 1 and held_out is None:
-        text = report.forms.keys() == {"passages of text"}
-        advice = f" A text is cut into several from {SHORT:,} characters on, at the ends of its lines." if text else ""
-        problem = "A run would refuse this file: it is one text alone, and a part must be held out to measure on."
-        console.print(problem + advice, style="red", markup=False)
+        text = report.forms.keys() == {PASSAGES}
+        problem = say("A run would refuse this file: it is one text alone, and a part must be held out to measure on.")
+        if text:
+            problem += say(
+                " A text is cut into several from {short:,} characters on, at the ends of its lines.", short=SHORT
+            )
+        console.print(problem, style="red", markup=False)
         return 1
-    console.print("Nothing stands in the way of training on it.", style="green")
+    console.print(say("Nothing stands in the way of training on it."), style="green")
     if advise and stage in ("pretrain", "sft"):
         weights = "--from_weight RUN " if stage == "sft" else ""
-        console.print(f"Next: minimind train {stage} {weights}--data_path {quote(str(path))}")
+        console.print(say("Next:") + f" minimind train {stage} {weights}--data_path {quote(str(path))}")
     elif advise:
-        console.print(f"The stage that learns from it, {stage}, is not there yet, but comes.")
+        console.print(say("The stage that learns from it, {stage}, is not there yet, but comes.", stage=stage))
     return 0

@@ -14,6 +14,7 @@ from data.read import as_row, row_files
 from data.schema import STAGE_ROWS
 from jobs.runs.references import tokenizer_folder
 from jobs.terminal.console import can_show
+from minimind.language import phrase, say
 from minimind.tokenizer import Tokenizer
 
 LEARNT, READ, LOST = "bold green underline", "dim", "red strike"
@@ -57,7 +58,11 @@ def show_rows(
         except ValueError as error:
             raise ValueError(f"{file.path}:{line}: {error}") from None
         text, learnt = coloured(vocabulary, document, max_seq_len, brackets)
-        counts = f": {len(document.ids)} tokens, {learnt} learnt" if tokenizer is not None else ""
+        counts = (
+            say(": {count} tokens, {learnt} learnt", count=len(document.ids), learnt=learnt)
+            if tokenizer is not None
+            else ""
+        )
         console.print(Text(f"\n{line}{counts}", style="bold"))
         console.print(text, soft_wrap=True)
 
@@ -83,13 +88,13 @@ def coloured(
 
 def _legend(brackets: _Brackets, *, lost: bool) -> Text:
     text = Text()
-    for english, chinese, style in (
-        ("learnt", "学习", LEARNT),
-        ("read, not learnt", "只读，不学", READ),
-        ("lost, behind max_seq_len", "超出 max_seq_len，被截断", LOST),
+    for meaning, style in (
+        ("learnt", LEARNT),
+        ("read, not learnt", READ),
+        ("lost, behind max_seq_len", LOST),
     ):
         if style != LOST or lost:
-            _append(text, f"{english} / {chinese}", style, brackets)
+            _append(text, phrase(meaning), style, brackets)
             text.append("   ")
     return text
 

@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
@@ -15,7 +16,7 @@ from filelock import FileLock
 from pydantic import Field
 from rich.console import Console
 
-from data.check import check_file
+from data.check import Report, check_file
 from data.formats import READING, refuse_upstream
 from data.pack import learnable
 from data.prepare import Pipeline, content_sha256, tokenise
@@ -30,6 +31,7 @@ from jobs.text.tokenizer import DATA_FILE, TokenizerSpec, learn
 from minimind import adapter_base
 from minimind.chat import chat_template
 from minimind.config import Config
+from minimind.language import say
 from minimind.manifest import Manifest, verify
 from minimind.tokenizer import Tokenizer
 from minimind.units import amount, size
@@ -163,8 +165,13 @@ def require_vocabulary(tokenizer: Tokenizer, vocab_size: int, where: str) -> Non
     """Raise ValueError unless a model with `vocab_size` ids knows exactly those of the tokenizer from `where`."""
     if tokenizer.vocab_size != vocab_size:
         raise ValueError(
-            f"the tokenizer in {where} has {tokenizer.vocab_size} ids, the model has {vocab_size}: "
-            f"set the model to it with --set model.vocab_size={tokenizer.vocab_size}, or take another tokenizer"
+            say(
+                "the tokenizer in {where} has {vocab_size} ids, the model has {vocab_size2}: set the "
+                "model to it with --set model.vocab_size={vocab_size}, or take another tokenizer",
+                where=where,
+                vocab_size=tokenizer.vocab_size,
+                vocab_size2=vocab_size,
+            )
         )
 
 
@@ -218,8 +225,9 @@ def _check(
     key = [content_sha256(source), held_out_digest, spec.data.limits.model_dump(), rows, READING, *written]
     passed = paths.cache() / "checks" / f"{_key(key)}.json"
     if passed.exists():
-        if known := json.loads(passed.read_text("utf-8")).get("written"):
-            console.print(f"{source.name}: {known}; looked at before.")
+        before = json.loads(passed.read_text("utf-8"))
+        if known := Report(str(source), rows, files=before["files"], forms=Counter(before["forms"])).written():
+            console.print(say("{name}: {known}; looked at before.", name=source.name, known=known))
         return
     report = check_file(source, rows, tokenizer=tokenizer, max_seq_len=width if tokenizer else None, eval_path=held_out)
     try:
@@ -227,21 +235,30 @@ def _check(
     except ValueError as error:
         raise ValueError(str(error) if setting == "data.path" else f"{setting}: {error}") from None
     how = report.written()
-    found = ", ".join(f"{count} {kind}" for kind, count in report.counts.items()) or "nothing wrong"
-    unused = f" Not used: {', '.join(sorted(report.ignored_fields))}." if report.ignored_fields else ""
-    what = f"{amount(report.rows)} rows" + (f" ({how})" if how else "")
-    console.print(f"Checked {source.name}: {what}, {found}.{unused}")
+    found = ", ".join(f"{count} {kind}" for kind, count in report.counts.items()) or say("nothing wrong")
+    names = ", ".join(sorted(report.ignored_fields))
+    unused = say(" Not used: {names}.", names=names) if names else ""
+    what = say("{count} rows", count=amount(report.rows)) + (f" ({how})" if how else "")
+    console.print(
+        say("Checked {name}: {what}, {found}.{unused}", name=source.name, what=what, found=found, unused=unused)
+    )
     paths.make(passed.parent)
-    passed.write_text(json.dumps(report.to_dict() | {"written": how}, ensure_ascii=False), "utf-8")
+    passed.write_text(json.dumps(report.to_dict(), ensure_ascii=False), "utf-8")
 
 
 def _require_learnable(shards: TokenShards, width: int, named: str) -> None:
     """Raise ValueError for conversations of which nothing is learnt. named: the setting and its file."""
     if shards.conversations and not len(learnable(shards, width)):
         raise ValueError(
-            f"{named}: none of its {amount(len(shards))} conversations has an answer in its first {width} tokens; the "
-            f"earliest begins after {int(shards.first_targets.min())}. Give rows more tokens with --max_seq_len, or "
-            f"name another file"
+            say(
+                "{named}: none of its {count} conversations has an answer in its first {width} "
+                "tokens; the earliest begins after {first_targets}. Give rows more tokens with "
+                "--max_seq_len, or name another file",
+                named=named,
+                count=amount(len(shards)),
+                width=width,
+                first_targets=int(shards.first_targets.min()),
+            )
         )
 
 
@@ -257,7 +274,9 @@ def _tokenizer(spec: RunSpec, source: Path, digest: str, own: Path | None, init:
     named = own or (tokenizer_folder(spec.data.tokenizer) if spec.data.tokenizer is not None else init)
     if named is None:
         if STAGES[spec.stage.kind].rows != "pretrain":
-            raise ValueError(f"{spec.stage.kind} without first weights: name a tokenizer with --tokenizer RUN")
+            raise ValueError(
+                say("{kind} without first weights: name a tokenizer with --tokenizer RUN", kind=spec.stage.kind)
+            )
         return _trained(spec, source, digest, console)
     tokenizer = Tokenizer.load(named)
     # The same ids may come with another chat template.
@@ -274,11 +293,17 @@ def _trained(spec: RunSpec, source: Path, digest: str, console: Console) -> Path
     )
 
     def train(folder: Path) -> None:
-        console.print(f"No --tokenizer given: training one with {wanted.vocab_size} ids on {source}.")
+        console.print(
+            say(
+                "No --tokenizer given: training one with {vocab_size} ids on {source}.",
+                vocab_size=wanted.vocab_size,
+                source=source,
+            )
+        )
         learn(wanted, folder)
 
     folder = _cached(_key([digest, wanted.vocab_size, wanted.split_cjk, wanted.max_texts]), train)
-    console.print(f"Tokenizer: {folder}")
+    console.print(say("Tokenizer: {folder}", folder=folder))
     return folder
 
 
@@ -312,31 +337,54 @@ def _tokenised(
         progress=_sparse(console.print, time.monotonic()),
         pipeline=pipeline,
     )
-    skipped = f"; {shards.skipped_rows} broken rows left out" if shards.skipped_rows else ""
+    skipped = say("; {count} broken rows left out", count=shards.skipped_rows) if shards.skipped_rows else ""
     width = spec.data.max_seq_len
     long = shards.lengths > width
     if shards.conversations:
-        documents, text = "conversations", "answers"
+        documents, text = say("conversations"), say("answers")
         kept = learnable(shards, width)
         if not len(kept):
             raise ValueError(
-                f"{source}: none of {len(shards)} conversations has an answer in its first {width} tokens: give "
-                "others, or a longer --max_seq_len"
+                say(
+                    "{source}: none of {count} conversations has an answer in its first {width} tokens: "
+                    "give others, or a longer --max_seq_len",
+                    source=source,
+                    count=len(shards),
+                    width=width,
+                )
             )
-        cut = f"; {amount(long[kept].sum())} longer than {width} tokens lose their end" if long[kept].any() else ""
+        cut = ""
+        if long[kept].any():
+            count = amount(long[kept].sum())
+            cut = say("; {count} longer than {width} tokens lose their end", count=count, width=width)
         lost = len(shards) - len(kept)
-        cut += f"; {amount(lost)} with no answer in their first {width} tokens left out" if lost else ""
+        if lost:
+            cut += say(
+                "; {count} with no answer in their first {width} tokens left out", count=amount(lost), width=width
+            )
     else:
-        documents, text = "documents", "text"
-        cut = f"; {amount(long.sum())} longer than {width} tokens are read in pieces" if long.any() else ""
+        documents, text = say("documents"), say("text")
+        cut = ""
+        if long.any():
+            count = amount(long.sum())
+            cut = say("; {count} longer than {width} tokens are read in pieces", count=count, width=width)
     console.print(
-        f"Data: {source.name}: {amount(len(shards))} {documents}, {amount(shards.tokens)} tokens, "
-        f"{size(int(shards.text_bytes.sum()))} of {text}{cut}{skipped}."
+        say(
+            "Data: {name}: {count} {documents}, {tokens} tokens, {size} of {text}{cut}{skipped}.",
+            name=source.name,
+            count=amount(len(shards)),
+            documents=documents,
+            tokens=amount(shards.tokens),
+            size=size(int(shards.text_bytes.sum())),
+            text=text,
+            cut=cut,
+            skipped=skipped,
+        )
     )
     return shards
 
 
-def _sparse(say: Callable[[str], None], started: float, period_s: float = 5.0) -> Callable[[int, int, int], None]:
+def _sparse(speak: Callable[[str], None], started: float, period_s: float = 5.0) -> Callable[[int, int, int], None]:
     """A progress callback that speaks every few seconds."""
     last = started
 
@@ -348,7 +396,7 @@ def _sparse(say: Callable[[str], None], started: float, period_s: float = 5.0) -
         last = now
         rate = tokens / (now - started)
         left = (now - started) * (total - done) / max(1, done)
-        say(
+        speak(
             f"Tokenising {100 * done / max(1, total):.0f}%: {amount(tokens)} tokens, {amount(rate)} tokens/s, "
             f"{left:.0f} s left"
         )

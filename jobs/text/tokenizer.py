@@ -16,6 +16,7 @@ from jobs.runs.directory import RunDirectory, require_name
 from jobs.runs.references import TOKENIZER_FOLDER
 from minimind.config import Config
 from minimind.events import EventLog
+from minimind.language import say
 from minimind.tokenizer import SPECIAL_TOKENS, Tokenizer, compression
 
 DATA_FILE = "data file (`minimind data fetch` brings the stock data to data/stock/)"
@@ -80,10 +81,21 @@ def run_tokenizer(spec: TokenizerSpec, console: Console, *, overwrite: bool = Fa
             raise
         log.metrics(0, {f"tokenizer/{language}_chars_per_token": value for language, value in measured.items()})
         log.state("SUCCEEDED")
-    names = {"zh": "Chinese", "en": "English"}
-    words = ", ".join(f"{value:.2f} characters per token in {names[lang]}" for lang, value in measured.items())
-    console.print(f"Tokenizer of {spec.vocab_size} ids in {run.path / TOKENIZER_FOLDER}: {words or 'no letters'}.")
-    console.print(f"Use it with: --tokenizer {spec.name}")
+    words = say(", ").join(
+        say("{value:.2f} characters per token in Chinese", value=value)
+        if lang == "zh"
+        else say("{value:.2f} characters per token in English", value=value)
+        for lang, value in measured.items()
+    )
+    console.print(
+        say(
+            "Tokenizer of {count} ids in {folder}: {words}.",
+            count=spec.vocab_size,
+            folder=run.path / TOKENIZER_FOLDER,
+            words=words or say("no letters"),
+        )
+    )
+    console.print(say("Use it with: --tokenizer {name}", name=spec.name))
     return run
 
 

@@ -9,9 +9,12 @@ from string import Formatter
 
 import pytest
 
+from data.check import PROBLEMS
+from data.schema import LOOKS
 from jobs import paths
 from jobs.commands.arguments import SAID_BY_ARGPARSE
 from jobs.commands.verbs import GROUPS, VERBS
+from jobs.demo.demo import OTHER_QUESTIONS, TURN_TITLES
 from jobs.runs.directory import CONTINUE, KILLED
 from jobs.runs.show import WAITING
 from jobs.serving.conversation import HELP, NO_MODEL
@@ -19,9 +22,14 @@ from jobs.stages import flags
 from jobs.stages.old_names import FLAGS_ELSEWHERE
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
+from jobs.sweeps.report import OUTCOMES
+from jobs.sweeps.sweep import DIED
 from jobs.text.tokenizer import TOKENIZER_FLAGS, TokenizerSpec
 from minimind.events import METRICS, STATES
 from minimind.language import _CATALOGUES, language, phrase, say, speaking
+
+BEYOND_RUNGS = ("outside the steps of training", "in the steps that were to be measured")
+"""What `beyond_rungs` is told in modules that say nothing themselves."""
 
 CHINESE: dict[str, str] = {}
 for catalogue in _CATALOGUES:
@@ -101,6 +109,8 @@ def declared() -> set[str]:
     for metric in METRICS.values():
         texts |= {metric.meaning, metric.unit} - {""}
     texts |= {*GROUPS, *(verb.help for verb in VERBS.values()), *(title for title, _ in flags.GROUPS.values())}
+    texts |= {problem.meaning for problem in PROBLEMS.values()} | set(LOOKS.values())
+    texts |= {*OUTCOMES, *TURN_TITLES, *(title for title, _ in OTHER_QUESTIONS), DIED, *BEYOND_RUNGS}
     texts |= {stage.title for stage in STAGES.values()}
     fields = [flags.field_of(RunSpec, path) for path in (*flags.FLAGS.values(), *flags.ADAPTER_FLAGS.values())]
     fields += [flags.field_of(TokenizerSpec, path) for path in TOKENIZER_FLAGS.values()]
