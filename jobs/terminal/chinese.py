@@ -106,6 +106,16 @@ CHINESE: dict[str, str] = {
     "share of the tokens in the batches that is not padding": "批次中有效词元的比例",
     "compression of Chinese text": "中文文本压缩率",
     "compression of English text": "英文文本压缩率",
+    # demo, sweeps and data
+    "asked first": ("作为第一问"),
+    "asked second": ("作为第二问"),
+    "asked third": ("作为第三问"),
+    "disk full": ("磁盘已满"),
+    "failed": ("失败"),
+    "infeasible": ("显存不足"),
+    "its process died, or was killed (perhaps for its memory)": ("进程意外结束或被终止（可能是内存不足）"),
+    "not taught: says that it does not know": ("没学过的，会老实说不知道"),
+    "referring to the question before": ("承接上一问"),
     # chat and serve
     "show the models, or take another one": "列出模型，或切换模型",
     "give the model a role, and begin anew": "设置系统提示词，并重新开始对话",
