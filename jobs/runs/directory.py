@@ -27,7 +27,7 @@ from typing import Any
 
 from jobs import paths
 from minimind.events import Event, latest_values, read_events
-from minimind.language import say
+from minimind.language import phrase, say
 
 SCHEMA_VERSION = 1
 
@@ -199,10 +199,10 @@ class RunDirectory:
                 say(
                     "there is a {other} of the name {name!r} ({namesake}): take another one for the "
                     "{kind} with `--name`",
-                    other=other,
+                    other=phrase(other),
                     name=self.name,
                     namesake=namesake,
-                    kind=self.kind,
+                    kind=phrase(self.kind),
                 )
             )
         if not self.exists:
@@ -214,9 +214,9 @@ class RunDirectory:
                     "the {kind} {name!r} exists already ({word}, {path}). Continue it with `--from_resume "
                     "1`, take another name with `--name`, or delete it and start afresh with `--overwrite "
                     "1`",
-                    kind=self.kind,
+                    kind=phrase(self.kind),
                     name=self.name,
-                    word=self.state().word,
+                    word=phrase(self.state().word),
                     path=self.path,
                 )
             )
@@ -227,7 +227,7 @@ class RunDirectory:
             raise ValueError(
                 say(
                     "no {kind} {name!r} at {path}: to start it, leave --from_resume out",
-                    kind=self.kind,
+                    kind=phrase(self.kind),
                     name=self.name,
                     path=self.path,
                 )
@@ -326,9 +326,9 @@ class RunDirectory:
             raise RunStateError(
                 say(
                     "the {kind} {name!r} is not running, it is {word}: there is nothing to stop",
-                    kind=self.kind,
+                    kind=phrase(self.kind),
                     name=self.name,
-                    word=state.word,
+                    word=phrase(state.word),
                 )
             )
         self.leave_stop()
@@ -423,7 +423,7 @@ class RunDirectory:
         return say(
             "the {kind} {name!r} was created anew by another process just now ({path}): what it "
             "trains is not this. Take another name with `--name`",
-            kind=self.kind,
+            kind=phrase(self.kind),
             name=self.name,
             path=self.path,
         )
@@ -435,7 +435,7 @@ class RunDirectory:
             "the {kind} {name!r} is running already ({holder}). Watch it with `minimind {verb} "
             "{name}`, stop it with `minimind stop {name}`, or start under another name with "
             "`--name`",
-            kind=self.kind,
+            kind=phrase(self.kind),
             name=self.name,
             holder=holder,
             verb=verb,

@@ -9,7 +9,7 @@ from jobs import paths
 from jobs.runs.directory import RunDirectory
 from minimind import checkpoint_folders
 from minimind.events import metric_series
-from minimind.language import say
+from minimind.language import phrase, say
 from minimind.manifest import MANIFEST
 
 TOKENIZER_FOLDER = "tokenizer"
@@ -102,7 +102,7 @@ def _run_and_step(text: str) -> tuple[RunDirectory, int]:
             say(
                 "{text!r}: the run is {word}, so say which checkpoint is meant: {run}",
                 text=text,
-                word=word,
+                word=phrase(word),
                 run=_choices(run, steps),
             )
         )

@@ -69,10 +69,8 @@ def show_sweep(folder: RunDirectory, console: Console) -> None:
         console.print()
         console.print(table(trials, str(spec.get("objective"))), soft_wrap=False)
     for trial in begun_trials(folder):
-        console.print(
-            f"{say('begun')}: {say('trial {number}: {point}', number=trial['trial'], point=point_text(trial['settings']))}",
-            style="dim",
-        )
+        said = say("trial {number}: {point}", number=trial["trial"], point=point_text(trial["settings"]))
+        console.print(f"{say('begun')}: {said}", style="dim")
 
 
 def begun_trials(folder: RunDirectory) -> list[Event]:

