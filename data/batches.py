@@ -12,6 +12,7 @@ import numpy as np
 from data.pack import order
 from data.rows import Rows
 from minimind.batch import Batch
+from minimind.language import phrase, say
 
 B = TypeVar("B", bound=Batch)
 
@@ -58,11 +59,21 @@ class OrderedBatches(Generic[B]):
             ("num_workers", num_workers, 0),
         ):
             if value < least:
-                raise ValueError(f"{name} = {value}: at least {least} is needed")
+                raise ValueError(
+                    say("{name} = {value}: at least {least} is needed", name=name, value=value, least=least)
+                )
         if not 0 <= replay < 1:
-            raise ValueError(f"replay share = {replay}: allowed is more than 0 and less than 1, such as 0.1")
+            raise ValueError(
+                say("replay share = {replay}: allowed is more than 0 and less than 1, such as 0.1", replay=replay)
+            )
         if replay and not rows.beside:
-            raise ValueError(f"replay share = {replay}: there are no rows beside the {rows.count} to replay")
+            raise ValueError(
+                say(
+                    "replay share = {replay}: there are no rows beside the {count} to replay",
+                    replay=replay,
+                    count=rows.count,
+                )
+            )
         self.rows, self.replay = rows, replay
         self.replayed_rows = max(1, round(rows.count * replay / (1 - replay))) if replay else 0
         self.epoch_rows = rows.count + self.replayed_rows
@@ -125,9 +136,14 @@ class OrderedBatches(Generic[B]):
             theirs = state.get(key)  # a state from before there was replay has none
             if theirs != mine[key]:
                 raise ValueError(
-                    f"can't continue here: {_MEANING.get(key, key)} was {theirs} and is {mine[key]} now, so rows would "
-                    "be trained on twice or never. Continue with what the run began with, or start a new run from its "
-                    "weights."
+                    say(
+                        "can't continue here: {what} was {theirs} and is {mine} now, so rows would be trained "
+                        "on twice or never. Continue with what the run began with, or start a new run from "
+                        "its weights.",
+                        what=phrase(_MEANING.get(key, key)),
+                        theirs=theirs,
+                        mine=mine[key],
+                    )
                 )
         self.position = state["position"]
 

@@ -23,8 +23,12 @@ from data.read import TEXTS, DataError, RowFile, as_row, row_files
 from data.rules import conversations, excerpt, keys, problems
 from data.schema import STAGE_ROWS, PretrainRow, PromptRow, Row
 from minimind.config import Config
+from minimind.language import phrase, say
 from minimind.tokenizer import Tokenizer
 from minimind.units import amount
+
+PASSAGES = "passages of text"
+"""How the rows of a text are written, as a report says."""
 
 EXAMPLES = 10
 """How many rows of a kind are listed; all are counted."""
@@ -143,28 +147,40 @@ class Report:
 
     def written(self) -> str:
         """How the rows are written, and in how many files, in words; "" for rows {"text": ...} of one file."""
-        forms = [form if len(self.forms) == 1 else f"{count:,} {form}" for form, count in self.forms.most_common()]
-        files = [f"{self.files:,} files"] if self.files > 1 else []
+        said = [(phrase(form), count) for form, count in self.forms.most_common()]
+        forms = [form if len(said) == 1 else f"{count:,} {form}" for form, count in said]
+        files = [say("{count:,} files", count=self.files)] if self.files > 1 else []
         return ", ".join(files + forms)
 
     def table(self) -> Table:
         """The report for a terminal."""
-        table = Table(title=f"{self.file} as {self.stage}", title_justify="left", box=None, show_header=False)
+        table = Table(
+            title=say("{file} as {stage}", file=self.file, stage=self.stage),
+            title_justify="left",
+            box=None,
+            show_header=False,
+        )
         table.add_column(overflow="fold", ratio=3)
         table.add_column(justify="right")
         table.add_column(overflow="fold", ratio=5)
-        table.add_row("rows", f"{self.rows:,}", self.written())
-        table.add_row("the first", "", self.first)
+        table.add_row(say("rows"), f"{self.rows:,}", self.written())
+        table.add_row(say("the first"), "", self.first)
         for unit, lengths in self.lengths.items():
-            table.add_row(f"{unit} in all", amount(lengths.total), "")
-            spread = f"half up to {lengths.p50:,}, 90 % up to {lengths.p90:,}, 99 % up to {lengths.p99:,}"
-            table.add_row(f"{unit} per row", f"{lengths.mean:,.0f}", f"{spread}, longest {lengths.longest:,}")
+            table.add_row(say("{unit} in all", unit=phrase(unit)), amount(lengths.total), "")
+            spread = say(
+                "half up to {p50:,}, 90 % up to {p90:,}, 99 % up to {p99:,}, longest {longest:,}",
+                p50=lengths.p50,
+                p90=lengths.p90,
+                p99=lengths.p99,
+                longest=lengths.longest,
+            )
+            table.add_row(say("{unit} per row", unit=phrase(unit)), f"{lengths.mean:,.0f}", spread)
         for name, count in self.ignored_fields.most_common():
-            table.add_row(f"field {name!r} is not used", f"{count:,}", "")
+            table.add_row(say("field {name!r} is not used", name=name), f"{count:,}", "")
         for kind, problem in PROBLEMS.items():
             if self.counts[kind]:
                 where = "\n".join(str(issue).removeprefix(f"{self.file}:") for issue in self.examples_of(kind))
-                table.add_row(f"{kind}: {problem.meaning}", f"{self.counts[kind]:,}", where)
+                table.add_row(f"{kind}: {phrase(problem.meaning)}", f"{self.counts[kind]:,}", where)
         return table
 
     def alike(self) -> str | None:
@@ -178,22 +194,37 @@ class Report:
         section: where in the run's settings the limits lie, for the advice in the message.
         """
         if (reason := self.alike()) is not None:
-            raise ValueError(f"{self.file}: no row of {self.rows:,} that can be used for {self.stage}: {reason}")
+            raise ValueError(
+                say(
+                    "{file}: no row of {rows:,} that can be used for {stage}: {reason}",
+                    file=self.file,
+                    rows=self.rows,
+                    stage=self.stage,
+                    reason=reason,
+                )
+            )
         complaints = [str(issue) for issue in self.examples.get("damaged_file", [])]
         usable = self.rows - self.bad_rows
         for name, limit in limits:
             kinds = [kind for kind, problem in PROBLEMS.items() if problem.limit == name and self.counts[kind]]
             found = sum(self.counts[kind] for kind in kinds)
             if limit is not None and found > limit:
-                counts = ", ".join(f"{self.counts[kind]} {kind} ({PROBLEMS[kind].meaning})" for kind in kinds)
+                counts = ", ".join(f"{self.counts[kind]} {kind} ({phrase(PROBLEMS[kind].meaning)})" for kind in kinds)
                 first = [f"  {issue}" for kind in kinds for issue in self.examples_of(kind)]
                 if usable:  # allowing all of them would leave nothing
-                    counts += f"; {name} = {limit}: mend them, or allow them with --set {section}.{name}={found}"
+                    counts += say(
+                        "; {name} = {limit}: mend them, or allow them with --set {section}.{name}={found}",
+                        name=name,
+                        limit=limit,
+                        section=section,
+                        found=found,
+                    )
                 complaints.append("\n".join([counts, *first]))
         if not usable:
-            complaints.append("no row that can be used")
+            complaints.append(say("no row that can be used"))
         if complaints:
-            raise ValueError(f"{self.file}, {self.rows} rows for {self.stage}: " + "\n".join(complaints))
+            heading = say("{file}, {rows} rows for {stage}: ", file=self.file, rows=self.rows, stage=self.stage)
+            raise ValueError(heading + "\n".join(complaints))
 
 
 def check_file(
@@ -214,7 +245,13 @@ def check_file(
     a bad row.
     """
     if stage not in STAGE_ROWS:
-        raise ValueError(f"stage {stage!r}: no rows are known for it; allowed are {', '.join(STAGE_ROWS)}")
+        raise ValueError(
+            say(
+                "stage {stage!r}: no rows are known for it; allowed are {names}",
+                stage=stage,
+                names=", ".join(STAGE_ROWS),
+            )
+        )
     files = row_files(path)
     held_out = _held_out(eval_path) if eval_path is not None else frozenset()
     report = Report(str(Path(path).expanduser().absolute()), stage, files=len(files))
@@ -255,7 +292,7 @@ class _Doctor:
 
     def open(self, file: RowFile) -> None:
         """What is looked at from here on stands in this file."""
-        self.path, self.form = file.path, "passages of text" if file.suffix in TEXTS else ""
+        self.path, self.form = file.path, PASSAGES if file.suffix in TEXTS else ""
         self.files.append((len(self.lines), str(file.path)))
 
     def found(self, kind: str, line: int, detail: str, path: str | None = None) -> None:
@@ -275,7 +312,7 @@ class _Doctor:
         if row.ignored:
             self.report.ignored_fields.update(set(row.ignored))
         if row.unread:
-            self.found("unread_fields", line, f"nothing reads {', '.join(row.unread)}")
+            self.found("unread_fields", line, say("nothing reads {names}", names=", ".join(row.unread)))
         known = list(problems(row))
         for kind, detail in known:
             self.found(kind, line, detail)
@@ -304,10 +341,11 @@ class _Doctor:
             return
         masked = max(document.first_target or 0 for document in found)
         if masked >= limit:
-            self.found("fully_masked", line, f"the first answer begins after {masked} tokens, max_seq_len = {limit}")
+            late = say("the first answer begins after {count} tokens, max_seq_len = {limit}", count=masked, limit=limit)
+            self.found("fully_masked", line, late)
         else:
             kind = "cut" if isinstance(row, PretrainRow) else "truncated"
-            self.found(kind, line, f"{longest} tokens, max_seq_len = {limit}")
+            self.found(kind, line, say("{count} tokens, max_seq_len = {limit}", count=longest, limit=limit))
 
     def _file_of(self, row: int) -> str:
         return self.files[bisect(self.files, row, key=lambda file: file[0]) - 1][1]
@@ -318,8 +356,12 @@ class _Doctor:
         for again in np.flatnonzero(first[inverse] != np.arange(len(digests))):
             before = first[inverse[again]]
             path, path_before = self._file_of(int(again)), self._file_of(int(before))
-            where = "" if path == path_before else f" of {path_before}"
-            self.found("duplicate", int(lines[again]), f"the same as line {lines[before]}{where}", path)
+            same = (
+                say("the same as line {line}", line=lines[before])
+                if path == path_before
+                else say("the same as line {line} of {path}", line=lines[before], path=path_before)
+            )
+            self.found("duplicate", int(lines[again]), same, path)
         for unit, values in (("characters", self.characters), ("tokens", self.tokens)):
             if values:
                 self.report.lengths[unit] = _lengths(np.array(values, np.int64))

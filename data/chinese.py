@@ -2,4 +2,258 @@
 
 from __future__ import annotations
 
-CHINESE: dict[str, str] = {}
+CHINESE: dict[str, str] = {
+    "a user's turn without content": ("用户的这一轮没有内容"),
+    "also in the evaluation file": ("验证数据里也有"),
+    "an answer without content": ("回答没有内容"),
+    "bytes that aren't UTF-8": ("有不是 UTF-8 的字节"),
+    "chosen and rejected answer different prompts": ("chosen 和 rejected 回答的不是同一个提示"),
+    "chosen and rejected are the same": ("chosen 和 rejected 相同"),
+    "conversation data": ("对话数据"),
+    "data of questions and exact answers": ("问题与标准答案数据"),
+    "fields missing or of another type": ("缺少字段，或字段类型不对"),
+    "fields that nothing reads": ("有不会被读取的字段"),
+    "longer than max_seq_len, read in pieces, nothing is lost": ("超过 max_seq_len，分段读取，不丢内容"),
+    "longer than max_seq_len, the end is lost": ("超过 max_seq_len，结尾会丢掉"),
+    "no text at all": ("没有任何文字"),
+    "not JSON": ("不是 JSON"),
+    "nothing to learn from: no answer, or none before max_seq_len": (
+        "没有可学的内容：没有回答，或回答在 max_seq_len 之后"
+    ),
+    "preference data": ("偏好数据"),
+    "rows of another stage": ("属于其他阶段的行"),
+    "tags in a text: learnt as letters": ("文本里有标签：会被当作普通文字学习"),
+    "the file breaks off: always refused": ("文件不完整：一律拒绝"),
+    "the same row again": ("与前面的行重复"),
+    "turns in an order that a conversation can't have": ("对话各轮的顺序不对"),
+    "what the chat template can't write": ("对话模板写不出来"),
+    " (bad row number {count}; the limit is {limit})": ("（第 {count} 个坏行，上限是 {limit}）"),
+    " and ": (" 和 "),
+    ", of rows perhaps: write each of them on a line of its own": ("，可能是一个装着多行的列表：请每行写一条"),
+    '; JSON takes double quotes " only, as json.dumps(row, ensure_ascii=False) writes them': (
+        '；JSON 只认双引号 "，像 json.dumps(row, ensure_ascii=False) 写出的那样'
+    ),
+    '; JSON takes the straight quotes " only, not those of a word processor or an input method': (
+        '；JSON 只认英文直引号 "，不认文字处理软件或输入法的弯引号'
+    ),
+    "; a row is an object alone, without a comma after it": ("；一行就是一个对象，后面不要加逗号"),
+    '; a row is written {"text": "…"}; a file of plain text is to end in .txt': (
+        '；一行应写成 {"text": "…"}；纯文本文件的名字请以 .txt 结尾'
+    ),
+    ("; the file looks like a JSON list or an object over many lines: each row is to stand in one line"): (
+        "；文件像是跨多行的 JSON 列表或对象：每条数据要写在同一行里"
+    ),
+    "; {name} = {limit}: mend them, or allow them with --set {section}.{name}={found}": (
+        "；{name} = {limit}：请修正，或用 --set {section}.{name}={found} 放行"
+    ),
+    "a \\u escape is half a surrogate pair": ("\\u 转义只有半个代理对"),
+    'a call must be JSON such as {"name": "add", "arguments": {"a": 1}}': (
+        '调用必须是 JSON，例如 {"name": "add", "arguments": {"a": 1}}'
+    ),
+    "a row is a JSON object with {fields}, this is a {type}{advice}": (
+        "一行应是含有 {fields} 的 JSON 对象，这里是 {type}{advice}"
+    ),
+    "a row needs {fields}, the fields here are {names}": ("一行需要 {fields}，这里的字段是 {names}"),
+    "agents that call tools": ("会调用工具的智能体"),
+    "all turns but the last must be the same": ("除最后一轮外，其余各轮必须相同"),
+    "both are empty": ("两者都为空"),
+    "broken JSON: {at}{text}": ("JSON 有误：{at}{text}"),
+    (
+        "can't continue here: {what} was {theirs} and is {mine} now, so rows would be trained on "
+        "twice or never. Continue with what the run began with, or start a new run from its weights."
+    ): (
+        "无法从这里继续：{what}原来是 {theirs}，现在是 {mine}，有些行会训练两次，或永远训练不到。请用"
+        "运行开始时的设置继续，或以它的权重开始新的运行。"
+    ),
+    "content has a part of type {kind!r}; only text can be learnt": ("内容里有类型为 {kind!r} 的部分；只能学习文字"),
+    "damaged gzip file: {error}": ("gzip 文件已损坏：{error}"),
+    "delete {folder} and tokenise again": ("请删除 {folder} 后重新分词"),
+    "every answer is marked as only read": ("所有回答都标为只读"),
+    "field {name!r} is not used": ("字段 {name!r} 没有用到"),
+    "half up to {p50:,}, 90 % up to {p90:,}, 99 % up to {p99:,}, longest {longest:,}": (
+        "一半不超过 {p50:,}，90 % 不超过 {p90:,}，99 % 不超过 {p99:,}，最长 {longest:,}"
+    ),
+    "has calls in two places (tool_calls, function_call or its role): keep one of them": (
+        "调用写在了两处（tool_calls、function_call 或角色）：请只留一处"
+    ),
+    "has {found} bytes": ("有 {found} 字节"),
+    "history must be a list of pairs, a question and its answer each": ("history 必须是列表，每项是一问一答"),
+    "instruction and input must be texts": ("instruction 和 input 必须是文字"),
+    "is a folder, not a file": ("是目录，不是文件"),
+    "is marked as learnt, but its role is {role}; {only_answers}": ("标为要学习，但角色是 {role}；{only_answers}"),
+    "is missing": ("不存在"),
+    "is nested more than {deepest} deep": ("嵌套超过 {deepest} 层"),
+    "max_seq_len = {max_seq_len}: at least 2 are needed, a token and the one it predicts": (
+        "max_seq_len = {max_seq_len}：至少要 2 个词元，一个用来预测另一个"
+    ),
+    "no assistant turn": ("没有助手的回答"),
+    "no data files: give at least one": ("没有数据文件：请至少给一个"),
+    "no row that can be used": ("没有一行可用"),
+    "no such file": ("没有这个文件"),
+    "no token shards at {folder} (no {manifest} there)": ("{folder} 里没有词元分片（没有 {manifest}）"),
+    "not JSON ({error})": ("不是 JSON（{error}）"),
+    "not UTF-8 but {name}; what converts it: {path}": ("不是 UTF-8，而是 {name}；转换命令：{path}"),
+    "not UTF-8: byte 0x{line:02x} at position {start} of the line": (
+        "不是 UTF-8：该行第 {start} 个字节是 0x{line:02x}"
+    ),
+    "not UTF-8: {reason}": ("不是 UTF-8：{reason}"),
+    "not a readable Parquet file: {error}": ("不是可读的 Parquet 文件：{error}"),
+    "nothing at all": ("什么也没有"),
+    "nothing reads {names}": ("{names} 不会被读取"),
+    "nothing to train on: {count} documents, none of them with two tokens or more": (
+        "没有可训练的内容：{count} 篇文档都不足两个词元"
+    ),
+    "ppo, grpo and spo": ("ppo、grpo 和 spo"),
+    (
+        'prompt and completion as texts don\'t say who speaks: write {"conversations": [{"role": '
+        '"user", "content": "…"}, {"role": "assistant", "content": "…"}]}, or one {"text": "…"} '
+        "for --stage pretrain"
+    ): (
+        'prompt 和 completion 是文字时看不出谁在说话：请写成 {"conversations": [{"role": "user", '
+        '"content": "…"}, {"role": "assistant", "content": "…"}]}，或为 --stage pretrain 写成一个'
+        ' {"text": "…"}'
+    ),
+    (
+        "prompts out of conversations (MiniMind's rlaif.jsonl and agent_rl.jsonl) can't be read yet; "
+        "a row for rl is {row}, and conversations are for --stage sft"
+    ): ("还不能从对话里读取提示（MiniMind 的 rlaif.jsonl 和 agent_rl.jsonl）；rl 的一行是 {row}，对话请用 --stage sft"),
+    "replay share = {replay}: allowed is more than 0 and less than 1, such as 0.1": (
+        "重放比例 = {replay}：应大于 0 且小于 1，例如 0.1"
+    ),
+    "replay share = {replay}: there are no rows beside the {count} to replay": (
+        "重放比例 = {replay}：{count} 行之外没有可重放的行"
+    ),
+    "rows": ("行数"),
+    "stage {stage!r}: no rows are known for it; allowed are {names}": (
+        "没有 {stage!r} 这个阶段的数据格式；可选：{names}"
+    ),
+    "the answer is empty": ("答案为空"),
+    "the first": ("第一行"),
+    "the first answer begins after {count} tokens, max_seq_len = {limit}": (
+        "第一个回答在 {count} 个词元之后才开始，max_seq_len = {limit}"
+    ),
+    "the prompt is empty": ("提示为空"),
+    "the row is empty": ("这一行是空的"),
+    "the same as line {line}": ("与第 {line} 行相同"),
+    "the same as line {line} of {path}": ("与 {path} 的第 {line} 行相同"),
+    "the system turn's {name} and what stands beside the conversation differ: keep one": (
+        "系统轮里的 {name} 与对话旁边写的不一致：请只留一个"
+    ),
+    "this is {looks}: use --stage {stage}": ("这是{looks}：请用 --stage {stage}"),
+    (
+        "tokenising into {folder} failed: {error}. {free} are free there; token shards need about as "
+        "much as the text itself. Nothing half-written was left: make room (or see to the disk) and "
+        "start again."
+    ): (
+        "分词写入 {folder} 失败：{error}。那里剩余 {free}；词元分片大约和文本一样大。没有留下写了一半"
+        "的文件：请腾出空间（或检查磁盘）后重试。"
+    ),
+    "tool_call_id {unknown!r} is of no call in the turn before": ("tool_call_id {unknown!r} 在上一轮没有对应的调用"),
+    "tools gave results for the calls {ids} of {order}: one for each is needed": (
+        "工具返回的结果对应 {ids}，而调用是 {order}：每个调用要有且只有一个结果"
+    ),
+    "turn {count}, the last, is {role}; an answer must come last": (
+        "最后一轮（第 {count} 轮）的角色是 {role}；最后必须是回答"
+    ),
+    "turn {number} has no content": ("第 {number} 轮没有内容"),
+    "turn {number} has {tag} in its text, and no thought, call or result can be made of it": (
+        "第 {number} 轮的文字里有 {tag}，无法还原成思考、调用或结果"
+    ),
+    "turn {number}: {error}": ("第 {number} 轮：{error}"),
+    "validation fraction = {fraction}: allowed is more than 0 and less than 1, such as 0.01": (
+        "验证集比例 = {fraction}：应大于 0 且小于 1，例如 0.01"
+    ),
+    "validation max_documents = {max_rows}: at least 1 document is needed": (
+        "验证集 max_documents = {max_rows}：至少要 1 篇文档"
+    ),
+    "{count:,} files": ("{count:,} 个文件"),
+    "{count} tokens, max_seq_len = {limit}": ("{count} 个词元，max_seq_len = {limit}"),
+    "{error} to check it; what learns from it is not there yet, but comes": (
+        "{error} 来检查；学习它的阶段还没有，以后会有"
+    ),
+    "{file} as {stage}": ("{file}（按 {stage} 读取）"),
+    (
+        "{file} is MiniMind's file of questions for reinforcement learning ({stages}): it has no "
+        "answers to learn, and its stages are not there yet; they come. If yours is something else, "
+        "give it another name"
+    ): (
+        "{file} 是 MiniMind 的强化学习问题文件（{stages}）：里面没有可学的回答，对应的阶段还没有，以"
+        "后会有。如果你的文件是别的内容，请换个名字"
+    ),
+    "{file}, {rows} rows for {stage}: ": ("{file}，{rows} 行（{stage}）："),
+    "{file}: no row of {rows:,} that can be used for {stage}: {reason}": (
+        "{file}：{rows:,} 行中没有一行可用于 {stage}：{reason}"
+    ),
+    "{folder} can't be read ({error}): {again}": ("{folder} 无法读取（{error}）：{again}"),
+    (
+        "{folder} has files of rows ({path}) and texts ({path2}): which are meant can't be seen. "
+        "Name one file, or put either into a folder of its own"
+    ): (
+        "{folder} 里既有数据行文件（{path}）又有文本（{path2}），看不出要用哪种。请指定一个文件，或把"
+        "其中一种放到单独的文件夹"
+    ),
+    (
+        "{folder} was tokenised with another tokenizer: its fingerprint is {tokenizer_fingerprint}, "
+        "this one's is {tokenizer_fingerprint2}. Use the tokenizer it was made with, or tokenise the "
+        "data again with this one."
+    ): (
+        "{folder} 是用另一个分词器分词的：它的指纹是 {tokenizer_fingerprint}，这个是"
+        " {tokenizer_fingerprint2}。请用当时的分词器，或用这个分词器重新分词。"
+    ),
+    "{folder} {state}, {size_bytes} bytes were written: {again}": (
+        "{folder} {state}，写入时是 {size_bytes} 字节：{again}"
+    ),
+    ("{folder}: no file in this folder can be read; allowed are files that end in {suffixes}. It holds: {inside}"): (
+        "{folder}：这个文件夹里没有可读的文件；可用的文件名结尾：{suffixes}。里面有：{inside}"
+    ),
+    "{folder}: shards of format {version}, this version reads {schema_version}: {again}": (
+        "{folder}：分片格式是 {version}，本版本读取 {schema_version}：{again}"
+    ),
+    (
+        "{folder}: {count} documents with {count2} different texts can't be split into training and "
+        "validation: add data (a .txt is one text up to {short:,} characters), or give a validation "
+        "file of its own (eval.path)"
+    ): (
+        "{folder}：{count} 篇文档只有 {count2} 种不同的文本，无法分成训练集和验证集：请增加数据（一个"
+        " .txt 在 {short:,} 个字符以内算一篇），或单独给一个验证文件（eval.path）"
+    ),
+    "{msg} (column {colno})": ("{msg}（第 {colno} 列）"),
+    "{names}: no rows; at least one text is needed": ("{names}：没有数据行；至少需要一篇文本"),
+    ("{names}: {skipped_rows} rows can't be used, max_bad_rows = {max_bad_rows}; `data check` lists them"): (
+        "{names}：有 {skipped_rows} 行不能用，max_bad_rows = {max_bad_rows}；用 `data check` 查看"
+    ),
+    "{name} = {value!r}: only 1 and true (learnt) or 0 and false (only read) can be obeyed": (
+        "{name} = {value!r}：只能是 1 和 true（学习）或 0 和 false（只读）"
+    ),
+    "{name} = {value}: at least {least} is needed": ("{name} = {value}：至少为 {least}"),
+    "{name} and {other} are different conversations: keep one of them": (
+        "{name} 和 {other} 是两段不同的对话：请只留一个"
+    ),
+    (
+        "{name} has {count} entries, the conversation has {count2} turns: one for each turn is "
+        "needed (marks of tokens are of use to the tokenizer that made them only)"
+    ): ("{name} 有 {count} 项，对话有 {count2} 轮：每轮要有一项（按词元的标记只对当时的分词器有用）"),
+    "{name} marks turn {number} as learnt, but its role is {role}; {only_answers}": (
+        "{name} 把第 {number} 轮标为要学习，但它的角色是 {role}；{only_answers}"
+    ),
+    "{needs}; `minimind data example {own}` shows rows as they can be": (
+        "{needs}；`minimind data example {own}` 显示正确的示例行"
+    ),
+    "{path} changed while it was read; start again when it is complete": (
+        "{path} 在读取过程中被改动；请等文件写完后重新开始"
+    ),
+    ("{path}: unknown format; allowed are files that end in {suffixes}, and folders of them{advice}"): (
+        "{path}：格式未知；可用的是以 {suffixes} 结尾的文件，以及装着它们的文件夹{advice}"
+    ),
+    "{problem}; it looks like GBK; what converts it: {path}": ("{problem}；看起来是 GBK；转换命令：{path}"),
+    "{said} mean the same and say different things: keep one of them": ("{said} 意思相同却说法不一：请只留一个"),
+    "{unit} in all": ("{unit}总数"),
+    "{unit} per row": ("每行{unit}"),
+    "only what an assistant says is learnt": ("只学习助手说的话"),
+    "the training data": ("训练数据"),
+    "the seed": ("随机种子"),
+    "the choice of documents": ("文档的选取"),
+    "the text replayed by data.mix": ("data.mix 重放的文本"),
+    "passages of text": ("文本段落"),
+    "characters": ("字符"),
+}

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from minimind.chat import read_call
+from minimind.language import phrase, say
 
 READING = 3
 """How rows are understood. Raise it when the same row is read otherwise, so that what was made of it by other rules is
@@ -120,7 +121,9 @@ class Fields:
         said = {name: self.content[name] for name in there if self.has(name)}
         first = next(iter(said.values()), None)
         if any(value != first for value in said.values()):
-            raise ValueError(f"{' and '.join(said)} mean the same and say different things: keep one of them")
+            raise ValueError(
+                say("{said} mean the same and say different things: keep one of them", said=say(" and ").join(said))
+            )
         return first
 
     def left(self) -> list[str]:
@@ -168,10 +171,15 @@ def form_of(content: Json) -> str:
 def refuse_upstream(file: str, stage: str) -> None:
     """Raise ValueError for the name of a file of MiniMind that is for none of the stages there are."""
     if stage == "sft" and (known := _UPSTREAM.fullmatch(file)):
-        stages = "ppo, grpo and spo" if known["what"] == "rlaif" else "agents that call tools"
+        stages = say("ppo, grpo and spo") if known["what"] == "rlaif" else say("agents that call tools")
         raise ValueError(
-            f"{file} is MiniMind's file of questions for reinforcement learning ({stages}): it has no answers to "
-            "learn, and its stages are not there yet; they come. If yours is something else, give it another name"
+            say(
+                "{file} is MiniMind's file of questions for reinforcement learning ({stages}): it has "
+                "no answers to learn, and its stages are not there yet; they come. If yours is "
+                "something else, give it another name",
+                file=file,
+                stages=stages,
+            )
         )
 
 
@@ -189,8 +197,11 @@ def _text_row(fields: Fields, notes: Notes) -> Json:
 def _prompt_row(fields: Fields, notes: Notes) -> Json:
     if fields.has("conversations") and not fields.has("prompt"):
         raise ValueError(
-            "prompts out of conversations (MiniMind's rlaif.jsonl and agent_rl.jsonl) can't be read yet; a row for rl "
-            'is {"prompt": "the question", "answer": "what is right"}, and conversations are for --stage sft'
+            say(
+                "prompts out of conversations (MiniMind's rlaif.jsonl and agent_rl.jsonl) can't be "
+                "read yet; a row for rl is {row}, and conversations are for --stage sft",
+                row='{"prompt": "…", "answer": "…"}',
+            )
         )
     return _given(fields, "prompt", "answer")
 
@@ -207,7 +218,9 @@ def _chat_row(fields: Fields, notes: Notes) -> Json:
         for other in others:
             fields.take(other)
             if _messages(content[other], Notes(), learn) != messages:
-                raise ValueError(f"{name} and {other} are different conversations: keep one of them")
+                raise ValueError(
+                    say("{name} and {other} are different conversations: keep one of them", name=name, other=other)
+                )
     elif content.get("prompt") is not None and content.get("completion") is not None:
         messages = _prompt_and_completion(fields, notes)
     elif content.get("instruction") is not None and content.get("output") is not None:
@@ -254,9 +267,11 @@ def _prompt_and_completion(fields: Fields, notes: Notes) -> Any:
     prompt, completion = fields.take("prompt"), fields.take("completion")
     if not isinstance(prompt, list) or not isinstance(completion, list):
         raise ValueError(
-            "prompt and completion as texts don't say who speaks: write "
-            '{"conversations": [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}, or one '
-            '{"text": "…"} for --stage pretrain'
+            say(
+                'prompt and completion as texts don\'t say who speaks: write {"conversations": '
+                '[{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]}, or one '
+                '{"text": "…"} for --stage pretrain'
+            )
         )
     before = _messages(prompt, notes)
     unlearnt = [turn | {"learn": False} if _role(turn) == "assistant" else turn for turn in before]
@@ -268,9 +283,9 @@ def _alpaca(fields: Fields) -> list[Json]:
     question = [fields.take("instruction"), fields.take("input")]
     history = fields.take("history") or []
     if not all(isinstance(part, (str, type(None))) for part in question):
-        raise ValueError("instruction and input must be texts")
+        raise ValueError(say("instruction and input must be texts"))
     if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
-        raise ValueError("history must be a list of pairs, a question and its answer each")
+        raise ValueError(say("history must be a list of pairs, a question and its answer each"))
     if str(fields.content["output"]) in str(fields.content.get("text")):
         fields.take("text")  # the same once more, in the words of a prompt
     pairs = [*history, ["\n".join(filter(None, question)), fields.take("output")]]
@@ -296,7 +311,9 @@ def _put_system(messages: Any, system: Any, tools: Any) -> Any:
         if value is not None and first.get(name) in _NOTHING:
             first[name] = value
         elif value is not None and first[name] != value:
-            raise ValueError(f"the system turn's {name} and what stands beside the conversation differ: keep one")
+            raise ValueError(
+                say("the system turn's {name} and what stands beside the conversation differ: keep one", name=name)
+            )
     return [first, *(messages[1:] if messages and _role(messages[0]) == "system" else messages)]
 
 
@@ -319,7 +336,7 @@ def _messages(content: Any, notes: Notes, learn: Sequence[bool] = ()) -> Any:
         try:
             turns += _message(message, notes, f" of turn {number + 1}", learn_it)
         except ValueError as error:
-            raise ValueError(f"turn {number + 1}: {error}") from None
+            raise ValueError(say("turn {number}: {error}", number=number + 1, error=error)) from None
     return list(_in_order_of_calls(turns)) if any(_role(turn) == "tool" for turn in turns) else turns
 
 
@@ -365,7 +382,7 @@ def _answer(fields: Fields, content: Any, called: str, notes: Notes, where: str)
         answer["reasoning_content"] = thought
     one, calls = fields.take("function_call"), _objects(fields.take("tool_calls")) or None
     if (one is not None) + (calls is not None) + (called in _ONLY_CALLS) > 1:
-        raise ValueError("has calls in two places (tool_calls, function_call or its role): keep one of them")
+        raise ValueError(say("has calls in two places (tool_calls, function_call or its role): keep one of them"))
     if one is not None:
         calls = [one]
     elif called in _ONLY_CALLS:
@@ -393,7 +410,7 @@ def _joined(content: Any, notes: Notes, where: str) -> Any:
     for part in content:
         if not isinstance(part, dict) or not isinstance(part.get("text"), str) or part.get("type", "text") != "text":
             kind = part.get("type") if isinstance(part, dict) else type(part).__name__
-            raise ValueError(f"content has a part of type {kind!r}; only text can be learnt")
+            raise ValueError(say("content has a part of type {kind!r}; only text can be learnt", kind=kind))
         texts.append(part["text"])
         notes.add([name for name in Fields(part).left() if name not in ("type", "text")], f" of a part{where}")
     return "".join(texts)
@@ -403,7 +420,13 @@ def _learnt(fields: Fields, role: Any) -> bool:
     """What a message says about being learnt itself."""
     flags = [_flag(name, fields.take(name)) for name in _LEARN if fields.content.get(name) is not None]
     if role != "assistant" and any(flags):
-        raise ValueError(f"is marked as learnt, but its role is {role}; {_ONLY_ANSWERS}")
+        raise ValueError(
+            say(
+                "is marked as learnt, but its role is {role}; {only_answers}",
+                role=role,
+                only_answers=phrase(_ONLY_ANSWERS),
+            )
+        )
     return all(flags)
 
 
@@ -419,15 +442,28 @@ def _learn_of_row(fields: Fields, messages: Any) -> list[bool]:
         flags = value if isinstance(value, list) else [value] * len(messages)
         if len(flags) != len(messages):
             raise ValueError(
-                f"{name} has {len(flags)} entries, the conversation has {len(messages)} turns: one for each turn is "
-                "needed (marks of tokens are of use to the tokenizer that made them only)"
+                say(
+                    "{name} has {count} entries, the conversation has {count2} turns: one for each turn "
+                    "is needed (marks of tokens are of use to the tokenizer that made them only)",
+                    name=name,
+                    count=len(flags),
+                    count2=len(messages),
+                )
             )
         marks = [_flag(name, flag) for flag in flags]
         for number, (mark, role) in enumerate(zip(marks, map(_our_role, messages), strict=True), start=1):
             if (
                 mark and not all(marks) and role != "assistant"
             ):  # where all have one, as where the row has: every answer
-                raise ValueError(f"{name} marks turn {number} as learnt, but its role is {role}; {_ONLY_ANSWERS}")
+                raise ValueError(
+                    say(
+                        "{name} marks turn {number} as learnt, but its role is {role}; {only_answers}",
+                        name=name,
+                        number=number,
+                        role=role,
+                        only_answers=phrase(_ONLY_ANSWERS),
+                    )
+                )
         learn = [before and mark for before, mark in zip(learn, marks, strict=True)]
     return learn
 
@@ -441,7 +477,13 @@ def _our_role(message: Any) -> Any:
 def _flag(name: str, value: Any) -> bool:
     if isinstance(value, (bool, int, float)) and value in (0, 1):
         return bool(value)
-    raise ValueError(f"{name} = {value!r}: only 1 and true (learnt) or 0 and false (only read) can be obeyed")
+    raise ValueError(
+        say(
+            "{name} = {value!r}: only 1 and true (learnt) or 0 and false (only read) can be obeyed",
+            name=name,
+            value=value,
+        )
+    )
 
 
 def _thought(content: str) -> tuple[str, str]:
@@ -481,7 +523,7 @@ def _json_calls(content: Any) -> list[Json]:
     value = _objects(content)
     calls = value if isinstance(value, list) else [value]
     if not calls or not all(isinstance(call, dict) for call in calls):
-        raise ValueError('a call must be JSON such as {"name": "add", "arguments": {"a": 1}}')
+        raise ValueError(say('a call must be JSON such as {"name": "add", "arguments": {"a": 1}}'))
     return calls
 
 
@@ -519,9 +561,11 @@ def _sorted_results(results: list[Json], order: list[Any]) -> list[Json]:
     if None in ids or None in order or len(set(map(str, order))) < len(order) or not order:
         return results
     if unknown := [call for call in ids if call not in order]:
-        raise ValueError(f"tool_call_id {unknown[0]!r} is of no call in the turn before")
+        raise ValueError(say("tool_call_id {unknown!r} is of no call in the turn before", unknown=unknown[0]))
     if sorted(map(order.index, ids)) != list(range(len(order))):
-        raise ValueError(f"tools gave results for the calls {ids} of {order}: one for each is needed")
+        raise ValueError(
+            say("tools gave results for the calls {ids} of {order}: one for each is needed", ids=ids, order=order)
+        )
     return sorted(results, key=lambda result: order.index(result["tool_call_id"]))
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data.shards import TokenShards
+from minimind.language import say
 
 Ints = NDArray[np.int64]
 
@@ -103,13 +104,20 @@ def pack(
     Raises ValueError for max_seq_len < 2, and when there is nothing to predict.
     """
     if max_seq_len < 2:
-        raise ValueError(f"max_seq_len = {max_seq_len}: at least 2 are needed, a token and the one it predicts")
+        raise ValueError(
+            say(
+                "max_seq_len = {max_seq_len}: at least 2 are needed, a token and the one it predicts",
+                max_seq_len=max_seq_len,
+            )
+        )
     if documents is None:
         documents = np.arange(len(lengths), dtype=np.int64)
     pieces_of = _truncate if whole else _cut
     document, start, length = pieces_of(lengths[documents].astype(np.int64), max_seq_len)
     if not len(length):
-        raise ValueError(f"nothing to train on: {len(documents)} documents, none of them with two tokens or more")
+        raise ValueError(
+            say("nothing to train on: {count} documents, none of them with two tokens or more", count=len(documents))
+        )
 
     by_length = np.argsort(-length, kind="stable")
     row = _best_fit(np.bincount(length, minlength=max_seq_len + 1), max_seq_len)

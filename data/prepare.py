@@ -18,6 +18,7 @@ from filelock import FileLock
 from data.encode import ENCODINGS, Encoding
 from data.read import BadRows, RowFile, row_files
 from data.shards import ShardWriter, Source, TokenShards, shards_fingerprint
+from minimind.language import say
 from minimind.tokenizer import Tokenizer
 from minimind.units import size
 
@@ -60,7 +61,7 @@ def tokenise(
     encoding = ENCODINGS[rows]
     files = [file for path in paths for file in row_files(path)]
     if not files:
-        raise ValueError("no data files: give at least one")
+        raise ValueError(say("no data files: give at least one"))
     state = [_state(file.path) for file in files]
     sources = [data_source(file.path) for file in files]
     fingerprint = shards_fingerprint(sources, tokenizer.fingerprint, encoding.template(tokenizer))
@@ -74,18 +75,30 @@ def tokenise(
                     _write(partial, files, sources, tokenizer, encoding, BadRows(max_bad_rows), progress, pipeline)
                     for file, before in zip(files, state, strict=True):
                         if _state(file.path) != before:
-                            raise ValueError(f"{file.path} changed while it was read; start again when it is complete")
+                            raise ValueError(
+                                say("{path} changed while it was read; start again when it is complete", path=file.path)
+                            )
             except OSError as error:
                 free = size(shutil.disk_usage(out_dir).free)
                 raise OSError(
-                    f"tokenising into {folder} failed: {error}. {free} are free there; token shards need about as much "
-                    "as the text itself. Nothing half-written was left: make room (or see to the disk) and start again."
+                    say(
+                        "tokenising into {folder} failed: {error}. {free} are free there; token shards need "
+                        "about as much as the text itself. Nothing half-written was left: make room (or see "
+                        "to the disk) and start again.",
+                        folder=folder,
+                        error=error,
+                        free=free,
+                    )
                 ) from error
     shards = TokenShards.open(folder, tokenizer.fingerprint)
     if shards.skipped_rows > max_bad_rows:
         raise ValueError(
-            f"{', '.join(source.path for source in sources)}: {shards.skipped_rows} rows can't be used, "
-            f"max_bad_rows = {max_bad_rows}; `data check` lists them"
+            say(
+                "{names}: {skipped_rows} rows can't be used, max_bad_rows = {max_bad_rows}; `data check` lists them",
+                names=", ".join(source.path for source in sources),
+                skipped_rows=shards.skipped_rows,
+                max_bad_rows=max_bad_rows,
+            )
         )
     return shards
 
@@ -137,7 +150,12 @@ def _write(
             if progress is not None:
                 progress(batch.read_bytes, total, writer.tokens)
         if not writer.documents:
-            raise ValueError(f"{', '.join(source.path for source in sources)}: no rows; at least one text is needed")
+            raise ValueError(
+                say(
+                    "{names}: no rows; at least one text is needed",
+                    names=", ".join(source.path for source in sources),
+                )
+            )
         writer.finish(
             sources, tokenizer.fingerprint, bad.count, encoding.template(tokenizer), encoding.documents_per_row
         )

@@ -19,6 +19,7 @@ import pyarrow.parquet
 
 from data.schema import OtherStageError, PretrainRow, Row, parse
 from data.texts import conversion, is_gbk, is_utf16, passages
+from minimind.language import say
 
 TEXTS = (".txt", ".md")
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet", *TEXTS)
@@ -58,7 +59,7 @@ class BadRows:
         if self.count > self.limit:
             problem = error.problem
             if self.limit:
-                problem += f" (bad row number {self.count}; the limit is {self.limit})"
+                problem += say(" (bad row number {count}; the limit is {limit})", count=self.count, limit=self.limit)
             raise DataError(error.path, error.line, error.kind, problem)
 
 
@@ -81,7 +82,7 @@ class RowFile:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser().absolute()
         if not self.path.is_file():
-            what = "is a folder, not a file" if self.path.is_dir() else "no such file"
+            what = say("is a folder, not a file") if self.path.is_dir() else say("no such file")
             raise ValueError(f"{self.path}: {what}")
         suffix = suffix_of(self.path.name)
         if suffix is None:
@@ -89,8 +90,12 @@ class RowFile:
             if self.path.suffix == ".csv":
                 advice = _rows_of_csv(self.path)
             raise ValueError(
-                f"{self.path}: unknown format; allowed are files that end in {', '.join(SUFFIXES)}, and folders of "
-                f"them{advice}"
+                say(
+                    "{path}: unknown format; allowed are files that end in {suffixes}, and folders of them{advice}",
+                    path=self.path,
+                    suffixes=", ".join(SUFFIXES),
+                    advice=advice,
+                )
             )
         self.suffix = suffix
         self.total_bytes = self.path.stat().st_size
@@ -150,7 +155,10 @@ class RowFile:
     def _utf16(self, beginning: bytes) -> DataError:
         name = "UTF-16" if beginning[:2] in (b"\xff\xfe", b"\xfe\xff") else "UTF-16LE" if beginning[0] else "UTF-16BE"
         return DataError(
-            str(self.path), 1, "not_utf8", f"not UTF-8 but {name}; what converts it: {conversion(self.path, name)}"
+            str(self.path),
+            1,
+            "not_utf8",
+            say("not UTF-8 but {name}; what converts it: {path}", name=name, path=conversion(self.path, name)),
         )
 
     def _json_lines(self) -> Iterator[tuple[int, object]]:
@@ -168,7 +176,9 @@ class RowFile:
                 try:
                     yield from self._json(lines, raw)
                 except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-                    raise DataError(str(self.path), 0, "damaged_file", f"damaged gzip file: {error}") from None
+                    raise DataError(
+                        str(self.path), 0, "damaged_file", say("damaged gzip file: {error}", error=error)
+                    ) from None
 
     def _json(self, lines: Iterable[bytes], raw: BinaryIO, begin: int = 0) -> Iterator[tuple[int, object]]:
         path = str(self.path)
@@ -183,11 +193,17 @@ class RowFile:
             except (ValueError, RecursionError) as error:
                 if text.isspace() or not text:
                     continue
-                at = f"{error.msg} (column {error.colno})" if isinstance(error, json.JSONDecodeError) else error
-                content = DataError(path, number, "broken_json", f"broken JSON: {at}{_meant(text)}")
+                at = (
+                    say("{msg} (column {colno})", msg=error.msg, colno=error.colno)
+                    if isinstance(error, json.JSONDecodeError)
+                    else error
+                )
+                content = DataError(
+                    path, number, "broken_json", say("broken JSON: {at}{text}", at=at, text=_meant(text))
+                )
             else:
                 if _MAYBE_HALF_A_PAIR.search(line) and not _encodable(content):
-                    content = DataError(path, number, "not_utf8", "a \\u escape is half a surrogate pair")
+                    content = DataError(path, number, "not_utf8", say("a \\u escape is half a surrogate pair"))
             yield number, content
 
     def _parquet(self) -> Iterator[tuple[int, object]]:
@@ -203,7 +219,7 @@ class RowFile:
         except (pa.ArrowException, OSError) as error:
             if getattr(error, "errno", None) is not None:
                 raise  # the disk failed, not the file: Arrow has an OSError without a number for a page that is damaged
-            raise DataError(path, 0, "damaged_file", f"not a readable Parquet file: {error}") from None
+            raise DataError(path, 0, "damaged_file", say("not a readable Parquet file: {error}", error=error)) from None
 
 
 def row_files(path: str | Path) -> list[RowFile]:
@@ -225,15 +241,24 @@ def row_files(path: str | Path) -> list[RowFile]:
     if not files:
         inside = ", ".join(sorted(entry.name for entry in folder.iterdir())[:12])
         raise ValueError(
-            f"{folder}: no file in this folder can be read; allowed are files that end in {', '.join(SUFFIXES)}. It "
-            f"holds: {inside or 'nothing'}"
+            say(
+                "{folder}: no file in this folder can be read; allowed are files that end in "
+                "{suffixes}. It holds: {inside}",
+                folder=folder,
+                suffixes=", ".join(SUFFIXES),
+                inside=inside or say("nothing at all"),
+            )
         )
     if 0 < len(texts) < len(files):
         rows = next(file for file in files if file.suffix not in TEXTS)
         raise ValueError(
-            f"{folder} has files of rows ({rows.path.relative_to(folder)}) and texts "
-            f"({texts[0].path.relative_to(folder)}): which are meant can't be seen. Name one file, or put either into "
-            "a folder of its own"
+            say(
+                "{folder} has files of rows ({path}) and texts ({path2}): which are meant can't be "
+                "seen. Name one file, or put either into a folder of its own",
+                folder=folder,
+                path=rows.path.relative_to(folder),
+                path2=texts[0].path.relative_to(folder),
+            )
         )
     return files
 
@@ -280,7 +305,7 @@ def as_row(row_type: type[R], content: object, path: Path, line: int) -> R | Dat
     except ValueError as error:
         return DataError(str(path), line, "wrong_fields", str(error))
     if _holds_nothing(row.model_dump()):
-        return DataError(str(path), line, "empty", "the row is empty")
+        return DataError(str(path), line, "empty", say("the row is empty"))
     return row
 
 
@@ -330,22 +355,28 @@ def _meant(text: str) -> str:
     """What a line that is not JSON was perhaps meant to be, and how it is written."""
     text = text.strip()
     if text.startswith(("{“", "{”", "{‘", "{＂")):
-        return '; JSON takes the straight quotes " only, not those of a word processor or an input method'
+        return say('; JSON takes the straight quotes " only, not those of a word processor or an input method')
     if text.startswith("{'"):
-        return '; JSON takes double quotes " only, as json.dumps(row, ensure_ascii=False) writes them'
+        return say('; JSON takes double quotes " only, as json.dumps(row, ensure_ascii=False) writes them')
     if text.startswith("{") and text.endswith("},"):
-        return "; a row is an object alone, without a comma after it"
+        return say("; a row is an object alone, without a comma after it")
     if text in ("[", "{") or text.startswith("[{"):
-        return "; the file looks like a JSON list or an object over many lines: each row is to stand in one line"
+        return say("; the file looks like a JSON list or an object over many lines: each row is to stand in one line")
     if text[:1] not in ("{", "[", '"'):
-        return '; a row is written {"text": "…"}; a file of plain text is to end in .txt'
+        return say('; a row is written {"text": "…"}; a file of plain text is to end in .txt')
     return ""
 
 
 def _not_utf8(error: UnicodeDecodeError, path: Path) -> str:
     line: bytes = error.object
-    problem = f"not UTF-8: byte 0x{line[error.start]:02x} at position {error.start + 1} of the line"
-    return f"{problem}; it looks like GBK; what converts it: {conversion(path, 'GB18030')}" if is_gbk(line) else problem
+    problem = say(
+        "not UTF-8: byte 0x{line:02x} at position {start} of the line", line=line[error.start], start=error.start + 1
+    )
+    return (
+        say("{problem}; it looks like GBK; what converts it: {path}", problem=problem, path=conversion(path, "GB18030"))
+        if is_gbk(line)
+        else problem
+    )
 
 
 def _encodable(content: object) -> bool:
@@ -379,4 +410,4 @@ def _rows_of(batch: pa.RecordBatch, path: str, before: int) -> Iterator[object]:
                 columns = zip(batch.schema.names, batch, strict=True)
                 yield _without_filled_in({name: column[row].as_py(maps_as_pydicts="lossy") for name, column in columns})
             except UnicodeDecodeError as error:
-                yield DataError(path, before + row + 1, "not_utf8", f"not UTF-8: {error.reason}")
+                yield DataError(path, before + row + 1, "not_utf8", say("not UTF-8: {reason}", reason=error.reason))

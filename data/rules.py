@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from data.schema import ChatRow, Message, PreferenceRow, PretrainRow, PromptRow, Row
+from minimind.language import say
 from minimind.template import order_problem
 from minimind.tokenizer import CONTROL_TOKENS, MARKUP_TOKENS
 
@@ -39,36 +40,50 @@ def problems(row: Row) -> Iterator[tuple[str, str]]:
         case PreferenceRow():
             yield from dict([*_turn_problems(row.chosen), *_turn_problems(row.rejected)]).items()
             if row.chosen == row.rejected:
-                yield "same_answers", excerpt(row.chosen[-1].content) if row.chosen else "both are empty"
+                yield "same_answers", excerpt(row.chosen[-1].content) if row.chosen else say("both are empty")
             elif row.chosen[:-1] != row.rejected[:-1]:
-                yield "different_prompts", "all turns but the last must be the same"
+                yield "different_prompts", say("all turns but the last must be the same")
         case PromptRow():
             for kind, text in (("empty", row.prompt), ("empty_answer", row.answer)):
                 if not text.strip():
-                    yield kind, "the prompt is empty" if kind == "empty" else "the answer is empty"
+                    yield kind, say("the prompt is empty") if kind == "empty" else say("the answer is empty")
 
 
 def _turn_problems(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
     if not any(message.role == "assistant" for message in messages):
-        yield "fully_masked", "no assistant turn"
+        yield "fully_masked", say("no assistant turn")
         return
     if not any(message.learn for message in messages if message.role == "assistant"):
-        yield "fully_masked", "every answer is marked as only read"
+        yield "fully_masked", say("every answer is marked as only read")
     if problem := order_problem([message.role for message in messages]):
         yield "wrong_order", problem
     elif messages[-1].role != "assistant":
-        yield "wrong_order", f"turn {len(messages)}, the last, is {messages[-1].role}; an answer must come last"
+        yield (
+            "wrong_order",
+            say(
+                "turn {count}, the last, is {role}; an answer must come last",
+                count=len(messages),
+                role=messages[-1].role,
+            ),
+        )
     for number, message in enumerate(messages, start=1):
         if message.role == "assistant" and message.learn and not (message.content.strip() or message.tool_calls):
-            yield "empty_answer", f"turn {number} has no content"
+            yield "empty_answer", say("turn {number} has no content", number=number)
             break
     for number, message in enumerate(messages, start=1):
         if message.role == "user" and not message.content.strip():
-            yield "empty_question", f"turn {number} has no content"
+            yield "empty_question", say("turn {number} has no content", number=number)
             break
     for number, message in enumerate(messages, start=1):
         if (tag := _tag_as_text(message)) is not None:
-            yield "tags", f"turn {number} has {tag} in its text, and no thought, call or result can be made of it"
+            yield (
+                "tags",
+                say(
+                    "turn {number} has {tag} in its text, and no thought, call or result can be made of it",
+                    number=number,
+                    tag=tag,
+                ),
+            )
             break
 
 

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from data.formats import read_row, stage_of
 from minimind.config import explain
+from minimind.language import phrase, say
 from minimind.tokenizer import encodable
 
 
@@ -25,7 +26,7 @@ def _from_json_text(value: Any) -> Any:
     try:
         found = json.loads(value)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"not JSON ({error})") from None
+        raise ValueError(say("not JSON ({error})", error=error)) from None
     return found
 
 
@@ -39,7 +40,7 @@ def _writable(value: Any) -> Any:
     while layer := [part for whole in layer for part in _parts(whole)]:
         depth += 1
         if depth > _DEEPEST:
-            raise ValueError(f"is nested more than {_DEEPEST} deep")
+            raise ValueError(say("is nested more than {deepest} deep", deepest=_DEEPEST))
     encodable(json.dumps(value, ensure_ascii=False))
     return value
 
@@ -114,7 +115,7 @@ STAGE_ROWS: dict[str, type[Row]] = {"pretrain": PretrainRow, "sft": ChatRow, "dp
 
 _STAGE_OF = {rows: stage for stage, rows in STAGE_ROWS.items()}
 
-_LOOKS = {
+LOOKS = {
     "pretrain": "plain text",
     "sft": "conversation data",
     "dpo": "preference data",
@@ -126,13 +127,13 @@ class OtherStageError(ValueError):
     """A row that is right, for another stage."""
 
     def __init__(self, stage: str) -> None:
-        super().__init__(f"this is {_LOOKS[stage]}: use --stage {stage}")
+        super().__init__(say("this is {looks}: use --stage {stage}", looks=phrase(LOOKS[stage]), stage=stage))
         self.stage = stage
 
     def with_command(self, path: Path) -> str:
         """The message, with the command that learns from the file."""
         if self.stage not in ("pretrain", "sft"):
-            return f"{self} to check it; what learns from it is not there yet, but comes"
+            return say("{error} to check it; what learns from it is not there yet, but comes", error=self)
         weights = "--from_weight RUN " if self.stage == "sft" else ""
         return f"{self} (minimind train {self.stage} {weights}--data_path {quote(str(path))})"
 
@@ -143,15 +144,28 @@ R = TypeVar("R", bound=Row)
 def parse(row_type: type[R], content: object) -> R:
     """`content`, as JSON gives it, as a row. Raises ValueError that says what is wrong with which field."""
     if not isinstance(content, dict):
-        advice = ", of rows perhaps: write each of them on a line of its own" if isinstance(content, list) else ""
-        raise ValueError(f"a row is a JSON object with {_fields(row_type)}, this is a {type(content).__name__}{advice}")
+        advice = say(", of rows perhaps: write each of them on a line of its own") if isinstance(content, list) else ""
+        raise ValueError(
+            say(
+                "a row is a JSON object with {fields}, this is a {type}{advice}",
+                fields=_fields(row_type),
+                type=type(content).__name__,
+                advice=advice,
+            )
+        )
     own = _STAGE_OF[row_type]
     row = read_row(own, content)
     if not required_fields(row_type) <= row.keys():
-        needs = f"a row needs {_fields(row_type)}, the fields here are {', '.join(content) or 'none'}"
+        needs = say(
+            "a row needs {fields}, the fields here are {names}",
+            fields=_fields(row_type),
+            names=", ".join(content) or say("none"),
+        )
         stage = stage_of(content)
         if stage is None or stage == own:
-            raise ValueError(f"{needs}; `minimind data example {own}` shows rows as they can be")
+            raise ValueError(
+                say("{needs}; `minimind data example {own}` shows rows as they can be", needs=needs, own=own)
+            )
         raise OtherStageError(stage)
     try:
         return row_type.model_validate(row)
@@ -166,4 +180,4 @@ def required_fields(row_type: type[Row]) -> frozenset[str]:
 
 
 def _fields(row_type: type[Row]) -> str:
-    return " and ".join(sorted(required_fields(row_type)))
+    return say(" and ").join(sorted(required_fields(row_type)))

@@ -32,6 +32,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from minimind.language import say
+
 SCHEMA_VERSION = 1
 MANIFEST = "manifest.json"
 BATCH_DOCUMENTS = 1024
@@ -111,27 +113,52 @@ class TokenShards:
         Raises ValueError if there are none, if they are damaged or of another format, or made with another tokenizer.
         """
         folder = Path(folder).absolute()
-        again = f"delete {folder} and tokenise again"
+        again = say("delete {folder} and tokenise again", folder=folder)
         try:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise ValueError(f"no token shards at {folder} (no {MANIFEST} there)") from None
+            raise ValueError(
+                say("no token shards at {folder} (no {manifest} there)", folder=folder, manifest=MANIFEST)
+            ) from None
         except ValueError as error:
-            raise ValueError(f"{folder / MANIFEST} can't be read ({error}): {again}") from None
+            raise ValueError(
+                say("{folder} can't be read ({error}): {again}", folder=folder / MANIFEST, error=error, again=again)
+            ) from None
         if manifest.get("schema_version") != SCHEMA_VERSION:
             version = manifest.get("schema_version")
-            raise ValueError(f"{folder}: shards of format {version}, this version reads {SCHEMA_VERSION}: {again}")
+            raise ValueError(
+                say(
+                    "{folder}: shards of format {version}, this version reads {schema_version}: {again}",
+                    folder=folder,
+                    version=version,
+                    schema_version=SCHEMA_VERSION,
+                    again=again,
+                )
+            )
         if manifest["tokenizer_fingerprint"] != tokenizer_fingerprint:
             raise ValueError(
-                f"{folder} was tokenised with another tokenizer: its fingerprint is "
-                f"{manifest['tokenizer_fingerprint']}, this one's is {tokenizer_fingerprint}. Use the tokenizer it was "
-                "made with, or tokenise the data again with this one."
+                say(
+                    "{folder} was tokenised with another tokenizer: its fingerprint is "
+                    "{tokenizer_fingerprint}, this one's is {tokenizer_fingerprint2}. Use the tokenizer "
+                    "it was made with, or tokenise the data again with this one.",
+                    folder=folder,
+                    tokenizer_fingerprint=manifest["tokenizer_fingerprint"],
+                    tokenizer_fingerprint2=tokenizer_fingerprint,
+                )
             )
         for name, size_bytes in manifest["files"].items():
             found = (folder / name).stat().st_size if (folder / name).is_file() else None
             if found != size_bytes:
-                state = "is missing" if found is None else f"has {found} bytes"
-                raise ValueError(f"{folder / name} {state}, {size_bytes} bytes were written: {again}")
+                state = say("is missing") if found is None else say("has {found} bytes", found=found)
+                raise ValueError(
+                    say(
+                        "{folder} {state}, {size_bytes} bytes were written: {again}",
+                        folder=folder / name,
+                        state=state,
+                        size_bytes=size_bytes,
+                        again=again,
+                    )
+                )
         return cls(folder, manifest)
 
     def __len__(self) -> int:

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from data.shards import TokenShards
 from data.texts import SHORT
+from minimind.language import say
 
 Ints = NDArray[np.int64]
 
@@ -21,18 +22,29 @@ def split(shards: TokenShards, fraction: float, max_rows: int, rows: Ints | None
     Raises ValueError where that leaves nothing to train on, or for a fraction or count that makes no sense.
     """
     if not 0 < fraction < 1:
-        raise ValueError(f"validation fraction = {fraction}: allowed is more than 0 and less than 1, such as 0.01")
+        raise ValueError(
+            say(
+                "validation fraction = {fraction}: allowed is more than 0 and less than 1, such as 0.01",
+                fraction=fraction,
+            )
+        )
     if max_rows < 1:
-        raise ValueError(f"validation max_documents = {max_rows}: at least 1 document is needed")
+        raise ValueError(say("validation max_documents = {max_rows}: at least 1 document is needed", max_rows=max_rows))
     if rows is None:
         rows = np.arange(shards.rows)
     all_digests = shards.digests[:: shards.documents_per_row][rows]
     digests, first = np.unique(all_digests, return_index=True)
     if len(digests) < 2:
         raise ValueError(
-            f"{shards.folder}: {len(rows)} documents with {len(digests)} different texts can't be split into "
-            f"training and validation: add data (a .txt is one text up to {SHORT:,} characters), or give a validation "
-            "file of its own (eval.path)"
+            say(
+                "{folder}: {count} documents with {count2} different texts can't be split into "
+                "training and validation: add data (a .txt is one text up to {short:,} characters), "
+                "or give a validation file of its own (eval.path)",
+                folder=shards.folder,
+                count=len(rows),
+                count2=len(digests),
+                short=SHORT,
+            )
         )
     below = int(np.searchsorted(digests, np.uint64(int(fraction * 2**64))))
     count = min(max(below, 1), max_rows, len(digests) - 1)

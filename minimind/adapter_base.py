@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from minimind.language import say
 from minimind.manifest import MANIFEST, WEIGHTS, Base, CheckpointError, base_in, read_manifest, weights_sha256
 
 
@@ -13,8 +14,14 @@ def base_of(folder: Path) -> Base:
     where = folder.absolute()
     if (base := base_in(manifest)) is not None:
         raise CheckpointError(
-            f"{where} is an adapter, and an adapter needs a whole model below it: take its base, "
-            f"step {base.step} of the run {base.run_id!r} in {base.folder}, or train all weights from the adapter"
+            say(
+                "{where} is an adapter, and an adapter needs a whole model below it: take its base, "
+                "step {step} of the run {run_id!r} in {folder}, or train all weights from the adapter",
+                where=where,
+                step=base.step,
+                run_id=base.run_id,
+                folder=base.folder,
+            )
         )
     return Base(manifest["run_id"], manifest["step"], str(where), manifest["files"][WEIGHTS]["sha256"])
 
@@ -35,7 +42,7 @@ def find_base(folder: Path) -> Path:
     manifest = read_manifest(folder)
     where = folder.absolute()
     if (base := base_in(manifest)) is None:
-        raise CheckpointError(f"{where} is no adapter: it has a whole model, and no base")
+        raise CheckpointError(say("{where} is no adapter: it has a whole model, and no base", where=where))
     recorded = Path(base.folder)
     beside = [parent.joinpath(*recorded.parts[-depth:]) for depth, parent in enumerate(where.parents, 1)][:3]
     looked = list(dict.fromkeys([recorded, *beside]))
@@ -53,14 +60,30 @@ def find_base(folder: Path) -> Path:
         weights = there["files"][WEIGHTS]["sha256"]
         if weights == base.weights_sha256:
             return place
-        found.append(f"the weights of {place} have the sha256 {weights}")
-    what = f"{where} is an adapter for step {base.step} of the run {base.run_id!r}, whose weights have the sha256"
+        found.append(say("the weights of {place} have the sha256 {weights}", place=place, weights=weights))
+    what = say(
+        "{where} is an adapter for step {step} of the run {run_id!r}, whose weights have the sha256",
+        where=where,
+        step=base.step,
+        run_id=base.run_id,
+    )
     if found:
         raise CheckpointError(
-            f"{what} {base.weights_sha256}; {'; '.join(found)}. On other weights the adapter would compute nonsense: "
-            f"bring the old checkpoint back, or train the adapter anew on the one that is there"
+            say(
+                "{what} {weights_sha256}; {found}. On other weights the adapter would compute "
+                "nonsense: bring the old checkpoint back, or train the adapter anew on the one that "
+                "is there",
+                what=what,
+                weights_sha256=base.weights_sha256,
+                found="; ".join(found),
+            )
         )
     raise CheckpointError(
-        f"{what} {base.weights_sha256}; it is in none of {', '.join(map(str, looked))}. "
-        f"Copy it to one of these places: without its base an adapter is not a model"
+        say(
+            "{what} {weights_sha256}; it is in none of {str}. Copy it to one of these places: "
+            "without its base an adapter is not a model",
+            what=what,
+            weights_sha256=base.weights_sha256,
+            str=", ".join(map(str, looked)),
+        )
     )

@@ -22,6 +22,7 @@ from torch import Tensor
 from minimind.adapter_base import find_base
 from minimind.checkpoint_folders import folder_of, publish
 from minimind.convert import from_hf_config, to_hf_config
+from minimind.language import say
 from minimind.lora import (
     LoraConfig,
     adapter_state,
@@ -137,7 +138,7 @@ def save(
     checkpoints stay as they are.
     """
     roles = roles or {}
-    _require_shapes(weights, model_config, adapter, f"the weights of step {step}", architecture)
+    _require_shapes(weights, model_config, adapter, say("the weights of step {step}", step=step), architecture)
     _require_plain(train_state, "train_state")
     folder = folder_of(root, step)
     partial = root / f"{folder.name}.partial"
@@ -163,9 +164,15 @@ def save(
         raise
     except (OSError, SafetensorError, RuntimeError) as error:  # each library has its own error for a full disk
         raise CheckpointError(
-            f"the checkpoint of step {step} could not be written to {partial.absolute()}: {error}. "
-            f"{size(shutil.disk_usage(_existing(root)).free)} are free there. Older checkpoints are untouched: make "
-            f"room (or see to the disk) and resume the run from the newest of them."
+            say(
+                "the checkpoint of step {step} could not be written to {partial}: {error}. {free} are "
+                "free there. Older checkpoints are untouched: make room (or see to the disk) and "
+                "resume the run from the newest of them.",
+                step=step,
+                partial=partial.absolute(),
+                error=error,
+                free=size(shutil.disk_usage(_existing(root)).free),
+            )
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -231,14 +238,18 @@ def load(folder: Path, expect: ModelConfig | None = None, *, weights_only: bool 
     model_config, architecture = from_hf_config(settings), _architecture(settings, where)
     if expect is not None and (differences := _differences(model_config, expect)):
         raise CheckpointError(
-            f"{where} is a checkpoint of another model: {'; '.join(differences)}. "
-            f"Set the model to the checkpoint's, or start from another checkpoint"
+            say(
+                "{where} is a checkpoint of another model: {differences}. Set the model to the "
+                "checkpoint's, or start from another checkpoint",
+                where=where,
+                differences="; ".join(differences),
+            )
         )
     adapter = None
     if (base := base_in(manifest)) is not None:
         adapter = Adapter(from_peft_config(json.loads((folder / ADAPTER_CONFIG).read_text("utf-8"))), base)
     weights = safetensors.torch.load_file(folder / weights_file(manifest))
-    _require_shapes(weights, model_config, adapter, f"the weights of {where}", architecture)
+    _require_shapes(weights, model_config, adapter, say("the weights of {where}", where=where), architecture)
     train_state = None
     if not weights_only:
         train_state = torch.load(folder / TRAIN_STATE, map_location="cpu", weights_only=True)
@@ -292,13 +303,20 @@ def read_sampling(folder: Path) -> Sampling | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        raise ValueError(f"{file.absolute()} cannot be read: {error}") from None
+        raise ValueError(say("{file} cannot be read: {error}", file=file.absolute(), error=error)) from None
     if not isinstance(content, dict):
-        raise ValueError(f"{file.absolute()} holds no JSON object")
+        raise ValueError(say("{file} holds no JSON object", file=file.absolute()))
     given = {field.name: content[field.name] for field in fields(Sampling) if content.get(field.name) is not None}
     for name, value in given.items():
         if isinstance(value, bool) or not isinstance(value, int if name == "top_k" else (int, float)):
-            raise ValueError(f"{file.absolute()}: {name} = {value!r} is not a number; correct it, or take it out")
+            raise ValueError(
+                say(
+                    "{file}: {name} = {value!r} is not a number; correct it, or take it out",
+                    file=file.absolute(),
+                    name=name,
+                    value=value,
+                )
+            )
     if not given and content.get("do_sample") is None:
         return None
     if content.get("do_sample") is False:
@@ -306,7 +324,9 @@ def read_sampling(folder: Path) -> Sampling | None:
     try:
         return Sampling(**given)
     except ValueError as error:
-        raise ValueError(f"{file.absolute()}: {error}; correct it, or take it out") from None
+        raise ValueError(
+            say("{file}: {error}; correct it, or take it out", file=file.absolute(), error=error)
+        ) from None
 
 
 def checkpoint_bytes(parameters: int, optimizer_states: float = 2) -> int:
@@ -321,7 +341,14 @@ def checkpoint_bytes(parameters: int, optimizer_states: float = 2) -> int:
 def _architecture(settings: Mapping[str, Any], where: str) -> str:
     names = settings.get("architectures") or [MiniMind.architecture]
     if names[0] not in ARCHITECTURES:
-        raise CheckpointError(f"{where}: architectures = {names!r}; this program reads {', '.join(ARCHITECTURES)}")
+        raise CheckpointError(
+            say(
+                "{where}: architectures = {names!r}; this program reads {architectures}",
+                where=where,
+                names=names,
+                architectures=", ".join(ARCHITECTURES),
+            )
+        )
     return str(names[0])
 
 
@@ -339,21 +366,33 @@ def _require_shapes(
     state = model.state_dict() if adapter is None else adapter_state(model)
     expected = {name: tuple(tensor.shape) for name, tensor in state.items()}
     actual = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    wrong = [f"{name} is missing" for name in expected if name not in actual]
-    wrong += [f"{name} is not part of the model" for name in actual if name not in expected]
+    wrong = [say("{name} is missing", name=name) for name in expected if name not in actual]
+    wrong += [say("{name} is not part of the model", name=name) for name in actual if name not in expected]
     wrong += [
         f"{name} is {list(actual[name])}, the model's is {list(shape)}"
         for name, shape in expected.items()
         if name in actual and actual[name] != shape
     ]
     if wrong:
-        more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-        raise CheckpointError(f"{where} do not fit the model configuration: {'; '.join(wrong[:5])}{more}")
+        more = say("; and {count} more", count=len(wrong) - 5) if len(wrong) > 5 else ""
+        raise CheckpointError(
+            say(
+                "{where} do not fit the model configuration: {wrong}{more}",
+                where=where,
+                wrong="; ".join(wrong[:5]),
+                more=more,
+            )
+        )
 
 
 def _differences(actual: ModelConfig, expected: ModelConfig) -> list[str]:
     return [
-        f"{name} is {getattr(actual, name)} in the checkpoint and {getattr(expected, name)} in this run"
+        say(
+            "{name} is {actual} in the checkpoint and {expected} in this run",
+            name=name,
+            actual=getattr(actual, name),
+            expected=getattr(expected, name),
+        )
         for name in ModelConfig.model_fields
         if getattr(actual, name) != getattr(expected, name)
     ]
@@ -364,15 +403,27 @@ def _require_plain(value: Any, path: str) -> None:
     if type(value) is dict:
         for key, item in value.items():
             if type(key) not in (str, int):
-                raise CheckpointError(f"{path} has the key {key!r} of type {type(key).__name__}; only str and int keep")
+                raise CheckpointError(
+                    say(
+                        "{path} has the key {key!r} of type {type}; only str and int keep",
+                        path=path,
+                        key=key,
+                        type=type(key).__name__,
+                    )
+                )
             _require_plain(item, f"{path}[{key!r}]")
     elif type(value) in (list, tuple):
         for index, item in enumerate(value):
             _require_plain(item, f"{path}[{index}]")
     elif not (value is None or type(value) in (str, int, float, bool) or isinstance(value, Tensor)):
         raise CheckpointError(
-            f"{path} is a {type(value).__module__}.{type(value).__name__}, which cannot be loaded safely; "
-            f"a checkpoint keeps dict, list, tuple, str, int, float, bool, None and tensors"
+            say(
+                "{path} is a {module}.{type}, which cannot be loaded safely; a checkpoint keeps dict, "
+                "list, tuple, str, int, float, bool, None and tensors",
+                path=path,
+                module=type(value).__module__,
+                type=type(value).__name__,
+            )
         )
 
 
@@ -390,9 +441,17 @@ def _require_space(root: Path, step: int, tensor_bytes: int) -> None:
     needed, free = tensor_bytes + _SMALL_FILES_BYTES, shutil.disk_usage(root).free
     if needed > free:
         raise CheckpointError(
-            f"the checkpoint of step {step} needs {size(needed)} ({needed} bytes), but the disk of {root.absolute()} "
-            f"has {size(free)} ({free} bytes) free. Older checkpoints are untouched: make room, or keep fewer "
-            f"checkpoints, and resume the run"
+            say(
+                "the checkpoint of step {step} needs {needed} ({needed2} bytes), but the disk of "
+                "{root} has {free} ({free2} bytes) free. Older checkpoints are untouched: make room, "
+                "or keep fewer checkpoints, and resume the run",
+                step=step,
+                needed=size(needed),
+                needed2=needed,
+                root=root.absolute(),
+                free=size(free),
+                free2=free,
+            )
         )
 
 

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from minimind.config import explain
+from minimind.language import phrase, say
 from minimind.model import MiniMind, ModelConfig, YarnConfig
 from minimind.score import ScoreModel
 
@@ -97,21 +98,27 @@ def from_hf_config(values: Mapping[str, Any]) -> ModelConfig:
     model_type = values.get("model_type")
     if model_type not in ("qwen3", "minimind"):
         raise ValueError(
-            f"config.json: model_type = {model_type!r} is another architecture; only dense models of the types "
-            f"'qwen3' and 'minimind' (upstream MiniMind with q_norm and k_norm) can be read"
+            say(
+                "config.json: model_type = {model_type!r} is another architecture; only dense models "
+                "of the types 'qwen3' and 'minimind' (upstream MiniMind with q_norm and k_norm) can "
+                "be read",
+                model_type=model_type,
+            )
         )
-    problems = [f"{name} is missing" for name in _REQUIRED if values.get(name) is None]
+    problems = [say("{name} is missing", name=name) for name in _REQUIRED if values.get(name) is None]
     problems += [
-        f"{name} = {values[name]!r}: only {only!r} can be read"
+        say("{name} = {values!r}: only {only!r} can be read", name=name, values=values[name], only=only)
         for name, only in _FIXED.items()
         if name in values and values[name] != only
     ]
     if any(kind != "full_attention" for kind in values.get("layer_types") or ()):
-        problems.append(f"layer_types = {values['layer_types']!r}: only 'full_attention' can be read")
+        problems.append(
+            say("layer_types = {layer_types!r}: only 'full_attention' can be read", layer_types=values["layer_types"])
+        )
     rope = {**(values.get("rope_scaling") or {}), **(values.get("rope_parameters") or {})}
     theta = rope.pop("rope_theta", values.get("rope_theta"))
     if theta is None:
-        problems.append("rope_theta is missing, both by itself and in rope_parameters")
+        problems.append(say("rope_theta is missing, both by itself and in rope_parameters"))
     kind = rope.pop("rope_type", rope.pop("type", "default"))
     rope.pop("type", None)
     switch = values.get("inference_rope_scaling") if model_type == "minimind" else None
@@ -120,15 +127,21 @@ def from_hf_config(values: Mapping[str, Any]) -> ModelConfig:
         rope = UPSTREAM_YARN.model_dump() if kind == "yarn" else {}
     elif switch is not None and kind != "default":
         problems.append(
-            f"inference_rope_scaling = {switch!r} and rope type = {kind!r}: upstream computes without scaling then; "
-            "set inference_rope_scaling to true, or rope_scaling to null"
+            say(
+                "inference_rope_scaling = {switch!r} and rope type = {kind!r}: upstream computes "
+                "without scaling then; set inference_rope_scaling to true, or rope_scaling to null",
+                switch=switch,
+                kind=kind,
+            )
         )
     if kind not in ("default", "yarn"):
-        problems.append(f"rope type = {kind!r}: only 'default' and 'yarn' can be read")
+        problems.append(say("rope type = {kind!r}: only 'default' and 'yarn' can be read", kind=kind))
     elif unknown := [name for name in rope if kind == "default" or name not in _YARN]:
-        problems.append(f"rope settings {', '.join(unknown)} of type {kind!r} are not known here")
+        problems.append(
+            say("rope settings {unknown} of type {kind!r} are not known here", unknown=", ".join(unknown), kind=kind)
+        )
     if problems:
-        raise ValueError("config.json cannot be read as a dense Qwen3 model:\n" + "\n".join(problems))
+        raise ValueError(say("config.json cannot be read as a dense Qwen3 model:\n") + "\n".join(problems))
     shape = {name: values[name] for name in ModelConfig.model_fields if name in values and name != "rope_scaling"}
     shape.setdefault("tie_word_embeddings", model_type == "minimind")  # each type's own default, left out of its file
     try:
@@ -136,7 +149,7 @@ def from_hf_config(values: Mapping[str, Any]) -> ModelConfig:
             {**shape, "rope_theta": theta, "rope_scaling": rope if kind == "yarn" else None}
         )
     except ValidationError as error:
-        raise ValueError(f"config.json: {explain(error)}") from None
+        raise ValueError(say("config.json: {error}", error=explain(error))) from None
 
 
 def read_weights(path: Path, config: ModelConfig | None = None) -> tuple[ModelConfig, dict[str, Tensor]]:
@@ -152,7 +165,7 @@ def read_weights(path: Path, config: ModelConfig | None = None) -> tuple[ModelCo
     """
     path = Path(path)
     if not path.exists():
-        raise ValueError(f"{path.absolute()}: no such file or folder")
+        raise ValueError(say("{path}: no such file or folder", path=path.absolute()))
     if path.is_dir():
         config = config or _read_config(path / "config.json")
         files = _weight_files(path)
@@ -171,11 +184,13 @@ def _read_config(path: Path) -> ModelConfig:
     try:
         values = json.loads(path.read_text("utf-8"))
     except FileNotFoundError:
-        raise ValueError(f"{path.absolute()}: no such file; a Hugging Face folder holds one") from None
+        raise ValueError(say("{path}: no such file; a Hugging Face folder holds one", path=path.absolute())) from None
     except ValueError as error:
-        raise ValueError(f"{path.absolute()}: not JSON: {error}") from None
+        raise ValueError(say("{path}: not JSON: {error}", path=path.absolute(), error=error)) from None
     if not isinstance(values, dict):
-        raise ValueError(f"{path.absolute()}: must hold a JSON object, not {type(values).__name__}")
+        raise ValueError(
+            say("{path}: must hold a JSON object, not {type}", path=path.absolute(), type=type(values).__name__)
+        )
     try:
         return from_hf_config(values)
     except ValueError as error:
@@ -190,7 +205,12 @@ def _weight_files(folder: Path) -> list[Path]:
             return [whole]
         if index.exists():
             return _shards(index)
-    raise ValueError(f"{folder.absolute()}: holds neither model.safetensors nor pytorch_model.bin, whole or in shards")
+    raise ValueError(
+        say(
+            "{folder}: holds neither model.safetensors nor pytorch_model.bin, whole or in shards",
+            folder=folder.absolute(),
+        )
+    )
 
 
 def _shards(index: Path) -> list[Path]:
@@ -198,9 +218,15 @@ def _shards(index: Path) -> list[Path]:
         names = sorted(set(json.loads(index.read_text("utf-8"))["weight_map"].values()))
         files = [index.parent / name for name in names]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{index.absolute()}: not an index of shards ({error!r})") from None
+        raise ValueError(
+            say("{index}: not an index of shards ({error!r})", index=index.absolute(), error=error)
+        ) from None
     if missing := [file.name for file in files if not file.is_file()]:
-        raise ValueError(f"{index.absolute()}: names files that are not there: {', '.join(missing)}")
+        raise ValueError(
+            say(
+                "{index}: names files that are not there: {missing}", index=index.absolute(), missing=", ".join(missing)
+            )
+        )
     return files
 
 
@@ -210,20 +236,33 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         try:
             return load_file(path)
         except (SafetensorError, OSError) as error:
-            raise ValueError(f"{path.absolute()}: not a readable safetensors file: {error}") from None
+            raise ValueError(
+                say("{path}: not a readable safetensors file: {error}", path=path.absolute(), error=error)
+            ) from None
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:  # its own words advise to open it all the same
         raise ValueError(
-            f"{path.absolute()}: holds more than tensors and plain values, or is no PyTorch file, and is not opened: "
-            f"loading it could run code. Save `model.state_dict()` alone with torch.save"
+            say(
+                "{path}: holds more than tensors and plain values, or is no PyTorch file, and is not "
+                "opened: loading it could run code. Save `model.state_dict()` alone with torch.save",
+                path=path.absolute(),
+            )
         ) from None
     except (RuntimeError, EOFError, OSError) as error:
-        raise ValueError(f"{path.absolute()}: not a readable PyTorch file: {error}") from None
+        raise ValueError(
+            say("{path}: not a readable PyTorch file: {error}", path=path.absolute(), error=error)
+        ) from None
     if isinstance(loaded, dict) and isinstance(loaded.get("model"), dict) and "optimizer" in loaded:
         loaded = loaded["model"]  # upstream's resume file: weights beside the optimizer's state
     if not isinstance(loaded, dict) or not all(isinstance(value, Tensor) for value in loaded.values()):
-        raise ValueError(f"{path.absolute()}: must hold a state dict (names to tensors), not {type(loaded).__name__}")
+        raise ValueError(
+            say(
+                "{path}: must hold a state dict (names to tensors), not {type}",
+                path=path.absolute(),
+                type=type(loaded).__name__,
+            )
+        )
     return {str(name): tensor for name, tensor in loaded.items()}
 
 
@@ -239,7 +278,7 @@ def _fit(weights: dict[str, Tensor], config: ModelConfig | None) -> tuple[ModelC
         expected = {name: tuple(tensor.shape) for name, tensor in MiniMind(config).state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     wrong = [
-        f"{name}: {list(found[name])} in the file, {list(shape)} in the model"
+        say("{name}: {found} in the file, {shape} in the model", name=name, found=list(found[name]), shape=list(shape))
         for name, shape in expected.items()
         if name in found and found[name] != shape
     ]
@@ -251,14 +290,20 @@ def _fit(weights: dict[str, Tensor], config: ModelConfig | None) -> tuple[ModelC
         *_listed("with values that are not finite", [n for n, w in weights.items() if not w.isfinite().all()]),
     ]
     if config.tie_word_embeddings and HEAD in weights:
-        problems.append(f"{HEAD} differs from {EMBEDDING}: this model needs tie_word_embeddings = false")
+        problems.append(
+            say(
+                "{head} differs from {embedding}: this model needs tie_word_embeddings = false",
+                head=HEAD,
+                embedding=EMBEDDING,
+            )
+        )
     if problems:
         shape = config.model_dump(include={"vocab_size", "hidden_size", "num_hidden_layers", "tie_word_embeddings"})
         described = ", ".join(f"{name} = {value}" for name, value in shape.items())
         raise ValueError(
-            f"the weights are not those of a dense model with {described}\n"
+            say("the weights are not those of a dense model with {described}\n", described=described)
             + "\n".join(problems)
-            + "\nGive the configuration that the weights were trained with, or other weights."
+            + say("\nGive the configuration that the weights were trained with, or other weights.")
         )
     return config, {name: weights[name].float().contiguous() for name in expected}
 
@@ -268,7 +313,7 @@ def _unwrapped(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     names = {name: name[match.end() :] if (match := _PREFIXES.match(name)) else name for name in weights}
     if len(set(names.values())) < len(names):
         twice = next(name for name, bare in names.items() if name != bare and bare in weights)
-        raise ValueError(f"{twice} stands there with and without its prefix: keep one of the two")
+        raise ValueError(say("{twice} stands there with and without its prefix: keep one of the two", twice=twice))
     return {names[name]: tensor for name, tensor in weights.items()}
 
 
@@ -280,20 +325,29 @@ def _refuse_other_models(weights: Iterable[str]) -> None:
     """Says what the weights are where a list of names would only say what they are not."""
     names = list(weights)
     if found := next((n for n in names if ".mlp.experts." in n or ".mlp.gate." in n or ".shared_experts." in n), None):
-        raise ValueError(f"{found} belongs to a mixture of experts; only dense models can be read")
+        raise ValueError(say("{found} belongs to a mixture of experts; only dense models can be read", found=found))
     if found := next((n for n in names if "lora" in n.lower()), None):
-        raise ValueError(f"{found} belongs to a LoRA adapter; merge it into its base model first and read that")
+        raise ValueError(
+            say("{found} belongs to a LoRA adapter; merge it into its base model first and read that", found=found)
+        )
     if found := next((n for n in names if n == "tok_embeddings.weight" or ".attention.wq." in n), None):
         raise ValueError(
-            f"{found} is a name of MiniMind's first layout (before April 2025), whose rotary embedding differs as "
-            f"well; only the present layout (model.layers.0.self_attn.q_proj.weight, ...) can be read"
+            say(
+                "{found} is a name of MiniMind's first layout (before April 2025), whose rotary "
+                "embedding differs as well; only the present layout "
+                "(model.layers.0.self_attn.q_proj.weight, ...) can be read",
+                found=found,
+            )
         )
     if any(n.endswith("self_attn.q_proj.weight") for n in names) and not any(
         n.endswith("q_norm.weight") for n in names
     ):
         raise ValueError(
-            "there is no self_attn.q_norm.weight: these are weights of MiniMind 2 or another Llama-like model without "
-            "norms on queries and keys, which this model cannot compute; only weights of the present layout can be read"
+            say(
+                "there is no self_attn.q_norm.weight: these are weights of MiniMind 2 or another "
+                "Llama-like model without norms on queries and keys, which this model cannot compute; "
+                "only weights of the present layout can be read"
+            )
         )
 
 
@@ -309,17 +363,24 @@ def _infer(weights: Mapping[str, Tensor], tied: bool) -> ModelConfig:
     }
     if missing := [name for name in names.values() if name not in weights]:
         raise ValueError(
-            "not the weights of a MiniMind model:\n"
+            say("not the weights of a MiniMind model:\n")
             + "\n".join([*_listed("missing", missing), *_listed("found", list(weights))])
         )
     shapes = {what: tuple(weights[name].shape) for what, name in names.items()}
     for what, shape in shapes.items():
         if len(shape) != (1 if what == "head" else 2):
-            raise ValueError(f"{names[what]} has the shape {list(shape)}")
+            raise ValueError(say("{names} has the shape {shape}", names=names[what], shape=list(shape)))
     head_dim = shapes["head"][0]
     for what in ("query", "key"):
         if shapes[what][0] % head_dim:
-            raise ValueError(f"{names[what]} has {shapes[what][0]} rows, which heads of width {head_dim} do not divide")
+            raise ValueError(
+                say(
+                    "{names} has {shapes} rows, which heads of width {head_dim} do not divide",
+                    names=names[what],
+                    shapes=shapes[what][0],
+                    head_dim=head_dim,
+                )
+            )
     layers = [int(match[1]) for name in weights if (match := re.match(r"model\.layers\.(\d+)\.", name))]
     try:
         return ModelConfig(
@@ -333,11 +394,11 @@ def _infer(weights: Mapping[str, Tensor], tied: bool) -> ModelConfig:
             tie_word_embeddings=tied,
         )
     except ValidationError as error:
-        raise ValueError(f"the shapes make no model: {explain(error)}") from None
+        raise ValueError(say("the shapes make no model: {error}", error=explain(error))) from None
 
 
 def _listed(what: str, names: list[str]) -> list[str]:
     if not names:
         return []
-    more = f"\n  ... and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return [f"{len(names)} {what}:\n  " + "\n  ".join(names[:SHOWN]) + more]
+    more = say("\n  ... and {count} more", count=len(names) - SHOWN) if len(names) > SHOWN else ""
+    return [f"{len(names)} {phrase(what)}:\n  " + "\n  ".join(names[:SHOWN]) + more]

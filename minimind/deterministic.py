@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from minimind.language import say
+
 
 @contextmanager
 def deterministic(device: torch.device, wanted: bool = True) -> Iterator[None]:
@@ -35,8 +37,11 @@ def deterministic(device: torch.device, wanted: bool = True) -> Iterator[None]:
         if "deterministic" not in str(error):
             raise
         raise ValueError(
-            f"loop.deterministic = true, and the step has an operation that cannot be repeated to the last bit: {error}"
-            " To train without that promise: --set loop.deterministic=false"
+            say(
+                "loop.deterministic = true, and the step has an operation that cannot be repeated to "
+                "the last bit: {error} To train without that promise: --set loop.deterministic=false",
+                error=error,
+            )
         ) from error
     finally:
         torch.use_deterministic_algorithms(before)

@@ -20,6 +20,7 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
+from minimind.language import say
 from minimind.tokenizer import BOS_TOKEN, EOS_TOKEN, MARKUP_TOKENS, Tokenizer
 
 _EMPTY: tuple[Any, ...] = (None, "", [])
@@ -78,9 +79,15 @@ def render_foreign(
         before = piece
     if not add_generation_prompt and turn + 1 != len(learn):
         raise ValueError(
-            f"the chat template that came with this tokenizer wrote {turn + 1} turns that begin with "
-            f"{BOS_TOKEN}assistant for {len(learn)} answers, so what is to be learnt can't be told. Remove "
-            "chat_template from tokenizer_config.json (and chat_template.jinja) to train with MiniMind's own template"
+            say(
+                "the chat template that came with this tokenizer wrote {turn} turns that begin with "
+                "{bos_token}assistant for {count} answers, so what is to be learnt can't be told. "
+                "Remove chat_template from tokenizer_config.json (and chat_template.jinja) to train "
+                "with MiniMind's own template",
+                turn=turn + 1,
+                bos_token=BOS_TOKEN,
+                count=len(learn),
+            )
         )
     return ids, mask
 
@@ -144,8 +151,14 @@ def _run(source: str, variables: Mapping[str, Any]) -> str:
     try:
         return _compiled(source)(variables)
     except Exception as error:  # noqa: BLE001  # a template is a program and may raise anything: told in words
-        what = "refuses it" if isinstance(error, _RefusalError) else f"fails with {type(error).__name__}"
-        raise ValueError(f"messages: the chat template that came with this model {what}: {error}") from None
+        what = (
+            say("refuses it")
+            if isinstance(error, _RefusalError)
+            else say("fails with {type}", type=type(error).__name__)
+        )
+        raise ValueError(
+            say("messages: the chat template that came with this model {what}: {error}", what=what, error=error)
+        ) from None
 
 
 class _RefusalError(jinja2.TemplateError):

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from minimind.config import Config
+from minimind.language import say
 from minimind.model import MiniMind
 
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -42,8 +43,12 @@ class LoraConfig(Config):
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         unknown = [name for name in names if name not in TARGETS]
         if unknown or not names or len(set(names)) < len(names):
-            wrong = f"no such map: {', '.join(unknown)}" if unknown else "each is named once, and at least one"
-            raise ValueError(f"{wrong}; there are {', '.join(TARGETS)}")
+            wrong = (
+                say("no such map: {unknown}", unknown=", ".join(unknown))
+                if unknown
+                else say("each is named once, and at least one")
+            )
+            raise ValueError(say("{wrong}; there are {targets}", wrong=wrong, targets=", ".join(TARGETS)))
         return names
 
 
@@ -95,7 +100,7 @@ def attach(model: MiniMind, config: LoraConfig, generator: torch.Generator) -> N
     the adapter is the same on every device. Raises ValueError if the model has an adapter already.
     """
     if _adapted(model):
-        raise ValueError("the model has an adapter already: detach it first, or take its weights with `merge`")
+        raise ValueError(say("the model has an adapter already: detach it first, or take its weights with `merge`"))
     model.requires_grad_(False)
     linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     for name, linear in linears.items():
@@ -161,18 +166,22 @@ def load_adapter(model: MiniMind, state: Mapping[str, Tensor]) -> None:
     before anything is changed.
     """
     own = adapter_state(model)
-    wrong = [f"{name} is missing" for name in own if name not in state]
-    wrong += [f"{name} is not part of it" for name in state if name not in own]
+    wrong = [say("{name} is missing", name=name) for name in own if name not in state]
+    wrong += [say("{name} is not part of it", name=name) for name in state if name not in own]
     wrong += [
         f"{name} is {list(state[name].shape)}, here it is {list(tensor.shape)}"
         for name, tensor in own.items()
         if name in state and state[name].shape != tensor.shape
     ]
     if wrong:
-        more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+        more = say("; and {count} more", count=len(wrong) - 5) if len(wrong) > 5 else ""
         raise ValueError(
-            f"these weights are not of the adapter that the model has: {'; '.join(wrong[:5])}{more}. "
-            f"Rank and target modules must be those it was trained with"
+            say(
+                "these weights are not of the adapter that the model has: {wrong}{more}. Rank and "
+                "target modules must be those it was trained with",
+                wrong="; ".join(wrong[:5]),
+                more=more,
+            )
         )
     for name, tensor in own.items():
         tensor.copy_(state[name])
@@ -257,5 +266,5 @@ def _adapted(model: MiniMind) -> dict[str, LoraLinear]:
 def _require_adapted(model: MiniMind) -> dict[str, LoraLinear]:
     adapted = _adapted(model)
     if not adapted:
-        raise ValueError("the model has no adapter: attach one first")
+        raise ValueError(say("the model has no adapter: attach one first"))
     return adapted

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from minimind.language import say
+
 SCHEMA_VERSION = 1
 WEIGHTS, TRAIN_STATE, MANIFEST = "model.safetensors", "train_state.pt", "manifest.json"
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
@@ -46,24 +48,53 @@ def verify(folder: Path) -> Manifest:
     where = folder.absolute()
     if not folder.is_dir():
         near = sorted(path.name for path in folder.parent.glob("step_*[0-9]") if path.is_dir())
-        there = f"checkpoints beside it: {', '.join(near)}" if near else f"{where.parent} holds no checkpoint"
-        raise CheckpointError(f"there is no checkpoint folder {where}; {there}")
+        there = (
+            say("checkpoints beside it: {near}", near=", ".join(near))
+            if near
+            else say("{parent} holds no checkpoint", parent=where.parent)
+        )
+        raise CheckpointError(say("there is no checkpoint folder {where}; {there}", where=where, there=there))
     if not (folder / MANIFEST).is_file():
         raise CheckpointError(
-            f"{where} has no {MANIFEST}, so it is not a complete checkpoint of this system (a Hugging Face folder or "
-            f"an upstream file must be imported by `minimind convert` first)"
+            say(
+                "{where} has no {manifest}, so it is not a complete checkpoint of this system (a "
+                "Hugging Face folder or an upstream file must be imported by `minimind convert` first)",
+                where=where,
+                manifest=MANIFEST,
+            )
         )
     manifest = read_manifest(folder)
     for name, expected in manifest["files"].items():
         file = folder / name
         if not file.is_file():
-            raise CheckpointError(f"{where}: {name} is missing; the manifest lists it with {expected['bytes']} bytes")
+            raise CheckpointError(
+                say(
+                    "{where}: {name} is missing; the manifest lists it with {bytes} bytes",
+                    where=where,
+                    name=name,
+                    bytes=expected["bytes"],
+                )
+            )
         if (actual := file.stat().st_size) != expected["bytes"]:
-            raise CheckpointError(f"{where}: {name} has {actual} bytes, {expected['bytes']} were written")
+            raise CheckpointError(
+                say(
+                    "{where}: {name} has {actual} bytes, {bytes} were written",
+                    where=where,
+                    name=name,
+                    actual=actual,
+                    bytes=expected["bytes"],
+                )
+            )
         if (digest := sha256_of(file)) != expected["sha256"]:
             raise CheckpointError(
-                f"{where}: {name} is damaged: sha256 is {digest}, {expected['sha256']} was written. "
-                f"Take another checkpoint, or copy this one again from where it came"
+                say(
+                    "{where}: {name} is damaged: sha256 is {digest}, {sha256} was written. Take another "
+                    "checkpoint, or copy this one again from where it came",
+                    where=where,
+                    name=name,
+                    digest=digest,
+                    sha256=expected["sha256"],
+                )
             )
     return manifest
 
@@ -76,14 +107,28 @@ def read_manifest(folder: Path) -> Manifest:
         digest = manifest.pop(SELF)
         version = manifest["schema_version"]
     except (ValueError, KeyError, AttributeError, TypeError, OSError) as error:
-        raise CheckpointError(f"{file.absolute()} cannot be read as a manifest, it is damaged ({error!r})") from error
+        raise CheckpointError(
+            say("{file} cannot be read as a manifest, it is damaged ({error!r})", file=file.absolute(), error=error)
+        ) from error
     if version != SCHEMA_VERSION:
         raise CheckpointError(
-            f"{file.absolute()} has schema_version {version!r}; this program reads {SCHEMA_VERSION}: "
-            f"use the version of this program that wrote it"
+            say(
+                "{file} has schema_version {version!r}; this program reads {schema_version}: use the "
+                "version of this program that wrote it",
+                file=file.absolute(),
+                version=version,
+                schema_version=SCHEMA_VERSION,
+            )
         )
     if digest != (actual := manifest_sha256(manifest)):
-        raise CheckpointError(f"{file.absolute()} is damaged: its sha256 is {actual}, {digest} was written")
+        raise CheckpointError(
+            say(
+                "{file} is damaged: its sha256 is {actual}, {digest} was written",
+                file=file.absolute(),
+                actual=actual,
+                digest=digest,
+            )
+        )
     return manifest
 
 

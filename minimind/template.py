@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
+from minimind.language import say
+
 MAY_FOLLOW: dict[str, tuple[str, ...]] = {
     "": ("system", "user"),
     "system": ("user",),
@@ -196,8 +198,14 @@ def order_problem(roles: Sequence[str]) -> str | None:
     before = ""
     for number, role in enumerate(roles, start=1):
         if role not in MAY_FOLLOW[before]:
-            where = f"after {before}" if before else "at the beginning"
-            return f"turn {number} is {role} {where}; allowed there: {' or '.join(MAY_FOLLOW[before])}"
+            where = say("after {before}", before=before) if before else say("at the beginning")
+            return say(
+                "turn {number} is {role} {where}; allowed there: {may_follow}",
+                number=number,
+                role=role,
+                where=where,
+                may_follow=" or ".join(MAY_FOLLOW[before]),
+            )
         before = role
     return None
 

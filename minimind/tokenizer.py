@@ -19,6 +19,7 @@ from typing import Any
 from tokenizers import Regex, models, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Backend
 
+from minimind.language import say
 from minimind.template import jinja_source
 
 # The table that upstream MiniMind trains with, name by name and id by id, so that its vocabularies and ours agree on
@@ -88,15 +89,33 @@ class Tokenizer:
         self._document = dict(document)
         model = self._document.get("model") or {}
         if model.get("type") != "BPE" or "ByteLevel" not in json.dumps(self._document.get("pre_tokenizer")):
-            raise ValueError(f"{where}: not a byte-level BPE tokenizer (model type {model.get('type')!r}); train one")
+            raise ValueError(
+                say(
+                    "{where}: not a byte-level BPE tokenizer (model type {get!r}); train one",
+                    where=where,
+                    get=model.get("type"),
+                )
+            )
         if self._document.get("normalizer"):
             kind = self._document["normalizer"].get("type")
-            raise ValueError(f"{where}: its normalizer ({kind}) changes text, so text would not come back as it was")
+            raise ValueError(
+                say(
+                    "{where}: its normalizer ({kind}) changes text, so text would not come back as it was",
+                    where=where,
+                    kind=kind,
+                )
+            )
         vocab: dict[str, int] = model["vocab"]
         added = {token["content"]: int(token["id"]) for token in self._document.get("added_tokens", [])}
         missing = [token for token in CONTROL_TOKENS if token not in added and token not in vocab]
         if missing:
-            raise ValueError(f"{where}: lacks the control tokens {' '.join(missing)}; train one, or add them to it")
+            raise ValueError(
+                say(
+                    "{where}: lacks the control tokens {missing}; train one, or add them to it",
+                    where=where,
+                    missing=" ".join(missing),
+                )
+            )
 
         ids = vocab | added
         self.vocab_size = max(ids.values()) + 1
@@ -132,8 +151,13 @@ class Tokenizer:
         least = len(SPECIAL_TOKENS) + 256
         if vocab_size < least:
             raise ValueError(
-                f"vocab_size = {vocab_size}: at least {least} are needed "
-                f"({len(SPECIAL_TOKENS)} special tokens and 256 bytes); MiniMind uses 6400"
+                say(
+                    "vocab_size = {vocab_size}: at least {least} are needed ({count} special tokens and "
+                    "256 bytes); MiniMind uses 6400",
+                    vocab_size=vocab_size,
+                    least=least,
+                    count=len(SPECIAL_TOKENS),
+                )
             )
         backend = Backend(models.BPE())
         if split_cjk:
@@ -152,7 +176,7 @@ class Tokenizer:
         seen = _NonEmpty(texts, backend.pre_tokenizer)
         backend.train_from_iterator(seen, trainer=trainer)
         if not seen.count:
-            raise ValueError("no text to train a tokenizer on: every text was empty, or there was none")
+            raise ValueError(say("no text to train a tokenizer on: every text was empty, or there was none"))
         backend.add_special_tokens([f"<|spare{i}|>" for i in range(vocab_size - backend.get_vocab_size())])
 
         document = json.loads(backend.to_str())
@@ -168,13 +192,15 @@ class Tokenizer:
         file = Path(path).expanduser().absolute()
         file = file / "tokenizer.json" if file.is_dir() else file
         if not file.is_file():
-            raise ValueError(f"no tokenizer at {file}: train one with the tokenizer stage, or give its folder")
+            raise ValueError(
+                say("no tokenizer at {file}: train one with the tokenizer stage, or give its folder", file=file)
+            )
         try:
             document = json.loads(file.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ValueError(f"{file}: not a tokenizer.json ({error})") from None
+            raise ValueError(say("{file}: not a tokenizer.json ({error})", file=file, error=error)) from None
         if not isinstance(document, dict):
-            raise ValueError(f"{file}: not a tokenizer.json (a JSON object is expected)")
+            raise ValueError(say("{file}: not a tokenizer.json (a JSON object is expected)", file=file))
         return cls(document, str(file), _settings(file.parent))
 
     def save(self, folder: str | Path) -> None:
@@ -218,7 +244,11 @@ class Tokenizer:
         for token_id in ids:
             if not 0 <= token_id < self.vocab_size:
                 raise ValueError(
-                    f"token id {token_id} is not in the vocabulary: allowed are 0 to {self.vocab_size - 1}"
+                    say(
+                        "token id {token_id} is not in the vocabulary: allowed are 0 to {vocab_size}",
+                        token_id=token_id,
+                        vocab_size=self.vocab_size - 1,
+                    )
                 )
             parts.append(self._bytes[token_id])
         return b"".join(parts)
@@ -265,9 +295,14 @@ class Tokenizer:
         """Raise ValueError unless `where` (shards, a checkpoint) was made with this very tokenizer."""
         if other_fingerprint != self.fingerprint:
             raise ValueError(
-                f"{where} was made with another tokenizer: its fingerprint is {other_fingerprint}, this one's is "
-                f"{self.fingerprint}. Ids mean other text there. Use the tokenizer it was made with, "
-                "or make it again with this one."
+                say(
+                    "{where} was made with another tokenizer: its fingerprint is {other_fingerprint}, "
+                    "this one's is {fingerprint}. Ids mean other text there. Use the tokenizer it was "
+                    "made with, or make it again with this one.",
+                    where=where,
+                    other_fingerprint=other_fingerprint,
+                    fingerprint=self.fingerprint,
+                )
             )
 
 
@@ -298,13 +333,21 @@ def _settings(folder: Path) -> dict[str, Any]:
             settings["chat_template"] = alone.read_text("utf-8")
         template = settings.get("chat_template")
     except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{file}: not a tokenizer_config.json ({error})") from None
+        raise ValueError(say("{file}: not a tokenizer_config.json ({error})", file=file, error=error)) from None
     others = [other.name for other in (folder / "additional_chat_templates").glob("*.jinja")]
     if others or not isinstance(template, (str, type(None))):
-        what = f"{', '.join(sorted(others))} stands beside it" if others else f"is a {type(template).__name__}"
+        what = (
+            say("{others} stands beside it", others=", ".join(sorted(others)))
+            if others
+            else say("is a {type}", type=type(template).__name__)
+        )
         raise ValueError(
-            f"{file}: chat_template: {what}; one template as text is needed. Of several, leave the one that "
-            "conversations are to be written with"
+            say(
+                "{file}: chat_template: {what}; one template as text is needed. Of several, leave the "
+                "one that conversations are to be written with",
+                file=file,
+                what=what,
+            )
         )
     return settings
 
@@ -315,7 +358,13 @@ def _is_word(token: Mapping[str, Any], where: str) -> bool:
     if token.get("special") or (name.startswith("<") and name.endswith(">")):
         return False
     if token.get("lstrip") or token.get("rstrip"):
-        raise ValueError(f"{where}: its token {name!r} takes the white space beside it, so text would not come back")
+        raise ValueError(
+            say(
+                "{where}: its token {name!r} takes the white space beside it, so text would not come back",
+                where=where,
+                name=name,
+            )
+        )
     return True
 
 
@@ -366,7 +415,13 @@ _BYTE_OF_CHARACTER = _byte_of_character()
 def _bytes_of_ids(vocab: Mapping[str, int], added: Mapping[str, int], size: int, where: str) -> list[bytes]:
     lost = [byte for character, byte in _BYTE_OF_CHARACTER.items() if character not in vocab]
     if lost:
-        raise ValueError(f"{where}: its vocabulary has no token for the bytes {lost[:8]}; text with them would be lost")
+        raise ValueError(
+            say(
+                "{where}: its vocabulary has no token for the bytes {lost}; text with them would be lost",
+                where=where,
+                lost=lost[:8],
+            )
+        )
     table = [b""] * size
     for token, token_id in vocab.items():
         known = all(character in _BYTE_OF_CHARACTER for character in token)
@@ -382,7 +437,11 @@ def encodable(text: str) -> str:
         text.encode("utf-8")
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"text can't be encoded: character {error.start} is half a surrogate pair ({text[error.start]!r}); "
-            "remove it, or write the whole character"
+            say(
+                "text can't be encoded: character {start} is half a surrogate pair ({text!r}); remove "
+                "it, or write the whole character",
+                start=error.start,
+                text=text[error.start],
+            )
         ) from None
     return text

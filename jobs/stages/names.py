@@ -1,4 +1,4 @@
-"""The names of the stages, the rows of their table: loading that takes seconds, for it loads PyTorch; this takes none."""
+"""The names of the stages: the rows of their table, which loads PyTorch and so takes seconds; this does not."""
 
 from __future__ import annotations
 

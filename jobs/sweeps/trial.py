@@ -26,6 +26,7 @@ from jobs.training.worker import limit_bytes, work
 from minimind.config import override
 from minimind.distributed import Parallel
 from minimind.events import Event, metric_series, read_events
+from minimind.language import say
 from minimind.limit import OUT_OF_MEMORY, limited_memory
 from minimind.loop import train
 from minimind.memory import Plan
@@ -103,8 +104,12 @@ def wait_for_memory(plan: Plan, patience_s: float = MEMORY_PATIENCE_S) -> None:
     while (free := torch.cuda.mem_get_info()[0]) < needed:
         if time.monotonic() > deadline:
             raise RunStateError(
-                f"{memory(free)} of the card are free, the trial needs {memory(needed)}: another process holds the "
-                "rest (nvidia-smi lists them)"
+                say(
+                    "{free} of the card are free, the trial needs {needed}: another process holds the "
+                    "rest (nvidia-smi lists them)",
+                    free=memory(free),
+                    needed=memory(needed),
+                )
             )
         time.sleep(0.2)
 
@@ -132,7 +137,7 @@ def _tell(event: Event, run: RunDirectory, spec: RunSpec, report: Report) -> Non
     try:
         report(measured(run))
     except SystemExit:
-        raise RunStateError("ended early: at this point other trials of the sweep were better") from None
+        raise RunStateError(say("ended early: at this point other trials of the sweep were better")) from None
 
 
 def _timed(spec: RunSpec, prepared: Prepared, parallel: Parallel, budget_s: float) -> RunSpec:

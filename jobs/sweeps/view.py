@@ -69,7 +69,8 @@ def show_sweep(folder: RunDirectory, console: Console) -> None:
         console.print()
         console.print(table(trials, str(spec.get("objective"))), soft_wrap=False)
     for trial in begun_trials(folder):
-        console.print(f"{say('begun')}: trial {trial['trial']}: {point_text(trial['settings'])}", style="dim")
+        said = say("trial {number}: {point}", number=trial["trial"], point=point_text(trial["settings"]))
+        console.print(f"{say('begun')}: {said}", style="dim")
 
 
 def sweep_row_as_json(folder: RunDirectory) -> dict[str, Any]:

@@ -1303,4 +1303,16 @@ CHINESE: dict[str, str] = {
     "plain text for eval.pretrain_path": "eval.pretrain_path 的纯文本",
     "outside the steps of training": "在训练步骤之外",
     "in the steps that were to be measured": "在要测量的步骤中",
+    "ended early: at this point other trials of the sweep were better": ("提前结束：到这一步，搜索中的其他试验更好"),
+    "trial {number}: {point}": ("试验 {number}：{point}"),
+    ("{free} of the card are free, the trial needs {needed}: another process holds the rest (nvidia-smi lists them)"): (
+        "显卡只剩 {free}，这次试验需要 {needed}：其余被别的进程占用（用 nvidia-smi 查看）"
+    ),
+    (
+        "{path} can't be read on the machine {node}: {error}. On a cluster, data and MINIMIND_HOME must lie where "
+        "every machine reaches them under the same path, such as a shared disk"
+    ): (
+        "机器 {node} 读不到 {path}：{error}。在集群上，数据和 MINIMIND_HOME 必须放在每台机器都能用同一路径访问"
+        "的地方，例如共享磁盘"
+    ),
 }

@@ -21,6 +21,7 @@ import pyarrow.compute
 from data.encode import Encoding
 from data.prepare import EncodedBatch
 from data.read import BadRows, DataError, RowFile
+from minimind.language import say
 from minimind.tokenizer import Tokenizer
 
 PART_BYTES = 16 << 20
@@ -121,8 +122,14 @@ def _pieces(number: int, part: _Part, tokenizer: Tokenizer, encoding: Encoding, 
         problem = error
     except OSError as error:
         problem = ValueError(
-            f"{part.rows.path} can't be read on the machine {platform.node()}: {error}. On a cluster, data and "
-            "MINIMIND_HOME must lie where every machine reaches them under the same path, such as a shared disk"
+            say(
+                "{path} can't be read on the machine {node}: {error}. On a cluster, data and "
+                "MINIMIND_HOME must lie where every machine reaches them under the same path, such as "
+                "a shared disk",
+                path=part.rows.path,
+                node=platform.node(),
+                error=error,
+            )
         )
     yield _Piece(number, part.rows.total_bytes, lines=part.rows.done_lines, bad=bad, problem=problem)
 

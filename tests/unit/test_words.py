@@ -9,6 +9,8 @@ from string import Formatter
 
 import pytest
 
+from data.check import PROBLEMS
+from data.schema import LOOKS
 from jobs import paths
 from jobs.commands.arguments import SAID_BY_ARGPARSE
 from jobs.commands.verbs import GROUPS, VERBS
@@ -107,6 +109,7 @@ def declared() -> set[str]:
         texts |= {metric.meaning, metric.unit} - {""}
     texts |= {*GROUPS, *(verb.help for verb in VERBS.values()), *(title for title, _ in flags.GROUPS.values())}
     texts |= {stage.title for stage in STAGES.values()}
+    texts |= {problem.meaning for problem in PROBLEMS.values()} | set(LOOKS.values())
     fields = [flags.field_of(RunSpec, path) for path in (*flags.FLAGS.values(), *flags.ADAPTER_FLAGS.values())]
     fields += [flags.field_of(TokenizerSpec, path) for path in TOKENIZER_FLAGS.values()]
     return texts | {field.description for field in fields if field.description}
