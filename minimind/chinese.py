@@ -5,4 +5,332 @@ from __future__ import annotations
 CHINESE: dict[str, str] = {
     "in the steps that were to be measured": ("在要测量的那些步里"),
     "outside the steps of training": ("在训练步之外"),
+    "\n  ... and {count} more": ("\n  …… 还有 {count} 个"),
+    "\nGive the configuration that the weights were trained with, or other weights.": (
+        "\n请给出训练这些权重时的配置，或换别的权重。"
+    ),
+    ", and there is no checkpoint yet": ("，而且还没有检查点"),
+    "; and {count} more": ("；还有 {count} 处"),
+    "; the last checkpoint is good": ("；最近的检查点是好的"),
+    "activations are computed again in the backward pass from now on (activation checkpointing)": (
+        "此后启用激活检查点（反向传播时重新计算激活值）"
+    ),
+    "after {before}": ("在 {before} 之后"),
+    "at most 1 row at once from now on, with as many rows per step as before": (
+        "此后每次只计算 1 行，每步的总行数不变"
+    ),
+    "at most {count} rows at once from now on, with as many rows per step as before": (
+        "此后每次最多计算 {count} 行，每步的总行数不变"
+    ),
+    "at the beginning": ("在开头"),
+    "at the top level": ("在最上层"),
+    "batches are no longer prepared ahead": ("此后不再提前准备批次"),
+    "checkpoints beside it: {near}": ("旁边的检查点有：{near}"),
+    "config.json cannot be read as a dense Qwen3 model:\n": ("config.json 不能当作稠密的 Qwen3 模型读取：\n"),
+    (
+        "config.json: model_type = {model_type!r} is another architecture; only dense models of the "
+        "types 'qwen3' and 'minimind' (upstream MiniMind with q_norm and k_norm) can be read"
+    ): (
+        "config.json：model_type = {model_type!r} 是另一种结构；只能读取 'qwen3' 和 'minimind' 类型的"
+        "稠密模型（带 q_norm 和 k_norm 的上游 MiniMind）"
+    ),
+    "config.json: {error}": ("config.json：{error}"),
+    "each is named once, and at least one": ("每个只写一次，且至少写一个"),
+    "fails with {type}": ("出错（{type}）"),
+    "in the optimizer's step, which cannot be taken again{kept}": ("在优化器更新时，这一步无法重来{kept}"),
+    "in {above!r}": ("在 {above!r} 里"),
+    (
+        "inference_rope_scaling = {switch!r} and rope type = {kind!r}: upstream computes without "
+        "scaling then; set inference_rope_scaling to true, or rope_scaling to null"
+    ): (
+        "inference_rope_scaling = {switch!r} 而 rope 类型 = {kind!r}：此时上游计算时并不缩放；请把"
+        " inference_rope_scaling 设为 true，或把 rope_scaling 设为 null"
+    ),
+    "is a {type}": ("是 {type}"),
+    "layer_types = {layer_types!r}: only 'full_attention' can be read": (
+        "layer_types = {layer_types!r}：只能读取 'full_attention'"
+    ),
+    (
+        "loop.deterministic = true, and the step has an operation that cannot be repeated to the "
+        "last bit: {error} To train without that promise: --set loop.deterministic=false"
+    ): (
+        "loop.deterministic = true，但这一步里有无法逐位重现的运算：{error} 不要求逐位重现：--set "
+        "loop.deterministic=false"
+    ),
+    "messages: the chat template that came with this model {what}: {error}": (
+        "messages：随模型而来的对话模板{what}：{error}"
+    ),
+    "names there: {get_close_matches}": ("那里有：{get_close_matches}"),
+    "no such map: {unknown}": ("没有这个线性层：{unknown}"),
+    "no text to train a tokenizer on: every text was empty, or there was none": (
+        "没有可用来训练分词器的文本：没有文本，或全是空的"
+    ),
+    "no tokenizer at {file}: train one with the tokenizer stage, or give its folder": (
+        "{file} 没有分词器：请用 tokenizer 阶段训练一个，或给出它所在的目录"
+    ),
+    "not the weights of a MiniMind model:\n": ("不是 MiniMind 模型的权重：\n"),
+    "not tried: shorter rows (--set loop.allow_shorter=true, in a new run)": (
+        "没有尝试：缩短每行（在新的运行里用 --set loop.allow_shorter=true）"
+    ),
+    "out of memory after step {step}, and loop.out_of_memory = fail. {cause}": (
+        "第 {step} 步之后内存/显存不足，而 loop.out_of_memory = fail。{cause}"
+    ),
+    "out of memory after step {step}: {change}": ("第 {step} 步之后内存/显存不足：{change}"),
+    "out of memory while a batch was made, with every means tried. {cause}. {advice}": (
+        "生成批次时内存/显存不足，所有办法都试过了。{cause}。{advice}"
+    ),
+    ("out of memory with every means tried: one row at once, activation checkpointing; {shorter}. {cause}. {advice}"): (
+        "内存/显存不足，所有办法都试过了：每次一行、激活检查点；{shorter}。{cause}。{advice}"
+    ),
+    "out of memory {where}. {error}. {advice}": ("内存/显存不足（{where}）。{error}。{advice}"),
+    "refuses it": ("不接受这段对话"),
+    "rope settings {unknown} of type {kind!r} are not known here": ("不认识 {kind!r} 类型的 rope 设置 {unknown}"),
+    "rope type = {kind!r}: only 'default' and 'yarn' can be read": (
+        "rope 类型 = {kind!r}：只能读取 'default' 和 'yarn'"
+    ),
+    "rope_theta is missing, both by itself and in rope_parameters": (
+        "缺少 rope_theta：单独没有，rope_parameters 里也没有"
+    ),
+    (
+        "rows are cut to {tokens} tokens from now on (allow_shorter): a document that crosses a cut "
+        "is read in two pieces"
+    ): ("此后每行截为 {tokens} 个词元（allow_shorter）：跨越截断处的文档分两段读取"),
+    "rows of {width} tokens": ("每行 {width} 个词元"),
+    (
+        "step {step}: the loss or its gradient was not a number in {bad_steps} steps in a row "
+        "(max_bad_steps = {most}){kept}. Lower --learning_rate, try --dtype bfloat16 or float32, and "
+        "look at the rows that the notes in events.jsonl name."
+    ): (
+        "第 {step} 步：损失或梯度连续 {bad_steps} 步不是有效数字（max_bad_steps = {most}）{kept}。请"
+        "降低 --learning_rate，试试 --dtype bfloat16 或 float32，并查看 events.jsonl 备注里提到的那些"
+        "行。"
+    ),
+    (
+        "text can't be encoded: character {start} is half a surrogate pair ({text!r}); remove it, or "
+        "write the whole character"
+    ): ("文本无法编码：第 {start} 个字符是半个代理对（{text!r}）；请删掉它，或写出完整的字符"),
+    (
+        "the chat template that came with this tokenizer wrote {turn} turns that begin with "
+        "{bos_token}assistant for {count} answers, so what is to be learnt can't be told. Remove "
+        "chat_template from tokenizer_config.json (and chat_template.jinja) to train with MiniMind's "
+        "own template"
+    ): (
+        "这个分词器自带的对话模板为 {count} 个回答写了 {turn} 个以 {bos_token}assistant 开头的轮次，"
+        "无法判断要学什么。请从 tokenizer_config.json 去掉 chat_template（以及 chat_template.jinja）"
+        "，改用 MiniMind 自己的模板训练"
+    ),
+    (
+        "the checkpoint of step {step} could not be written to {partial}: {error}. {free} are free "
+        "there. Older checkpoints are untouched: make room (or see to the disk) and resume the run "
+        "from the newest of them."
+    ): (
+        "第 {step} 步的检查点无法写入 {partial}：{error}。那里剩余 {free}。旧的检查点没有动：请腾出空"
+        "间（或检查磁盘），再从最新的检查点继续运行。"
+    ),
+    (
+        "the checkpoint of step {step} needs {needed} ({needed2} bytes), but the disk of {root} has "
+        "{free} ({free2} bytes) free. Older checkpoints are untouched: make room, or keep fewer "
+        "checkpoints, and resume the run"
+    ): (
+        "第 {step} 步的检查点需要 {needed}（{needed2} 字节），但 {root} 所在磁盘只剩 {free}（{free2} "
+        "字节）。旧的检查点没有动：请腾出空间，或少保留几个检查点，再继续运行"
+    ),
+    "the model has an adapter already: detach it first, or take its weights with `merge`": (
+        "模型已经有适配器：请先卸下，或用 `merge` 合并其权重"
+    ),
+    "the model has no adapter: attach one first": ("模型没有适配器：请先装上一个"),
+    "the shapes make no model: {error}": ("这些形状组不成模型：{error}"),
+    "the weights are not those of a dense model with {described}\n": ("这些权重不属于 {described} 的稠密模型\n"),
+    "the weights of step {step}": ("第 {step} 步的权重"),
+    "the weights of {place} have the sha256 {weights}": ("{place} 的权重的 sha256 是 {weights}"),
+    "the weights of {where}": ("{where} 的权重"),
+    "there is no checkpoint folder {where}; {there}": ("没有检查点目录 {where}；{there}"),
+    (
+        "there is no self_attn.q_norm.weight: these are weights of MiniMind 2 or another Llama-like "
+        "model without norms on queries and keys, which this model cannot compute; only weights of "
+        "the present layout can be read"
+    ): (
+        "没有 self_attn.q_norm.weight：这是 MiniMind 2 或其他类 Llama 模型的权重，查询和键上没有归一"
+        "化，本模型无法计算；只能读取现在的结构"
+    ),
+    "there is no such setting": ("没有这项配置"),
+    (
+        "these weights are not of the adapter that the model has: {wrong}{more}. Rank and target "
+        "modules must be those it was trained with"
+    ): ("这些权重不属于模型现有的适配器：{wrong}{more}。秩和目标模块必须与训练时相同"),
+    "token id {token_id} is not in the vocabulary: allowed are 0 to {vocab_size}": (
+        "词元编号 {token_id} 不在词表里：允许 0 到 {vocab_size}"
+    ),
+    "turn {number} is {role} {where}; allowed there: {may_follow}": (
+        "第 {number} 轮{where}是 {role}；那里允许的是：{may_follow}"
+    ),
+    (
+        "vocab_size = {vocab_size}: at least {least} are needed ({count} special tokens and 256 "
+        "bytes); MiniMind uses 6400"
+    ): ("vocab_size = {vocab_size}：至少需要 {least}（{count} 个特殊词元和 256 个字节）；MiniMind 用 6400"),
+    "{above!r} is a single value ({node!r}) and has no parts": ("{above!r} 是单个值（{node!r}），没有下级"),
+    "{file} cannot be read as a manifest, it is damaged ({error!r})": ("{file} 不能作为清单读取，已损坏（{error!r}）"),
+    "{file} cannot be read: {error}": ("{file} 无法读取：{error}"),
+    (
+        "{file} has schema_version {version!r}; this program reads {schema_version}: use the version "
+        "of this program that wrote it"
+    ): ("{file} 的 schema_version 是 {version!r}，本程序读取 {schema_version}：请用写它的程序版本"),
+    "{file} holds no JSON object": ("{file} 里不是 JSON 对象"),
+    "{file} is damaged: its sha256 is {actual}, {digest} was written": (
+        "{file} 已损坏：sha256 是 {actual}，写入时是 {digest}"
+    ),
+    (
+        "{file}: chat_template: {what}; one template as text is needed. Of several, leave the one "
+        "that conversations are to be written with"
+    ): ("{file}：chat_template：{what}；需要一个文本形式的模板。有多个时，请留下写对话要用的那个"),
+    "{file}: not a tokenizer.json (a JSON object is expected)": ("{file}：不是 tokenizer.json（应为 JSON 对象）"),
+    "{file}: not a tokenizer.json ({error})": ("{file}：不是 tokenizer.json（{error}）"),
+    "{file}: not a tokenizer_config.json ({error})": ("{file}：不是 tokenizer_config.json（{error}）"),
+    "{file}: {error}; correct it, or take it out": ("{file}：{error}；请改正或去掉"),
+    "{file}: {name} = {value!r} is not a number; correct it, or take it out": (
+        "{file}：{name} = {value!r} 不是数字；请改正或去掉"
+    ),
+    "{folder}: holds neither model.safetensors nor pytorch_model.bin, whole or in shards": (
+        "{folder}：没有 model.safetensors，也没有 pytorch_model.bin（完整或分片）"
+    ),
+    "{found} belongs to a LoRA adapter; merge it into its base model first and read that": (
+        "{found} 属于 LoRA 适配器；请先合并进底座模型，再读取合并后的模型"
+    ),
+    "{found} belongs to a mixture of experts; only dense models can be read": (
+        "{found} 属于混合专家模型；只能读取稠密模型"
+    ),
+    (
+        "{found} is a name of MiniMind's first layout (before April 2025), whose rotary embedding "
+        "differs as well; only the present layout (model.layers.0.self_attn.q_proj.weight, ...) can "
+        "be read"
+    ): (
+        "{found} 是 MiniMind 最早结构（2025 年 4 月之前）的名称，旋转位置编码也不同；只能读取现在的结"
+        "构（model.layers.0.self_attn.q_proj.weight 等）"
+    ),
+    "{head} differs from {embedding}: this model needs tie_word_embeddings = false": (
+        "{head} 与 {embedding} 不同：本模型需要 tie_word_embeddings = false"
+    ),
+    "{index}: names files that are not there: {missing}": ("{index}：列出的文件不存在：{missing}"),
+    "{index}: not an index of shards ({error!r})": ("{index}：不是分片索引（{error!r}）"),
+    "{names} has the shape {shape}": ("{names} 的形状是 {shape}"),
+    "{names} has {shapes} rows, which heads of width {head_dim} do not divide": (
+        "{names} 有 {shapes} 行，不能按宽度为 {head_dim} 的头整除"
+    ),
+    "{name} = {values!r}: only {only!r} can be read": ("{name} = {values!r}：只能读取 {only!r}"),
+    "{name} is missing": ("缺少 {name}"),
+    "{name} is not part of it": ("{name} 不属于它"),
+    "{name} is not part of the model": ("{name} 不属于这个模型"),
+    "{name} is {actual} in the checkpoint and {expected} in this run": (
+        "{name} 在检查点里是 {actual}，在这次运行里是 {expected}"
+    ),
+    "{name}: {found} in the file, {shape} in the model": ("{name}：文件里是 {found}，模型里是 {shape}"),
+    "{others} stands beside it": ("旁边还有 {others}"),
+    "{parent} holds no checkpoint": ("{parent} 里没有检查点"),
+    "{path} has the key {key!r} of type {type}; only str and int keep": (
+        "{path} 的键 {key!r} 类型是 {type}；只能保存 str 和 int"
+    ),
+    (
+        "{path} is a {module}.{type}, which cannot be loaded safely; a checkpoint keeps dict, list, "
+        "tuple, str, int, float, bool, None and tensors"
+    ): ("{path} 是 {module}.{type}，无法安全加载；检查点只保存 dict、list、tuple、str、int、float、bool、None 和张量"),
+    (
+        "{path}: holds more than tensors and plain values, or is no PyTorch file, and is not opened: "
+        "loading it could run code. Save `model.state_dict()` alone with torch.save"
+    ): (
+        "{path}：除张量和普通值外还有别的内容，或不是 PyTorch 文件，因此不打开：加载它可能会执行代码"
+        "。请只用 torch.save 保存 `model.state_dict()`"
+    ),
+    "{path}: must hold a JSON object, not {type}": ("{path}：应为 JSON 对象，而不是 {type}"),
+    "{path}: must hold a state dict (names to tensors), not {type}": (
+        "{path}：应为 state dict（名称到张量），而不是 {type}"
+    ),
+    "{path}: no setting {name!r} {where}; {hint}": ("{path}：{where}没有 {name!r} 这项配置；{hint}"),
+    "{path}: no such file or folder": ("{path}：没有这个文件或目录"),
+    "{path}: no such file; a Hugging Face folder holds one": ("{path}：没有这个文件；Hugging Face 目录里应该有"),
+    "{path}: not JSON: {error}": ("{path}：不是 JSON：{error}"),
+    "{path}: not a readable PyTorch file: {error}": ("{path}：不是可读的 PyTorch 文件：{error}"),
+    "{path}: not a readable safetensors file: {error}": ("{path}：不是可读的 safetensors 文件：{error}"),
+    "{text!r} is no size of memory: write a number and GB or MB, such as 8GB, 7.5GB or 512MB": (
+        "{text!r} 不是内存大小：请写数字加 GB 或 MB，例如 8GB、7.5GB 或 512MB"
+    ),
+    "{twice} stands there with and without its prefix: keep one of the two": (
+        "{twice} 带前缀和不带前缀各有一份：请只留一份"
+    ),
+    (
+        "{what} {weights_sha256}; it is in none of {str}. Copy it to one of these places: without "
+        "its base an adapter is not a model"
+    ): ("{what} {weights_sha256}；在 {str} 都找不到。请把它复制到其中一处：没有底座，适配器就不是模型"),
+    (
+        "{what} {weights_sha256}; {found}. On other weights the adapter would compute nonsense: "
+        "bring the old checkpoint back, or train the adapter anew on the one that is there"
+    ): (
+        "{what} {weights_sha256}；{found}。在别的权重上，适配器算出的结果毫无意义：请找回原来的检查点"
+        "，或在现有的检查点上重新训练适配器"
+    ),
+    "{where} do not fit the model configuration: {wrong}{more}": ("{where}与模型配置不符：{wrong}{more}"),
+    (
+        "{where} has no {manifest}, so it is not a complete checkpoint of this system (a Hugging "
+        "Face folder or an upstream file must be imported by `minimind convert` first)"
+    ): ("{where} 没有 {manifest}，不是本系统的完整检查点（Hugging Face 目录或上游文件须先用 `minimind convert` 导入）"),
+    (
+        "{where} is a checkpoint of another model: {differences}. Set the model to the checkpoint's, "
+        "or start from another checkpoint"
+    ): ("{where} 是另一个模型的检查点：{differences}。请把模型设为与检查点一致，或换一个检查点"),
+    "{where} is an adapter for step {step} of the run {run_id!r}, whose weights have the sha256": (
+        "{where} 是适配器，属于运行 {run_id!r} 的第 {step} 步，底座权重的 sha256 是"
+    ),
+    (
+        "{where} is an adapter, and an adapter needs a whole model below it: take its base, step "
+        "{step} of the run {run_id!r} in {folder}, or train all weights from the adapter"
+    ): (
+        "{where} 是适配器，而适配器下面要有完整的模型：请用它的底座（运行 {run_id!r} 的第 {step} 步，"
+        "在 {folder}），或从适配器出发训练全部权重"
+    ),
+    "{where} is no adapter: it has a whole model, and no base": ("{where} 不是适配器：它是完整的模型，没有底座"),
+    (
+        "{where} was made with another tokenizer: its fingerprint is {other_fingerprint}, this one's "
+        "is {fingerprint}. Ids mean other text there. Use the tokenizer it was made with, or make it "
+        "again with this one."
+    ): (
+        "{where} 是用另一个分词器做的：它的指纹是 {other_fingerprint}，这个是 {fingerprint}，词元编号"
+        "的含义不同。请用当时的分词器，或用这个分词器重做。"
+    ),
+    "{where}: architectures = {names!r}; this program reads {architectures}": (
+        "{where}：architectures = {names!r}；本程序读取 {architectures}"
+    ),
+    "{where}: its normalizer ({kind}) changes text, so text would not come back as it was": (
+        "{where}：它的规范化（{kind}）会改动文本，文本无法原样还原"
+    ),
+    "{where}: its token {name!r} takes the white space beside it, so text would not come back": (
+        "{where}：它的词元 {name!r} 会吞掉旁边的空白，文本无法原样还原"
+    ),
+    "{where}: its vocabulary has no token for the bytes {lost}; text with them would be lost": (
+        "{where}：它的词表没有表示字节 {lost} 的词元；含这些字节的文本会丢失"
+    ),
+    "{where}: lacks the control tokens {missing}; train one, or add them to it": (
+        "{where}：缺少控制词元 {missing}；请训练一个，或把它们加进去"
+    ),
+    "{where}: not a byte-level BPE tokenizer (model type {get!r}); train one": (
+        "{where}：不是字节级 BPE 分词器（模型类型 {get!r}）；请训练一个"
+    ),
+    "{where}: {name} has {actual} bytes, {bytes} were written": (
+        "{where}：{name} 有 {actual} 字节，写入时是 {bytes} 字节"
+    ),
+    (
+        "{where}: {name} is damaged: sha256 is {digest}, {sha256} was written. Take another "
+        "checkpoint, or copy this one again from where it came"
+    ): ("{where}：{name} 已损坏：sha256 是 {digest}，写入时是 {sha256}。请换一个检查点，或从来源重新复制"),
+    "{where}: {name} is missing; the manifest lists it with {bytes} bytes": (
+        "{where}：缺少 {name}；清单里记录它有 {bytes} 字节"
+    ),
+    "{wrong}; there are {targets}": ("{wrong}；可选：{targets}"),
+    "missing": "个缺少",
+    "found": "个存在",
+    "unexpected": "个多余",
+    "of the wrong shape": "个形状不对",
+    "What helps: a smaller model (--model), an adapter in place of all weights (the stage lora), shorter rows "
+    "(--max_seq_len), and closing other programs that use the same memory": (
+        "可以试试：更小的模型（--model）、用适配器代替全部权重（lora 阶段）、更短的行（--max_seq_len），"
+        "以及关闭占用同一内存的其他程序"
+    ),
 }
