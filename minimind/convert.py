@@ -325,9 +325,7 @@ def _refuse_other_models(weights: Iterable[str]) -> None:
     """Says what the weights are where a list of names would only say what they are not."""
     names = list(weights)
     if found := next((n for n in names if ".mlp.experts." in n or ".mlp.gate." in n or ".shared_experts." in n), None):
-        raise ValueError(
-            say(say("{found} belongs to a mixture of experts; only dense models can be read"), found=found)
-        )
+        raise ValueError(say("{found} belongs to a mixture of experts; only dense models can be read", found=found))
     if found := next((n for n in names if "lora" in n.lower()), None):
         raise ValueError(
             say("{found} belongs to a LoRA adapter; merge it into its base model first and read that", found=found)

@@ -125,16 +125,6 @@ CHINESE: dict[str, str] = {
     "its process died, or was killed (perhaps for its memory)": ("进程意外结束或被终止（可能是内存不足）"),
     "not taught: says that it does not know": ("没学过的，会老实说不知道"),
     "referring to the question before": ("承接上一问"),
-    # demo, sweeps and data
-    "lost, behind max_seq_len": "超出 max_seq_len，被截断",
-    "read, not learnt": "只读，不学",
-    "learnt": "学习",
-    "answer": "回答",
-    "truth": "正确答案",
-    "question": "问题",
-    "in all": "合计",
-    "error": "误差",
-    "memory of a step": "每步内存",
     " A text is cut into several from {short:,} characters on, at the ends of its lines.": (
         "文本达到 {short:,} 个字符时，会在行尾切成几篇。"
     ),
