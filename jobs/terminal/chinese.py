@@ -130,7 +130,6 @@ CHINESE: dict[str, str] = {
     ),
     " Not used: {names}.": ("未使用：{names}。"),
     "(ends with: minimind serve --stop)": ("（停止：minimind serve --stop）"),
-    ", ": ("、"),
     ", {count} more points closed": ("，另排除 {count} 个配置"),
     "--model {model}: a continued sweep keeps its model; leave it out": (
         "--model {model}：继续的搜索沿用原来的模型；请去掉它"

@@ -6,12 +6,15 @@ from jobs.stages.sft import sft
 from jobs.stages.spec import RunSpec
 from jobs.stages.weights import optimizer_states, trained_parameters
 from minimind.config import override
+from minimind.language import speaking
 from minimind.model import MiniMind
 from tests.small import small_spec
 
 
 def test_the_report_has_the_runs_own_numbers_in_both_languages() -> None:
-    english, chinese = adapter_lines(lora("30m"))
+    (english,) = adapter_lines(lora("30m"))
+    with speaking("zh"):
+        (chinese,) = adapter_lines(lora("30m"))
     # 8 blocks; rank 8 beside q, o: 512 + 512, k, v: 512 + 256, and three of the 512 x 1664 maps.
     trained = 8 * 8 * (2 * 1024 + 2 * 768 + 3 * (512 + 1664))
     assert trained_parameters(lora("30m")) == trained

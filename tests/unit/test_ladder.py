@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from minimind.batch import worst_batch
+from minimind.language import speaking
 from minimind.model import MiniMind
 from minimind.out_of_memory import DoesNotFitError, Ladder, Shortage, beyond_rungs, parts, release, shortage_in
 from minimind.train_state import TrainState
@@ -39,7 +40,7 @@ def test_the_rungs_come_in_order_and_end_in_words() -> None:
     for rows, width in ((6, 32), (3, 32), (2, 32), (1, 32), (1, 32), (1, 17), (1, 9)):
         text = rungs.descend(Shortage(rows, width, ""))
         seen.append((*standing(state), model.activation_checkpointing))
-        assert " / 内存不足：" in text or text.startswith("batches")
+        assert "from now on" in text or text.startswith("batches are no longer")
     assert seen == [
         (3, False, 0, False),
         (2, False, 0, False),
@@ -51,6 +52,15 @@ def test_the_rungs_come_in_order_and_end_in_words() -> None:
     ]
     with pytest.raises(DoesNotFitError, match=r"one row at once, activation checkpointing; rows of 9 tokens\. asked"):
         rungs.descend(Shortage(1, 9, "asked for 1 MiB"))
+
+
+def test_a_rung_is_told_in_the_language_of_the_run() -> None:
+    with speaking("zh"):
+        assert ladder(TrainState()).descend(Shortage(6, 32, "")) == "此后每次最多计算 3 行，每步的总行数不变"
+        with pytest.raises(DoesNotFitError, match=r"所有办法都试过了.*没有尝试：缩短每行.*更小的模型（--model）"):
+            rungs = ladder(TrainState(checkpointing=True))
+            for _ in range(2):  # reading ahead, then nothing
+                rungs.descend(Shortage(1, 64, "asked for 1 MiB"))
 
 
 @pytest.mark.parametrize(("width", "allow_shorter"), [(64, False), (0, True)])

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from jobs.sweeps.feasible import Group
 from jobs.sweeps.report import front, point_text, ranked, table, trial_line, write_report
+from minimind.language import speaking
 from tests.small import Screen
 
 
@@ -38,7 +40,9 @@ def test_only_trials_that_went_to_their_end_are_ranked() -> None:
 
 def test_a_trial_in_a_line() -> None:
     assert trial_line(TRIALS[0]) == "trial 1: batch_size=2 schedule=wsd  2.5000 bits/byte  900 tokens/s"
-    assert "infeasible / 显存不足: no <memory>" in trial_line(TRIALS[4])
+    assert "infeasible: no <memory>" in trial_line(TRIALS[4])
+    with speaking("zh"):
+        assert "显存不足: no <memory>" in trial_line(TRIALS[4])
     assert "2 more points closed" in trial_line(TRIALS[4])
     assert point_text({"loop.activation_checkpointing": True, "optim.learning_rate": 0.0012345}) == (
         "activation_checkpointing=1 learning_rate=0.00123"
@@ -51,7 +55,7 @@ def test_the_table_has_every_trial_the_best_first() -> None:
     rows = [line.split() for line in screen.text.splitlines()]
     places = [next(place for place, row in enumerate(rows) if str(2**n) in row) for n in (2, 1, 3, 4, 5)]
     assert places == sorted(places)
-    assert "in all / 全部: schedule=wsd" in screen.text
+    assert "in all: schedule=wsd" in screen.text
     assert screen.text.count("Pareto") == 2
 
 
@@ -63,7 +67,9 @@ def test_the_page_holds_everything_in_itself(tmp_path: Path) -> None:
     assert page.count("class=best cx") == 2
     assert page.count("<path class=refused") == 4  # two points on two plots
     assert "5 trials, 5 points that fit, 2 refused" in page
-    assert "从未启动" in page
+    assert "refused, never started" in page
+    assert "<html lang=en>" in page
+    assert not re.search("[一-鿿]", page)
     assert "a &lt;sweep&gt;" in page
     assert "no &lt;memory&gt;" in page
     assert not any(outside in page for outside in ("http", "src=", "@import", "url("))
@@ -72,4 +78,23 @@ def test_the_page_holds_everything_in_itself(tmp_path: Path) -> None:
 def test_the_page_of_a_sweep_that_measured_nothing(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     write_report(path, "s", "tokens_per_s", ["loop.batch_size"], FOUND, TRIALS[4:], Screen())
-    assert "显存不足" in path.read_text("utf-8")
+    assert "infeasible" in path.read_text("utf-8")
+
+
+def test_the_page_is_in_the_readers_language(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    with speaking("zh"):
+        write_report(path, "s", "bits_per_byte", ["loop.batch_size"], FOUND, TRIALS, Screen())
+    page = path.read_text("utf-8")
+    for words in (
+        "<html lang=zh>",
+        "5 次试验，5 个配置放得下",
+        "放不下，从未启动",
+        "帕累托前沿",
+        "比特/字节",
+        "实测",
+        "显存不足",
+    ):
+        assert words in page
+    for words in ("refused and", "never started", "bits/byte", "measured<", ">predicted", " / "):
+        assert words not in page
