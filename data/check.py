@@ -209,7 +209,15 @@ class Report:
             kinds = [kind for kind, problem in PROBLEMS.items() if problem.limit == name and self.counts[kind]]
             found = sum(self.counts[kind] for kind in kinds)
             if limit is not None and found > limit:
-                counts = ", ".join(f"{self.counts[kind]} {kind} ({phrase(PROBLEMS[kind].meaning)})" for kind in kinds)
+                counts = say(", ").join(
+                    say(
+                        "{count} {kind} ({meaning})",
+                        count=self.counts[kind],
+                        kind=kind,
+                        meaning=phrase(PROBLEMS[kind].meaning),
+                    )
+                    for kind in kinds
+                )
                 first = [f"  {issue}" for kind in kinds for issue in self.examples_of(kind)]
                 if usable:  # allowing all of them would leave nothing
                     counts += say(

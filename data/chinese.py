@@ -256,4 +256,7 @@ CHINESE: dict[str, str] = {
     "the text replayed by data.mix": ("data.mix 重放的文本"),
     "passages of text": ("文本段落"),
     "characters": ("字符"),
+    ", ": "、",
+    "{count} {kind} ({meaning})": "{count} 行 {kind}（{meaning}）",
+    "{error} ({command})": "{error}（{command}）",
 }

@@ -135,7 +135,8 @@ class OtherStageError(ValueError):
         if self.stage not in ("pretrain", "sft"):
             return say("{error} to check it; what learns from it is not there yet, but comes", error=self)
         weights = "--from_weight RUN " if self.stage == "sft" else ""
-        return f"{self} (minimind train {self.stage} {weights}--data_path {quote(str(path))})"
+        command = f"minimind train {self.stage} {weights}--data_path {quote(str(path))}"
+        return say("{error} ({command})", error=self, command=command)
 
 
 R = TypeVar("R", bound=Row)

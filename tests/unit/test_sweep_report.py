@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ def test_only_trials_that_went_to_their_end_are_ranked() -> None:
 def test_a_trial_in_a_line() -> None:
     assert trial_line(TRIALS[0]) == "trial 1: batch_size=2 schedule=wsd  2.5000 bits/byte  900 tokens/s"
     assert "infeasible: no <memory>" in trial_line(TRIALS[4])
+    with speaking("zh"):
+        assert "显存不足: no <memory>" in trial_line(TRIALS[4])
     assert "2 more points closed" in trial_line(TRIALS[4])
     assert point_text({"loop.activation_checkpointing": True, "optim.learning_rate": 0.0012345}) == (
         "activation_checkpointing=1 learning_rate=0.00123"
@@ -66,12 +69,7 @@ def test_the_page_holds_everything_in_itself(tmp_path: Path) -> None:
     assert "5 trials, 5 points that fit, 2 refused" in page
     assert "refused, never started" in page
     assert "<html lang=en>" in page
-    with speaking("zh"):
-        write_report(path, "a <sweep>", "bits_per_byte", ["loop.batch_size"], FOUND, TRIALS, Screen())
-    chinese = path.read_text("utf-8")
-    assert "<html lang=zh>" in chinese
-    assert "放不下，从未启动" in chinese
-    assert "never started" not in chinese
+    assert not re.search("[一-鿿]", page)
     assert "a &lt;sweep&gt;" in page
     assert "no &lt;memory&gt;" in page
     assert not any(outside in page for outside in ("http", "src=", "@import", "url("))
@@ -81,3 +79,22 @@ def test_the_page_of_a_sweep_that_measured_nothing(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     write_report(path, "s", "tokens_per_s", ["loop.batch_size"], FOUND, TRIALS[4:], Screen())
     assert "infeasible" in path.read_text("utf-8")
+
+
+def test_the_page_is_in_the_readers_language(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    with speaking("zh"):
+        write_report(path, "s", "bits_per_byte", ["loop.batch_size"], FOUND, TRIALS, Screen())
+    page = path.read_text("utf-8")
+    for words in (
+        "<html lang=zh>",
+        "5 次试验",
+        "放不下，从未启动",
+        "帕累托前沿",
+        "比特/字节",
+        "实测",
+        "显存不足",
+    ):
+        assert words in page
+    for words in ("refused and", "never started", "bits/byte", "measured<", ">predicted", " / "):
+        assert words not in page
