@@ -14,6 +14,7 @@ from minimind.events import (
     EventLog,
     all_series,
     attempt_start,
+    best_first,
     latest_values,
     metric_series,
     read_events,
@@ -244,3 +245,9 @@ def test_metrics_have_a_meaning_and_names_with_a_group() -> None:
     for name, metric in METRICS.items():
         assert name.count("/") == 1
         assert metric.meaning
+
+
+def test_the_best_is_by_its_direction_the_earliest_of_equals_and_a_number() -> None:
+    measured = {2: float("nan"), 4: 2.0, 6: 1.0, 8: 1.0, 10: float("inf")}
+    assert best_first(measured, "lowest") == [6, 8, 4, 10]
+    assert best_first(measured, "highest") == [10, 4, 6, 8]
