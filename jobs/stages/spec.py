@@ -188,7 +188,7 @@ class RunSpec(Config):
         from jobs.stages.table import STAGES  # whose files declare specs
 
         kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
-        if kind not in STAGES:
+        if not isinstance(kind, str) or kind not in STAGES:
             raise ValueError(f"kind = {kind!r}: there are {', '.join(STAGES)}")
         return STAGES[kind].settings.model_validate(value)
 
