@@ -111,7 +111,7 @@ def wait_for_memory(plan: Plan, patience_s: float = MEMORY_PATIENCE_S) -> None:
 
 
 def measured(run: RunDirectory) -> Event:
-    """What a trial's events say so far. bits_per_byte: None where there are none, or they are no number: such a trial is
+    """What a trial's events say so far. bits_per_byte: None where there are none, or they are no number: then it is
     not ranked. tokens_per_s: the median of its rows, which a slow moment does not change.
     """
     bits = metric_series(run.events_path, "val/bits_per_byte")[1]
