@@ -511,6 +511,16 @@ def test_a_run_is_removed_if_nobody_needs_it(shell: Shell, swept: RunDirectory) 
     assert "no run 'base'" in shell.err
 
 
+@pytest.mark.parametrize("words", [["runs"], ["runs", "--lang", "yy"]])
+def test_a_language_that_there_is_not_is_refused_in_words(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.setenv("MINIMIND_LANG", "xx")
+    assert shell(cli.minimind, *words) == 1
+    assert shell.err.startswith("error: ")
+    assert "en, zh" in shell.err
+
+
 def test_what_a_role_or_a_sweep_began_with_is_needed(shell: Shell, home: Path) -> None:
     finished("teacher"), finished("base")
     student = RunDirectory(paths.runs() / "student")
