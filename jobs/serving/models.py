@@ -74,7 +74,7 @@ def learnt_to_answer(run: RunDirectory) -> bool:
         if stage is None or stage.rows != "pretrain":
             return True
         origin = str(spec.get("init_from") or NO_WEIGHTS)
-        path = Path(origin).parent.parent if paths.is_path(origin) else run.path.parent / origin.partition("@")[0]
+        path = paths.absolute(origin).parent.parent if paths.is_path(origin) else run.path.parent / origin.partition("@")[0]
         run = RunDirectory(path)
     return False
 
