@@ -128,7 +128,6 @@ MAY_CHANGE = (
     "loop.keep_last",
     "loop.keep_best",
     "loop.max_bad_steps",
-    "eval.best",
     "eval.prompts",
     "eval.sample_tokens",
     "memory",
