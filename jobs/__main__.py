@@ -41,10 +41,7 @@ def _run(argv: Sequence[str] | None, program: Program) -> int:
     unfailing_output()
     console, errors = Terminal(), Terminal(stderr=True)
     try:
-        words, lang = language_named(list(sys.argv[1:] if argv is None else argv))
-        if lang is not None:
-            os.environ[VARIABLE] = lang  # jobs and servers that are started speak it too
-        language()
+        words = _language_settled(list(sys.argv[1:] if argv is None else argv))
         words = known_words(words, lambda line: errors.print(line, style="dim"))
         args = parser_of(program, of_a_job=words[:1] == [JOB.name]).parse_args(words) if words else None
         if paths.home().is_file():
@@ -60,6 +57,19 @@ def _run(argv: Sequence[str] | None, program: Program) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _language_settled(words: list[str]) -> list[str]:
+    """The command line without its `--lang`, which from now on is spoken. Raises ValueError where there is none."""
+    try:
+        words, lang = language_named(words)
+        if lang is not None:
+            os.environ[VARIABLE] = lang  # jobs and servers that are started speak it too
+        language()
+    except ValueError:
+        os.environ.pop(VARIABLE, None)  # what is wrong is said in the language of the locale
+        raise
+    return words
 
 
 def failures() -> tuple[type[Exception], ...]:

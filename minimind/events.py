@@ -229,6 +229,16 @@ def all_series(events: Iterable[Event]) -> dict[str, tuple[list[int], list[float
     return {name: points for name, points in series.items() if points[0]}
 
 
+def best_first(measured: Mapping[int, float], best_is: str) -> list[int]:
+    """The steps by their value, the best first and of equal ones the earliest. What is no number (NaN) is not ranked.
+
+    best_is: "lowest" or "highest".
+    """
+    sign = -1 if best_is == "highest" else 1
+    numbers = {step: sign * value for step, value in measured.items() if not math.isnan(value)}
+    return sorted(numbers, key=lambda step: (numbers[step], step))
+
+
 def latest_values(path: Path, names: Collection[str]) -> tuple[int | None, dict[str, float]]:
     """The step the run has reached (None if it has not started), and the newest value of each metric that has one.
 

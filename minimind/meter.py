@@ -80,9 +80,9 @@ class Meter:
         self.norm, self.rate = norm, rate
 
     def read(self, state: TrainState, precision: Precision) -> dict[str, float]:
-        """The metrics since the last reading."""
+        """The metrics since the last reading, but for those that nothing was measured of."""
         sums = self.sums
-        metrics = {name: total / weight if weight else 0.0 for name, (total, weight) in sums.pairs.items()}
+        metrics = {name: total / weight for name, (total, weight) in sums.pairs.items() if weight}
         metrics |= {
             "train/grad_norm": self.norm,
             "train/lr": self.rate,

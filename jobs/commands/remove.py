@@ -50,25 +50,30 @@ def remove(args: argparse.Namespace, program: Program, console: Console) -> int:
         # Whoever looks at this moment finds no half a run: a name that begins with a dot is none.
         gone = run.path.with_name(f".removed-{run.name}")
         shutil.rmtree(gone, ignore_errors=True)
+        folder = run.path.resolve()  # it may lie elsewhere, on a larger disk
         run.path.rename(gone)
+    if gone.is_symlink():
+        gone.unlink()
+        gone = folder
     shutil.rmtree(gone)
     console.print(say("Removed {name}; {bytes} are free again.", name=run.name, bytes=size(held)))
     return 0
 
 
 def needed_by(run: RunDirectory) -> list[str]:
-    """The names of the runs whose first weights or tokenizer are this run's."""
-    if run.kind == "sweep":
-        return []
+    """The names of the runs and sweeps whose weights, of any role, or tokenizer are this run's."""
     found = []
-    for other in directories(paths.runs()):
-        if other.name == run.name:
+    for other in (*directories(paths.runs()), *directories(paths.sweeps(), "sweep")):
+        if other.path == run.path:
             continue
         try:
             spec = other.spec()
         except ValueError:  # its files are damaged: it can go on from nothing
             continue
-        named = [spec.get("init_from"), (spec.get("data") or {}).get("tokenizer")]
+        if other.kind == "sweep":
+            spec = spec.get("run") or {}
+        roles = (spec.get("roles") or {}).values()
+        named = [spec.get("init_from"), (spec.get("data") or {}).get("tokenizer"), *roles]
         if any(text is not None and _is_of(text, run) for text in named):
             found.append(other.name)
     return found

@@ -27,7 +27,7 @@ def runs(args: argparse.Namespace, program: Program, console: Console) -> int:
     from jobs.cluster import local as cluster
     from jobs.runs.as_json import row_as_json
     from jobs.runs.show import show_runs
-    from jobs.sweeps.view import list_sweeps, show_sweeps, sweep_row_as_json
+    from jobs.sweeps.view import show_sweeps, sweep_rows_as_json
 
     rows = list_runs(paths.runs())
     try:
@@ -38,9 +38,7 @@ def runs(args: argparse.Namespace, program: Program, console: Console) -> int:
     except ClusterError as error:
         Terminal(stderr=True).print(str(error), style="dim")
     if args.json:
-        print_json(
-            {"runs": [row_as_json(row) for row in rows], "sweeps": [sweep_row_as_json(it) for it in list_sweeps()]}
-        )
+        print_json({"runs": [row_as_json(row) for row in rows], "sweeps": sweep_rows_as_json()})
         return 0
     show_runs(paths.runs(), rows, console)
     show_sweeps(console)

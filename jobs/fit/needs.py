@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+import jobs.stages
 import minimind
 from jobs import paths
 from jobs.stages.spec import RunSpec
@@ -97,8 +98,9 @@ def _name(kind: str, shape: Shape, platform: Platform) -> str:
 
 @cache
 def _code() -> str:
-    """A name for what decides a trace: this project's model, loop and tracer, and torch."""
+    """A name for what decides a trace: this project's model, loop and tracer, what stages share, and torch."""
     digest = hashlib.sha256(torch.__version__.encode())
-    for file in sorted(Path(minimind.__path__[0]).glob("*.py")):
-        digest.update(file.read_bytes())
+    for package in (minimind, jobs.stages):
+        for file in sorted(Path(package.__path__[0]).glob("*.py")):
+            digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

@@ -8,7 +8,7 @@ from pathlib import Path
 from jobs import paths
 from jobs.runs.directory import RunDirectory
 from minimind import checkpoint_folders
-from minimind.events import all_series, read_events
+from minimind.events import all_series, best_first, read_events
 from minimind.language import phrase, say
 from minimind.manifest import MANIFEST
 
@@ -140,9 +140,7 @@ def _choices(run: RunDirectory, steps: list[int]) -> str:
 def _best(run: RunDirectory, steps: list[int]) -> int | None:
     """The best step by the metric that the run is judged by; None where none has been validated."""
     judged = run.spec().get("eval", {})
-    sign = -1 if judged.get("best_is") == "highest" else 1
     series = all_series(read_events(run.events_path, {"metrics", "state"}))
     measured = dict(zip(*series.get(judged.get("best", "val/loss"), ([], [])), strict=True))
-    return min(
-        (step for step in steps if step in measured), key=lambda step: (sign * measured[step], step), default=None
-    )
+    ranked = best_first(measured, judged.get("best_is", "lowest"))
+    return next((step for step in ranked if step in steps), None)

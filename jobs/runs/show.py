@@ -19,7 +19,7 @@ from jobs.runs.directory import CONTINUE, KILLED, RunDirectory, RunRow, RunState
 from jobs.terminal.console import can_show
 from jobs.terminal.curves import Series, picture, terminal_curve
 from minimind import checkpoint_folders
-from minimind.events import METRICS, Event, Metric, all_series, read_events
+from minimind.events import METRICS, Event, Metric, all_series, best_first, read_events
 from minimind.language import phrase, say
 from minimind.manifest import CheckpointError, read_manifest
 from minimind.units import amount, duration, memory, size
@@ -225,10 +225,8 @@ def _metrics_table(series: Series) -> Table:
 def _checkpoints_table(run: RunDirectory, series: Series, judged: str) -> Table:
     found = checkpoint_folders.steps(run.checkpoints)
     measured = dict(zip(*series.get(judged, ([], [])), strict=True))
-    sign = -1 if run.spec().get("eval", {}).get("best_is") == "highest" else 1
-    best = min(
-        (step for step in found if step in measured), key=lambda step: (sign * measured[step], step), default=None
-    )
+    ranked = best_first(measured, run.spec().get("eval", {}).get("best_is", "lowest"))
+    best = next((step for step in ranked if step in found), None)
     table = _plain_table("step", "size", "bits/byte" if judged == "val/bits_per_byte" else judged, "")
     for step in found:
         folder = checkpoint_folders.folder_of(run.checkpoints, step)

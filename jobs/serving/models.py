@@ -74,8 +74,10 @@ def learnt_to_answer(run: RunDirectory) -> bool:
         if stage is None or stage.rows != "pretrain":
             return True
         origin = str(spec.get("init_from") or NO_WEIGHTS)
-        path = Path(origin).parent.parent if paths.is_path(origin) else run.path.parent / origin.partition("@")[0]
-        run = RunDirectory(path)
+        if paths.is_path(origin):
+            run = RunDirectory(paths.absolute(origin).parent.parent)
+        else:
+            run = RunDirectory(run.path.parent / origin.partition("@")[0])
     return False
 
 

@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from jobs import paths
 from jobs.runs.directory import CREATED
 from jobs.stages.spec import FILES, RunSpec
-from minimind.config import C, override
+from minimind.config import WORDS, C, override
 from minimind.language import phrase, say
 from minimind.model import MODEL_PRESETS
 
@@ -251,10 +251,15 @@ def named(path: str, flags: Mapping[str, str] = FLAGS | ADAPTER_FLAGS) -> str:
 
 
 def absolute(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The settings with paths that count from `folder` made absolute; names of runs stay as they are."""
+    """The settings with paths that count from `folder` made absolute; names of runs stay as they are.
+
+    Raises ValueError for one that is no text, as a JSON file may have it.
+    """
     result = dict(settings)
     for path in (*FILES, *references(settings)):
         text = result.get(path)
+        if not isinstance(text, str | None):
+            raise ValueError(f"{named(path)} = {text!r}: {phrase(WORDS['string_type'])}")
         if text not in (None, "null") and (path in FILES or paths.is_path(text)):
             result[path] = str(paths.absolute(text, folder))
     return result
@@ -291,9 +296,9 @@ def setting_text(value: Any) -> str:
 
 
 def at(spec: Any, path: str) -> Any:
-    """The value at a dotted path."""
+    """The value at a dotted path; None at a name of the user's that is not there, such as one below `roles`."""
     for part in path.split("."):
-        spec = spec[part] if isinstance(spec, dict) else getattr(spec, part)
+        spec = spec.get(part) if isinstance(spec, dict) else getattr(spec, part)
     return spec
 
 

@@ -128,7 +128,6 @@ MAY_CHANGE = (
     "loop.keep_last",
     "loop.keep_best",
     "loop.max_bad_steps",
-    "eval.best",
     "eval.prompts",
     "eval.sample_tokens",
     "memory",
@@ -188,7 +187,7 @@ class RunSpec(Config):
         from jobs.stages.table import STAGES  # whose files declare specs
 
         kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
-        if kind not in STAGES:
+        if not isinstance(kind, str) or kind not in STAGES:
             raise ValueError(f"kind = {kind!r}: there are {', '.join(STAGES)}")
         return STAGES[kind].settings.model_validate(value)
 

@@ -32,6 +32,8 @@ class Shapes:
 
 def role_config(spec: RunSpec, role: str) -> ModelConfig:
     """The shape of a role's model. Raises ValueError for a checkpoint that is not there."""
+    # A run that goes on would look for its model in vain: first weights are kept for roles that are declared.
+    assert role in STAGES[spec.stage.kind].roles, f"the stage {spec.stage.kind} uses the role {role}: add it to `roles`"
     reference = spec.roles.get(role)
     if reference is None:
         return spec.model

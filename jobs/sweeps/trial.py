@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import math
 import shutil
 import statistics
 import time
@@ -115,14 +116,16 @@ def wait_for_memory(plan: Plan, patience_s: float = MEMORY_PATIENCE_S) -> None:
 
 
 def measured(run: RunDirectory) -> Event:
-    """What a trial's events say so far. tokens_per_s: the median of its rows, which a slow moment does not change."""
+    """What a trial's events say so far. bits_per_byte: None where there are none, or they are no number: then it is
+    not ranked. tokens_per_s: the median of its rows, which a slow moment does not change.
+    """
     bits = metric_series(run.events_path, "val/bits_per_byte")[1]
     speeds = metric_series(run.events_path, "perf/tokens_per_s")[1]
     peaks = metric_series(run.events_path, "perf/peak_memory_bytes")[1]
     steps, seconds = metric_series(run.events_path, "perf/step_s")
     spent = sum(s * (step - before) for step, before, s in zip(steps, [0, *steps], seconds, strict=False))
     return {
-        "bits_per_byte": bits[-1] if bits else None,
+        "bits_per_byte": bits[-1] if bits and math.isfinite(bits[-1]) else None,
         "tokens_per_s": statistics.median(speeds[1:] or speeds),
         "peak_bytes": peaks[-1],
         "steps": steps[-1],

@@ -91,6 +91,18 @@ def sweep_row_as_json(folder: RunDirectory) -> dict[str, Any]:
     }
 
 
+def sweep_rows_as_json() -> list[dict[str, Any]]:
+    """All sweeps, for programs. One that cannot be read is FAILED, with the reason."""
+    rows = []
+    for folder in list_sweeps():
+        try:
+            rows.append(sweep_row_as_json(folder))
+        except ValueError as error:
+            unknown = dict.fromkeys(("trials_done", "trials", "objective", "best", "updated"))
+            rows.append({"name": folder.name, "stage": "?", "state": "FAILED", "reason": str(error), **unknown})
+    return rows
+
+
 def sweep_as_json(folder: RunDirectory) -> dict[str, Any]:
     """All that is known of one, for programs."""
     spec = folder.spec()

@@ -25,7 +25,7 @@ from minimind import checkpoint_folders
 from minimind.checkpoint import Lineage
 from minimind.distributed import Parallel
 from minimind.evaluate import Validation, continuation, validate
-from minimind.events import Event, EventLog, metric_series
+from minimind.events import Event, EventLog, best_first, metric_series
 from minimind.language import say
 from minimind.limit import limited_memory
 from minimind.loop import NonFiniteLossError, train
@@ -350,9 +350,8 @@ class RunHooks:
         )
         seconds = round(time.perf_counter() - started, 2)
         log.checkpoint(state.step, folder.relative_to(self.run.path), save_s=seconds)
-        sign = 1 if self.spec.eval.best_is == "lowest" else -1
-        best = sorted(self.validations, key=lambda step: (sign * self.validations[step], step))
-        on_disk = [step for step in best if step in checkpoint_folders.steps(self.run.checkpoints)]
+        there = checkpoint_folders.steps(self.run.checkpoints)
+        on_disk = [step for step in best_first(self.validations, self.spec.eval.best_is) if step in there]
         loop = self.recipe.loop
         checkpoint_folders.prune(self.run.checkpoints, loop.keep_last, on_disk[: loop.keep_best])
 

@@ -15,6 +15,7 @@ from minimind.events import (
     Metric,
     all_series,
     attempt_start,
+    best_first,
     declare,
     latest_values,
     metric_series,
@@ -257,3 +258,9 @@ def test_what_a_stage_declares_has_one_meaning(monkeypatch: pytest.MonkeyPatch) 
         declare({"accuracy": Metric("", "share of answers", "higher")})
     with pytest.raises(ValueError, match="metric 'train/loss' is Metric"):
         declare({"loss": accuracy})
+
+
+def test_the_best_is_by_its_direction_the_earliest_of_equals_and_a_number() -> None:
+    measured = {2: float("nan"), 4: 2.0, 6: 1.0, 8: 1.0, 10: float("inf")}
+    assert best_first(measured, "lowest") == [6, 8, 4, 10]
+    assert best_first(measured, "highest") == [10, 4, 6, 8]

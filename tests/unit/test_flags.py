@@ -133,6 +133,14 @@ def test_paths_count_from_the_folder_and_names_of_runs_stay(tmp_path: Path) -> N
     assert flags.absolute({"data.path": "/x/a.jsonl"}, tmp_path) == {"data.path": "/x/a.jsonl"}
 
 
+@pytest.mark.parametrize("path", ["data.path", "init_from", "data.tokenizer", "roles.teacher"])
+@pytest.mark.parametrize("value", [5, ["a"]])
+def test_a_place_that_is_no_text_is_refused_in_words(path: str, value: object, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="Input should be a valid string") as caught:
+        flags.absolute({path: value}, tmp_path)
+    assert f"{flags.named(path)} = {value!r}" in str(caught.value)
+
+
 def test_arguments_say_the_same_again(parser: argparse.ArgumentParser) -> None:
     settings = {"data.path": "/my data/a=b.jsonl", "eval.prompts": '["x y"]'}
     assert flags.changes(parser.parse_args(flags.arguments(settings))) == settings
@@ -164,3 +172,4 @@ def test_default_text_and_at() -> None:
     assert flags.default_text(True) == "1"
     assert flags.default_text(0.5) == "0.5"
     assert flags.at(pretrain(), "data.limits.max_bad_rows") == 0
+    assert flags.at(pretrain(), "roles.teacher") is None

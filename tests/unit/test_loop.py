@@ -128,6 +128,16 @@ def test_metrics_of_an_objective_are_averaged_by_their_own_weights() -> None:
     assert hooks.metrics[0]["train/entropy"] == pytest.approx((0 * 1 + 1 * 2 + 2 * 3 + 3 * 4) / (1 + 2 + 3 + 4))
 
 
+def test_what_nothing_was_measured_of_is_not_logged() -> None:
+    def unmeasured(models: Models, batch: TokenBatch) -> Loss:
+        loss = next_token_loss(models, batch)
+        return Loss(loss.total, loss.weight, {"accuracy": (torch.zeros(()), torch.zeros(()))})
+
+    hooks = ToyRun(RowBatches(toy_rows(2), 2), objective=unmeasured).train()
+    assert "train/loss" in hooks.metrics[0]
+    assert "train/accuracy" not in hooks.metrics[0]
+
+
 @pytest.mark.parametrize("part", ["value", "gradient", "both"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_a_step_that_is_not_finite_is_refused_and_noted_with_its_rows(

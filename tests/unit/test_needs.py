@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+import jobs.stages
 from jobs import paths
+from jobs.fit import needs
 from jobs.fit.needs import Needs
 from minimind.memory import PLATFORMS
 from minimind.recipe import Recipe
@@ -60,3 +62,14 @@ def test_a_cpu_takes_scratch_space_for_each_thread(home: Path) -> None:
         assert needs.has("sft", CASE.shape, WSL2)
     finally:
         torch.set_num_threads(threads)
+
+
+def test_what_stages_share_decides_a_trace(home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    Needs.cached().of("sft", CASE.shape, CPU, CASE.step)
+    (tmp_path / "recipe.py").write_text("edited")
+    monkeypatch.setattr(jobs.stages, "__path__", [str(tmp_path)])
+    needs._code.cache_clear()
+    try:
+        assert not Needs.cached().has("sft", CASE.shape, CPU)
+    finally:
+        needs._code.cache_clear()

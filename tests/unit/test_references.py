@@ -56,6 +56,14 @@ def test_best_takes_the_earlier_of_two_equal_ones(home: Path) -> None:
     assert lasting_name("equal@best") == "equal@2"
 
 
+def test_what_was_no_number_is_never_best(home: Path) -> None:
+    make_run("broken", {2: float("nan"), 4: 1.5, 6: 1.0}, "SUCCEEDED")
+    assert lasting_name("broken@best") == "broken@6"
+    make_run("hopeless", {2: float("nan")}, "SUCCEEDED")
+    with pytest.raises(ValueError, match="has been validated"):
+        find_weights("hopeless@best")
+
+
 @pytest.mark.parametrize("text", ["done@3", "done@-2", "done@newest", "done@2@4", "done@02", "done@２"])
 def test_another_step_is_refused_with_those_there_are(finished: RunDirectory, text: str) -> None:
     with pytest.raises(ValueError, match="no such checkpoint") as caught:

@@ -93,6 +93,7 @@ def test_the_global_batch_counts_all_workers() -> None:
             {"stage.kind": "sftt"},
             "stage: kind = 'sftt': there are pretrain, sft, lora",
         ),
+        ({"stage.kind": "[]"}, r"stage: kind = \[\]: there are"),
         ({"data.mix": 1.5}, "data.mix = 1.5: Input should be less than 1"),
         ({"data.mix": -0.1}, "data.mix = -0.1: Input should be greater than or equal to 0"),
         ({"stage.kind": "lora"}, "adapter = null: lora trains an adapter"),

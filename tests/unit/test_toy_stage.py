@@ -256,6 +256,12 @@ def test_first_weights_stay_the_reference_of_a_run_that_goes_on(home: Path, init
         assert_same(end_of(run), whole)
 
 
+def test_a_role_that_is_not_declared_is_refused(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(STAGES, NAME, replace(STAGES[NAME], roles=()))
+    with pytest.raises(AssertionError, match="uses the role reference: add it to `roles`"):
+        Planner(this_card()).need(toy_spec(roles__reference=None))
+
+
 def test_a_run_keeps_its_reference(home: Path) -> None:
     run = run_of(home)
     assert run.spec()["roles"] == {"reference": "other@2"}  # pinned

@@ -336,6 +336,8 @@ def test_what_changes_nothing_learnt_may_change(stored: RunSpec, path: str, valu
         ({"loop.epochs": "2"}, "--epochs (loop.epochs): the run has 1, asked for is 2"),
         ({"optim.weight_decay": "0.3"}, "optim.weight_decay: the run has 0.01, asked for is 0.3"),
         ({"model": pretrain("30m").model.model_dump()}, "--hidden_size (model.hidden_size): the run has 32"),
+        ({"optim.lr_scale.critic": "2"}, "optim.lr_scale.critic: the run has None, asked for is 2.0"),
+        ({"eval.best": "val/bits_per_byte"}, "eval.best: the run has 'val/loss'"),
         ({"seed": "1"}, "--seed (seed): the run has 42, asked for is 1"),
         ({"data.max_seq_len": "64"}, "--max_seq_len (data.max_seq_len): the run has 32"),
         ({"model.rope_scaling": '{"factor": 2, "original_max_position_embeddings": 8}'}, "model.rope_scaling: the run"),

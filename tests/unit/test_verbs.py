@@ -512,6 +512,49 @@ def test_a_run_is_removed_if_nobody_needs_it(shell: Shell, swept: RunDirectory) 
     assert "no run 'base'" in shell.err
 
 
+@pytest.mark.parametrize("words", [["runs"], ["runs", "--lang", "yy"]])
+def test_a_language_that_there_is_not_is_refused_in_words(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.setenv("MINIMIND_LANG", "xx")
+    assert shell(cli.minimind, *words) == 1
+    assert shell.err.startswith("error: ")
+    assert "en, zh" in shell.err
+
+
+def test_what_a_role_or_a_sweep_began_with_is_needed(shell: Shell, home: Path) -> None:
+    finished("teacher"), finished("base")
+    student = RunDirectory(paths.runs() / "student")
+    student.create(small_spec().model_dump(mode="json") | {"name": "student", "roles": {"teacher": "teacher@4"}})
+    folder = RunDirectory(paths.sweeps() / "swept", "sweep")
+    folder.create(SWEEP | {"run": {"stage": {"kind": "sft"}, "init_from": "base@4"}})
+    for name, other in (("teacher", "student"), ("base", "swept")):
+        assert shell(cli.minimind, "rm", name, "--yes") == 1
+        assert f"{other} began with what is in {name}" in shell.err
+
+
+def test_a_run_that_lies_elsewhere_is_removed_there(shell: Shell, home: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "larger disk"
+    elsewhere.mkdir()
+    paths.runs().mkdir(parents=True)
+    (paths.runs() / "mine").symlink_to(elsewhere)
+    finished("mine")
+    assert shell(cli.minimind, "rm", "mine", "--yes") == 0
+    assert not elsewhere.exists()
+    assert not list(paths.runs().iterdir())
+
+
+def test_a_damaged_sweep_hides_no_other_from_programs(shell: Shell, swept: RunDirectory) -> None:
+    damaged = RunDirectory(paths.sweeps() / "damaged", "sweep")
+    damaged.create(SWEEP)
+    damaged.spec_path.write_text("{")
+    assert shell(cli.minimind, "runs", "--json") == 0
+    found = {row["name"]: row for row in json.loads(shell.out)["sweeps"]}
+    assert "cannot be read" in found["damaged"]["reason"]
+    assert found["swept"]["trials_done"] == 1
+    assert found["damaged"].keys() == found["swept"].keys()
+
+
 def test_stop_waits_where_it_is_asked_to(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     run = finished("mine")
     with ExitStack() as training:

@@ -95,9 +95,11 @@ def test_runs_whose_origin_goes_in_a_circle_or_is_unknown(home: Path, known_by_h
     write(home, "two", known_by_heart, stage="pretrain", init_from="one@1")
     write(home, "lost", known_by_heart, stage="pretrain", init_from="/nowhere/runs/gone/checkpoints/step_00000001")
     write(home, "folder", known_by_heart, stage="pretrain", init_from=f"{home}/runs/talk/checkpoints/step_00000001")
+    write(home, "kept", known_by_heart, stage="pretrain", init_from="runs/talk/checkpoints/step_00000001")
     write(home, "talk", known_by_heart)
-    answers = {name: learnt_to_answer(RunDirectory(home / "runs" / name)) for name in ("one", "lost", "folder", "talk")}
-    assert answers == {"one": False, "lost": False, "folder": True, "talk": True}
+    names = ("one", "lost", "folder", "kept", "talk")
+    answers = {name: learnt_to_answer(RunDirectory(home / "runs" / name)) for name in names}
+    assert answers == {"one": False, "lost": False, "folder": True, "kept": True, "talk": True}
 
 
 def test_a_damaged_checkpoint_is_listed_all_the_same(runs: Path) -> None:
