@@ -155,7 +155,7 @@ def save(
         if adapter is not None:
             _write_json(partial / ADAPTER_CONFIG, to_peft_config(adapter.config, adapter.base.folder))
         for role, model in roles.items():
-            (partial / role).mkdir()
+            tokenizer.save(partial / role)
             _write_model(partial / role, model.config, model.architecture, model.state_dict(), WEIGHTS)
         torch.save(train_state, partial / TRAIN_STATE)
         _seal(partial, manifest)

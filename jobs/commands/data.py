@@ -113,7 +113,10 @@ def show_example(args: argparse.Namespace, program: Program, console: Console) -
         note = say("The stage {stage} is not there yet, but comes; `data check` knows its rows.", stage=args.stage)
         Terminal(stderr=True).print(note, style="dim")
     for row in EXAMPLES[ROWS_OF.get(args.stage, args.stage)]:
-        console.print(json.dumps(row, ensure_ascii=False), markup=False, soft_wrap=True)
+        # An output that cannot write Chinese gets it as escapes, which are the same row; "?" would be another.
+        console.print(
+            json.dumps(row, ensure_ascii=not console.encoding.startswith("utf")), markup=False, soft_wrap=True
+        )
     return 0
 
 

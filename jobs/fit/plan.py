@@ -15,6 +15,7 @@ from jobs.stages.recipe import trial_recipe
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
 from minimind.closed_form import Shape
+from minimind.language import say
 from minimind.memory import PLATFORMS, Need, Plan, judge, rejected
 from minimind.units import memory
 
@@ -130,22 +131,22 @@ class Planner:
     def refusal(self, spec: RunSpec, *, budget: float = 1.0, shorter: bool = True) -> str:
         """Why a run is not started, in words, with the flags of one that fits. shorter: whether its rows may be."""
         plan = self.plan(spec, budget)
-        share = f" ({100 * budget:.0f} % of it)" if budget < 1 else ""
-        needed, there = memory(plan.needed_bytes), memory(plan.capacity_bytes)
-        verdict = (
-            f"the run does not fit: a step needs {needed}, {self.card.name} has {there}{share}. / "
-            f"放不下：每步需要 {needed}，可用 {there}。"
+        verdict = say(
+            "the run does not fit: a step needs {needed}, {card} has {there}{share}.",
+            needed=memory(plan.needed_bytes),
+            card=self.card.name,
+            there=memory(plan.capacity_bytes),
+            share=say(" ({percent:.0f} % of it)", percent=100 * budget) if budget < 1 else "",
         )
         nearest = self.nearest(spec, budget, shorter=shorter)
         if nearest is not None:
             change = " ".join(command_flags(spec, nearest))
-            advice = f"The nearest that fits, with the same global batch / 最接近的可行配置（全局批次不变）: {change}"
+            advice = say("The nearest that fits, with the same global batch: {flags}", flags=change)
         else:
-            row = "one short row" if shorter else "one row"
-            advice = (
-                f"No batch of it fits, not even {row} with activation checkpointing. Train an adapter (lora), take a "
-                "smaller --model, or close what else uses the card. / 任何批次都放不下：请改用 LoRA、更小的 --model，"
-                "或关闭占用显存的程序。"
+            advice = say(
+                "No batch of it fits, not even {row} with activation checkpointing. Train an adapter (lora), take a "
+                "smaller --model, or close what else uses the card.",
+                row=say("one short row") if shorter else say("one row"),
             )
         return f"{verdict}\n{advice}"
 

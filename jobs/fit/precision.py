@@ -17,6 +17,7 @@ from jobs.runs.directory import RunDirectory
 from jobs.stages.recipe import trial_recipe
 from jobs.stages.spec import RunSpec
 from minimind.events import read_events
+from minimind.language import say
 from minimind.precision import Precision
 from minimind.recipe import Recipe
 
@@ -44,8 +45,11 @@ def decided(spec: RunSpec, console: Console) -> RunSpec:
         share = bfloat16_share(spec)
         name = "bfloat16" if share <= CLEARLY_FASTER else "float32"
         console.print(
-            f"Precision: {name}; bfloat16 takes {share:.2f} of float32's time here (--dtype takes either) / "
-            f"精度: {name}；本机 bfloat16 用时为 float32 的 {share:.2f} 倍（可用 --dtype 指定）",
+            say(
+                "Precision: {name}; bfloat16 takes {share:.2f} of float32's time here (--dtype takes either)",
+                name=name,
+                share=share,
+            ),
             highlight=False,
             soft_wrap=True,
         )

@@ -20,6 +20,20 @@ CHINESE: dict[str, str] = {
     "begun": "已开始",
     "space": "搜索空间",
     "seconds a trial": "每次试验秒数",
+    "Precision: {name}; bfloat16 takes {share:.2f} of float32's time here (--dtype takes either)": (
+        "精度：{name}；本机 bfloat16 用时为 float32 的 {share:.2f} 倍（可用 --dtype 指定）"
+    ),
+    "the run does not fit: a step needs {needed}, {card} has {there}{share}.": (
+        "放不下：每步需要 {needed}，{card} 有 {there}{share}。"
+    ),
+    " ({percent:.0f} % of it)": "（只用其 {percent:.0f} %）",
+    "The nearest that fits, with the same global batch: {flags}": "最接近的可行配置（全局批次不变）：{flags}",
+    (
+        "No batch of it fits, not even {row} with activation checkpointing. Train an adapter (lora), take a "
+        "smaller --model, or close what else uses the card."
+    ): "任何批次都放不下，{row}加激活检查点也不行：请改用 LoRA（lora）、更小的 --model，或关闭占用显存的程序。",
+    "one short row": "一行短文本",
+    "one row": "一行",
     "stage": "阶段",
     "state": "状态",
     "step": "步数",

@@ -48,6 +48,9 @@ def test_transformers_loads_the_folder_of_a_role_and_gives_the_same_score(tmp_pa
     )
     theirs = transformers.AutoModelForSequenceClassification.from_pretrained(folder / "critic").eval()
     assert type(theirs).__name__ == ScoreModel.architecture
+    text = "the quick fox 天"
+    read = transformers.AutoTokenizer.from_pretrained(folder / "critic")
+    assert read(text)["input_ids"] == tokenizer.encode(text)
     with torch.no_grad():
         expected_BT = critic.scores(tokens_BT)
         torch.testing.assert_close(theirs(tokens_BT[:1]).logits[:, 0], expected_BT[:1, -1], rtol=1e-4, atol=1e-5)

@@ -6,13 +6,15 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from jobs.cluster import submit
+from jobs.cluster import follow, submit
 from jobs.cluster.access import Cluster, ClusterError
+from jobs.runs.directory import RunRow, RunState
 
 Tail = Callable[[], AsyncIterator[str]]
 
@@ -126,3 +128,17 @@ def test_the_environment_is_as_before_at_every_moment_but_for_the_address(monkey
     assert os.environ["RAY_ADDRESS"] == "elsewhere:1"
     assert "RAY_API_SERVER_ADDRESS" not in os.environ
     assert os.environ.pop("SET_MEANWHILE") == "1"
+
+
+def test_a_run_whose_job_is_about_to_end_keeps_its_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job lives on for seconds after its run has stopped; only one that has not trained yet waits."""
+    jobs = [submit.Job(f"of_{name}", name, "run", "RUNNING", "", 1000.0, None) for name in ("ended", "resumed", "new")]
+    monkeypatch.setattr(submit, "jobs", lambda: jobs)
+    monkeypatch.setattr("jobs.cluster.follow.cluster.running", dict)
+    blank = RunRow("", "sft", RunState("STOPPED"), None, None, None, None, None, None, None)
+    rows = [replace(blank, name="ended", updated=1005.0), replace(blank, name="resumed", updated=990.0)]
+    assert {row.name: row.state.word for row in follow.with_waiting(rows)} == {
+        "ended": "STOPPED",
+        "resumed": "PENDING",
+        "new": "PENDING",
+    }
