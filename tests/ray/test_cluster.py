@@ -33,7 +33,7 @@ def test_the_running_cluster_is_found_again(ray_cluster: Cluster, ray_home: Path
 
 def test_another_shell_finds_it(ray_cluster: Cluster) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "from jobs import cluster; print(cluster.find())"],
+        [sys.executable, "-c", "from jobs.cluster import local; print(local.find())"],
         capture_output=True,
         text=True,
         check=True,
