@@ -59,6 +59,9 @@ def test_a_stage_is_planned_for_a_card_that_is_named(home: Path, screen: Screen)
     assert show_stage("pretrain", SMALL | {"memory.vram": "4GB"}, screen, model="tiny", system="windows") == 0
     assert "on 4.00 GB, windows" in screen.text
     assert show_stage("pretrain", SMALL | {"memory.vram": "890MB"}, screen, model="tiny", system="windows") == 1
+    assert "The nearest that fits" in screen.text
+    with speaking("zh"):
+        assert show_stage("pretrain", SMALL | {"memory.vram": "890MB"}, screen, model="tiny", system="windows") == 1
     assert "最接近的可行配置" in screen.text
     assert "--batch_size" in screen.text
 
