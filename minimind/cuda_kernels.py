@@ -55,7 +55,7 @@ class CudaFunctions(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-_DEVICE_QUESTIONS = {Tensor.is_cuda.__get__: True, Tensor.is_cpu.__get__: False}  # type: ignore[attr-defined]
+_DEVICE_QUESTIONS = {Tensor.is_cuda.__get__: True, Tensor.is_cpu.__get__: False}  # type: ignore[attr-defined]  # getters of C, unknown to the stubs
 
 
 def _dropout(x: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:
