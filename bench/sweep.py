@@ -38,7 +38,7 @@ from jobs.runs.directory import RunDirectory
 from jobs.stages import flags
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
-from jobs.sweeps.feasible import Settings, groups, space_of
+from jobs.sweeps.feasible import Point, groups, space_of
 from jobs.sweeps.report import point_text, ranked, table
 from jobs.sweeps.trial import run_trial
 from jobs.sweeps.view import trials_of
@@ -84,10 +84,10 @@ def main() -> None:
         feasible = [point for group in found for point in group.feasible]
         refused = sum(len(group.refused) for group in found)
         console.print(f"{base.memory.vram}: {len(feasible)} points fit, {refused} do not")
-        speeds: list[tuple[float, Settings]] = []
+        speeds: list[tuple[float, Point]] = []
         numbers = itertools.count()
 
-        def measured(point: Settings) -> dict[str, Any]:
+        def measured(point: Point) -> dict[str, Any]:
             return run_trial(base, point, Path(home) / f"point-{next(numbers)}", args.budget_s, lambda values: None)
 
         for point in feasible:
@@ -107,7 +107,7 @@ def main() -> None:
         found_best = ranked(trials, "tokens_per_s")[0]["settings"]
         best = max(speeds, key=lambda pair: pair[0])[1]
 
-        def again(point: Settings) -> float:
+        def again(point: Point) -> float:
             return float(measured(point)["tokens_per_s"])
 
         pairs = [(again(found_best), again(best)) for _ in range(5)] if found_best != best else [(1.0, 1.0)]

@@ -47,7 +47,7 @@ from data.prepare import tokenise
 from data.read import iter_texts
 from data.rows import PackedRows
 from data.shards import TokenShards
-from data.split import split
+from data.split import hold_out
 from jobs.paths import stock_folder
 from jobs.stages.pretrain import pretrain
 from minimind.convert import to_hf_config
@@ -107,7 +107,7 @@ class Corpus:
     def __init__(self, source: Path, folder: Path) -> None:
         self.tokenizer = Tokenizer.train(iter_texts(source), 6400, split_cjk=True)
         self.shards: TokenShards = tokenise([source], self.tokenizer, folder)
-        self.documents, held_out = split(self.shards, 0.02, 100)
+        self.documents, held_out = hold_out(self.shards, 0.02, 100)
         self.packing: Packing = pack(self.shards.lengths, WIDTH, self.documents)
         self.held_out = pack(self.shards.lengths, WIDTH, held_out)
         self.held_out_bytes = int(self.shards.text_bytes[held_out].sum())

@@ -12,7 +12,7 @@ from minimind.language import say
 Ints = NDArray[np.int64]
 
 
-def split(shards: TokenShards, fraction: float, max_rows: int, rows: Ints | None = None) -> tuple[Ints, Ints]:
+def hold_out(shards: TokenShards, fraction: float, max_rows: int, rows: Ints | None = None) -> tuple[Ints, Ints]:
     """(training, validation): numbers of rows, each in ascending order, out of `rows`; of all when None.
 
     About `fraction` of the different rows is held out, at least one and at most `max_rows`: those with the smallest

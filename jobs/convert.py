@@ -18,7 +18,7 @@ _PADDED_TO, _MOST_PADDING = 64, 512
 """What an embedding is padded to by those who do it, and by how many rows at most."""
 
 
-def convert(
+def import_weights(
     source: Path, target: Path, console: Console, *, tokenizer: Path | None, rope_scaling: bool = False
 ) -> Path:
     """Read `source` strictly and write a checkpoint folder below `target`; gives that folder.

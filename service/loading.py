@@ -30,7 +30,7 @@ _BYTES: dict[WeightType, int] = {"float32": 4, "bfloat16": 2, "int8": 1}
 
 
 @dataclass(frozen=True)
-class Plan:
+class LoadPlan:
     """What a model will hold in memory, in bytes, and how it will run. weight_type: None is not decided yet.
 
     source_bytes: of the weights that it is made from, which go when it is made.
@@ -54,7 +54,7 @@ class Plan:
         return self.bytes + self.source_bytes
 
 
-def plan(folder: Path, settings: Settings) -> Plan:
+def plan(folder: Path, settings: Settings) -> LoadPlan:
     """What the model of a checkpoint takes, from its shape alone: at most, while its precision is not decided.
 
     While it loads, the weights are there in fp32 as well, unless it keeps them so. Raises ValueError or OSError for a
@@ -63,7 +63,7 @@ def plan(folder: Path, settings: Settings) -> Plan:
     config = _config(folder)
     weight_type = None if settings.dtype == "auto" else settings.dtype
     context = min(settings.context_tokens, config.max_position_embeddings)
-    return Plan(
+    return LoadPlan(
         weight_bytes=max(
             weight_bytes(config, kind) for kind in (WEIGHT_TYPES if weight_type is None else [weight_type])
         ),
@@ -87,7 +87,7 @@ def weight_bytes(config: ModelConfig, weight_type: WeightType) -> int:
     return 4 * embedding + _BYTES[weight_type] * (numbers if config.tie_word_embeddings else numbers - embedding)
 
 
-def load(folder: Path, needs: Plan) -> tuple[Engine, Tokenizer, Plan]:
+def load(folder: Path, needs: LoadPlan) -> tuple[Engine, Tokenizer, LoadPlan]:
     """The engine of a checkpoint, and the plan with its precision. Raises CheckpointError for one that is not whole."""
     model, tokenizer, _ = load_model(folder)
     weight_type = needs.weight_type or fastest(folder, model, tokenizer)

@@ -83,7 +83,7 @@ class Metrics:
         return generate_latest(self._registry)
 
 
-class Measured:
+class MeteredBackend:
     """A backend whose answers are counted."""
 
     def __init__(self, backend: Backend, metrics: Metrics) -> None:

@@ -18,7 +18,7 @@ from service.backend import Loaded
 from service.catalog import Catalog, Found, damaged
 from service.engine_host import EngineHost
 from service.errors import ApiError, loading
-from service.loading import Plan, load, plan
+from service.loading import LoadPlan, load, plan
 from service.prompts import Prompts
 from service.settings import Settings
 
@@ -30,7 +30,7 @@ class PooledModel:
     """A model in memory. users: requests that are being answered, or wait for it to be loaded."""
 
     found: Found
-    plan: Plan
+    plan: LoadPlan
     host: EngineHost
     tokenizer: Tokenizer
     prompts: Prompts
@@ -165,7 +165,7 @@ class ModelPool:
             self._models[found.id] = waiting.model = model
             return model
 
-    async def _make_room(self, found: Found, needs: Plan) -> None:
+    async def _make_room(self, found: Found, needs: LoadPlan) -> None:
         limit = self._settings.memory_bytes
         if needs.loading_bytes > limit:
             raise ApiError(
@@ -192,6 +192,6 @@ class ModelPool:
         return sum(model.plan.bytes for model in (*self._models.values(), *self._leaving))
 
 
-def _more(needs: Plan) -> str:
+def _more(needs: LoadPlan) -> str:
     more = needs.loading_bytes - needs.bytes
     return f", {size(more)} more while it is loaded" if more else ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import json
 from pathlib import Path
 
@@ -15,10 +14,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jobs.paths import stock_folder
 from jobs.serving.keys import API_KEY
+from jobs.serving.ports import is_loopback
 from service import chat_api, errors
 from service.backend import Backend, Status
 from service.errors import ApiError
-from service.metrics import CONTENT_TYPE, Measured, Metrics
+from service.metrics import CONTENT_TYPE, MeteredBackend, Metrics
 from service.schemas import unknown_field
 from service.settings import Settings
 
@@ -53,7 +53,7 @@ _PUBLIC = ("/", "/healthz", "/ui/")
 def create(backend: Backend, settings: Settings) -> FastAPI:
     """The application."""
     metrics, door = Metrics(), Door(settings)
-    backend = Measured(backend, metrics)
+    backend = MeteredBackend(backend, metrics)
     app = FastAPI(title="MiniMind", version="1", docs_url=None, redoc_url=None)
     errors.install(app, unknown_field)
     app.include_router(chat_api.router(backend))
@@ -122,7 +122,7 @@ class Door:
         public = scope["path"] in _PUBLIC[:2] or scope["path"].startswith(_PUBLIC[2])
         if self._key is None:
             server = (scope.get("server") or ("", 0))[0]
-            if not _is_loopback(server) or not _is_loopback(_host(headers.get("host", ""))):
+            if not is_loopback(server) or not is_loopback(_host(headers.get("host", ""))):
                 raise _key_needed("it answers only on this machine (127.0.0.1, localhost)")
             if handed_on := [name for name in headers if name in _FORWARDED or name.startswith("x-forwarded-")]:
                 raise _key_needed(f"it answers nobody behind a proxy (the request has the header {handed_on[0]!r})")
@@ -203,12 +203,3 @@ def _host(header: str) -> str:
     if header.startswith("["):
         return header[1:].partition("]")[0]
     return header.partition(":")[0]
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -18,11 +18,11 @@ from data.batches import OrderedBatches, in_order
 from data.pack import learnable
 from data.rows import PairRows
 from data.shards import TokenShards
-from data.split import split
+from data.split import hold_out
 from jobs.stages import sft, supervised
 from jobs.stages.sampling import answering
 from jobs.stages.spec import RunSpec, StageSettings
-from jobs.stages.stage import DEFAULT_MODEL, Corpus, Data, HeldOut, Stage, Weights
+from jobs.stages.stage import DEFAULT_MODEL, Corpus, Data, HeldOut, ModelSource, Stage
 from minimind.batch import PairBatch, TokenBatch, worst_pairs
 from minimind.distributed import Parallel
 from minimind.events import Metric
@@ -60,7 +60,7 @@ def settings(spec: RunSpec) -> ToyPreferenceConfig:
     return spec.stage
 
 
-def models(spec: RunSpec, weights: Weights) -> dict[str, nn.Module]:
+def models(spec: RunSpec, weights: ModelSource) -> dict[str, nn.Module]:
     """The policy, and the frozen model that it is compared with."""
     return {**supervised.models(spec, weights), "reference": weights.role("reference")}
 
@@ -97,7 +97,7 @@ def data(spec: RunSpec, corpus: Corpus, models: Models, parallel: Parallel) -> D
     training, measured = learnable(corpus.rows, width), corpus.held_out
     if measured is None:
         measured = corpus.rows
-        training, held_out = split(corpus.rows, spec.eval.fraction, spec.eval.max_documents, training)
+        training, held_out = hold_out(corpus.rows, spec.eval.fraction, spec.eval.max_documents, training)
     else:
         held_out = learnable(measured, width)
 

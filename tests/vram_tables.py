@@ -18,7 +18,7 @@ import torch
 from jobs.fit.card import named_card
 from jobs.fit.needs import Needs
 from jobs.fit.plan import BUDGETS, CHINESE_PRESETS, Planner
-from jobs.fit.view import CARDS, largest_batches
+from jobs.fit.view import CARD_SIZES, largest_batches
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
 from minimind.closed_form import closed_form
@@ -89,14 +89,14 @@ def knobs() -> Rows:
 
 def fits(models: Sequence[str] = tuple(MODEL_PRESETS)) -> Rows:
     """The largest batch_size on each card, without / with activation checkpointing."""
-    planners = [planner(card) for card in CARDS]
+    planners = [planner(card) for card in CARD_SIZES]
     rows = [
         [stage, size, str(spec.data.max_seq_len), *(largest_batches(each, spec) for each in planners)]
         for stage in STAGES
         for size in models
         for spec in [STAGES[stage].preset(size)]
     ]
-    return [["stage", "model", "max_seq_len", *(f"{card[:-2]} GB" for card in CARDS)], *rows]
+    return [["stage", "model", "max_seq_len", *(f"{card[:-2]} GB" for card in CARD_SIZES)], *rows]
 
 
 def presets(models: Sequence[str] = tuple(MODEL_PRESETS)) -> Rows:

@@ -24,7 +24,7 @@ def most_cpus(nodes: Sequence[Mapping[str, float]], workers: int, gpus_per_worke
     return next((cpus for cpus in range(largest, 1, -1) if places(nodes, cpus, gpus_per_worker) >= workers), 1)
 
 
-def check(
+def require_room(
     workers: int,
     gpus_per_worker: float = 0,
     cpus_per_worker: float = 1,

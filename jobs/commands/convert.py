@@ -30,10 +30,10 @@ def add_convert(parser: Parser, program: Program) -> None:
 
 def convert(args: argparse.Namespace, program: Program, console: Console) -> int:
     """Import them."""
-    from jobs.convert import convert
+    from jobs.convert import import_weights
 
     tokenizer = program.place(args.tokenizer) if args.tokenizer is not None else None
     scaling: bool = args.inference_rope_scaling
     source, target = program.place(args.source), program.place(args.target)
-    convert(source, target, console, tokenizer=tokenizer, rope_scaling=scaling)
+    import_weights(source, target, console, tokenizer=tokenizer, rope_scaling=scaling)
     return 0

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from jobs.commands.arguments import Parser
 from jobs.commands.program import Program
-from jobs.training.request import Request
+from jobs.training.request import JobRequest
 from minimind.config import explain
 
 
@@ -22,13 +22,13 @@ def add_job(parser: Parser, program: Program) -> None:
 def job(args: argparse.Namespace, program: Program, console: Console) -> int:
     """Do what is asked for. Raises ValueError for what is no request."""
     try:
-        request = Request.model_validate_json(args.request)
+        request = JobRequest.model_validate_json(args.request)
     except ValidationError as error:
         raise ValueError(f"{program.name} job: {explain(error)}") from None
     return do(request, console)
 
 
-def do(request: Request, console: Console) -> int:
+def do(request: JobRequest, console: Console) -> int:
     """Do it in this process. Gives the exit status."""
     if request.sweep is not None:
         from jobs.sweeps.sweep import sweep
@@ -44,7 +44,7 @@ def do(request: Request, console: Console) -> int:
     return train(request, console)
 
 
-def submit(request: Request, *, detach: bool, console: Console) -> int:
+def submit(request: JobRequest, *, detach: bool, console: Console) -> int:
     """Let a job of the cluster do it, and follow that unless `detach`. Gives the exit status."""
     from jobs.cluster.follow import submit_training
 

@@ -26,7 +26,7 @@ from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
 from jobs.sweeps.feasible import OWN, require_open, require_space, space_of
 from jobs.terminal.console import Terminal
-from jobs.training.request import Request, SweepOptions
+from jobs.training.request import JobRequest, SweepOptions
 from minimind.language import phrase, say
 
 
@@ -89,7 +89,7 @@ def sweep(args: argparse.Namespace, program: Program, console: Console) -> int:
     return status
 
 
-def _look_before(request: Request) -> Request:
+def _look_before(request: JobRequest) -> JobRequest:
     """The request with nothing left to be read. Raise ValueError or RunStateError for what a job would end with as soon
     as it looks.
     """

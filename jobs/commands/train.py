@@ -17,7 +17,7 @@ from jobs.stages.spec import RunSpec
 from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
 from jobs.text.tokenizer import DATA_FILE, TOKENIZER_FLAGS, TokenizerSpec
-from jobs.training.request import Request, SweepOptions
+from jobs.training.request import JobRequest, SweepOptions
 from minimind.language import phrase, say
 
 
@@ -88,11 +88,11 @@ def train(args: argparse.Namespace, program: Program, console: Console) -> int:
     return submit(request, detach=args.detach, console=console)
 
 
-def request_of(args: argparse.Namespace, program: Program, sweep: SweepOptions | None = None) -> Request:
+def request_of(args: argparse.Namespace, program: Program, sweep: SweepOptions | None = None) -> JobRequest:
     """What the command line asks for: the settings of --spec, and over them its flags."""
     file = getattr(args, "spec", None)
     given = flags.absolute(flags.read_settings(program.place(file)), paths.home()) if file is not None else {}
-    return Request(
+    return JobRequest(
         stage=args.stage,
         settings={**given, **flags.changes(args)},
         model=args.model,
@@ -103,7 +103,7 @@ def request_of(args: argparse.Namespace, program: Program, sweep: SweepOptions |
     ).anchored(program.place("."))
 
 
-def trains_here(request: Request) -> bool:
+def trains_here(request: JobRequest) -> bool:
     """Whether the run has no workers: it trains in the process that is called, without Ray."""
     workers = request.settings.get("scaling.workers")
     if request.from_resume and workers is None:
@@ -111,7 +111,7 @@ def trains_here(request: Request) -> bool:
     return str(workers) == "0"
 
 
-def look_before(request: Request, folder: RunDirectory) -> RunSpec:
+def look_before(request: JobRequest, folder: RunDirectory) -> RunSpec:
     """The spec of a new run. Raise ValueError or RunStateError for what a job would end with as soon as it looks:
     settings, weights, a name that is taken, files and their first row.
     """
@@ -133,7 +133,7 @@ def files_elsewhere() -> bool:
 def tokenizer(args: argparse.Namespace, program: Program, console: Console) -> int:
     """The tokenizer stage: in this process, or as a job that is followed."""
     settings = flags.changes(args, TOKENIZER_FLAGS)
-    request = Request(stage="tokenizer", settings=settings, overwrite=args.overwrite).anchored(program.place("."))
+    request = JobRequest(stage="tokenizer", settings=settings, overwrite=args.overwrite).anchored(program.place("."))
     spec = request.tokenizer_spec()
     if not program.submits:
         return do(request, console)

@@ -22,7 +22,7 @@ from jobs.paths import stock_folder
 from jobs.runs.directory import RunDirectory
 from jobs.runs.show import samples, show
 from jobs.serving import server
-from jobs.serving.ports import DEFAULT_HOST, DEFAULT_PORT, require_free
+from jobs.serving.ports import DEFAULT_HOST, DEFAULT_PORT, require_port_free
 from jobs.serving.server import ServeFlags
 from jobs.stages.origin import new_spec
 from jobs.stages.spec import RunSpec
@@ -203,7 +203,7 @@ def _start_server(console: Console) -> str:
 
 def _is_free(port: int) -> bool:
     try:
-        require_free(DEFAULT_HOST, port)
+        require_port_free(DEFAULT_HOST, port)
     except ValueError:
         return False
     return True

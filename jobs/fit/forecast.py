@@ -9,7 +9,7 @@ from jobs.stages.weights import policy_shape
 from minimind.language import say
 from minimind.units import amount, duration
 
-CARDS = {
+CARD_FLOPS = {
     "RTX 3050": 18.2e12,
     "RTX 3060": 25.5e12,
     "RTX 3070": 40.6e12,
@@ -47,9 +47,9 @@ class Forecast:
 
 def by_card(spec: RunSpec, name: str) -> Forecast:
     """From the FLOP/s of a named card. Raises ValueError for one that is not in CARDS."""
-    if name not in CARDS:
-        raise ValueError(f"--card {name!r}: there are {', '.join(CARDS)}")
-    rate = CARDS[name] / (2 if spec.loop.dtype == "float32" else 1)
+    if name not in CARD_FLOPS:
+        raise ValueError(f"--card {name!r}: there are {', '.join(CARD_FLOPS)}")
+    rate = CARD_FLOPS[name] / (2 if spec.loop.dtype == "float32" else 1)
     per_token = policy_shape(spec).flops_per_token() * (4 / 3 if spec.loop.activation_checkpointing else 1)
     basis = say(
         "{name} at {use} % of {rate:.0f} TFLOP/s, assumed", name=name, use=round(100 * ASSUMED_USE), rate=rate / 1e12

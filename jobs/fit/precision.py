@@ -32,7 +32,7 @@ MEASURED_TOKENS = 128
 ROUNDS = 3
 
 
-def decided(spec: RunSpec, console: Console) -> RunSpec:
+def decide_dtype(spec: RunSpec, console: Console) -> RunSpec:
     """The run with the dtype that `auto` is, where it trains on CPUs, and a word on why; else as it is.
 
     spec: with its workers decided (`jobs.training.launch.resolve_scaling`). On several machines it is float32: the
@@ -56,7 +56,7 @@ def decided(spec: RunSpec, console: Console) -> RunSpec:
     return with_dtype(spec, name)
 
 
-def kept(spec: RunSpec, run: RunDirectory) -> RunSpec:
+def keep_dtype(spec: RunSpec, run: RunDirectory) -> RunSpec:
     """A run's spec with the dtype that its earlier attempts have computed in, where it left that open. Where they
     did not write it down, they are from before a CPU had a choice.
     """
@@ -67,7 +67,7 @@ def kept(spec: RunSpec, run: RunDirectory) -> RunSpec:
 
 
 def trains_on_gpu(spec: RunSpec) -> bool:
-    """Whether its workers have GPUs. spec: as `decided` takes it."""
+    """Whether its workers have GPUs. spec: as `decide_dtype` takes it."""
     return bool(spec.scaling.gpus_per_worker) if spec.scaling.workers else here().type == "cuda"
 
 

@@ -16,12 +16,11 @@ from rich.text import Text
 
 from jobs.fit.card import Card, named_card, this_card
 from jobs.fit.disk import checkpoint_disk
-from jobs.fit.forecast import CARDS as FORECAST_CARDS
-from jobs.fit.forecast import Forecast, by_card, tokens_of
+from jobs.fit.forecast import CARD_FLOPS, Forecast, by_card, tokens_of
 from jobs.fit.measure import Measured, measure
 from jobs.fit.needs import Needs
 from jobs.fit.plan import BUDGETS, CHINESE_PRESETS, Planner, command_flags, to_json
-from jobs.fit.precision import decided
+from jobs.fit.precision import decide_dtype
 from jobs.stages import flags
 from jobs.stages.origin import new_spec
 from jobs.stages.spec import RunSpec
@@ -34,7 +33,7 @@ from minimind.memory import Plan, Verdict, largest_batch
 from minimind.model import MODEL_PRESETS, ModelConfig
 from minimind.units import amount, memory, size
 
-CARDS = ("4GB", "6GB", "8GB", "12GB")
+CARD_SIZES = ("4GB", "6GB", "8GB", "12GB")
 """The cards of the table of what fits."""
 
 MOST_ROWS = 64
@@ -133,7 +132,7 @@ def plan_stage(
     if vram is None or (torch.cuda.is_available() and system is None):
         card = this_card(vram)
         if card.platform.rules == "cpu":
-            spec = decided(spec, console)
+            spec = decide_dtype(spec, console)
     else:
         card = named_card(vram, os=system)
     planner = Planner(card)
@@ -174,7 +173,7 @@ def show_stage(
     )
     if rest := rest_line(found):
         console.print(rest)
-    speed_of = speed_of or next((name for name in FORECAST_CARDS if name in card.name), None)
+    speed_of = speed_of or next((name for name in CARD_FLOPS if name in card.name), None)
     if speed_of is not None:
         console.print(by_card(spec, speed_of).line())
     if measured:
@@ -217,7 +216,7 @@ def stage_as_json(found: StagePlan) -> dict[str, Any]:
     """`plan STAGE --json`; docs/json.md has its keys."""
     spec, plan = found.spec, found.plan
     one, kept = checkpoint_disk(spec)
-    forecasts = {name: by_card(spec, name) for name in FORECAST_CARDS}
+    forecasts = {name: by_card(spec, name) for name in CARD_FLOPS}
     return {
         "stage": spec.stage.kind,
         "batch_size": spec.loop.batch_size,
@@ -265,7 +264,7 @@ def choice_line(asked: RunSpec, chosen: RunSpec, budget: str, card: Card) -> str
 def what_fits(
     console: Console,
     stages: Iterable[str] = tuple(STAGES),
-    cards: Iterable[str] = CARDS,
+    cards: Iterable[str] = CARD_SIZES,
     models: Sequence[str] = tuple(MODEL_PRESETS),
 ) -> Group:
     """For every stage and model size, in rows as long as its preset's, the largest batch_size that fits each card

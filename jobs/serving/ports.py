@@ -14,7 +14,7 @@ DEFAULT_HOST, DEFAULT_PORT = "127.0.0.1", 8000
 
 def require_key(host: str, key: str | None) -> None:
     """Raises ValueError if others than this machine could come in without a key. key: it, or the file it is in."""
-    if not key and not _is_loopback(host):
+    if not key and not is_loopback(host):
         raise ValueError(
             say(
                 "--host {host}: others could use this server, so it needs a key: export "
@@ -32,7 +32,7 @@ def require_port(port: int) -> None:
         raise ValueError(say("--port {port}: a port is a number from 1 to 65535", port=port))
 
 
-def require_free(host: str, port: int) -> None:
+def require_port_free(host: str, port: int) -> None:
     """Raises ValueError that says who listens on the port, and what to do."""
     require_port(port)
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
@@ -59,7 +59,8 @@ def url(host: str, port: int) -> str:
     return f"http://{shown}:{port}"
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether the name or address stands for this machine alone. host: without a port."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

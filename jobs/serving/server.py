@@ -21,7 +21,7 @@ from jobs import paths
 from jobs.cluster import local as cluster
 from jobs.cluster.access import ClusterError
 from jobs.serving.keys import API_KEY, API_KEY_FILE, read_key
-from jobs.serving.ports import DEFAULT_HOST, DEFAULT_PORT, require_free, require_key, require_port, url
+from jobs.serving.ports import DEFAULT_HOST, DEFAULT_PORT, require_key, require_port, require_port_free, url
 from jobs.serving.rest import Json, ServeApi, listening
 from minimind.config import Config, explain
 from minimind.language import VARIABLE, say
@@ -72,7 +72,7 @@ def start(config: Json, console: Console) -> str:
     key_file = _variables(config).get(API_KEY_FILE)
     require_key(host, key_file)
     if cluster.find() is None:
-        require_free(host, port)
+        require_port_free(host, port)
     api = ServeApi(cluster.ensure(lambda line: console.print(line, style="dim")))
     running = api.details()
     if there := listening(running):
@@ -86,7 +86,7 @@ def start(config: Json, console: Console) -> str:
                 )
             )
     else:
-        require_free(host, port)
+        require_port_free(host, port)
     others = sorted(set(running.get("applications", {})) - {APPLICATION})
     if others:
         raise ValueError(

@@ -22,7 +22,7 @@ from minimind.tokenizer import Tokenizer
 DEFAULT_MODEL = "30m"
 
 
-class Weights(Protocol):
+class ModelSource(Protocol):
     """Where a run's models come from: from checkpoints, or, for a plan, from their shapes alone."""
 
     def policy(self) -> MiniMind:
@@ -60,7 +60,7 @@ class HeldOut:
     text_bytes: int = 0
 
 
-class Source(BatchSource, Protocol):
+class FiniteSource(BatchSource, Protocol):
     """A source that knows where it ends."""
 
     def total_steps(self, accumulation_steps: int) -> int:
@@ -72,7 +72,7 @@ class Source(BatchSource, Protocol):
 class Data:
     """What a stage trains and measures on. text: held-out plain text; None where none is known."""
 
-    batches: Source
+    batches: FiniteSource
     held_out: HeldOut
     text: HeldOut | None = None
 
@@ -101,7 +101,7 @@ class Stage:
     continues: bool
     prompt: Callable[[Tokenizer, str], list[int]]
     sampling: Callable[[ModelConfig], Sampling]
-    models: Callable[[RunSpec, Weights], dict[str, nn.Module]]
+    models: Callable[[RunSpec, ModelSource], dict[str, nn.Module]]
     objective: Callable[[RunSpec], Objective]
     data: Callable[[RunSpec, Corpus, Models, Parallel], Data]
     worst: Callable[[RunSpec], Batch]

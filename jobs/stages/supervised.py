@@ -12,9 +12,9 @@ from data.encode import learnt_bytes
 from data.pack import Packing, learnable, pack_shards
 from data.rows import PackedRows
 from data.shards import TokenShards
-from data.split import split
+from data.split import hold_out
 from jobs.stages.spec import RunSpec
-from jobs.stages.stage import Corpus, Data, HeldOut, Weights
+from jobs.stages.stage import Corpus, Data, HeldOut, ModelSource
 from minimind.batch import TokenBatch, worst_batch
 from minimind.distributed import Parallel
 from minimind.lora import attach
@@ -22,7 +22,7 @@ from minimind.objectives import Models, Objective, next_token_loss
 from minimind.tokenizer import Tokenizer
 
 
-def models(spec: RunSpec, weights: Weights) -> dict[str, nn.Module]:
+def models(spec: RunSpec, weights: ModelSource) -> dict[str, nn.Module]:
     """The policy; with an adapter, that alone trains."""
     policy = weights.policy()
     if spec.adapter is not None:
@@ -75,7 +75,7 @@ def divided(
     width = spec.data.max_seq_len
     if held_out is not None:
         return (shards, pack_shards(shards, width, in_order=ordered)), (held_out, pack_shards(held_out, width))
-    training, validation = split(shards, spec.eval.fraction, spec.eval.max_documents, learnable(shards, width))
+    training, validation = hold_out(shards, spec.eval.fraction, spec.eval.max_documents, learnable(shards, width))
     rows = pack_shards(shards, width, training, in_order=ordered)
     return (shards, rows), (shards, pack_shards(shards, width, validation))
 

@@ -84,7 +84,7 @@ def draw_held_out(fact: Fact, seed: int, number: int = 0) -> tuple[str, tuple[st
     return _question(fact, prefix, core, ending), held
 
 
-def split(facts: Sequence[Fact], seed: int, share: float = HELD_SHARE) -> tuple[list[Fact], list[Fact]]:
+def hold_out_facts(facts: Sequence[Fact], seed: int, share: float = HELD_SHARE) -> tuple[list[Fact], list[Fact]]:
     """Facts to teach, and facts that are kept back: `share` of the groups, at least one where there are ten or more.
 
     Which ones depends on the seed and on the facts' own content, not on their order.

@@ -11,7 +11,7 @@ from random import Random
 from typing import TypeVar
 
 from jobs.stock import places, prose, talk, verse
-from jobs.stock.compose import Fact, Leaks, sentence, split, unambiguous
+from jobs.stock.compose import Fact, Leaks, hold_out_facts, sentence, unambiguous
 from jobs.stock.scales import Scale
 from jobs.stock.topics import TOPICS
 
@@ -75,7 +75,7 @@ def gather(files: Mapping[str, Path], size: Scale, seed: int) -> Knowledge:
     taught, held = {}, {}
     for topic in TOPICS:  # in the table's order
         if topic in by_topic and topic in size.topics:
-            taught[topic], held[topic] = split(_known_first(by_topic[topic], size.facts, seed), seed)
+            taught[topic], held[topic] = hold_out_facts(_known_first(by_topic[topic], size.facts, seed), seed)
     leaks = Leaks(fact for found in held.values() for fact in found)
     return Knowledge(
         {topic: [fact for fact in found if not leaks.mentions(sentence(fact))] for topic, found in taught.items()},

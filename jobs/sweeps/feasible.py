@@ -31,7 +31,7 @@ DECIDED = (
 """What no space may vary: the sweep decides it, or trials that differ in it could not be compared."""
 
 
-Settings = dict[str, Any]
+Point = dict[str, Any]
 """Values by dotted path."""
 
 
@@ -41,16 +41,16 @@ class Group:
     of them, from the first on, fit.
     """
 
-    points: tuple[Settings, ...]
+    points: tuple[Point, ...]
     fitting: int
 
     @property
-    def feasible(self) -> tuple[Settings, ...]:
+    def feasible(self) -> tuple[Point, ...]:
         """Those that fit."""
         return self.points[: self.fitting]
 
     @property
-    def refused(self) -> tuple[Settings, ...]:
+    def refused(self) -> tuple[Point, ...]:
         """Those that do not."""
         return self.points[self.fitting :]
 
@@ -162,7 +162,7 @@ class Pool:
         """How many are open."""
         return len(self._open)
 
-    def draw(self, u: float) -> Settings:
+    def draw(self, u: float) -> Point:
         """The open point that is nearest to the share u of all that fit; it is taken. Raises IndexError if none is."""
         if not self._open:
             raise IndexError(say("every point that fits has been tried"))
@@ -181,7 +181,7 @@ class Pool:
         if not self.repeat and point in self.points:
             self._open.pop(self.points.index(dict(point)), None)
 
-    def learn(self, point: Mapping[str, Any]) -> list[Settings]:
+    def learn(self, point: Mapping[str, Any]) -> list[Point]:
         """The point ran out of memory: as many rows or more, all else alike, are not started. Gives those closed."""
         group = next((group for group in self.found if point in group.points), None)
         beyond = group.points[group.points.index(dict(point)) :] if group else ()
@@ -191,7 +191,7 @@ class Pool:
         return [self.points[index] for index in closed]
 
 
-def _kept(base: RunSpec, point: Settings) -> Settings | None:
+def _kept(base: RunSpec, point: Point) -> Point | None:
     """The point with the accumulation that keeps the tokens of a step; None if it would not be whole."""
     if ACCUMULATION in point:
         return point

@@ -28,21 +28,21 @@ from rich.console import Console
 from jobs import paths
 from jobs.cluster import ray_private
 from jobs.fit.plan import Planner
-from jobs.fit.precision import decided, with_dtype
+from jobs.fit.precision import decide_dtype, with_dtype
 from jobs.runs.directory import RunDirectory, require_name
 from jobs.stages import flags
 from jobs.stages.origin import first_weights, new_spec
 from jobs.stages.spec import RunSpec, differences
 from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
-from jobs.sweeps.feasible import Group, Pool, Settings, groups, require_open, require_space, space_of
+from jobs.sweeps.feasible import Group, Point, Pool, groups, require_open, require_space, space_of
 from jobs.sweeps.report import point_text, ranked, trial_line, write_report
 from jobs.sweeps.trial import PARTS, outcome_of, run_trial
 from jobs.sweeps.view import begun_trials, trials_of
 from jobs.text.prepare import prepare
 from jobs.training import launch
 from jobs.training.nodes import wait_for_room
-from jobs.training.request import Request, SweepOptions
+from jobs.training.request import JobRequest, SweepOptions
 from jobs.training.run import lasting_settings, resolve, with_kept_paths
 from minimind.config import Config, override
 from minimind.events import Event, EventLog
@@ -74,7 +74,7 @@ class SweepSpec(Config):
         return require_name(value)
 
 
-def sweep(request: Request, console: Console) -> int:
+def sweep(request: JobRequest, console: Console) -> int:
     """Start or continue a sweep, to its end, and report it. Gives the exit status: 1 where no trial measured anything.
 
     Raises ValueError for what cannot work, RunStateError for a name that is taken, OSError where the disk is full.
@@ -99,7 +99,7 @@ def sweep(request: Request, console: Console) -> int:
         space = space_of(options.space or "batch", run)
         spec = SweepSpec.model_validate({"name": name, "run": run, "space": space, **options.given()})
     require_space(spec.run, spec.space)
-    placed = decided(launch.join(spec.run, together=False), console)
+    placed = decide_dtype(launch.join(spec.run, together=False), console)
     spec = spec.model_copy(update={"run": with_dtype(spec.run, placed.loop.dtype)})
     planner = Planner(launch.worker_card(placed, console.print))
     console.print(say("Looking for what fits {card}", card=planner.card.name))
@@ -209,7 +209,7 @@ def settings_text(run: RunSpec) -> str:
     )
 
 
-def best_settings(spec: SweepSpec, point: Settings) -> Settings:
+def best_settings(spec: SweepSpec, point: Point) -> Point:
     """What `train STAGE --spec` needs to make the run of a point: the point, and all else that differs from the stage's
     own settings.
     """
@@ -243,7 +243,7 @@ class PointSearch(Searcher):
         super().__init__(metric="score", mode=DIRECTION[spec.objective])
         self.inner, self.pool, self.spec, self.log, self.console = inner, pool, spec, log, console
         self.number, self.last, self.stop = first, first + count - 1, stop
-        self.running: dict[str, tuple[int, Settings]] = {}
+        self.running: dict[str, tuple[int, Point]] = {}
         self.errors: dict[str, str] = {}
         self.problem = ""
 

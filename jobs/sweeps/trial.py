@@ -74,7 +74,7 @@ def run_trial(base: RunSpec, settings: Mapping[str, Any], folder: Path, budget_s
         state = read_events(run.events_path, {"state"})[-1]
         if state["state"] == "FAILED":
             return result | {"outcome": outcome_of(state.get("traceback", "")), "reason": state["reason"]}
-        return result | measured(run) | {"outcome": "measured"}
+        return result | results_of(run) | {"outcome": "measured"}
     except SystemExit:  # Tune ends the trial
         raise
     except Exception as error:  # noqa: BLE001  # whatever a trial dies of, the others go on
@@ -115,7 +115,7 @@ def wait_for_memory(plan: Plan, patience_s: float = MEMORY_PATIENCE_S) -> None:
         time.sleep(0.2)
 
 
-def measured(run: RunDirectory) -> Event:
+def results_of(run: RunDirectory) -> Event:
     """What a trial's events say so far. bits_per_byte: None where there are none, or they are no number: then it is
     not ranked. tokens_per_s: the median of its rows, which a slow moment does not change.
     """
@@ -138,7 +138,7 @@ def _tell(event: Event, run: RunDirectory, spec: RunSpec, report: Report) -> Non
     if "val/bits_per_byte" not in event.get("values", {}) or not 0 < event["step"] < steps:
         return
     try:
-        report(measured(run))
+        report(results_of(run))
     except SystemExit:
         raise RunStateError(say("ended early: at this point other trials of the sweep were better")) from None
 

@@ -22,7 +22,7 @@ from ray.train.torch import TorchTrainer, get_device
 from data.prepare import Pipeline
 from jobs import WORKER_ENVIRONMENT, paths
 from jobs.cluster.access import ClusterError
-from jobs.cluster.capacity import check, most_cpus, places
+from jobs.cluster.capacity import most_cpus, places, require_room
 from jobs.cluster.machine import is_network_folder
 from jobs.cluster.ray_private import found_no_room
 from jobs.fit.card import Card, here, this_card, worker_share
@@ -160,7 +160,7 @@ def resolve_scaling(spec: RunSpec, *, together: bool = True) -> RunSpec:
             )
         )
     cpus_per_worker = scaling.cpus_per_worker or most_cpus(nodes, workers, gpus_per_worker)
-    check(workers, gpus_per_worker, cpus_per_worker, nodes=nodes, gpus_seen=torch.cuda.device_count())
+    require_room(workers, gpus_per_worker, cpus_per_worker, nodes=nodes, gpus_seen=torch.cuda.device_count())
     resolved = scaling.model_copy(
         update={"workers": workers, "gpus_per_worker": gpus_per_worker, "cpus_per_worker": cpus_per_worker}
     )

@@ -35,7 +35,7 @@ class SweepOptions(Config):
         return {name: value for name, value in self if value is not None and name != "space"}
 
 
-class Request(Config):
+class JobRequest(Config):
     """One stage, trained once or, with `sweep`, many times.
 
     settings: dotted path -> JSON value; a text that came from a command line is read by the setting's own type. Paths
@@ -71,13 +71,13 @@ class Request(Config):
         """The spec that the settings change, where there are no first weights with a shape of their own."""
         return STAGES[self.stage].preset(self.model or DEFAULT_MODEL)
 
-    def resolved(self, spec: Config) -> Request:
+    def resolved(self, spec: Config) -> JobRequest:
         """The request with the values that its settings have in a spec, in JSON's types: nothing is left to be read."""
         values = spec.model_dump(mode="json")
         settings = {path: _value(values, path) for path in self.settings}
         return self.model_copy(update={"settings": settings})
 
-    def anchored(self, folder: Path) -> Request:
+    def anchored(self, folder: Path) -> JobRequest:
         """The request with its paths absolute: relative ones count from `folder`."""
         if self.trains_tokenizer:
             path = self.settings.get("path")

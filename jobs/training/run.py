@@ -13,7 +13,7 @@ from rich.console import Console
 from jobs import paths
 from jobs.fit.disk import disk_plan
 from jobs.fit.plan import Planner, to_json
-from jobs.fit.precision import decided, kept, with_dtype
+from jobs.fit.precision import decide_dtype, keep_dtype, with_dtype
 from jobs.fit.view import choice_line, show_plan
 from jobs.runs.directory import RunDirectory
 from jobs.runs.progress import following
@@ -26,13 +26,13 @@ from jobs.stages.spec import FILES, NO_WEIGHTS, RunSpec, other_results
 from jobs.stages.table import STAGES
 from jobs.text.prepare import Prepared, prepare, require_files
 from jobs.training import launch
-from jobs.training.request import Request
+from jobs.training.request import JobRequest
 from minimind import checkpoint_folders
 from minimind.config import override
 from minimind.language import say
 
 
-def train(request: Request, console: Console) -> int:
+def train(request: JobRequest, console: Console) -> int:
     """Start or continue a run of the stage, to its end, and show what came of it. Gives the exit status.
 
     Raises as `start` and `resume` do.
@@ -55,7 +55,7 @@ def start(
     *,
     overwrite: bool = False,
     weights: Weights | None = None,
-    request: Request | None = None,
+    request: JobRequest | None = None,
 ) -> RunDirectory:
     """A new run, to its end; its state says how it ended.
 
@@ -72,7 +72,7 @@ def start(
     require_files(asked)
     if request is not None and request.preset is not None:
         asked = choose_sizes(asked, request.preset, frozenset(request.settings), console)
-    placed = decided(join_and_place(asked), console)
+    placed = decide_dtype(join_and_place(asked), console)
     plan = plan_or_refuse(placed, console)
     command = f"minimind {request.words()}" if request is not None else None
     prepared = prepare(placed, console, weights=weights, pipeline=launch.pipeline(), command=command)
@@ -103,7 +103,7 @@ def resume(name: str, settings: Mapping[str, Any], console: Console) -> RunDirec
         console.print(say("The run {name!r} has finished already; nothing is left to do.", name=run.name))
         return run
 
-    placed = decided(kept(join_and_place(asked), run), console)
+    placed = decide_dtype(keep_dtype(join_and_place(asked), run), console)
     run.write_plan(plan_or_refuse(placed, console, shorter=False))
     own, _ = checkpoint_folders.newest(run.checkpoints)
     prepared = prepare(placed, console, own=own, pipeline=launch.pipeline())
@@ -114,7 +114,7 @@ def resume(name: str, settings: Mapping[str, Any], console: Console) -> RunDirec
     return run
 
 
-def resume_settings(request: Request) -> dict[str, Any]:
+def resume_settings(request: JobRequest) -> dict[str, Any]:
     """What a request to continue a run changes of it. Raises ValueError for what is for a new run alone."""
     if request.overwrite:
         raise ValueError(say("--from_resume 1 continues the run and --overwrite 1 deletes it: give one of them"))
@@ -252,7 +252,7 @@ def choose_sizes(spec: RunSpec, budget: str, given: frozenset[str], console: Con
     """The run with the sizes that a preset's budget gives it, and what was chosen said. given: settings that stay."""
     placed = join_and_place(spec)
     card = launch.worker_card(placed, console.print)
-    spec = with_dtype(spec, decided(placed, console).loop.dtype)
+    spec = with_dtype(spec, decide_dtype(placed, console).loop.dtype)
     result = Planner(card).choose(spec, budget, given)
     console.print(choice_line(spec, result, budget, card))
     return result

@@ -25,7 +25,7 @@ from jobs.sweeps import sweep
 from jobs.text.prepare import prepare
 from jobs.training import launch, nodes
 from jobs.training import run as train
-from jobs.training.request import Request, SweepOptions
+from jobs.training.request import JobRequest, SweepOptions
 from minimind import checkpoint_folders
 from minimind.events import metric_series, read_events
 from tests.ray.extra_node import can_hide, extra_node
@@ -144,10 +144,10 @@ def test_every_verb_comes_to_the_card_and_says_that_there_is_none() -> None:
         train.resume("half", {}, screen)
     settings = {"name": "sized", "data.path": spec.data.path}
     with pytest.raises(ValueError, match=NO_GPU):
-        train.train(Request(stage="pretrain", settings=settings, preset="standard"), screen)
+        train.train(JobRequest(stage="pretrain", settings=settings, preset="standard"), screen)
     trials = {"name": "swept", "data.path": spec.data.path, "scaling.workers": 2}
     with pytest.raises(ValueError, match=NO_GPU):
-        sweep.sweep(Request(stage="pretrain", settings=trials, sweep=SweepOptions()), screen)
+        sweep.sweep(JobRequest(stage="pretrain", settings=trials, sweep=SweepOptions()), screen)
 
 
 @needs_no_gpu

@@ -202,7 +202,7 @@ class _Stream(Thread):
 
 def test_a_second_server_is_told_who_has_the_port(server: Server, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=rf"port {server.port} of 127.0.0.1 .*by ray::ProxyActor.*, process \d+\)"):
-        ports.require_free("127.0.0.1", server.port)
+        ports.require_port_free("127.0.0.1", server.port)
     with pytest.raises(ValueError, match=rf"runs already, at http://127.0.0.1:{server.port}: .*serve --stop"):
         serving.start(_config(server.port + 1), Console(quiet=True))
     with at_home(tmp_path / "other"):
@@ -214,5 +214,5 @@ def test_a_second_server_is_told_who_has_the_port(server: Server, tmp_path: Path
 def test_it_ends(server: Server) -> None:
     assert serving.stop()
     assert serving.running_url() is None
-    ports.require_free("127.0.0.1", server.port)
+    ports.require_port_free("127.0.0.1", server.port)
     assert not serving.stop()

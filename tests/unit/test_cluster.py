@@ -46,12 +46,12 @@ def _no_cluster_in_the_environment(monkeypatch: pytest.MonkeyPatch, home: Path) 
     ],
 )
 def test_check_lets_pass_what_fits(workers: int, gpus: float, cpus: float, nodes: list[dict[str, float]]) -> None:
-    capacity.check(workers, gpus, cpus, nodes=nodes)
+    capacity.require_room(workers, gpus, cpus, nodes=nodes)
 
 
 def test_check_says_what_is_wanted_what_is_there_and_what_is_allowed() -> None:
     with pytest.raises(ValueError, match="workers = 3") as caught:
-        capacity.check(3, nodes=[{"CPU": 2.0, "memory": 1.0}])
+        capacity.require_room(3, nodes=[{"CPU": 2.0, "memory": 1.0}])
     assert str(caught.value) == (
         "workers = 3: every worker needs 1 CPU on one machine; the cluster has 2 CPU and 0 GPU on 1 machine, which "
         "is room for 2. Allowed: up to --workers 2; --workers 0 to run in this process, without Ray's workers."
@@ -60,14 +60,14 @@ def test_check_says_what_is_wanted_what_is_there_and_what_is_allowed() -> None:
 
 def test_check_counts_per_machine() -> None:
     with pytest.raises(ValueError, match="2 CPU and 1 GPU on one machine; .* 2 CPU and 1 GPU on 2 machines"):
-        capacity.check(1, 1, 2, nodes=[{"CPU": 2.0}, {"GPU": 1.0}])
+        capacity.require_room(1, 1, 2, nodes=[{"CPU": 2.0}, {"GPU": 1.0}])
 
 
 def test_check_explains_a_gpu_that_ray_does_not_see() -> None:
     with pytest.raises(ValueError, match=r"PyTorch sees 1 GPU here, but Ray counts them with NVML.*nvidia-smi"):
-        capacity.check(1, 1, nodes=[{"CPU": 8.0}], gpus_seen=1)
+        capacity.require_room(1, 1, nodes=[{"CPU": 8.0}], gpus_seen=1)
     with pytest.raises(ValueError, match="--workers 0") as caught:
-        capacity.check(1, 1, nodes=[{"CPU": 8.0}], gpus_seen=0)
+        capacity.require_room(1, 1, nodes=[{"CPU": 8.0}], gpus_seen=0)
     assert "NVML" not in str(caught.value)
 
 
@@ -260,7 +260,7 @@ NODES = st.lists(
 )
 def test_what_check_advises_it_accepts(nodes: list[dict[str, float]], workers: int, gpus: float, cpus: int) -> None:
     try:
-        capacity.check(workers, gpus, cpus, nodes=nodes)
+        capacity.require_room(workers, gpus, cpus, nodes=nodes)
     except ValueError as error:
         asked = {"workers": workers, "gpus_per_worker": gpus, "cpus_per_worker": cpus}
         for name, value in re.findall(r"--(?:set scaling\.)?(\w+)[ =]([0-9]+)", str(error)):
@@ -269,7 +269,7 @@ def test_what_check_advises_it_accepts(nodes: list[dict[str, float]], workers: i
             changed = asked | {name: int(value)}
             if name == "gpus_per_worker":  # on CPUs, with the share that is then left open
                 changed["cpus_per_worker"] = capacity.most_cpus(nodes, workers)
-            capacity.check(**changed, nodes=nodes)
+            capacity.require_room(**changed, nodes=nodes)
     else:
         assert sum(node["CPU"] for node in nodes) >= workers * cpus
 
@@ -285,7 +285,7 @@ def test_a_tenth_of_a_gpu_goes_into_it_ten_times() -> None:
     assert capacity.places([{"CPU": 64.0, "GPU": 1.0}], 1, 0.1) == 10
     assert capacity.places([{"CPU": 64.0, "GPU": 1.0}], 1, 0.333333) == 3
     with pytest.raises(ValueError, match="gpus_per_worker = 1.5: a part of one GPU, or whole ones"):
-        capacity.check(1, 1.5, nodes=[{"CPU": 8.0, "GPU": 2.0}])
+        capacity.require_room(1, 1.5, nodes=[{"CPU": 8.0, "GPU": 2.0}])
 
 
 class Parts:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.fit.forecast import ASSUMED_USE, CARDS, Forecast, by_card, tokens_of
+from jobs.fit.forecast import ASSUMED_USE, CARD_FLOPS, Forecast, by_card, tokens_of
 from jobs.stages.pretrain import pretrain
 from jobs.stages.weights import policy_shape
 from minimind.config import override
@@ -17,7 +17,7 @@ def test_the_tokens_of_a_run_are_known_where_its_steps_are() -> None:
 
 def test_a_card_computes_six_flops_for_each_weight_and_token() -> None:
     found = by_card(SPEC, "RTX 3050")
-    assert found.tokens_per_s == ASSUMED_USE * CARDS["RTX 3050"] / policy_shape(SPEC).flops_per_token()
+    assert found.tokens_per_s == ASSUMED_USE * CARD_FLOPS["RTX 3050"] / policy_shape(SPEC).flops_per_token()
     again = by_card(override(SPEC, {"loop.activation_checkpointing": True}), "RTX 3050")
     assert again.tokens_per_s == pytest.approx(found.tokens_per_s * 3 / 4)
     slow = by_card(override(SPEC, {"loop.dtype": "float32"}), "RTX 3050")

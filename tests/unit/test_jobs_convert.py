@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import minimind.checkpoint as checkpoints
-from jobs.convert import convert
+from jobs.convert import import_weights
 from jobs.stages.sampling import WRITING
 from jobs.text.tokenizer import TokenizerSpec, learn
 from jobs.training.run import start
@@ -35,7 +35,7 @@ def upstream(tmp_path: Path) -> Path:
 
 def test_upstream_weights_become_a_checkpoint_to_train_on_from(home: Path, upstream: Path, tmp_path: Path) -> None:
     screen = Screen()
-    folder = convert(upstream / "pretrain_32.pth", tmp_path / "imported", screen, tokenizer=None)
+    folder = import_weights(upstream / "pretrain_32.pth", tmp_path / "imported", screen, tokenizer=None)
     loaded = checkpoints.load(folder)
     assert folder == tmp_path / "imported" / "step_00000000"
     assert loaded.model_config == CONFIG
@@ -54,7 +54,7 @@ def test_upstream_weights_become_a_checkpoint_to_train_on_from(home: Path, upstr
 
 def test_sampling_defaults_beside_the_weights_are_kept(upstream: Path, tmp_path: Path) -> None:
     (upstream / "generation_config.json").write_text('{"do_sample": true, "temperature": 0.6, "top_k": 20}', "utf-8")
-    folder = convert(upstream / "pretrain_32.pth", tmp_path / "imported", Screen(), tokenizer=None)
+    folder = import_weights(upstream / "pretrain_32.pth", tmp_path / "imported", Screen(), tokenizer=None)
     assert checkpoints.read_sampling(folder) == Sampling(temperature=0.6, top_k=20)
 
 
@@ -63,28 +63,28 @@ def test_the_tokenizer_may_lie_elsewhere(upstream: Path, tmp_path: Path) -> None
     weights.parent.mkdir()
     (upstream / "pretrain_32.pth").rename(weights)
     with pytest.raises(ValueError, match=f"no tokenizer at {weights.parent}/tokenizer.json"):
-        convert(weights, tmp_path / "imported", Screen(), tokenizer=None)
-    assert convert(weights, tmp_path / "imported", Screen(), tokenizer=upstream).is_dir()
+        import_weights(weights, tmp_path / "imported", Screen(), tokenizer=None)
+    assert import_weights(weights, tmp_path / "imported", Screen(), tokenizer=upstream).is_dir()
 
 
 def test_a_tokenizer_of_another_size_is_refused(upstream: Path, tmp_path: Path) -> None:
     learn(TokenizerSpec(path=str(SAMPLES), vocab_size=500), tmp_path / "other")
     with pytest.raises(ValueError, match="the tokenizer in .*/other has 500 ids, the model has 600"):
-        convert(upstream / "pretrain_32.pth", tmp_path / "imported", Screen(), tokenizer=tmp_path / "other")
+        import_weights(upstream / "pretrain_32.pth", tmp_path / "imported", Screen(), tokenizer=tmp_path / "other")
     assert not (tmp_path / "imported").exists()
 
 
 def test_nothing_is_written_over_and_nothing_is_read_from_nowhere(upstream: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=f"{upstream} exists already"):
-        convert(upstream / "pretrain_32.pth", upstream, Screen(), tokenizer=None)
+        import_weights(upstream / "pretrain_32.pth", upstream, Screen(), tokenizer=None)
     with pytest.raises(ValueError, match=f"weights not found: {tmp_path}/none.pth. {tmp_path} holds: out."):
-        convert(tmp_path / "none.pth", tmp_path / "imported", Screen(), tokenizer=None)
+        import_weights(tmp_path / "none.pth", tmp_path / "imported", Screen(), tokenizer=None)
 
 
 def test_foreign_weights_are_refused_in_words(upstream: Path, tmp_path: Path) -> None:
     torch.save({"some.weight": torch.zeros(3)}, upstream / "other.pth")
     with pytest.raises(ValueError, match="not the weights of a MiniMind model"):
-        convert(upstream / "other.pth", tmp_path / "imported", Screen(), tokenizer=None)
+        import_weights(upstream / "other.pth", tmp_path / "imported", Screen(), tokenizer=None)
     assert not (tmp_path / "imported").exists()
 
 
@@ -95,14 +95,16 @@ def test_a_padded_embedding_gets_spare_ids(upstream: Path, tmp_path: Path) -> No
     torch.save(weights | {"model.embed_tokens.weight": wide, "lm_head.weight": wide}, upstream / "wide.pth")
     screen = Screen()
     model, tokenizer, _ = checkpoints.load_model(
-        convert(upstream / "wide.pth", tmp_path / "imported", screen, tokenizer=None)
+        import_weights(upstream / "wide.pth", tmp_path / "imported", screen, tokenizer=None)
     )
     assert (model.config.vocab_size, tokenizer.vocab_size) == (640, 640)
     assert "40 rows more than the tokenizer has ids" in screen.text
 
 
 def test_upstreams_switch_for_long_texts(upstream: Path, tmp_path: Path) -> None:
-    folder = convert(upstream / "pretrain_32.pth", tmp_path / "long", Screen(), tokenizer=None, rope_scaling=True)
+    folder = import_weights(
+        upstream / "pretrain_32.pth", tmp_path / "long", Screen(), tokenizer=None, rope_scaling=True
+    )
     assert checkpoints.load(folder).model_config == CONFIG.model_copy(update={"rope_scaling": UPSTREAM_YARN})
 
 
@@ -115,7 +117,7 @@ def test_the_chat_template_that_came_with_the_weights_is_kept_and_trained_with(
     )
     (upstream / "chat_template.jinja").write_text(template, "utf-8")
     screen = Screen()
-    folder = convert(upstream / "pretrain_32.pth", tmp_path / "imported", screen, tokenizer=None)
+    folder = import_weights(upstream / "pretrain_32.pth", tmp_path / "imported", screen, tokenizer=None)
     assert "Chat template: the one that came with its tokenizer." in screen.text
     plain = Tokenizer.train([SAMPLES.read_text("utf-8")], 600)
     assert plain.foreign_template is None

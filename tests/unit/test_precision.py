@@ -9,8 +9,8 @@ import torch
 from jobs.fit.precision import (
     CLEARLY_FASTER,
     bfloat16_share,
-    decided,
-    kept,
+    decide_dtype,
+    keep_dtype,
     multiplies_bfloat16,
     trains_on_gpu,
     with_dtype,
@@ -33,7 +33,7 @@ def test_a_cpu_without_units_for_it_is_not_measured(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
     assert not multiplies_bfloat16()
     screen = Screen()
-    assert decided(AUTO, screen) == with_dtype(AUTO, "float32")
+    assert decide_dtype(AUTO, screen) == with_dtype(AUTO, "float32")
     assert screen.text == ""
 
 
@@ -41,7 +41,7 @@ def test_a_cpu_without_units_for_it_is_not_measured(monkeypatch: pytest.MonkeyPa
 def test_a_cpu_with_such_units_takes_what_is_clearly_faster_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.fit.precision.multiplies_bfloat16", lambda: True)  # whatever it says of this machine
     screen = Screen()
-    name = decided(AUTO, screen).loop.dtype
+    name = decide_dtype(AUTO, screen).loop.dtype
     said = re.search(r"^Precision: (\w+); bfloat16 takes ([0-9.]+) of float32's time here", screen.text)
     assert said is not None, screen.text
     assert said[1] == name
@@ -57,10 +57,10 @@ def test_a_measurement_leaves_no_trace() -> None:
 def test_what_the_user_names_stays_and_gpus_decide_together() -> None:
     for name in ("float32", "float16", "bfloat16"):
         spec = with_dtype(AUTO, name)
-        assert decided(spec, Screen()) is spec
+        assert decide_dtype(spec, Screen()) is spec
     gpu = on(workers=2, gpus_per_worker=0.5)
     assert trains_on_gpu(gpu)
-    assert decided(gpu, Screen()) is gpu
+    assert decide_dtype(gpu, Screen()) is gpu
     assert not trains_on_gpu(on(workers=2, gpus_per_worker=0))
 
 
@@ -76,8 +76,8 @@ def test_a_run_stores_what_was_decided_and_goes_on_in_it(home: Path) -> None:
     states = [event for event in read_events(run.events_path, {"state"}) if event["state"] == "RUNNING"]
     assert [state["environment"]["dtype"] for state in states] == [name, name]
     left_open = RunSpec.model_validate(run.spec() | {"loop": run.spec()["loop"] | {"dtype": "auto"}})
-    assert kept(left_open, run).loop.dtype == name  # where GPUs have decided, the spec has left it open
-    assert kept(with_dtype(AUTO, "float16"), run).loop.dtype == "float16"
+    assert keep_dtype(left_open, run).loop.dtype == name  # where GPUs have decided, the spec has left it open
+    assert keep_dtype(with_dtype(AUTO, "float16"), run).loop.dtype == "float16"
 
 
 def test_a_run_from_before_its_dtype_was_kept_stays_what_a_cpu_was(home: Path) -> None:
@@ -87,4 +87,4 @@ def test_a_run_from_before_its_dtype_was_kept_stays_what_a_cpu_was(home: Path) -
         with EventLog(run.events_path) as log:
             log.state("RUNNING", step=0, total_steps=9, world=1, environment={"device": device})
             log.state("FAILED", reason="power")
-        assert kept(AUTO, run).loop.dtype == name
+        assert keep_dtype(AUTO, run).loop.dtype == name

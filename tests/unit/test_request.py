@@ -17,7 +17,7 @@ from jobs.runs.directory import RunDirectory
 from jobs.stages.origin import new_spec
 from jobs.stages.table import STAGES
 from jobs.text.tokenizer import TokenizerSpec
-from jobs.training.request import Request, SweepOptions
+from jobs.training.request import JobRequest, SweepOptions
 from tests.shell import Shell
 from tests.small import CHATS, SETTINGS, small_flags, write_rows
 
@@ -46,10 +46,10 @@ def submitted(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return seen
 
 
-def request_in(job: dict[str, Any]) -> Request:
+def request_in(job: dict[str, Any]) -> JobRequest:
     verb, text = job["argv"]
     assert verb == "job"
-    return Request.model_validate_json(text)
+    return JobRequest.model_validate_json(text)
 
 
 def test_a_job_is_handed_one_value_with_jsons_types(shell: Shell, home: Path, submitted: list[dict[str, Any]]) -> None:
@@ -57,7 +57,7 @@ def test_a_job_is_handed_one_value_with_jsons_types(shell: Shell, home: Path, su
     assert shell(cli.minimind, *TRAIN, *flags, "--set", 'eval.prompts=["a b"]', "--overwrite", "1") == 0
     (job,) = submitted
     request = request_in(job)
-    assert request == Request(
+    assert request == JobRequest(
         stage="pretrain",
         settings={
             "data.path": str(home / "text.jsonl"),
@@ -82,7 +82,7 @@ def test_what_both_ways_ask_for_is_one_run(shell: Shell) -> None:
     assert shell(cli.main, "train", "pretrain", *small_flags(loop__max_steps=1)) == 0
     run = RunDirectory.find(paths.runs(), "small")
     spec = run.spec()
-    request = Request(stage="pretrain", settings=settings, model="tiny", overwrite=True)
+    request = JobRequest(stage="pretrain", settings=settings, model="tiny", overwrite=True)
     assert shell(cli.main, "job", request.model_dump_json()) == 0
     assert run.spec() == spec
     assert "minimind train pretrain --model tiny --overwrite 1 --name small" in run.events_path.read_text("utf-8")
@@ -111,7 +111,7 @@ def test_what_is_no_request_is_refused(shell: Shell) -> None:
 
 
 def test_a_resolved_request_changes_the_spec_in_the_same_way(home: Path) -> None:
-    asked = Request(
+    asked = JobRequest(
         stage="pretrain", settings={"loop.epochs": "3", "init_from": "null", "data.limits.max_bad_rows": "2"}
     )
     spec = new_spec("pretrain", asked.settings)
@@ -122,10 +122,10 @@ def test_a_resolved_request_changes_the_spec_in_the_same_way(home: Path) -> None
 
 def test_a_run_is_called_as_its_stage_unless_it_is_named() -> None:
     for name, stage in STAGES.items():
-        assert Request(stage=name).name == stage.preset("tiny").name
-    assert Request(stage="tokenizer").name == TokenizerSpec().name
-    assert Request(stage="sft", settings={"name": "mine"}).name == "mine"
-    assert Request(stage="sft", sweep=SweepOptions(space="/a/b.json")).name == "sft-b"
+        assert JobRequest(stage=name).name == stage.preset("tiny").name
+    assert JobRequest(stage="tokenizer").name == TokenizerSpec().name
+    assert JobRequest(stage="sft", settings={"name": "mine"}).name == "mine"
+    assert JobRequest(stage="sft", sweep=SweepOptions(space="/a/b.json")).name == "sft-b"
 
 
 def test_weights_are_looked_up_once(shell: Shell, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

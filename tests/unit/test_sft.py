@@ -14,7 +14,7 @@ from jobs.runs.directory import RunDirectory
 from jobs.runs.show import show
 from jobs.stages.pretrain import beginning
 from jobs.stages.sft import SftConfig, question
-from jobs.training.request import Request
+from jobs.training.request import JobRequest
 from jobs.training.run import resume, start, train
 from minimind import checkpoint_folders
 from minimind.config import override
@@ -83,10 +83,10 @@ def test_the_same_flags_again_resume(home: Path) -> None:
     whole = end_of(run)
     kill_at(run, 3)
     given = {"name": "sft", "init_from": "small", "model.hidden_size": "32", "model.num_hidden_layers": "2"}
-    assert train(Request(stage="sft", settings=given, model="tiny", from_resume=True), Screen()) == 0
+    assert train(JobRequest(stage="sft", settings=given, model="tiny", from_resume=True), Screen()) == 0
     assert end_of(run) == whole
     with pytest.raises(ValueError, match=r"--hidden_size \(model.hidden_size\): the run has 32, asked for is 160"):
-        train(Request(stage="sft", settings={"name": "sft"}, model="tiny", from_resume=True), Screen())
+        train(JobRequest(stage="sft", settings={"name": "sft"}, model="tiny", from_resume=True), Screen())
 
 
 @pytest.mark.parametrize("name", RUNS)
@@ -140,7 +140,7 @@ def test_an_adapter_alone_is_saved_and_said_what_it_saves(home: Path) -> None:
     screen = Screen()
     settings = CHAT_SETTINGS | {"name": "again", "init_from": "small", "loop.max_steps": 1}
     settings = {path: value for path, value in settings.items() if not path.startswith("model.")}
-    assert train(Request(stage="lora", settings=settings), screen) == 0
+    assert train(JobRequest(stage="lora", settings=settings), screen) == 0
     assert "parameters trained" in screen.text
     assert "of memory saved" in screen.text
 

@@ -9,7 +9,7 @@ import pytest
 
 from data.prepare import tokenise
 from data.shards import TokenShards
-from data.split import split
+from data.split import hold_out
 from minimind.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer.train(["text number"] * 2, vocab_size=300)
@@ -31,7 +31,7 @@ def test_no_pair_loses_a_side_and_none_is_on_both(tmp_path: Path) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     made = tokenise([path], TOKENIZER, tmp_path / "out", rows="dpo")
     assert (made.rows, len(made)) == (63, 126)
-    training, validation = split(made, 0.5, 1000)
+    training, validation = hold_out(made, 0.5, 1000)
     assert max(*training, *validation) < 63  # rows are numbered, not documents
     of = [{numbers[row] for row in part} for part in (training, validation)]
     assert not of[0] & of[1]
@@ -49,7 +49,7 @@ def held_out(made: TokenShards, documents: Sequence[int]) -> set[bytes]:
 
 def test_about_the_fraction_is_held_out_and_nothing_overlaps(tmp_path: Path) -> None:
     made = shards(tmp_path, [f"text {i}" for i in range(2000)])
-    training, validation = split(made, 0.1, 10_000)
+    training, validation = hold_out(made, 0.1, 10_000)
     assert sorted([*training, *validation]) == list(range(2000))
     assert 150 < len(validation) < 250
     assert validation.tolist() == sorted(validation.tolist())
@@ -58,23 +58,23 @@ def test_about_the_fraction_is_held_out_and_nothing_overlaps(tmp_path: Path) -> 
 def test_a_choice_of_documents_is_split_by_the_same_hash(tmp_path: Path) -> None:
     made = shards(tmp_path, [f"text {i}" for i in range(400)])
     chosen = np.arange(1, 400, 2)
-    training, validation = split(made, 0.1, 1000, chosen)
+    training, validation = hold_out(made, 0.1, 1000, chosen)
     assert sorted([*training, *validation]) == chosen.tolist()
-    assert set(validation) == set(split(made, 0.1, 1000)[1]) & set(chosen)
+    assert set(validation) == set(hold_out(made, 0.1, 1000)[1]) & set(chosen)
 
 
 def test_content_decides_and_not_the_place(tmp_path: Path) -> None:
     texts = [f"text {i}" for i in range(500)]
     one, other = shards(tmp_path, texts), shards(tmp_path, texts[::-1])
-    first, second = split(one, 0.05, 1000)[1], split(other, 0.05, 1000)[1]
+    first, second = hold_out(one, 0.05, 1000)[1], hold_out(other, 0.05, 1000)[1]
     assert held_out(one, first.tolist()) == held_out(other, second.tolist())
     more = shards(tmp_path, [*texts, *(f"new {i}" for i in range(500))])
-    assert held_out(one, first.tolist()) < held_out(more, split(more, 0.05, 1000)[1].tolist())
+    assert held_out(one, first.tolist()) < held_out(more, hold_out(more, 0.05, 1000)[1].tolist())
 
 
 def test_a_repeated_text_is_never_on_both_sides(tmp_path: Path) -> None:
     made = shards(tmp_path, [f"text {i % 100}" for i in range(300)])
-    training, validation = split(made, 0.2, 1000)
+    training, validation = hold_out(made, 0.2, 1000)
     assert not held_out(made, training.tolist()) & held_out(made, validation.tolist())
     assert len(held_out(made, validation.tolist())) == len(validation)
     assert len(training) == 3 * (100 - len(validation))
@@ -82,18 +82,18 @@ def test_a_repeated_text_is_never_on_both_sides(tmp_path: Path) -> None:
 
 def test_at_least_one_and_at_most_the_limit(tmp_path: Path) -> None:
     made = shards(tmp_path, [f"text {i}" for i in range(200)])
-    assert len(split(made, 1e-9, 100)[1]) == 1
-    assert len(split(made, 0.5, 7)[1]) == 7
+    assert len(hold_out(made, 1e-9, 100)[1]) == 1
+    assert len(hold_out(made, 0.5, 7)[1]) == 7
     two = shards(tmp_path, ["a", "b"])
-    assert [len(part) for part in split(two, 0.999, 100)] == [1, 1]
+    assert [len(part) for part in hold_out(two, 0.999, 100)] == [1, 1]
 
 
 def test_what_can_not_be_split(tmp_path: Path) -> None:
     made = shards(tmp_path, ["same", "same"])
     with pytest.raises(ValueError, match="2 documents with 1 different texts can't be split"):
-        split(made, 0.1, 10)
+        hold_out(made, 0.1, 10)
     for fraction in (0, 1, -0.1):
         with pytest.raises(ValueError, match=f"validation fraction = {fraction}: allowed is"):
-            split(made, fraction, 10)
+            hold_out(made, fraction, 10)
     with pytest.raises(ValueError, match="max_documents = 0: at least 1"):
-        split(made, 0.1, 0)
+        hold_out(made, 0.1, 0)

@@ -31,7 +31,7 @@ from jobs.sweeps.sweep import (
     trial_folder,
 )
 from jobs.sweeps.view import begun_trials, trials_of
-from jobs.training.request import Request, SweepOptions
+from jobs.training.request import JobRequest, SweepOptions
 from jobs.training.run import resolve, start
 from minimind.config import override
 from minimind.events import EventLog
@@ -51,9 +51,9 @@ FOUND = groups(SPEC.run, SPACE, lambda run: run.loop.batch_size * run.data.max_s
 MEASURED = {"outcome": "measured", "bits_per_byte": 3.0, "tokens_per_s": 100.0, "time_total_s": 1.0}
 
 
-def asked(settings: dict[str, Any], space: str | None = None, **how: Any) -> Request:
+def asked(settings: dict[str, Any], space: str | None = None, **how: Any) -> JobRequest:
     """A sweep of pretraining."""
-    return Request(stage="pretrain", settings=settings, sweep=SweepOptions(space=space), **how)
+    return JobRequest(stage="pretrain", settings=settings, sweep=SweepOptions(space=space), **how)
 
 
 @pytest.fixture
@@ -249,12 +249,12 @@ def test_sweeps_that_cannot_begin(home: Path, folder: RunDirectory) -> None:
         sweep(asked({"name": "other"}, from_resume=True), screen)
     with pytest.raises(ValueError, match="--model 30m: a continued sweep keeps its model"):
         sweep(
-            Request(stage="pretrain", settings={"name": "s"}, sweep=SweepOptions(), from_resume=True, model="30m"),
+            JobRequest(stage="pretrain", settings={"name": "s"}, sweep=SweepOptions(), from_resume=True, model="30m"),
             screen,
         )
     with pytest.raises(ValueError, match="--workers 0: a sweep needs Ray Tune"):
         sweep(
-            Request(stage="pretrain", settings=given | {"name": "t", "scaling.workers": 0}, sweep=SweepOptions()),
+            JobRequest(stage="pretrain", settings=given | {"name": "t", "scaling.workers": 0}, sweep=SweepOptions()),
             screen,
         )
     (home / "bad.json").write_text('{"loop.batchsize": [1]}')

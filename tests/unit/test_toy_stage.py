@@ -34,7 +34,7 @@ from jobs.runs.show import show
 from jobs.stages.origin import new_spec
 from jobs.stages.recipe import trial_recipe
 from jobs.stages.spec import RunSpec
-from jobs.stages.stage import Stage, Weights
+from jobs.stages.stage import ModelSource, Stage
 from jobs.stages.table import STAGES
 from jobs.text.prepare import Prepared, prepare
 from jobs.training.build import build
@@ -376,7 +376,7 @@ def test_pairs_are_counted_as_pairs(home: Path) -> None:
 def with_critic(stage: Stage) -> Stage:
     """The stage with a second model that trains: it learns to tell which of two answers is the better one."""
 
-    def models(spec: RunSpec, weights: Weights) -> dict[str, nn.Module]:
+    def models(spec: RunSpec, weights: ModelSource) -> dict[str, nn.Module]:
         return {**stage.models(spec, weights), "critic": ScoreModel.of(weights.policy())}
 
     def objective(spec: RunSpec) -> Objective:

@@ -16,7 +16,7 @@ from jobs.text.prepare import Prepared
 from jobs.text.tokenizer import TokenizerSpec, run_tokenizer
 from jobs.training import launch
 from jobs.training.nodes import Tell
-from jobs.training.request import Request
+from jobs.training.request import JobRequest
 from jobs.training.run import resume, resumed_spec, start, train
 from minimind import checkpoint_folders
 from minimind.config import override
@@ -38,26 +38,24 @@ def stored(home: Path) -> RunSpec:
 
 @pytest.mark.slow
 def test_a_run_from_settings_to_its_end(home: Path, screen: Screen) -> None:
-    assert train(Request(stage="pretrain", settings=SETTINGS, model="tiny"), screen) == 0
+    assert train(JobRequest(stage="pretrain", settings=SETTINGS, model="tiny"), screen) == 0
     run = RunDirectory.find(paths.runs(), "small")
     assert run.state().word == "SUCCEEDED"
     assert RunSpec.model_validate(run.spec()) == small_spec()
     for said in ("Checked pretrain.jsonl", "Disk: up to", "step 8/8", "bits/byte", "SUCCEEDED", "step_00000008"):
         assert said in screen.text
-    assert train(Request(stage="pretrain", settings={"name": "small"}, from_resume=True), screen) == 0
+    assert train(JobRequest(stage="pretrain", settings={"name": "small"}, from_resume=True), screen) == 0
     assert "The run 'small' has finished already; nothing is left to do." in screen.text
 
 
 def test_a_run_that_fails_gives_its_reason_and_an_exit_status(home: Path, screen: Screen) -> None:
     broken = SETTINGS | {"optim.learning_rate": 1e30, "loop.max_bad_steps": 2}
-    assert train(Request(stage="pretrain", settings=broken, model="tiny"), screen) == 1
+    assert train(JobRequest(stage="pretrain", settings=broken, model="tiny"), screen) == 1
     assert "not a number in 2 steps in a row" in screen.text
     run = RunDirectory.find(paths.runs(), "small")
     assert run.state().word == "FAILED"
-    assert (
-        train(Request(stage="pretrain", settings={"name": "small", "loop.max_bad_steps": 3}, from_resume=True), screen)
-        == 1
-    )
+    more = {"name": "small", "loop.max_bad_steps": 3}
+    assert train(JobRequest(stage="pretrain", settings=more, from_resume=True), screen) == 1
     assert "not a number in 3 steps in a row" in screen.text
 
 
@@ -261,7 +259,7 @@ def test_an_unknown_run_is_named_with_those_near(home: Path, screen: Screen) -> 
 
 def test_contradicting_switches_are_refused(home: Path, screen: Screen) -> None:
     with pytest.raises(ValueError, match="--from_resume 1 continues the run and --overwrite 1 deletes it"):
-        train(Request(stage="pretrain", settings={}, from_resume=True, overwrite=True), screen)
+        train(JobRequest(stage="pretrain", settings={}, from_resume=True, overwrite=True), screen)
 
 
 def test_the_same_flags_again_resume(stored: RunSpec) -> None:
@@ -376,7 +374,7 @@ def test_a_preset_chooses_the_sizes_of_a_run(home: Path, screen: Screen) -> None
     settings = {name: value for name, value in SETTINGS.items() if name != "loop.accumulation_steps"}
     assert (
         train(
-            Request(stage="pretrain", settings=settings | {"loop.max_steps": 1}, model="tiny", preset="standard"),
+            JobRequest(stage="pretrain", settings=settings | {"loop.max_steps": 1}, model="tiny", preset="standard"),
             screen,
         )
         == 0
@@ -384,4 +382,4 @@ def test_a_preset_chooses_the_sizes_of_a_run(home: Path, screen: Screen) -> None
     spec = RunSpec.model_validate(RunDirectory.find(paths.runs(), "small").spec())
     assert spec.loop.batch_size == 4, "as given"
     with pytest.raises(RunStateError, match="exists already"):
-        train(Request(stage="pretrain", settings=settings, model="tiny", preset="standard"), screen)
+        train(JobRequest(stage="pretrain", settings=settings, model="tiny", preset="standard"), screen)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from jobs.runs.directory import RunDirectory
-from jobs.sweeps.trial import measured, outcome_of, run_trial, wait_for_memory
+from jobs.sweeps.trial import outcome_of, results_of, run_trial, wait_for_memory
 from minimind.config import override
 from minimind.events import EventLog
 from minimind.memory import Plan
@@ -53,8 +53,8 @@ def test_what_was_no_number_is_not_ranked(tmp_path: Path) -> None:
     with EventLog(run.events_path) as log:
         log.metrics(1, {"perf/tokens_per_s": 9.0, "perf/peak_memory_bytes": 1.0, "perf/step_s": 0.5})
         log.metrics(1, {"val/bits_per_byte": float("nan")})
-    assert measured(run)["bits_per_byte"] is None
-    assert measured(run)["tokens_per_s"] == 9.0
+    assert results_of(run)["bits_per_byte"] is None
+    assert results_of(run)["tokens_per_s"] == 9.0
 
 
 def test_what_the_plan_refuses_is_not_started(home: Path) -> None:

@@ -21,7 +21,7 @@ from minimind.units import size
 from service import loading, model_pool
 from service.catalog import Catalog
 from service.errors import ApiError
-from service.loading import Plan, fastest, load, plan, weight_bytes
+from service.loading import LoadPlan, fastest, load, plan, weight_bytes
 from service.model_pool import ModelPool, PooledModel
 from service.settings import Settings
 from tests.taught import CONFIG, write_checkpoint, write_run
@@ -90,7 +90,7 @@ def test_what_a_model_takes_is_said_before_it_is_taken(
 ) -> None:
     said: list[str] = []
 
-    def out_of_memory(folder: Path, needs: Plan) -> Any:
+    def out_of_memory(folder: Path, needs: LoadPlan) -> Any:
         said.extend(caplog.messages)
         raise RuntimeError("out of memory")
 

@@ -156,13 +156,13 @@ def test_a_port_that_is_taken_is_told_with_its_holder() -> None:
     with socket.create_server(("127.0.0.1", 0)) as holder:
         port = holder.getsockname()[1]
         with pytest.raises(ValueError, match=rf"port {port} of 127.0.0.1 .*process {os.getpid()}\).*--port {port + 1}"):
-            ports.require_free("127.0.0.1", port)
-    ports.require_free("127.0.0.1", port)
+            ports.require_port_free("127.0.0.1", port)
+    ports.require_port_free("127.0.0.1", port)
     for wrong in (0, -1, 70_000):
         with pytest.raises(ValueError, match=f"--port {wrong}: a port is a number from 1 to 65535"):
-            ports.require_free("127.0.0.1", wrong)
+            ports.require_port_free("127.0.0.1", wrong)
     with pytest.raises(ValueError, match="port 80 of 203.0.113.9 cannot be used"):
-        ports.require_free("203.0.113.9", 80)
+        ports.require_port_free("203.0.113.9", 80)
 
 
 def test_addresses_to_open() -> None:

@@ -7,9 +7,9 @@ from jobs.stock.compose import (
     Leaks,
     draw,
     draw_held_out,
+    hold_out_facts,
     is_held,
     sentence,
-    split,
     statements,
     unambiguous,
 )
@@ -93,14 +93,14 @@ def test_no_taught_text_can_be_read_as_a_held_out_one(language: Language) -> Non
 
 def test_split_is_by_group_and_by_content() -> None:
     facts = [Fact("next_line_zh", f"甲{number}", f"乙{number}", group=f"poem {number // 4}") for number in range(400)]
-    taught, held = split(facts, seed=3)
+    taught, held = hold_out_facts(facts, seed=3)
     assert sorted(taught + held, key=facts.index) == facts
     assert {fact.group for fact in taught} & {fact.group for fact in held} == set()
     assert len({fact.group for fact in held}) == 6
-    again = split(facts[::-1], seed=3)
+    again = hold_out_facts(facts[::-1], seed=3)
     assert set(again[1]) == set(held)
-    assert set(split(facts, seed=4)[1]) != set(held)
-    assert split(facts[:9], seed=3) == (facts[:9], [])  # too few to keep any back
+    assert set(hold_out_facts(facts, seed=4)[1]) != set(held)
+    assert hold_out_facts(facts[:9], seed=3) == (facts[:9], [])  # too few to keep any back
 
 
 def test_one_problem_in_ten_is_held() -> None:
