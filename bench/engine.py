@@ -22,7 +22,7 @@ import os
 import sys
 from pathlib import Path
 
-from minimind import checkpoint_folders
+from minimind.checkpoints import folders as checkpoint_folders
 
 # As in a replica; OpenMP reads it when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -45,15 +45,15 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-import minimind.checkpoint as checkpoints
+import minimind.checkpoints.checkpoint as checkpoints
 from bench.time_to_loss import SIZES, Corpus, new_model, our_run
 from jobs import paths
 from jobs.runs.directory import RunDirectory
-from minimind.convert import to_hf_config
-from minimind.engine import Engine
-from minimind.model import MODEL_PRESETS, MiniMind
-from minimind.quantize import WeightType, choose_precision
-from minimind.sampling import SamplingParams
+from minimind.checkpoints.convert import to_hf_config
+from minimind.inference.engine import Engine
+from minimind.inference.quantize import WeightType, choose_precision
+from minimind.inference.sampling import SamplingParams
+from minimind.network.model import MODEL_PRESETS, MiniMind
 from service.loading import sample_tokens
 
 PROMPT, TOKENS = 64, 96

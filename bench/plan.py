@@ -26,9 +26,9 @@ from collections.abc import Callable, Iterable
 
 import torch
 
-from minimind.allocator import replay
-from minimind.closed_form import closed_form
-from minimind.trace import trace
+from minimind.memory.allocator import replay
+from minimind.memory.closed_form import closed_form
+from minimind.memory.trace import trace
 from tests.plans import BF16, HELD_OUT_SHAPES, MORE_REAL_CASES, REAL_CASES, SHAPES, Case, allocator_peaks
 
 PRETRAIN_30M = Case(

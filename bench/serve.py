@@ -34,19 +34,19 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-import minimind.checkpoint as checkpoints
+import minimind.checkpoints.checkpoint as checkpoints
 from jobs import paths
 from jobs.cluster import local as cluster
 from jobs.cluster import machine
 from jobs.runs.directory import RunDirectory
 from jobs.serving import ports
 from jobs.serving import server as serving
-from minimind.checkpoint import Lineage
-from minimind.engine import Engine
+from minimind.checkpoints.checkpoint import Lineage
 from minimind.events import EventLog
-from minimind.model import MODEL_PRESETS, MiniMind
-from minimind.sampling import SamplingParams
-from minimind.tokenizer import Tokenizer
+from minimind.inference.engine import Engine
+from minimind.inference.sampling import SamplingParams
+from minimind.network.model import MODEL_PRESETS, MiniMind
+from minimind.text.tokenizer import Tokenizer
 
 CONTEXT = 256
 

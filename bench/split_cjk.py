@@ -34,17 +34,17 @@ from data.read import iter_texts
 from data.rows import PackedRows
 from jobs.paths import stock_folder
 from jobs.stages.pretrain import pretrain
-from minimind.distributed import Parallel
-from minimind.evaluate import continuation
-from minimind.loop import train
-from minimind.model import MODEL_PRESETS, MiniMind
-from minimind.objectives import next_token_loss
-from minimind.optim import build_optimizer, learning_rate_factor
-from minimind.precision import Precision
-from minimind.recipe import LoopConfig, Recipe
-from minimind.tokenizer import Tokenizer, compression
-from minimind.train_state import TrainState
-from minimind.trial_steps import NoHooks
+from minimind.device.distributed import Parallel
+from minimind.network.model import MODEL_PRESETS, MiniMind
+from minimind.text.tokenizer import Tokenizer, compression
+from minimind.training.evaluate import continuation
+from minimind.training.loop import train
+from minimind.training.objectives import next_token_loss
+from minimind.training.optim import build_optimizer, learning_rate_factor
+from minimind.training.precision import Precision
+from minimind.training.recipe import LoopConfig, Recipe
+from minimind.training.train_state import TrainState
+from minimind.training.trial_steps import NoHooks
 
 WIDTH, ROWS = 256, 8
 

@@ -50,18 +50,18 @@ from data.shards import TokenShards
 from data.split import hold_out
 from jobs.paths import stock_folder
 from jobs.stages.pretrain import pretrain
-from minimind.convert import to_hf_config
-from minimind.distributed import Parallel
-from minimind.evaluate import validate
-from minimind.loop import train
-from minimind.model import MODEL_PRESETS, MiniMind, ModelConfig
-from minimind.objectives import next_token_loss
-from minimind.optim import OptimConfig, build_optimizer, learning_rate_factor
-from minimind.precision import Precision
-from minimind.recipe import LoopConfig, Recipe
-from minimind.tokenizer import Tokenizer
-from minimind.train_state import TrainState
-from minimind.trial_steps import NoHooks
+from minimind.checkpoints.convert import to_hf_config
+from minimind.device.distributed import Parallel
+from minimind.network.model import MODEL_PRESETS, MiniMind, ModelConfig
+from minimind.text.tokenizer import Tokenizer
+from minimind.training.evaluate import validate
+from minimind.training.loop import train
+from minimind.training.objectives import next_token_loss
+from minimind.training.optim import OptimConfig, build_optimizer, learning_rate_factor
+from minimind.training.precision import Precision
+from minimind.training.recipe import LoopConfig, Recipe
+from minimind.training.train_state import TrainState
+from minimind.training.trial_steps import NoHooks
 
 WIDTH, ROWS = 256, 8
 SHARE = 0.3

@@ -35,7 +35,7 @@ from bench import corpus
 from data.encode import BATCH_DOCUMENTS
 from data.prepare import tokenise
 from data.read import iter_texts
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 
 def main() -> None:

@@ -2,9 +2,10 @@
 
     python bench/train_speed.py [--quick] [--compile] [--threads 1]
 
-Both sides train the same weights on the same documents, truncated to T tokens: ours packed, by `minimind.loop.train`
-(chunked cross-entropy, clipping), the peer's one document a row with an attention mask (cross-entropy over all logits,
-clipping). The optimizer is the same fused AdamW on both sides, so that the ratio is that of everything else.
+Both sides train the same weights on the same documents, truncated to T tokens: ours packed, by
+`minimind.training.loop.train` (chunked cross-entropy, clipping), the peer's one document a row with an attention mask
+(cross-entropy over all logits, clipping). The optimizer is the same fused AdamW on both sides, so that the ratio is
+that of everything else.
 
 Documents are random token ids whose lengths are log-normal with the median (174 tokens) and the 95th percentile (1367)
 that short Chinese and English instruction data was measured to have.
@@ -48,16 +49,16 @@ from data.batches import OrderedBatches
 from data.pack import pack
 from data.rows import PackedRows
 from data.shards import ShardWriter, TokenShards, shard_schema
-from minimind.convert import to_hf_config
-from minimind.distributed import Parallel
-from minimind.loop import train
-from minimind.model import MODEL_PRESETS, MiniMind, ModelConfig
-from minimind.objectives import next_token_loss
-from minimind.optim import OptimConfig, build_optimizer
-from minimind.precision import Precision
-from minimind.recipe import LoopConfig, Recipe
-from minimind.train_state import TrainState
-from minimind.trial_steps import NoHooks
+from minimind.checkpoints.convert import to_hf_config
+from minimind.device.distributed import Parallel
+from minimind.network.model import MODEL_PRESETS, MiniMind, ModelConfig
+from minimind.training.loop import train
+from minimind.training.objectives import next_token_loss
+from minimind.training.optim import OptimConfig, build_optimizer
+from minimind.training.precision import Precision
+from minimind.training.recipe import LoopConfig, Recipe
+from minimind.training.train_state import TrainState
+from minimind.training.trial_steps import NoHooks
 
 MEDIAN_TOKENS, P95_TOKENS = 174, 1367
 OPTIM = OptimConfig(name="adamw", learning_rate=5e-4)
@@ -79,7 +80,7 @@ class Side(Protocol):
 
 
 class Ours:
-    """`minimind.loop.train` over packed rows, one more step at each call."""
+    """`minimind.training.loop.train` over packed rows, one more step at each call."""
 
     def __init__(self, config: ModelConfig, width: int, batch_size: int, documents: list[np.ndarray]) -> None:
         self.model = MiniMind(config)

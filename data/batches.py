@@ -11,8 +11,8 @@ import numpy as np
 
 from data.pack import order
 from data.rows import Rows
-from minimind.batch import Batch
 from minimind.language import phrase, say
+from minimind.training.batch import Batch
 
 B = TypeVar("B", bound=Batch)
 

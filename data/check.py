@@ -24,7 +24,7 @@ from data.rules import conversations, excerpt, keys, problems
 from data.schema import STAGE_ROWS, PretrainRow, PromptRow, Row
 from minimind.config import Config
 from minimind.language import phrase, say
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 from minimind.units import amount
 
 PASSAGES = "passages of text"

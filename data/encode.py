@@ -18,9 +18,9 @@ from data.pack import Packing
 from data.read import LeaveOut, RowFile, read_each, read_texts
 from data.schema import ChatRow, Message, PreferenceRow, PretrainRow, PromptRow, Row
 from data.shards import TokenShards, shard_schema
-from minimind.chat import chat_template, render, require_renderable
-from minimind.template import order_problem
-from minimind.tokenizer import Tokenizer
+from minimind.text.chat import chat_template, render, require_renderable
+from minimind.text.template import order_problem
+from minimind.text.tokenizer import Tokenizer
 
 BATCH_DOCUMENTS = 1024
 BATCH_CHARACTERS = 1 << 20

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from minimind.chat import read_call
 from minimind.language import phrase, say
+from minimind.text.chat import read_call
 
 READING = 3
 """How rows are understood. Raise it when the same row is read otherwise, so that what was made of it by other rules is

@@ -19,7 +19,7 @@ from data.encode import ENCODINGS, Encoding
 from data.read import BadRows, RowFile, row_files
 from data.shards import ShardWriter, Source, TokenShards, shards_fingerprint
 from minimind.language import say
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 from minimind.units import size
 
 

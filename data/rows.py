@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from data.pack import Packing
 from data.shards import TokenShards
-from minimind.batch import Batch, PairBatch, TokenBatch
+from minimind.training.batch import Batch, PairBatch, TokenBatch
 
 Ints = NDArray[np.int64]
 B_co = TypeVar("B_co", bound=Batch, covariant=True)

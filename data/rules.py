@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from data.schema import ChatRow, Message, PreferenceRow, PretrainRow, PromptRow, Row
 from minimind.language import say
-from minimind.template import order_problem
-from minimind.tokenizer import CONTROL_TOKENS, MARKUP_TOKENS
+from minimind.text.template import order_problem
+from minimind.text.tokenizer import CONTROL_TOKENS, MARKUP_TOKENS
 
 
 def conversations(row: Row) -> list[list[tuple[str, str]]]:

@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from data.formats import read_row, stage_of
 from minimind.config import explain
 from minimind.language import phrase, say
-from minimind.tokenizer import encodable
+from minimind.text.tokenizer import encodable
 
 
 def _from_json_text(value: Any) -> Any:

@@ -19,10 +19,10 @@ from jobs.terminal.console import Terminal, show_error, unfailing_output
 from minimind.language import VARIABLE, language, say
 
 _OURS = {
-    "minimind.manifest": "CheckpointError",
+    "minimind.checkpoints.manifest": "CheckpointError",
     "jobs.cluster.access": "ClusterError",
-    "minimind.out_of_memory": "DoesNotFitError",
-    "minimind.loop": "NonFiniteLossError",
+    "minimind.training.out_of_memory": "DoesNotFitError",
+    "minimind.training.loop": "NonFiniteLossError",
     "jobs.runs.directory": "RunStateError",
 }
 

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-import minimind.checkpoint as checkpoints
+import minimind.checkpoints.checkpoint as checkpoints
 from jobs import paths
 from jobs.stages.sampling import WRITING
-from minimind.checkpoint import Lineage
-from minimind.convert import UPSTREAM_YARN, read_weights
+from minimind.checkpoints.checkpoint import Lineage
+from minimind.checkpoints.convert import UPSTREAM_YARN, read_weights
 from minimind.language import say
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 _PADDED_TO, _MOST_PADDING = 64, 512
 """What an embedding is padded to by those who do it, and by how many rows at most."""

@@ -41,16 +41,16 @@ from jobs.stages.table import STAGES
 from jobs.terminal.console import Terminal
 from jobs.text.prepare import prepare
 from jobs.training.worker import work
-from minimind import checkpoint_folders
+from minimind.checkpoints import folders as checkpoint_folders
+from minimind.checkpoints.manifest import weights_sha256
 from minimind.config import override
-from minimind.distributed import Parallel
-from minimind.engine import Engine
+from minimind.device.distributed import Parallel
 from minimind.events import Event, metric_series, read_events
-from minimind.manifest import weights_sha256
-from minimind.memory import UNCALIBRATED_SAFETY
-from minimind.model import MiniMind
-from minimind.sampling import SamplingParams
-from minimind.trial_steps import run_trial_steps
+from minimind.inference.engine import Engine
+from minimind.inference.sampling import SamplingParams
+from minimind.memory.plan import UNCALIBRATED_SAFETY
+from minimind.network.model import MiniMind
+from minimind.training.trial_steps import run_trial_steps
 from minimind.units import amount, duration, memory
 
 SECONDS = 480.0

@@ -10,9 +10,9 @@ import codecs
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from minimind.chat import Delta, StreamParser, ends_in_thought
-from minimind.completion import RequestEvent
-from minimind.tokenizer import Tokenizer
+from minimind.inference.completion import RequestEvent
+from minimind.text.chat import Delta, StreamParser, ends_in_thought
+from minimind.text.tokenizer import Tokenizer
 from service.backend import Chat, Generation, TokenProb
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from jobs.serving.model_card import ModelCard
-from minimind.chat import Delta
+from minimind.text.chat import Delta
 from service.errors import ApiError
 
 

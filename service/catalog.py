@@ -11,7 +11,7 @@ from jobs.runs import references
 from jobs.runs.directory import RunDirectory, list_runs
 from jobs.serving.model_card import ModelCard
 from jobs.serving.models import learnt_to_answer, model_cards
-from minimind.manifest import CheckpointError, weights_sha256
+from minimind.checkpoints.manifest import CheckpointError, weights_sha256
 from service.errors import ApiError, unknown_model
 
 _FRESH_S = 1.0

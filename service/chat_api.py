@@ -219,7 +219,7 @@ def _in_order_of(calls: list[str], run: list[tuple[int, ToolMessage]]) -> list[T
 
 
 def plain_message(message: Message) -> dict[str, Any]:
-    """The message in the shape that minimind.chat renders."""
+    """The message in the shape that minimind.text.chat renders."""
     plain: dict[str, Any] = {
         "role": "system" if message.role == "developer" else message.role,
         "content": _text(message.content),

@@ -21,9 +21,9 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from minimind.completion import RequestEvent
-from minimind.engine import Engine
-from minimind.sampling import SamplingParams
+from minimind.inference.completion import RequestEvent
+from minimind.inference.engine import Engine
+from minimind.inference.sampling import SamplingParams
 
 logger = logging.getLogger(__name__)
 

@@ -11,14 +11,14 @@ from pathlib import Path
 import torch
 
 from jobs import paths
-from minimind.cache import kv_cache_bytes
-from minimind.checkpoint import load_model
-from minimind.convert import from_hf_config
-from minimind.engine import Engine
-from minimind.manifest import weights_sha256
-from minimind.model import MiniMind, ModelConfig
-from minimind.quantize import WEIGHT_TYPES, WeightType, choose_precision
-from minimind.tokenizer import Tokenizer
+from minimind.checkpoints.checkpoint import load_model
+from minimind.checkpoints.convert import from_hf_config
+from minimind.checkpoints.manifest import weights_sha256
+from minimind.inference.cache import kv_cache_bytes
+from minimind.inference.engine import Engine
+from minimind.inference.quantize import WEIGHT_TYPES, WeightType, choose_precision
+from minimind.network.model import MiniMind, ModelConfig
+from minimind.text.tokenizer import Tokenizer
 from service.settings import Settings
 
 logger = logging.getLogger(__name__)

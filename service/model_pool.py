@@ -9,10 +9,10 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from minimind.checkpoint import read_sampling
-from minimind.manifest import CheckpointError
-from minimind.sampling import Sampling
-from minimind.tokenizer import Tokenizer
+from minimind.checkpoints.checkpoint import read_sampling
+from minimind.checkpoints.manifest import CheckpointError
+from minimind.inference.sampling import Sampling
+from minimind.text.tokenizer import Tokenizer
 from minimind.units import size
 from service.backend import Loaded
 from service.catalog import Catalog, Found, damaged

@@ -6,8 +6,8 @@ import json
 import re
 from collections.abc import Iterator
 
-from minimind.chat import render
-from minimind.tokenizer import Tokenizer
+from minimind.text.chat import render
+from minimind.text.tokenizer import Tokenizer
 from service import errors
 from service.backend import Chat, Texts
 

@@ -8,9 +8,9 @@ from collections.abc import AsyncGenerator
 from dataclasses import asdict
 
 from jobs.serving.model_card import ModelCard
-from minimind.chat import Delta, ends_in_thought
-from minimind.completion import RequestEvent
-from minimind.sampling import SamplingParams, TopLogprobs
+from minimind.inference.completion import RequestEvent
+from minimind.inference.sampling import SamplingParams, TopLogprobs
+from minimind.text.chat import Delta, ends_in_thought
 from service import errors
 from service.answers import ChatText, Named, PlainText, Text, watch
 from service.backend import Accepted, Chat, Failure, Generation, Piece, Reply, Status, Texts, TokenProb

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from minimind.tokenizer import SPECIAL_TOKENS
+from minimind.text.tokenizer import SPECIAL_TOKENS
 
 WHITE = ["\n", "  ", "\t ", "\r\n", "\u3000", "\x1c", "\x85"]
 NEAR_TAGS = ["\u2060", "<", "<\u2060", "<\u2060think>", "<|im_", "end|>", "<|spare1|>", "<|buffer", "think>"]

@@ -14,15 +14,15 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from minimind.batch import worst_batch
-from minimind.closed_form import Shape
-from minimind.lora import LoraConfig, attach
-from minimind.model import MiniMind, ModelConfig
-from minimind.objectives import next_token_loss
-from minimind.optim import OptimConfig, build_optimizer
-from minimind.precision import Precision
-from minimind.recipe import LoopConfig, Recipe
-from minimind.trial_steps import Repeated, run_trial_steps
+from minimind.memory.closed_form import Shape
+from minimind.network.lora import LoraConfig, attach
+from minimind.network.model import MiniMind, ModelConfig
+from minimind.training.batch import worst_batch
+from minimind.training.objectives import next_token_loss
+from minimind.training.optim import OptimConfig, build_optimizer
+from minimind.training.precision import Precision
+from minimind.training.recipe import LoopConfig, Recipe
+from minimind.training.trial_steps import Repeated, run_trial_steps
 
 WHOLE_GRID = bool(os.environ.get("MINIMIND_WHOLE_GRID"))
 """Whether the tests run every configuration (some minutes) or a handful."""

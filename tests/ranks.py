@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch.multiprocessing.spawn import spawn
 
-from minimind.distributed import Parallel
+from minimind.device.distributed import Parallel
 
 
 def run_ranks(world: int, function: Callable[[Parallel], Any], folder: Path) -> list[Any]:

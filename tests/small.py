@@ -17,9 +17,9 @@ from jobs.runs.directory import RunDirectory
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
 from jobs.terminal.console import Terminal
-from minimind import checkpoint_folders
+from minimind.checkpoints import folders as checkpoint_folders
+from minimind.checkpoints.manifest import weights_sha256
 from minimind.config import override
-from minimind.manifest import weights_sha256
 
 SAMPLES = paths.checkout() / "data" / "samples" / "pretrain.jsonl"
 CHATS = SAMPLES.with_name("sft.jsonl")

@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 
-import minimind.checkpoint as checkpoints
+import minimind.checkpoints.checkpoint as checkpoints
 from jobs.runs.directory import RunDirectory
-from minimind.batch import TokenBatch
-from minimind.chat import render
-from minimind.checkpoint import Lineage
+from minimind.checkpoints.checkpoint import Lineage
 from minimind.events import EventLog
-from minimind.model import MiniMind, ModelConfig
-from minimind.objectives import next_token_loss
-from minimind.tokenizer import Tokenizer
+from minimind.network.model import MiniMind, ModelConfig
+from minimind.text.chat import render
+from minimind.text.tokenizer import Tokenizer
+from minimind.training.batch import TokenBatch
+from minimind.training.objectives import next_token_loss
 
 WEATHER: dict[str, Any] = {
     "type": "function",

@@ -23,11 +23,11 @@ from jobs.stages import sft, supervised
 from jobs.stages.sampling import answering
 from jobs.stages.spec import RunSpec, StageSettings
 from jobs.stages.stage import DEFAULT_MODEL, Corpus, Data, HeldOut, ModelSource, Stage
-from minimind.batch import PairBatch, TokenBatch, worst_pairs
-from minimind.distributed import Parallel
+from minimind.device.distributed import Parallel
 from minimind.events import Metric
-from minimind.model import MiniMind
-from minimind.objectives import Loss, Models, Objective, token_logprobs
+from minimind.network.model import MiniMind
+from minimind.training.batch import PairBatch, TokenBatch, worst_pairs
+from minimind.training.objectives import Loss, Models, Objective, token_logprobs
 
 STEPS_AHEAD = 2
 """Steps whose answers are written at once, with the same weights: between them a source holds what it has made."""

@@ -21,17 +21,17 @@ from data.pack import Packing, pack_shards
 from data.prepare import tokenise
 from data.rows import PackedRows
 from data.shards import TokenShards
-from minimind.batch import TokenBatch
-from minimind.distributed import Parallel
-from minimind.loop import train
-from minimind.lora import LoraConfig, attach
-from minimind.model import MiniMind, ModelConfig
-from minimind.objectives import Loss, Models, Objective, next_token_loss
-from minimind.optim import OptimConfig, Optimizer, build_optimizer
-from minimind.precision import Precision
-from minimind.recipe import BatchSource, LoopConfig, Recipe
-from minimind.tokenizer import Tokenizer
-from minimind.train_state import TrainState
+from minimind.device.distributed import Parallel
+from minimind.network.lora import LoraConfig, attach
+from minimind.network.model import MiniMind, ModelConfig
+from minimind.text.tokenizer import Tokenizer
+from minimind.training.batch import TokenBatch
+from minimind.training.loop import train
+from minimind.training.objectives import Loss, Models, Objective, next_token_loss
+from minimind.training.optim import OptimConfig, Optimizer, build_optimizer
+from minimind.training.precision import Precision
+from minimind.training.recipe import BatchSource, LoopConfig, Recipe
+from minimind.training.train_state import TrainState
 from tests.small import write_chats
 
 TOY_CONFIG = ModelConfig(

@@ -21,10 +21,10 @@ from jobs.fit.plan import BUDGETS, CHINESE_PRESETS, Planner
 from jobs.fit.view import CARD_SIZES, largest_batches
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
-from minimind.closed_form import closed_form
 from minimind.config import override
-from minimind.model import MODEL_PRESETS
-from minimind.trace import trace
+from minimind.memory.closed_form import closed_form
+from minimind.memory.trace import trace
+from minimind.network.model import MODEL_PRESETS
 from minimind.units import memory
 from tests.plans import HELD_OUT_SHAPES, MORE_REAL_CASES, REAL_CASES, SHAPES, Case, allocator_peaks
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from minimind.optim import OptimConfig
-from minimind.recipe import LoopConfig
+from minimind.training.optim import OptimConfig
+from minimind.training.recipe import LoopConfig
 from tune_spaces.batch import batch
 from tune_spaces.distribution import Space
 from tune_spaces.rank import rank

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from minimind.optim import OptimConfig
-from minimind.recipe import LoopConfig
+from minimind.training.optim import OptimConfig
+from minimind.training.recipe import LoopConfig
 from tune_spaces.distribution import Choices, LogUniform, Space
 
 

@@ -16,7 +16,7 @@ from jobs import paths
 from jobs.cluster.machine import memory_bytes
 from jobs.stages.spec import ScalingConfig
 from minimind.language import say
-from minimind.memory import PLATFORMS, Calibration, Platform
+from minimind.memory.plan import PLATFORMS, Calibration, Platform
 from minimind.units import memory, parse_memory
 
 

@@ -6,7 +6,7 @@ import shutil
 
 from rich.console import Console
 
-import minimind.checkpoint as checkpoints
+import minimind.checkpoints.checkpoint as checkpoints
 from jobs.runs.directory import RunDirectory
 from jobs.stages.spec import RunSpec
 from jobs.stages.weights import optimizer_states, trained_parameters

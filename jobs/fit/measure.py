@@ -16,11 +16,11 @@ from jobs.stages.pretrain import pretrain
 from jobs.stages.recipe import trial_recipe
 from jobs.stages.spec import RunSpec
 from minimind.config import override
+from minimind.device.limit import MemoryLimit
 from minimind.language import say
-from minimind.limit import MemoryLimit
-from minimind.memory import Calibration, Need
-from minimind.out_of_memory import beyond_rungs
-from minimind.trial_steps import run_trial_steps
+from minimind.memory.plan import Calibration, Need
+from minimind.training.out_of_memory import beyond_rungs
+from minimind.training.trial_steps import run_trial_steps
 from minimind.units import memory
 
 CALIBRATION_ROWS = (1, 4, 16)

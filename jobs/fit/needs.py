@@ -20,9 +20,9 @@ from jobs import paths
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
 from jobs.stages.weights import role_config
-from minimind.closed_form import Shape
-from minimind.memory import Need, Platform, need
-from minimind.recipe import Recipe
+from minimind.memory.closed_form import Shape
+from minimind.memory.plan import Need, Platform, need
+from minimind.training.recipe import Recipe
 
 
 class Needs:
@@ -101,6 +101,6 @@ def _code() -> str:
     """A name for what decides a trace: this project's model, loop and tracer, what stages share, and torch."""
     digest = hashlib.sha256(torch.__version__.encode())
     for package in (minimind, jobs.stages):
-        for file in sorted(Path(package.__path__[0]).glob("*.py")):
+        for file in sorted(Path(package.__path__[0]).rglob("*.py")):
             digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

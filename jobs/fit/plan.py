@@ -14,9 +14,9 @@ from jobs.stages import flags
 from jobs.stages.recipe import trial_recipe
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
-from minimind.closed_form import Shape
 from minimind.language import say
-from minimind.memory import PLATFORMS, Need, Plan, judge, rejected
+from minimind.memory.closed_form import Shape
+from minimind.memory.plan import PLATFORMS, MemoryPlan, Need, judge, rejected
 from minimind.units import memory
 
 T = TypeVar("T")
@@ -45,7 +45,7 @@ class Planner:
         self.card = card
         self.needs = needs if needs is not None else Needs.cached()
 
-    def plan(self, spec: RunSpec, budget: float = 1.0) -> Plan:
+    def plan(self, spec: RunSpec, budget: float = 1.0) -> MemoryPlan:
         """Whether a run's step fits into `budget` of the card."""
         capacity = int(self.card.capacity_bytes * budget)
         platform, calibration = self.card.platform, self.card.calibration
@@ -188,7 +188,7 @@ def command_flags(before: RunSpec, after: RunSpec) -> list[str]:
     return words
 
 
-def to_json(plan: Plan, card: Card) -> dict[str, Any]:
+def to_json(plan: MemoryPlan, card: Card) -> dict[str, Any]:
     """A plan as a run keeps it. counts_tensors: whether the peak that the run measures is one of tensors, as the plan's
     is, and not of the whole process.
     """

@@ -1,5 +1,5 @@
 """What `loop.dtype = auto` is: on CPUs decided here, by measuring, before a run is planned; on GPUs by the workers
-together (`minimind.loop.common_dtype`). A run keeps it for life.
+together (`minimind.training.loop.common_dtype`). A run keeps it for life.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from jobs.stages.recipe import trial_recipe
 from jobs.stages.spec import RunSpec
 from minimind.events import read_events
 from minimind.language import say
-from minimind.precision import Precision
-from minimind.recipe import Recipe
+from minimind.training.precision import Precision
+from minimind.training.recipe import Recipe
 
 CLEARLY_FASTER = 0.75
 """Where bfloat16 takes no more than this share of float32's time, it is taken. Measured on an EPYC with AVX-512 BF16:

@@ -29,8 +29,8 @@ from jobs.stages.table import STAGES
 from jobs.stages.weights import policy_shape
 from jobs.terminal.wrap import wrapped
 from minimind.language import phrase, say
-from minimind.memory import Plan, Verdict, largest_batch
-from minimind.model import MODEL_PRESETS, ModelConfig
+from minimind.memory.plan import MemoryPlan, Verdict, largest_batch
+from minimind.network.model import MODEL_PRESETS, ModelConfig
 from minimind.units import amount, memory, size
 
 CARD_SIZES = ("4GB", "6GB", "8GB", "12GB")
@@ -45,7 +45,7 @@ PARTS = (
     "weights", "adapters", "gradients", "optimizer", "activations", "logits", "casts", "workspace", "batch",
     "temporaries", "fragmentation", "margin", "context", "display", "tensors",
 )  # fmt: skip
-"""What a plan may be made of, by `minimind.memory`."""
+"""What a plan may be made of, by `minimind.memory.plan`."""
 
 _ON_CPU = {"context": "Python, PyTorch, Ray"}
 
@@ -55,7 +55,7 @@ ROOMY = 0.7
 """Where a plan takes less of the card than this, it is said what the rest could be used for."""
 
 
-def show_plan(plan: Plan, card: Card, spec: RunSpec, console: Console) -> None:
+def show_plan(plan: MemoryPlan, card: Card, spec: RunSpec, console: Console) -> None:
     """The plan of a run: a row and a bar for each part, and the verdict."""
     table = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
@@ -101,7 +101,7 @@ class StagePlan:
     asked: RunSpec
     spec: RunSpec
     planner: Planner
-    plan: Plan
+    plan: MemoryPlan
 
 
 def plan_stage(
@@ -305,7 +305,7 @@ def largest_batches(planner: Planner, spec: RunSpec) -> str:
     return " / ".join(f"{count}" + "+" * (count == MOST_ROWS) if count else "–" for count in counts)
 
 
-def _judged(planner: Planner, spec: RunSpec, checkpointing: bool, rows: int) -> Plan:
+def _judged(planner: Planner, spec: RunSpec, checkpointing: bool, rows: int) -> MemoryPlan:
     loop = spec.loop.model_copy(update={"batch_size": rows, "activation_checkpointing": checkpointing})
     return planner.plan(spec.model_copy(update={"loop": loop}))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from jobs.runs.directory import RunDirectory, RunRow
 from jobs.runs.show import samples
-from minimind.checkpoint_folders import folder_of, steps
+from minimind.checkpoints.folders import folder_of, steps
 from minimind.events import METRICS, all_series, read_events
 
 

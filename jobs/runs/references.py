@@ -7,10 +7,10 @@ from pathlib import Path
 
 from jobs import paths
 from jobs.runs.directory import RunDirectory
-from minimind import checkpoint_folders
+from minimind.checkpoints import folders as checkpoint_folders
+from minimind.checkpoints.manifest import MANIFEST
 from minimind.events import all_series, best_first, read_events
 from minimind.language import phrase, say
-from minimind.manifest import MANIFEST
 
 TOKENIZER_FOLDER = "tokenizer"
 """Inside a run's folder: tokenizer.json and tokenizer_config.json."""

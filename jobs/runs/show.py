@@ -18,10 +18,10 @@ from rich.text import Text
 from jobs.runs.directory import CONTINUE, KILLED, RunDirectory, RunRow, RunState
 from jobs.terminal.console import can_show
 from jobs.terminal.curves import Series, picture, terminal_curve
-from minimind import checkpoint_folders
+from minimind.checkpoints import folders as checkpoint_folders
+from minimind.checkpoints.manifest import CheckpointError, read_manifest
 from minimind.events import METRICS, Event, Metric, all_series, best_first, read_events
 from minimind.language import phrase, say
-from minimind.manifest import CheckpointError, read_manifest
 from minimind.units import amount, duration, memory, size
 
 _STYLES = {"PENDING": "dim", "RUNNING": "cyan", "SUCCEEDED": "green", "FAILED": "red", "STOPPED": "yellow"}

@@ -36,7 +36,7 @@ class InProcess:
     def find(self, name: str) -> Model:
         """The model of a run, or of a folder with a slash in it."""
         from jobs.serving.models import learnt_to_answer
-        from minimind.checkpoint import read_sampling
+        from minimind.checkpoints.checkpoint import read_sampling
 
         folder = self._folder(name)
         run = RunDirectory(folder.parent.parent)
@@ -48,7 +48,7 @@ class InProcess:
 
     def answer(self, model: str, messages: Sequence[Message], manner: Manner) -> Iterator[Part]:
         """The answer of an engine with one slot."""
-        from minimind.chat import StreamParser, ends_in_thought, render
+        from minimind.text.chat import StreamParser, ends_in_thought, render
 
         _, tokenizer, _ = self._engine(model)
         prompt = render(tokenizer, messages, thinking=manner.thinking, add_generation_prompt=True).ids
@@ -69,7 +69,7 @@ class InProcess:
 
     def _generate(self, model: str, prompt: list[int], most: int, manner: Manner) -> Iterator[int]:
         """The ids of the answer, without the one that ends it. Raises ValueError for an answer that fails."""
-        from minimind.sampling import SamplingParams
+        from minimind.inference.sampling import SamplingParams
 
         engine, tokenizer, sampling = self._engine(model)
         room = engine.context_tokens - len(prompt)
@@ -93,9 +93,9 @@ class InProcess:
     def _engine(self, model: str) -> tuple[Any, Any, dict[str, Any]]:
         from dataclasses import asdict
 
-        from minimind.checkpoint import load_model, read_sampling
-        from minimind.engine import Engine
-        from minimind.sampling import Sampling
+        from minimind.checkpoints.checkpoint import load_model, read_sampling
+        from minimind.inference.engine import Engine
+        from minimind.inference.sampling import Sampling
 
         if self._loaded is None or self._loaded[0] != model:
             folder = self._folder(model)

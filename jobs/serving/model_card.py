@@ -12,7 +12,8 @@ class ModelCard:
     created: unix seconds. root: the checkpoint it means, as run@step. chat: whether it has learnt to answer; one that
     has not continues text. stock: it learnt that from the stock data, so its topics can be asked. parent: the
     checkpoint whose weights it started from, as run@step. weights: equal for equal weights, "" where the checkpoint is
-    damaged. sampling: how it is sampled unless a request says otherwise, under the names of minimind.sampling.Sampling.
+    damaged. sampling: how it is sampled unless a request says otherwise, under the names of
+    minimind.inference.sampling.Sampling.
     """
 
     id: str

@@ -6,17 +6,17 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import minimind.checkpoint as checkpoints
+import minimind.checkpoints.checkpoint as checkpoints
 from jobs import paths
 from jobs.paths import stock_folder
 from jobs.runs.directory import RunDirectory, RunRow, list_runs
 from jobs.serving.model_card import ModelCard
 from jobs.stages.spec import NO_WEIGHTS
 from jobs.stages.table import STAGES
-from minimind import checkpoint_folders
+from minimind.checkpoints import folders as checkpoint_folders
+from minimind.checkpoints.manifest import MANIFEST, CheckpointError, read_manifest, weights_sha256
 from minimind.events import read_events
-from minimind.manifest import MANIFEST, CheckpointError, read_manifest, weights_sha256
-from minimind.sampling import Sampling
+from minimind.inference.sampling import Sampling
 
 
 @dataclass(frozen=True, slots=True)

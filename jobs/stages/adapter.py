@@ -5,7 +5,7 @@ from __future__ import annotations
 from jobs.stages.spec import RunSpec
 from jobs.stages.weights import optimizer_states, policy_shape
 from minimind.language import say
-from minimind.lora import adapter_report
+from minimind.network.lora import adapter_report
 from minimind.units import amount, size
 
 

@@ -16,7 +16,7 @@ from jobs.runs.directory import CREATED
 from jobs.stages.spec import FILES, RunSpec
 from minimind.config import WORDS, C, override
 from minimind.language import phrase, say
-from minimind.model import MODEL_PRESETS
+from minimind.network.model import MODEL_PRESETS
 
 Adder = argparse.ArgumentParser | argparse._ArgumentGroup
 

@@ -13,8 +13,8 @@ from typing import Literal
 from jobs.stages import sft
 from jobs.stages.spec import RunSpec, StageSettings
 from jobs.stages.stage import DEFAULT_MODEL
-from minimind.lora import LoraConfig
-from minimind.optim import OptimConfig
+from minimind.network.lora import LoraConfig
+from minimind.training.optim import OptimConfig
 
 
 class LoraStageConfig(StageSettings):

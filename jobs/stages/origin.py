@@ -17,10 +17,10 @@ from jobs.stages import flags
 from jobs.stages.spec import NO_WEIGHTS, RunSpec
 from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
-from minimind.convert import from_hf_config
+from minimind.checkpoints.convert import from_hf_config
+from minimind.checkpoints.manifest import verify
 from minimind.language import say
-from minimind.manifest import verify
-from minimind.model import MODEL_PRESETS, ModelConfig
+from minimind.network.model import MODEL_PRESETS, ModelConfig
 
 
 def first_weights(settings: Mapping[str, Any]) -> Weights | None:

@@ -11,10 +11,10 @@ from jobs.stages import supervised
 from jobs.stages.sampling import writing
 from jobs.stages.spec import DataConfig, RunSpec, StageSettings
 from jobs.stages.stage import DEFAULT_MODEL, Stage
-from minimind.model import MODEL_PRESETS
-from minimind.optim import OptimConfig
-from minimind.recipe import LoopConfig
-from minimind.tokenizer import Tokenizer
+from minimind.network.model import MODEL_PRESETS
+from minimind.text.tokenizer import Tokenizer
+from minimind.training.optim import OptimConfig
+from minimind.training.recipe import LoopConfig
 
 
 class PretrainConfig(StageSettings):

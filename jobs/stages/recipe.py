@@ -10,12 +10,12 @@ from torch import nn
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
 from jobs.stages.weights import Shapes
-from minimind.model import MiniMind
-from minimind.objectives import Models
-from minimind.optim import build_optimizer, learning_rate_factor
-from minimind.precision import Precision
-from minimind.recipe import BatchSource, LoopConfig, Recipe
-from minimind.trial_steps import Repeated
+from minimind.network.model import MiniMind
+from minimind.training.objectives import Models
+from minimind.training.optim import build_optimizer, learning_rate_factor
+from minimind.training.precision import Precision
+from minimind.training.recipe import BatchSource, LoopConfig, Recipe
+from minimind.training.trial_steps import Repeated
 
 
 def recipe_of(

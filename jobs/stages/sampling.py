@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from minimind.model import MiniMind, ModelConfig
-from minimind.sampling import Sampling
+from minimind.inference.sampling import Sampling
+from minimind.network.model import MiniMind, ModelConfig
 
 WRITING = Sampling(temperature=0.8, top_p=0.9)
 """For a model that continues text: at low temperatures it repeats itself."""

@@ -9,10 +9,10 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 from data.check import CheckLimits
 from jobs.runs.directory import require_name
 from minimind.config import Config
-from minimind.lora import LoraConfig
-from minimind.model import ModelConfig
-from minimind.optim import OptimConfig
-from minimind.recipe import LoopConfig
+from minimind.network.lora import LoraConfig
+from minimind.network.model import ModelConfig
+from minimind.training.optim import OptimConfig
+from minimind.training.recipe import LoopConfig
 from minimind.units import parse_memory
 
 

@@ -10,14 +10,14 @@ from torch import nn
 
 from data.shards import TokenShards
 from jobs.stages.spec import RunSpec, StageSettings
-from minimind.batch import Batch
-from minimind.distributed import Parallel
+from minimind.device.distributed import Parallel
 from minimind.events import Metric
-from minimind.model import MiniMind, ModelConfig
-from minimind.objectives import Models, Objective
-from minimind.recipe import BatchSource
-from minimind.sampling import Sampling
-from minimind.tokenizer import Tokenizer
+from minimind.inference.sampling import Sampling
+from minimind.network.model import MiniMind, ModelConfig
+from minimind.text.tokenizer import Tokenizer
+from minimind.training.batch import Batch
+from minimind.training.objectives import Models, Objective
+from minimind.training.recipe import BatchSource
 
 DEFAULT_MODEL = "30m"
 
@@ -91,7 +91,7 @@ class Stage:
     can. worst_take: the most that a source computes while it makes one, from shapes alone; None where it computes
     nothing. roles: all that `Weights.role` is asked for, whose checkpoints a spec may name. metrics: what its objective
     measures beside the loss, by name; `train/NAME` and `val/NAME` are made of them. closed_form: whether
-    `minimind.memory.closed_form` tells what its step takes.
+    `minimind.memory.plan.closed_form` tells what its step takes.
     """
 
     title: str

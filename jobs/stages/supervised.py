@@ -15,11 +15,11 @@ from data.shards import TokenShards
 from data.split import hold_out
 from jobs.stages.spec import RunSpec
 from jobs.stages.stage import Corpus, Data, HeldOut, ModelSource
-from minimind.batch import TokenBatch, worst_batch
-from minimind.distributed import Parallel
-from minimind.lora import attach
-from minimind.objectives import Models, Objective, next_token_loss
-from minimind.tokenizer import Tokenizer
+from minimind.device.distributed import Parallel
+from minimind.network.lora import attach
+from minimind.text.tokenizer import Tokenizer
+from minimind.training.batch import TokenBatch, worst_batch
+from minimind.training.objectives import Models, Objective, next_token_loss
 
 
 def models(spec: RunSpec, weights: ModelSource) -> dict[str, nn.Module]:

@@ -11,8 +11,8 @@ from torch import nn
 from jobs.runs.references import find_weights
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
-from minimind.convert import from_hf_config
-from minimind.model import MiniMind, ModelConfig
+from minimind.checkpoints.convert import from_hf_config
+from minimind.network.model import MiniMind, ModelConfig
 
 
 @dataclass(frozen=True)

@@ -25,13 +25,13 @@ from jobs.text.prepare import Prepared, prepare
 from jobs.training.build import build
 from jobs.training.worker import limit_bytes, work
 from minimind.config import override
-from minimind.distributed import Parallel
+from minimind.device.distributed import Parallel
+from minimind.device.limit import OUT_OF_MEMORY, limited_memory
 from minimind.events import Event, metric_series, read_events
 from minimind.language import say
-from minimind.limit import OUT_OF_MEMORY, limited_memory
-from minimind.loop import train
-from minimind.memory import Plan
-from minimind.train_state import TrainState
+from minimind.memory.plan import MemoryPlan
+from minimind.training.loop import train
+from minimind.training.train_state import TrainState
 from minimind.units import memory
 
 PROBE_STEPS = 4
@@ -93,7 +93,7 @@ def outcome_of(trace: str) -> str:
     return "failed"
 
 
-def wait_for_memory(plan: Plan, patience_s: float = MEMORY_PATIENCE_S) -> None:
+def wait_for_memory(plan: MemoryPlan, patience_s: float = MEMORY_PATIENCE_S) -> None:
     """Until the GPU has what the plan needs; what an ended process held comes back a moment later.
 
     Raises RunStateError if it does not. On a CPU there is nothing to wait for.

@@ -22,7 +22,7 @@ from data.encode import Encoding
 from data.prepare import EncodedBatch
 from data.read import BadRows, DataError, RowFile
 from minimind.language import say
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 PART_BYTES = 16 << 20
 """About how much of a file one task reads: seconds of work, and few results at a time in this process."""

@@ -11,7 +11,7 @@ from data.check import CheckLimits, check_file, guess_stage
 from data.texts import SHORT
 from jobs.runs.references import tokenizer_folder
 from minimind.language import say
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 
 def check_data(

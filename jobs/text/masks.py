@@ -15,7 +15,7 @@ from data.schema import STAGE_ROWS
 from jobs.runs.references import tokenizer_folder
 from jobs.terminal.console import can_show
 from minimind.language import say
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 LEARNT, READ, LOST = "bold green underline", "dim", "red strike"
 BRACKETS = {LEARNT: ("⟦", "⟧"), LOST: ("✂", "✂")}

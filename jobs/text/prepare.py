@@ -29,12 +29,12 @@ from jobs.runs.references import Weights, find_weights, tokenizer_folder
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
 from jobs.text.tokenizer import DATA_FILE, TokenizerSpec, learn
-from minimind import adapter_base
-from minimind.chat import chat_template
+from minimind.checkpoints import adapter_base
+from minimind.checkpoints.manifest import Manifest, verify
 from minimind.config import Config
 from minimind.language import say
-from minimind.manifest import Manifest, verify
-from minimind.tokenizer import Tokenizer
+from minimind.text.chat import chat_template
+from minimind.text.tokenizer import Tokenizer
 from minimind.units import amount, size
 
 

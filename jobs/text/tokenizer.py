@@ -17,7 +17,7 @@ from jobs.runs.references import TOKENIZER_FOLDER
 from minimind.config import Config
 from minimind.events import EventLog
 from minimind.language import say
-from minimind.tokenizer import SPECIAL_TOKENS, Tokenizer, compression
+from minimind.text.tokenizer import SPECIAL_TOKENS, Tokenizer, compression
 
 DATA_FILE = "data file (`minimind data fetch` brings the stock data to data/stock/)"
 """What to call a file of text that is not there."""

@@ -8,21 +8,21 @@ from pathlib import Path
 
 import torch
 
-import minimind.checkpoint as checkpoints
+import minimind.checkpoints.checkpoint as checkpoints
 from data.shards import TokenShards
 from jobs.stages.recipe import place, recipe_of
 from jobs.stages.spec import RunSpec
 from jobs.stages.stage import Corpus, HeldOut
 from jobs.stages.table import STAGES
 from jobs.text.prepare import Prepared
-from minimind import adapter_base
-from minimind.checkpoint import Adapter
-from minimind.distributed import Parallel
-from minimind.manifest import Base
-from minimind.model import MiniMind
-from minimind.precision import Precision, common_dtype
-from minimind.recipe import LoopConfig, Recipe
-from minimind.tokenizer import Tokenizer
+from minimind.checkpoints import adapter_base
+from minimind.checkpoints.checkpoint import Adapter
+from minimind.checkpoints.manifest import Base
+from minimind.device.distributed import Parallel
+from minimind.network.model import MiniMind
+from minimind.text.tokenizer import Tokenizer
+from minimind.training.precision import Precision, common_dtype
+from minimind.training.recipe import LoopConfig, Recipe
 
 MOST_STEPS_UNSAVED = 1000
 """However long a run is, a kill costs no more steps than this, unless the user says otherwise."""
@@ -79,7 +79,7 @@ def build(spec: RunSpec, prepared: Prepared, parallel: Parallel) -> Built:
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """A run's models with their numbers (see `jobs.stages.stage.Weights`), on the CPU."""
+    """A run's models with their numbers (see `jobs.stages.stage.ModelSource`), on the CPU."""
 
     spec: RunSpec
     prepared: Prepared

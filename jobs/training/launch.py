@@ -40,8 +40,8 @@ from jobs.training.nodes import (
     wait_for_room,
 )
 from jobs.training.worker import work
-from minimind import checkpoint_folders
-from minimind.distributed import Parallel
+from minimind.checkpoints import folders as checkpoint_folders
+from minimind.device.distributed import Parallel
 from minimind.language import say
 
 LEASE_S = 120.0

@@ -27,7 +27,7 @@ from jobs.stages.table import STAGES
 from jobs.text.prepare import Prepared, prepare, require_files
 from jobs.training import launch
 from jobs.training.request import JobRequest
-from minimind import checkpoint_folders
+from minimind.checkpoints import folders as checkpoint_folders
 from minimind.config import override
 from minimind.language import say
 

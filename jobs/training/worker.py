@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import torch
 
-import minimind.checkpoint as checkpoints
+import minimind.checkpoints.checkpoint as checkpoints
 from jobs.fit.card import this_card, worker_share
 from jobs.runs.directory import RunDirectory, RunStateError, RunTakenError, program
 from jobs.runs.tensorboard import TensorBoard
@@ -21,21 +21,21 @@ from jobs.stages.stage import HeldOut
 from jobs.stages.table import STAGES
 from jobs.text.prepare import Prepared
 from jobs.training.build import Built, build
-from minimind import checkpoint_folders
-from minimind.checkpoint import Lineage
-from minimind.distributed import Parallel
-from minimind.evaluate import Validation, continuation, validate
+from minimind.checkpoints import folders as checkpoint_folders
+from minimind.checkpoints.checkpoint import Lineage
+from minimind.checkpoints.manifest import CheckpointError
+from minimind.device.distributed import Parallel
+from minimind.device.limit import limited_memory
 from minimind.events import Event, EventLog, best_first, metric_series
 from minimind.language import say
-from minimind.limit import limited_memory
-from minimind.loop import NonFiniteLossError, train
-from minimind.lora import adapter_state, load_adapter
-from minimind.manifest import CheckpointError
-from minimind.model import MiniMind
-from minimind.objectives import Objective, next_token_loss
-from minimind.out_of_memory import DoesNotFitError, beyond_rungs
-from minimind.recipe import GeneratingSource
-from minimind.train_state import TrainState
+from minimind.network.lora import adapter_state, load_adapter
+from minimind.network.model import MiniMind
+from minimind.training.evaluate import Validation, continuation, validate
+from minimind.training.loop import NonFiniteLossError, train
+from minimind.training.objectives import Objective, next_token_loss
+from minimind.training.out_of_memory import DoesNotFitError, beyond_rungs
+from minimind.training.recipe import GeneratingSource
+from minimind.training.train_state import TrainState
 
 EXPECTED_FAILURES = (ValueError, CheckpointError, DoesNotFitError, NonFiniteLossError, RunStateError)
 """Failures that would come again: they end the run with their message instead of starting workers anew."""

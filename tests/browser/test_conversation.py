@@ -325,7 +325,7 @@ def test_a_reload_in_the_middle_keeps_what_came(chat: Chat, server: ScriptedServ
 def test_what_the_browser_kept_in_another_form_is_left_aside(open_chat: OpenChat, here: Listening, kept: str) -> None:
     chat = open_chat(expects={"404"})  # a drawing has no icon of its own
     chat.page.goto(f"{here.address}/ui/icon.svg")  # where nothing is kept on leaving
-    chat.run("(kept) => localStorage.setItem('minimind.chat', kept)", kept)
+    chat.run("(kept) => localStorage.setItem('minimind.text.chat', kept)", kept)
     chat.page.goto(here.address)
     expect(chat.page.locator("#welcome h1")).to_be_visible()
 

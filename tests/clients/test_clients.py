@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from jobs import paths
-from minimind import checkpoint_folders
+from minimind.checkpoints import folders as checkpoint_folders
 from tests import taught
 from tests.unit.service.conftest import Served, serving
 

@@ -12,9 +12,9 @@ from data.batches import OrderedBatches
 from data.pack import pack
 from data.rows import PackedRows
 from data.shards import TokenShards
-from minimind.objectives import next_token_loss
-from minimind.optim import OptimConfig
-from minimind.recipe import LoopConfig
+from minimind.training.objectives import next_token_loss
+from minimind.training.optim import OptimConfig
+from minimind.training.recipe import LoopConfig
 from tests.toys import ToyRun, ToyStage, text_model, weights
 
 WIDTH = 22

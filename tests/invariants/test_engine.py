@@ -7,14 +7,14 @@ import random
 import pytest
 import torch
 
-from minimind.compiled import library
-from minimind.completion import Completion, RequestEvent, completion
-from minimind.engine import Engine
-from minimind.lora import LoraConfig, attach
-from minimind.model import MiniMind
-from minimind.objectives import next_token_loss
-from minimind.quantize import WEIGHT_TYPES, WeightType
-from minimind.sampling import SamplingParams
+from minimind.inference.compiled import library
+from minimind.inference.completion import Completion, RequestEvent, completion
+from minimind.inference.engine import Engine
+from minimind.inference.quantize import WEIGHT_TYPES, WeightType
+from minimind.inference.sampling import SamplingParams
+from minimind.network.lora import LoraConfig, attach
+from minimind.network.model import MiniMind
+from minimind.training.objectives import next_token_loss
 from tests.toys import toy_model, toy_rows
 
 

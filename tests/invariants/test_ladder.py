@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from minimind.batch import TokenBatch, worst_batch
-from minimind.distributed import Parallel
-from minimind.limit import MemoryLimit
-from minimind.lora import LoraConfig, attach
-from minimind.model import MiniMind
-from minimind.objectives import Loss, Models, next_token_loss
-from minimind.optim import OptimConfig
-from minimind.out_of_memory import DoesNotFitError
-from minimind.recipe import LoopConfig
-from minimind.train_state import TrainState
+from minimind.device.distributed import Parallel
+from minimind.device.limit import MemoryLimit
+from minimind.network.lora import LoraConfig, attach
+from minimind.network.model import MiniMind
+from minimind.training.batch import TokenBatch, worst_batch
+from minimind.training.objectives import Loss, Models, next_token_loss
+from minimind.training.optim import OptimConfig
+from minimind.training.out_of_memory import DoesNotFitError
+from minimind.training.recipe import LoopConfig
+from minimind.training.train_state import TrainState
 from tests.ranks import run_ranks
 from tests.toys import TOY_CONFIG, RecordingHooks, RowBatches, ToyRun, assert_same, toy_model, toy_rows
 

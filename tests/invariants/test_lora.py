@@ -10,21 +10,21 @@ import pytest
 import torch
 from torch import Tensor
 
-import minimind.checkpoint as checkpoints
+import minimind.checkpoints.checkpoint as checkpoints
 from data.batches import OrderedBatches
 from data.pack import pack
 from data.rows import PackedRows
 from data.shards import TokenShards
-from minimind.adapter_base import base_of
-from minimind.checkpoint import Adapter, Lineage
-from minimind.lora import LoraConfig, adapter_state, attach, detach, load_adapter
-from minimind.manifest import Base
-from minimind.model import MiniMind
-from minimind.objectives import next_token_loss
-from minimind.optim import OptimConfig
-from minimind.recipe import LoopConfig
-from minimind.tokenizer import Tokenizer
-from minimind.train_state import TrainState
+from minimind.checkpoints.adapter_base import base_of
+from minimind.checkpoints.checkpoint import Adapter, Lineage
+from minimind.checkpoints.manifest import Base
+from minimind.network.lora import LoraConfig, adapter_state, attach, detach, load_adapter
+from minimind.network.model import MiniMind
+from minimind.text.tokenizer import Tokenizer
+from minimind.training.objectives import next_token_loss
+from minimind.training.optim import OptimConfig
+from minimind.training.recipe import LoopConfig
+from minimind.training.train_state import TrainState
 from tests.toys import RecordingHooks, RowBatches, ToyRun, assert_same, text_model, toy_model, toy_rows, weights
 
 LORA = LoraConfig(rank=4, dropout=0.25)

@@ -14,8 +14,8 @@ from data.batches import in_order
 from data.pack import pack, pack_shards
 from data.rows import PackedRows
 from data.shards import TokenShards
-from minimind.batch import TokenBatch
-from minimind.objectives import next_token_loss
+from minimind.training.batch import TokenBatch
+from minimind.training.objectives import next_token_loss
 from tests.toys import text_model
 
 WIDTH = 48

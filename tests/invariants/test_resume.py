@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from minimind.optim import OptimConfig
-from minimind.recipe import LoopConfig
+from minimind.training.optim import OptimConfig
+from minimind.training.recipe import LoopConfig
 from tests.toys import PoisonedLoss, RecordingHooks, ToyRun, ToyStage, assert_same
 
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from minimind.batch import WholeRows
-from minimind.model import MiniMind
-from minimind.objectives import Loss, Models
-from minimind.optim import OptimConfig
-from minimind.recipe import LoopConfig
+from minimind.network.model import MiniMind
+from minimind.training.batch import WholeRows
+from minimind.training.objectives import Loss, Models
+from minimind.training.optim import OptimConfig
+from minimind.training.recipe import LoopConfig
 from tests.toys import TOY_CONFIG, RecordingHooks, ToyRun, assert_same, toy_model, weights
 
 PROMPT_TOKENS, NEW_TOKENS, GROUP = 2, 4, 4

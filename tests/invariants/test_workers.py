@@ -13,12 +13,12 @@ import torch
 from data.batches import in_order
 from data.rows import PackedRows
 from data.shards import TokenShards
-from minimind.distributed import Parallel
-from minimind.evaluate import validate
-from minimind.objectives import next_token_loss
-from minimind.optim import OptimConfig
-from minimind.recipe import LoopConfig
-from minimind.tokenizer import Tokenizer
+from minimind.device.distributed import Parallel
+from minimind.text.tokenizer import Tokenizer
+from minimind.training.evaluate import validate
+from minimind.training.objectives import next_token_loss
+from minimind.training.optim import OptimConfig
+from minimind.training.recipe import LoopConfig
 from tests.ranks import run_ranks
 from tests.toys import (
     STAGE_NAMES,

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from transformers import AutoTokenizer
 
-from minimind.chat import chat_template, render
-from minimind.template import jinja_source
-from minimind.tokenizer import Tokenizer
+from minimind.text.chat import chat_template, render
+from minimind.text.template import jinja_source
+from minimind.text.tokenizer import Tokenizer
 from tests.conversations import conversations, tools
 
 CORPUS = [

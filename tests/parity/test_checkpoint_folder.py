@@ -9,10 +9,10 @@ import pytest
 import torch
 import transformers
 
-from minimind.checkpoint import Lineage, save
-from minimind.model import MiniMind, ModelConfig, YarnConfig
-from minimind.sampling import Sampling
-from minimind.tokenizer import Tokenizer
+from minimind.checkpoints.checkpoint import Lineage, save
+from minimind.inference.sampling import Sampling
+from minimind.network.model import MiniMind, ModelConfig, YarnConfig
+from minimind.text.tokenizer import Tokenizer
 
 YARN = YarnConfig(factor=4.0, original_max_position_embeddings=32)
 

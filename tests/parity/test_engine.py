@@ -8,10 +8,10 @@ import pytest
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from minimind.compiled import library
-from minimind.convert import to_hf_config
-from minimind.engine import Engine
-from minimind.sampling import SamplingParams
+from minimind.checkpoints.convert import to_hf_config
+from minimind.inference.compiled import library
+from minimind.inference.engine import Engine
+from minimind.inference.sampling import SamplingParams
 from tests.toys import TOY_CONFIG, toy_model
 
 

@@ -12,11 +12,11 @@ import torch
 import transformers
 from torch import Tensor
 
-from minimind.adapter_base import base_of
-from minimind.checkpoint import Adapter, Lineage, load_model, save
-from minimind.lora import TARGETS, LoraConfig, adapter_state, attach, load_adapter
-from minimind.model import MiniMind, ModelConfig
-from minimind.tokenizer import Tokenizer
+from minimind.checkpoints.adapter_base import base_of
+from minimind.checkpoints.checkpoint import Adapter, Lineage, load_model, save
+from minimind.network.lora import TARGETS, LoraConfig, adapter_state, attach, load_adapter
+from minimind.network.model import MiniMind, ModelConfig
+from minimind.text.tokenizer import Tokenizer
 
 # peft asks transformers by a name that transformers has given up.
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")

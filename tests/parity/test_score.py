@@ -8,10 +8,10 @@ import pytest
 import torch
 import transformers
 
-from minimind.checkpoint import Lineage, load, save
-from minimind.model import ModelConfig
-from minimind.score import ScoreModel
-from minimind.tokenizer import Tokenizer
+from minimind.checkpoints.checkpoint import Lineage, load, save
+from minimind.network.model import ModelConfig
+from minimind.network.score import ScoreModel
+from minimind.text.tokenizer import Tokenizer
 from tests.toys import assert_same, toy_model, weights
 
 

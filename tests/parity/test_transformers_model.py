@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoConfig, AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
+from minimind.checkpoints.convert import read_weights, to_hf_config
 from minimind.config import override
-from minimind.convert import read_weights, to_hf_config
-from minimind.model import MiniMind, ModelConfig, YarnConfig
+from minimind.network.model import MiniMind, ModelConfig, YarnConfig
 
 PLAIN = ModelConfig(vocab_size=300, hidden_size=64, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2)
 UNTIED = override(PLAIN, {"tie_word_embeddings": False, "head_dim": 32, "rope_theta": 1e4})

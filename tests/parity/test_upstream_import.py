@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from minimind.convert import read_weights
-from minimind.model import MODEL_PRESETS, MiniMind
+from minimind.checkpoints.convert import read_weights
+from minimind.network.model import MODEL_PRESETS, MiniMind
 
 HIDDEN, LAYERS, HEADS, KV_HEADS, VOCAB, INNER = 64, 2, 8, 4, 200, 256
 

@@ -8,7 +8,16 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minimind.allocator import MIB, ROUND_BYTES, Allocator, Block, OutOfMemory, TensorEvent, replay, smallest_limit
+from minimind.memory.allocator import (
+    MIB,
+    ROUND_BYTES,
+    Allocator,
+    Block,
+    OutOfMemory,
+    TensorEvent,
+    replay,
+    smallest_limit,
+)
 
 BYTES = st.one_of(st.integers(1, 4096), st.integers(1, 3 * MIB), st.integers(1, 48 * MIB))
 

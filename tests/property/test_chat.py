@@ -7,9 +7,9 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from minimind.chat import StreamParser, parse, render
-from minimind.template import JOINER, escaping_for
-from minimind.tokenizer import SPECIAL_TOKENS, Tokenizer
+from minimind.text.chat import StreamParser, parse, render
+from minimind.text.template import JOINER, escaping_for
+from minimind.text.tokenizer import SPECIAL_TOKENS, Tokenizer
 from tests.conversations import assistant_messages, conversations, texts, tools
 from tests.toys import ids_of_bytes
 

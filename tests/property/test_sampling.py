@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minimind.sampling import SamplingParams, choose, limit, noise
+from minimind.inference.sampling import SamplingParams, choose, limit, noise
 
 any_time = settings(deadline=None)  # the machine may be busy
 

@@ -5,7 +5,7 @@ from functools import cache
 from hypothesis import given
 from hypothesis import strategies as st
 
-from minimind.tokenizer import SPECIAL_TOKENS, Tokenizer
+from minimind.text.tokenizer import SPECIAL_TOKENS, Tokenizer
 
 CORPUS = [
     "白日依山尽，黄河入海流。欲穷千里目，更上一层楼。",

@@ -21,7 +21,7 @@ from data.prepare import tokenise
 from data.read import BadRows, DataError, RowFile, iter_texts
 from jobs.text.cluster_encode import encode_on_cluster
 from jobs.training import launch
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 from tests.small import CHATS, SAMPLES, small_spec
 
 PART_BYTES = 20_000

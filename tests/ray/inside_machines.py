@@ -26,7 +26,7 @@ from jobs.text.prepare import prepare
 from jobs.training import launch, nodes
 from jobs.training import run as train
 from jobs.training.request import JobRequest, SweepOptions
-from minimind import checkpoint_folders
+from minimind.checkpoints import folders as checkpoint_folders
 from minimind.events import metric_series, read_events
 from tests.ray.extra_node import can_hide, extra_node
 from tests.small import Screen, needs_no_gpu, small_spec

@@ -16,14 +16,14 @@ import psutil
 import pytest
 import torch
 
-import minimind.checkpoint as checkpoints
+import minimind.checkpoints.checkpoint as checkpoints
 from jobs import paths
 from jobs.cluster import local as cluster
 from jobs.cluster import processes, submit
 from jobs.runs.directory import RunDirectory
-from minimind import checkpoint_folders
+from minimind.checkpoints import folders as checkpoint_folders
+from minimind.checkpoints.manifest import weights_sha256
 from minimind.events import metric_series, read_events
-from minimind.manifest import weights_sha256
 from tests.conftest import at_home
 from tests.small import small_flags
 

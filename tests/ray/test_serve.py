@@ -26,8 +26,8 @@ from jobs.cluster import processes
 from jobs.cluster.access import Cluster
 from jobs.serving import ports
 from jobs.serving import server as serving
-from minimind.model import MiniMind
-from minimind.tokenizer import Tokenizer
+from minimind.network.model import MiniMind
+from minimind.text.tokenizer import Tokenizer
 from tests import taught
 from tests.conftest import at_home
 

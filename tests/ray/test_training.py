@@ -16,9 +16,9 @@ from jobs.cluster import access, submit
 from jobs.cluster import local as cluster
 from jobs.cluster.access import Cluster
 from jobs.runs.directory import RunDirectory
-from minimind import checkpoint_folders
+from minimind.checkpoints import folders as checkpoint_folders
+from minimind.checkpoints.manifest import weights_sha256
 from minimind.events import metric_series, read_events
-from minimind.manifest import weights_sha256
 
 SAMPLES = paths.checkout() / "data" / "samples" / "pretrain.jsonl"
 

@@ -7,7 +7,7 @@ from jobs.stages.spec import RunSpec
 from jobs.stages.weights import optimizer_states, trained_parameters
 from minimind.config import override
 from minimind.language import speaking
-from minimind.model import MiniMind
+from minimind.network.model import MiniMind
 from tests.small import small_spec
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from minimind.allocator import (
+from minimind.memory.allocator import (
     MIB,
     ROUND_BYTES,
     Allocator,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from minimind.batch import Batch, PairBatch, TokenBatch, WholeRows, predicted, worst_batch, worst_pairs
+from minimind.training.batch import Batch, PairBatch, TokenBatch, WholeRows, predicted, worst_batch, worst_pairs
 
 
 @dataclass(frozen=True)

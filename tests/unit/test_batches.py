@@ -14,8 +14,8 @@ from data.pack import Packing, order, pack, pack_shards
 from data.prepare import tokenise
 from data.rows import PackedRows
 from data.shards import TokenShards
-from minimind.batch import TokenBatch
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
+from minimind.training.batch import TokenBatch
 from tests.small import write_chats
 
 WIDTH = 24

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import minimind.checkpoint as checkpoints
+import minimind.checkpoints.checkpoint as checkpoints
 from data.batches import OrderedBatches
 from data.rows import PackedRows
 from data.shards import TokenShards
@@ -13,12 +13,12 @@ from jobs.stages.spec import RunSpec
 from jobs.stages.stage import HeldOut
 from jobs.text.prepare import Prepared, prepare
 from jobs.training.build import MOST_STEPS_UNSAVED, Built, build
-from minimind.batch import TokenBatch
-from minimind.checkpoint import Lineage
-from minimind.distributed import Parallel
-from minimind.manifest import CheckpointError
-from minimind.model import MiniMind
-from minimind.objectives import next_token_loss
+from minimind.checkpoints.checkpoint import Lineage
+from minimind.checkpoints.manifest import CheckpointError
+from minimind.device.distributed import Parallel
+from minimind.network.model import MiniMind
+from minimind.training.batch import TokenBatch
+from minimind.training.objectives import next_token_loss
 from tests.small import Screen, small_spec, write_rows
 from tests.toys import assert_same
 

@@ -21,7 +21,7 @@ from jobs.fit.card import (
     worker_share,
 )
 from jobs.stages.spec import ScalingConfig
-from minimind.memory import PLATFORMS, Calibration
+from minimind.memory.plan import PLATFORMS, Calibration
 from tests.small import needs_no_gpu
 
 CPU = torch.device("cpu")

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from minimind.chat import chat_template, parse, render
-from minimind.template import JOINER, TOOLS_HEAD, TOOLS_TAIL
-from minimind.tokenizer import MARKUP_TOKENS, Tokenizer
+from minimind.text.chat import chat_template, parse, render
+from minimind.text.template import JOINER, TOOLS_HEAD, TOOLS_TAIL
+from minimind.text.tokenizer import MARKUP_TOKENS, Tokenizer
 
 TEXTS = ["床前明月光，疑是地上霜。\n\n\n", 'the quick brown fox {"name": "add", "arguments": {}}\n\n\n'] * 5
 QUESTION = {"role": "user", "content": "hi"}

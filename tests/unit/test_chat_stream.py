@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from minimind.chat import Delta, StreamParser, parse
-from minimind.template import JOINER
-from minimind.tokenizer import SPECIAL_TOKENS, Tokenizer
+from minimind.text.chat import Delta, StreamParser, parse
+from minimind.text.template import JOINER
+from minimind.text.tokenizer import SPECIAL_TOKENS, Tokenizer
 from tests.toys import ids_of_bytes
 
 CALL = '\n{"name": "add", "arguments": {"a": 1}}\n'

@@ -12,7 +12,7 @@ from rich.console import Console
 from data.check import EXAMPLES, PROBLEMS, CheckLimits, Issue, Report, check_file, guess_stage
 from data.encode import documents
 from data.schema import ChatRow, parse
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 from tests.small import turns
 
 Rows = list[object]

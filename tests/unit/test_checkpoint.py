@@ -15,8 +15,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from minimind.adapter_base import base_of, find_base
-from minimind.checkpoint import (
+from minimind.checkpoints.adapter_base import base_of, find_base
+from minimind.checkpoints.checkpoint import (
     ADAPTER_CONFIG,
     Adapter,
     Lineage,
@@ -26,12 +26,12 @@ from minimind.checkpoint import (
     read_sampling,
     save,
 )
-from minimind.checkpoint_folders import folder_of, newest, prune, steps
-from minimind.lora import LoraConfig, adapter_state, attach, merge
-from minimind.manifest import ADAPTER_WEIGHTS, Base, CheckpointError, read_manifest, verify, weights_sha256
-from minimind.model import MiniMind, ModelConfig
-from minimind.sampling import Sampling
-from minimind.tokenizer import Tokenizer
+from minimind.checkpoints.folders import folder_of, newest, prune, steps
+from minimind.checkpoints.manifest import ADAPTER_WEIGHTS, Base, CheckpointError, read_manifest, verify, weights_sha256
+from minimind.inference.sampling import Sampling
+from minimind.network.lora import LoraConfig, adapter_state, attach, merge
+from minimind.network.model import MiniMind, ModelConfig
+from minimind.text.tokenizer import Tokenizer
 from tests.disk import files_limited_to
 
 CONFIG = ModelConfig(
@@ -338,11 +338,11 @@ KILLS = """
 import os, shutil, signal, sys
 from pathlib import Path
 import torch
-from minimind.checkpoint import Lineage, load, save
-from minimind.checkpoint_folders import newest, prune
-from minimind.manifest import weights_sha256
-from minimind.model import MiniMind, ModelConfig
-from minimind.tokenizer import Tokenizer
+from minimind.checkpoints.checkpoint import Lineage, load, save
+from minimind.checkpoints.folders import newest, prune
+from minimind.checkpoints.manifest import weights_sha256
+from minimind.network.model import MiniMind, ModelConfig
+from minimind.text.tokenizer import Tokenizer
 
 torch.set_num_threads(1)
 base, config = Path(sys.argv[1]), ModelConfig.model_validate_json(sys.argv[2])

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from minimind.checkpoints.convert import EMBEDDING, HEAD, UPSTREAM_YARN, from_hf_config, read_weights, to_hf_config
 from minimind.config import override
-from minimind.convert import EMBEDDING, HEAD, UPSTREAM_YARN, from_hf_config, read_weights, to_hf_config
-from minimind.model import MODEL_PRESETS, MiniMind, ModelConfig, YarnConfig
+from minimind.network.model import MODEL_PRESETS, MiniMind, ModelConfig, YarnConfig
 
 CONFIG = ModelConfig(vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
 QUERY = "model.layers.1.self_attn.q_proj.weight"

@@ -12,16 +12,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from minimind import compiled
-from minimind.cache import KVCache, Piece, kv_cache_bytes
-from minimind.compiled import library
 from minimind.config import override
-from minimind.decoder import Decoder
-from minimind.lora import LoraConfig, attach
-from minimind.model import FeedForward, MiniMind, ModelConfig
-from minimind.native import supports
-from minimind.quantize import WEIGHT_TYPES, QuantizedModel, WeightType, quantized
-from minimind.small_linears import Int8Linear
+from minimind.inference import compiled
+from minimind.inference.cache import KVCache, Piece, kv_cache_bytes
+from minimind.inference.compiled import library
+from minimind.inference.decoder import Decoder
+from minimind.inference.native import supports
+from minimind.inference.quantize import WEIGHT_TYPES, QuantizedModel, WeightType, quantized
+from minimind.inference.small_linears import Int8Linear
+from minimind.network.lora import LoraConfig, attach
+from minimind.network.model import FeedForward, MiniMind, ModelConfig
 from tests.toys import TOY_CONFIG, toy_model
 
 CONFIGS = {

@@ -13,15 +13,15 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import jobs
-from minimind.batch import TokenBatch
-from minimind.deterministic import deterministic
-from minimind.distributed import Parallel
-from minimind.objectives import Loss, Models, next_token_loss
-from minimind.optim import OptimConfig
-from minimind.recipe import LoopConfig, Recipe
-from minimind.trace import Trace, trace
-from minimind.train_state import TrainState
-from minimind.trial_steps import run_trial_steps
+from minimind.device.deterministic import deterministic
+from minimind.device.distributed import Parallel
+from minimind.memory.trace import Trace, trace
+from minimind.training.batch import TokenBatch
+from minimind.training.objectives import Loss, Models, next_token_loss
+from minimind.training.optim import OptimConfig
+from minimind.training.recipe import LoopConfig, Recipe
+from minimind.training.train_state import TrainState
+from minimind.training.trial_steps import run_trial_steps
 from tests.plans import BF16, FP16, Case
 from tests.toys import OnCuda, RecordingHooks, RowBatches, ToyRun, toy_rows
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from minimind import distributed
-from minimind.distributed import Parallel
+from minimind.device import distributed
+from minimind.device.distributed import Parallel
 from tests.ranks import run_ranks
 from tests.toys import assert_same
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from minimind.elementwise import rms_norm, rotate, silu_product
+from minimind.network.elementwise import rms_norm, rotate, silu_product
 
 
 def rotate_plainly(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:

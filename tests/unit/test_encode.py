@@ -23,7 +23,7 @@ from data.prepare import tokenise
 from data.read import BadRows, RowFile
 from data.schema import ChatRow, Message, PreferenceRow, PretrainRow, PromptRow, Row, parse
 from data.shards import TokenShards, shard_schema
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 from tests.small import CHATS, turns, write_chats, write_rows
 
 SFT = ENCODINGS["sft"]

@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 import torch
 
-import minimind.engine as engine_module
-from minimind.cache import kv_cache_bytes
-from minimind.completion import Completion, PromptToken, RequestEvent, completion
+import minimind.inference.engine as engine_module
 from minimind.config import override
-from minimind.engine import Engine
-from minimind.model import MiniMind
-from minimind.quantize import WEIGHT_TYPES, QuantizedModel, WeightType
-from minimind.sampling import SamplingParams
-from minimind.scheduler import Chunk, Request, Scheduler
-from minimind.stop_strings import StopStrings
-from minimind.tokenizer import Tokenizer
+from minimind.inference.cache import kv_cache_bytes
+from minimind.inference.completion import Completion, PromptToken, RequestEvent, completion
+from minimind.inference.engine import Engine
+from minimind.inference.quantize import WEIGHT_TYPES, QuantizedModel, WeightType
+from minimind.inference.sampling import SamplingParams
+from minimind.inference.scheduler import Chunk, Request, Scheduler
+from minimind.inference.stop_strings import StopStrings
+from minimind.network.model import MiniMind
+from minimind.text.tokenizer import Tokenizer
 from tests.toys import TOY_CONFIG, text_model, toy_model
 
 PROMPT = [5, 9, 3]

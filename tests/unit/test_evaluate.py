@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from minimind.batch import TokenBatch
-from minimind.distributed import Parallel
-from minimind.evaluate import Validation, continuation, validate
-from minimind.objectives import Loss, Models, next_token_loss
-from minimind.precision import Precision
+from minimind.device.distributed import Parallel
+from minimind.training.batch import TokenBatch
+from minimind.training.evaluate import Validation, continuation, validate
+from minimind.training.objectives import Loss, Models, next_token_loss
+from minimind.training.precision import Precision
 from tests.toys import TOY_CONFIG, RowBatches, toy_model, toy_rows
 
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ from jobs.stages.pretrain import pretrain
 from jobs.stages.spec import RunSpec
 from jobs.text.tokenizer import TOKENIZER_FLAGS, TokenizerSpec
 from minimind.config import override
-from minimind.lora import LoraConfig
+from minimind.network.lora import LoraConfig
 
 
 @pytest.fixture

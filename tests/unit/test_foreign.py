@@ -12,8 +12,8 @@ from transformers import AutoTokenizer
 
 from data.encode import ENCODINGS, conversation
 from data.schema import ChatRow, parse
-from minimind.chat import StreamParser, ends_in_thought, render
-from minimind.tokenizer import Tokenizer
+from minimind.text.chat import StreamParser, ends_in_thought, render
+from minimind.text.tokenizer import Tokenizer
 from service.chat_api import _of_chat
 from service.prompts import Prompts
 from service.schemas import ChatRequest

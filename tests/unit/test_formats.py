@@ -13,8 +13,8 @@ from data.examples import EXAMPLES
 from data.formats import READING, stage_of
 from data.rules import problems
 from data.schema import STAGE_ROWS, ChatRow, PreferenceRow, parse
-from minimind.chat import render
-from minimind.tokenizer import Tokenizer
+from minimind.text.chat import render
+from minimind.text.tokenizer import Tokenizer
 
 ASKED = {"role": "user", "content": "q"}
 ANSWERED = {"role": "assistant", "content": "a"}

@@ -5,18 +5,18 @@ from pathlib import Path
 import pytest
 import torch
 
-import minimind.checkpoint as checkpoints
+import minimind.checkpoints.checkpoint as checkpoints
 from jobs.convert import import_weights
 from jobs.stages.sampling import WRITING
 from jobs.text.tokenizer import TokenizerSpec, learn
 from jobs.training.run import start
-from minimind import checkpoint_folders
-from minimind.chat import render
-from minimind.convert import UPSTREAM_YARN
-from minimind.manifest import read_manifest
-from minimind.model import MiniMind
-from minimind.sampling import Sampling
-from minimind.tokenizer import Tokenizer
+from minimind.checkpoints import folders as checkpoint_folders
+from minimind.checkpoints.convert import UPSTREAM_YARN
+from minimind.checkpoints.manifest import read_manifest
+from minimind.inference.sampling import Sampling
+from minimind.network.model import MiniMind
+from minimind.text.chat import render
+from minimind.text.tokenizer import Tokenizer
 from tests.small import SAMPLES, Screen, small_spec
 from tests.toys import assert_same
 

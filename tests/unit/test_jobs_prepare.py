@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import minimind.checkpoint as checkpoints
+import minimind.checkpoints.checkpoint as checkpoints
 from data.prepare import encode_in_threads
 from data.shards import TokenShards
 from jobs import paths
@@ -17,10 +17,10 @@ from jobs.stages.spec import RunSpec
 from jobs.text.doctor import check_data
 from jobs.text.prepare import Prepared, prepare, require_vocabulary
 from jobs.text.tokenizer import TokenizerSpec, run_tokenizer
-from minimind.checkpoint import Lineage
-from minimind.manifest import CheckpointError
-from minimind.model import MiniMind
-from minimind.tokenizer import Tokenizer
+from minimind.checkpoints.checkpoint import Lineage
+from minimind.checkpoints.manifest import CheckpointError
+from minimind.network.model import MiniMind
+from minimind.text.tokenizer import Tokenizer
 from tests.small import SAMPLES, Screen, small_spec, write_chats, write_rows
 
 

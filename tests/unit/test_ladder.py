@@ -6,11 +6,11 @@ import weakref
 import pytest
 import torch
 
-from minimind.batch import worst_batch
-from minimind.model import MiniMind
-from minimind.out_of_memory import DoesNotFitError, Ladder, Shortage, beyond_rungs, parts, release, shortage_in
-from minimind.train_state import TrainState
-from minimind.trial_steps import Repeated
+from minimind.network.model import MiniMind
+from minimind.training.batch import worst_batch
+from minimind.training.out_of_memory import DoesNotFitError, Ladder, Shortage, beyond_rungs, parts, release, shortage_in
+from minimind.training.train_state import TrainState
+from minimind.training.trial_steps import Repeated
 from tests.toys import toy_model
 
 

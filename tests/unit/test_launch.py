@@ -17,9 +17,9 @@ from jobs.cluster.access import ClusterError
 from jobs.runs.directory import RunDirectory, RunStateError
 from jobs.training import launch
 from jobs.training.run import resume, start
-from minimind import checkpoint_folders
+from minimind.checkpoints import folders as checkpoint_folders
+from minimind.checkpoints.manifest import MANIFEST
 from minimind.events import EventLog
-from minimind.manifest import MANIFEST
 from tests.small import Screen, end_of, small_spec
 
 

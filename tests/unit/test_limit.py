@@ -5,11 +5,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from minimind.batch import worst_batch
-from minimind.distributed import Parallel
-from minimind.limit import MemoryLimit, active, count_tensors, is_limited, is_out_of_memory, limited_memory
-from minimind.trace import trace
-from minimind.trial_steps import run_trial_steps
+from minimind.device.distributed import Parallel
+from minimind.device.limit import MemoryLimit, active, count_tensors, is_limited, is_out_of_memory, limited_memory
+from minimind.memory.trace import trace
+from minimind.training.batch import worst_batch
+from minimind.training.trial_steps import run_trial_steps
 from tests.plans import REAL_CASES, Case
 
 CPU = torch.device("cpu")

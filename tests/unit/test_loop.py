@@ -7,16 +7,16 @@ from typing import Any, Literal
 import pytest
 import torch
 
-from minimind.batch import TokenBatch
-from minimind.distributed import Parallel
-from minimind.limit import MemoryLimit
-from minimind.loop import NonFiniteLossError
-from minimind.objectives import Loss, Models, next_token_loss
-from minimind.optim import OptimConfig
-from minimind.out_of_memory import DoesNotFitError
-from minimind.precision import DTYPES, Precision, common_dtype, resolve_dtype
-from minimind.recipe import LoopConfig
-from minimind.train_state import TrainState
+from minimind.device.distributed import Parallel
+from minimind.device.limit import MemoryLimit
+from minimind.training.batch import TokenBatch
+from minimind.training.loop import NonFiniteLossError
+from minimind.training.objectives import Loss, Models, next_token_loss
+from minimind.training.optim import OptimConfig
+from minimind.training.out_of_memory import DoesNotFitError
+from minimind.training.precision import DTYPES, Precision, common_dtype, resolve_dtype
+from minimind.training.recipe import LoopConfig
+from minimind.training.train_state import TrainState
 from tests.ranks import run_ranks
 from tests.toys import PoisonedLoss, RecordingHooks, RowBatches, ToyRun, assert_same, toy_model, toy_rows, weights
 

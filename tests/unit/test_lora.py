@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from minimind.config import explain, override
-from minimind.lora import (
+from minimind.network.lora import (
     TARGETS,
     AdapterReport,
     LoraConfig,
@@ -27,9 +27,9 @@ from minimind.lora import (
     merge,
     to_peft_config,
 )
-from minimind.model import MODEL_PRESETS, MiniMind
-from minimind.objectives import next_token_loss
-from minimind.optim import OptimConfig, build_optimizer
+from minimind.network.model import MODEL_PRESETS, MiniMind
+from minimind.training.objectives import next_token_loss
+from minimind.training.optim import OptimConfig, build_optimizer
 from tests.toys import TOY_CONFIG, assert_same, toy_model, toy_rows, weights
 
 ROWS = toy_rows(4)

@@ -12,8 +12,8 @@ from jobs.runs.directory import RunDirectory
 from jobs.stages.flags import FLAGS
 from jobs.stages.table import STAGES
 from jobs.text.tokenizer import TokenizerSpec, run_tokenizer
-from minimind import checkpoint_folders
-from minimind.tokenizer import Tokenizer
+from minimind.checkpoints import folders as checkpoint_folders
+from minimind.text.tokenizer import Tokenizer
 from tests.shell import Main, Shell
 from tests.small import CHATS, SAMPLES, SETTINGS, Screen, end_of, kill_at, small_flags, write_chats, write_rows
 

@@ -12,7 +12,7 @@ from data.encode import documents
 from data.schema import ChatRow, PretrainRow, parse
 from jobs.text.masks import BRACKETS, LEARNT, LOST, READ, coloured, show_rows
 from jobs.text.tokenizer import TokenizerSpec, run_tokenizer
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 from tests.small import CHATS, SAMPLES, Screen, turns, write_chats, write_rows
 
 

@@ -9,7 +9,7 @@ from jobs.fit.measure import Measured, calibrate, calibration_of, measure
 from jobs.fit.plan import Planner
 from jobs.fit.view import measured_line, show_stage
 from minimind.config import override
-from minimind.memory import Need
+from minimind.memory.plan import Need
 from tests.small import Screen, needs_no_gpu
 from tests.unit.test_plan import SETTINGS, SPEC
 

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from minimind.allocator import MIB, smallest_limit
-from minimind.closed_form import CLOSED_FORM_ERROR, closed_form
-from minimind.memory import (
+from minimind.memory.allocator import MIB, smallest_limit
+from minimind.memory.closed_form import CLOSED_FORM_ERROR, closed_form
+from minimind.memory.plan import (
     EMULATED_SAFETY,
     PLATFORMS,
     UNCALIBRATED_SAFETY,
     Calibration,
-    Plan,
+    MemoryPlan,
     Platform,
     Verdict,
     judge,
@@ -22,7 +22,7 @@ from minimind.memory import (
     need,
     rejected,
 )
-from minimind.trace import trace
+from minimind.memory.trace import trace
 from tests.plans import BF16, HELD_OUT_SHAPES, SHAPES, WHOLE_GRID, Case
 
 CASES = SHAPES + HELD_OUT_SHAPES if WHOLE_GRID else [SHAPES[0], SHAPES[9], SHAPES[20], SHAPES[39], HELD_OUT_SHAPES[18]]
@@ -123,16 +123,16 @@ def test_expandable_segments_are_used_where_they_can_be() -> None:
     assert linux.reserved_bytes < windows.reserved_bytes
 
 
-def planned(rows: int, capacity: int, per_row: int = 10, fixed: int = 100) -> Plan:
+def planned(rows: int, capacity: int, per_row: int = 10, fixed: int = 100) -> MemoryPlan:
     needed = fixed + per_row * rows + rows % 3  # not quite a line
-    return Plan("fits" if needed <= capacity else "does not fit", "replay", capacity, needed, needed)
+    return MemoryPlan("fits" if needed <= capacity else "does not fit", "replay", capacity, needed, needed)
 
 
 @pytest.mark.parametrize("capacity", [0, 109, 111, 112, 122, 500, 1000, 5127, 10**6])
 def test_the_largest_batch_is_the_last_that_fits(capacity: int) -> None:
     asked: list[int] = []
 
-    def judged(rows: int) -> Plan:
+    def judged(rows: int) -> MemoryPlan:
         asked.append(rows)
         return planned(rows, capacity)
 
@@ -143,7 +143,7 @@ def test_the_largest_batch_is_the_last_that_fits(capacity: int) -> None:
 
 @pytest.mark.slow
 def test_the_largest_batch_of_a_real_step_fits_and_one_more_does_not() -> None:
-    def judged(rows: int) -> Plan:
+    def judged(rows: int) -> MemoryPlan:
         case = replace(SMALL, rows=rows, dtype=BF16)
         return rejected(case.shape, 168 * MIB, BARE) or judge(need(case.step, BARE), 168 * MIB, BARE)
 

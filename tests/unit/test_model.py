@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from minimind import attention
-from minimind.attention import document_mask, masked_attention, segment_positions
-from minimind.batch import worst_batch
 from minimind.config import override
-from minimind.engine import Engine
-from minimind.model import (
+from minimind.inference.engine import Engine
+from minimind.inference.native import supports
+from minimind.inference.sampling import SamplingParams
+from minimind.network import attention
+from minimind.network.attention import document_mask, masked_attention, segment_positions
+from minimind.network.model import (
     MODEL_PRESETS,
     MOST_GRAPHS,
     FeedForward,
@@ -25,9 +26,8 @@ from minimind.model import (
     rotary_frequencies,
     rotary_tables,
 )
-from minimind.native import supports
-from minimind.objectives import next_token_loss
-from minimind.sampling import SamplingParams
+from minimind.training.batch import worst_batch
+from minimind.training.objectives import next_token_loss
 from tests.toys import TOY_CONFIG, toy_model
 
 SMALL = ModelConfig(vocab_size=97, hidden_size=32, num_hidden_layers=3, num_attention_heads=4, num_key_value_heads=2)

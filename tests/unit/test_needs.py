@@ -9,8 +9,8 @@ import jobs.stages
 from jobs import paths
 from jobs.fit import needs
 from jobs.fit.needs import Needs
-from minimind.memory import PLATFORMS
-from minimind.recipe import Recipe
+from minimind.memory.plan import PLATFORMS
+from minimind.training.recipe import Recipe
 from tests.plans import Case
 
 CASE = Case(width=16)

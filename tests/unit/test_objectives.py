@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from minimind.batch import TokenBatch, predicted
-from minimind.objectives import CHUNK_TOKENS, Loss, cross_entropy, next_token_loss, token_logprobs
+from minimind.training.batch import TokenBatch, predicted
+from minimind.training.objectives import CHUNK_TOKENS, Loss, cross_entropy, next_token_loss, token_logprobs
 from tests.toys import toy_model, toy_rows
 
 D, V = 16, 40

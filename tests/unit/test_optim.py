@@ -10,8 +10,8 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from minimind.model import MiniMind
-from minimind.optim import (
+from minimind.network.model import MiniMind
+from minimind.training.optim import (
     POLAR_EXPRESS,
     Combined,
     Muon,

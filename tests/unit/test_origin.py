@@ -15,7 +15,7 @@ from jobs.stages.pretrain import pretrain
 from jobs.stages.sft import sft
 from jobs.stages.spec import RunSpec
 from jobs.training.run import start
-from minimind.manifest import CheckpointError
+from minimind.checkpoints.manifest import CheckpointError
 from tests.small import SAMPLES, Screen, small_spec, write_rows
 
 

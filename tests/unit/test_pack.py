@@ -9,7 +9,7 @@ import pytest
 
 from data.pack import BLOCK_ROWS, learnable, order, pack, pack_in_order, pack_shards
 from data.prepare import tokenise
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 from tests.small import write_chats, write_rows
 
 

@@ -12,8 +12,8 @@ from jobs.stages.recipe import trial_recipe
 from jobs.stages.sft import sft
 from jobs.stages.spec import RunSpec
 from minimind.config import override
-from minimind.memory import PLATFORMS
-from minimind.trace import trace
+from minimind.memory.plan import PLATFORMS
+from minimind.memory.trace import trace
 
 MIB = 1 << 20
 SETTINGS = {

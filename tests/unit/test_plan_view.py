@@ -11,7 +11,7 @@ from jobs.fit.plan import Planner
 from jobs.fit.view import choice_line, plan_stage, rest_line, show_plan, show_stage, stage_as_json, what_fits
 from minimind.config import override
 from minimind.language import speaking
-from minimind.memory import PLATFORMS
+from minimind.memory.plan import PLATFORMS
 from tests.small import Screen
 from tests.unit.test_plan import SETTINGS, SPEC, with_sizes
 

@@ -15,7 +15,7 @@ import pytest
 from data.encode import ENCODINGS, Encoding
 from data.prepare import EncodedBatch, data_source, encode_in_threads, tokenise
 from data.read import BadRows, DataError, RowFile
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 TEXT = ENCODINGS["pretrain"]
 TEXTS = [f"第{i}行 row number {i}. " + "更上一层楼 the river flows " * (i % 7) for i in range(3000)]
@@ -158,7 +158,7 @@ def _run_tokenise(
     program = f"""
 import os, resource, sys
 from data.prepare import tokenise
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 def progress(*report): {at_first_progress}
 tokenise([sys.argv[1]], Tokenizer.load(sys.argv[2]), sys.argv[3], progress=progress)
 """

@@ -9,15 +9,13 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-import minimind.quantize as quantize_module
-from minimind import small_linears
-from minimind.cache import Piece
-from minimind.compiled import library
+import minimind.inference.quantize as quantize_module
 from minimind.config import override
-from minimind.decoder import Decoder
-from minimind.lora import LoraConfig, attach, merge
-from minimind.model import MiniMind
-from minimind.quantize import (
+from minimind.inference import small_linears
+from minimind.inference.cache import Piece
+from minimind.inference.compiled import library
+from minimind.inference.decoder import Decoder
+from minimind.inference.quantize import (
     MEASURED_ROWS,
     WEIGHT_TYPES,
     Choice,
@@ -26,7 +24,9 @@ from minimind.quantize import (
     quantized,
     weight_types,
 )
-from minimind.small_linears import BFloat16Linear, Int8Linear
+from minimind.inference.small_linears import BFloat16Linear, Int8Linear
+from minimind.network.lora import LoraConfig, attach, merge
+from minimind.network.model import MiniMind
 from tests.toys import TOY_CONFIG, toy_model
 
 

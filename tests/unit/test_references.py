@@ -7,10 +7,10 @@ import pytest
 from jobs import paths
 from jobs.runs.directory import RunDirectory
 from jobs.runs.references import find_weights, lasting_name, tokenizer_folder
-from minimind.checkpoint import Lineage, save
+from minimind.checkpoints.checkpoint import Lineage, save
 from minimind.events import EventLog
-from minimind.model import MiniMind, ModelConfig
-from minimind.tokenizer import Tokenizer
+from minimind.network.model import MiniMind, ModelConfig
+from minimind.text.tokenizer import Tokenizer
 
 CONFIG = ModelConfig(vocab_size=292, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=1)
 TOKENIZER = Tokenizer.train(["ab"], vocab_size=292)

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from minimind.limit import MemoryLimit
-from minimind.out_of_memory import DoesNotFitError
-from minimind.trial_steps import NoHooks, run_trial_steps
+from minimind.device.limit import MemoryLimit
+from minimind.training.out_of_memory import DoesNotFitError
+from minimind.training.trial_steps import NoHooks, run_trial_steps
 from tests.plans import Case
 
 

@@ -12,7 +12,7 @@ from data.pack import learnable
 from data.prepare import tokenise
 from data.rows import PairRows
 from data.shards import TokenShards
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 from tests.small import turns, write_chats
 
 TOKENIZER = Tokenizer.train(["zz"], vocab_size=292)

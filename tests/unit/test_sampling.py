@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from minimind.sampling import SamplingParams, choose, limit, noise, penalise, token_logprobs
+from minimind.inference.sampling import SamplingParams, choose, limit, noise, penalise, token_logprobs
 
 
 def params(**settings: Any) -> SamplingParams:

@@ -16,12 +16,12 @@ from jobs.stages.pretrain import beginning
 from jobs.stages.sft import SftConfig, question
 from jobs.training.request import JobRequest
 from jobs.training.run import resume, start, train
-from minimind import checkpoint_folders
+from minimind.checkpoints import folders as checkpoint_folders
+from minimind.checkpoints.manifest import CheckpointError, read_manifest
 from minimind.config import override
 from minimind.events import metric_series
 from minimind.language import speaking
-from minimind.manifest import CheckpointError, read_manifest
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 from tests.small import CHAT_SETTINGS, SAMPLES, Screen, end_of, kill_at, small_spec, write_chats, write_rows
 
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {

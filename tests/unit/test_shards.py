@@ -12,7 +12,7 @@ import pytest
 import data.shards
 from data.encode import RowBatch, encode_texts
 from data.shards import MANIFEST, ShardWriter, Source, TokenShards, shard_schema, shards_fingerprint
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 SOURCE = Source("/data/a.jsonl", 10, "5e" * 32)
 

@@ -11,11 +11,11 @@ from rich.console import Console
 
 from jobs.runs.directory import RunDirectory, RunRow, RunState, list_runs
 from jobs.runs.show import runs_table, show, show_runs
-from minimind.checkpoint import Lineage, save
+from minimind.checkpoints.checkpoint import Lineage, save
 from minimind.events import EventLog
 from minimind.language import speaking
-from minimind.model import MiniMind, ModelConfig
-from minimind.tokenizer import Tokenizer
+from minimind.network.model import MiniMind, ModelConfig
+from minimind.text.tokenizer import Tokenizer
 
 CONFIG = ModelConfig(vocab_size=320, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2)
 

@@ -12,8 +12,8 @@ from jobs.stages.spec import RunSpec
 from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
 from minimind.config import override
-from minimind.model import MODEL_PRESETS
-from minimind.objectives import next_token_loss
+from minimind.network.model import MODEL_PRESETS
+from minimind.training.objectives import next_token_loss
 from tests.small import small_spec
 
 

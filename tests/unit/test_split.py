@@ -10,7 +10,7 @@ import pytest
 from data.prepare import tokenise
 from data.shards import TokenShards
 from data.split import hold_out
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 
 TOKENIZER = Tokenizer.train(["text number"] * 2, vocab_size=300)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from jobs.stages.table import STAGES
-from minimind.model import MODEL_PRESETS
+from minimind.network.model import MODEL_PRESETS
 
 
 def test_the_smaller_a_model_the_closer_it_keeps_to_what_it_knows() -> None:

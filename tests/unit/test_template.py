@@ -3,7 +3,7 @@ from __future__ import annotations
 import jinja2
 import pytest
 
-from minimind.template import (
+from minimind.text.template import (
     JOINER,
     MAY_FOLLOW,
     TOOLS_HEAD,
@@ -13,7 +13,7 @@ from minimind.template import (
     jinja_source,
     order_problem,
 )
-from minimind.tokenizer import MARKUP_TOKENS, SPECIAL_TOKENS
+from minimind.text.tokenizer import MARKUP_TOKENS, SPECIAL_TOKENS
 
 J = JOINER
 

@@ -10,7 +10,7 @@ import pytest
 from tokenizers import pre_tokenizers
 from transformers import AutoTokenizer
 
-from minimind.tokenizer import SPECIAL_TOKENS, Tokenizer, _NonEmpty, compression
+from minimind.text.tokenizer import SPECIAL_TOKENS, Tokenizer, _NonEmpty, compression
 from tests.toys import ids_of_bytes
 
 TEXTS = [

@@ -10,7 +10,7 @@ from jobs.runs.directory import RunDirectory, RunStateError
 from jobs.runs.references import TOKENIZER_FOLDER
 from jobs.text.tokenizer import TokenizerSpec, learn, run_tokenizer
 from minimind.events import metric_series
-from minimind.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer
 from tests.small import SAMPLES, Screen, write_rows
 
 

@@ -20,7 +20,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
 
-import minimind.checkpoint as checkpoints
+import minimind.checkpoints.checkpoint as checkpoints
 from data.pack import learnable
 from data.shards import TokenShards
 from jobs import paths
@@ -40,22 +40,22 @@ from jobs.text.prepare import Prepared, prepare
 from jobs.training.build import build
 from jobs.training.run import resolve, resume, start
 from jobs.training.worker import work
-from minimind import checkpoint_folders
-from minimind.batch import PairBatch
+from minimind.checkpoints import folders as checkpoint_folders
+from minimind.checkpoints.manifest import read_manifest
 from minimind.config import override
-from minimind.distributed import Parallel
+from minimind.device.distributed import Parallel
+from minimind.device.limit import MemoryLimit
 from minimind.events import METRICS, metric_series, read_events
-from minimind.limit import MemoryLimit
-from minimind.loop import train
-from minimind.manifest import read_manifest
-from minimind.model import MiniMind
-from minimind.objectives import Loss, Models, Objective
-from minimind.recipe import GeneratingSource, Recipe
-from minimind.score import ScoreModel
-from minimind.tokenizer import Tokenizer
-from minimind.trace import trace
-from minimind.train_state import TrainState
-from minimind.trial_steps import run_trial_steps
+from minimind.memory.trace import trace
+from minimind.network.model import MiniMind
+from minimind.network.score import ScoreModel
+from minimind.text.tokenizer import Tokenizer
+from minimind.training.batch import PairBatch
+from minimind.training.loop import train
+from minimind.training.objectives import Loss, Models, Objective
+from minimind.training.recipe import GeneratingSource, Recipe
+from minimind.training.train_state import TrainState
+from minimind.training.trial_steps import run_trial_steps
 from service.catalog import Catalog
 from tests.ranks import run_ranks
 from tests.small import SAMPLES, SETTINGS, Screen, kill_at, small_spec

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from minimind.attention import document_mask, masked_attention, segment_positions
-from minimind.cuda_kernels import CUBLAS_WORKSPACE_BYTES
-from minimind.model import MiniMind
-from minimind.objectives import Loss, Models, next_token_loss
-from minimind.recipe import Recipe
-from minimind.trace import Trace, trace
+from minimind.memory.cuda_kernels import CUBLAS_WORKSPACE_BYTES
+from minimind.memory.trace import Trace, trace
+from minimind.network.attention import document_mask, masked_attention, segment_positions
+from minimind.network.model import MiniMind
+from minimind.training.objectives import Loss, Models, next_token_loss
+from minimind.training.recipe import Recipe
 from tests.plans import BF16, MORE_REAL_CASES, REAL_CASES, WHOLE_GRID, Case, allocator_peaks
 
 pytestmark = pytest.mark.slow

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import minimind.checkpoint as checkpoints
+import minimind.checkpoints.checkpoint as checkpoints
 from jobs import paths
 from jobs.runs.directory import RunDirectory, RunStateError, RunTakenError
 from jobs.stages.pretrain import pretrain
@@ -18,10 +18,10 @@ from jobs.training import launch
 from jobs.training.nodes import Tell
 from jobs.training.request import JobRequest
 from jobs.training.run import resume, resumed_spec, start, train
-from minimind import checkpoint_folders
+from minimind.checkpoints import folders as checkpoint_folders
+from minimind.checkpoints.manifest import read_manifest
 from minimind.config import override
 from minimind.events import read_events
-from minimind.manifest import read_manifest
 from tests.small import SAMPLES, SETTINGS, Screen, end_of, kill_at, small_spec, write_chats, write_rows
 
 

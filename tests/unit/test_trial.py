@@ -12,7 +12,7 @@ from jobs.runs.directory import RunDirectory
 from jobs.sweeps.trial import outcome_of, results_of, run_trial, wait_for_memory
 from minimind.config import override
 from minimind.events import EventLog
-from minimind.memory import Plan
+from minimind.memory.plan import MemoryPlan
 from tests.small import small_spec
 
 pytestmark = pytest.mark.slow
@@ -101,4 +101,4 @@ def test_what_a_trial_dies_of(error: Exception, outcome: str) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to wait for")
 def test_a_cpu_has_nothing_to_wait_for() -> None:
-    wait_for_memory(Plan("fits", "replay", 1, 2**60, 1), patience_s=0)
+    wait_for_memory(MemoryPlan("fits", "replay", 1, 2**60, 1), patience_s=0)

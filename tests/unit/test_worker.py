@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
-import minimind.checkpoint as checkpoints
+import minimind.checkpoints.checkpoint as checkpoints
 from jobs import paths
 from jobs.runs.directory import RunDirectory, RunTakenError
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
 from jobs.text.prepare import Prepared, prepare
 from jobs.training.worker import environment, work
-from minimind import checkpoint_folders
-from minimind.distributed import Parallel
+from minimind.checkpoints import folders as checkpoint_folders
+from minimind.checkpoints.manifest import read_manifest
+from minimind.device.distributed import Parallel
 from minimind.events import Event, metric_series, read_events
-from minimind.manifest import read_manifest
 from tests.disk import files_limited_to
 from tests.small import SAMPLES, Screen, end_of, kill_at, small_spec, write_rows
 from tests.toys import assert_same

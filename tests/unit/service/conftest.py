@@ -12,10 +12,10 @@ import openai
 import pytest
 
 from jobs import paths
-from minimind.completion import RequestEvent
-from minimind.engine import Engine
-from minimind.model import MiniMind
-from minimind.tokenizer import Tokenizer
+from minimind.inference.completion import RequestEvent
+from minimind.inference.engine import Engine
+from minimind.network.model import MiniMind
+from minimind.text.tokenizer import Tokenizer
 from service.replica import ModelReplica
 from service.settings import Settings
 from service.web import create

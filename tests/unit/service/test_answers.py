@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from minimind.chat import Delta
-from minimind.completion import RequestEvent
-from minimind.model import MiniMind
-from minimind.tokenizer import Tokenizer
+from minimind.inference.completion import RequestEvent
+from minimind.network.model import MiniMind
+from minimind.text.chat import Delta
+from minimind.text.tokenizer import Tokenizer
 from service.answers import ChatText, Named, watch
 from service.backend import Chat, Generation, Texts, TokenProb
 from service.prompts import Prompts

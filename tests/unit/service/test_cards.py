@@ -11,15 +11,15 @@ import httpx
 import openai
 import pytest
 
-import minimind.checkpoint as checkpoints
+import minimind.checkpoints.checkpoint as checkpoints
 from jobs.runs.directory import RunDirectory
 from jobs.serving.models import learnt_to_answer, model_cards
-from minimind import checkpoint_folders
-from minimind.checkpoint import Lineage
-from minimind.manifest import MANIFEST, weights_sha256
-from minimind.model import MiniMind
-from minimind.sampling import Sampling
-from minimind.tokenizer import Tokenizer
+from minimind.checkpoints import folders as checkpoint_folders
+from minimind.checkpoints.checkpoint import Lineage
+from minimind.checkpoints.manifest import MANIFEST, weights_sha256
+from minimind.inference.sampling import Sampling
+from minimind.network.model import MiniMind
+from minimind.text.tokenizer import Tokenizer
 from tests import taught
 from tests.unit.service.conftest import serving
 

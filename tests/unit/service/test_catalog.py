@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from jobs.runs.directory import RunDirectory
+from minimind.checkpoints.manifest import MANIFEST
 from minimind.events import EventLog
-from minimind.manifest import MANIFEST
-from minimind.model import MiniMind
-from minimind.tokenizer import Tokenizer
+from minimind.network.model import MiniMind
+from minimind.text.tokenizer import Tokenizer
 from service.catalog import Catalog, damaged
 from service.errors import ApiError
 from tests.taught import write_checkpoint, write_run

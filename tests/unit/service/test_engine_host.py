@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from minimind.completion import RequestEvent
-from minimind.engine import Engine
-from minimind.model import MiniMind
-from minimind.sampling import SamplingParams
-from minimind.tokenizer import Tokenizer
+from minimind.inference.completion import RequestEvent
+from minimind.inference.engine import Engine
+from minimind.inference.sampling import SamplingParams
+from minimind.network.model import MiniMind
+from minimind.text.tokenizer import Tokenizer
 from service import engine_host
 from service.engine_host import AnswerFailedError, EngineHost, EngineStoppedError, Ticket
 

@@ -15,8 +15,8 @@ import pytest
 
 from jobs import paths
 from jobs.runs.directory import RunDirectory
-from minimind.model import MiniMind
-from minimind.tokenizer import Tokenizer
+from minimind.network.model import MiniMind
+from minimind.text.tokenizer import Tokenizer
 from tests import taught
 from tests.unit.service.conftest import SETTINGS, Served, serving
 

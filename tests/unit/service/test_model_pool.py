@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-import minimind.checkpoint as checkpoints
+import minimind.checkpoints.checkpoint as checkpoints
 from jobs import paths
 from jobs.runs.directory import RunDirectory
-from minimind import checkpoint_folders
-from minimind.manifest import WEIGHTS
-from minimind.model import MiniMind, ModelConfig
-from minimind.quantize import quantized
-from minimind.sampling import SamplingParams
-from minimind.tokenizer import Tokenizer
+from minimind.checkpoints import folders as checkpoint_folders
+from minimind.checkpoints.manifest import WEIGHTS
+from minimind.inference.quantize import quantized
+from minimind.inference.sampling import SamplingParams
+from minimind.network.model import MiniMind, ModelConfig
+from minimind.text.tokenizer import Tokenizer
 from minimind.units import size
 from service import loading, model_pool
 from service.catalog import Catalog

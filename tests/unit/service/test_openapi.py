@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
 
-from minimind.model import MiniMind
-from minimind.tokenizer import Tokenizer
+from minimind.network.model import MiniMind
+from minimind.text.tokenizer import Tokenizer
 from tests import taught
 from tests.unit.service.conftest import SETTINGS, serving
 

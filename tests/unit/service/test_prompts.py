@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from minimind.chat import render
-from minimind.model import MiniMind
-from minimind.tokenizer import Tokenizer
+from minimind.network.model import MiniMind
+from minimind.text.chat import render
+from minimind.text.tokenizer import Tokenizer
 from service.backend import Chat, Texts
 from service.errors import ApiError
 from service.prompts import Prompts

@@ -11,8 +11,8 @@ from typing import Any, cast
 import pytest
 
 from jobs.serving.model_card import ModelCard
-from minimind.model import MiniMind
-from minimind.tokenizer import Tokenizer
+from minimind.network.model import MiniMind
+from minimind.text.tokenizer import Tokenizer
 from service import app, model_pool
 from service.app import Replicas
 from service.backend import Accepted, Chat, Failure, Generation, Reply, Status

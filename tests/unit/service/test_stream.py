@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from minimind.chat import Delta
+from minimind.text.chat import Delta
 from service import stream
 from service.backend import Accepted, Failure, Piece, Reply, TokenProb
 from service.errors import ApiError

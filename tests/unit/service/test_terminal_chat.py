@@ -24,8 +24,8 @@ from jobs.serving.conversation import Conversation
 from jobs.serving.in_process import InProcess
 from jobs.serving.remote import Server
 from jobs.terminal.console import Terminal
-from minimind.model import MiniMind
-from minimind.tokenizer import Tokenizer
+from minimind.network.model import MiniMind
+from minimind.text.tokenizer import Tokenizer
 from tests import taught
 from tests.browser.scripted import Call, CutOff, ErrorEvent, Gate, Reasoning, Refusal, ScriptedServer, Step, listening
 from tests.unit.service.conftest import Served

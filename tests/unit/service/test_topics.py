@@ -10,8 +10,8 @@ import pytest
 from jobs.paths import stock_folder
 from jobs.runs.directory import RunDirectory
 from jobs.stock.build import build_samples
-from minimind.model import MiniMind
-from minimind.tokenizer import Tokenizer
+from minimind.network.model import MiniMind
+from minimind.text.tokenizer import Tokenizer
 from service.catalog import Catalog
 from tests.taught import write_checkpoint
 from tests.unit.service.conftest import Served

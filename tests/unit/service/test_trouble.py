@@ -17,11 +17,11 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
-from minimind import checkpoint_folders
-from minimind.engine import Engine
-from minimind.manifest import WEIGHTS
-from minimind.model import MiniMind
-from minimind.tokenizer import Tokenizer
+from minimind.checkpoints import folders as checkpoint_folders
+from minimind.checkpoints.manifest import WEIGHTS
+from minimind.inference.engine import Engine
+from minimind.network.model import MiniMind
+from minimind.text.tokenizer import Tokenizer
 from service import model_pool
 from service.loading import load, plan
 from tests import taught

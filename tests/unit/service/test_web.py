@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from minimind.model import MiniMind
-from minimind.tokenizer import Tokenizer
+from minimind.network.model import MiniMind
+from minimind.text.tokenizer import Tokenizer
 from service import web
 from tests import taught
 from tests.unit.service.conftest import SETTINGS, Served, serving

@@ -1,0 +1,1 @@
+"""Checkpoint folders, and weights of other programs."""

@@ -1,0 +1,1 @@
+"""Answers: the engine, what it computes with, and how a token is drawn."""

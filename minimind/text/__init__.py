@@ -1,0 +1,1 @@
+"""Text as token ids and back: the tokenizer, the chat template, conversations."""

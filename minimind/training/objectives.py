@@ -1,0 +1,186 @@
+"""What a run minimises. An objective maps (models by role, batch) to a `Loss`: a sum over units and how many units.
+
+Sums, not means: the loop adds (sum, weight) over micro-batches and workers and divides the gradient once, so that
+neither the micro-batch size, the accumulation nor the number of workers changes what is learnt.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from minimind.training.batch import TokenBatch
+
+CHUNK_TOKENS = 512
+"""Rows of logits held at once: enough for matrix products at full rate, 13 MB of fp32 with MiniMind's vocabulary."""
+
+MOST_SUM = 32768
+"""What the exponentials of a row may come to, for fp16 to hold it: its largest number is 65,504."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A sum and its weight.
+
+    total: scalar, the sum over all units of this micro-batch; differentiable.
+    weight: scalar, how many units the sum runs over (tokens, pairs, rollouts).
+    metrics: further (sum, weight) pairs by name; the loop logs each as train/NAME, a validation as val/NAME.
+    """
+
+    total: Tensor
+    weight: Tensor
+    metrics: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+
+Models = Mapping[str, nn.Module]
+"""Modules by role: policy, reference, critic, teacher. A role whose parameters ask for no gradient is frozen."""
+
+Objective = Callable[[Models, Any], Loss]
+
+
+def next_token_loss(models: Models, batch: TokenBatch) -> Loss:
+    """Cross-entropy of every token the loss mask names, given the tokens before it in its document, in nats."""
+    policy = models["policy"]
+    hidden_BTD = policy(batch.tokens_BT, batch.segment_BT)
+    head_VD = policy.head_weight_VD
+    assert isinstance(head_VD, Tensor)
+    return cross_entropy(hidden_BTD, head_VD, batch.tokens_BT, batch.predicted_N)
+
+
+def cross_entropy(hidden_BTD: Tensor, head_VD: Tensor, tokens_BT: Tensor, predicted_N: Tensor) -> Loss:
+    """Summed next-token cross-entropy in nats, without ever holding the logits of the whole batch.
+
+    hidden_BTD: the trunk's output; position t predicts token t+1. This is the one place where the shift is made.
+    head_VD: the output matrix. tokens_BT: int64. predicted_N: int64, where in [B x T] the tokens to be predicted are:
+    no others have logits.
+    """
+    hidden_ND = hidden_BTD.flatten(0, 1)[predicted_N - 1]
+    target_N = tokens_BT.flatten()[predicted_N]
+    if not torch.is_grad_enabled():  # a Function is told of parameters that ask for a gradient even where none is kept
+        hidden_ND, head_VD = hidden_ND.detach(), head_VD.detach()
+    total: Tensor = _CrossEntropy.apply(hidden_ND, head_VD, target_N)  # type: ignore[no-untyped-call]
+    return Loss(total=total, weight=torch.full_like(total, len(target_N)))
+
+
+class _CrossEntropy(torch.autograd.Function):
+    """sum_n -log softmax(hidden_n @ head.T)[target_n], a chunk of rows at a time.
+
+    The gradient of a sum is known up to the one factor that backward brings, so it is made in the forward pass from the
+    logits at hand instead of storing or computing them again (as in Liger Kernel, arXiv:2410.10989). Under autocast the
+    matrix products run in its dtype and everything else in fp32.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden_ND: Tensor, head_VD: Tensor, target_N: Tensor) -> Tensor:
+        need_hidden, need_head = ctx.needs_input_grad[:2]
+        grad_hidden_ND = torch.empty_like(hidden_ND) if need_hidden else None
+        grad_head_VD = torch.zeros_like(head_VD, dtype=torch.float32) if need_head else None
+        total = torch.zeros((), dtype=torch.float32, device=hidden_ND.device)
+        for start in range(0, hidden_ND.shape[0], CHUNK_TOKENS):
+            rows = slice(start, start + CHUNK_TOKENS)
+            hidden_CD, target_C1 = hidden_ND[rows], target_N[rows, None]
+            logits_CV = nn.functional.linear(hidden_CD, head_VD).float()
+            target_logit_C1 = logits_CV.gather(1, target_C1)
+            shift_C1 = logits_CV.amax(1, keepdim=True)
+            if head_VD.shape[0] > MOST_SUM:
+                shift_C1 += math.log(head_VD.shape[0] / MOST_SUM)
+            exp_CV = logits_CV.sub_(shift_C1).exp_()
+            sum_C1 = exp_CV.sum(1, keepdim=True)
+            total += (shift_C1 + sum_C1.log() - target_logit_C1).sum()
+            if not (need_hidden or need_head):
+                continue
+            # d total / d logits = exp / sum - one-hot = (exp - sum * one-hot) / sum. The division goes to the narrow
+            # side of both products: each pass over [C, V] is felt where the model is small.
+            error_CV = exp_CV.scatter_add_(1, target_C1, -sum_C1)
+            if grad_hidden_ND is not None:
+                grad_hidden_ND[rows] = (error_CV @ head_VD) / sum_C1
+            if grad_head_VD is not None:
+                _add_product(grad_head_VD, error_CV.T, hidden_CD / sum_C1)
+        ctx.save_for_backward(grad_hidden_ND, grad_head_VD)
+        ctx.head_dtype = head_VD.dtype
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        (factor,) = grads
+        grad_hidden_ND, grad_head_VD = ctx.saved_tensors
+        if grad_hidden_ND is not None:
+            grad_hidden_ND = grad_hidden_ND * factor.to(grad_hidden_ND.dtype)
+        if grad_head_VD is not None:
+            grad_head_VD = (grad_head_VD * factor).to(ctx.head_dtype)
+        return grad_hidden_ND, grad_head_VD, None
+
+
+def token_logprobs(
+    hidden_BTD: Tensor, head_VD: Tensor, tokens_BT: Tensor, predicted_N: Tensor, temperature: float = 1.0
+) -> Tensor:
+    """[N], the log-probability of each predicted token in nats, fp32 and differentiable.
+
+    For objectives that give each token a factor of its own. The logits of the whole batch never exist: those of a chunk
+    are computed again in the backward pass.
+
+    Arguments as `cross_entropy` takes them, which is the faster way to a plain sum. temperature: what logits are
+    divided by, as when the tokens were drawn.
+    """
+    hidden_ND = hidden_BTD.flatten(0, 1)[predicted_N - 1]
+    target_N = tokens_BT.flatten()[predicted_N]
+    logprob_N: Tensor = _TokenLogprobs.apply(hidden_ND, head_VD, target_N, temperature)  # type: ignore[no-untyped-call]
+    return logprob_N
+
+
+class _TokenLogprobs(torch.autograd.Function):
+    """log softmax(hidden_n @ head.T / temperature)[target_n], a chunk of rows at a time, forward and backward."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden_ND: Tensor, head_VD: Tensor, target_N: Tensor, temperature: float) -> Tensor:
+        logprob_N = hidden_ND.new_empty(len(target_N), dtype=torch.float32)
+        norm_N = torch.empty_like(logprob_N)
+        for start in range(0, len(target_N), CHUNK_TOKENS):
+            rows = slice(start, start + CHUNK_TOKENS)
+            logits_CV = nn.functional.linear(hidden_ND[rows], head_VD).float() / temperature
+            norm_N[rows] = logits_CV.logsumexp(1)
+            logprob_N[rows] = logits_CV.gather(1, target_N[rows, None])[:, 0] - norm_N[rows]
+        ctx.save_for_backward(hidden_ND, head_VD, target_N, norm_N)
+        ctx.temperature = temperature
+        device = hidden_ND.device.type
+        ctx.autocast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+        return logprob_N
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        (grad_N,) = grads
+        hidden_ND, head_VD, target_N, norm_N = ctx.saved_tensors
+        need_hidden, need_head = ctx.needs_input_grad[:2]
+        grad_hidden_ND = torch.empty_like(hidden_ND) if need_hidden else None
+        grad_head_VD = torch.zeros_like(head_VD, dtype=torch.float32) if need_head else None
+        with torch.autocast(hidden_ND.device.type, ctx.autocast, enabled=ctx.autocast is not None):
+            for start in range(0, len(target_N), CHUNK_TOKENS):
+                rows = slice(start, start + CHUNK_TOKENS)
+                logits_CV = nn.functional.linear(hidden_ND[rows], head_VD).float() / ctx.temperature
+                # d logprob / d logits = (one-hot - softmax) / temperature
+                error_CV = logits_CV.sub_(norm_N[rows, None]).exp_().neg_()
+                error_CV.scatter_add_(1, target_N[rows, None], torch.ones_like(norm_N[rows, None]))
+                error_CV *= grad_N[rows, None] / ctx.temperature
+                if grad_hidden_ND is not None:
+                    grad_hidden_ND[rows] = error_CV @ head_VD
+                if grad_head_VD is not None:
+                    _add_product(grad_head_VD, error_CV.T, hidden_ND[rows])
+        if grad_head_VD is not None:
+            grad_head_VD = grad_head_VD.to(head_VD.dtype)
+        return grad_hidden_ND, grad_head_VD, None, None
+
+
+def _add_product(sum_VD: Tensor, left_VC: Tensor, right_CD: Tensor) -> None:
+    """Add left @ right to the sum, in place and in one kernel where no autocast asks for another dtype."""
+    if torch.is_autocast_enabled(sum_VD.device.type):
+        sum_VD += left_VC @ right_CD
+    else:
+        sum_VD.addmm_(left_VC, right_CD.to(left_VC.dtype))

@@ -1,0 +1,29 @@
+"""How far a run has come: all that the loop remembers beside weights, optimizer and data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass
+class TrainState:
+    """How far a run has come. It is saved with the weights and says all that the loop remembers.
+
+    step: completed optimizer steps. tokens: real tokens seen by all workers. bad_steps: refused steps in a row.
+    skipped_steps: refused steps in all. The rest is what `minimind.training.out_of_memory` has done to spare memory.
+    rows_at_once: how many rows are computed together, 0 for all of a micro-batch. checkpointing: whether activation
+    checkpointing was turned on. cuts: how often every row is halved.
+    """
+
+    step: int = 0
+    tokens: int = 0
+    bad_steps: int = 0
+    skipped_steps: int = 0
+    rows_at_once: int = 0
+    checkpointing: bool = False
+    cuts: int = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain numbers."""
+        return asdict(self)
