@@ -22,13 +22,10 @@ import os
 import sys
 from pathlib import Path
 
-from minimind.checkpoints import folders as checkpoint_folders
-
 # As in a replica; OpenMP reads it when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# This folder holds a tokenize.py, which would stand in for Python's own: the checkout takes its place.
-sys.path.pop(0)
+# Imports below count from the checkout, not from this folder.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import argparse
@@ -49,6 +46,7 @@ import minimind.checkpoints.checkpoint as checkpoints
 from bench.time_to_loss import SIZES, Corpus, new_model, our_run
 from jobs import paths
 from jobs.runs.directory import RunDirectory
+from minimind.checkpoints import folders as checkpoint_folders
 from minimind.checkpoints.convert import to_hf_config
 from minimind.inference.engine import Engine
 from minimind.inference.quantize import WeightType, choose_precision

@@ -15,8 +15,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-# This folder holds a tokenize.py, which would stand in for Python's own: the checkout takes its place.
-sys.path.pop(0)
+# Imports below count from the checkout, not from this folder.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import argparse

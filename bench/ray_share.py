@@ -16,15 +16,6 @@ the loss of speed if a step takes the same CPU seconds with Ray as without, whic
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-from jobs.cluster import access
-
-# This folder holds a tokenize.py, which would stand in for Python's own: the checkout takes its place.
-sys.path.pop(0)
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import argparse
 import itertools
 import json
@@ -33,18 +24,20 @@ import shlex
 import signal
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from pathlib import Path
 
 import psutil
 from rich.console import Console
 from rich.table import Table
 
 from jobs import paths
+from jobs.cluster import access, processes
 from jobs.cluster import local as cluster
-from jobs.cluster import processes
 from jobs.runs.directory import RunDirectory
 from minimind.events import read_events
 

@@ -12,15 +12,9 @@ a prompt and a seed of its own, and its text is compared with the engine's: `los
 from __future__ import annotations
 
 import os
-import sys
-from pathlib import Path
 
 # As in a replica; OpenMP reads it when torch is loaded.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-
-# This folder holds a tokenize.py, which would stand in for Python's own: the checkout takes its place.
-sys.path.pop(0)
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import argparse
 import asyncio

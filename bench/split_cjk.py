@@ -10,17 +10,11 @@ the answer.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-# This folder holds a tokenize.py, which would stand in for Python's own: the checkout takes its place.
-sys.path.pop(0)
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import argparse
 import json
 import statistics
 import tempfile
+from pathlib import Path
 from typing import Any
 
 import torch

@@ -15,13 +15,6 @@ Ratios are the peer's at its end over ours at the crossing, medians over seeds a
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-# This folder holds a tokenize.py, which would stand in for Python's own: the checkout takes its place.
-sys.path.pop(0)
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
 import argparse
 import itertools
 import json
@@ -32,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 

@@ -20,6 +20,7 @@ CHINESE: dict[str, str] = {
     "{path}: no setting {name!r} at the top level; {hint}": "{path}：最上层没有配置项 {name!r}；{hint}",
     "{path}: no setting {name!r} in {section!r}; {hint}": "{path}：{section!r} 里没有配置项 {name!r}；{hint}",
     "{section!r} is a single value ({value!r}) and has no parts": "{section!r} 是单个值（{value!r}），没有下级",
+    "none": "无",
     # units
     "{text!r} is no size of memory: write a number and GB or MB, such as 8GB, 7.5GB or 512MB": (
         "{text!r} 不是内存大小：请写数字加 GB 或 MB，例如 8GB、7.5GB 或 512MB"

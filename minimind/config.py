@@ -121,7 +121,7 @@ def _part(node: Any, name: str, path: str, above: list[str]) -> Any:
         hint = say("{section!r} is a single value ({value!r}) and has no parts", section=section, value=node)
     else:
         names = difflib.get_close_matches(name, sorted(node), n=3) or sorted(node)
-        hint = say("names there: {names}", names=", ".join(names))
+        hint = say("names there: {names}", names=", ".join(names) or say("none"))
     if above:
         raise ValueError(
             say("{path}: no setting {name!r} in {section!r}; {hint}", path=path, name=name, section=section, hint=hint)

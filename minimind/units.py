@@ -45,17 +45,20 @@ def memory(count: float) -> str:
     return f"{count / 2**20:.0f} MB" if abs(count) >= 2**20 else f"{count / 2**10:.0f} KB"
 
 
-_MEMORY = re.compile(r"([0-9]+(?:\.[0-9]+)?)(GB|GiB|MB|MiB)")
+_MEMORY = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(?:([GM])(?:i?B)?)?", re.IGNORECASE)
+_MOST_GB = 512
+"""A number alone is GB, as on the box of a card, unless it is larger: then it may well be meant as MB."""
 
 
 def parse_memory(text: str) -> int:
-    """Bytes of memory from a text such as 8GB or 512MB; binary units, as graphics cards are sold.
+    """Bytes of memory from a text such as 8GB, 512MB or 8, which is GB; binary units, as graphics cards are sold.
 
     Raises ValueError.
     """
     found = _MEMORY.fullmatch(text)
-    count = int(float(found[1]) * (2**30 if found[2].startswith("G") else 2**20)) if found else 0
-    if count <= 0:
+    unit = (found[2] or "G").upper() if found else ""
+    count = int(float(found[1]) * (2**30 if unit == "G" else 2**20)) if found else 0
+    if found is None or count <= 0 or (found[2] is None and float(found[1]) >= _MOST_GB):
         raise ValueError(
             say("{text!r} is no size of memory: write a number and GB or MB, such as 8GB, 7.5GB or 512MB", text=text)
         )

@@ -33,6 +33,13 @@ class Card:
     calibration: Calibration | None = None
 
     @property
+    def title(self) -> str:
+        """Its name for people, in their language."""
+        if self.platform == PLATFORMS["emulated"]:
+            return say("CPU, limited to {size}", size=memory(self.capacity_bytes))
+        return self.name
+
+    @property
     def tensor_bytes(self) -> int:
         """What a process may hold for its tensors: the rest is the context's and the display's."""
         if self.calibration is not None:

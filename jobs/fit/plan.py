@@ -134,7 +134,7 @@ class Planner:
         verdict = say(
             "the run does not fit: a step needs {needed}, {card} has {there}{share}.",
             needed=memory(plan.needed_bytes),
-            card=self.card.name,
+            card=self.card.title,
             there=memory(plan.capacity_bytes),
             share=say(" ({percent:.0f} % of it)", percent=100 * budget) if budget < 1 else "",
         )

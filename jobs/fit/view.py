@@ -71,9 +71,9 @@ def show_plan(plan: MemoryPlan, card: Card, spec: RunSpec, console: Console) -> 
         _bar(plan.needed_bytes, plan.capacity_bytes, colour),
     )
     title = (
-        say("Memory plan: {shape} in the memory of {card}", shape=_shape(spec), card=card.name)
+        say("Memory plan: {shape} in the memory of {card}", shape=_shape(spec), card=card.title)
         if card.platform.rules == "cpu"
-        else say("Memory plan: {shape} on {card}", shape=_shape(spec), card=card.name)
+        else say("Memory plan: {shape} on {card}", shape=_shape(spec), card=card.title)
     )
     console.print(f"\n{title}", style="bold", highlight=False)
     console.print(table, soft_wrap=False)
@@ -88,7 +88,7 @@ def show_plan(plan: MemoryPlan, card: Card, spec: RunSpec, console: Console) -> 
             say(
                 "{card} has no bfloat16 of its own: attention there keeps all its scores, which this plan does not "
                 "count. Take --dtype float16.",
-                card=card.name,
+                card=card.title,
             ),
             style="yellow",
         )
@@ -254,7 +254,7 @@ def choice_line(asked: RunSpec, chosen: RunSpec, budget: str, card: Card) -> str
         english=budget,
         chinese=chinese,
         share=f"{100 * BUDGETS[budget]:.0f} %",
-        card=card.name,
+        card=card.title,
         capacity=memory(card.capacity_bytes),
         tokens=chosen.global_batch_size * chosen.data.max_seq_len,
         changed=" ".join(command_flags(asked, chosen)) or say("nothing changed"),

@@ -52,9 +52,14 @@ class RunTakenError(RunStateError):
     """The run is another process's: it holds it, or has created it anew under this name."""
 
 
+def is_name(name: str) -> bool:
+    """Whether a run may be called so."""
+    return _NAME.fullmatch(name) is not None
+
+
 def require_name(name: str) -> str:
     """The name itself, if a run may have it. Raises ValueError that says what is allowed."""
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise ValueError(
             say(
                 "run name {name!r}: a name has 1 to 100 letters (a-z, A-Z), digits, '-', '_' and '.', "

@@ -49,6 +49,16 @@ def find_weights(text: str) -> Weights:
                     inside=inside,
                 )
             )
+        if (folder.parent / MANIFEST).is_file():
+            raise ValueError(
+                say(
+                    "{folder} is the role {role!r} of the checkpoint {checkpoint}, not a checkpoint itself: name "
+                    "{checkpoint}. transformers loads the folder as it is.",
+                    folder=folder,
+                    role=folder.name,
+                    checkpoint=folder.parent,
+                )
+            )
         raise ValueError(
             say(
                 "{folder} is no checkpoint of this system (it has no {manifest}): weights of upstream "

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -69,8 +71,11 @@ def table(trials: Sequence[Event], objective: str) -> Table:
     columns, same = _columns(trials)
     caption = f"{say('in all')}: {point_text(same)}" if same else None
     result = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
-    for title in ("#", *_heads(columns)):
-        result.add_column(title.replace(" ", "\n"), justify="right")
+    cells = [_cells(trial, columns) for trial in trials]
+    widths = [max(map(cell_len, column), default=0) for column in zip(*cells, strict=True)]
+    for title, width in zip(("#", *_heads(columns)), (len(str(len(trials))), *widths), strict=True):
+        # Where a screen is narrow a title breaks, a number never does.
+        result.add_column(re.sub(" |(?<=/)", "\n", title), justify="right", min_width=width, overflow="fold")
     result.add_column("", no_wrap=True)
     for place, trial in enumerate([*best, *(trial for trial in trials if trial not in best)], start=1):
         whole = trial in best

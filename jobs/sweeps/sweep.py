@@ -102,7 +102,7 @@ def sweep(request: JobRequest, console: Console) -> int:
     placed = decide_dtype(launch.join(spec.run, together=False), console)
     spec = spec.model_copy(update={"run": with_dtype(spec.run, placed.loop.dtype)})
     planner = Planner(launch.worker_card(placed, console.print))
-    console.print(say("Looking for what fits {card}", card=planner.card.name))
+    console.print(say("Looking for what fits {card}", card=planner.card.title))
     found = groups(spec.run, spec.space, planner.fits)
     require_feasible(spec, found, planner)
     prepare(spec.run, console, weights=weights)
@@ -192,7 +192,7 @@ def require_feasible(spec: SweepSpec, found: list[Group], planner: Planner) -> N
     raise ValueError(
         say(
             "no point of the space fits {card}. The smallest is {settings}; most of it: {largest}.",
-            card=planner.card.name,
+            card=planner.card.title,
             settings=settings_text(least),
             largest=largest,
         )

@@ -21,7 +21,9 @@ from minimind.language import phrase, say
 
 def trials_of(folder: RunDirectory) -> list[Event]:
     """The trials that have ended, in order."""
-    return [event for event in read_events(folder.events_path, {"note"}) if event["kind"] == "trial"]
+    ended = [event for event in read_events(folder.events_path, {"note"}) if event["kind"] == "trial"]
+    # Sweeps of before November 2026 have the loss of a trial that went astray as the text "nan": it measured none.
+    return [{**trial, "bits_per_byte": None} if trial.get("bits_per_byte") == "nan" else trial for trial in ended]
 
 
 def list_sweeps() -> list[RunDirectory]:

@@ -133,7 +133,6 @@ CHINESE: dict[str, str] = {
     "thinking": "思考",
     "temperature": "采样温度",
     "a number from 0 (always the likeliest word) to 2": "应为 0（总选最可能的词）到 2 之间的数",
-    "none": "无",
     "/help": "输入 /help 查看命令",
     "in this process": "在本进程中运行",
     "no such command": "没有这个命令",
@@ -1148,8 +1147,16 @@ CHINESE: dict[str, str] = {
         "{folder} can't be made: {strerror}. Everything you keep lies in MINIMIND_HOME, which is "
         "{home}: set it to a folder in which you may write."
     ): ("{folder} 无法创建：{strerror}。你的全部数据都在 MINIMIND_HOME，它现在是 {home}：请设为一个你能写入的目录。"),
+    "CPU, limited to {size}": "CPU（限制为 {size}）",
     "{folder} holds checkpoints and is none: name one of them, such as {inside}": (
         "{folder} 里有检查点，但它本身不是：请写其中一个，例如 {inside}"
+    ),
+    (
+        "{folder} is the role {role!r} of the checkpoint {checkpoint}, not a checkpoint itself: name {checkpoint}. "
+        "transformers loads the folder as it is."
+    ): (
+        "{folder} 是检查点 {checkpoint} 里的角色 {role!r}，它本身不是检查点：请写 {checkpoint}。"
+        "transformers 可以直接加载这个文件夹。"
     ),
     (
         "{folder} is no checkpoint of this system (it has no {manifest}): weights of upstream "

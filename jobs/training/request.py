@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from jobs import paths
+from jobs.runs.directory import is_name
 from jobs.stages import flags
 from jobs.stages.spec import RunSpec
 from jobs.stages.stage import DEFAULT_MODEL
@@ -54,7 +55,10 @@ class JobRequest(Config):
     @property
     def name(self) -> str:
         """Of the run, or of the sweep: as it was asked for, else that of the stage, as in its preset."""
-        usual = self.stage if self.sweep is None else f"{self.stage}-{Path(self.sweep.space or 'batch').stem}"
+        usual = self.stage
+        if self.sweep is not None:
+            space = Path(self.sweep.space or "batch").stem
+            usual += f"-{space if is_name(space) else 'sweep'}"
         return str(self.settings.get("name") or usual)
 
     @property

@@ -33,8 +33,8 @@ def test_a_card_that_is_not_here() -> None:
     assert card.dtype == "bfloat16"
     assert named_card("6GB").platform == PLATFORMS[system()]
     assert card.tensor_bytes == (8 << 30) - (800 << 20)
-    with pytest.raises(ValueError, match="'8gb' is no size of memory"):
-        named_card("8gb")
+    with pytest.raises(ValueError, match="'8 cards' is no size of memory"):
+        named_card("8 cards")
 
 
 @needs_no_gpu

@@ -7,6 +7,7 @@ import pytest
 from pydantic import Field, ValidationError, model_validator
 
 from minimind.config import Config, explain, override
+from minimind.training.optim import OptimConfig
 
 
 class Inner(Config):
@@ -105,6 +106,11 @@ def test_override_lists_every_problem_at_once() -> None:
 def test_override_names_all_neighbours_where_none_is_near() -> None:
     with pytest.raises(ValueError, match="names there: count, inner, other, path"):
         override(Outer(), {"zzz": 1})
+
+
+def test_override_says_that_there_are_no_neighbours() -> None:
+    with pytest.raises(ValueError, match="lr_scale.a.b: no setting 'a' in 'lr_scale'; names there: none"):
+        override(OptimConfig(), {"lr_scale.a.b": "1"})
 
 
 @pytest.mark.parametrize("path", ["", ".", "inner.", ".inner", "inner..rate"])

@@ -132,3 +132,10 @@ def test_a_tokenizer_is_that_of_a_tokenizer_run_a_checkpoint_or_a_folder(finishe
         tokenizer_folder("./nothing")
     with pytest.raises(ValueError, match="no run 'nothing'"):
         tokenizer_folder("nothing")
+
+
+def test_a_role_inside_a_checkpoint_is_said_to_be_one(finished: RunDirectory) -> None:
+    checkpoint = finished.checkpoints / "step_00000008"
+    (checkpoint / "critic").mkdir()
+    with pytest.raises(ValueError, match=f"is the role 'critic' of the checkpoint {checkpoint}, not a"):
+        find_weights(str(checkpoint / "critic"))

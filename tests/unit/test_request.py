@@ -126,6 +126,7 @@ def test_a_run_is_called_as_its_stage_unless_it_is_named() -> None:
     assert JobRequest(stage="tokenizer").name == TokenizerSpec().name
     assert JobRequest(stage="sft", settings={"name": "mine"}).name == "mine"
     assert JobRequest(stage="sft", sweep=SweepOptions(space="/a/b.json")).name == "sft-b"
+    assert JobRequest(stage="sft", sweep=SweepOptions(space="/a/我的.json")).name == "sft-sweep"  # no run may be 我的
 
 
 def test_weights_are_looked_up_once(shell: Shell, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

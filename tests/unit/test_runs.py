@@ -256,6 +256,16 @@ def test_the_program_is_named_by_its_commit_and_its_sources() -> None:
     assert found["commit"]
 
 
+@pytest.mark.parametrize("file", ["data/a.py", "jobs/stages/b.py", "minimind/training/c.py", "tune_spaces/d.py"])
+def test_a_change_in_any_room_names_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+    monkeypatch.setattr("jobs.paths.checkout", lambda: tmp_path)
+    (tmp_path / file).parent.mkdir(parents=True)
+    (tmp_path / file).write_text("1\n")
+    before = program()["source"]
+    (tmp_path / file).write_text("2\n")
+    assert program()["source"] != before
+
+
 def test_the_error_pickles() -> None:
     error = pickle.loads(pickle.dumps(RunStateError("why")))
     assert isinstance(error, RunStateError)

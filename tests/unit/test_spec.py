@@ -88,7 +88,7 @@ def test_the_global_batch_counts_all_workers() -> None:
         ({"eval.max_documents": 0}, "eval.max_documents = 0"),
         ({"scaling.workers": -1}, "scaling.workers = -1"),
         ({"seed": -1}, "seed = -1"),
-        ({"memory.vram": "8gb"}, "memory.vram = '8gb': '8gb' is no size of memory: write a number and GB or MB"),
+        ({"memory.vram": "all"}, "memory.vram = 'all': 'all' is no size of memory: write a number and GB or MB"),
         (
             {"stage.kind": "sftt"},
             "stage: kind = 'sftt': there are pretrain, sft, lora",

@@ -15,6 +15,7 @@ from jobs.fit.plan import Planner
 from jobs.runs.directory import RunDirectory, RunStateError, RunTakenError
 from jobs.sweeps import sweep as sweeps
 from jobs.sweeps.feasible import OWN, Group, groups, space_of
+from jobs.sweeps.report import ranked
 from jobs.sweeps.sweep import (
     DIED,
     Halving,
@@ -108,6 +109,14 @@ def test_what_was_tried_before_a_kill_counts_and_is_not_tried_again(folder: RunD
         study = again.inner._ot_study  # type: ignore[attr-defined]
         assert [trial.value for trial in study.get_trials()[:2]] == [100.0, 300.0]
     assert all(settings not in seen for settings in (trial["settings"] for trial in trials_of(folder)[:2]))
+
+
+def test_a_loss_that_an_older_program_wrote_as_nan_is_none(folder: RunDirectory) -> None:
+    with EventLog(folder.events_path) as log:
+        for loss in (float("nan"), 2.5):
+            log.note("trial", "", **{"trial": 1, "settings": {}, **MEASURED, "bits_per_byte": loss})
+    assert [trial["bits_per_byte"] for trial in trials_of(folder)] == [None, 2.5]
+    assert [trial["bits_per_byte"] for trial in ranked(trials_of(folder), "bits_per_byte")] == [2.5]
 
 
 def test_the_count_of_trials_holds_over_attempts(folder: RunDirectory) -> None:

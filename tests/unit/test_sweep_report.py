@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import re
+from io import StringIO
 from pathlib import Path
 from typing import Any
+
+import pytest
+from rich.console import Console
 
 from jobs.sweeps.feasible import Group
 from jobs.sweeps.report import front, point_text, ranked, table, trial_line, write_report
@@ -98,3 +102,24 @@ def test_the_page_is_in_the_readers_language(tmp_path: Path) -> None:
         assert words in page
     for words in ("refused and", "never started", "bits/byte", "measured<", ">predicted", " / "):
         assert words not in page
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_no_number_of_the_table_is_cut_on_a_narrow_screen(lang: str) -> None:
+    settings = {
+        "loop.batch_size": 16,
+        "loop.accumulation_steps": 8,
+        "data.max_seq_len": 340,
+        "optim.learning_rate": 0.00945,
+        "loop.activation_checkpointing": True,
+    }
+    trials = [
+        trial(number, 2.8241, 1234.5) | {"settings": dict.fromkeys(settings, 0) if number else settings}
+        for number in (0, 1)
+    ]
+    screen = Console(width=80, file=(output := StringIO()))
+    with speaking(lang):
+        screen.print(table(trials, "bits_per_byte"), soft_wrap=False)
+    row = next(line for line in output.getvalue().splitlines() if "0.00945" in line)
+    assert row.split()[1:] == ["16", "8", "340", "0.00945", "1", "2.8241", "1.23k", "1", "MB", "1", "MB", "Pareto"]
+    assert "…" not in output.getvalue()

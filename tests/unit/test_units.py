@@ -61,13 +61,18 @@ def test_memory(count: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "count"),
-    [("8GB", 8 << 30), ("8GiB", 8 << 30), ("7.5GB", 15 << 29), ("512MB", 512 << 20), ("1MiB", 1 << 20)],
+    [
+        *(("8GB", 8 << 30), ("8GiB", 8 << 30), ("7.5GB", 15 << 29), ("512MB", 512 << 20), ("1MiB", 1 << 20)),
+        *(("8gb", 8 << 30), ("8 GB", 8 << 30), ("8G", 8 << 30), ("8", 8 << 30), ("7.5", 15 << 29), ("500m", 500 << 20)),
+    ],
 )
 def test_parse_memory(text: str, count: int) -> None:
     assert parse_memory(text) == count
 
 
-@pytest.mark.parametrize("text", ["8gb", "8 GiB", "-1", "-1GB", "8", "0GB", "", "GB", "8GBs", "1e3GB", "８GB"])
+@pytest.mark.parametrize(
+    "text", ["-1", "-1GB", "0", "512", "6144", "0GB", "", "GB", "8GBs", "8  GB", "1e3GB", "８GB", "8kB"]
+)
 def test_parse_memory_refuses_what_is_no_size(text: str) -> None:
     with pytest.raises(ValueError, match="is no size of memory: write a number and GB or MB, such as 8GB"):
         parse_memory(text)

@@ -1,6 +1,6 @@
 """How fast `tokenise` is against `tokenizers.encode_batch` alone, on texts in memory, and how much memory it takes.
 
-    python bench/tokenize.py [--large_mb 1024]
+    python bench/tokenize_speed.py [--large_mb 1024]
 
 `tokenise` reads and checks the JSON lines, encodes, and writes and syncs the shards; `encode_batch` gets the same texts
 in the same batches and throws its result away. Rounds alternate. Memory: the growth of the peak RSS while a file of
@@ -12,8 +12,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-# This folder holds a tokenize.py, which would stand in for Python's own: the checkout takes its place.
-sys.path.remove(str(Path(__file__).resolve().parent))
+# Imports below count from the checkout, not from this folder.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import argparse

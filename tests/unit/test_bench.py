@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from jobs import paths
+
+
+def test_every_benchmark_can_be_loaded() -> None:
+    folder = paths.checkout() / "bench"
+    # As Python starts a script: the script's folder comes first where modules are looked for.
+    load = "import runpy, sys; sys.path.insert(0, sys.argv[1]); [runpy.run_path(file) for file in sys.argv[2:]]"
+    files = sorted(map(str, folder.glob("*.py")))
+    assert files
+    subprocess.run([sys.executable, "-c", load, str(folder), *files], check=True, timeout=300)
