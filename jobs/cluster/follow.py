@@ -53,7 +53,8 @@ def with_waiting(rows: list[RunRow]) -> list[RunRow]:
             old = next((row for row in rows if row.name == job.run), RunRow(job.run, "?", RunState(""), *[None] * 7))
             if old.updated and job.started_s and old.updated > job.started_s:
                 continue  # the job has trained already and is about to end: the run's own state says how it went
-            state = RunState("PENDING", f"{WAITING} {job.submission_id}", job.started_s)
+            said = old.state.reason if old.state.word == "PENDING" else ""
+            state = RunState("PENDING", said or f"{WAITING} {job.submission_id}", job.started_s)
             waiting[job.run] = replace(old, state=state, updated=old.updated or job.started_s)
     return [*waiting.values(), *(row for row in rows if row.name not in waiting)]
 

@@ -20,7 +20,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +72,10 @@ def require_name(name: str) -> str:
 
 @dataclass(frozen=True)
 class RunState:
-    """word: PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED. reason: of a failure, else "". since: unix seconds."""
+    """word: PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED. since: unix seconds.
+
+    reason: of a failure, or what a run that is to begin waits for; else "".
+    """
 
     word: str
     reason: str = ""
@@ -112,6 +115,7 @@ class RunDirectory:
         self.checkpoints = self.path / "checkpoints"
         self._stop_path = self.path / "STOP"
         self._lock_path = self.path / ".lock"
+        self._waits_path = self.path / ".waits"
         self._held = False
 
     @classmethod
@@ -319,6 +323,34 @@ class RunDirectory:
         except FileNotFoundError:  # nobody was, or its folder is being replaced
             return ""
 
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[Callable[[str], None]]:
+        """A block in which the run waits to begin. It is given what takes the words for what it waits for; they go with
+        the process.
+        """
+        with self._waits_path.open("w", encoding="utf-8") as file:
+            _try_lock(file.fileno(), fcntl.LOCK_EX)
+
+            def tell(text: str) -> None:
+                file.truncate(0)
+                file.seek(0)
+                file.write(text)
+                file.flush()
+
+            try:
+                yield tell
+            finally:
+                self._waits_path.unlink(missing_ok=True)
+
+    @property
+    def waits_for(self) -> str:
+        """What a live process that is to train this run waits for; "" where there is none, or it has said nothing."""
+        try:
+            with self._waits_path.open(encoding="utf-8") as file:
+                return "" if _try_lock(file.fileno(), fcntl.LOCK_SH) else file.read()
+        except FileNotFoundError:
+            return ""
+
     def state(self) -> RunState:
         """The state the run is in, from its lock and its last state event."""
         return self._state(self.is_running, read_events(self.events_path, {"state"}))
@@ -413,6 +445,8 @@ class RunDirectory:
         last = states[-1] if states else None
         if running:
             return RunState("RUNNING", since=last["time"] if last and last["state"] == "RUNNING" else None)
+        if waits := self.waits_for:
+            return RunState("PENDING", waits)
         if last is None:
             return RunState("PENDING")
         if last["state"] == "RUNNING":

@@ -80,14 +80,16 @@ def runs_table(rows: Iterable[RunRow], now: float | None = None, *, width: int =
 
 
 def show_runs(runs: Path, rows: list[RunRow], console: Console) -> None:
-    """Prints the table of all runs, and why the failed ones failed."""
+    """Prints the table of all runs, why the failed ones failed, and what the pending ones wait for."""
     if not rows:
         console.print(f"{say('no runs yet in')} {runs}", highlight=False, soft_wrap=True)
         return
     console.print(runs_table(rows, width=console.width), soft_wrap=False)
     for row in rows:
         if reason := _reason(row.state):
-            console.print(Text.assemble((row.name, "red"), f"  {reason.splitlines()[0]}"), soft_wrap=True)
+            console.print(
+                Text.assemble((row.name, _STYLES[row.state.word]), f"  {reason.splitlines()[0]}"), soft_wrap=True
+            )
 
 
 def show(run: RunDirectory, console: Console, *, only: Collection[str] | None = None) -> Path | None:
@@ -146,7 +148,7 @@ def _memory(run: RunDirectory, series: Series) -> list[tuple[str, str]]:
 def _head(row: RunRow, attempts: list[Event]) -> Group:
     lines = [Text.assemble("\n", (row.name, "bold"), f"   {row.stage}   ", state_text(row.state))]
     if reason := _reason(row.state):
-        lines.append(Text(reason, style="red"))
+        lines.append(Text(reason, style=_STYLES[row.state.word]))
     facts = []
     if row.step is not None:
         share = f" ({100 * row.step / row.total_steps:.0f}%)" if row.total_steps else ""

@@ -202,7 +202,13 @@ def launch(spec: RunSpec, prepared: Prepared, run: RunDirectory, tell: Tell = pr
         return
 
     def attempt() -> None:
-        wait_for_room(spec.world, _resources(spec), tell)
+        with run.waiting() as show:
+
+            def waits(text: str) -> None:
+                show(text)
+                tell(text)
+
+            wait_for_room(spec.world, _resources(spec), waits)
         with reservations_returned(), _interrupt_handler_kept():
             _trainer(spec, prepared, run).fit()
 

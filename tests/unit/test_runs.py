@@ -249,6 +249,28 @@ def test_one_unreadable_run_does_not_hide_the_others(run: RunDirectory, tmp_path
     assert "spec.json cannot be read" in rows["broken"].state.reason
 
 
+def test_a_run_says_what_it_waits_for_as_long_as_its_process_lives(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "runs" / "second")
+    run.create(SPEC)
+    # Another process: on a network file system one's own lock is lost when it is asked for.
+    program = (
+        "import sys; from pathlib import Path; from jobs.runs.directory import RunDirectory\n"
+        "with RunDirectory(Path(sys.argv[1])).waiting() as tell:\n"
+        "    tell('a longer text'); tell('for first'); print('told', flush=True); sys.stdin.read()"
+    )
+    for how in ("ends", "is killed"):
+        waiting = subprocess.Popen(
+            [sys.executable, "-c", program, str(run.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline() == "told\n"
+        assert (run.state().word, run.state().reason) == ("PENDING", "for first")
+        if how == "is killed":
+            waiting.kill()
+        waiting.communicate(timeout=60)
+        assert (run.state().word, run.state().reason) == ("PENDING", "")
+
+
 def test_the_program_is_named_by_its_commit_and_its_sources() -> None:
     found = program()
     assert found == program()
