@@ -8,9 +8,8 @@ _QUESTION = {"role": "user", "content": "What is 2 + 2?"}
 _TOOL = {
     "type": "function",
     "function": {
-        "name": "get_weather",
-        "description": "The weather in a city",
-        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+        "name": "weather",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
     },
 }
 
@@ -39,7 +38,7 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
             "conversations": [
                 {"role": "system", "content": "", "tools": [_TOOL]},
                 {"role": "user", "content": "Is it sunny in Paris?"},
-                {"role": "assistant", "tool_calls": [{"name": "get_weather", "arguments": {"city": "Paris"}}]},
+                {"role": "assistant", "tool_calls": [{"name": "weather", "arguments": {"city": "Paris"}}]},
                 {"role": "tool", "content": '{"sky": "sunny"}'},
                 {"role": "assistant", "content": "Yes, it is."},
             ]
