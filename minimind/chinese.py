@@ -141,11 +141,11 @@ CHINESE: dict[str, str] = {
         "whole character"
     ): ("文本无法编码：第 {start} 个字符是半个代理对（{text!r}）；请删掉它，或写出完整的字符"),
     (
-        "the chat template that came with this tokenizer wrote {turn} turns that begin with {bos_token}assistant "
+        "the chat template that came with this tokenizer wrote {turns} turns that begin with {bos_token}assistant "
         "for {count} answers, so what is to be learnt can't be told. Remove chat_template from tokenizer_config.json "
         "(and chat_template.jinja) to train with MiniMind's own template"
     ): (
-        "这个分词器自带的对话模板为 {count} 个回答写了 {turn} 个以 {bos_token}assistant 开头的轮次，无法判断要"
+        "这个分词器自带的对话模板为 {count} 个回答写了 {turns} 个以 {bos_token}assistant 开头的轮次，无法判断要"
         "学什么。请从 tokenizer_config.json 去掉 chat_template（以及 chat_template.jinja），改用 MiniMind 自己"
         "的模板训练"
     ),

@@ -163,20 +163,22 @@ def save(
     except CheckpointError:
         raise
     except (OSError, SafetensorError, RuntimeError) as error:  # each library has its own error for a full disk
-        raise CheckpointError(
-            say(
-                "the checkpoint of step {step} could not be written to {partial}: {error}. {free} are "
-                "free there. Older checkpoints are untouched: make room (or see to the disk) and "
-                "resume the run from the newest of them.",
-                step=step,
-                partial=partial.absolute(),
-                error=error,
-                free=size(shutil.disk_usage(_existing(root)).free),
-            )
-        ) from error
+        raise CheckpointError(_not_written(step, partial, error)) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def _not_written(step: int, partial: Path, error: Exception) -> str:
+    return say(
+        "the checkpoint of step {step} could not be written to {partial}: {error}. {free} are "
+        "free there. Older checkpoints are untouched: make room (or see to the disk) and "
+        "resume the run from the newest of them.",
+        step=step,
+        partial=partial.absolute(),
+        error=error,
+        free=size(shutil.disk_usage(_existing(partial)).free),
+    )
 
 
 def _about(

@@ -115,13 +115,26 @@ def from_hf_config(values: Mapping[str, Any]) -> ModelConfig:
         problems.append(
             say("layer_types = {layer_types!r}: only 'full_attention' can be read", layer_types=values["layer_types"])
         )
+    theta, rope = _rope(values, problems)
+    if problems:
+        raise ValueError(say("config.json cannot be read as a dense Qwen3 model:\n") + "\n".join(problems))
+    shape = {name: values[name] for name in ModelConfig.model_fields if name in values and name != "rope_scaling"}
+    shape.setdefault("tie_word_embeddings", model_type == "minimind")  # each type's own default, left out of its file
+    try:
+        return ModelConfig.model_validate({**shape, "rope_theta": theta, "rope_scaling": rope})
+    except ValidationError as error:
+        raise ValueError(say("config.json: {error}", error=explain(error))) from None
+
+
+def _rope(values: Mapping[str, Any], problems: list[str]) -> tuple[Any, dict[str, Any] | None]:
+    """The base of the rotary embedding, and its YaRN settings or None; what is wrong goes to `problems`."""
     rope = {**(values.get("rope_scaling") or {}), **(values.get("rope_parameters") or {})}
     theta = rope.pop("rope_theta", values.get("rope_theta"))
     if theta is None:
         problems.append(say("rope_theta is missing, both by itself and in rope_parameters"))
     kind = rope.pop("rope_type", rope.pop("type", "default"))
     rope.pop("type", None)
-    switch = values.get("inference_rope_scaling") if model_type == "minimind" else None
+    switch = values.get("inference_rope_scaling") if values["model_type"] == "minimind" else None
     if switch:  # whatever rope_scaling says: upstream computes it from the switch
         kind = "yarn" if (values.get("max_position_embeddings") or 32768) > 2048 else "default"
         rope = UPSTREAM_YARN.model_dump() if kind == "yarn" else {}
@@ -140,16 +153,7 @@ def from_hf_config(values: Mapping[str, Any]) -> ModelConfig:
         problems.append(
             say("rope settings {unknown} of type {kind!r} are not known here", unknown=", ".join(unknown), kind=kind)
         )
-    if problems:
-        raise ValueError(say("config.json cannot be read as a dense Qwen3 model:\n") + "\n".join(problems))
-    shape = {name: values[name] for name in ModelConfig.model_fields if name in values and name != "rope_scaling"}
-    shape.setdefault("tie_word_embeddings", model_type == "minimind")  # each type's own default, left out of its file
-    try:
-        return ModelConfig.model_validate(
-            {**shape, "rope_theta": theta, "rope_scaling": rope if kind == "yarn" else None}
-        )
-    except ValidationError as error:
-        raise ValueError(say("config.json: {error}", error=explain(error))) from None
+    return theta, rope if kind == "yarn" else None
 
 
 def read_weights(path: Path, config: ModelConfig | None = None) -> tuple[ModelConfig, dict[str, Tensor]]:

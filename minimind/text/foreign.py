@@ -36,8 +36,7 @@ def render_foreign(
     add_generation_prompt: bool,
 ) -> tuple[list[int], list[bool]]:
     """What `minimind.text.chat.render` gives, by the tokenizer's own template. A target is what stands between the
-    header of
-    an assistant's turn and its <|im_end|>, which is one too.
+    header of an assistant's turn and its <|im_end|>, which is one too.
 
     thinking: handed to the template as enable_thinking and, as upstream MiniMind's calls it, open_thinking.
 
@@ -61,6 +60,30 @@ def render_foreign(
         },
     )
     learn = [bool(message.get("learn", True)) for message in messages if message["role"] == "assistant"]
+    ids, mask, turns = _labelled(tokenizer, text, names, learn)
+    if not add_generation_prompt and turns != len(learn):
+        raise ValueError(
+            say(
+                "the chat template that came with this tokenizer wrote {turns} turns that begin with "
+                "{bos_token}assistant for {count} answers, so what is to be learnt can't be told. "
+                "Remove chat_template from tokenizer_config.json (and chat_template.jinja) to train "
+                "with MiniMind's own template",
+                turns=turns,
+                bos_token=BOS_TOKEN,
+                count=len(learn),
+            )
+        )
+    return ids, mask
+
+
+def _labelled(
+    tokenizer: Tokenizer, text: str, names: Mapping[str, str], learn: Sequence[bool]
+) -> tuple[list[int], list[bool], int]:
+    """The ids of a text, which of them are targets, and how many turns of the assistant's begin in it.
+
+    names: special token -> what stands for it in the text where it is no special token. learn: of each such turn,
+    whether it is learnt from.
+    """
     ids: list[int] = []
     mask: list[bool] = []
     before, turn, speaking = "", -1, False
@@ -78,19 +101,7 @@ def render_foreign(
         mask += [target and number >= header for number in range(len(new))]
         speaking = speaking and piece != EOS_TOKEN
         before = piece
-    if not add_generation_prompt and turn + 1 != len(learn):
-        raise ValueError(
-            say(
-                "the chat template that came with this tokenizer wrote {turn} turns that begin with "
-                "{bos_token}assistant for {count} answers, so what is to be learnt can't be told. "
-                "Remove chat_template from tokenizer_config.json (and chat_template.jinja) to train "
-                "with MiniMind's own template",
-                turn=turn + 1,
-                bos_token=BOS_TOKEN,
-                count=len(learn),
-            )
-        )
-    return ids, mask
+    return ids, mask, turn + 1
 
 
 def _without_empty(message: Mapping[str, Any]) -> dict[str, Any]:
