@@ -51,6 +51,7 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
         Verb("show", "one run or sweep: settings, lineage, checkpoints, loss curve", "runs"),
         Verb("attach", "follow a job again", "runs"),
         Verb("logs", "what a run's job has said", "runs"),
+        Verb("eval", "put suites to a model: what it can do, and whether it got better", "eval"),
         Verb("rm", "remove a run or a sweep", "remove"),
     ),
     "talk": (

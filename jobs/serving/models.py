@@ -41,7 +41,7 @@ def model_cards(runs: Path) -> list[ModelCard]:
         run = RunDirectory(runs / row.name)
         steps = sorted(checkpoint_folders.steps(run.checkpoints), reverse=True)
         newest = row.name if row.state.word == "SUCCEEDED" else f"{row.name}@latest"
-        chat, stock = (learnt_to_answer(run), _is_from_stock(run)) if steps else (False, False)
+        chat, stock = (learnt_to_answer(run), is_from_stock(run)) if steps else (False, False)
         for name, step in [(newest, step) for step in steps[:1]] + [(f"{row.name}@{step}", step) for step in steps]:
             fact = _facts(run.checkpoints, step)
             cards.append(
@@ -106,7 +106,7 @@ def _read_facts(folder: Path, _written_ns: int) -> _Facts:
     )
 
 
-def _is_from_stock(run: RunDirectory) -> bool:
+def is_from_stock(run: RunDirectory) -> bool:
     """Whether a run learnt to answer from the stock data, in this home or in the one that the run was made in."""
     try:
         spec = run.spec()

@@ -22,9 +22,9 @@ STAGES_CALLED = {
 """Stage as upstream calls it -> stage here."""
 
 _COMING = {
-    "dpo": "dpo", "reward": "reward", "distill": "distill", "ppo": "ppo", "grpo": "grpo", "spo": "spo", "eval": "eval",
+    "dpo": "dpo", "reward": "reward", "distill": "distill", "ppo": "ppo", "grpo": "grpo", "spo": "spo",
     "distillation": "distill", "distill_reason": "distill", "reward_model": "reward", "rlhf": "dpo", "rlaif": "ppo",
-    "reason": "grpo", "agent": "grpo", "evaluate": "eval",
+    "reason": "grpo", "agent": "grpo",
 }  # fmt: skip
 """Stage that comes, as upstream or anybody calls it -> as it will be called."""
 
@@ -59,7 +59,7 @@ FLAGS_ELSEWHERE = {
 
 _SCRIPTS = {
     **{name: ["train", stage] for name, stage in STAGES_CALLED.items()},
-    **{key: ["chat"] for key in ("eval", "eval_llm", "eval_model")},
+    **{key: ["chat"] for key in ("eval_llm", "eval_model")},
     **{key: ["serve"] for key in ("web_demo", "serve_openai_api")},
     "convert_model": ["convert"],
 }

@@ -297,10 +297,9 @@ class Engine:
 
 
 def _piece(chunk: Chunk) -> Piece:
-    """What to compute of a chunk: the logits after its last token if it ends the prompt, all if they are asked for."""
+    """What to compute of a chunk: the logits after its last token if it ends the prompt, more if they are asked for."""
     tokens = chunk.request.prompt[chunk.start : chunk.stop]
-    scored = chunk.request.params.prompt_logprobs is not None
-    logits = len(tokens) if scored else int(chunk.stop == len(chunk.request.prompt))
+    logits = max(0, chunk.stop - max(chunk.start, chunk.request.least_computed))
     return Piece(chunk.request.slot, chunk.start, tokens, logits)
 
 
@@ -308,7 +307,8 @@ def _score(chunk: Chunk, logits_TV: Tensor) -> list[PromptToken]:
     """The log-probs of a prompt's tokens that the logits after each of a chunk's tell."""
     alternatives = chunk.request.params.prompt_logprobs
     assert alternatives is not None
-    targets = chunk.request.prompt[chunk.start + 1 : chunk.stop + 1]
+    first_scored = max(chunk.start, chunk.request.least_computed) + 1
+    targets = chunk.request.prompt[first_scored : chunk.stop + 1]
     found = token_logprobs(logits_TV[: len(targets)], targets, alternatives)
-    first = [PromptToken(None)] if chunk.start == 0 else []
+    first = [PromptToken(None)] if chunk.start == 0 and not chunk.request.params.prompt_logprobs_from else []
     return first + [PromptToken(logprob, top) for logprob, top in found]

@@ -1,0 +1,82 @@
+"""`eval`: suites put to a checkpoint, and two checkpoints side by side."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from rich.console import Console
+
+from jobs.commands.arguments import Parser, add_json, add_switch, print_json
+from jobs.commands.program import Program
+from jobs.runs.references import Weights, find_weights
+from jobs.stages.old_names import STAGES_CALLED
+from jobs.terminal.console import Terminal
+from minimind.language import say
+
+NICENESS = 19
+"""An evaluation takes what a training beside it leaves."""
+
+
+def add_eval(parser: Parser, program: Program) -> None:
+    """Which checkpoint, by which suites, against which other."""
+    parser.add_argument("model", nargs="?", metavar="RUN", help=say("a run, run@step, run@best, or ./folder"))
+    parser.add_argument("--weight", metavar="RUN", help=say("the same, as the handbook writes it: full_sft is sft"))
+    parser.add_argument("--against", metavar="RUN", help=say("a second checkpoint: what is better, what is worse"))
+    parser.add_argument(
+        "--suite",
+        nargs="+",
+        metavar="NAME|FILE",
+        help=say("suites that come with the project, suite files, or files of rows (default: all that fit the model)"),
+    )
+    add_switch(parser, "again", say("also what has been evaluated already"))
+    add_switch(parser, "list", say("the suites that there are"))
+    add_json(parser)
+    parser.set_defaults(command=evaluate)
+
+
+def evaluate(args: argparse.Namespace, program: Program, console: Console) -> int:
+    """Evaluate, and compare. Raises ValueError for what is not there or does not verify."""
+    from jobs.evaluation import suites, view
+    from jobs.evaluation.compare import compare
+
+    if args.list:
+        suites.show(console)
+        return 0
+    named = args.model or args.weight
+    if named is None or (args.model and args.weight):
+        raise ValueError(
+            say("which checkpoint? minimind eval RUN, such as minimind eval sft; `minimind runs` lists them")
+        )
+    if hasattr(os, "nice"):
+        os.nice(NICENESS)
+    screen = Terminal(stderr=True) if args.json else console
+    weights = [_weights(program, text) for text in (named, args.against) if text is not None]
+    wanted = suites.load(suites.fitting(*weights) if args.suite is None else [_suite(program, t) for t in args.suite])
+    logs = [suites.evaluate_all(one, wanted, screen, again=args.again) for one in weights]
+    if args.against is None:
+        if args.json:
+            print_json([{**log.summary, "file": str(log.path)} for log in logs[0]])
+            return 0
+        view.show_scores(logs[0], console)
+        for log in logs[0]:
+            view.show_groups(log, console)
+        return 0
+    compared = compare(list(zip(logs[1], logs[0], strict=True)))
+    if args.json:
+        print_json([suites.compared_as_json(one) for one in compared])
+        return 0
+    view.show_comparison(compared, console)
+    return 0
+
+
+def _weights(program: Program, text: str) -> Weights:
+    """A checkpoint by what names it here, or as the handbook calls its stage."""
+    return find_weights(program.place_reference(STAGES_CALLED.get(text, text)) or "")
+
+
+def _suite(program: Program, text: str) -> str | Path:
+    """A suite by its name, or a file: with a slash, or that is there."""
+    place = program.place(text)
+    return place if "/" in text or place.is_file() else text

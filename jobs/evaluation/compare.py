@@ -1,0 +1,122 @@
+"""Two checkpoints by the same rows: which is better at what, how sure that is, and which rows changed most."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from jobs.evaluation.log import EvalLog, Record
+from minimind.evaluation import statistics
+from minimind.evaluation.statistics import Comparison
+from minimind.language import say
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row and what both made of it. gain: of B over A, more is better."""
+
+    a: Record
+    b: Record
+    gain: float
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One comparison of a suite, or of those of its rows that have `value` in `field`. held: whether it stands among
+    all that were made of the two checkpoints, and not by itself alone.
+    """
+
+    field: str | None
+    value: str
+    a: float
+    b: float
+    comparison: Comparison
+    held: bool
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A suite's rows of both. findings: of the whole suite first, then by group."""
+
+    a: EvalLog
+    b: EvalLog
+    findings: tuple[Finding, ...]
+    cases: tuple[Case, ...]
+
+    @property
+    def whole(self) -> Finding:
+        """Of all counted rows."""
+        return self.findings[0]
+
+    @property
+    def regressions(self) -> list[Case]:
+        """The rows that got worse, the worst first."""
+        return sorted((case for case in self.cases if case.gain < 0), key=lambda case: (case.gain, case.a["id"]))
+
+    @property
+    def gains(self) -> list[Case]:
+        """The rows that got better, the best first."""
+        return sorted((case for case in self.cases if case.gain > 0), key=lambda case: (-case.gain, case.a["id"]))
+
+
+def compare(pairs: Sequence[tuple[EvalLog, EvalLog]]) -> list[Compared]:
+    """Each suite's two logs. What holds is decided over all suites together, and over all groups (Holm), so that many
+    tests do not find something by chance.
+
+    Raises ValueError where two logs are not of the same rows.
+    """
+    made = [(a, b, _findings(a, b)) for a, b in pairs]
+    wholes = iter(statistics.levels([findings[0].comparison.p for _, _, findings in made]))
+    groups = iter(statistics.levels([one.comparison.p for _, _, findings in made for one in findings[1:]]))
+    return [
+        Compared(
+            a,
+            b,
+            (replace(whole, held=next(wholes)), *(replace(group, held=next(groups)) for group in rest)),
+            tuple(_cases(a, b)),
+        )
+        for a, b, (whole, *rest) in made
+    ]
+
+
+def _findings(a: EvalLog, b: EvalLog) -> list[Finding]:
+    if (a.suite, a.summary["rows_sha256"]) != (b.suite, b.summary["rows_sha256"]):
+        raise ValueError(
+            say("{a} and {b} are not of the same rows: evaluate both anew with `minimind eval`", a=a.path, b=b.path)
+        )
+    rows = list(zip(a.records, b.records, strict=True))
+    counted = [pair for pair in rows if _counts(a, pair[0])]
+    found = [_finding(a, None, "", counted)]
+    found += [
+        _finding(a, field, value, [pair for pair in rows if pair[0]["groups"].get(field) == value])
+        for field, values in a.summary["groups"].items()
+        for value in values
+    ]
+    return found
+
+
+def _counts(log: EvalLog, record: Record) -> bool:
+    return all(record["groups"].get(name) in values for name, values in log.summary.get("counted", {}).items())
+
+
+def _finding(log: EvalLog, field: str | None, value: str, rows: Sequence[tuple[Record, Record]]) -> Finding:
+    first, second = [float(a["score"]) for a, _ in rows], [float(b["score"]) for _, b in rows]
+    weights = [float(a["bytes"]) for a, _ in rows] if rows and "bytes" in rows[0][0] else None
+    compared = statistics.compare(first, second, weights, lower_is_better=bool(log.summary["lower_is_better"]))
+    mean_a, mean_b = (statistics.mean(scores, weights).value for scores in (first, second))
+    return Finding(field, value, mean_a, mean_b, compared, held=False)
+
+
+def _cases(a: EvalLog, b: EvalLog) -> list[Case]:
+    sign = -1.0 if a.summary["lower_is_better"] else 1.0
+    return [
+        Case(one, other, sign * (float(other["score"]) - float(one["score"])) or _nearer(one, other))
+        for one, other in zip(a.records, b.records, strict=True)
+    ]
+
+
+def _nearer(a: Record, b: Record) -> float:
+    """Where the score is the same: what else says that an answer got better or worse, as a small part of a point."""
+    wrong = len(a.get("diagnoses", ())) - len(b.get("diagnoses", ()))
+    share = float(b.get("metrics", {}).get("checks", 0.0)) - float(a.get("metrics", {}).get("checks", 0.0))
+    return 0.01 * wrong + 0.1 * share

@@ -1,0 +1,111 @@
+"""What a suite found out about a checkpoint: a record a row and a summary, as a file that other programs read.
+
+`evals/<suite>@<step>.jsonl` in the run's folder; docs/evaluation.md has the fields. It is whole or absent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jobs import paths
+from jobs.runs.directory import RunDirectory
+from jobs.runs.references import Weights
+from minimind.language import say
+from minimind.units import size
+
+FORMAT = 1
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class EvalLog:
+    """A suite's records of one checkpoint, in the suite's order, and what they add up to."""
+
+    path: Path
+    records: list[Record]
+    summary: dict[str, Any]
+
+    @property
+    def suite(self) -> str:
+        """Which suite."""
+        return str(self.summary["suite"])
+
+    @property
+    def score(self) -> float:
+        """The suite's score."""
+        return float(self.summary["score"])
+
+
+def path_of(weights: Weights, suite: str) -> Path:
+    """Where the log of a suite lies: with the run, or for a checkpoint elsewhere in MINIMIND_HOME by its name."""
+    if weights.run is not None:
+        return folder_of(RunDirectory(paths.runs() / weights.run)) / f"{suite}@{weights.step}.jsonl"
+    name = "-".join(weights.folder.absolute().parts[-2:]).strip("-/")
+    return paths.home() / "evals" / f"{suite}@{name}.jsonl"
+
+
+def folder_of(run: RunDirectory) -> Path:
+    """The logs of a run."""
+    return run.path / "evals"
+
+
+def write(path: Path, records: list[Record], summary: dict[str, Any]) -> EvalLog:
+    """Write a log in one move. Raises ValueError where the disk does not take it; an older one stays then."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    lines = [{"type": "row", **record} for record in records] + [{"type": "summary", "format": FORMAT, **summary}]
+    try:
+        paths.make(path.parent)
+        with partial.open("w", encoding="utf-8") as file:
+            # Half a character of a model's, as a lone surrogate, is written as JSON's escape.
+            file.writelines(_line(line) for line in lines)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        free = size(shutil.disk_usage(path.parent).free) if path.parent.exists() else "?"
+        raise ValueError(
+            say("{path} could not be written: {error}; {free} are free there", path=path, error=error, free=free)
+        ) from None
+    finally:
+        partial.unlink(missing_ok=True)
+    return EvalLog(path, records, summary)
+
+
+def read(path: Path) -> EvalLog:
+    """A log that `write` wrote. Raises ValueError for a file that is none, or of a later format."""
+    try:
+        lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        *records, summary = lines
+        whole = summary["type"] == "summary" and all(record.pop("type") == "row" for record in records)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(say("{path} is no log of an evaluation: {error}", path=path, error=error)) from None
+    if not whole or summary.pop("format", None) != FORMAT:
+        raise ValueError(say("{path} is no log of an evaluation that this program reads", path=path))
+    summary.pop("type")
+    return EvalLog(path, records, summary)
+
+
+def logs(run: RunDirectory) -> list[EvalLog]:
+    """The logs of a run that can be read, by suite and step."""
+    found = []
+    for path in sorted(folder_of(run).glob("*@*.jsonl")):
+        try:
+            found.append(read(path))
+        except ValueError:
+            continue
+    return sorted(found, key=lambda log: (log.suite, int(log.summary.get("step") or 0)))
+
+
+def _line(value: dict[str, Any]) -> str:
+    try:
+        line = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        line.encode()
+    except UnicodeEncodeError:
+        line = json.dumps(value, allow_nan=False)
+    return line + "\n"

@@ -1,0 +1,127 @@
+"""Which suites there are, which fit a model, and all of them put to one, with progress."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from data import suite as suites
+from data.suite import Rows
+from jobs import paths
+from jobs.evaluation.compare import Compared
+from jobs.evaluation.evaluate import Examinee, evaluate, kept, requests_of
+from jobs.evaluation.log import EvalLog
+from jobs.evaluation.view import verdict_of
+from jobs.runs.directory import RunDirectory
+from jobs.runs.references import Weights
+from jobs.serving.models import is_from_stock, learnt_to_answer
+from minimind.evaluation.asking import Progress as Tell
+from minimind.language import phrase, say
+from minimind.units import duration
+
+WAYS = {"text": "bits per byte", "pair": "minimal pairs", "choice": "multiple choice", "answer": "answers"}
+"""How a suite asks -> what that is called."""
+
+
+def show(console: Console) -> None:
+    """The bundled suites."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
+    for title in ("suite", "how", "rows", "what it shows"):
+        table.add_column(phrase(title))
+    for name in suites.bundled():
+        found = suites.read_suite(suites.SUITES / f"{name}.json")
+        try:
+            count = str(len(suites.load(name, paths.stock_folder()).rows))
+        except ValueError:
+            count = say("not here")
+        table.add_row(name, phrase(WAYS[found.ask.how]), count, found.said)
+    console.print(table, soft_wrap=False)
+
+
+def fitting(*weights: Weights) -> list[str]:
+    """The bundled suites that say something of these models: answers are asked of those that have learnt to answer, and
+    facts of those that were taught them.
+    """
+    runs = [RunDirectory(paths.runs() / one.run) for one in weights if one.run is not None]
+    answers = any(map(learnt_to_answer, runs)) or len(runs) < len(weights)
+    stock = any(map(is_from_stock, runs)) and (paths.stock_folder() / "eval.jsonl").is_file()
+    found = []
+    for name in suites.bundled():
+        suite = suites.read_suite(suites.SUITES / f"{name}.json")
+        if suite.rows.startswith("stock:") and not stock:
+            continue
+        if suite.ask.how != "answer" or answers:
+            found.append(name)
+    return found
+
+
+def load(wanted: Sequence[str | Path]) -> list[Rows]:
+    """These suites, each a bundled one's name or a file. Raises ValueError that names what is wrong and where."""
+    found = [
+        suites.load(one.stem, paths.stock_folder(), one)
+        if isinstance(one, Path)
+        else suites.load(one, paths.stock_folder())
+        for one in wanted
+    ]
+    names = [rows.suite.name for rows in found]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise ValueError(say("two suites are called {name}: their logs would be one file", name=twice))
+    return found
+
+
+def evaluate_all(weights: Weights, wanted: Sequence[Rows], console: Console, *, again: bool = False) -> list[EvalLog]:
+    """A checkpoint's logs, one of each suite; those that there are already are read, unless `again`.
+
+    Raises ValueError for a checkpoint that does not verify, and what `evaluate` raises.
+    """
+    examinee = Examinee.load(weights)
+    logs = []
+    for rows in wanted:
+        found = None if again else kept(examinee.sha256, weights, rows)
+        if found is None:
+            with _progress(f"{weights.name}  {rows.suite.name}", requests_of(rows), console) as tell:
+                found = evaluate(examinee, rows, tell)
+            console.print(
+                say(
+                    "Evaluated {model} by {suite}: {rows} rows in {time}",
+                    model=weights.name,
+                    suite=rows.suite.name,
+                    rows=len(found.records),
+                    time=duration(found.summary["seconds"]),
+                ),
+                style="dim",
+            )
+        logs.append(found)
+    return logs
+
+
+def compared_as_json(one: Compared) -> dict[str, Any]:
+    """A comparison for programs; docs/json.md has the keys."""
+    return {
+        "suite": one.a.suite,
+        "a": str(one.a.path),
+        "b": str(one.b.path),
+        "findings": [{**asdict(finding), "verdict": verdict_of(finding)} for finding in one.findings],
+        "regressions": [case.a["id"] for case in one.regressions],
+        "gains": [case.a["id"] for case in one.gains],
+    }
+
+
+@contextmanager
+def _progress(title: str, total: int, console: Console) -> Iterator[Tell]:
+    """A bar with the time that is left, where there is a terminal."""
+    if not console.is_terminal:
+        yield lambda tokens: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda tokens: bar.advance(task)

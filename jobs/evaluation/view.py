@@ -1,0 +1,121 @@
+"""What evaluations found, in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jobs.evaluation.compare import Compared, Finding
+from jobs.evaluation.log import EvalLog
+from minimind.evaluation.statistics import Comparison
+from minimind.language import language, phrase, say
+from minimind.units import duration
+
+_STYLES = {"better": "green", "worse": "red", "cannot tell": "dim"}
+
+
+def show_scores(logs: Sequence[EvalLog], console: Console) -> None:
+    """A line for each suite: its score, how sure that is, and what guessing would score."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(say("suite"), no_wrap=True)
+    for title in ("score", "95 % interval", "chance", "rows", "time"):
+        table.add_column(phrase(title), justify="right", no_wrap=True)
+    for log in logs:
+        found = log.summary
+        table.add_row(
+            log.suite,
+            number(found, found["score"]),
+            f"{number(found, found['low'])} … {number(found, found['high'])}",
+            number(found, found["chance"]) if found["chance"] is not None else "",
+            str(found["n"]),
+            duration(found["seconds"]),
+        )
+    console.print(table, soft_wrap=False)
+
+
+def show_groups(log: EvalLog, console: Console) -> None:
+    """The score of a suite by each field its rows are known by, and what was wrong with answers as texts."""
+    for field, values in log.summary["groups"].items():
+        said = [f"{value} {number(log.summary, one['value'])}" for value, one in values.items()]
+        console.print(Text.assemble((f"{log.suite}, {phrase(field)}: ", "bold"), ", ".join(said)))
+    if log.summary["diagnoses"]:
+        said = [f"{phrase(name)} {count}" for name, count in log.summary["diagnoses"].items()]
+        console.print(Text.assemble((f"{log.suite}, {say('wrong with the text')}: ", "bold"), ", ".join(said)))
+
+
+def show_comparison(compared: Sequence[Compared], console: Console) -> None:
+    """B against A: suite by suite with a verdict each, then the groups that differ."""
+    first = compared[0]
+    names = {"A": first.a.summary["model"], "B": first.b.summary["model"]}
+    console.print("\n" + "   ".join(f"{letter} = {name}" for letter, name in names.items()), style="bold")
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(say("suite"), no_wrap=True)
+    for title in ("A", "B", "B - A", "95 % interval", "better", "worse"):
+        table.add_column(phrase(title), justify="right", no_wrap=True)
+    table.add_column(say("verdict"), no_wrap=True)
+    for one in compared:
+        table.add_row(one.a.suite, *cells(one.a.summary, one.whole))
+    console.print(table, soft_wrap=False)
+    for one in compared:
+        for finding in one.findings[1:]:
+            if finding.held:
+                numbers = f"{number(one.a.summary, finding.a)} → {number(one.a.summary, finding.b)}"
+                word = verdict_of(finding)
+                console.print(
+                    Text.assemble(
+                        f"  {one.a.suite}, {phrase(str(finding.field))} {finding.value}: {numbers} ",
+                        (phrase(word), _STYLES[word]),
+                    )
+                )
+    for one in compared:
+        if (needed := one.whole.comparison.needed_rows) is not None and verdict_of(one.whole) == "cannot tell":
+            console.print(
+                say(
+                    "{suite}: to tell a difference of this size takes about {needed} rows; there are {rows}",
+                    suite=one.a.suite,
+                    needed=needed,
+                    rows=one.whole.comparison.rows,
+                ),
+                style="dim",
+            )
+
+
+def cells(summary: dict[str, Any], finding: Finding) -> list[Text]:
+    """A finding as a row of a table: A, B, the difference, its interval, rows better and worse, the verdict."""
+    compared: Comparison = finding.comparison
+    word = verdict_of(finding)
+    difference = compared.difference
+    return [
+        Text(number(summary, finding.a)),
+        Text(number(summary, finding.b)),
+        Text(number(summary, difference.value, signed=True)),
+        Text(f"{number(summary, difference.low, signed=True)} … {number(summary, difference.high, signed=True)}"),
+        Text(str(compared.better)),
+        Text(str(compared.worse)),
+        Text(phrase(word), style=_STYLES[word]),
+    ]
+
+
+def verdict_of(finding: Finding) -> str:
+    """Better and worse only where that holds among all comparisons."""
+    return finding.comparison.verdict if finding.held else "cannot tell"
+
+
+def number(summary: dict[str, Any], value: float | None, *, signed: bool = False) -> str:
+    """A score as people read it: bits per byte as they are, shares in percent."""
+    if value is None:
+        return "?"
+    if summary["lower_is_better"]:
+        return f"{value:+.4f}" if signed else f"{value:.4f}"
+    return f"{100 * value:+.1f} %" if signed else f"{100 * value:.1f} %"
+
+
+def title_of(summary: dict[str, Any]) -> str:
+    """What a suite is about, in the reader's language."""
+    titles: dict[str, str] = summary["title"]
+    return titles.get(language()) or next(iter(titles.values()), str(summary["suite"]))
