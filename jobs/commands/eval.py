@@ -38,7 +38,7 @@ def add_eval(parser: Parser, program: Program) -> None:
 
 def evaluate(args: argparse.Namespace, program: Program, console: Console) -> int:
     """Evaluate, and compare. Raises ValueError for what is not there or does not verify."""
-    from jobs.evaluation import suites, view
+    from jobs.evaluation import report, suites, view
     from jobs.evaluation.compare import compare
 
     if args.list:
@@ -68,6 +68,8 @@ def evaluate(args: argparse.Namespace, program: Program, console: Console) -> in
         print_json([suites.compared_as_json(one) for one in compared])
         return 0
     view.show_comparison(compared, console)
+    first, *_ = report.write(compared, report.folder_of(*(one.name for one in reversed(weights))))
+    console.print(say("Report: {path}", path=first), soft_wrap=True)
     return 0
 
 

@@ -57,13 +57,18 @@ def folder_of(run: RunDirectory) -> Path:
 
 def write(path: Path, records: list[Record], summary: dict[str, Any]) -> EvalLog:
     """Write a log in one move. Raises ValueError where the disk does not take it; an older one stays then."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     lines = [{"type": "row", **record} for record in records] + [{"type": "summary", "format": FORMAT, **summary}]
+    write_text(path, "".join(map(_line, lines)))
+    return EvalLog(path, records, summary)
+
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a file in one move; gives its path. Raises ValueError where the disk does not take it; an older one stays."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         paths.make(path.parent)
         with partial.open("w", encoding="utf-8") as file:
-            # Half a character of a model's, as a lone surrogate, is written as JSON's escape.
-            file.writelines(_line(line) for line in lines)
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
@@ -74,7 +79,7 @@ def write(path: Path, records: list[Record], summary: dict[str, Any]) -> EvalLog
         ) from None
     finally:
         partial.unlink(missing_ok=True)
-    return EvalLog(path, records, summary)
+    return path
 
 
 def read(path: Path) -> EvalLog:
@@ -103,6 +108,7 @@ def logs(run: RunDirectory) -> list[EvalLog]:
 
 
 def _line(value: dict[str, Any]) -> str:
+    """A line of JSON; half a character of a model's, a lone surrogate, as JSON's escape."""
     try:
         line = json.dumps(value, ensure_ascii=False, allow_nan=False)
         line.encode()

@@ -1,0 +1,273 @@
+"""Two checkpoints side by side as a page that holds everything in itself, and as Markdown: verdict, scores, bad cases.
+
+What a model wrote may be anything: the template escapes markup, and `visible` shows what would steer a terminal or a page.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from jobs import paths
+from jobs.evaluation import log
+from jobs.evaluation.chart import curves, interval, widest
+from jobs.evaluation.compare import Case, Compared
+from jobs.evaluation.view import number, title_of, verdict_of
+from jobs.runs.directory import RunDirectory
+from minimind.events import all_series, read_events
+from minimind.language import language, phrase, say, speaking
+from minimind.units import duration, size
+
+CASES = 12
+"""How many regressions and gains of a suite are shown; the logs hold them all."""
+
+_WORD = re.compile(r"[^\W_]+|\s+|.", re.DOTALL)
+_CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two: what it is, and what its run says of itself."""
+
+    letter: str
+    name: str
+    stage: str
+    facts: tuple[tuple[str, str], ...]
+    curve: tuple[tuple[int, ...], tuple[float, ...]]
+
+
+def write(compared: Sequence[Compared], folder: Path) -> list[Path]:
+    """`report.<language>.html` and `.md` in both languages. Gives the paths, those of the reader's language first.
+
+    Raises ValueError where the disk does not take them; older ones stay then.
+    """
+    written = []
+    first = language()
+    for lang in (first, "en" if first == "zh" else "zh"):
+        with speaking(lang):
+            for kind in ("html", "md"):
+                written.append(log.write_text(folder / f"report.{lang}.{kind}", render(compared, kind)))
+    return written
+
+
+def folder_of(a: str, b: str) -> Path:
+    """Where the report of B against A lies."""
+    name = "-vs-".join(re.sub(r"[^A-Za-z0-9._@-]+", "-", text).strip("-.") for text in (b, a))
+    return paths.home() / "reports" / name
+
+
+def render(compared: Sequence[Compared], kind: str) -> str:
+    """The report in the reader's language. kind: "html" or "md"."""
+    a, b = (_side(letter, logs[0].summary) for letter, logs in _logs(compared))
+    environment = _environment()
+
+    def show_case(one: Compared, case: Case) -> Markup | str:
+        shown = environment.get_template(f"case.{kind}.jinja").render(case=case_of(case), summary=one.a.summary)
+        return Markup(shown) if kind == "html" else shown
+
+    return environment.get_template(f"report.{kind}.jinja").render(
+        show_case=show_case,
+        reach=widest(compared),
+        a=a,
+        b=b,
+        compared=compared,
+        verdict=verdict(compared),
+        curves=Markup(curves([(a.letter, *a.curve), (b.letter, *b.curve)])),
+        settings=_different_settings(compared[0]),
+        same_tokenizer=compared[0].a.summary["tokenizer"] == compared[0].b.summary["tokenizer"],
+        style=Markup((paths.checkout() / "service" / "ui" / "theme.css").read_text("utf-8")),
+        lang=language(),
+        date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
+        cases_shown=CASES,
+    )
+
+
+def verdict(compared: Sequence[Compared]) -> str:
+    """What changed, in a sentence or two."""
+    names = {word: [one for one in compared if verdict_of(one.whole) == word] for word in ("better", "worse")}
+    b = compared[0].b.summary["model"]
+    said = []
+    for word, template in (("better", "{b} is better at {what}"), ("worse", "{b} is worse at {what}")):
+        if names[word]:
+            what = say(", ").join(
+                f"{title_or_name(one)} ({number(one.a.summary, one.whole.comparison.difference.value, signed=True)})"
+                for one in names[word]
+            )
+            said.append(say(template, b=b, what=what))
+    unsure = [one for one in compared if verdict_of(one.whole) == "cannot tell"]
+    same = [one for one in unsure if not one.whole.comparison.better and not one.whole.comparison.worse]
+    if same:
+        said.append(say("no difference at all in {what}", what=say(", ").join(map(title_or_name, same))))
+    if rest := [one for one in unsure if one not in same]:
+        said.append(say("these rows cannot tell about {what}", what=say(", ").join(map(title_or_name, rest))))
+    return say("; ").join(said) + say(".")
+
+
+def title_or_name(one: Compared) -> str:
+    """What a suite is called in a sentence."""
+    return phrase(one.a.suite)
+
+
+def case_of(case: Case) -> dict[str, Any]:
+    """A case as the template shows it: what was asked, both answers with their differences marked, what is wrong."""
+    a, b = case.a, case.b
+    shown: dict[str, Any] = {"id": a["id"], "groups": a["groups"], "gain": case.gain, "a_score": a["score"]}
+    shown |= {"b_score": b["score"], "a_wrong": a.get("diagnoses", []), "b_wrong": b.get("diagnoses", [])}
+    if "answer" in a:
+        talk = a["prompt"]
+        shown |= {
+            "before": [visible(f"{turn['role']}: {turn.get('content') or ''}") for turn in talk[:-1]],
+            "prompt": visible(str(talk[-1].get("content") or "")),
+            "expected": visible(str(a["expected"])) if a.get("expected") else "",
+            "answers": marked(_said(a), _said(b)),
+            "plain": [visible(_said(a)), visible(_said(b))],
+        }
+    elif "good" in a:
+        margins = [record["logprobs"][0] - record["logprobs"][1] for record in (a, b)]
+        shown |= {"prompt": visible(a["good"]), "bad": visible(a["bad"]), "margins": margins}
+    elif "choices" in a:
+        shown |= {"prompt": visible(a["prompt"]), "choices": [visible(text) for text in a["choices"]]}
+        shown |= {"right": a["right"], "a_chosen": a["chosen"], "b_chosen": b["chosen"]}
+    else:
+        shown |= {"prompt": visible(a["prompt"])}
+    return shown
+
+
+def _said(record: dict[str, Any]) -> str:
+    calls = "".join(f"\n[{name}({arguments})]" for name, arguments in record.get("calls", ()))
+    return f"{record['answer']}{calls}".strip("\n")
+
+
+def marked(a: str, b: str) -> tuple[Markup, Markup]:
+    """Both texts as HTML, with <del> where only the first has it and <ins> where only the second."""
+    first, second = _pieces(visible(a)), _pieces(visible(b))
+    sides = (Markup(""), Markup(""))
+    matcher = difflib.SequenceMatcher(None, first, second, autojunk=False)
+    for kind, i, j, k, m in matcher.get_opcodes():
+        one, other = escape("".join(first[i:j])), escape("".join(second[k:m]))
+        if kind == "equal":
+            sides = (sides[0] + one, sides[1] + other)
+        else:
+            gone = Markup("<del>{}</del>").format(one) if one else Markup("")
+            new = Markup("<ins>{}</ins>").format(other) if other else Markup("")
+            sides = (sides[0] + gone, sides[1] + new)
+    return sides
+
+
+def _pieces(text: str) -> list[str]:
+    """Words, and single characters of Chinese: the units in which a difference is seen."""
+    found: list[str] = []
+    for piece in _WORD.findall(text[:4000]):
+        found += list(piece) if _CJK.search(piece) else [piece]
+    return found
+
+
+def visible(text: str) -> str:
+    """A text in which nothing steers the reader's terminal or page: control characters and those that turn the direction
+    of writing are shown by name. Line breaks and tabs stay.
+    """
+    return "".join(map(_visible, text))
+
+
+def _visible(character: str) -> str:
+    if character in "\n\t":
+        return character
+    category = unicodedata.category(character)
+    if category == "Cc" and ord(character) < 0x20:
+        return chr(0x2400 + ord(character))
+    return f"⟨U+{ord(character):04X}⟩" if category in ("Cc", "Cf", "Cs", "Co", "Cn") else character
+
+
+def _logs(compared: Sequence[Compared]) -> list[tuple[str, list[log.EvalLog]]]:
+    return [("A", [one.a for one in compared]), ("B", [one.b for one in compared])]
+
+
+def _side(letter: str, summary: dict[str, Any]) -> Side:
+    facts: list[tuple[str, str]] = []
+    steps: tuple[int, ...] = ()
+    values: tuple[float, ...] = ()
+    if summary.get("run"):
+        run = RunDirectory(paths.runs() / summary["run"])
+        try:
+            row, series = run.row(), all_series(read_events(run.events_path))
+        except (OSError, ValueError):
+            return Side(letter, summary["model"], str(summary["stage"]), (), ((), ()))
+        facts = [(say("step"), str(summary["step"]))]
+        if row.tokens_per_s:
+            facts.append((say("tokens/s"), f"{row.tokens_per_s:.0f}"))
+        if row.peak_memory_bytes:
+            facts.append((say("peak memory"), size(row.peak_memory_bytes)))
+        for name, title in (("val/loss", say("validation loss")), ("val/bits_per_byte", say("bits/byte"))):
+            if series.get(name):
+                facts.append((title, f"{series[name][1][-1]:.4f}"))
+        found = series.get("val/bits_per_byte") or series.get("train/loss") or ([], [])
+        steps, values = tuple(found[0]), tuple(found[1])
+    facts.append((say("evaluated in"), duration(summary["seconds"])))
+    return Side(letter, summary["model"], str(summary["stage"]), tuple(facts), (steps, values))
+
+
+def _different_settings(one: Compared) -> list[tuple[str, str, str]]:
+    """The settings of both runs that are not the same: dotted path, A's, B's."""
+    trees = []
+    for summary in (one.a.summary, one.b.summary):
+        if not summary.get("run"):
+            return []
+        try:
+            trees.append(_flat(RunDirectory(paths.runs() / summary["run"]).spec()))
+        except ValueError:
+            return []
+    return [
+        (path, str(trees[0].get(path, "")), str(trees[1].get(path, "")))
+        for path in sorted(trees[0].keys() | trees[1].keys())
+        if trees[0].get(path) != trees[1].get(path) and path != "name"
+    ]
+
+
+def _flat(tree: dict[str, Any], above: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        found |= _flat(value, f"{above}{name}.") if isinstance(value, dict) else {f"{above}{name}": value}
+    return found
+
+
+def _quoted(text: str) -> str:
+    """A text in Markdown, line by line, so that nothing in it is markup."""
+    return "\n".join(f"  > `{line.replace('`', 'ˋ')}`" if line.strip() else "  >" for line in text.split("\n"))
+
+
+def _cell(text: str) -> str:
+    """A text in a table of Markdown."""
+    return visible(text).replace("\n", " ").replace("|", "\\|").replace("<", "&lt;")
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=lambda name: name is not None and ".html" in name,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals |= {
+        "say": say,
+        "phrase": phrase,
+        "number": number,
+        "verdict_of": verdict_of,
+        "title_of": title_of,
+        "quoted": _quoted,
+        "cell": _cell,
+        "interval": lambda finding, widest: Markup(interval(finding, widest)),
+        "visible": visible,
+    }
+    return made
