@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from jobs.evaluation.log import EvalLog, Record
+from jobs.runs.evals import EvalLog, Record
 from minimind.evaluation import statistics
 from minimind.evaluation.statistics import Comparison
 from minimind.language import say

@@ -9,14 +9,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from data.suite import Rows, Suite, SuiteRow
-from jobs.evaluation import log
-from jobs.evaluation.log import EvalLog, Record
-from jobs.runs.directory import program
+from jobs import paths
+from jobs.runs import evals
+from jobs.runs.directory import RunDirectory, program
+from jobs.runs.evals import EvalLog, Record
 from jobs.runs.references import Weights
 from minimind.checkpoints.checkpoint import load_model
 from minimind.checkpoints.manifest import weights_sha256
@@ -70,7 +72,15 @@ def evaluate(examinee: Examinee, rows: Rows, progress: Progress = lambda tokens:
         "precision": "float32",
         "device": examinee.engine.device.type,
     }
-    return log.write(log.path_of(examinee.weights, rows.suite.name), records, summary)
+    return evals.write(path_of(examinee.weights, rows.suite.name), records, summary)
+
+
+def path_of(weights: Weights, suite: str) -> Path:
+    """Where the log of a suite lies: with the run, or for a checkpoint elsewhere in MINIMIND_HOME by its name."""
+    if weights.run is not None:
+        return evals.folder_of(RunDirectory(paths.runs() / weights.run)) / f"{suite}@{weights.step}.jsonl"
+    name = "-".join(weights.folder.absolute().parts[-2:]).strip("-/")
+    return paths.home() / "evals" / f"{suite}@{name}.jsonl"
 
 
 def requests_of(rows: Rows) -> int:
@@ -84,11 +94,11 @@ def requests_of(rows: Rows) -> int:
 
 def kept(examinee_sha256: str, weights: Weights, rows: Rows) -> EvalLog | None:
     """The log of the same rows, suite and weights, if there is one already."""
-    path = log.path_of(weights, rows.suite.name)
+    path = path_of(weights, rows.suite.name)
     if not path.is_file():
         return None
     try:
-        found = log.read(path)
+        found = evals.read(path)
     except ValueError:
         return None
     same = (found.summary.get("weights"), found.summary.get("rows_sha256"), found.summary.get("suite_sha256"))

@@ -1,6 +1,6 @@
 """Two checkpoints side by side as a page that holds everything in itself, and as Markdown: verdict, scores, bad cases.
 
-What a model wrote may be anything: the template escapes markup, and `visible` shows what would steer a terminal or a page.
+What a model wrote may be anything: the template escapes markup, and `visible` shows what would steer a page.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from jobs import paths
-from jobs.evaluation import log
 from jobs.evaluation.chart import curves, interval, widest
 from jobs.evaluation.compare import Case, Compared
 from jobs.evaluation.view import number, title_of, verdict_of
+from jobs.runs import evals
 from jobs.runs.directory import RunDirectory
 from minimind.events import all_series, read_events
 from minimind.language import language, phrase, say, speaking
 from minimind.units import duration, size
+
+_KINDS = ("html", "md")
 
 CASES = 12
 """How many regressions and gains of a suite are shown; the logs hold them all."""
@@ -55,8 +57,7 @@ def write(compared: Sequence[Compared], folder: Path) -> list[Path]:
     first = language()
     for lang in (first, "en" if first == "zh" else "zh"):
         with speaking(lang):
-            for kind in ("html", "md"):
-                written.append(log.write_text(folder / f"report.{lang}.{kind}", render(compared, kind)))
+            written += [evals.write_text(folder / f"report.{lang}.{kind}", render(compared, kind)) for kind in _KINDS]
     return written
 
 
@@ -173,8 +174,8 @@ def _pieces(text: str) -> list[str]:
 
 
 def visible(text: str) -> str:
-    """A text in which nothing steers the reader's terminal or page: control characters and those that turn the direction
-    of writing are shown by name. Line breaks and tabs stay.
+    """A text in which nothing steers the reader's terminal or page: control characters, and those that turn the
+    direction of writing, are shown by name. Line breaks and tabs stay.
     """
     return "".join(map(_visible, text))
 
@@ -188,7 +189,7 @@ def _visible(character: str) -> str:
     return f"⟨U+{ord(character):04X}⟩" if category in ("Cc", "Cf", "Cs", "Co", "Cn") else character
 
 
-def _logs(compared: Sequence[Compared]) -> list[tuple[str, list[log.EvalLog]]]:
+def _logs(compared: Sequence[Compared]) -> list[tuple[str, list[evals.EvalLog]]]:
     return [("A", [one.a for one in compared]), ("B", [one.b for one in compared])]
 
 

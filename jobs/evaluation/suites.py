@@ -18,9 +18,9 @@ from data.suite import Rows
 from jobs import paths
 from jobs.evaluation.compare import Compared
 from jobs.evaluation.evaluate import Examinee, evaluate, kept, requests_of
-from jobs.evaluation.log import EvalLog
 from jobs.evaluation.view import verdict_of
 from jobs.runs.directory import RunDirectory
+from jobs.runs.evals import EvalLog
 from jobs.runs.references import Weights
 from jobs.serving.models import is_from_stock, learnt_to_answer
 from minimind.evaluation.asking import Progress as Tell

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.evaluation.compare import Compared, Finding
-from jobs.evaluation.log import EvalLog
+from jobs.runs.evals import EvalLog
 from minimind.evaluation.statistics import Comparison
 from minimind.language import language, phrase, say
 from minimind.units import duration

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jobs import paths
+from jobs.runs import evals
 from jobs.runs.directory import RunDirectory
 from minimind.checkpoints import folders as checkpoint_folders
 from minimind.checkpoints.manifest import MANIFEST
@@ -126,6 +127,20 @@ def _run_and_step(text: str) -> tuple[RunDirectory, int]:
                     "{name}@best: no checkpoint in {checkpoints} has been validated",
                     name=name,
                     checkpoints=run.checkpoints,
+                )
+            )
+        return run, best
+    if which.startswith("best:"):
+        suite = which.removeprefix("best:")
+        best = evals.best_step(run, suite, steps)
+        if best is None:
+            raise ValueError(
+                say(
+                    "{text!r}: no checkpoint of {name} has been evaluated by {suite!r}: "
+                    "minimind eval {name}@latest --suite {suite}",
+                    text=text,
+                    name=name,
+                    suite=suite.partition("/")[0],
                 )
             )
         return run, best

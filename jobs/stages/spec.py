@@ -72,6 +72,9 @@ class EvalConfig(Config):
         description="continued at the end of the run, into samples.jsonl",
     )
     sample_tokens: int = Field(default=60, ge=0, description="tokens per continuation; 0: none")
+    suites: tuple[str, ...] | None = Field(
+        default=None, description="suites for what the run ends with; default: all that fit it; []: none"
+    )
 
 
 class ScalingConfig(Config):
@@ -130,6 +133,7 @@ MAY_CHANGE = (
     "loop.max_bad_steps",
     "eval.prompts",
     "eval.sample_tokens",
+    "eval.suites",
     "memory",
 )
 """What a resumed run may change: none of it changes what is learnt, as long as the global batch and the content of the

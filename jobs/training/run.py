@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Console
 
 from jobs import paths
+from jobs.evaluation.after import evaluate_after
 from jobs.fit.disk import disk_plan
 from jobs.fit.plan import Planner, to_json
 from jobs.fit.precision import decide_dtype, keep_dtype, with_dtype
@@ -81,6 +82,7 @@ def start(
     identity = run.create(stored.model_dump(mode="json"), overwrite=overwrite, sources=prepared.sources)
     run.write_plan(plan)
     launch_and_follow(placed, prepared, run, identity, console)
+    evaluate_after(run, placed, console)
     return run
 
 
@@ -111,6 +113,7 @@ def resume(name: str, settings: Mapping[str, Any], console: Console) -> RunDirec
     disk_plan(placed, run, console)
     run.clear_stop()
     launch_and_follow(placed, prepared, run, identity, console)
+    evaluate_after(run, placed, console)
     return run
 
 

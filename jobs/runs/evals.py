@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jobs import paths
 from jobs.runs.directory import RunDirectory
-from jobs.runs.references import Weights
+from minimind.events import best_first
 from minimind.language import say
 from minimind.units import size
 
@@ -42,14 +43,6 @@ class EvalLog:
         return float(self.summary["score"])
 
 
-def path_of(weights: Weights, suite: str) -> Path:
-    """Where the log of a suite lies: with the run, or for a checkpoint elsewhere in MINIMIND_HOME by its name."""
-    if weights.run is not None:
-        return folder_of(RunDirectory(paths.runs() / weights.run)) / f"{suite}@{weights.step}.jsonl"
-    name = "-".join(weights.folder.absolute().parts[-2:]).strip("-/")
-    return paths.home() / "evals" / f"{suite}@{name}.jsonl"
-
-
 def folder_of(run: RunDirectory) -> Path:
     """The logs of a run."""
     return run.path / "evals"
@@ -63,7 +56,7 @@ def write(path: Path, records: list[Record], summary: dict[str, Any]) -> EvalLog
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write a file in one move; gives its path. Raises ValueError where the disk does not take it; an older one stays."""
+    """Write a file in one move. Raises ValueError where the disk does not take it: an older one stays."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         paths.make(path.parent)
@@ -105,6 +98,21 @@ def logs(run: RunDirectory) -> list[EvalLog]:
         except ValueError:
             continue
     return sorted(found, key=lambda log: (log.suite, int(log.summary.get("step") or 0)))
+
+
+def best_step(run: RunDirectory, suite: str, steps: Sequence[int]) -> int | None:
+    """The step, of `steps`, that did best at a suite, or at one of its metrics as "suite/metric"; None where none of
+    them has been evaluated by it. Of equal ones the earliest.
+    """
+    name, _, metric = suite.partition("/")
+    found: dict[int, float] = {}
+    lower_is_better = False
+    for log in logs(run):
+        value = log.summary["metrics"].get(metric, {}).get("value") if metric else log.summary["score"]
+        if log.suite == name and log.summary.get("step") in steps and value is not None:
+            lower_is_better = bool(log.summary["lower_is_better"]) and not metric
+            found[int(log.summary["step"])] = float(value)
+    return next(iter(best_first(found, "lowest" if lower_is_better else "highest")), None)
 
 
 def _line(value: dict[str, Any]) -> str:
