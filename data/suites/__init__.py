@@ -1,0 +1,1 @@
+"""Tests of what a model knows, as rows made by generators."""
