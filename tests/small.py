@@ -45,7 +45,7 @@ SETTINGS: dict[str, Any] = {
     "loop.eval_interval": 4,
     "eval.max_documents": 8,
     "eval.sample_tokens": 4,
-    "eval.suites": (),
+    "eval.suites": "[]",
     "scaling.workers": 0,
 }
 
