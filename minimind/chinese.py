@@ -345,4 +345,41 @@ CHINESE: dict[str, str] = {
         "{where}：缺少 {name}；清单里记录它有 {bytes} 字节"
     ),
     "{wrong}; there are {targets}": ("{wrong}；可选：{targets}"),
+    # checks of answers
+    '{value!r} is no check: {{"is": NAME, ...}} is; names: {names}': (
+        '{value!r} 不是检查项：应写成 {{"is": 名称, ...}}；名称有：{names}'
+    ),
+    "no checker {name!r}{near}; there are: {names}": "没有检查 {name!r}{near}；可用的有：{names}",
+    "checker {name}: no argument {argument!r}{near}; allowed are: {names}": (
+        "检查 {name}：没有参数 {argument!r}{near}；可用的有：{names}"
+    ),
+    "checker {name}: {problem}": "检查 {name}：{problem}",
+    " (did you mean {name}?)": "（是否想写 {name}？）",
+    "a row without checks has no score": "没有检查项的行无法评分",
+    "give texts in `any` or in `all`": "请在 `any` 或 `all` 里给出文本",
+    "give `least`, `most` or both": "请给出 `least`、`most` 或两者",
+    "least = {least} is more than most = {most}": "least = {least} 大于 most = {most}",
+    "a pattern of {length} characters; at most {most} are allowed": "表达式有 {length} 个字符，最多允许 {most} 个",
+    "{source!r} is no regular expression: {error}": "{source!r} 不是正则表达式：{error}",
+    "{source!r} is too large: with its repetitions written out it has more than {most} steps": (
+        "{source!r} 太大：把重复部分展开后超过 {most} 步"
+    ),
+    "{source!r}: more than {most} groups in each other": "{source!r}：分组嵌套超过 {most} 层",
+    (
+        "{source!r}: {what} is not allowed here; a check has characters, classes, groups, |, * + ? {{n}}, "
+        "^ $ \\b and the flags (?i) (?m) (?s) at its beginning"
+    ): (
+        "{source!r}：这里不允许 {what}；检查的表达式可以有字符、字符类、分组、|、* + ? {{n}}、^ $ \\b，"
+        "以及开头的 (?i) (?m) (?s)"
+    ),
+    # what is wrong with an answer
+    "It says nothing.": "什么也没说。",
+    "It does not come to an end: it was cut off.": "没有自己结束，被截断了。",
+    "It says the same again and again.": "反复说同样的话。",
+    "It is in the other language than was asked for.": "用的不是要求的语言。",
+    "It holds a broken character.": "有残缺的字符。",
+    "It shows a tag that belongs to the format of a conversation, not to its text.": "露出了对话格式的标记。",
+    "It calls a tool in a form that cannot be read.": "调用工具的格式无法读取。",
+    "It repeats the question, or copies the text it was given.": "重复了问题，或照抄了给出的文字。",
+    "It holds control characters, which nobody can see.": "含有看不见的控制字符。",
 }

@@ -26,6 +26,7 @@ from jobs.stages.table import STAGES
 from jobs.sweeps.report import OUTCOMES
 from jobs.text.tokenizer import DATA_FILE, TOKENIZER_FLAGS, TokenizerSpec
 from minimind.config import WORDS
+from minimind.evaluation.diagnostics import DIAGNOSES
 from minimind.events import METRICS, STATES
 from minimind.language import _CATALOGUES, language, phrase, say, speaking
 
@@ -108,7 +109,7 @@ def declared() -> set[str]:
     for metric in METRICS.values():
         texts |= {metric.meaning, metric.unit} - {""}
     texts |= {*GROUPS, *(verb.help for verb in VERBS.values()), *(title for title, _ in flags.GROUPS.values())}
-    texts |= {stage.title for stage in STAGES.values()}
+    texts |= {stage.title for stage in STAGES.values()} | set(DIAGNOSES.values())
     texts |= {problem.meaning for problem in PROBLEMS.values()} | set(LOOKS.values())
     fields = [flags.field_of(RunSpec, path) for path in (*flags.FLAGS.values(), *flags.ADAPTER_FLAGS.values())]
     fields += [flags.field_of(TokenizerSpec, path) for path in TOKENIZER_FLAGS.values()]

@@ -1,0 +1,265 @@
+"""Checks of answers: what holds and what does not, mistakes in a suite, and expressions that would hang `re`."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from minimind.evaluation.checkers import CHECKERS, Answer, holds, parse_check, score
+from minimind.evaluation.numbers import last_number
+from minimind.evaluation.patterns import LONGEST_SOURCE, Pattern
+from minimind.language import speaking
+
+
+def answer(text: str, *calls: tuple[str, dict[str, Any]], finish: str = "stop", prompt: str = "") -> Answer:
+    return Answer(text, finish, calls, prompt)
+
+
+# checker and arguments -> texts that pass, texts that do not
+CASES: list[tuple[dict[str, Any], list[str], list[str]]] = [
+    ({"is": "exact", "any": ["yes", "no"]}, ["yes", " no\n"], ["Yes", "yes.", ""]),
+    ({"is": "contains", "any": ["red", "blue"]}, ["It is red.", "hundred"], ["Red", ""]),
+    ({"is": "contains", "any": ["red"], "whole_words": True}, ["(red)", "是red的"], ["hundred", "redder", "red2"]),
+    ({"is": "contains", "any": ["RED"], "ignore_case": True, "whole_words": True}, ["Red."], ["Hundred."]),
+    ({"is": "contains", "all": ["春", "秋"]}, ["春夏秋冬"], ["春天"]),
+    ({"is": "contains", "any": ["a", "b"], "all": ["c"]}, ["ac", "bc"], ["ab", "c"]),
+    ({"is": "lacks", "any": ["ugly"]}, ["pretty", ""], ["an ugly one"]),
+    ({"is": "lacks", "any": ["not"], "whole_words": True}, ["nothing"], ["not a thing"]),
+    ({"is": "matches", "pattern": "^b"}, ["bc"], ["abc", ""]),
+    ({"is": "matches", "pattern": "[A-Z ]+", "full": True}, ["HELLO YOU", " HI\n"], ["Hello", ""]),
+    ({"is": "matches", "pattern": "不(是|喜欢)"}, ["我不喜欢"], ["我喜欢"]),
+    (
+        {"is": "number", "value": 7},
+        ["7", "3 + 4 = 7.", "３加４等于７", "七", "Seven!"],
+        ["8", "17", "-7", "7.5", "无", ""],
+    ),
+    ({"is": "number", "value": -5}, ["-5", "负五", "minus 5", "－５"], ["5", "10-5"]),
+    ({"is": "number", "value": 0.5, "tolerance": 0.01}, ["0.5", ".505", "零点五"], ["0.52", "5"]),
+    ({"is": "words", "most": 2}, ["one two", "don't stop", "中国"], ["one two three", "我爱你", ""]),
+    ({"is": "words", "least": 2, "most": 3}, ["a b", "a b c"], ["a", "a b c d"]),
+    ({"is": "characters", "most": 4}, ["好的，明天。", "a b, c d"], ["明天再说吧", "", "。"]),
+    (
+        {"is": "sentences", "least": 1, "most": 1},
+        ["Mr. A has 3.5 l.", "今天很好", "Wait... no."],
+        ["It is. It was.", "好。是。", "a\nb"],
+    ),
+    ({"is": "lines", "least": 2, "most": 2}, ["a\n\nb\n"], ["a", "a\nb\nc"]),
+    (
+        {"is": "json", "keys": ["a"]},
+        ['{"a": 1, "b": 2}', '```json\n{"a": 1}\n```', 'Here:\n```\n[{"a": 1}, {"a": 2}]\n```\nDone.'],
+        ['{"b": 1}', "[]", '[{"a": 1}, 2]', "{'a': 1}", "a", "", '{"a": 1} ok', "[" * 100_000],
+    ),
+    (
+        {"is": "json", "values": {"age": 7, "name": "tom"}},
+        ['{"name": "Tom", "age": "7"}'],
+        ['{"name": "Tom", "age": 8}'],
+    ),
+    ({"is": "json", "form": "list"}, ["[1, 2]", "[]"], ['{"a": 1}', "3"]),
+    (
+        {"is": "items", "count": 3},
+        [
+            "1. a\n2. b\n3. c",
+            "Sure:\n- a\n- b\n- c",
+            "一、红\n二、黄\n三、蓝",
+            "* a\n  * b\n* c\n* d",
+            "1. a 2. b 3. c",
+            "①a\n②b\n③c",
+        ],
+        ["- a\n- b", "a, b, c", "1. a\n2. b\n3. c\n4. d", "", "3.5 is\n2.5 more\n1.5"],
+    ),
+    (
+        {"is": "language", "language": "zh"},
+        ["我有3个苹果。", "我们大家都很喜欢学习 AI"],
+        ["I have 3", "你好 hello", "3", ""],
+    ),
+    ({"is": "language", "language": "en"}, ["Hi!", "Café"], ["你好", "привет", "hi 你好"]),
+    ({"is": "starts", "any": ["Dear", "Hi"]}, ["Dear Tom", "\nHi!"], ["dear", "Oh, Hi"]),
+    ({"is": "starts", "any": ["DEAR"], "ignore_case": True}, ["Dear Tom"], ["My dear"]),
+    ({"is": "ends", "any": ["?", "？"]}, ["Why?\n", "好吗？"], ["Why? I see.", ""]),
+    ({"is": "calls_nothing"}, ["Hello"], ["", "  "]),
+]
+
+
+@pytest.mark.parametrize(("check", "good", "bad"), CASES, ids=lambda value: str(value)[:60])
+def test_what_holds(check: dict[str, Any], good: list[str], bad: list[str]) -> None:
+    parsed = parse_check(check)
+    assert [text for text in good if not holds(parsed, answer(text))] == []
+    assert [text for text in bad if holds(parsed, answer(text))] == []
+
+
+def test_calls() -> None:
+    check = parse_check({"is": "call", "name": "weather", "arguments": {"city": "Paris", "days": 3}})
+    assert holds(check, answer("", ("weather", {"city": " paris", "days": "3", "unit": "C"})))
+    assert holds(check, answer("", ("other", {}), ("weather", {"city": "Paris", "days": 3.0})))
+    for call in [("clock", {"city": "Paris", "days": 3}), ("weather", {"city": "Rome", "days": 3}), ("weather", {})]:
+        assert not holds(check, answer("", call))
+    assert not holds(check, answer('{"name": "weather", "arguments": {"city": "Paris", "days": 3}}'))
+    several = parse_check({"is": "call", "name": "weather", "one_of": {"city": ["北京", "Beijing"]}})
+    assert holds(several, answer("", ("weather", {"city": "beijing"})))
+    assert not holds(several, answer("", ("weather", {"city": "上海"})))
+    assert not holds(several, answer("", ("weather", {})))
+    nested = parse_check({"is": "call", "name": "f", "arguments": {"a": [1, {"b": None}], "c": True}})
+    assert holds(nested, answer("", ("f", {"a": [1, {"b": None, "more": 1}], "c": True})))
+    assert not holds(nested, answer("", ("f", {"a": [1, {"b": None}], "c": 1})))
+    assert not holds(parse_check({"is": "calls_nothing"}), answer("Let me see", ("f", {})))
+
+
+def test_stopped_and_shorter() -> None:
+    assert holds(parse_check({"is": "stopped"}), answer("a"))
+    assert not holds(parse_check({"is": "stopped"}), answer("a", finish="length"))
+    half = parse_check({"is": "shorter_than_prompt", "share": 0.5})
+    assert holds(half, answer("ab, c", prompt="abcdef"))
+    assert not holds(half, answer("abcd", prompt="abcdef"))
+    assert not holds(half, answer("", prompt="abcdef"))
+
+
+def test_the_score_is_the_share_that_holds() -> None:
+    checks = [parse_check(check) for check in ({"is": "stopped"}, {"is": "contains", "any": ["b"]})]
+    assert score(checks, answer("ab")) == (1.0, [True, True])
+    assert score(checks, answer("a")) == (0.5, [True, False])
+    with pytest.raises(ValueError, match="without checks"):
+        score([], answer("a"))
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (3, "3 is no check"),
+        ({"any": ["a"]}, "is no check"),
+        ({"is": "contians"}, r"no checker 'contians' \(did you mean contains\?\); there are: exact, contains"),
+        ({"is": "qqq"}, "no checker 'qqq'; there are: exact"),
+        ({"is": "exact", "anny": ["a"]}, r"no argument 'anny' \(did you mean any\?\); allowed are: any"),
+        ({"is": "stopped", "at": 1}, "no argument 'at'; allowed are: none"),
+        ({"is": "exact"}, "checker exact: any: Field required"),
+        ({"is": "exact", "any": []}, "checker exact: any"),
+        ({"is": "exact", "any": "yes"}, "any = 'yes'"),
+        ({"is": "exact", "any": [""]}, "any"),
+        ({"is": "contains"}, "checker contains: give texts in `any` or in `all`"),
+        ({"is": "words"}, "checker words: give `least`, `most` or both"),
+        ({"is": "words", "least": 3, "most": 2}, "least = 3 is more than most = 2"),
+        ({"is": "words", "most": True}, "most = True"),
+        ({"is": "number", "value": "7"}, "value = '7'"),
+        ({"is": "language", "language": "fr"}, "language = 'fr'"),
+        ({"is": "matches", "pattern": "(a"}, "is no regular expression"),
+        ({"is": "matches", "pattern": "a{99999999999}"}, "is no regular expression"),
+        ({"is": "matches", "pattern": "a" * (LONGEST_SOURCE + 1)}, "a pattern of 401 characters"),
+        ({"is": "matches", "pattern": "((a{9}){9}){9}"}, "too large"),
+        ({"is": "matches", "pattern": "(((){999}){999}){999}"}, "too large"),
+        ({"is": "matches", "pattern": "(" * 30 + ")" * 30}, "more than 20 groups"),
+        ({"is": "matches", "pattern": r"(a)\1"}, r"\\1 is not allowed"),
+        ({"is": "matches", "pattern": "a(?=b)"}, "is not allowed here"),
+        ({"is": "matches", "pattern": "a++"}, "is not allowed here"),
+        ({"is": "matches", "pattern": "(?x)a"}, "is not allowed here"),
+    ],
+)
+def test_mistakes_are_refused_in_words(value: object, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        parse_check(value)
+    with speaking("zh"), pytest.raises(ValueError, match="检查"):
+        parse_check({"is": "contians"})
+
+
+@pytest.mark.parametrize("name", CHECKERS)
+def test_every_checker_says_what_it_is(name: str) -> None:
+    assert CHECKERS[name].__doc__
+
+
+@pytest.mark.parametrize(
+    "pattern", ["(a+)+b", "(a|a)*b", "(a|aa)+$b", ".*a.*a.*a.*b", r"(\w+\s*)+!", "(a?){40}a{40}b", "(.*)(.*)(.*)[^a]"]
+)
+def test_no_expression_hangs(pattern: str) -> None:
+    """Each of these keeps `re` busy beyond the test's limit of time, on the longest text that is looked at."""
+    check = parse_check({"is": "matches", "pattern": pattern})
+    assert not holds(check, answer("a" * 100_000))
+
+
+PIECES = st.sampled_from(["a", "b", ".", "[ab]", "[^a]", r"\w", r"\s", r"\n", r"\.", "^", "$", r"\b", r"\B", "()", "}"])
+
+
+@st.composite
+def sources(draw: st.DrawFn, depth: int = 2) -> str:
+    """Expressions of what a check may have."""
+    parts = []
+    for _ in range(draw(st.integers(0, 3))):
+        piece = draw(PIECES) if depth == 0 or draw(st.booleans()) else f"({draw(sources(depth - 1))})"
+        can_repeat = piece not in ("^", "$", r"\b", r"\B")
+        parts.append(
+            piece + (draw(st.sampled_from(["", "", "*", "+", "?", "*?", "{2}", "{1,2}", "{,2}"])) * can_repeat)
+        )
+    return "".join(parts) + (f"|{draw(sources(depth - 1))}" if depth and draw(st.booleans()) else "")
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    sources(), st.sampled_from(["", "(?i)", "(?s)", "(?m)", "(?ims)"]), st.text("abA .\n}", max_size=6), st.booleans()
+)
+def test_an_expression_means_what_it_means_to_re(source: str, flags: str, text: str, full: bool) -> None:
+    expected = re.fullmatch(flags + source, text) if full else re.search(flags + source, text)
+    assert Pattern(flags + source, full=full).matches(text) == (expected is not None)
+
+
+@given(
+    st.text(st.sampled_from("一二两三十百千万零〇点负第个0123456789,.-+ oneteight hundred"), max_size=30) | st.text()
+)
+def test_every_text_can_be_read_for_a_number(text: str) -> None:
+    last_number(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("三个苹果，吃了两个，还剩一个。", 1),
+        ("答案是5，这是一道简单的题。", 5),
+        ("The answer is 12. That was one easy sum.", 12),
+        ("It is one.", 1),
+        ("3 - 2 = 1", 1),
+        ("1,234", 1234),
+        ("12,34", 34),
+        ("一百零五", 105),
+        ("一百五", 150),
+        ("二百三十", 230),
+        ("十二", 12),
+        ("二〇二四", 2024),
+        ("两千零三", 2003),
+        ("三点一四", 3.14),
+        ("零下三度", -3),
+        ("第一步，三加四", 4),
+        ("twenty-one", 21),
+        ("a hundred and five", 105),
+        ("十一点", 11),
+        ("", None),
+        ("第一", None),
+    ],
+)
+def test_the_last_number(text: str, value: float | None) -> None:
+    assert last_number(text) == value
+
+
+@given(st.integers(0, 99_999))
+def test_chinese_numerals_come_back(value: int) -> None:
+    assert last_number(f"等于{chinese(value)}。") == value
+
+
+def chinese(value: int) -> str:
+    """A whole number in numerals, as one says it."""
+    signs = "零一二三四五六七八九"
+    if value < 10:
+        return signs[value]
+    for size, unit in ((10_000, "万"), (1000, "千"), (100, "百"), (10, "十")):
+        if value >= size:
+            high, low = divmod(value, size)
+            gap = "零" if low and low < size // 10 else ""
+            return chinese(high) + unit + gap + (chinese(low) if low else "")
+    raise AssertionError
+
+
+@settings(deadline=None)
+@given(st.text(), st.text())
+def test_no_answer_breaks_a_checker(text: str, prompt: str) -> None:
+    for check, _, _ in CASES:
+        parsed = parse_check(check)
+        assert holds(parsed, answer(text, prompt=prompt)) in (True, False)
