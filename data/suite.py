@@ -52,7 +52,7 @@ class Suite(Config):
     facts that no model can know. primary: of a choice, whether its log-prob counts per byte or as it is.
     """
 
-    name: str = Field(pattern=r"[a-z0-9][a-z0-9_-]{0,40}\Z")
+    name: str = Field(pattern=r"[a-z0-9][a-z0-9_-]{0,40}$")
     version: int = Field(default=1, ge=1)
     title: dict[Literal["en", "zh"], str]
     rows: str

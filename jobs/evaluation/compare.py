@@ -88,11 +88,15 @@ def _findings(a: EvalLog, b: EvalLog) -> list[Finding]:
     counted = [pair for pair in rows if _counts(a, pair[0])]
     found = [_finding(a, None, "", counted)]
     found += [
-        _finding(a, field, value, [pair for pair in rows if pair[0]["groups"].get(field) == value])
+        _finding(a, field, value, [pair for pair in _shown(a, field, rows) if pair[0]["groups"].get(field) == value])
         for field, values in a.summary["groups"].items()
         for value in values
     ]
     return found
+
+
+def _shown(log: EvalLog, field: str, rows: list[tuple[Record, Record]]) -> list[tuple[Record, Record]]:
+    return rows if field in log.summary["counted"] else [pair for pair in rows if _counts(log, pair[0])]
 
 
 def _counts(log: EvalLog, record: Record) -> bool:

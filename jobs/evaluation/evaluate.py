@@ -44,15 +44,18 @@ class Examinee:
     tokenizer: Tokenizer
     sha256: str
     stage: str
+    device: str
 
     @classmethod
     def load(cls, weights: Weights, device: torch.device | None = None) -> Examinee:
         """Raises ValueError for a checkpoint that does not verify."""
-        model, tokenizer, checkpoint = load_model(weights.folder)
-        model = model.to(device or torch.device("cpu"))
+        model, tokenizer, _ = load_model(weights.folder)
+        place = device or torch.device("cpu")
+        model = model.to(place)
         context = min(CONTEXT_TOKENS, model.config.max_position_embeddings)
         engine = Engine(model, slots=SLOTS, context_tokens=context, tokenizer=tokenizer, seed=0)
-        return cls(weights, engine, tokenizer, weights_sha256(weights.folder), checkpoint.lineage.stage)
+        stage = RunDirectory(paths.runs() / weights.run).stage if weights.run is not None else ""
+        return cls(weights, engine, tokenizer, weights_sha256(weights.folder), stage, str(place))
 
 
 def evaluate(examinee: Examinee, rows: Rows, progress: Progress = lambda tokens: None) -> EvalLog:
@@ -68,9 +71,8 @@ def evaluate(examinee: Examinee, rows: Rows, progress: Progress = lambda tokens:
         "seconds": round(time.time() - began, 3),
         "time": began,
         "program": program(),
-        "native": examinee.engine.native,
         "precision": "float32",
-        "device": examinee.engine.device.type,
+        "device": examinee.device,
     }
     return evals.write(path_of(examinee.weights, rows.suite.name), records, summary)
 
@@ -134,13 +136,13 @@ def summed(suite: Suite, rows: Sequence[SuiteRow], records: Sequence[Record]) ->
     counted = [record for row, record in zip(rows, records, strict=True) if suite.counts(row)]
     groups: dict[str, dict[str, Any]] = {}
     for name in dict.fromkeys(name for row in rows for name in row.groups):
-        values = sorted({row.groups[name] for row in rows if name in row.groups})
-        if len(values) < 2 and name != "kind":
-            continue
-        groups[name] = {
-            value: _interval([r for row, r in zip(rows, records, strict=True) if row.groups.get(name) == value])
-            for value in values
-        }
+        # By the field that says what counts all rows are shown, by others those that do.
+        shown = [pair for pair in zip(rows, records, strict=True) if name in suite.counted or suite.counts(pair[0])]
+        values = sorted({row.groups[name] for row, _ in shown if name in row.groups})
+        if len(values) > 1:
+            groups[name] = {
+                value: _interval([record for row, record in shown if row.groups.get(name) == value]) for value in values
+            }
     names = dict.fromkeys(name for record in counted for name in record.get("metrics", {}))
     metrics = {
         name: asdict(statistics.mean([float(r["metrics"][name]) for r in counted if name in r["metrics"]]))
