@@ -17,7 +17,7 @@ from minimind.language import say
 
 LONGEST_SOURCE = 400
 MOST_STEPS = 300
-"""What a pattern may have: with a text of 4000 characters this is about a second at the very worst."""
+"""What a pattern may have: with a text of 4000 characters this was a quarter of a second."""
 
 _MOST_DEPTH = 20
 
