@@ -349,7 +349,8 @@ def _answered(row: SuiteRow, talk: Sequence[dict[str, Any]], said: Sequence[Repl
 def _judged(row: SuiteRow, prompt: str, reply: Reply) -> tuple[float, dict[str, float], tuple[str, ...]]:
     """Whether an answer is right, what else is measured of it, and what is wrong with it as a text."""
     calls = tuple((name, _object(arguments)) for name, arguments in reply.calls)
-    answer = Answer(text=reply.text, finish=reply.finish, calls=calls, prompt=prompt, thinking=reply.thinking)
+    finish = "tool_calls" if calls else reply.finish  # in OpenAI's words
+    answer = Answer(text=reply.text, finish=finish, calls=calls, prompt=prompt, thinking=reply.thinking)
     wrong = diagnose(answer, language=row.groups.get("language"), max_tokens_reached=reply.finish == "length")
     metrics: dict[str, float] = {}
     if row.expected is not None:

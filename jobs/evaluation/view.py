@@ -16,6 +16,9 @@ from minimind.evaluation.statistics import Comparison
 from minimind.language import language, phrase, say
 from minimind.units import duration
 
+SHOWN_GROUPS = 10
+"""Of the parts of suites that differ so many are shown in the terminal."""
+
 _STYLES = {"better": "green", "worse": "red", "cannot tell": "dim"}
 
 
@@ -53,25 +56,23 @@ def show_comparison(compared: Sequence[Compared], console: Console) -> None:
     first = compared[0]
     names = {"A": first.a.summary["model"], "B": first.b.summary["model"]}
     console.print("\n" + "   ".join(f"{letter} = {name}" for letter, name in names.items()), style="bold")
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     table.add_column(say("suite"), no_wrap=True)
-    for title in ("A", "B", "B - A", "95 % interval", "better", "worse"):
+    for title in ("A", "B", "B - A", "95 % interval", "rows + / -"):
         table.add_column(phrase(title), justify="right", no_wrap=True)
     table.add_column(say("verdict"), no_wrap=True)
     for one in compared:
-        table.add_row(one.a.suite, *cells(one.a.summary, one.whole))
+        table.add_row(phrase(one.a.suite), *cells(one.a.summary, one.whole))
     console.print(table, soft_wrap=False)
-    for one in compared:
-        for finding in one.findings[1:]:
-            if finding.held:
-                numbers = f"{number(one.a.summary, finding.a)} → {number(one.a.summary, finding.b)}"
-                word = verdict_of(finding)
-                console.print(
-                    Text.assemble(
-                        f"  {one.a.suite}, {phrase(str(finding.field))} {finding.value}: {numbers} ",
-                        (phrase(word), _STYLES[word]),
-                    )
-                )
+    groups = [(one, finding) for one in compared for finding in one.findings[1:] if finding.held]
+    for one, finding in sorted(groups, key=lambda pair: _size(*pair))[:SHOWN_GROUPS]:
+        numbers = f"{number(one.a.summary, finding.a)} → {number(one.a.summary, finding.b)}"
+        word = verdict_of(finding)
+        name = f"  {phrase(one.a.suite)}, {finding.value}: {numbers} "
+        console.print(Text.assemble(name, (phrase(word), _STYLES[word])), soft_wrap=True)
+    if len(groups) > SHOWN_GROUPS:
+        more = len(groups) - SHOWN_GROUPS
+        console.print(say("  and {more} more parts differ: the report has them all", more=more), style="dim")
     for one in compared:
         if (needed := one.whole.comparison.needed_rows) is not None and verdict_of(one.whole) == "cannot tell":
             console.print(
@@ -85,6 +86,12 @@ def show_comparison(compared: Sequence[Compared], console: Console) -> None:
             )
 
 
+def _size(one: Compared, finding: Finding) -> tuple[bool, float]:
+    """What got worse first, and of those the most."""
+    share = abs(finding.b - finding.a) / (abs(finding.a) if one.a.summary["lower_is_better"] else 1.0)
+    return finding.comparison.verdict == "better", -share
+
+
 def cells(summary: dict[str, Any], finding: Finding) -> list[Text]:
     """A finding as a row of a table: A, B, the difference, its interval, rows better and worse, the verdict."""
     compared: Comparison = finding.comparison
@@ -95,8 +102,7 @@ def cells(summary: dict[str, Any], finding: Finding) -> list[Text]:
         Text(number(summary, finding.b)),
         Text(number(summary, difference.value, signed=True)),
         Text(f"{number(summary, difference.low, signed=True)} … {number(summary, difference.high, signed=True)}"),
-        Text(str(compared.better)),
-        Text(str(compared.worse)),
+        Text(f"{compared.better} / {compared.worse}"),
         Text(phrase(word), style=_STYLES[word]),
     ]
 
