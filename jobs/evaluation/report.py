@@ -100,10 +100,7 @@ def verdict(compared: Sequence[Compared]) -> str:
     said = []
     for word, template in (("better", "{b} is better at {what}"), ("worse", "{b} is worse at {what}")):
         if names[word]:
-            what = say(", ").join(
-                f"{title_or_name(one)} ({number(one.a.summary, one.whole.comparison.difference.value, signed=True)})"
-                for one in names[word]
-            )
+            what = say(", ").join(f"{title_or_name(one)} ({_change(one)})" for one in names[word])
             said.append(say(template, b=b, what=what))
     unsure = [one for one in compared if verdict_of(one.whole) == "cannot tell"]
     same = [one for one in unsure if not one.whole.comparison.better and not one.whole.comparison.worse]
@@ -112,6 +109,13 @@ def verdict(compared: Sequence[Compared]) -> str:
     if rest := [one for one in unsure if one not in same]:
         said.append(say("these rows cannot tell about {what}", what=say(", ").join(map(title_or_name, rest))))
     return say("; ").join(said) + say(".")
+
+
+def _change(one: Compared) -> str:
+    value = one.whole.comparison.difference.value
+    if one.a.summary["lower_is_better"]:
+        return say("{value} bits per byte", value=f"{value:+.3f}")
+    return say("{value} points of 100", value=f"{100 * value:+.1f}")
 
 
 def title_or_name(one: Compared) -> str:

@@ -113,7 +113,7 @@ def verdict_of(finding: Finding) -> str:
 
 
 def number(summary: dict[str, Any], value: float | None, *, signed: bool = False) -> str:
-    """A score as people read it: bits per byte as they are, shares in percent."""
+    """A score as people read it: bits per byte as they are, shares in percent, their differences in points."""
     if value is None:
         return "?"
     if summary["lower_is_better"]:
