@@ -34,7 +34,10 @@ class Verb:
 
 
 GROUPS: dict[str, tuple[Verb, ...]] = {
-    "all of it": (Verb("demo", "raw text to a model that chats, in a few minutes, with stock data", "demo"),),
+    "all of it": (
+        Verb("demo", "raw text to a model that chats, in a few minutes, with stock data", "demo"),
+        Verb("pipeline", "every stage in a row, evaluated, as one job: for a night", "pipeline"),
+    ),
     "data": (
         Verb("data", "fetch the stock data, check and look at your own", "data"),
         Verb("convert", "import upstream .pth, safetensors or Hugging Face weights as a checkpoint", "convert"),

@@ -55,7 +55,7 @@ class Built:
 def build(spec: RunSpec, prepared: Prepared, parallel: Parallel) -> Built:
     """Open the data and make the models on this rank's device: from checkpoints, or drawn anew from the seed."""
     torch.manual_seed(spec.seed + parallel.rank)
-    stage, corpus = STAGES[spec.stage.kind], _corpus(prepared)
+    stage, corpus = STAGES[spec.stage.kind], corpus_of(prepared)
     models = stage.models(spec, Checkpoints(spec, prepared))
     place(models, spec, parallel.device)
     if spec.loop.compile:
@@ -69,7 +69,7 @@ def build(spec: RunSpec, prepared: Prepared, parallel: Parallel) -> Built:
         parallel.device,
         units_per_step=spec.global_batch_size * spec.data.max_seq_len,
     )
-    recipe = recipe_of(spec, models, data.batches, precision, _with_intervals(spec.loop, total_steps), total_steps)
+    recipe = recipe_of(spec, models, data.batches, precision, with_intervals(spec.loop, total_steps), total_steps)
     adapter = None
     if spec.adapter is not None and prepared.init_folder is not None:
         adapter = Adapter(spec.adapter, adapter_base.base_of(Path(prepared.init_folder)))
@@ -100,7 +100,8 @@ class Checkpoints:
         return MiniMind(self.spec.model, generator=torch.Generator().manual_seed(self.spec.seed))
 
 
-def _corpus(prepared: Prepared) -> Corpus:
+def corpus_of(prepared: Prepared) -> Corpus:
+    """The prepared data, opened."""
     tokenizer = Tokenizer.load(prepared.tokenizer)
 
     def opened(folder: str | None) -> TokenShards | None:
@@ -115,7 +116,7 @@ def _corpus(prepared: Prepared) -> Corpus:
     )
 
 
-def _with_intervals(loop: LoopConfig, total_steps: int) -> LoopConfig:
+def with_intervals(loop: LoopConfig, total_steps: int) -> LoopConfig:
     """With what it leaves open decided: a validation and a checkpoint every tenth of the run."""
     tenth = max(1, total_steps // 10)
     intervals = {

@@ -1,0 +1,86 @@
+"""What each stage of a pipeline will take, said before it starts: steps and time, memory, disk."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from jobs.fit.card import this_card
+from jobs.fit.disk import checkpoint_disk
+from jobs.fit.measure import measure
+from jobs.fit.plan import Planner
+from jobs.stages.spec import RunSpec
+from jobs.stages.table import STAGES
+from jobs.text.prepare import Prepared
+from jobs.training.build import corpus_of, with_intervals
+from minimind.device.distributed import Parallel
+from minimind.language import phrase, say
+from minimind.units import duration, memory, size
+
+STARTS_S = 12.0
+"""Until a stage trains, and from its end until the next: processes start, import torch, load, and save at the end."""
+
+VALIDATION_SHARE = 1 / 3
+"""A forward's part of a step, which has a backward of twice its size."""
+
+
+@dataclass(frozen=True)
+class StageForecast:
+    """A stage: its optimizer steps, seconds, bytes of memory and of disk. seconds: None where nothing can be measured
+    here, on a cluster whose GPUs are elsewhere.
+    """
+
+    stage: str
+    steps: int
+    seconds: float | None
+    memory_bytes: int
+    disk_bytes: int
+
+
+def forecast(spec: RunSpec, prepared: Prepared) -> StageForecast:
+    """What a run will take, from its data and a few steps that are made here. spec: placed, its dtype decided."""
+    stage = STAGES[spec.stage.kind]
+    data = stage.data(spec, corpus_of(prepared), {}, Parallel(world=spec.world))
+    steps = min(data.batches.total_steps(spec.loop.accumulation_steps), spec.loop.max_steps or sys.maxsize)
+    planner = Planner(this_card(spec.memory.vram))
+    one, kept = checkpoint_disk(spec)
+    held_out = sum(batch.slots for source in (data.held_out, data.text) if source for batch in source.batches())
+    validations = 1 + steps // (with_intervals(spec.loop, steps).eval_interval or steps)
+    trained = steps * spec.global_batch_size * spec.data.max_seq_len
+    seconds = None
+    if torch.cuda.is_available() or not spec.scaling.gpus_per_worker:
+        speed = _speed(planner, spec) * spec.world
+        seconds = STARTS_S + (trained + VALIDATION_SHARE * validations * held_out) / speed
+    return StageForecast(spec.stage.kind, steps, seconds, planner.plan(spec).needed_bytes, one * kept)
+
+
+def show(forecasts: Sequence[StageForecast], console: Console) -> None:
+    """A line a stage, and the sum of the times."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(say("stage"), no_wrap=True)
+    for title in ("steps", "time", "memory", "disk"):
+        table.add_column(phrase(title), justify="right", no_wrap=True)
+    for one in forecasts:
+        time = duration(one.seconds) if one.seconds is not None else "?"
+        table.add_row(phrase(one.stage), str(one.steps), time, memory(one.memory_bytes), size(one.disk_bytes))
+    known = [one.seconds for one in forecasts if one.seconds is not None]
+    table.add_section()
+    table.add_row(say("together"), "", duration(sum(known)), "", size(sum(one.disk_bytes for one in forecasts)))
+    console.print(table, soft_wrap=False)
+
+
+def _speed(planner: Planner, spec: RunSpec) -> float:
+    """Tokens a second of one worker, with as many threads as it will have."""
+    threads = torch.get_num_threads()
+    if spec.scaling.workers and spec.scaling.cpus_per_worker:
+        torch.set_num_threads(spec.scaling.cpus_per_worker)
+    try:
+        return measure(planner, spec).tokens_per_s
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,171 @@
+"""What a pipeline is made of: its options, its stages, and the files that each of them reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from data.read import SUFFIXES
+from jobs import paths
+from jobs.paths import stock_folder
+from jobs.runs.directory import require_name
+from jobs.stages import flags
+from jobs.stages.spec import RunSpec
+from jobs.stages.stage import DEFAULT_MODEL
+from jobs.stages.table import STAGES
+from jobs.training.request import JobRequest
+from minimind.config import Config
+from minimind.language import say
+
+
+@dataclass(frozen=True)
+class Step:
+    """A stage of the pipeline. after: the stage whose weights it begins with. optional: left out where the data folder
+    has no file for it.
+    """
+
+    stage: str
+    after: str | None = None
+    optional: bool = False
+
+
+STEPS = (Step("pretrain"), Step("sft", after="pretrain"), Step("lora", after="sft", optional=True))
+"""In their order. A stage that comes adds itself here."""
+
+LORA_SAMPLE = "lora.jsonl"
+
+
+class PipelineOptions(Config):
+    """What a pipeline is asked for. settings: "STAGE.PATH" -> value. data: a folder with pretrain.*, sft.* and, where
+    there is LoRA, lora.*; None is the stock data, which is fetched.
+    """
+
+    name: str = "pipeline"
+    data: str | None = None
+    model: str = DEFAULT_MODEL
+    preset: str | None = None
+    until: str | None = None
+    past_gates: bool = False
+    serve: bool = False
+    settings: Mapping[str, Any] = Field(default_factory=dict)
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, value: str) -> str:
+        return require_name(value)
+
+    @field_validator("until")
+    @classmethod
+    def _until(cls, value: str | None) -> str | None:
+        names = ["tokenizer", *(step.stage for step in STEPS)]
+        if value is not None and value not in names:
+            raise ValueError(say("--until {value!r}: there are {names}", value=value, names=", ".join(names)))
+        return value
+
+    @field_validator("settings")
+    @classmethod
+    def _settings(cls, value: Mapping[str, Any]) -> Mapping[str, Any]:
+        names = [step.stage for step in STEPS]
+        if wrong := [path for path in value if path.partition(".")[0] not in names]:
+            raise ValueError(
+                say(
+                    "--set {path}: it begins with a stage, such as sft.loop.epochs; there are {names}",
+                    path=wrong[0],
+                    names=", ".join(names),
+                )
+            )
+        return value
+
+    @property
+    def from_stock(self) -> bool:
+        """Whether it reads the stock data."""
+        return self.data is None
+
+    @property
+    def tokenizer(self) -> str:
+        """The name of its tokenizer's run."""
+        return f"{self.name}-tokenizer"
+
+    def run(self, stage: str) -> str:
+        """The name of a stage's run."""
+        return f"{self.name}-{stage}"
+
+    def steps(self) -> list[Step]:
+        """The stages to go through: up to `until`, and of the optional ones those with data."""
+        if self.until == "tokenizer":
+            return []
+        names = [step.stage for step in STEPS]
+        wanted = STEPS if self.until is None else STEPS[: names.index(self.until) + 1]
+        return [step for step in wanted if not step.optional or self._found(step.stage) is not None]
+
+    def file(self, stage: str) -> Path:
+        """The rows of a stage. Raises ValueError where the folder has none, or two."""
+        found = self._found(stage)
+        if found is None:
+            raise ValueError(
+                say(
+                    "{folder} has no rows for {stage}: a file called {names}",
+                    folder=self._folder,
+                    stage=stage,
+                    names=", ".join(f"{stage}{suffix}" for suffix in SUFFIXES),
+                )
+            )
+        return found
+
+    def request(self, step: Step) -> JobRequest:
+        """A stage as `train` takes it."""
+        return JobRequest(
+            stage=step.stage,
+            settings=self._settings_of(step),
+            model=self.model if step.after is None else None,
+            preset=self.preset,
+        )
+
+    def planned(self, step: Step) -> RunSpec:
+        """The spec of a stage before the weights that it begins with are there."""
+        settings = {path: value for path, value in self._settings_of(step).items() if path != "init_from"}
+        return flags.apply(STAGES[step.stage].preset(self.model), settings)
+
+    @property
+    def _folder(self) -> Path:
+        return stock_folder() if self.data is None else paths.absolute(self.data)
+
+    def _found(self, stage: str) -> Path | None:
+        here = [self._folder / f"{stage}{suffix}" for suffix in SUFFIXES]
+        found = [file for file in here if file.is_file()]
+        if len(found) > 1:
+            raise ValueError(
+                say(
+                    "{folder} has two files for {stage}: {names}",
+                    folder=self._folder,
+                    stage=stage,
+                    names=", ".join(file.name for file in found),
+                )
+            )
+        if found:
+            return found[0]
+        folder = self._folder / stage
+        if folder.is_dir():
+            return folder
+        sample = paths.checkout() / "data" / "samples" / LORA_SAMPLE
+        return sample if stage == "lora" and self.from_stock and sample.is_file() else None
+
+    def _settings_of(self, step: Step) -> dict[str, Any]:
+        own = {
+            path.partition(".")[2]: value
+            for path, value in self.settings.items()
+            if path.partition(".")[0] == step.stage
+        }
+        settings: dict[str, Any] = {"name": self.run(step.stage), "data.path": str(self.file(step.stage))}
+        if step.after is None:
+            settings["data.tokenizer"] = self.tokenizer
+        else:
+            settings["init_from"] = self.run(step.after)
+        if step.stage == "sft" and self.from_stock:
+            # Single questions first, conversations later; one pass holds eleven phrasings of each. See jobs.stock.
+            settings |= {"data.in_order": True, "data.mix": 0.1, "loop.epochs": 1}
+        return settings | own
