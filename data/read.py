@@ -333,9 +333,11 @@ def _rows_of_json(path: Path) -> str:
     if rows.exists():
         rows = path.with_suffix(".rows.jsonl")
     code = "import json, sys; [print(json.dumps(row, ensure_ascii=False)) for row in json.load(sys.stdin)]"
-    return (
-        f". If it has one object a line, rename it to {rows.name}. A list in one .json file becomes one row a line "
-        f"with: PYTHONUTF8=1 python3 -c {quote(code)} < {quote(path.name)} > {quote(rows.name)}"
+    return say(
+        ". If it has one object a line, rename it to {rows}. A list in one .json file becomes one row a line with: "
+        "{command}",
+        rows=rows.name,
+        command=f"PYTHONUTF8=1 python3 -c {quote(code)} < {quote(path.name)} > {quote(rows.name)}",
     )
 
 
@@ -345,9 +347,10 @@ def _rows_of_csv(path: Path) -> str:
     if rows.exists():
         rows = path.with_suffix(".rows.jsonl")
     code = "import csv, json, sys; [print(json.dumps(row, ensure_ascii=False)) for row in csv.DictReader(sys.stdin)]"
-    return (
+    return say(
         ". A table with the names of its columns in the first line, such as text, becomes one row a line with: "
-        f"PYTHONUTF8=1 python3 -c {quote(code)} < {quote(path.name)} > {quote(rows.name)}"
+        "{command}",
+        command=f"PYTHONUTF8=1 python3 -c {quote(code)} < {quote(path.name)} > {quote(rows.name)}",
     )
 
 

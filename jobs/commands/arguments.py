@@ -221,6 +221,6 @@ def language_named(words: list[str]) -> tuple[list[str], str | None]:
                 )
             )
             if value not in LANGUAGES:
-                raise ValueError(f"--lang {value}: {', '.join(LANGUAGES)}")
+                raise ValueError(say("--lang {value}: {names}", value=value, names=", ".join(LANGUAGES)))
             return left, value
     return words, None

@@ -138,6 +138,6 @@ def tokenizer(args: argparse.Namespace, program: Program, console: Console) -> i
     if not program.submits:
         return do(request, console)
     if "path" in request.settings:
-        paths.existing(spec.path, DATA_FILE)
+        paths.existing(spec.path, phrase(DATA_FILE))
     RunDirectory(paths.runs() / spec.name).require_free(overwrite=args.overwrite)
     return submit(request.resolved(spec), detach=args.detach, console=console)

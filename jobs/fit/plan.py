@@ -200,7 +200,7 @@ def preset_name(text: str) -> str:
     name = CHINESE_PRESETS.get(text, text)
     if name not in BUDGETS:
         known = ", ".join(f"{english} ({chinese})" for chinese, english in CHINESE_PRESETS.items())
-        raise ValueError(f"preset {text!r}: there are {known}")
+        raise ValueError(say("preset {text!r}: there are {known}", text=text, known=known))
     return name
 
 

@@ -133,9 +133,11 @@ def _memory(run: RunDirectory, series: Series) -> list[tuple[str, str]]:
     plan = run.plan()
     if plan is None:
         return []
-    peak = plan["peak_bytes"]
+    peak, capacity = plan["peak_bytes"], memory(plan["capacity_bytes"])
+    # What is emulated is kept by its English name.
+    card = say("CPU, limited to {size}", size=capacity) if plan["card"].startswith("CPU, ") else plan["card"]
     rows = [
-        (say("planned"), f"{memory(plan['needed_bytes'])} / {memory(plan['capacity_bytes'])}, {plan['card']}"),
+        (say("planned"), f"{memory(plan['needed_bytes'])} / {capacity}, {card}"),
         (say("tensors, predicted peak"), memory(peak)),
     ]
     if plan["counts_tensors"] and "perf/peak_memory_bytes" in series:
@@ -325,7 +327,7 @@ def _number(value: float, unit: str) -> str:
     if unit == "bytes":
         return size(value)
     if unit == "s":
-        return f"{value:.3g} s"
+        return f"{value:.3g} {say('s')}"
     return amount(value) if abs(value) >= 10_000 else f"{value:.4g}"
 
 

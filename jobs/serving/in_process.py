@@ -11,7 +11,7 @@ from jobs import paths
 from jobs.runs import references
 from jobs.runs.directory import RunDirectory
 from jobs.serving.answerer import CONTINUED_TOKENS, Manner, Message, Model, Part
-from minimind.language import say
+from minimind.language import phrase, say
 
 MAX_TOKENS = 1024
 """Longest answer without a server, in tokens."""
@@ -84,7 +84,7 @@ class InProcess:
             while engine.busy:
                 for event in engine.step():
                     if event.error:
-                        raise ValueError(event.error)
+                        raise ValueError(phrase(event.error))
                     if event.token_id is not None and event.token_id not in stop_ids:
                         yield event.token_id
         finally:
