@@ -19,7 +19,7 @@ import pyarrow.parquet
 
 from data.schema import OtherStageError, PretrainRow, Row, parse
 from data.texts import conversion, is_gbk, is_utf16, passages
-from minimind.language import say
+from minimind.language import phrase, say
 
 TEXTS = (".txt", ".md")
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet", *TEXTS)
@@ -83,7 +83,7 @@ class RowFile:
         self.path = Path(path).expanduser().absolute()
         if not self.path.is_file():
             what = say("is a folder, not a file") if self.path.is_dir() else say("no such file")
-            raise ValueError(f"{self.path}: {what}")
+            raise ValueError(say("{name}: {value}", name=self.path, value=what))
         suffix = suffix_of(self.path.name)
         if suffix is None:
             advice = _rows_of_json(self.path) if self.path.suffix == ".json" else ""
@@ -194,7 +194,7 @@ class RowFile:
                 if text.isspace() or not text:
                     continue
                 at = (
-                    say("{msg} (column {colno})", msg=error.msg, colno=error.colno)
+                    say("{msg} (column {colno})", msg=phrase(error.msg), colno=error.colno)
                     if isinstance(error, json.JSONDecodeError)
                     else error
                 )

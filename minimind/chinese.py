@@ -437,4 +437,21 @@ CHINESE: dict[str, str] = {
     "not JSON: {error}": "不是 JSON：{error}",
     "a JSON object is needed, not {type}": "应为 JSON 对象，而不是 {type}",
     "{name} is no JSON": "{name} 不是 JSON",
+    "{name}: {value}": "{name}：{value}",
+    " or ": " 或 ",
+    # what `json` says
+    "{problem}: line {line} column {column} (char {place})": (
+        "{problem}：第 {line} 行第 {column} 列（第 {place} 个字符）"
+    ),
+    "Expecting value": "这里应有一个值",
+    "Extra data": "后面还有多余的内容",
+    "Expecting property name enclosed in double quotes": "这里应有双引号括起来的字段名",
+    "Expecting ',' delimiter": "这里缺少逗号 ','",
+    "Expecting ':' delimiter": "这里缺少冒号 ':'",
+    "Unterminated string starting at": "从这里开始的字符串没有结束",
+    "Invalid control character at": "这里有不允许的控制字符（例如换行）",
+    "Invalid \\escape": "无效的 \\ 转义",
+    "Invalid \\uXXXX escape": "无效的 \\uXXXX 转义",
+    "Illegal trailing comma before end of object": "对象结尾前多了一个逗号",
+    "Illegal trailing comma before end of array": "列表结尾前多了一个逗号",
 }

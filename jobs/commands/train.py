@@ -48,7 +48,11 @@ def add_train(parser: Parser, program: Program) -> None:
 def _add_tokenizer(parser: argparse.ArgumentParser, program: Program) -> None:
     for flag, field in TOKENIZER_FLAGS.items():
         info = TokenizerSpec.model_fields[field]
-        words = f"{phrase(info.description or '')} ({say('default: {value}', value=flags.default_text(info.default))})"
+        words = say(
+            "{words} (default: {value})",
+            words=phrase(info.description or ""),
+            value=flags.default_text(info.default),
+        )
         flags.add_flag(parser, flag, field, info, words)
     flags.add_set(parser, "max_texts=50000")
     add_overwrite(parser)

@@ -86,7 +86,7 @@ def show_runs(runs: Path, rows: list[RunRow], console: Console) -> None:
         return
     console.print(runs_table(rows, width=console.width), soft_wrap=False)
     for row in rows:
-        if reason := _reason(row.state):
+        if reason := reason_text(row.state):
             console.print(
                 Text.assemble((row.name, _STYLES[row.state.word]), f"  {reason.splitlines()[0]}"), soft_wrap=True
             )
@@ -149,7 +149,7 @@ def _memory(run: RunDirectory, series: Series) -> list[tuple[str, str]]:
 
 def _head(row: RunRow, attempts: list[Event]) -> Group:
     lines = [Text.assemble("\n", (row.name, "bold"), f"   {row.stage}   ", state_text(row.state))]
-    if reason := _reason(row.state):
+    if reason := reason_text(row.state):
         lines.append(Text(reason, style=_STYLES[row.state.word]))
     facts = []
     if row.step is not None:
@@ -159,7 +159,7 @@ def _head(row: RunRow, attempts: list[Event]) -> Group:
         facts.append(f"{say('started')} {_clock(attempts[0]['time'])[:-3]}")
         facts.append(f"{say('attempts')} {len(attempts)}")
     if row.updated is not None:
-        facts.append(f"{say('updated')} {age(time.time() - row.updated)} {say('ago')}")
+        facts.append(say("updated {age} ago", age=age(time.time() - row.updated)))
     if facts:
         lines.append(Text(" · ".join(facts), style="dim"))
     return Group(*lines)
@@ -236,7 +236,7 @@ def _checkpoints_table(run: RunDirectory, series: Series, judged: str) -> Table:
         folder = checkpoint_folders.folder_of(run.checkpoints, step)
         marks = [phrase(word) for word, at in (("newest", found[-1]), ("best so far", best)) if at == step]
         value = f"{measured[step]:.4f}" if step in measured else ""
-        table.add_row(str(step), size(_bytes_below(folder)), value, ", ".join(marks))
+        table.add_row(str(step), size(_bytes_below(folder)), value, say(", ").join(marks))
     return table
 
 
@@ -337,7 +337,8 @@ def _comparable(value: float, lower_is_better: bool) -> float:
     return float("inf") if lower_is_better else float("-inf")
 
 
-def _reason(state: RunState) -> str:
+def reason_text(state: RunState) -> str:
+    """Why a run is in its state, in the reader's language where that is known."""
     reason = state.reason
     for known in (KILLED, CONTINUE, WAITING):
         reason = reason.replace(known, phrase(known))

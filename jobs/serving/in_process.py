@@ -75,7 +75,11 @@ class InProcess:
         room = engine.context_tokens - len(prompt)
         if room < 1:
             raise ValueError(
-                f"{len(prompt)} / {engine.context_tokens} tokens: {say('the conversation is too long; /new')}"
+                say(
+                    "{count} / {most} tokens: the conversation is too long; /new",
+                    count=len(prompt),
+                    most=engine.context_tokens,
+                )
             )
         how = sampling if manner.temperature is None else {**sampling, "temperature": manner.temperature}
         stop_ids = (tokenizer.eos_id, tokenizer.pad_id)

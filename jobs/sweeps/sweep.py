@@ -262,7 +262,7 @@ class PointSearch(Searcher):
         drawn = dict(drawn)
         settings = {**self.pool.draw(drawn.pop("u")), **drawn}
         number, self.number = self.number, self.number + 1
-        said = f"{say('trial')} {number} / {self.last}: {point_text(settings)} ..."
+        said = say("trial {number} / {last}: {point} ...", number=number, last=self.last, point=point_text(settings))
         try:
             self.log.note("trial_started", said, trial=number, settings=settings)
         except OSError as full:

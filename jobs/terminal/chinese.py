@@ -39,7 +39,7 @@ CHINESE: dict[str, str] = {
     "step": "步数",
     "loss": "损失",
     "age": "距今",
-    "updated": "更新于",
+    "updated {age} ago": "更新于 {age}前",
     "metrics": "指标",
     "last": "最新",
     "best": "最佳",
@@ -78,7 +78,6 @@ CHINESE: dict[str, str] = {
     "tensors, predicted peak": "张量峰值（预测）",
     "tensors, measured peak": "张量峰值（实测）",
     "ETA": "剩余",
-    "ago": "前",
     "server": "服务",
     "none is running": "未运行",
     "raw text to a model that chats, in some minutes": "几分钟内从原始文本得到一个会聊天的模型",
@@ -131,10 +130,12 @@ CHINESE: dict[str, str] = {
     "system prompt": "系统提示词",
     "thinking": "思考",
     "temperature": "采样温度",
-    "a number from 0 (always the likeliest word) to 2": "应为 0（总选最可能的词）到 2 之间的数",
+    "temperature {text!r}: a number from 0 (always the likeliest word) to 2": (
+        "采样温度 {text!r}：应为 0（总选最可能的词）到 2 之间的数"
+    ),
     "/help": "输入 /help 查看命令",
     "in this process": "在本进程中运行",
-    "no such command": "没有这个命令",
+    "no such command; /help": "没有这个命令；输入 /help 查看",
     "A new conversation.": "已开始新对话。",
     "There is no model yet: minimind train": "还没有模型：请先用 minimind train 训练",
     "of the model": "模型自带",
@@ -146,7 +147,10 @@ CHINESE: dict[str, str] = {
     "Check the terminal.": "请检查终端的编码设置。",
     "no list of models": "没有返回模型列表",
     "the connection broke off; the answer is incomplete": "连接中断，回答不完整",
-    "the conversation is too long; /new": "对话太长，请输入 /new 重新开始",
+    "{count} / {most} tokens: the conversation is too long; /new": (
+        "{count} / {most} 词元：对话太长，请输入 /new 重新开始"
+    ),
+    "process {pid} on {host}": "{host} 上的进程 {pid}",
     "starting the server": "正在启动服务",
     "The server runs": "服务已启动",
     "chat page": "聊天网页",
@@ -164,7 +168,12 @@ CHINESE: dict[str, str] = {
     "options": "选项",
     "arguments": "参数",
     "stages": "训练阶段",
-    "default: {value}": "默认：{value}",
+    "{words} (default: {value})": "{words}（默认：{value}）",
+    "(default: {value})": "（默认：{value}）",
+    "usage: ": "用法：",
+    "{title}:": "{title}：",
+    "; ": "；",
+    "{english} ({chinese})": "{chinese}（{english}）",
     "language of what is said (default: that of the locale)": "输出所用的语言（默认：系统语言）",
     "see: {command}": "查看：{command}",
     "near: {names}": "相近的有：{names}",
@@ -1064,7 +1073,7 @@ CHINESE: dict[str, str] = {
         "删除并重来：`--overwrite 1`"
     ),
     "the {kind} {name!r} is not running, it is {word}: there is nothing to stop": (
-        "{kind} {name!r} 没有在运行，状态是 {word}：没有要停止的"
+        "{kind} {name!r} 没有在运行（{word}）：没有要停止的"
     ),
     "there is a {other} of the name {name!r} ({namesake}): take another one for the {kind} with `--name`": (
         "已有同名的{other} {name!r}（{namesake}）：请用 `--name` 给{kind}换个名称"
@@ -1093,7 +1102,7 @@ CHINESE: dict[str, str] = {
         'start` 和 `eval "$(minimind cluster env)"` 之后用 `ray job submit`），或不用 Ray 训练：'
         "--workers 0"
     ),
-    "trial": "试验",
+    "trial {number} / {last}: {point} ...": "试验 {number} / {last}：{point} ……",
     "truth": "正确答案",
     "up to --workers {room}": "最多 --workers {room}",
     (

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from minimind.config import explain
+from minimind.config import explain, json_problem
 from minimind.language import say
 from minimind.network.model import MiniMind, ModelConfig, YarnConfig
 from minimind.network.score import ScoreModel
@@ -177,7 +177,7 @@ def read_weights(path: Path, config: ModelConfig | None = None) -> tuple[ModelCo
     try:
         return _fit(weights, config)
     except ValueError as error:
-        raise ValueError(f"{path.absolute()}: {error}") from None
+        raise ValueError(say("{name}: {value}", name=path.absolute(), value=error)) from None
 
 
 def _read_config(path: Path) -> ModelConfig:
@@ -186,7 +186,7 @@ def _read_config(path: Path) -> ModelConfig:
     except FileNotFoundError:
         raise ValueError(say("{path}: no such file; a Hugging Face folder holds one", path=path.absolute())) from None
     except ValueError as error:
-        raise ValueError(say("{path}: not JSON: {error}", path=path.absolute(), error=error)) from None
+        raise ValueError(say("{path}: not JSON: {error}", path=path.absolute(), error=json_problem(error))) from None
     if not isinstance(values, dict):
         raise ValueError(
             say("{path}: must hold a JSON object, not {type}", path=path.absolute(), type=type(values).__name__)
@@ -194,7 +194,7 @@ def _read_config(path: Path) -> ModelConfig:
     try:
         return from_hf_config(values)
     except ValueError as error:
-        raise ValueError(f"{path.absolute()}: {error}") from None
+        raise ValueError(say("{name}: {value}", name=path.absolute(), value=error)) from None
 
 
 def _weight_files(folder: Path) -> list[Path]:

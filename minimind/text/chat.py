@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from minimind.config import json_problem
 from minimind.language import say
 from minimind.text.foreign import render_foreign
 from minimind.text.template import MAY_FOLLOW, TOOLS_HEAD, TOOLS_TAIL, Escaping, escaping_for, order_problem
@@ -276,7 +277,7 @@ def _naming(where: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+        raise ValueError(say("{name}: {value}", name=where, value=error)) from None
 
 
 def _require_order(messages: Sequence[Message], add_generation_prompt: bool) -> None:
@@ -293,7 +294,7 @@ def _require_order(messages: Sequence[Message], add_generation_prompt: bool) -> 
             )
     roles = [message.get("role") for message in messages]
     if problem := order_problem([str(role) for role in roles]):
-        raise ValueError(f"messages: {problem}")
+        raise ValueError(say("{name}: {value}", name="messages", value=problem))
     if add_generation_prompt and "assistant" not in MAY_FOLLOW[str(roles[-1])]:
         raise ValueError(
             say(
@@ -401,7 +402,7 @@ def _require_json_object(text: str) -> None:
     except RecursionError:
         raise ValueError(say("JSON that is nested too deeply")) from None
     except ValueError as error:
-        raise ValueError(say("not JSON: {error}", error=error)) from None
+        raise ValueError(say("not JSON: {error}", error=json_problem(error))) from None
     if not isinstance(value, dict):
         raise ValueError(say("a JSON object is needed, not {type}", type=type(value).__name__))
 

@@ -27,9 +27,9 @@ from jobs.stages.table import STAGES
 from jobs.stock.sources import PACKAGES
 from jobs.sweeps.report import OUTCOMES
 from jobs.sweeps.sweep import DIED
-from jobs.sweeps.trial import DISK_FULL
+from jobs.sweeps.trial import DISK_FULL, outcome_of
 from jobs.text.tokenizer import DATA_FILE, TOKENIZER_FLAGS, TokenizerSpec
-from minimind.config import WORDS
+from minimind.config import JSON_WORDS, WORDS
 from minimind.events import METRICS, STATES
 from minimind.inference.engine import NOT_FINITE
 from minimind.language import _CATALOGUES, language, phrase, say, speaking
@@ -114,7 +114,15 @@ def literals() -> set[str]:
 def declared() -> set[str]:
     """What stands in tables and descriptions, and is handed to `phrase`."""
     texts = {*STATES, KILLED, CONTINUE, WAITING, NO_MODEL, *HELP.values(), *SAID_BY_ARGPARSE, *FLAGS_ELSEWHERE.values()}
-    texts |= {DATA_FILE, *WORDS.values(), *PARTS, *OUTCOMES, *TURN_TITLES, *(title for title, _ in OTHER_QUESTIONS)}
+    texts |= {
+        DATA_FILE,
+        *WORDS.values(),
+        *JSON_WORDS,
+        *PARTS,
+        *OUTCOMES,
+        *TURN_TITLES,
+        *(title for title, _ in OTHER_QUESTIONS),
+    }
     for metric in METRICS.values():
         texts |= {metric.meaning, metric.unit} - {""}
     texts |= {*GROUPS, *(verb.help for verb in VERBS.values()), *(title for title, _ in flags.GROUPS.values())}
@@ -166,6 +174,20 @@ def test_the_values_of_a_sentence_have_their_places() -> None:
                 if isinstance(text, ast.Constant) and isinstance(text.value, str) and None not in given:
                     named = {name for _, name, _, _ in Formatter().parse(text.value) if name} if given else set()
                     assert named == given, f"{where}:{node.lineno}: {text.value}"
+
+
+def test_a_full_disk_is_known_by_what_is_said_of_it() -> None:
+    for lang in ("en", "zh"):
+        with speaking(lang):
+            for sentence in (
+                "{path}: only {written} of {count} bytes could be written; is the disk full?",
+                (
+                    "the checkpoint of step {step} needs {needed} ({needed2} bytes), but the disk of {root} has {free} "
+                    "({free2} bytes) free. Older checkpoints are untouched: make room, or keep fewer checkpoints, and "
+                    "resume the run"
+                ),
+            ):
+                assert outcome_of(phrase(sentence)) == "disk full", (lang, sentence)
 
 
 ENGLISH_ERRORS = {
