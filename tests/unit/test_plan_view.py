@@ -34,7 +34,7 @@ def test_a_plan_shows_its_parts_and_its_verdict(screen: Screen) -> None:
     assert "█" in screen.text
     with speaking("zh"):
         show_plan(plan, card, SPEC, screen)
-    for said in ("权重", "显存碎片", "CUDA 上下文", "合计", "放得下: ", "；未校准"):
+    for said in ("权重", "显存碎片", "CUDA 上下文", "合计", "放得下：", "；未校准"):
         assert said in screen.text
     assert " / " not in screen.text
 
