@@ -259,4 +259,24 @@ CHINESE: dict[str, str] = {
     ", ": "、",
     "{count} {kind} ({meaning})": "{count} 行 {kind}（{meaning}）",
     "{error} ({command})": "{error}（{command}）",
+    # rows that are refused, and what to do
+    (
+        ". A table with the names of its columns in the first line, such as text, becomes one row a line with: "
+        "{command}"
+    ): ("。如果是第一行为列名（例如 text）的表格，用这条命令转成每行一条：{command}"),
+    (
+        ". If it has one object a line, rename it to {rows}. A list in one .json file becomes one row a line "
+        "with: {command}"
+    ): ("。如果每行是一个对象，请改名为 {rows}。如果整个 .json 文件是一个列表，用这条命令转成每行一条：{command}"),
+    "split = {split!r}, which keeps a row from training": "split = {split!r}（表示这一行不用于训练）",
+    "{name} of turn {number}": "第 {number} 轮的 {name}",
+    "{name} of a call of turn {number}": "第 {number} 轮调用里的 {name}",
+    "{name} of a part of turn {number}": "第 {number} 轮内容里的 {name}",
+    "replayed rows of {replayed} tokens among rows of {width}: pack alike": (
+        "重放的行是 {replayed} 个词元，其余是 {width} 个：两者必须一样长"
+    ),
+    "{folder}: its rows are no pairs": "{folder}：里面的行不是成对的回答",
+    "{folder}: no pair has both answers in its first {width} tokens": (
+        "{folder}：没有一对的两个回答都在前 {width} 个词元内开始"
+    ),
 }

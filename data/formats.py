@@ -89,13 +89,10 @@ class Notes:
     unread: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
 
-    def add(self, left: Sequence[str], where: str = "") -> None:
-        """Sort the fields that are left of an object into the two."""
-        for name in left:
-            if _ABOUT.fullmatch(name):
-                self.ignored.append(name)
-            else:
-                self.unread.append(name + where)
+    def meant(self, left: Sequence[str]) -> list[str]:
+        """Those of the fields left of an object that might mean something; the others are ignored."""
+        self.ignored += [name for name in left if _ABOUT.fullmatch(name)]
+        return [name for name in left if not _ABOUT.fullmatch(name)]
 
 
 class Fields:
@@ -144,10 +141,10 @@ def read_row(stage: str, content: Json) -> Json:
         notes.unread += [name for name in left if name in _LEARN and content[name] != 1]
         notes.ignored += [name for name in left if name not in notes.unread]
     else:
-        notes.add(left)
+        notes.unread += notes.meant(left)
     if (split := content.get("split")) and str(split).strip().lower() in _HELD_OUT:
         notes.ignored.remove("split")
-        notes.unread.append(f"split = {split!r}, which keeps a row from training")
+        notes.unread.append(say("split = {split!r}, which keeps a row from training", split=split))
     return {**row, "unread": notes.unread, "ignored": notes.ignored}
 
 
@@ -334,7 +331,7 @@ def _messages(content: Any, notes: Notes, learn: Sequence[bool] = ()) -> Any:
             turns.append(message)
             continue
         try:
-            turns += _message(message, notes, f" of turn {number + 1}", learn_it)
+            turns += _message(message, notes, number + 1, learn_it)
         except ValueError as error:
             raise ValueError(say("turn {number}: {error}", number=number + 1, error=error)) from None
     return list(_in_order_of_calls(turns)) if any(_role(turn) == "tool" for turn in turns) else turns
@@ -346,12 +343,12 @@ def _is_plain(message: Json) -> bool:
     return len(message) == 2 and message.get("role") in _OUR_ROLES and isinstance(content, str) and "<" not in content
 
 
-def _message(message: Json, notes: Notes, where: str, learn: bool) -> list[Json]:
-    """A message in the form of data.schema; several where it holds the results of several tools."""
+def _message(message: Json, notes: Notes, number: int, learn: bool) -> list[Json]:
+    """A message, that of turn `number`, in the form of data.schema; several where it holds results of several tools."""
     fields = Fields(message)
     called = fields.take("role", "from")
     role = _ROLES.get(called, called) if isinstance(called, str) else called
-    content = _joined(fields.take("content", "value"), notes, where)
+    content = _joined(fields.take("content", "value"), notes, number)
     turn: Json = {} if role is None else {"role": role}
     turn["content"] = "" if content is None else content
     learn = _learnt(fields, role) and learn
@@ -362,17 +359,18 @@ def _message(message: Json, notes: Notes, where: str, learn: bool) -> list[Json]
         case "assistant":
             if not learn:
                 turn["learn"] = False
-            turn |= _answer(fields, turn["content"], called, notes, where)
+            turn |= _answer(fields, turn["content"], called, notes, number)
         case "tool":
             fields.take("name")  # of the tool
             if (call := fields.take("tool_call_id")) is not None:
                 turn["tool_call_id"] = call
-    notes.add(fields.left(), where)
+    strange = notes.meant(fields.left())
+    notes.unread += [say("{name} of turn {number}", name=name, number=number) for name in strange]
     results = _results(turn["content"]) if role in ("user", "tool") else None
     return [turn] if results is None else [{**turn, "role": "tool", "content": result} for result in results]
 
 
-def _answer(fields: Fields, content: Any, called: str, notes: Notes, where: str) -> Json:
+def _answer(fields: Fields, content: Any, called: str, notes: Notes, number: int) -> Json:
     """What an assistant thinks, says and calls."""
     answer: Json = {"content": content}
     thought = fields.take("reasoning_content", "thinking", "reasoning")
@@ -398,11 +396,11 @@ def _answer(fields: Fields, content: Any, called: str, notes: Notes, where: str)
             if isinstance(function, dict) and function:
                 parts = [(call, _ABOUT_CALL), (function, _FUNCTION)]
             strange = [name for part, known in parts for name in Fields(part).left() if name not in known]
-            notes.unread += [f"{name} of a call{where}" for name in strange]
+            notes.unread += [say("{name} of a call of turn {number}", name=name, number=number) for name in strange]
     return answer
 
 
-def _joined(content: Any, notes: Notes, where: str) -> Any:
+def _joined(content: Any, notes: Notes, number: int) -> Any:
     """A content in parts as one text."""
     if not isinstance(content, list):
         return content
@@ -412,7 +410,8 @@ def _joined(content: Any, notes: Notes, where: str) -> Any:
             kind = part.get("type") if isinstance(part, dict) else type(part).__name__
             raise ValueError(say("content has a part of type {kind!r}; only text can be learnt", kind=kind))
         texts.append(part["text"])
-        notes.add([name for name in Fields(part).left() if name not in ("type", "text")], f" of a part{where}")
+        strange = notes.meant([name for name in Fields(part).left() if name not in ("type", "text")])
+        notes.unread += [say("{name} of a part of turn {number}", name=name, number=number) for name in strange]
     return "".join(texts)
 
 

@@ -19,7 +19,7 @@ import pyarrow.parquet
 
 from data.schema import OtherStageError, PretrainRow, Row, parse
 from data.texts import conversion, is_gbk, is_utf16, passages
-from minimind.language import say
+from minimind.language import phrase, say
 
 TEXTS = (".txt", ".md")
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet", *TEXTS)
@@ -83,7 +83,7 @@ class RowFile:
         self.path = Path(path).expanduser().absolute()
         if not self.path.is_file():
             what = say("is a folder, not a file") if self.path.is_dir() else say("no such file")
-            raise ValueError(f"{self.path}: {what}")
+            raise ValueError(say("{name}: {value}", name=self.path, value=what))
         suffix = suffix_of(self.path.name)
         if suffix is None:
             advice = _rows_of_json(self.path) if self.path.suffix == ".json" else ""
@@ -194,7 +194,7 @@ class RowFile:
                 if text.isspace() or not text:
                     continue
                 at = (
-                    say("{msg} (column {colno})", msg=error.msg, colno=error.colno)
+                    say("{msg} (column {colno})", msg=phrase(error.msg), colno=error.colno)
                     if isinstance(error, json.JSONDecodeError)
                     else error
                 )
@@ -333,9 +333,11 @@ def _rows_of_json(path: Path) -> str:
     if rows.exists():
         rows = path.with_suffix(".rows.jsonl")
     code = "import json, sys; [print(json.dumps(row, ensure_ascii=False)) for row in json.load(sys.stdin)]"
-    return (
-        f". If it has one object a line, rename it to {rows.name}. A list in one .json file becomes one row a line "
-        f"with: PYTHONUTF8=1 python3 -c {quote(code)} < {quote(path.name)} > {quote(rows.name)}"
+    return say(
+        ". If it has one object a line, rename it to {rows}. A list in one .json file becomes one row a line with: "
+        "{command}",
+        rows=rows.name,
+        command=f"PYTHONUTF8=1 python3 -c {quote(code)} < {quote(path.name)} > {quote(rows.name)}",
     )
 
 
@@ -345,9 +347,10 @@ def _rows_of_csv(path: Path) -> str:
     if rows.exists():
         rows = path.with_suffix(".rows.jsonl")
     code = "import csv, json, sys; [print(json.dumps(row, ensure_ascii=False)) for row in csv.DictReader(sys.stdin)]"
-    return (
+    return say(
         ". A table with the names of its columns in the first line, such as text, becomes one row a line with: "
-        f"PYTHONUTF8=1 python3 -c {quote(code)} < {quote(path.name)} > {quote(rows.name)}"
+        "{command}",
+        command=f"PYTHONUTF8=1 python3 -c {quote(code)} < {quote(path.name)} > {quote(rows.name)}",
     )
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from data.pack import Packing
 from data.shards import TokenShards
+from minimind.language import say
 from minimind.training.batch import Batch, PairBatch, TokenBatch
 
 Ints = NDArray[np.int64]
@@ -50,7 +51,11 @@ class PackedRows:
         """Raises ValueError where both packings are not of the same width."""
         if beside is not None and beside[1].max_seq_len != packing.max_seq_len:
             raise ValueError(
-                f"replayed rows of {beside[1].max_seq_len} tokens among rows of {packing.max_seq_len}: pack alike"
+                say(
+                    "replayed rows of {replayed} tokens among rows of {width}: pack alike",
+                    replayed=beside[1].max_seq_len,
+                    width=packing.max_seq_len,
+                )
             )
         self.shards, self.packing, self.pad_id = shards, packing, pad_id
         self._beside = beside
@@ -108,9 +113,15 @@ class PairRows:
     def __init__(self, shards: TokenShards, chosen: Ints, max_seq_len: int, pad_id: int = 0) -> None:
         """Raises ValueError for shards that hold no pairs, and where there are none to read."""
         if shards.documents_per_row != 2:
-            raise ValueError(f"{shards.folder}: its rows are no pairs")
+            raise ValueError(say("{folder}: its rows are no pairs", folder=shards.folder))
         if not len(chosen):
-            raise ValueError(f"{shards.folder}: no pair has both answers in its first {max_seq_len} tokens")
+            raise ValueError(
+                say(
+                    "{folder}: no pair has both answers in its first {width} tokens",
+                    folder=shards.folder,
+                    width=max_seq_len,
+                )
+            )
         self.shards, self.chosen, self.max_seq_len, self.pad_id = shards, chosen, max_seq_len, pad_id
         self.count = len(chosen)
 

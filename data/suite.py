@@ -117,13 +117,8 @@ def load(name: str, stock: Path, path: Path | None = None) -> Rows:
     stock: where the stock data lies. Raises ValueError that names the file and the line.
     """
     if path is None and name not in bundled():
-        near = difflib.get_close_matches(name, bundled(), n=1)
-        hint = say(" Did you mean {near}?", near=near[0]) if near else ""
-        raise ValueError(
-            say(
-                "there is no suite {name!r}; there are {names}.{hint}", name=name, names=", ".join(bundled()), hint=hint
-            )
-        )
+        near = difflib.get_close_matches(name, bundled(), n=3) or bundled()
+        raise ValueError(say("there is no suite {name!r}; there are {names}", name=name, names=", ".join(near)))
     file = path or SUITES / f"{name}.json"
     if suffix_of(file.name) is not None or file.suffix == ".csv":
         return _implied(file)

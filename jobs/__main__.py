@@ -67,7 +67,10 @@ def _language_settled(words: list[str]) -> list[str]:
             os.environ[VARIABLE] = lang  # jobs and servers that are started speak it too
         language()
     except ValueError:
-        os.environ.pop(VARIABLE, None)  # what is wrong is said in the language of the locale
+        try:
+            language()
+        except ValueError:
+            os.environ.pop(VARIABLE, None)  # what is wrong is said in the language of the locale
         raise
     return words
 

@@ -27,7 +27,7 @@ def import_weights(
     model computes with upstream's `inference_rope_scaling`, which a .pth doesn't say. Raises ValueError for weights
     that do not fit.
     """
-    paths.existing(source, "weights")
+    paths.existing(source, say("weights"))
     if target.exists():
         raise ValueError(say("{target} exists already; name a folder that does not", target=target))
     beside = source if source.is_dir() else source.parent
@@ -75,7 +75,9 @@ def import_weights(
         console.print(
             say("Its embedding has {spare} rows more than the tokenizer has ids: they have spare ids now.", spare=spare)
         )
-    template = "MiniMind's own" if vocabulary.foreign_template is None else "the one that came with its tokenizer"
+    template = (
+        say("MiniMind's own") if vocabulary.foreign_template is None else say("the one that came with its tokenizer")
+    )
     console.print(say("Chat template: {chat_template}. Chats are asked, and taught, by it.", chat_template=template))
     console.print(say("Talk with it: minimind chat {folder}", folder=folder))
     console.print(

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from shlex import quote
 
-from minimind.language import phrase, say
+from minimind.language import say
 
 
 def home() -> Path:
@@ -87,7 +87,7 @@ def is_path(text: str) -> bool:
 
 
 def existing(path: str | Path, what: str, base: Path | None = None) -> Path:
-    """The absolute form of `path`, which must exist. `what` names it in the error: "data file", "tokenizer".
+    """The absolute form of `path`, which must exist. `what` names it in the error, in the reader's language.
 
     Raises ValueError with the absolute path that was looked at.
     """
@@ -109,7 +109,7 @@ def existing(path: str | Path, what: str, base: Path | None = None) -> Path:
     raise ValueError(
         say(
             "{what} not found: {full}{counted}. {nearest} holds: {listing}.{put}",
-            what=phrase(what),
+            what=what,
             full=full,
             counted=counted,
             nearest=nearest,

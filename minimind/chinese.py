@@ -345,6 +345,7 @@ CHINESE: dict[str, str] = {
         "{where}：缺少 {name}；清单里记录它有 {bytes} 字节"
     ),
     "{wrong}; there are {targets}": ("{wrong}；可选：{targets}"),
+<<<<<<< HEAD
     # checks of answers
     '{value!r} is no check: {{"is": NAME, ...}} is; names: {names}': (
         '{value!r} 不是检查项：应写成 {{"is": 名称, ...}}；名称有：{names}'
@@ -382,4 +383,115 @@ CHINESE: dict[str, str] = {
     "It calls a tool in a form that cannot be read.": "调用工具的格式无法读取。",
     "It repeats the question, or copies the text it was given.": "重复了问题，或照抄了给出的文字。",
     "It holds control characters, which nobody can see.": "含有看不见的控制字符。",
+=======
+    # durations, errors, notes
+    "{minutes} min {seconds} s": "{minutes} 分 {seconds} 秒",
+    "{hours} h {minutes} min": "{hours} 小时 {minutes} 分",
+    "{days} d {hours} h": "{days} 天 {hours} 小时",
+    "{seconds} s": "{seconds} 秒",
+    "bytes": "字节",
+    "nothing": "无",
+    "{name} = {value!r}: there are {names}": "{name} = {value!r}：可选 {names}",
+    "{asked} more were asked for with {held} in use: the limit is {limit}": (
+        "已用 {held}，还要再用 {asked}：上限是 {limit}"
+    ),
+    "the model's logits are not finite: its weights are damaged, or training has diverged": (
+        "模型的输出不是有限的数：权重已损坏，或训练已发散"
+    ),
+    "missing": "缺少",
+    "unexpected": "多余",
+    "of the wrong shape": "形状不对",
+    "not floating point": "不是浮点数",
+    "with values that are not finite": "含有非有限的值",
+    "found": "文件里有",
+    "{count} {what}:": "{what}（{count} 个）：",
+    "{name} is {found}, the model's is {shape}": "{name} 是 {found}，模型的是 {shape}",
+    "{name} is {found}, here it is {shape}": "{name} 是 {found}，这里是 {shape}",
+    "skipped {name}: {error}": "跳过 {name}：{error}",
+    "{path}: only {written} of {count} bytes could be written; is the disk full?": (
+        "{path}：{count} 字节只写入了 {written} 字节；是不是磁盘已满？"
+    ),
+    "is the disk full": "是不是磁盘已满",
+    "{path}:{number}: not an event; the line starts {line!r}": "{path}:{number}：不是事件；这一行的开头是 {line!r}",
+    "state {word!r} is not one of {names}": "没有 {word!r} 这个状态；有的是 {names}",
+    "an event of type {kind!r} already has {names}; name the detail otherwise": (
+        "{kind!r} 类型的事件已经有 {names}；请换个名称"
+    ),
+    "metric {name!r} is not declared in METRICS": "METRICS 里没有声明指标 {name!r}",
+    "metric {name!r} is not declared in METRICS; near names: {names}": (
+        "METRICS 里没有声明指标 {name!r}；相近的有：{names}"
+    ),
+    "metric {name!r} is {meant} already: call the other one something else": (
+        "指标 {name!r} 已经表示 {meant}：另一个请换个名称"
+    ),
+    "beta_fast = {beta_fast} must be greater than beta_slow = {beta_slow}": (
+        "beta_fast = {beta_fast} 必须大于 beta_slow = {beta_slow}"
+    ),
+    "head_dim = {head_dim} must be even: rotary embedding turns pairs of dimensions": (
+        "head_dim = {head_dim} 必须是偶数：旋转位置编码成对地旋转各维"
+    ),
+    "hidden_size = {hidden} must be a multiple of num_attention_heads = {heads}, or head_dim be given": (
+        "hidden_size = {hidden} 必须是 num_attention_heads = {heads} 的倍数，否则请给出 head_dim"
+    ),
+    (
+        "num_attention_heads = {heads} must be a multiple of num_key_value_heads = {kv_heads}: every key/value "
+        "head serves the same number of query heads"
+    ): ("num_attention_heads = {heads} 必须是 num_key_value_heads = {kv_heads} 的倍数：每个键值头对应同样多的查询头"),
+    "hidden states of {wrong}: this model has 0 (the embedding) to {depth} (its last)": (
+        "{wrong} 的隐藏状态：本模型有 0（嵌入）到 {depth}（最后一层）"
+    ),
+    "optim.lr_scale names {unknown}; what trains here is {trained}": (
+        "optim.lr_scale 写了 {unknown}；这里训练的是 {trained}"
+    ),
+    "no parameter of the model asks for a gradient: there is nothing to train": (
+        "模型没有任何参数需要梯度：没有可训练的"
+    ),
+    "the saved state is of {saved} optimizers and here are {here} ({names}): was optim.name changed?": (
+        "保存的状态有 {saved} 个优化器，这里有 {here} 个（{names}）：是否改过 optim.name？"
+    ),
+    "this tokenizer has no special tokens {missing}, which a chat needs; train one": (
+        "这个分词器没有对话需要的特殊词元 {missing}；请训练一个"
+    ),
+    "messages is empty: a conversation has at least one message": "messages 是空的：一段对话至少要有一条消息",
+    "messages.{number} is a {type}: a message has a role and content": (
+        "messages.{number} 是 {type}：一条消息要有 role 和 content"
+    ),
+    "messages: turn {number}, the last, is {role}; an answer follows a user's turn or a tool's": (
+        "messages：最后一轮（第 {number} 轮）是 {role}；回答只能接在 user 或 tool 之后"
+    ),
+    "{field} is a {type}; allowed are text and null": "{field} 是 {type}；只能是文本或 null",
+    "{field} must be a list of objects, or null": "{field} 必须是由对象组成的列表，或 null",
+    "{field}: character {start} is half a surrogate pair; remove it, or write the whole character": (
+        "{field}：第 {start} 个字符是半个代理对；请删掉它，或写出完整的字符"
+    ),
+    "tool {number}": "第 {number} 个工具",
+    "{where} has no name: {{'name': ...}} is needed, or {{'function': {{'name': ...}}}}": (
+        "{where} 没有名称：应有 {{'name': ...}}，或 {{'function': {{'name': ...}}}}"
+    ),
+    "{where}: arguments is a {type}; allowed are an object or its JSON": (
+        "{where}：arguments 是 {type}；只能是对象，或对象的 JSON 文本"
+    ),
+    "objects that are nested too deeply": "对象嵌套得太深",
+    "JSON that is nested too deeply": "JSON 嵌套得太深",
+    "not JSON: {error}": "不是 JSON：{error}",
+    "a JSON object is needed, not {type}": "应为 JSON 对象，而不是 {type}",
+    "{name} is no JSON": "{name} 不是 JSON",
+    "{name}: {value}": "{name}：{value}",
+    " or ": " 或 ",
+    # what `json` says
+    "{problem}: line {line} column {column} (char {place})": (
+        "{problem}：第 {line} 行第 {column} 列（第 {place} 个字符）"
+    ),
+    "Expecting value": "这里应有一个值",
+    "Extra data": "后面还有多余的内容",
+    "Expecting property name enclosed in double quotes": "这里应有双引号括起来的字段名",
+    "Expecting ',' delimiter": "这里缺少逗号 ','",
+    "Expecting ':' delimiter": "这里缺少冒号 ':'",
+    "Unterminated string starting at": "从这里开始的字符串没有结束",
+    "Invalid control character at": "这里有不允许的控制字符（例如换行）",
+    "Invalid \\escape": "无效的 \\ 转义",
+    "Invalid \\uXXXX escape": "无效的 \\uXXXX 转义",
+    "Illegal trailing comma before end of object": "对象结尾前多了一个逗号",
+    "Illegal trailing comma before end of array": "列表结尾前多了一个逗号",
+>>>>>>> main
 }

@@ -73,7 +73,7 @@ def explain(error: ValidationError) -> str:
         path = ".".join(str(part) for part in item["loc"]) or error.title
         # What is wrong with a whole section is said by its own validator, with the values that matter.
         value = "" if item["type"] == "missing" or isinstance(item["input"], dict) else f" = {item['input']!r}"
-        lines.append(f"{path}{value}: {_words(item)}")
+        lines.append(say("{name}: {value}", name=path + value, value=_words(item)))
     return "\n".join(lines)
 
 
@@ -98,9 +98,42 @@ def _words(error: ErrorDetails) -> str:
     """What is wrong, in the reader's language where these are words that we know."""
     if error["type"] in WORDS:
         limits = error.get("ctx", {})
-        whole = {name: int(limit) for name, limit in limits.items() if isinstance(limit, float) and limit.is_integer()}
+        whole: dict[str, int | str] = {
+            name: int(limit) for name, limit in limits.items() if isinstance(limit, float) and limit.is_integer()
+        }
+        if "expected" in limits:  # 'this', 'that' or 'another'
+            whole["expected"] = say(" or ").join(limits["expected"].rsplit(" or ", 1))
         return phrase(WORDS[error["type"]]).format(**limits | whole)
     return error["msg"].removeprefix("Value error, ")
+
+
+JSON_WORDS = (
+    "Expecting value",
+    "Extra data",
+    "Expecting property name enclosed in double quotes",
+    "Expecting ',' delimiter",
+    "Expecting ':' delimiter",
+    "Unterminated string starting at",
+    "Invalid control character at",
+    "Invalid \\escape",
+    "Invalid \\uXXXX escape",
+    "Illegal trailing comma before end of object",
+    "Illegal trailing comma before end of array",
+)
+"""What `json` says of a text."""
+
+
+def json_problem(error: Exception) -> str:
+    """What `json` says of a text, in the reader's language; of another error its own words."""
+    if not isinstance(error, json.JSONDecodeError):
+        return str(error)
+    return say(
+        "{problem}: line {line} column {column} (char {place})",
+        problem=phrase(error.msg),
+        line=error.lineno,
+        column=error.colno,
+        place=error.pos,
+    )
 
 
 def _literal(value: Any) -> Any:

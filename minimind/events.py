@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from minimind.language import say
+
 STATES = ("PENDING", "RUNNING", "SUCCEEDED", "FAILED", "STOPPED")
 """The states of a run, in the words of Ray Jobs."""
 
@@ -71,7 +73,13 @@ def declare(metrics: Mapping[str, Metric]) -> None:
         held_out = replace(metric, meaning=f"{metric.meaning}, on held-out rows")
         for whole, meant in ((f"train/{name}", metric), (f"val/{name}", held_out)):
             if METRICS.setdefault(whole, meant) != meant:
-                raise ValueError(f"metric {whole!r} is {METRICS[whole]} already: call the other one something else")
+                raise ValueError(
+                    say(
+                        "metric {name!r} is {meant} already: call the other one something else",
+                        name=whole,
+                        meant=METRICS[whole],
+                    )
+                )
 
 
 class EventLog:
@@ -93,7 +101,7 @@ class EventLog:
         RUNNING carries `step` (where the attempt starts), `total_steps` and `environment`; FAILED carries `reason`.
         """
         if word not in STATES:
-            raise ValueError(f"state {word!r} is not one of {', '.join(STATES)}")
+            raise ValueError(say("state {word!r} is not one of {names}", word=word, names=", ".join(STATES)))
         self._append("state", {"state": word}, details, durable=True)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
@@ -104,7 +112,13 @@ class EventLog:
         for name in values:
             if name not in METRICS:
                 near = difflib.get_close_matches(name, METRICS, n=3) or sorted(METRICS)
-                raise ValueError(f"metric {name!r} is not declared in METRICS; near names: {', '.join(near)}")
+                raise ValueError(
+                    say(
+                        "metric {name!r} is not declared in METRICS; near names: {names}",
+                        name=name,
+                        names=", ".join(near),
+                    )
+                )
         self._append("metrics", {"step": step, "values": {name: float(value) for name, value in values.items()}}, {})
 
     def checkpoint(self, step: int, path: str | Path, **details: Any) -> None:
@@ -130,7 +144,11 @@ class EventLog:
     def _append(self, kind: str, fields: Event, details: Event, durable: bool = False) -> None:
         if clash := {"time", "type", *fields} & set(details):
             raise ValueError(
-                f"an event of type {kind!r} already has {', '.join(sorted(clash))}; name the detail otherwise"
+                say(
+                    "an event of type {kind!r} already has {names}; name the detail otherwise",
+                    kind=kind,
+                    names=", ".join(sorted(clash)),
+                )
             )
         event = {"time": round(self._clock(), 3), "type": kind, **fields, **details}
         line = json.dumps(_legal(event), ensure_ascii=False, allow_nan=False).encode() + b"\n"
@@ -138,7 +156,14 @@ class EventLog:
         written = os.write(self._descriptor, line)
         if written != len(line):  # the disk filled up in the middle of the line: leave whole lines only
             os.ftruncate(self._descriptor, size)
-            raise OSError(f"{self.path}: only {written} of {len(line)} bytes could be written; is the disk full?")
+            raise OSError(
+                say(
+                    "{path}: only {written} of {count} bytes could be written; is the disk full?",
+                    path=self.path,
+                    written=written,
+                    count=len(line),
+                )
+            )
         if durable:
             os.fsync(self._descriptor)
         if self._listener:
@@ -198,7 +223,7 @@ def attempt_start(path: Path) -> int:
 def metric_series(path: Path, name: str) -> tuple[list[int], list[float]]:
     """Steps and values of one metric, ascending, as the newest attempt has them (see all_series)."""
     if name not in METRICS:
-        raise ValueError(f"metric {name!r} is not declared in METRICS")
+        raise ValueError(say("metric {name!r} is not declared in METRICS", name=name))
     return all_series(read_events(path, {"metrics", "state"})).get(name, ([], []))
 
 
@@ -281,7 +306,9 @@ def _parse(content: bytes, path: Path, types: Collection[str] | None = None, bef
             continue  # most lines are metrics; not parsing them is what keeps a list of long runs quick
         event = _event(line)
         if event is None:
-            raise ValueError(f"{path}:{number}: not an event; the line starts {line[:80]!r}")
+            raise ValueError(
+                say("{path}:{number}: not an event; the line starts {line!r}", path=path, number=number, line=line[:80])
+            )
         yield event
 
 

@@ -33,8 +33,16 @@ def language() -> str:
         return spoken
     asked = os.environ.get(VARIABLE)
     if asked and re.split("[-_.@]", asked)[0].lower() not in LANGUAGES:
-        raise ValueError(f"{VARIABLE} = {asked!r}: there are {', '.join(LANGUAGES)}")
-    names = (os.environ.get(name) for name in (VARIABLE, "LC_ALL", "LC_MESSAGES", "LANG"))
+        with speaking(_of_locale()):
+            raise ValueError(
+                say("{name} = {value!r}: there are {names}", name=VARIABLE, value=asked, names=", ".join(LANGUAGES))
+            )
+    return _of_locale(VARIABLE)
+
+
+def _of_locale(*above: str) -> str:
+    """The language of the first variable that is set, those of the locale last."""
+    names = (os.environ.get(name) for name in (*above, "LC_ALL", "LC_MESSAGES", "LANG"))
     return "zh" if next(filter(None, names), "").lower().startswith("zh") else "en"
 
 

@@ -12,21 +12,21 @@ def size(count: float) -> str:
     unit = 0
     while abs(count) >= 999.95 and unit < 4:
         count, unit = count / 1000, unit + 1
-    return f"{count:.1f} {('KB', 'MB', 'GB', 'TB')[unit - 1]}" if unit else f"{count:.0f} bytes"
+    return f"{count:.1f} {('KB', 'MB', 'GB', 'TB')[unit - 1]}" if unit else f"{count:.0f} {say('bytes')}"
 
 
 def duration(seconds: float) -> str:
     """A length of time in its two largest units."""
     whole = round(seconds)
     if whole < 60:
-        return f"{whole} s"
+        return say("{seconds} s", seconds=whole)
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
+        return say("{minutes} min {seconds} s", minutes=whole // 60, seconds=whole % 60)
     minutes = round(seconds / 60)
     if minutes < 24 * 60:
-        return f"{minutes // 60} h {minutes % 60} min"
+        return say("{hours} h {minutes} min", hours=minutes // 60, minutes=minutes % 60)
     hours = round(seconds / 3600)
-    return f"{hours // 24} d {hours % 24} h"
+    return say("{days} d {hours} h", days=hours // 24, hours=hours % 24)
 
 
 def amount(count: float) -> str:

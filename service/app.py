@@ -25,6 +25,7 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponseGenerator
 from jobs.cluster import ray_private
 from jobs.cluster.access import require_token
 from jobs.serving.model_card import ModelCard
+from minimind.language import VARIABLE
 from service import errors
 from service.backend import Failure, Generation, Reply, Status
 from service.errors import ApiError
@@ -55,6 +56,7 @@ class Models:
 
         from service.replica import ModelReplica
 
+        os.environ[VARIABLE] = "en"  # as its HTTP side speaks
         context = serve.get_replica_context()
         settings = Settings.read(replicas=ray_private.most_replicas(context))
         torch.set_num_threads(settings.threads)

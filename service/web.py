@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from jobs.paths import stock_folder
 from jobs.serving.keys import API_KEY
 from jobs.serving.ports import is_loopback
+from minimind.language import speaking
 from service import chat_api, errors
 from service.backend import Backend, Status
 from service.errors import ApiError
@@ -152,7 +153,8 @@ def _key_needed(why: str) -> ApiError:
 
 
 class Guarded:
-    """ASGI middleware: lets in whom the door lets in, measures what they bring, and counts what they get.
+    """ASGI middleware: lets in whom the door lets in, measures what they bring, and counts what they get. What it says
+    is English, whatever the language of the shell: programs read it.
 
     HEAD is GET without the body, at every path.
     """
@@ -189,8 +191,9 @@ class Guarded:
 
         self._metrics.opened()
         try:
-            self._door.require_allowed(scope)
-            await self._app(scope, counting_receive, counting_send)
+            with speaking("en"):
+                self._door.require_allowed(scope)
+                await self._app(scope, counting_receive, counting_send)
         except ApiError as error:
             await error.response()(scope, receive, counting_send)
         finally:

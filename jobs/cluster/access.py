@@ -75,7 +75,8 @@ def token(cluster: Cluster) -> str:
     """The token of `cluster`. Raises ClusterError if there is none."""
     path = cluster.token_path
     if path is None:
-        text, place = os.environ.get("RAY_AUTH_TOKEN", "").strip(), "RAY_AUTH_TOKEN, with which the cluster was started"
+        text = os.environ.get("RAY_AUTH_TOKEN", "").strip()
+        place = say("RAY_AUTH_TOKEN, with which the cluster was started")
     else:
         text, place = path.read_text(encoding="utf-8").strip() if path.is_file() else "", str(path)
     if not text:

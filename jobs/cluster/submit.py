@@ -30,6 +30,9 @@ PACKAGE_LIMIT_BYTES = 50 * 1024 * 1024
 
 _RECONNECT_S = 60
 
+_AGENT_STARTS_S = 180
+"""How long Ray's job agent may take to start: on two cores with much else to do more than a minute was seen."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -58,7 +61,7 @@ def submit(run_name: str, argv: Sequence[str], working_dir: Path | None = None, 
     refuse_large(folder)
     with _client() as client:
         stamp = base = f"{run_name}-{datetime.now(UTC):%m%d-%H%M%S}"
-        count, end = 1, monotonic() + _RECONNECT_S
+        count, end = 1, monotonic() + _AGENT_STARTS_S
         while True:
             try:
                 return client.submit_job(

@@ -12,6 +12,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from rich.cells import cell_len
+
 from jobs.commands.program import Program
 from jobs.stages.old_names import FLAGS_ELSEWHERE, STAGES_CALLED
 from jobs.terminal.console import show_error
@@ -81,7 +83,11 @@ class Parser(argparse.ArgumentParser):
                 lines.append(say("near: {names}", names=", ".join(near)))
         flags = re.findall(r"(?<!\S)--[\w-]+", unknown)
         # Where a flag that is known was not taken, what stands before it is wrong.
-        lines += [f"{flag}: {self._instead_of(flag, flags_here)}" for flag in flags if flag not in flags_here]
+        lines += [
+            say("{name}: {value}", name=flag, value=self._instead_of(flag, flags_here))
+            for flag in flags
+            if flag not in flags_here
+        ]
         return "\n  ".join(lines)
 
     def _instead_of(self, flag: str, known: list[str]) -> str:
@@ -100,6 +106,21 @@ class Formatter(argparse.HelpFormatter):
     def __init__(self, prog: str) -> None:
         width = min(WIDEST, shutil.get_terminal_size().columns)
         super().__init__(prog, max_help_position=34 if width >= 100 else 26 if width >= 72 else 8, width=width)
+
+    def _format_usage(self, usage: str | None, actions: Any, groups: Any, prefix: str | None) -> str:
+        prefix = say("usage: ") if prefix is None else prefix
+        wider = cell_len(prefix) - len(prefix)
+        self._width -= wider
+        try:
+            return super()._format_usage(usage, actions, groups, prefix)
+        finally:
+            self._width += wider
+
+    def format_help(self) -> str:
+        """All of it. What argparse sets behind a title is a colon of English."""
+        return re.sub(
+            "^([^ ].*):$", lambda found: say("{title}:", title=found[1]), super().format_help(), flags=re.MULTILINE
+        )
 
     def _split_lines(self, text: str, width: int) -> list[str]:
         return wrapped(" ".join(text.split()), width)
@@ -139,7 +160,7 @@ def add_switch(parser: Adder, name: str, words: str, *, default: bool = False) -
         const=True,
         default=default,
         metavar="0|1",
-        help=f"{words} ({say('default: {value}', value=int(default))})",
+        help=say("{words} (default: {value})", words=words, value=int(default)),
     )
 
 
@@ -221,6 +242,6 @@ def language_named(words: list[str]) -> tuple[list[str], str | None]:
                 )
             )
             if value not in LANGUAGES:
-                raise ValueError(f"--lang {value}: {', '.join(LANGUAGES)}")
+                raise ValueError(say("--lang {value}: {names}", value=value, names=", ".join(LANGUAGES)))
             return left, value
     return words, None

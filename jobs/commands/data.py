@@ -78,7 +78,7 @@ def _add_show(parser: argparse.ArgumentParser, program: Program) -> None:
 
 def _add_file(parser: argparse.ArgumentParser, program: Program) -> None:
     what = say("{formats}, or a folder of such files", formats=", ".join(SUFFIXES))
-    parser.add_argument("file", help=f"{what}; {program.counting}")
+    parser.add_argument("file", help=say("; ").join((what, program.counting)))
 
 
 def fetch(args: argparse.Namespace, program: Program, console: Console) -> int:

@@ -17,7 +17,7 @@ def add_gpu_check(parser: Parser, program: Program) -> None:
         "--device", default="cuda", choices=["cuda", "cpu"], help=say("cpu: very small (default: cuda)")
     )
     parser.add_argument(
-        "--report", default="gpu-report.md", metavar="FILE", help=f"({say('default: {value}', value='gpu-report.md')})"
+        "--report", default="gpu-report.md", metavar="FILE", help=say("(default: {value})", value="gpu-report.md")
     )
     parser.add_argument("--only", help=argparse.SUPPRESS)
     parser.set_defaults(command=gpu_check)

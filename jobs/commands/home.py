@@ -24,7 +24,12 @@ def home(program: Program, console: Console) -> int:
     rows = list_runs(paths.runs())
     if rows:
         newest = rows[0]
-        line = (f"{say('newest')}: ", (newest.name, "bold"), f"  {newest.stage}  ", state_text(newest.state))
+        line = (
+            say("{name}: {value}", name=say("newest"), value=""),
+            (newest.name, "bold"),
+            f"  {newest.stage}  ",
+            state_text(newest.state),
+        )
         console.print(Text.assemble(*line))
     else:
         console.print(say("no runs yet in {folder}", folder=paths.runs()))
@@ -33,8 +38,9 @@ def home(program: Program, console: Console) -> int:
         where = there.dashboard_url if there else say("none is running")
     except ClusterError as error:
         there, where = None, str(error)
-    console.print(f"{say('cluster')}: {where}")
-    console.print(f"{say('server')}: {(running_url() if there else None) or say('none is running')}")
+    console.print(say("{name}: {value}", name=say("cluster"), value=where))
+    url = (running_url() if there else None) or say("none is running")
+    console.print(say("{name}: {value}", name=say("server"), value=url))
     console.print()
     taught = any(row.state.word == "SUCCEEDED" and row.stage not in _DONE_ANEW for row in rows)
     steps = next_steps(bool(rows), taught)

@@ -15,7 +15,7 @@ from minimind.config import explain
 
 def add_job(parser: Parser, program: Program) -> None:
     """The request."""
-    parser.add_argument("request", help="a jobs.training.request.Request, as JSON")
+    parser.add_argument("request", help="a jobs.training.request.JobRequest, as JSON")
     parser.set_defaults(command=job)
 
 

@@ -11,7 +11,7 @@ from jobs import paths
 from jobs.commands.arguments import Parser, add_switch
 from jobs.commands.program import Program
 from jobs.runs.directory import RunDirectory, directories
-from minimind.language import say
+from minimind.language import phrase, say
 from minimind.units import size
 
 
@@ -40,7 +40,8 @@ def remove(args: argparse.Namespace, program: Program, console: Console) -> int:
         )
     held = sum(path.stat().st_size for path in run.path.rglob("*") if path.is_file())
     if not args.yes:
-        console.print(f"{run.path}: {run.stage}, {run.state().word}, {size(held)}")
+        about = (run.stage, phrase(run.state().word), size(held))
+        console.print(say("{name}: {value}", name=run.path, value=say(", ").join(about)))
         if not console.is_terminal or console.input(say("Remove it? [y/N] "), markup=False).strip().lower() != "y":
             console.print(
                 say("Nothing was removed. To remove it without being asked: minimind rm {name} --yes", name=run.name)

@@ -22,7 +22,7 @@ def add_serve(parser: Parser, program: Program) -> None:
         "--host", default=DEFAULT_HOST, help=say("address to listen on (default: {value})", value=DEFAULT_HOST)
     )
     parser.add_argument(
-        "--port", type=int, default=DEFAULT_PORT, metavar="N", help=f"({say('default: {value}', value=DEFAULT_PORT)})"
+        "--port", type=int, default=DEFAULT_PORT, metavar="N", help=say("(default: {value})", value=DEFAULT_PORT)
     )
     parser.add_argument("--slots", metavar="N", help=say("answers that one model writes at the same time"))
     parser.add_argument("--context", metavar="N", help=say("longest prompt with its answer, in tokens"))
@@ -44,9 +44,13 @@ def serve(args: argparse.Namespace, program: Program, console: Console) -> int:
         return 0
     asked = ServeFlags(**{field.name: getattr(args, field.name) for field in fields(ServeFlags)})
     address = start(application(asked, os.environ), console)
-    console.print(Text.assemble(f"{say('The server runs')}: ", (address, "bold")))
-    console.print(f"  {say('chat page')}: {address}/")
-    console.print(f"  {say('OpenAI API')}: {address}/v1   (docs/http-api.md)")
-    console.print(f"  {say('in the terminal')}: minimind chat")
-    console.print(f"  {say('end it')}: minimind serve --stop")
+    console.print(Text.assemble(say("{name}: {value}", name=say("The server runs"), value=""), (address, "bold")))
+    places = {
+        say("chat page"): f"{address}/",
+        say("OpenAI API"): f"{address}/v1   (docs/http-api.md)",
+        say("in the terminal"): "minimind chat",
+        say("end it"): "minimind serve --stop",
+    }
+    for name, place in places.items():
+        console.print("  " + say("{name}: {value}", name=name, value=place))
     return 0

@@ -48,7 +48,11 @@ def add_train(parser: Parser, program: Program) -> None:
 def _add_tokenizer(parser: argparse.ArgumentParser, program: Program) -> None:
     for flag, field in TOKENIZER_FLAGS.items():
         info = TokenizerSpec.model_fields[field]
-        words = f"{phrase(info.description or '')} ({say('default: {value}', value=flags.default_text(info.default))})"
+        words = say(
+            "{words} (default: {value})",
+            words=phrase(info.description or ""),
+            value=flags.default_text(info.default),
+        )
         flags.add_flag(parser, flag, field, info, words)
     flags.add_set(parser, "max_texts=50000")
     add_overwrite(parser)
@@ -138,6 +142,6 @@ def tokenizer(args: argparse.Namespace, program: Program, console: Console) -> i
     if not program.submits:
         return do(request, console)
     if "path" in request.settings:
-        paths.existing(spec.path, DATA_FILE)
+        paths.existing(spec.path, phrase(DATA_FILE))
     RunDirectory(paths.runs() / spec.name).require_free(overwrite=args.overwrite)
     return submit(request.resolved(spec), detach=args.detach, console=console)

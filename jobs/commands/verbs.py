@@ -106,10 +106,10 @@ class _Overview(Parser):
         """The verbs, as wide as the terminal."""
         width = self._get_formatter()._width
         margin = 14
-        lines = [f"usage: {self.prog} VERB ...", ""]
+        lines = [say("usage: ") + f"{self.prog} VERB ...", ""]
         lines += wrapped(say("Make your own small language model: raw text to a trained model."), width)
         for group, verbs in GROUPS.items():
-            lines += ["", f"{phrase(group)}:"]
+            lines += ["", say("{title}:", title=phrase(group))]
             for verb in verbs:
                 first, *rest = wrapped(phrase(verb.help), width - margin)
                 lines += [f"  {verb.name:<{margin - 2}}{first}", *(" " * margin + line for line in rest)]

@@ -34,7 +34,7 @@ def fetch_stock(console: Console, *, scale: str = "demo", npm: bool = True) -> B
     built = build(fetched.files, folder, scale=scale, progress=lambda line: console.print(f"  {line}"))
     for note in built.notes:
         console.print(f"  {note}", style="yellow")
-    rows = ", ".join(f"{count} in {name}" for name, count in built.rows.items())
+    rows = say(", ").join(say("{count} in {name}", count=count, name=name) for name, count in built.rows.items())
     console.print(
         say(
             "Stock data: {size_bytes} in {folder}: {rows}.", size_bytes=size(built.size_bytes), folder=folder, rows=rows

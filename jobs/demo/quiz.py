@@ -13,6 +13,7 @@ from typing import Any
 import requests
 
 from jobs.serving.keys import read_key
+from minimind.language import say
 
 AT_ONCE = 16
 MAX_TOKENS = 96
@@ -106,6 +107,13 @@ def _answer(session: requests.Session, url: str, model: str, messages: list[dict
     body: dict[str, Any] = {"model": model, "messages": messages, "temperature": 0, "max_tokens": MAX_TOKENS}
     response = session.post(f"{url}/v1/chat/completions", json=body, timeout=300)
     if not response.ok:
-        asked = messages[-1]["content"]
-        raise ValueError(f"{url} refuses {asked!r} (HTTP {response.status_code}): {response.text[:500]}")
+        raise ValueError(
+            say(
+                "{url} refuses {asked!r} (HTTP {status}): {text}",
+                url=url,
+                asked=messages[-1]["content"],
+                status=response.status_code,
+                text=response.text[:500],
+            )
+        )
     return str(response.json()["choices"][0]["message"]["content"])

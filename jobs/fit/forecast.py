@@ -48,7 +48,7 @@ class Forecast:
 def by_card(spec: RunSpec, name: str) -> Forecast:
     """From the FLOP/s of a named card. Raises ValueError for one that is not in CARDS."""
     if name not in CARD_FLOPS:
-        raise ValueError(f"--card {name!r}: there are {', '.join(CARD_FLOPS)}")
+        raise ValueError(say("--card {name!r}: there are {names}", name=name, names=", ".join(CARD_FLOPS)))
     rate = CARD_FLOPS[name] / (2 if spec.loop.dtype == "float32" else 1)
     per_token = policy_shape(spec).flops_per_token() * (4 / 3 if spec.loop.activation_checkpointing else 1)
     basis = say(

@@ -45,7 +45,7 @@ def measure(planner: Planner, spec: RunSpec, steps: int = 3) -> Measured:
     planner: of that device. Raises ValueError for a run that it refuses, DoesNotFitError where memory runs out.
     """
     if planner.plan(spec).verdict == "does not fit":
-        raise ValueError(f"it cannot be measured here: {planner.refusal(spec)}")
+        raise ValueError(say("it cannot be measured here: {refusal}", refusal=planner.refusal(spec)))
     device, shape = here(), planner.shape(spec)
     with beyond_rungs(say("in the steps that were to be measured")):
         recipe = trial_recipe(spec, shape.dtype, device)
@@ -76,7 +76,7 @@ def calibrate(console: Console) -> Calibration:
     Raises ValueError where there is no GPU.
     """
     if not torch.cuda.is_available():
-        raise ValueError("minimind plan --calibrate measures a GPU, and PyTorch sees none here")
+        raise ValueError(say("minimind plan --calibrate measures a GPU, and PyTorch sees none here"))
     card = replace(this_card(), calibration=None)
     planner = Planner(card)
     specs = [override(pretrain("30m"), {"loop.batch_size": rows}) for rows in CALIBRATION_ROWS]
@@ -85,8 +85,15 @@ def calibrate(console: Console) -> Calibration:
     paths.make(path.parent)
     path.write_text(json.dumps(asdict(seen), indent=2) + "\n", "utf-8")
     console.print(
-        f"{card.name}: tensors take {seen.allocated:.3f} and the allocator holds {seen.reserved:.3f} times what is "
-        f"planned; {memory(seen.context_bytes)} are in use beside it. Plans count on that from now on ({path})."
+        say(
+            "{card}: tensors take {allocated:.3f} and the allocator holds {reserved:.3f} times what is planned; "
+            "{context} are in use beside it. Plans count on that from now on ({path}).",
+            card=card.name,
+            allocated=seen.allocated,
+            reserved=seen.reserved,
+            context=memory(seen.context_bytes),
+            path=path,
+        )
     )
     return seen
 

@@ -199,8 +199,11 @@ def preset_name(text: str) -> str:
     """The English name of a preset. Raises ValueError for one that there is not."""
     name = CHINESE_PRESETS.get(text, text)
     if name not in BUDGETS:
-        known = ", ".join(f"{english} ({chinese})" for chinese, english in CHINESE_PRESETS.items())
-        raise ValueError(f"preset {text!r}: there are {known}")
+        known = say(", ").join(
+            say("{english} ({chinese})", english=english, chinese=chinese)
+            for chinese, english in CHINESE_PRESETS.items()
+        )
+        raise ValueError(say("preset {text!r}: there are {known}", text=text, known=known))
     return name
 
 

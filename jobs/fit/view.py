@@ -82,7 +82,8 @@ def show_plan(plan: MemoryPlan, card: Card, spec: RunSpec, console: Console) -> 
         share = say("{share}; uncalibrated", share=share)
     needed, capacity = memory(plan.needed_bytes), memory(plan.capacity_bytes)
     numbers = say("{needed} of {capacity} ({share})", needed=needed, capacity=capacity, share=share)
-    console.print(Text.assemble((phrase(plan.verdict), f"bold {colour}"), f": {numbers}"))
+    verdict = say("{name}: {value}", name=phrase(plan.verdict), value=numbers)
+    console.print(Text.assemble((phrase(plan.verdict), f"bold {colour}"), verdict.removeprefix(phrase(plan.verdict))))
     if spec.loop.dtype == "bfloat16" and not card.bf16:
         console.print(
             say(

@@ -467,12 +467,15 @@ class RunDirectory:
         )
 
     def _running_text(self) -> str:
+        holder = self.holder
+        if found := re.fullmatch(r"process (\d+) on (.+)", holder):
+            holder = say("process {pid} on {host}", pid=found[1], host=found[2])
         return say(
             "the {kind} {name!r} is running already ({holder}). Watch it with `minimind {verb} {name}`, stop it with "
             "`minimind stop {name}`, or start under another name with `--name`",
             kind=phrase(self.kind),
             name=self.name,
-            holder=self.holder or say("another process"),
+            holder=holder or say("another process"),
             verb="show" if self.kind == "run" else "attach",
         )
 

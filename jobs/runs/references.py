@@ -39,7 +39,7 @@ def find_weights(text: str) -> Weights:
     if not paths.is_path(text):
         run, step = _run_and_step(text)
         return Weights(checkpoint_folders.folder_of(run.checkpoints, step), run.name, step)
-    folder = paths.existing(text, "checkpoint")
+    folder = paths.existing(text, say("checkpoint"))
     if not (folder / MANIFEST).is_file():
         if steps := checkpoint_folders.steps(folder):
             inside = ", ".join(str(checkpoint_folders.folder_of(folder, step)) for step in steps[-3:])
@@ -85,7 +85,7 @@ def tokenizer_folder(text: str) -> Path:
     Raises ValueError that says where was looked.
     """
     if paths.is_path(text):
-        return paths.existing(text, "tokenizer")
+        return paths.existing(text, say("tokenizer"))
     run = RunDirectory(paths.runs() / text)
     if (run.path / TOKENIZER_FOLDER).is_dir():
         return run.path / TOKENIZER_FOLDER

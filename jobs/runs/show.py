@@ -86,7 +86,7 @@ def show_runs(runs: Path, rows: list[RunRow], console: Console) -> None:
         return
     console.print(runs_table(rows, width=console.width), soft_wrap=False)
     for row in rows:
-        if reason := _reason(row.state):
+        if reason := reason_text(row.state):
             console.print(
                 Text.assemble((row.name, _STYLES[row.state.word]), f"  {reason.splitlines()[0]}"), soft_wrap=True
             )
@@ -133,9 +133,11 @@ def _memory(run: RunDirectory, series: Series) -> list[tuple[str, str]]:
     plan = run.plan()
     if plan is None:
         return []
-    peak = plan["peak_bytes"]
+    peak, capacity = plan["peak_bytes"], memory(plan["capacity_bytes"])
+    # What is emulated is kept by its English name.
+    card = say("CPU, limited to {size}", size=capacity) if plan["card"].startswith("CPU, ") else plan["card"]
     rows = [
-        (say("planned"), f"{memory(plan['needed_bytes'])} / {memory(plan['capacity_bytes'])}, {plan['card']}"),
+        (say("planned"), f"{memory(plan['needed_bytes'])} / {capacity}, {card}"),
         (say("tensors, predicted peak"), memory(peak)),
     ]
     if plan["counts_tensors"] and "perf/peak_memory_bytes" in series:
@@ -147,7 +149,7 @@ def _memory(run: RunDirectory, series: Series) -> list[tuple[str, str]]:
 
 def _head(row: RunRow, attempts: list[Event]) -> Group:
     lines = [Text.assemble("\n", (row.name, "bold"), f"   {row.stage}   ", state_text(row.state))]
-    if reason := _reason(row.state):
+    if reason := reason_text(row.state):
         lines.append(Text(reason, style=_STYLES[row.state.word]))
     facts = []
     if row.step is not None:
@@ -157,7 +159,7 @@ def _head(row: RunRow, attempts: list[Event]) -> Group:
         facts.append(f"{say('started')} {_clock(attempts[0]['time'])[:-3]}")
         facts.append(f"{say('attempts')} {len(attempts)}")
     if row.updated is not None:
-        facts.append(f"{say('updated')} {age(time.time() - row.updated)} {say('ago')}")
+        facts.append(say("updated {age} ago", age=age(time.time() - row.updated)))
     if facts:
         lines.append(Text(" · ".join(facts), style="dim"))
     return Group(*lines)
@@ -234,7 +236,7 @@ def _checkpoints_table(run: RunDirectory, series: Series, judged: str) -> Table:
         folder = checkpoint_folders.folder_of(run.checkpoints, step)
         marks = [phrase(word) for word, at in (("newest", found[-1]), ("best so far", best)) if at == step]
         value = f"{measured[step]:.4f}" if step in measured else ""
-        table.add_row(str(step), size(_bytes_below(folder)), value, ", ".join(marks))
+        table.add_row(str(step), size(_bytes_below(folder)), value, say(", ").join(marks))
     return table
 
 
@@ -325,7 +327,7 @@ def _number(value: float, unit: str) -> str:
     if unit == "bytes":
         return size(value)
     if unit == "s":
-        return f"{value:.3g} s"
+        return f"{value:.3g} {say('s')}"
     return amount(value) if abs(value) >= 10_000 else f"{value:.4g}"
 
 
@@ -335,7 +337,8 @@ def _comparable(value: float, lower_is_better: bool) -> float:
     return float("inf") if lower_is_better else float("-inf")
 
 
-def _reason(state: RunState) -> str:
+def reason_text(state: RunState) -> str:
+    """Why a run is in its state, in the reader's language where that is known."""
     reason = state.reason
     for known in (KILLED, CONTINUE, WAITING):
         reason = reason.replace(known, phrase(known))

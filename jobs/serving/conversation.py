@@ -86,20 +86,20 @@ class Conversation:
             case "system":
                 self.system = rest
                 self.turns.clear()
-                console.print(f"{say('system prompt')}: {rest or say('none')}", markup=False)
+                console.print(_pair(say("system prompt"), rest or say("none")), markup=False)
             case "think":
                 if rest in ("on", "off", "auto"):
                     self.manner = replace(self.manner, thinking={"on": True, "off": False, "auto": None}[rest])
                 shown = {True: "on", False: "off", None: "auto"}[self.manner.thinking]
-                console.print(f"{say('thinking')}: {shown}   (/think on|off|auto)")
+                console.print(f"{_pair(say('thinking'), shown)}   (/think on|off|auto)")
             case "temperature":
                 try:
                     self.manner = replace(self.manner, temperature=temperature(rest)) if rest else self.manner
                 except ValueError as error:
                     console.print(f"[red]{escape(str(error))}[/]", markup=True)
-                console.print(f"{say('temperature')}: {self._temperature()}   (/temperature X|auto)")
+                console.print(f"{_pair(say('temperature'), self._temperature())}   (/temperature X|auto)")
             case _:
-                console.print(f"/{name}: {say('no such command')}; /help", markup=False)
+                console.print(_pair(f"/{name}", say("no such command; /help")), markup=False)
         return True
 
     def _choose(self, name: str, console: Console) -> None:
@@ -111,7 +111,7 @@ class Conversation:
                 _list(self.answerer.models(), console)
         except ValueError as error:
             console.print(f"[red]{escape(str(error))}[/]", markup=True)
-        console.print(f"{say('model')}: {self.model.id}")
+        console.print(_pair(say("model"), self.model.id))
         if name and not self.model.chat:
             introduce(self.model, console)
 
@@ -129,6 +129,10 @@ def _show(text: str, console: Console, style: str | None = None) -> None:
     console.print(text, end="", style=style)
 
 
+def _pair(name: str, value: str) -> str:
+    return say("{name}: {value}", name=name, value=value)
+
+
 def _list(models: Sequence[Model], console: Console) -> None:
     """One line for each model: what it is, and of which it is another name."""
     first: dict[str, str] = {}
@@ -136,7 +140,7 @@ def _list(models: Sequence[Model], console: Console) -> None:
         same = first.setdefault(model.weights, model.id) if model.weights else model.id
         notes = [*([f"{say('the same as')} {same}"] if same != model.id else [])]
         notes += [] if model.chat else [say("continues text")]
-        note = f"   [dim]{escape(', '.join(notes))}[/]" if notes else ""
+        note = f"   [dim]{escape(say(', ').join(notes))}[/]" if notes else ""
         console.print(f"  {escape(model.id)}{note}", markup=True)
     if not models:
         console.print(phrase(NO_MODEL))
@@ -146,7 +150,7 @@ def introduce(model: Model, console: Console) -> None:
     """Says what a model is that has not learnt to answer, and what teaches it."""
     run = model.id.partition("@")[0]
     console.print(f"[yellow]{say('It has not learnt to answer: it goes on with the text you begin.')}[/]", markup=True)
-    console.print(f"{say('To teach it')}: minimind train sft --from_weight {run} --data_path YOUR.jsonl")
+    console.print(_pair(say("To teach it"), f"minimind train sft --from_weight {run} --data_path YOUR.jsonl"))
 
 
 def temperature(text: str) -> float | None:
@@ -158,7 +162,7 @@ def temperature(text: str) -> float | None:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 2:
-        raise ValueError(f"{say('temperature')} {text!r}: {say('a number from 0 (always the likeliest word) to 2')}")
+        raise ValueError(say("temperature {text!r}: a number from 0 (always the likeliest word) to 2", text=text))
     return value
 
 

@@ -11,7 +11,7 @@ from jobs import paths
 from jobs.runs import references
 from jobs.runs.directory import RunDirectory
 from jobs.serving.answerer import CONTINUED_TOKENS, Manner, Message, Model, Part
-from minimind.language import say
+from minimind.language import phrase, say
 
 MAX_TOKENS = 1024
 """Longest answer without a server, in tokens."""
@@ -75,7 +75,11 @@ class InProcess:
         room = engine.context_tokens - len(prompt)
         if room < 1:
             raise ValueError(
-                f"{len(prompt)} / {engine.context_tokens} tokens: {say('the conversation is too long; /new')}"
+                say(
+                    "{count} / {most} tokens: the conversation is too long; /new",
+                    count=len(prompt),
+                    most=engine.context_tokens,
+                )
             )
         how = sampling if manner.temperature is None else {**sampling, "temperature": manner.temperature}
         stop_ids = (tokenizer.eos_id, tokenizer.pad_id)
@@ -84,7 +88,7 @@ class InProcess:
             while engine.busy:
                 for event in engine.step():
                     if event.error:
-                        raise ValueError(event.error)
+                        raise ValueError(phrase(event.error))
                     if event.token_id is not None and event.token_id not in stop_ids:
                         yield event.token_id
         finally:

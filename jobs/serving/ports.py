@@ -79,5 +79,5 @@ def _listener(port: int) -> str:
         except psutil.Error:
             continue
         if listens:
-            names.append(f"{process.info['name']}, process {process.info['pid']}")
-    return f", by {'; '.join(names)}" if names else ""
+            names.append(say("{name}, process {pid}", name=process.info["name"], pid=process.info["pid"]))
+    return say(", by {names}", names="; ".join(names)) if names else ""

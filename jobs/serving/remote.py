@@ -66,14 +66,15 @@ class Server:
         try:
             response = self._session.request(method, self.url + path, json=body, stream=True, timeout=(5, 600))
         except requests.RequestException:
-            raise ValueError(f"{say('no server answers at')} {self.url}: minimind serve") from None
+            raise ValueError(say("no server answers at {url}: minimind serve", url=self.url)) from None
         if response.ok:
             return response
         with closing(response):
             try:
                 raise ValueError(response.json()["error"]["message"])
             except (requests.JSONDecodeError, KeyError, TypeError):
-                raise ValueError(f"{self.url}{path}: HTTP {response.status_code}") from None
+                status = response.status_code
+                raise ValueError(say("{url}: HTTP {status}", url=self.url + path, status=status)) from None
 
 
 def _model(card: Message) -> Model:

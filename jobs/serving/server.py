@@ -268,8 +268,10 @@ def _failed(state: Json, proxies: list[Any]) -> str:
     parts += [
         f"{name}: {item['message'].strip()}" for name, item in state.get("deployments", {}).items() if item["message"]
     ]
-    text = "\n".join(filter(None, parts)) or f"its HTTP process is {proxies or 'not there'}"
-    return say("The server did not start ({get}):\n{text}", get=state.get("status", "no answer"), text=text[-3000:])
+    text = "\n".join(filter(None, parts)) or say("its HTTP process is {proxies}", proxies=proxies or say("not there"))
+    return say(
+        "The server did not start ({get}):\n{text}", get=state.get("status", say("no answer")), text=text[-3000:]
+    )
 
 
 def _replicas(text: str) -> Json:

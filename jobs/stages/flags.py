@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from jobs import paths
 from jobs.runs.directory import CREATED
 from jobs.stages.spec import FILES, RunSpec
-from minimind.config import WORDS, C, override
+from minimind.config import WORDS, C, json_problem, override
 from minimind.language import phrase, say
 from minimind.network.model import MODEL_PRESETS
 
@@ -117,9 +117,13 @@ def add_flags(
         description = phrase(english)
         defaults = {name: at(spec, path) for name, spec in specs.items()}
         if defaults[default_model] is not None and "default:" not in english:
-            others = [f"{name}: {value}" for name, value in defaults.items() if value != defaults[default_model]]
-            value = "; ".join([default_text(defaults[default_model]), *others])
-            description += f" ({say('default: {value}', value=value)})"
+            others = [
+                say("{name}: {value}", name=name, value=value)
+                for name, value in defaults.items()
+                if value != defaults[default_model]
+            ]
+            value = say("; ").join([default_text(defaults[default_model]), *others])
+            description = say("{words} (default: {value})", words=description, value=value)
         add_flag(groups[group_of(path)], flag, path, info, description)
     add_set(groups["run"], "optim.weight_decay=0.1")
     return groups
@@ -203,7 +207,7 @@ def read_settings(path: Path) -> dict[str, Any]:
     try:
         content: Any = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise ValueError(say("--spec {path} cannot be read: {error}", path=path, error=error)) from None
+        raise ValueError(say("--spec {path} cannot be read: {error}", path=path, error=json_problem(error))) from None
     if not isinstance(content, dict):
         raise ValueError(
             say('--spec {path}: it holds one object, dotted path -> value, such as {{"loop.batch_size": 4}}', path=path)

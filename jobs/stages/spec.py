@@ -9,6 +9,7 @@ from pydantic import Field, SerializeAsAny, field_validator, model_validator
 from data.check import CheckLimits
 from jobs.runs.directory import require_name
 from minimind.config import Config
+from minimind.language import say
 from minimind.network.lora import LoraConfig
 from minimind.network.model import ModelConfig
 from minimind.training.optim import OptimConfig
@@ -192,28 +193,44 @@ class RunSpec(Config):
 
         kind = value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None)
         if not isinstance(kind, str) or kind not in STAGES:
-            raise ValueError(f"kind = {kind!r}: there are {', '.join(STAGES)}")
+            raise ValueError(say("kind = {kind!r}: there are {names}", kind=kind, names=", ".join(STAGES)))
         return STAGES[kind].settings.model_validate(value)
 
     @model_validator(mode="after")
     def _sections_fit(self) -> RunSpec:
         width, most = self.data.max_seq_len, self.model.max_position_embeddings
         if width > most:
-            raise ValueError(f"data.max_seq_len = {width} is more than model.max_position_embeddings = {most}")
+            raise ValueError(
+                say(
+                    "data.max_seq_len = {width} is more than model.max_position_embeddings = {most}",
+                    width=width,
+                    most=most,
+                )
+            )
         if self.stage.kind == "lora" and self.adapter is None:
-            raise ValueError("adapter = null: lora trains an adapter; the stage that trains all weights is sft")
+            raise ValueError(say("adapter = null: lora trains an adapter; the stage that trains all weights is sft"))
         from jobs.stages.table import STAGES
 
         stage = STAGES[self.stage.kind]
         measured = (*MEASURED, *(f"val/{name}" for name in stage.metrics))
         if self.eval.best not in measured:
             raise ValueError(
-                f"eval.best = {self.eval.best!r}: what {self.stage.kind} measures is {', '.join(measured)}"
+                say(
+                    "eval.best = {best!r}: what {stage} measures is {names}",
+                    best=self.eval.best,
+                    stage=self.stage.kind,
+                    names=", ".join(measured),
+                )
             )
         known = stage.roles
         if unknown := [role for role in self.roles if role not in known]:
             raise ValueError(
-                f"roles: the stage {self.stage.kind} has no {', '.join(unknown)}; it has {', '.join(known) or 'none'}"
+                say(
+                    "roles: the stage {stage} has no {unknown}; it has {known}",
+                    stage=self.stage.kind,
+                    unknown=", ".join(unknown),
+                    known=", ".join(known) or say("none"),
+                )
             )
         return self
 

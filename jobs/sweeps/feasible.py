@@ -67,7 +67,7 @@ def space_of(name: str, run: RunSpec) -> Space:
                 spaces=", ".join(SPACES),
             )
         )
-    return read_space(paths.existing(name, "space"))
+    return read_space(paths.existing(name, say("space")))
 
 
 def require_space(base: RunSpec, space: Space) -> None:

@@ -47,15 +47,17 @@ def front(trials: Sequence[Event]) -> list[Event]:
 
 def trial_line(trial: Event) -> str:
     """One trial in a line."""
-    words = [f"{say('trial')} {trial['trial']}: {point_text(trial['settings'])}"]
+    words = [say("trial {number}: {point}", number=trial["trial"], point=point_text(trial["settings"]))]
     if trial.get("bits_per_byte") is not None:
         words.append(f"{trial['bits_per_byte']:.4f} {say('bits/byte')}")
     if trial.get("tokens_per_s") is not None:
         words.append(f"{amount(trial['tokens_per_s'])} {say('tokens/s')}")
     if trial["outcome"] != "measured":
         closed = say(", {count} more points closed", count=trial["closed"]) if trial.get("closed") else ""
-        reason = f": {trial['reason']}" if trial.get("reason") else ""
-        words.append(f"{phrase(trial['outcome'])}{reason}{closed}")
+        outcome = phrase(trial["outcome"])
+        if trial.get("reason"):
+            outcome = say("{name}: {value}", name=outcome, value=trial["reason"])
+        words.append(outcome + closed)
     return "  ".join(words)
 
 
@@ -69,7 +71,7 @@ def table(trials: Sequence[Event], objective: str) -> Table:
     best = ranked(trials, objective)
     on_front = {trial["trial"] for trial in front(trials)}
     columns, same = _columns(trials)
-    caption = f"{say('in all')}: {point_text(same)}" if same else None
+    caption = say("{name}: {value}", name=say("in all"), value=point_text(same)) if same else None
     result = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
     cells = [_cells(trial, columns) for trial in trials]
     widths = [max(map(cell_len, column), default=0) for column in zip(*cells, strict=True)]
@@ -137,7 +139,7 @@ def write_report(
         refused=len(refused),
     )
     heads = "".join(f"<th>{escape(head)}</th>" for head in ("#", *_heads(columns), ""))
-    caption = f"<p>{escape(say('in all'))}: {escape(point_text(same))}</p>" if same else ""
+    caption = f"<p>{escape(say('{name}: {value}', name=say('in all'), value=point_text(same)))}</p>" if same else ""
     content = (
         f"<!doctype html><html lang={language()}><meta charset=utf-8><meta name=viewport content='width=device-width'>"
         f"<title>{escape(name)}</title><style>{_STYLE}</style><main><h1>{escape(name)}</h1><p>{summary}</p>"
@@ -173,7 +175,11 @@ def _against(
         for t in trials
         if t not in measured and dimension in t["settings"]
     ]
-    dots += [(x(p[dimension]), low, "refused", f"{say('refused')}: {point_text(p)}") for p in refused if dimension in p]
+    dots += [
+        (x(p[dimension]), low, "refused", say("{name}: {value}", name=say("refused"), value=point_text(p)))
+        for p in refused
+        if dimension in p
+    ]
     label = say("bits/byte") if objective == "bits_per_byte" else say("tokens/s")
     return _scatter(dimension, dimension.rpartition(".")[2], label, dots, names=names)
 

@@ -170,7 +170,7 @@ def extended(stored: SweepSpec, stage: str, settings: Mapping[str, Any], options
         wanted = wanted.model_copy(update={"space": space_of(options.space, stored.run)})
     changed = differences(stored.model_dump(exclude={"trials"}), wanted.model_dump(exclude={"trials"}))
     if stage != stored.run.stage.kind:
-        changed.insert(0, f"stage {stage}, not {stored.run.stage.kind}")
+        changed.insert(0, say("stage {stage}, not {kind}", stage=stage, kind=stored.run.stage.kind))
     if changed:
         raise ValueError(
             say(
@@ -262,7 +262,7 @@ class PointSearch(Searcher):
         drawn = dict(drawn)
         settings = {**self.pool.draw(drawn.pop("u")), **drawn}
         number, self.number = self.number, self.number + 1
-        said = f"{say('trial')} {number} / {self.last}: {point_text(settings)} ..."
+        said = say("trial {number} / {last}: {point} ...", number=number, last=self.last, point=point_text(settings))
         try:
             self.log.note("trial_started", said, trial=number, settings=settings)
         except OSError as full:
@@ -277,7 +277,7 @@ class PointSearch(Searcher):
         number, settings = self.running.pop(trial_id)
         known = {name: value for name, value in (result or {}).items() if name in _KEPT}
         if error or not result:
-            known |= {"outcome": "failed", "reason": self.errors.pop(trial_id, "") or DIED}
+            known |= {"outcome": "failed", "reason": self.errors.pop(trial_id, "") or phrase(DIED)}
         record = {"trial": number, "settings": settings, "outcome": "ended early", **known}
         if record["outcome"] == "infeasible":
             record["closed"] = len(
@@ -340,9 +340,9 @@ def error_words(trace: str) -> str:
     """What a trial's process died of, in a line, from what Ray wrote down."""
     lines = [line.strip() for line in trace.splitlines() if line.strip()]
     if not lines:
-        return DIED
+        return phrase(DIED)
     if any("actor died" in line or "actor is dead" in line.lower() for line in lines):
-        return f"{DIED}: {lines[-1][:300]}"
+        return f"{phrase(DIED)}: {lines[-1][:300]}"
     return next((line for line in reversed(lines) if re.match(r"[\w.]+(Error|Exception)\b", line)), lines[-1])[:500]
 
 

@@ -28,7 +28,7 @@ from minimind.config import override
 from minimind.device.distributed import Parallel
 from minimind.device.limit import OUT_OF_MEMORY, limited_memory
 from minimind.events import Event, metric_series, read_events
-from minimind.language import say
+from minimind.language import phrase, say
 from minimind.memory.plan import MemoryPlan
 from minimind.training.loop import train
 from minimind.training.train_state import TrainState
@@ -62,7 +62,8 @@ def run_trial(base: RunSpec, settings: Mapping[str, Any], folder: Path, budget_s
         plan = Planner(card).plan(spec)
         result = {"predicted_bytes": plan.peak_bytes, "counts_tensors": to_json(plan, card)["counts_tensors"]}
         if plan.verdict != "fits":
-            return result | {"outcome": "refused", "reason": f"{memory(plan.needed_bytes)} needed"}
+            reason = say("{memory} needed", memory=memory(plan.needed_bytes))
+            return result | {"outcome": "refused", "reason": reason}
         wait_for_memory(plan)
         prepared = prepare(spec, Terminal(file=io.StringIO()))
         parallel = Parallel(device=device)
@@ -84,11 +85,15 @@ def run_trial(base: RunSpec, settings: Mapping[str, Any], folder: Path, budget_s
         shutil.rmtree(run.checkpoints, ignore_errors=True)  # the weights of a minute are not worth their disk
 
 
+DISK_FULL = ("is the disk full", "make room")
+"""Parts of what is said where a disk is full; a trial dies in the language that it is asked in."""
+
+
 def outcome_of(trace: str) -> str:
     """What a trial died of, from its traceback: "infeasible" where it was memory, "disk full", or "failed"."""
     if any(sign in trace for sign in ("MemoryError", *OUT_OF_MEMORY)):
         return "infeasible"
-    if any(sign in trace for sign in ("Errno 28]", "Errno 27]", "Errno 122]", "is the disk full", "make room")):
+    if any(sign in trace for sign in ("Errno 28]", "Errno 27]", "Errno 122]", *map(phrase, DISK_FULL))):
         return "disk full"
     return "failed"
 

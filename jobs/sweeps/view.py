@@ -13,7 +13,7 @@ from rich.text import Text
 
 from jobs import paths
 from jobs.runs.directory import RunDirectory, RunRow, directories
-from jobs.runs.show import age, pairs, state_text
+from jobs.runs.show import age, pairs, reason_text, state_text
 from jobs.sweeps.report import point_text, ranked, table
 from minimind.events import Event, read_events
 from minimind.language import phrase, say
@@ -56,8 +56,8 @@ def show_sweep(folder: RunDirectory, console: Console) -> None:
     """Print what a sweep was asked for, its trials, and where its report is. Raises ValueError if its files are bad."""
     row, spec, trials = folder.row(), folder.spec(), trials_of(folder)
     console.print(Text.assemble("\n", (row.name, "bold"), f"   {row.stage}   ", state_text(row.state)))
-    if row.state.reason:
-        console.print(row.state.reason, style="red")
+    if reason := reason_text(row.state):
+        console.print(reason, style="red")
     asked: list[tuple[str, str]] = [
         (say("trials"), f"{len(trials)} / {spec.get('trials')}"),
         (say("best"), str(spec.get("objective"))),
@@ -72,7 +72,7 @@ def show_sweep(folder: RunDirectory, console: Console) -> None:
         console.print(table(trials, str(spec.get("objective"))), soft_wrap=False)
     for trial in begun_trials(folder):
         said = say("trial {number}: {point}", number=trial["trial"], point=point_text(trial["settings"]))
-        console.print(f"{say('begun')}: {said}", style="dim")
+        console.print(say("{name}: {value}", name=say("begun"), value=said), style="dim")
 
 
 def sweep_row_as_json(folder: RunDirectory) -> dict[str, Any]:

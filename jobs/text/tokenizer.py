@@ -16,7 +16,7 @@ from jobs.runs.directory import RunDirectory, require_name
 from jobs.runs.references import TOKENIZER_FOLDER
 from minimind.config import Config
 from minimind.events import EventLog
-from minimind.language import say
+from minimind.language import phrase, say
 from minimind.text.tokenizer import SPECIAL_TOKENS, Tokenizer, compression
 
 DATA_FILE = "data file (`minimind data fetch` brings the stock data to data/stock/)"
@@ -68,7 +68,7 @@ def run_tokenizer(spec: TokenizerSpec, console: Console, *, overwrite: bool = Fa
 
     Raises ValueError for text that cannot be used, RunStateError for a name that is taken.
     """
-    source = paths.existing(spec.path, DATA_FILE)
+    source = paths.existing(spec.path, phrase(DATA_FILE))
     spec = spec.model_copy(update={"path": str(source)})
     run = RunDirectory(paths.runs() / spec.name)
     run.create(spec.model_dump(mode="json"), overwrite=overwrite)

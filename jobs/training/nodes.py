@@ -157,7 +157,7 @@ def require_shared(folder: Path) -> None:
                 )
             problems = [(asked[ref], problem) for ref in ready if (problem := _answer(ref, asked[ref]))]
             problems += [
-                (machine, "what it writes there does not arrive here")
+                (machine, say("what it writes there does not arrive here"))
                 for machine in others
                 if not problems and not (folder / names[machine.node_id]).exists()
             ]

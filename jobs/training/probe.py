@@ -7,6 +7,8 @@ from __future__ import annotations
 import fcntl
 from pathlib import Path
 
+from minimind.language import say
+
 
 def probe_folder(probe: str, word: str, name: str) -> str:
     """What is wrong with the folder of the file `probe`, as this machine sees it; "" if nothing is. name: of a file to
@@ -15,20 +17,20 @@ def probe_folder(probe: str, word: str, name: str) -> str:
     path = Path(probe)
     try:
         if not path.parent.is_dir():
-            return "it has no such folder"
+            return say("it has no such folder")
         if not path.exists() or path.read_text("utf-8") != word:
-            return "it has a folder of that name, but another one"
+            return say("it has a folder of that name, but another one")
         with path.open("r+", encoding="utf-8") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 pass
             else:
-                return (
+                return say(
                     "it does not see locks that are held here (NFS: mount without `nolock`, version 4; SMB: without "
                     "`nobrl`)"
                 )
         path.with_name(name).write_text(word, "utf-8")
     except OSError as error:
-        return f"it cannot use that folder ({error})"
+        return say("it cannot use that folder ({error})", error=error)
     return ""

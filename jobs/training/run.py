@@ -208,7 +208,12 @@ def resumed_spec(stored: RunSpec, settings: Mapping[str, Any]) -> RunSpec:
     changed = other_results(stored, spec)
     if changed:
         lines = [
-            f"{flags.named(path)}: the run has {flags.at(stored, path)!r}, asked for is {flags.at(spec, path)!r}"
+            say(
+                "{path}: the run has {then!r}, asked for is {now!r}",
+                path=flags.named(path),
+                then=flags.at(stored, path),
+                now=flags.at(spec, path),
+            )
             for path in changed
         ]
         raise ValueError(

@@ -95,7 +95,13 @@ def _claim(run: RunDirectory, spec: RunSpec, identity: str | None, parallel: Par
             if identity is not None:
                 run.require_identity(identity)
             elif changed := other_results(RunSpec.model_validate(run.spec()), spec):
-                raise RunTakenError(f"{run.spec_path} is not what is to be trained: it has other {', '.join(changed)}")
+                raise RunTakenError(
+                    say(
+                        "{path} is not what is to be trained: it has other {changed}",
+                        path=run.spec_path,
+                        changed=", ".join(changed),
+                    )
+                )
         except RunTakenError as error:
             problem = str(error)
     # A rank that did not know would wait in its first collective for ever.
@@ -184,9 +190,16 @@ class RunHooks:
         self.built.tokenizer.require_same(loaded.tokenizer_fingerprint, str(folder))
         if loaded.lineage.data_fingerprint != self.lineage.data_fingerprint:
             raise ValueError(
-                f"{folder} was trained on other data: its fingerprint is {loaded.lineage.data_fingerprint}, that of "
-                f"{self.spec.data.path} is now {self.lineage.data_fingerprint}. Bring the old file back, or start a "
-                f"new run from these weights with --name OTHER --from_weight {self.spec.name}@latest"
+                say(
+                    "{folder} was trained on other data: its fingerprint is {then}, that of {path} is now {now}. Bring "
+                    "the old file back, or start a new run from these weights with --name OTHER --from_weight "
+                    "{name}@latest",
+                    folder=folder,
+                    then=loaded.lineage.data_fingerprint,
+                    path=self.spec.data.path,
+                    now=self.lineage.data_fingerprint,
+                    name=self.spec.name,
+                )
             )
         self.lineage = loaded.lineage
         self._load(loaded)
@@ -194,7 +207,11 @@ class RunHooks:
         own = self.recipe.precision.name
         self.recipe.precision.load_state_dict(saved)
         if (kept := self.recipe.precision.name) != own:
-            text = f"the run goes on in {kept}, as it began; on what it has now a new run would take {own}"
+            text = say(
+                "the run goes on in {kept}, as it began; on what it has now a new run would take {own}",
+                kept=kept,
+                own=own,
+            )
             self.note("precision", text, dtype=kept)
         self.recipe.batches.load_state_dict(self._own_source_state(saved["batches"]))
         if self.parallel.rank < len(saved["rng"]):
@@ -210,8 +227,12 @@ class RunHooks:
             return states[0]
         if len(states) != self.parallel.world:
             raise ValueError(
-                f"scaling.workers = {self.parallel.world}: the run's {len(states)} had each made batches that are not "
-                f"trained on yet, so it goes on with as many: --workers {len(states)}"
+                say(
+                    "scaling.workers = {world}: the run's {count} had each made batches that are not trained on yet, "
+                    "so it goes on with as many: --workers {count}",
+                    world=self.parallel.world,
+                    count=len(states),
+                )
             )
         return states[self.parallel.rank]
 
@@ -227,8 +248,16 @@ class RunHooks:
             now = self.built.references.get(role)
             if now is None or now.weights_sha256 != was.weights_sha256:
                 raise CheckpointError(
-                    f"{loaded.folder}: roles.{role} was step {was.step} of the run {was.run_id!r} in {was.folder}, and "
-                    f"is {f'{now.folder}, with other weights' if now else 'not named'} now; a run keeps its models"
+                    say(
+                        "{folder}: roles.{role} was step {step} of the run {run_id!r} in {was}, and is {now} now; a "
+                        "run keeps its models",
+                        folder=loaded.folder,
+                        role=role,
+                        step=was.step,
+                        run_id=was.run_id,
+                        was=was.folder,
+                        now=say("{folder}, with other weights", folder=now.folder) if now else say("not named"),
+                    )
                 )
 
     def recall_validations(self) -> None:
@@ -261,7 +290,13 @@ class RunHooks:
             values["val/pretrain_bits_per_byte"] = self._validate(next_token_loss, self.built.text, state).bits_per_byte
         best = self.spec.eval.best
         if best not in values:
-            raise ValueError(f"eval.best = {best!r}: what is measured on held-out rows is {', '.join(sorted(values))}")
+            raise ValueError(
+                say(
+                    "eval.best = {best!r}: what is measured on held-out rows is {names}",
+                    best=best,
+                    names=", ".join(sorted(values)),
+                )
+            )
         self.validations[state.step] = values[best]
         self._metrics(state.step, values)
 
@@ -306,7 +341,7 @@ class RunHooks:
         try:
             self._write_samples(state)
         except Exception as error:  # noqa: BLE001  # all has been learnt and saved by now
-            text = f"no samples were written: {str(error) or type(error).__name__}"
+            text = say("no samples were written: {error}", error=str(error) or type(error).__name__)
             self.note("no_samples", text, traceback=traceback.format_exc())
 
     def _write_samples(self, state: TrainState) -> None:

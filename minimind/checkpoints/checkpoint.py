@@ -371,7 +371,7 @@ def _require_shapes(
     wrong = [say("{name} is missing", name=name) for name in expected if name not in actual]
     wrong += [say("{name} is not part of the model", name=name) for name in actual if name not in expected]
     wrong += [
-        f"{name} is {list(actual[name])}, the model's is {list(shape)}"
+        say("{name} is {found}, the model's is {shape}", name=name, found=list(actual[name]), shape=list(shape))
         for name, shape in expected.items()
         if name in actual and actual[name] != shape
     ]

@@ -19,8 +19,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from minimind.config import explain
-from minimind.language import phrase, say
+from minimind.config import explain, json_problem
+from minimind.language import say
 from minimind.network.model import MiniMind, ModelConfig, YarnConfig
 from minimind.network.score import ScoreModel
 
@@ -181,7 +181,7 @@ def read_weights(path: Path, config: ModelConfig | None = None) -> tuple[ModelCo
     try:
         return _fit(weights, config)
     except ValueError as error:
-        raise ValueError(f"{path.absolute()}: {error}") from None
+        raise ValueError(say("{name}: {value}", name=path.absolute(), value=error)) from None
 
 
 def _read_config(path: Path) -> ModelConfig:
@@ -190,7 +190,7 @@ def _read_config(path: Path) -> ModelConfig:
     except FileNotFoundError:
         raise ValueError(say("{path}: no such file; a Hugging Face folder holds one", path=path.absolute())) from None
     except ValueError as error:
-        raise ValueError(say("{path}: not JSON: {error}", path=path.absolute(), error=error)) from None
+        raise ValueError(say("{path}: not JSON: {error}", path=path.absolute(), error=json_problem(error))) from None
     if not isinstance(values, dict):
         raise ValueError(
             say("{path}: must hold a JSON object, not {type}", path=path.absolute(), type=type(values).__name__)
@@ -198,7 +198,7 @@ def _read_config(path: Path) -> ModelConfig:
     try:
         return from_hf_config(values)
     except ValueError as error:
-        raise ValueError(f"{path.absolute()}: {error}") from None
+        raise ValueError(say("{name}: {value}", name=path.absolute(), value=error)) from None
 
 
 def _weight_files(folder: Path) -> list[Path]:
@@ -287,11 +287,11 @@ def _fit(weights: dict[str, Tensor], config: ModelConfig | None) -> tuple[ModelC
         if name in found and found[name] != shape
     ]
     problems = [
-        *_listed("missing", [name for name in expected if name not in found]),
-        *_listed("unexpected", [name for name in found if name not in expected]),
-        *_listed("of the wrong shape", wrong),
-        *_listed("not floating point", [n for n, w in weights.items() if not w.is_floating_point()]),
-        *_listed("with values that are not finite", [n for n, w in weights.items() if not w.isfinite().all()]),
+        *_listed(say("missing"), [name for name in expected if name not in found]),
+        *_listed(say("unexpected"), [name for name in found if name not in expected]),
+        *_listed(say("of the wrong shape"), wrong),
+        *_listed(say("not floating point"), [n for n, w in weights.items() if not w.is_floating_point()]),
+        *_listed(say("with values that are not finite"), [n for n, w in weights.items() if not w.isfinite().all()]),
     ]
     if config.tie_word_embeddings and HEAD in weights:
         problems.append(
@@ -368,7 +368,7 @@ def _infer(weights: Mapping[str, Tensor], tied: bool) -> ModelConfig:
     if missing := [name for name in names.values() if name not in weights]:
         raise ValueError(
             say("not the weights of a MiniMind model:\n")
-            + "\n".join([*_listed("missing", missing), *_listed("found", list(weights))])
+            + "\n".join([*_listed(say("missing"), missing), *_listed(say("found"), list(weights))])
         )
     shapes = {what: tuple(weights[name].shape) for what, name in names.items()}
     for what, shape in shapes.items():
@@ -405,4 +405,4 @@ def _listed(what: str, names: list[str]) -> list[str]:
     if not names:
         return []
     more = say("\n  ... and {count} more", count=len(names) - SHOWN) if len(names) > SHOWN else ""
-    return [f"{len(names)} {phrase(what)}:\n  " + "\n  ".join(names[:SHOWN]) + more]
+    return [say("{count} {what}:", count=len(names), what=what) + "\n  " + "\n  ".join(names[:SHOWN]) + more]

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from minimind.checkpoints.manifest import CheckpointError, sync, verify
+from minimind.language import say
 
 _FOLDER = re.compile(r"step_(\d{8,})(\.replaced)?")
 
@@ -19,7 +20,7 @@ def newest(root: Path) -> tuple[Path | None, list[str]]:
         try:
             verify(folder)
         except CheckpointError as error:
-            skipped.append(f"skipped {folder.name}: {error}")
+            skipped.append(say("skipped {name}: {error}", name=folder.name, error=error))
             continue
         return folder, skipped
     return None, skipped

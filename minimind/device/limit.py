@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatc
 
 from minimind.device.cpu_kernels import CPU_WORKSPACES
 from minimind.device.storages import LiveStorages, ResultKind, Workspace, result_kind, tensors_in
+from minimind.language import say
 from minimind.units import memory
 
 OUT_OF_MEMORY = (
@@ -89,8 +90,12 @@ class MemoryLimit(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch'
     def _require(self, asked: int, held: int) -> None:
         if self.limit_bytes is not None and held > self.limit_bytes:
             raise torch.OutOfMemoryError(
-                f"{memory(asked)} more were asked for with {memory(held - asked)} in use: the limit is "
-                f"{memory(self.limit_bytes)}"
+                say(
+                    "{asked} more were asked for with {held} in use: the limit is {limit}",
+                    asked=memory(asked),
+                    held=memory(held - asked),
+                    limit=memory(self.limit_bytes),
+                )
             )
         self.peak_bytes = max(self.peak_bytes, held)
 

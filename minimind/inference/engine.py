@@ -38,7 +38,7 @@ class _Chosen:
     error: str = ""
 
 
-_NOT_FINITE = "the model's logits are not finite: its weights are damaged, or training has diverged"
+NOT_FINITE = "the model's logits are not finite: its weights are damaged, or training has diverged"
 
 
 class Engine:
@@ -223,7 +223,7 @@ class Engine:
         chosen = self._choose(list(rows.values()), logits_WV if len(rows) == end else logits_WV[list(rows)])
         for request in rows.values():
             request.sound = True
-        return scored, chosen + [_Chosen(request, 0, error=_NOT_FINITE) for request in failed]
+        return scored, chosen + [_Chosen(request, 0, error=NOT_FINITE) for request in failed]
 
     def _choose(self, requests: Sequence[Request], logits_BV: Tensor) -> list[_Chosen]:
         """The next token of these requests, given the logits after the last one of each."""

@@ -169,7 +169,7 @@ def load_adapter(model: MiniMind, state: Mapping[str, Tensor]) -> None:
     wrong = [say("{name} is missing", name=name) for name in own if name not in state]
     wrong += [say("{name} is not part of it", name=name) for name in state if name not in own]
     wrong += [
-        f"{name} is {list(state[name].shape)}, here it is {list(tensor.shape)}"
+        say("{name} is {found}, here it is {shape}", name=name, found=list(state[name].shape), shape=list(tensor.shape))
         for name, tensor in own.items()
         if name in state and state[name].shape != tensor.shape
     ]

@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from minimind.config import Config
+from minimind.language import say
 from minimind.network.attention import Attend, causal_attention, document_attention, segment_positions
 from minimind.network.elementwise import rms_norm, rotate, silu_product
 
@@ -51,7 +52,13 @@ class YarnConfig(Config):
     @model_validator(mode="after")
     def _check(self) -> YarnConfig:
         if self.beta_fast <= self.beta_slow:
-            raise ValueError(f"beta_fast = {self.beta_fast} must be greater than beta_slow = {self.beta_slow}")
+            raise ValueError(
+                say(
+                    "beta_fast = {beta_fast} must be greater than beta_slow = {beta_slow}",
+                    beta_fast=self.beta_fast,
+                    beta_slow=self.beta_slow,
+                )
+            )
         return self
 
 
@@ -92,17 +99,31 @@ class ModelConfig(Config):
         hidden, heads, kv_heads = self.hidden_size, self.num_attention_heads, self.num_key_value_heads
         if heads % kv_heads:
             raise ValueError(
-                f"num_attention_heads = {heads} must be a multiple of num_key_value_heads = {kv_heads}: "
-                f"every key/value head serves the same number of query heads"
+                say(
+                    "num_attention_heads = {heads} must be a multiple of num_key_value_heads = {kv_heads}: every "
+                    "key/value head serves the same number of query heads",
+                    heads=heads,
+                    kv_heads=kv_heads,
+                )
             )
         if not self.head_dim:
             if hidden % heads:
                 raise ValueError(
-                    f"hidden_size = {hidden} must be a multiple of num_attention_heads = {heads}, or head_dim be given"
+                    say(
+                        "hidden_size = {hidden} must be a multiple of num_attention_heads = {heads}, or head_dim be "
+                        "given",
+                        hidden=hidden,
+                        heads=heads,
+                    )
                 )
             object.__setattr__(self, "head_dim", hidden // heads)
         if self.head_dim % 2:
-            raise ValueError(f"head_dim = {self.head_dim} must be even: rotary embedding turns pairs of dimensions")
+            raise ValueError(
+                say(
+                    "head_dim = {head_dim} must be even: rotary embedding turns pairs of dimensions",
+                    head_dim=self.head_dim,
+                )
+            )
         if not self.intermediate_size:
             object.__setattr__(self, "intermediate_size", derived_intermediate_size(hidden))
         return self
@@ -284,7 +305,13 @@ class MiniMind(nn.Module):
         """
         depth = self.config.num_hidden_layers
         if wrong := [number for number in of if not 0 <= number <= depth]:
-            raise ValueError(f"hidden states of {wrong}: this model has 0 (the embedding) to {depth} (its last)")
+            raise ValueError(
+                say(
+                    "hidden states of {wrong}: this model has 0 (the embedding) to {depth} (its last)",
+                    wrong=wrong,
+                    depth=depth,
+                )
+            )
         places = cached or self._places(tokens_BT, segment_BT)
         kept: dict[int, Tensor] = {}
         x_BTD = self.model.embed_tokens(tokens_BT)

@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from minimind.config import json_problem
+from minimind.language import say
 from minimind.text.foreign import render_foreign
 from minimind.text.template import MAY_FOLLOW, TOOLS_HEAD, TOOLS_TAIL, Escaping, escaping_for, order_problem
 from minimind.text.tokenizer import BOS_TOKEN, EOS_TOKEN, MARKUP_TOKENS, Tokenizer, encodable
@@ -74,7 +76,12 @@ def render(
     tokenizer without the tags, and for what a template that came with a tokenizer refuses.
     """
     if missing := [token for token in MARKUP_TOKENS if token not in tokenizer.special_ids]:
-        raise ValueError(f"this tokenizer has no special tokens {' '.join(missing)}, which a chat needs; train one")
+        raise ValueError(
+            say(
+                "this tokenizer has no special tokens {missing}, which a chat needs; train one",
+                missing=" ".join(missing),
+            )
+        )
     plain = escaping_for(tuple(tokenizer.special_ids))
     written = list(_written(plain, messages, tools, thinking, add_generation_prompt))
     if tokenizer.foreign_template is not None:
@@ -270,21 +277,31 @@ def _naming(where: str) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+        raise ValueError(say("{name}: {value}", name=where, value=error)) from None
 
 
 def _require_order(messages: Sequence[Message], add_generation_prompt: bool) -> None:
     if not messages:
-        raise ValueError("messages is empty: a conversation has at least one message")
+        raise ValueError(say("messages is empty: a conversation has at least one message"))
     for number, message in enumerate(messages):
         if not isinstance(message, Mapping):
-            raise ValueError(f"messages.{number} is a {type(message).__name__}: a message has a role and content")
+            raise ValueError(
+                say(
+                    "messages.{number} is a {type}: a message has a role and content",
+                    number=number,
+                    type=type(message).__name__,
+                )
+            )
     roles = [message.get("role") for message in messages]
     if problem := order_problem([str(role) for role in roles]):
-        raise ValueError(f"messages: {problem}")
+        raise ValueError(say("{name}: {value}", name="messages", value=problem))
     if add_generation_prompt and "assistant" not in MAY_FOLLOW[str(roles[-1])]:
         raise ValueError(
-            f"messages: turn {len(roles)}, the last, is {roles[-1]}; an answer follows a user's turn or a tool's"
+            say(
+                "messages: turn {number}, the last, is {role}; an answer follows a user's turn or a tool's",
+                number=len(roles),
+                role=roles[-1],
+            )
         )
 
 
@@ -293,12 +310,16 @@ def _text(message: Message, field: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise ValueError(f"{field} is a {type(value).__name__}; allowed are text and null")
+        raise ValueError(say("{field} is a {type}; allowed are text and null", field=field, type=type(value).__name__))
     try:
         value.encode()
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"{field}: character {error.start} is half a surrogate pair; remove it, or write the whole character"
+            say(
+                "{field}: character {start} is half a surrogate pair; remove it, or write the whole character",
+                field=field,
+                start=error.start,
+            )
         ) from None
     return value
 
@@ -308,13 +329,13 @@ def _objects(message: Message, field: str) -> list[Mapping[str, Any]]:
     if value is None or value == "":
         return []
     if not isinstance(value, Sequence) or not all(isinstance(item, Mapping) for item in value):
-        raise ValueError(f"{field} must be a list of objects, or null")
+        raise ValueError(say("{field} must be a list of objects, or null", field=field))
     return list(value)
 
 
 def _tool_lines(plain: Escaping, tools: Sequence[Mapping[str, Any]]) -> str:
     for number, tool in enumerate(tools):
-        _require_name(tool, f"tool {number}")
+        _require_name(tool, say("tool {number}", number=number))
     return "".join(f"{plain.escape(_json(tool))}\n" for tool in tools)
 
 
@@ -347,7 +368,13 @@ def _tool_call(plain: Escaping, call: Mapping[str, Any], number: int) -> str:
     elif isinstance(arguments, Mapping):
         text = _json(arguments)
     else:
-        raise ValueError(f"{where}: arguments is a {type(arguments).__name__}; allowed are an object or its JSON")
+        raise ValueError(
+            say(
+                "{where}: arguments is a {type}; allowed are an object or its JSON",
+                where=where,
+                type=type(arguments).__name__,
+            )
+        )
     name = plain.escape(_json(function["name"]))
     return f'<tool_call>\n{{"name": {name}, "arguments": {plain.escape(text)}}}\n</tool_call>'
 
@@ -356,7 +383,9 @@ def _require_name(call: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     """The part of a tool or a tool call that has its name."""
     function = call.get("function") or call
     if not isinstance(function, Mapping) or not isinstance(function.get("name"), str) or not function["name"]:
-        raise ValueError(f"{where} has no name: {{'name': ...}} is needed, or {{'function': {{'name': ...}}}}")
+        raise ValueError(
+            say("{where} has no name: {{'name': ...}} is needed, or {{'function': {{'name': ...}}}}", where=where)
+        )
     return function
 
 
@@ -364,19 +393,19 @@ def _json(value: Any) -> str:
     try:
         return encodable(json.dumps(value, ensure_ascii=False, allow_nan=False))
     except RecursionError:
-        raise ValueError("objects that are nested too deeply") from None
+        raise ValueError(say("objects that are nested too deeply")) from None
 
 
 def _require_json_object(text: str) -> None:
     try:
         value = json.loads(text, parse_constant=_no_constant)
     except RecursionError:
-        raise ValueError("JSON that is nested too deeply") from None
+        raise ValueError(say("JSON that is nested too deeply")) from None
     except ValueError as error:
-        raise ValueError(f"not JSON: {error}") from None
+        raise ValueError(say("not JSON: {error}", error=json_problem(error))) from None
     if not isinstance(value, dict):
-        raise ValueError(f"a JSON object is needed, not {type(value).__name__}")
+        raise ValueError(say("a JSON object is needed, not {type}", type=type(value).__name__))
 
 
 def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(say("{name} is no JSON", name=name))

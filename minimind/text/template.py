@@ -204,7 +204,7 @@ def order_problem(roles: Sequence[str]) -> str | None:
                 number=number,
                 role=role,
                 where=where,
-                may_follow=" or ".join(MAY_FOLLOW[before]),
+                may_follow=say(" or ").join(MAY_FOLLOW[before]),
             )
         before = role
     return None

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from minimind.config import Config
+from minimind.language import say
 
 
 class OptimConfig(Config):
@@ -108,7 +109,11 @@ def build_optimizer(models: Mapping[str, nn.Module], config: OptimConfig) -> Opt
     trained = [role for role, model in models.items() if any(p.requires_grad for p in model.parameters())]
     if unknown := [role for role in config.lr_scale if role not in trained]:
         raise ValueError(
-            f"optim.lr_scale names {', '.join(unknown)}; what trains here is {', '.join(trained) or 'nothing'}"
+            say(
+                "optim.lr_scale names {unknown}; what trains here is {trained}",
+                unknown=", ".join(unknown),
+                trained=", ".join(trained) or say("nothing"),
+            )
         )
     optimizers: list[torch.optim.Optimizer] = []
     if groups := [group for group in for_muon if group["params"]]:
@@ -117,7 +122,7 @@ def build_optimizer(models: Mapping[str, nn.Module], config: OptimConfig) -> Opt
         betas = (config.beta1, config.beta2)
         optimizers.append(torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, eps=config.eps, fused=True))
     if not optimizers:
-        raise ValueError("no parameter of the model asks for a gradient: there is nothing to train")
+        raise ValueError(say("no parameter of the model asks for a gradient: there is nothing to train"))
     return Combined(*optimizers)
 
 
@@ -160,8 +165,12 @@ class Combined:
         saved = state_dict["optimizers"]
         if len(saved) != len(self.optimizers):
             raise ValueError(
-                f"the saved state is of {len(saved)} optimizers and here are {len(self.optimizers)} "
-                f"({', '.join(type(optimizer).__name__ for optimizer in self.optimizers)}): was optim.name changed?"
+                say(
+                    "the saved state is of {saved} optimizers and here are {here} ({names}): was optim.name changed?",
+                    saved=len(saved),
+                    here=len(self.optimizers),
+                    names=", ".join(type(optimizer).__name__ for optimizer in self.optimizers),
+                )
             )
         for optimizer, state in zip(self.optimizers, saved, strict=True):
             optimizer.load_state_dict(state)

@@ -221,7 +221,7 @@ BAD_LINES = {
         ["--epochs (loop.epochs) = 'many': Input should be a valid integer"],
     ),
     "an unknown dtype": (["--dtype", "fp8"], 1, ["--dtype (loop.dtype) = 'fp8'", "'bfloat16'"]),
-    "a limit that is no size": (["--vram", "8gb"], 1, ["--vram (memory.vram) = '8gb'", "such as 8GB"]),
+    "a limit that is no size": (["--vram", "all"], 1, ["--vram (memory.vram) = 'all'", "such as 8GB"]),
     "an unknown preset": (["--preset", "bold"], 2, ["argument --preset: preset 'bold'", "conservative (保守)"]),
     "a run that does not fit": (
         ["--workers", "0", "--model", "tiny", "--vram", "60MB"],

@@ -110,7 +110,7 @@ def test_the_nearest_that_fits_takes_fewer_rows_then_checkpointing_then_shorter_
 
 def test_a_refusal_says_what_is_needed_what_there_is_and_what_fits() -> None:
     said = planner(needed(with_sizes(4, 4)) + 0.01).refusal(SPEC)
-    for part in ("does not fit", "a card has", "--batch_size 4 --accumulation_steps 4"):
+    for part in ("does not fit", "CPU, limited to", "--batch_size 4 --accumulation_steps 4"):
         assert part in said
     assert "--model" in planner(1).refusal(SPEC)
 

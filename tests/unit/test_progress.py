@@ -124,7 +124,7 @@ def test_in_chinese() -> None:
         progress.update(running())
         progress.update(metrics(10, 20.0))
         progress.update({"time": 1, "type": "state", "state": "SUCCEEDED"})
-    assert "步数  10/100  10.0%  损失 3.250  剩余 3 min 0 s" in stream.getvalue()
+    assert "步数  10/100  10.0%  损失 3.250  剩余 3 分 0 秒" in stream.getvalue()
     assert stream.getvalue().rstrip().endswith("已完成")
 
 

@@ -78,7 +78,7 @@ def test_a_cluster_that_is_still_starting_is_waited_for(monkeypatch: pytest.Monk
     monkeypatch.setattr(submit, "sleep", slept.append)
     assert submitted(monkeypatch, Starting(3), tmp_path).startswith("mine-")
     assert len(slept) == 3
-    monkeypatch.setattr(submit, "_RECONNECT_S", -1)
+    monkeypatch.setattr(submit, "_AGENT_STARTS_S", -1)
     with pytest.raises(RuntimeError, match="No available agent"):
         submitted(monkeypatch, Starting(1), tmp_path)
 

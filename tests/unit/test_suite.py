@@ -18,9 +18,9 @@ def write(path: Path, rows: Sequence[object]) -> Path:
     return path
 
 
-def declared(folder: Path, rows: Sequence[object], **more: Any) -> Path:
+def declared(folder: Path, content_of_rows: Sequence[object], **more: Any) -> Path:
     """A suite file beside its rows."""
-    write(folder / "mine.jsonl", rows)
+    write(folder / "mine.jsonl", content_of_rows)
     path = folder / "mine.json"
     content = {"name": "mine", "title": {"en": "Mine", "zh": "我的"}, "rows": "mine.jsonl", "ask": ASK, **more}
     path.write_text(json.dumps(content), "utf-8")

@@ -46,7 +46,7 @@ def test_a_trial_in_a_line() -> None:
     assert trial_line(TRIALS[0]) == "trial 1: batch_size=2 schedule=wsd  2.5000 bits/byte  900 tokens/s"
     assert "infeasible: no <memory>" in trial_line(TRIALS[4])
     with speaking("zh"):
-        assert "显存不足: no <memory>" in trial_line(TRIALS[4])
+        assert "显存不足：no <memory>" in trial_line(TRIALS[4])
     assert "2 more points closed" in trial_line(TRIALS[4])
     assert point_text({"loop.activation_checkpointing": True, "optim.learning_rate": 0.0012345}) == (
         "activation_checkpointing=1 learning_rate=0.00123"

@@ -573,7 +573,7 @@ def test_it_speaks_the_readers_language(shell: Shell, monkeypatch: pytest.Monkey
     monkeypatch.setenv("MINIMIND_LANG", "en")  # and after the test as it was
     assert shell(cli.minimind, "--lang", "zh", "train", "pretrain", "--batchsize", "1") == 2
     assert shell.err.startswith("错误： 无法识别的参数：--batchsize 1")
-    assert "--batchsize: 没有这个参数；相近的有：--batch_size" in shell.err
+    assert "--batchsize：没有这个参数；相近的有：--batch_size" in shell.err
     assert shell(cli.minimind, "train", "--lang=en", "nosuch") == 2
     assert "invalid choice: 'nosuch'" in shell.err
     assert shell(cli.minimind, "runs", "--lang", "fr") == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from importlib import import_module
 from string import Formatter
@@ -23,11 +24,15 @@ from jobs.stages import flags
 from jobs.stages.old_names import FLAGS_ELSEWHERE
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
+from jobs.stock.sources import PACKAGES
 from jobs.sweeps.report import OUTCOMES
+from jobs.sweeps.sweep import DIED
+from jobs.sweeps.trial import DISK_FULL, outcome_of
 from jobs.text.tokenizer import DATA_FILE, TOKENIZER_FLAGS, TokenizerSpec
-from minimind.config import WORDS
+from minimind.config import JSON_WORDS, WORDS
 from minimind.evaluation.diagnostics import DIAGNOSES
 from minimind.events import METRICS, STATES
+from minimind.inference.engine import NOT_FINITE
 from minimind.language import _CATALOGUES, language, phrase, say, speaking
 
 CHINESE: dict[str, str] = {}
@@ -74,13 +79,18 @@ def test_no_sentence_stands_in_two_catalogues() -> None:
     assert len(CHINESE) == sum(len(import_module(catalogue).CHINESE) for catalogue in _CATALOGUES)
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
-    """Those that speak by the one mechanism."""
+def all_modules() -> Iterator[tuple[str, ast.Module]]:
     for package in ("minimind", "data", "jobs"):
         for file in sorted((paths.checkout() / package).rglob("*.py")):
-            tree = ast.parse(file.read_text("utf-8"))
-            if any(isinstance(node, ast.ImportFrom) and node.module == "minimind.language" for node in ast.walk(tree)):
-                yield str(file.relative_to(paths.checkout())), tree
+            yield str(file.relative_to(paths.checkout())), ast.parse(file.read_text("utf-8"))
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    """Those that speak by the one mechanism."""
+    for name, tree in all_modules():
+        imports = (node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom))
+        if name == "minimind/language.py" or "minimind.language" in imports:
+            yield name, tree
 
 
 def alternatives(node: ast.expr) -> list[ast.expr]:
@@ -105,7 +115,15 @@ def literals() -> set[str]:
 def declared() -> set[str]:
     """What stands in tables and descriptions, and is handed to `phrase`."""
     texts = {*STATES, KILLED, CONTINUE, WAITING, NO_MODEL, *HELP.values(), *SAID_BY_ARGPARSE, *FLAGS_ELSEWHERE.values()}
-    texts |= {DATA_FILE, *WORDS.values(), *PARTS, *OUTCOMES, *TURN_TITLES, *(title for title, _ in OTHER_QUESTIONS)}
+    texts |= {
+        DATA_FILE,
+        *WORDS.values(),
+        *JSON_WORDS,
+        *PARTS,
+        *OUTCOMES,
+        *TURN_TITLES,
+        *(title for title, _ in OTHER_QUESTIONS),
+    }
     for metric in METRICS.values():
         texts |= {metric.meaning, metric.unit} - {""}
     texts |= {*GROUPS, *(verb.help for verb in VERBS.values()), *(title for title, _ in flags.GROUPS.values())}
@@ -113,6 +131,7 @@ def declared() -> set[str]:
     texts |= {problem.meaning for problem in PROBLEMS.values()} | set(LOOKS.values())
     fields = [flags.field_of(RunSpec, path) for path in (*flags.FLAGS.values(), *flags.ADAPTER_FLAGS.values())]
     fields += [flags.field_of(TokenizerSpec, path) for path in TOKENIZER_FLAGS.values()]
+    texts |= {NOT_FINITE, DIED, *DISK_FULL, *(package.used for package in PACKAGES)}
     return texts | {field.description for field in fields if field.description}
 
 
@@ -156,3 +175,60 @@ def test_the_values_of_a_sentence_have_their_places() -> None:
                 if isinstance(text, ast.Constant) and isinstance(text.value, str) and None not in given:
                     named = {name for _, name, _, _ in Formatter().parse(text.value) if name} if given else set()
                     assert named == given, f"{where}:{node.lineno}: {text.value}"
+
+
+def test_a_full_disk_is_known_by_what_is_said_of_it() -> None:
+    for lang in ("en", "zh"):
+        with speaking(lang):
+            for sentence in (
+                "{path}: only {written} of {count} bytes could be written; is the disk full?",
+                (
+                    "the checkpoint of step {step} needs {needed} ({needed2} bytes), but the disk of {root} has {free} "
+                    "({free2} bytes) free. Older checkpoints are untouched: make room, or keep fewer checkpoints, and "
+                    "resume the run"
+                ),
+            ):
+                assert outcome_of(phrase(sentence)) == "disk full", (lang, sentence)
+
+
+ENGLISH_ERRORS = {
+    "jobs/gpu_check.py": "a tool of developers, English throughout",
+    "minimind/inference/decoder.py": "arguments of the engine, which no user gives",
+    "minimind/inference/engine.py": "arguments of a request: those of a user are refused before, or by the API",
+    "minimind/inference/quantize.py": "models and texts that only a program can hand it, and the server's own log",
+    "minimind/inference/sampling.py": "arguments of a request, which reach it through the API alone",
+}
+"""Modules whose errors may be English -> why: nobody at a command line meets them."""
+
+_WORDS = re.compile(r"[A-Za-z]{2,}\W+[A-Za-z]{2,}")
+
+
+def unsaid(message: ast.expr) -> str:
+    """What of the text of an error does not go through `say`."""
+    match message:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.JoinedStr():
+            return "{}".join(unsaid(part) for part in message.values)
+        case ast.BinOp():
+            return unsaid(message.left) + unsaid(message.right)
+        case ast.IfExp():
+            return f"{unsaid(message.body)}; {unsaid(message.orelse)}"
+        case _:
+            return ""
+
+
+def test_errors_are_said() -> None:
+    """An error that is raised with a sentence of its own says it in the reader's language."""
+    english: dict[str, list[str]] = {}
+    for where, tree in all_modules():
+        for node in ast.walk(tree):
+            if not (isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call)):
+                continue
+            if isinstance(node.exc.func, ast.Name) and node.exc.func.id == "TypeError":  # a program's mistake
+                continue
+            text = "; ".join(unsaid(argument) for argument in node.exc.args)
+            if _WORDS.search(text):
+                english.setdefault(where, []).append(f"{where}:{node.lineno}: {text}")
+    assert not [line for where, lines in english.items() if where not in ENGLISH_ERRORS for line in lines]
+    assert not sorted(ENGLISH_ERRORS.keys() - english.keys())

@@ -20,6 +20,7 @@ from openai.types.chat import ChatCompletionMessageParam
 from minimind.checkpoints import folders as checkpoint_folders
 from minimind.checkpoints.manifest import WEIGHTS
 from minimind.inference.engine import Engine
+from minimind.language import language
 from minimind.network.model import MiniMind
 from minimind.text.tokenizer import Tokenizer
 from service import model_pool
@@ -119,6 +120,29 @@ def test_a_damaged_and_a_deleted_checkpoint_are_told_to_those_who_ask_for_them(r
         assert "".join(chunk.choices[0].delta.content or "" for chunk in stream) == taught.COUNTED
         with pytest.raises(openai.NotFoundError, match="model 'a'"):
             counted(served)
+
+
+def test_it_speaks_english_in_a_chinese_shell(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder(runs, "b") / WEIGHTS).write_bytes(b"")
+    for name in ("MINIMIND_LANG", "LC_ALL", "LC_MESSAGES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LANG", "zh_CN.UTF-8")
+    assert language() == "zh"
+    unordered: list[ChatCompletionMessageParam] = [*COUNT, {"role": "system", "content": "hi"}]
+    with serving() as served:
+        ask = served.client.chat.completions.create
+        with pytest.raises(openai.BadRequestError, match="turn 2 is system after user; allowed there: assistant"):
+            ask(model="a", messages=unordered)
+        with pytest.raises(
+            openai.InternalServerError, match=r"model 'b' cannot be loaded|'b@10' cannot be loaded"
+        ) as told:
+            ask(model="b", messages=COUNT)
+        assert told.value.message.isascii(), told.value.message
+        for absent in ("a@99", "a@best", "nobody"):
+            with pytest.raises(openai.NotFoundError, match=f"model '{absent}'") as missing:
+                ask(model=absent, messages=COUNT)
+            assert missing.value.message.isascii(), missing.value.message
+    assert language() == "zh"
 
 
 def test_an_engine_that_fails_is_an_error_event_and_the_next_request_works(
