@@ -345,7 +345,6 @@ CHINESE: dict[str, str] = {
         "{where}：缺少 {name}；清单里记录它有 {bytes} 字节"
     ),
     "{wrong}; there are {targets}": ("{wrong}；可选：{targets}"),
-<<<<<<< HEAD
     # checks of answers
     '{value!r} is no check: {{"is": NAME, ...}} is; names: {names}': (
         '{value!r} 不是检查项：应写成 {{"is": 名称, ...}}；名称有：{names}'
@@ -383,7 +382,6 @@ CHINESE: dict[str, str] = {
     "It calls a tool in a form that cannot be read.": "调用工具的格式无法读取。",
     "It repeats the question, or copies the text it was given.": "重复了问题，或照抄了给出的文字。",
     "It holds control characters, which nobody can see.": "含有看不见的控制字符。",
-=======
     # durations, errors, notes
     "{minutes} min {seconds} s": "{minutes} 分 {seconds} 秒",
     "{hours} h {minutes} min": "{hours} 小时 {minutes} 分",
@@ -493,5 +491,4 @@ CHINESE: dict[str, str] = {
     "Invalid \\uXXXX escape": "无效的 \\uXXXX 转义",
     "Illegal trailing comma before end of object": "对象结尾前多了一个逗号",
     "Illegal trailing comma before end of array": "列表结尾前多了一个逗号",
->>>>>>> main
 }
