@@ -279,4 +279,23 @@ CHINESE: dict[str, str] = {
     "{folder}: no pair has both answers in its first {width} tokens": (
         "{folder}：没有一对的两个回答都在前 {width} 个词元内开始"
     ),
+    # evaluation
+    " (`minimind data fetch` makes it)": ("（用 `minimind data fetch` 获取）"),
+    "a choice is between two texts or more, not {texts}": ("选择题至少有两个选项，而这里是 {texts}"),
+    "a row is a JSON object, not {kind}": ("一行应是 JSON 对象，而不是 {kind}"),
+    "a row of this suite has the fields {known}": ("这个题集的一行有这些字段：{known}"),
+    "checks is a list of objects such as {example}": ("checks 是对象的列表，例如 {example}"),
+    "messages is a list of turns with role and content": ("messages 是轮次的列表，每个有 role 和 content"),
+    "the answer {answer!r} is none of the choices {labels}": ("答案 {answer!r} 不在选项 {labels} 之中"),
+    "the suite {file} cannot be read: {error}": ("题集 {file} 无法读取：{error}"),
+    "the suite {file} is not UTF-8": ("题集 {file} 不是 UTF-8 编码"),
+    "the suite {name} needs {source}, which is not there{hint}": ("题集 {name} 需要 {source}，但它不存在{hint}"),
+    "there is no suite {name!r}; there are {names}": ("没有题集 {name!r}；可用：{names}"),
+    "{file}: no form of row that is known: one has the fields {known}": (
+        "{file}：无法识别的行格式：可识别的格式有这些字段：{known}"
+    ),
+    "{file}: rows = {rows!r}: made are {names}": ("{file}：rows = {rows!r}：可以生成的有 {names}"),
+    "{name} is no text: {value}": ("{name} 不是文字：{value}"),
+    "{source}: no row": ("{source}：没有一行"),
+    "{source}:{line}: a second row with the id {id!r}": ("{source}:{line}：又有一行 id 为 {id!r}"),
 }

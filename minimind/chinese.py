@@ -491,4 +491,13 @@ CHINESE: dict[str, str] = {
     "Invalid \\uXXXX escape": "无效的 \\uXXXX 转义",
     "Illegal trailing comma before end of object": "对象结尾前多了一个逗号",
     "Illegal trailing comma before end of array": "列表结尾前多了一个逗号",
+    # evaluation
+    "a text of {count} tokens cannot be scored: 1 to {most} can": (
+        "{count} 个词元的文本无法评分：可以是 1 到 {most} 个"
+    ),
+    "a prompt of {count} tokens leaves no room for an answer: {most} fit": (
+        "{count} 个词元的提示没有给回答留下空间：最多 {most} 个"
+    ),
+    "{first} and {second} rows: a comparison is of the same ones": ("{first} 行和 {second} 行：只能比较同样的行"),
+    "k = {k}: allowed is 1 to the {samples} answers that there are": ("k = {k}：允许 1 到现有的 {samples} 个回答"),
 }

@@ -46,9 +46,7 @@ def evaluate(args: argparse.Namespace, program: Program, console: Console) -> in
         return 0
     named = args.model or args.weight
     if named is None or (args.model and args.weight):
-        raise ValueError(
-            say("which checkpoint? minimind eval RUN, such as minimind eval sft; `minimind runs` lists them")
-        )
+        raise ValueError(say("which checkpoint? For example: minimind eval sft; `minimind runs` lists them"))
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     screen = Terminal(stderr=True) if args.json else console

@@ -31,6 +31,9 @@ from minimind.inference.sampling import SamplingParams
 from minimind.text.tokenizer import Tokenizer
 
 SLOTS = 32
+LOST_FACT = "lost_fact"
+"""What the logs call an answer that is not right and has not even the fact in it, beside the names of diagnoses."""
+
 CONTEXT_TOKENS = 1024
 """The most: a suite that asks for more is cut, and few small models read more."""
 
@@ -357,7 +360,7 @@ def _judged(row: SuiteRow, prompt: str, reply: Reply) -> tuple[float, dict[str, 
         right = reply.text.strip() == row.expected.strip()
         if row.fact:
             metrics["holds_fact"] = float(row.fact in reply.text)
-            wrong = wrong if metrics["holds_fact"] else (*wrong, "lost_fact")
+            wrong = wrong if metrics["holds_fact"] else (*wrong, LOST_FACT)
         return float(right), metrics, wrong
     share, each = score(row.checks, answer)
     return float(all(each)), {"checks": share}, wrong

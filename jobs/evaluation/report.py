@@ -21,7 +21,7 @@ from markupsafe import Markup, escape
 from jobs import paths
 from jobs.evaluation.chart import curves, interval, widest
 from jobs.evaluation.compare import Case, Compared
-from jobs.evaluation.view import number, title_of, verdict_of
+from jobs.evaluation.view import number, title_of, verdict_of, wrong_with
 from jobs.runs import evals
 from jobs.runs.directory import RunDirectory
 from minimind.events import all_series, read_events
@@ -98,10 +98,11 @@ def verdict(compared: Sequence[Compared]) -> str:
     names = {word: [one for one in compared if verdict_of(one.whole) == word] for word in ("better", "worse")}
     b = compared[0].b.summary["model"]
     said = []
-    for word, template in (("better", "{b} is better at {what}"), ("worse", "{b} is worse at {what}")):
-        if names[word]:
-            what = say(", ").join(f"{title_or_name(one)} ({_change(one)})" for one in names[word])
-            said.append(say(template, b=b, what=what))
+    what = {word: say(", ").join(f"{title_or_name(one)} ({_change(one)})" for one in names[word]) for word in names}
+    if names["better"]:
+        said.append(say("{b} is better at {what}", b=b, what=what["better"]))
+    if names["worse"]:
+        said.append(say("{b} is worse at {what}", b=b, what=what["worse"]))
     unsure = [one for one in compared if verdict_of(one.whole) == "cannot tell"]
     same = [one for one in unsure if not one.whole.comparison.better and not one.whole.comparison.worse]
     if same:
@@ -272,6 +273,7 @@ def _environment() -> Environment:
         "title_of": title_of,
         "quoted": _quoted,
         "cell": _cell,
+        "wrong_with": wrong_with,
         "interval": lambda finding, widest: Markup(interval(finding, widest)),
         "visible": visible,
     }

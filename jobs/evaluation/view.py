@@ -11,7 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.evaluation.compare import Compared, Finding
+from jobs.evaluation.evaluate import LOST_FACT
 from jobs.runs.evals import EvalLog
+from minimind.evaluation.diagnostics import describe
 from minimind.evaluation.statistics import Comparison
 from minimind.language import language, phrase, say
 from minimind.units import duration
@@ -47,7 +49,7 @@ def show_groups(log: EvalLog, console: Console) -> None:
         said = [f"{value} {number(log.summary, one['value'])}" for value, one in values.items()]
         console.print(Text.assemble((f"{log.suite}, {phrase(field)}: ", "bold"), ", ".join(said)))
     if log.summary["diagnoses"]:
-        said = [f"{phrase(name)} {count}" for name, count in log.summary["diagnoses"].items()]
+        said = [f"{wrong_with(name)} {count}" for name, count in log.summary["diagnoses"].items()]
         console.print(Text.assemble((f"{log.suite}, {say('wrong with the text')}: ", "bold"), ", ".join(said)))
 
 
@@ -119,6 +121,11 @@ def number(summary: dict[str, Any], value: float | None, *, signed: bool = False
     if summary["lower_is_better"]:
         return f"{value:+.4f}" if signed else f"{value:.4f}"
     return f"{100 * value:+.1f} %" if signed else f"{100 * value:.1f} %"
+
+
+def wrong_with(name: str) -> str:
+    """What is wrong with an answer as a text, in a sentence, by the name that the logs give it."""
+    return say("The fact is not in it.") if name == LOST_FACT else describe(name)
 
 
 def title_of(summary: dict[str, Any]) -> str:

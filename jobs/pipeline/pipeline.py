@@ -135,7 +135,7 @@ def _tokenizer(options: PipelineOptions, console: Console) -> None:
         path=str(text),
         vocab_size=preset.model.vocab_size,
         split_cjk=preset.data.split_cjk,
-        max_bad_rows=preset.data.limits.max_bad_rows,
+        max_bad_rows=preset.data.limits.max_bad_rows or 0,
     )
     run_tokenizer(spec, console, overwrite=run.exists)
 

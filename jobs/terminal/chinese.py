@@ -1467,4 +1467,148 @@ CHINESE: dict[str, str] = {
     "recipes of the Wikibooks Cookbook": "维基教科书的菜谱",
     "poems of Tang, Song and Yuan; classics": "唐诗、宋词、元曲和典籍",
     "definitions and examples of English words (scale 'full' only)": "英文单词的释义和例句（只用于 full 规模）",
+    # evaluation
+    "  and {more} more parts differ: the report has them all": ("  还有 {more} 个部分不同：报告里都有"),
+    "--set {path}: it begins with a stage, such as sft.loop.epochs; there are {names}": (
+        "--set {path}：开头应是阶段名，例如 sft.loop.epochs；可用：{names}"
+    ),
+    "--set {text!r}: write STAGE.PATH=VALUE": ("--set {text!r}：请写成 阶段.路径=值"),
+    "--until {value!r}: there are {names}": ("--until {value!r}：可用：{names}"),
+    ".": ("。"),
+    "95 % interval": ("95 % 区间"),
+    "Already there: {name}": ("已经有了：{name}"),
+    (
+        "Both were asked the same rows with the same seeds, one engine in {precision}, on {date}. Better and "
+        "worse are said where the rows of all suites together leave less than 5 % to chance (paired tests, "
+        "Holm's correction)."
+    ): (
+        "两者回答同样的题目，用同样的随机种子，由同一个引擎以 {precision} 计算，日期 "
+        "{date}。只有当所有题集合在一起、偶然造成的可能低于 5 % 时，才说更好或更差（配对检验，Holm 校正）。"
+    ),
+    "Evaluated {model} by {suite}: {rows} rows in {time}": ("已用 {suite} 评测 {model}：{rows} 题，用时 {time}"),
+    "How they were trained": ("训练过程"),
+    "Is {b} better than {a}?": ("{b} 比 {a} 更好吗？"),
+    "Nothing.": ("没有。"),
+    "Scores": ("得分"),
+    "Stage {stage}": ("阶段 {stage}"),
+    "Talk with it: minimind chat {name}, or minimind serve": ("和它对话：minimind chat {name}，或 minimind serve"),
+    "The model was not evaluated: {error}. Later: minimind eval {name}": (
+        "模型没有评测：{error}。以后再评测：minimind eval {name}"
+    ),
+    (
+        "The pipeline ends here: a gate behind {stage} is closed. Other settings with --set {stage}.PATH=VALUE "
+        "and another --name; on all the same: --past_gates 1"
+    ): (
+        "流水线到此为止：{stage} 之后的关卡没有通过。换设置：--set {stage}.路径=值，并换一个 "
+        "--name；仍要继续：--past_gates 1"
+    ),
+    (
+        "The two have different tokenizers: bits per byte are of the raw bytes of the text, which can be "
+        "compared; log-probs of single tokens cannot."
+    ): ("两者的分词器不同：每字节比特数按文本的原始字节计算，可以比较；单个词元的对数概率不能比较。"),
+    "Tokenizer": ("分词器"),
+    (
+        "Tokenizer, pretraining, SFT, LoRA, with an evaluation and a gate behind each, and a report: one job. "
+        "Killed anywhere and started again it goes on where it was."
+    ): (
+        "分词器、预训练、SFT、LoRA，每个阶段之后有评测和关卡，最后有报告：一个任务做完。在任何地方被终止，再启动就从那里继续。"
+    ),
+    "What got better": ("变好的"),
+    "What got worse": ("变差的"),
+    "What it will take": ("需要多少"),
+    "Where they differ": ("不同之处"),
+    "a run, run@step, run@best, or ./folder": ("运行、运行@步数、运行@best，或 ./文件夹"),
+    "a second checkpoint: what is better, what is worse": ("第二个检查点：哪里更好，哪里更差"),
+    "a setting of a stage, such as sft.loop.epochs=2": ("某个阶段的设置，例如 sft.loop.epochs=2"),
+    "about {rows} rows would tell": ("大约 {rows} 题才能看出"),
+    "also what has been evaluated already": ("已经评测过的也重新评测"),
+    "better": ("更好"),
+    "worse": ("更差"),
+    "cannot tell": ("看不出"),
+    "bits per byte": ("每字节比特数"),
+    "minimal pairs": ("最小对立对"),
+    "multiple choice": ("选择题"),
+    "choose sizes for a share of the card": ("按显卡的一个比例选择大小"),
+    "evaluated in": ("评测用时"),
+    "every stage in a row, evaluated, as one job: for a night": ("所有阶段依次完成并评测，一个任务：适合过夜"),
+    "expected: {text}": ("应为：{text}"),
+    "go on where a gate between stages is closed": ("阶段之间的关卡没有通过也继续"),
+    "how much likelier the right one is, in nats: A {a}, B {b}": ("正确的一句可能性高出多少（奈特）：A {a}，B {b}"),
+    "its runs are called NAME-pretrain and so on": ("它的运行叫作 NAME-pretrain 等"),
+    "facts": ("事实"),
+    "grammar": ("语法"),
+    "language": ("语言"),
+    "skills": ("技能"),
+    "kind": ("类别"),
+    "phenomenon": ("现象"),
+    "topic": ("主题"),
+    "subject": ("科目"),
+    "source": ("来源"),
+    "no difference at all in {what}": ("{what} 没有任何差别"),
+    "not here": ("这里没有"),
+    "other first weights": ("别的初始权重"),
+    "part": ("部分"),
+    "peak memory": ("内存峰值"),
+    "put suites to a model: what it can do, and whether it got better": ("用题集评测模型：它会什么，有没有变好"),
+    "rows + / -": ("题 + / -"),
+    "rows that got better / worse": ("变好 / 变差的题"),
+    "serve the model at the end": ("最后启动模型服务"),
+    "suite": ("题集"),
+    "suites that come with the project, suite files, or files of rows (default: all that fit the model)": (
+        "项目自带的题集、题集文件，或题目文件（默认：适合该模型的全部）"
+    ),
+    "the last stage (default: all)": ("最后一个阶段（默认：全部）"),
+    (
+        "the run {name!r} is there with {what}: it is another pipeline's. Take another --name, or remove it: "
+        "minimind rm {name}"
+    ): ("运行 {name!r} 已存在，而它的是 {what}：属于另一条流水线。请换一个 --name，或删除它：minimind rm {name}"),
+    "the same, as the handbook writes it: full_sft is sft": ("同上，按手册的写法：full_sft 就是 sft"),
+    "the size": ("大小"),
+    "the suites that there are": ("有哪些题集"),
+    "these rows cannot tell about {what}": ("这些题看不出 {what} 的差别"),
+    "two suites are called {name}: their logs would be one file": ("有两个题集都叫 {name}：它们的记录会写进同一个文件"),
+    "validation loss": ("验证损失"),
+    "validation, bits per byte by step: each on its own held-out rows": (
+        "验证集每字节比特数随步数的变化：各自用自己留出的数据"
+    ),
+    "verdict": ("结论"),
+    "which checkpoint? For example: minimind eval sft; `minimind runs` lists them": (
+        "评测哪个检查点？例如：minimind eval sft；`minimind runs` 会列出"
+    ),
+    "with pretrain.jsonl, sft.jsonl and, for LoRA, lora.jsonl (default: the stock data)": (
+        "里面有 pretrain.jsonl、sft.jsonl，LoRA 用 lora.jsonl（默认：自带数据）"
+    ),
+    "wrong with the text": ("文字上的毛病"),
+    "{a} and {b} are not of the same rows: evaluate both anew with `minimind eval`": (
+        "{a} 和 {b} 的题目不同：请用 `minimind eval` 把两者重新评测"
+    ),
+    "{count} rows got better, the best first": ("{count} 题变好，最好的在前"),
+    "{count} rows got worse, the worst first": ("{count} 题变差，最差的在前"),
+    "{count} settings differ": ("{count} 项设置不同"),
+    "{folder} has no rows for {stage}: a file called {names}": ("{folder} 里没有 {stage} 的数据：文件名应为 {names}"),
+    "{folder} has two files for {stage}: {names}": ("{folder} 里有两个 {stage} 的文件：{names}"),
+    "{model} was not evaluated: {error}": ("{model} 没有评测：{error}"),
+    "{path} cannot be read: {error}": ("{path} 无法读取：{error}"),
+    "{path} could not be written: {error}; {free} are free there": ("{path} 无法写入：{error}；那里剩余 {free}"),
+    "{path} is no log of an evaluation that this program reads": ("{path} 不是本程序能读的评测记录"),
+    "{path} is no log of an evaluation: {error}": ("{path} 不是评测记录：{error}"),
+    "{suite} is {score}, at least {least} is asked for": ("{suite} 为 {score}，要求至少 {least}"),
+    "{suite} went from {before} to {after}: worse by more than the {limit} that may be forgotten": (
+        "{suite} 从 {before} 变为 {after}：变差超过了允许遗忘的 {limit}"
+    ),
+    "{suite}: guessing scores {chance}": ("{suite}：随便猜得 {chance}"),
+    "{suite}: to tell a difference of this size takes about {needed} rows; there are {rows}": (
+        "{suite}：要看出这么大的差别大约需要 {needed} 题；现有 {rows} 题"
+    ),
+    "{text!r}: no checkpoint of {name} has been evaluated by {suite!r}: minimind eval {name}@latest --suite {suite}": (
+        "{text!r}：{name} 没有检查点用 {suite!r} 评测过：minimind eval {name}@latest --suite {suite}"
+    ),
+    "{value} bits per byte": ("{value} 比特/字节"),
+    "{value} points of 100": ("{value} 分（满分 100）"),
+    "{b} is better at {what}": ("{b} 在 {what} 上更好"),
+    "{b} is worse at {what}": ("{b} 在 {what} 上更差"),
+    "The fact is not in it.": ("里面没有这个事实。"),
+    "time": ("时间"),
+    "what it shows": ("说明什么"),
+    "how": ("方式"),
 }

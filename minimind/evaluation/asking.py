@@ -10,6 +10,7 @@ from typing import Any
 from minimind.inference.completion import Completion, RequestEvent, completion
 from minimind.inference.engine import Engine
 from minimind.inference.sampling import SamplingParams
+from minimind.language import say
 from minimind.text.chat import StreamParser, ends_in_thought, render
 from minimind.text.tokenizer import Tokenizer
 
@@ -64,7 +65,11 @@ def likelihoods(
         room = engine.context_tokens - len(after)
         if not after or room < 1:
             raise ValueError(
-                f"a text of {len(after)} tokens cannot be scored: 1 to {engine.context_tokens - 1} can, behind another"
+                say(
+                    "a text of {count} tokens cannot be scored: 1 to {most} can",
+                    count=len(after),
+                    most=engine.context_tokens - 1,
+                )
             )
         kept = list(before[-room:])
         prompts.append([*kept, *after])
@@ -132,7 +137,13 @@ def replies(
 def _fitting(engine: Engine, prompt: Sequence[int], params: SamplingParams) -> SamplingParams:
     room = engine.context_tokens - len(prompt)
     if room < 1:
-        raise ValueError(f"a prompt of {len(prompt)} tokens leaves no room for an answer: {engine.context_tokens} fit")
+        raise ValueError(
+            say(
+                "a prompt of {count} tokens leaves no room for an answer: {most} fit",
+                count=len(prompt),
+                most=engine.context_tokens,
+            )
+        )
     return replace(params, max_tokens=min(room, params.max_tokens))
 
 

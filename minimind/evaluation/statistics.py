@@ -14,6 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from minimind.language import say
+
 CONFIDENCE = 0.95
 POWER = 0.8
 """How often a difference that is there is to be seen, where a number of rows is advised."""
@@ -90,7 +92,9 @@ def compare(
     first, weight = _rows(a, weights)
     second, _ = _rows(b, weights)
     if len(first) != len(second):
-        raise ValueError(f"{len(first)} and {len(second)} rows: a comparison is of the same ones")
+        raise ValueError(
+            say("{first} and {second} rows: a comparison is of the same ones", first=len(first), second=len(second))
+        )
     difference = second - first
     gains = -difference if lower_is_better else difference
     better, worse = int((gains > 0).sum()), int((gains < 0).sum())
@@ -117,7 +121,7 @@ def mcnemar(better: int, worse: int) -> float:
     if changed == 0:
         return 1.0
     tail = sum(math.comb(changed, k) for k in range(min(better, worse) + 1))
-    return min(1.0, 2 * tail / 2**changed)
+    return float(min(1.0, 2 * tail / 2**changed))
 
 
 def rows_needed(differences: ArrayLike) -> int | None:
@@ -145,7 +149,7 @@ def pass_at(samples: int, right: int, k: int) -> float:
     (Chen et al. 2021, arXiv:2107.03374). Raises ValueError unless 1 <= k <= samples.
     """
     if not 1 <= k <= samples:
-        raise ValueError(f"k = {k}: allowed is 1 to the {samples} answers that there are")
+        raise ValueError(say("k = {k}: allowed is 1 to the {samples} answers that there are", k=k, samples=samples))
     return 1.0 - math.comb(samples - right, k) / math.comb(samples, k)
 
 

@@ -40,7 +40,7 @@ def test_the_bundled_suites_can_be_read(name: str) -> None:
 
 
 def test_rows_of_others_are_read_as_they_are(tmp_path: Path) -> None:
-    files = {
+    files: dict[str, list[dict[str, Any]]] = {
         "arc.jsonl": [
             {
                 "id": "Mercury_7",
@@ -116,7 +116,8 @@ def test_a_check_that_there_is_not_is_named(tmp_path: Path) -> None:
     path = declared(tmp_path, [row], ask={"how": "answer"})
     with pytest.raises(ValueError, match=r"mine.jsonl:1: .*contain.*did you mean contains"):
         load("", tmp_path, path)
-    for wrong in ([], "4", {"is": "exact"}):
+    wrongs: tuple[object, ...] = ([], "4", {"is": "exact"})
+    for wrong in wrongs:
         path = declared(tmp_path, [row | {"checks": wrong}], ask={"how": "answer"})
         with pytest.raises(ValueError, match=r"mine.jsonl:1: checks is a list"):
             load("", tmp_path, path)

@@ -7,15 +7,19 @@ import re
 from collections.abc import Iterator
 from importlib import import_module
 from string import Formatter
+from typing import get_args
 
 import pytest
 
 from data.check import PROBLEMS
 from data.schema import LOOKS
+from data.suite import GROUPS as GROUPS_OF_ROWS
+from data.suite import bundled
 from jobs import paths
 from jobs.commands.arguments import SAID_BY_ARGPARSE
 from jobs.commands.verbs import GROUPS, VERBS
 from jobs.demo.demo import OTHER_QUESTIONS, TURN_TITLES
+from jobs.evaluation.suites import WAYS
 from jobs.fit.view import PARTS
 from jobs.runs.directory import CONTINUE, KILLED
 from jobs.runs.show import WAITING
@@ -31,6 +35,7 @@ from jobs.sweeps.trial import DISK_FULL, outcome_of
 from jobs.text.tokenizer import DATA_FILE, TOKENIZER_FLAGS, TokenizerSpec
 from minimind.config import JSON_WORDS, WORDS
 from minimind.evaluation.diagnostics import DIAGNOSES
+from minimind.evaluation.statistics import Verdict
 from minimind.events import METRICS, STATES
 from minimind.inference.engine import NOT_FINITE
 from minimind.language import _CATALOGUES, language, phrase, say, speaking
@@ -98,6 +103,9 @@ def alternatives(node: ast.expr) -> list[ast.expr]:
     return alternatives(node.body) + alternatives(node.orelse) if isinstance(node, ast.IfExp) else [node]
 
 
+_SAID_BY_TEMPLATES = re.compile(r'\b(?:say|phrase)\("([^"]*)"')
+
+
 def calls() -> Iterator[tuple[str, str, ast.expr]]:
     """Where something is said: the place, say or phrase, and what."""
     for name, tree in modules():
@@ -108,8 +116,11 @@ def calls() -> Iterator[tuple[str, str, ast.expr]]:
 
 
 def literals() -> set[str]:
-    """What is said where it stands."""
-    return {text.value for *_, text in calls() if isinstance(text, ast.Constant) and isinstance(text.value, str)}
+    """What is said where it stands, in modules and in templates."""
+    found = {text.value for *_, text in calls() if isinstance(text, ast.Constant) and isinstance(text.value, str)}
+    for file in (paths.checkout() / "jobs").rglob("*.jinja"):
+        found |= set(_SAID_BY_TEMPLATES.findall(file.read_text("utf-8")))
+    return found
 
 
 def declared() -> set[str]:
@@ -131,6 +142,7 @@ def declared() -> set[str]:
     texts |= {problem.meaning for problem in PROBLEMS.values()} | set(LOOKS.values())
     fields = [flags.field_of(RunSpec, path) for path in (*flags.FLAGS.values(), *flags.ADAPTER_FLAGS.values())]
     fields += [flags.field_of(TokenizerSpec, path) for path in TOKENIZER_FLAGS.values()]
+    texts |= {*bundled(), *GROUPS_OF_ROWS, *WAYS.values(), *get_args(Verdict)}
     texts |= {NOT_FINITE, DIED, *DISK_FULL, *(package.used for package in PACKAGES)}
     return texts | {field.description for field in fields if field.description}
 
