@@ -1,109 +1,315 @@
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from minimind.device.distributed import Parallel
-from minimind.training.batch import TokenBatch
-from minimind.training.evaluate import Validation, continuation, validate
-from minimind.training.objectives import Loss, Models, next_token_loss
-from minimind.training.precision import Precision
-from tests.toys import TOY_CONFIG, RowBatches, toy_model, toy_rows
+from data.suite import Rows, load
+from jobs import paths
+from jobs.evaluation import report
+from jobs.evaluation.compare import Compared, compare
+from jobs.evaluation.evaluate import Examinee, evaluate, kept
+from jobs.evaluation.gates import Gate, closed
+from jobs.evaluation.suites import compared_as_json
+from jobs.evaluation.view import show_comparison, show_groups, show_scores
+from jobs.runs import evals
+from jobs.runs.directory import RunDirectory
+from jobs.runs.evals import EvalLog
+from jobs.runs.references import Weights, find_weights
+from minimind.checkpoints.checkpoint import Lineage, save
+from minimind.events import EventLog
+from minimind.language import speaking
+from minimind.network.model import MiniMind, ModelConfig
+from minimind.text.tokenizer import Tokenizer
+from tests.disk import files_limited_to
+from tests.small import Screen
+from tests.toys import toy_model
 
-CPU = torch.device("cpu")
+TEXTS = ["the cat sat on the mat. 猫坐在垫子上。 a dog ran home. 狗跑回家。"] * 3
+TOKENIZER = Tokenizer.train(TEXTS, vocab_size=330)
+CONFIG = ModelConfig(
+    vocab_size=TOKENIZER.vocab_size,
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    num_key_value_heads=1,
+    max_position_embeddings=256,
+)
 
-
-def test_validation_gives_nats_per_token_and_bits_per_byte() -> None:
-    result = Validation(nats=8 * math.log(2), tokens=4, text_bytes=16)
-    assert result.loss == pytest.approx(2 * math.log(2))
-    assert result.bits_per_byte == pytest.approx(0.5)
-
-
-def test_validate_is_the_loss_over_all_batches_however_they_are_cut() -> None:
-    rows, model = toy_rows(6), toy_model()
-    whole = next_token_loss({"policy": model}, rows)
-    for size in (1, 4, 6):
-        batches = RowBatches(rows, size).take(6)
-        result = validate({"policy": model}, next_token_loss, batches, 100, Precision(torch.float32, CPU), Parallel())
-        assert result.nats == pytest.approx(float(whole.total.detach()), rel=1e-6)
-        assert result.tokens == float(whole.weight)
-        assert result.text_bytes == 100
-    assert all(parameter.grad is None for parameter in model.parameters())
-
-
-def test_validate_computes_so_many_rows_at_once() -> None:
-    seen: list[int] = []
-
-    def watched(models: Models, batch: TokenBatch) -> Loss:
-        seen.append(len(batch.rows))
-        return next_token_loss(models, batch)
-
-    rows, model, precision = toy_rows(5), toy_model(), Precision(torch.float32, CPU)
-    results = [
-        validate({"policy": model}, watched, [rows], 1, precision, Parallel(), rows_at_once=count) for count in (0, 2)
-    ]
-    assert seen == [5, 2, 2, 1]
-    assert results[1].loss == pytest.approx(results[0].loss, rel=1e-6)
-
-
-def test_validate_computes_in_the_precision_it_is_given() -> None:
-    rows, model = toy_rows(4), toy_model()
-    results = [
-        validate({"policy": model}, next_token_loss, [rows], 1, Precision(dtype, CPU), Parallel()).loss
-        for dtype in (torch.float32, torch.bfloat16)
-    ]
-    assert results[0] != results[1]
-    assert results[1] == pytest.approx(results[0], rel=0.05)
-
-
-def test_continuation_at_temperature_zero_takes_the_likeliest_token() -> None:
-    model = toy_model()
-    prompt = [5, 9, 3]
-    written = continuation(model, prompt, max_tokens=6, eos_id=-1, temperature=0)
-    text = torch.tensor([prompt + written])
-    likeliest = model.logits(model(text)).argmax(-1)[0, len(prompt) - 1 : -1]
-    assert written == likeliest.tolist()
+ROWS: dict[str, list[dict[str, Any]]] = {
+    "text": [
+        {"text": "the cat sat. 猫坐着。", "language": "en"},
+        {"text": "狗跑回家。" * 60, "language": "zh"},
+        {"text": "a", "language": "en"},
+    ],
+    "pair": [
+        {"sentence_good": "the cat sat.", "sentence_bad": "the sat cat.", "phenomenon": "order"},
+        {"sentence_good": "a dog ran.", "sentence_bad": "a dog ran.", "phenomenon": "same"},
+    ],
+    "choice": [
+        {"question": "the cat", "A": "sat", "B": "ran home", "answer": "A"},
+        {"question": "狗", "A": "跑", "B": "坐", "C": "猫", "answer": "B"},
+    ],
+    "answer": [
+        {"prompt": "the cat?", "checks": [{"is": "contains", "any": ["cat"]}], "language": "en", "id": "one"},
+        {"prompt": "猫？", "checks": [{"is": "stopped"}, {"is": "characters", "most": 500}], "language": "zh"},
+    ],
+}
 
 
-def test_continuation_is_the_same_for_the_same_seed_only() -> None:
-    model = toy_model()
-
-    def write(seed: int) -> list[int]:
-        return continuation(model, [5, 9, 3], max_tokens=12, eos_id=-1, temperature=1.0, seed=seed)
-
-    assert write(1) == write(1)
-    assert len({tuple(write(seed)) for seed in range(5)}) > 1
+@pytest.fixture
+def weights(home: Path) -> Weights:
+    return make("good", toy_model(config=CONFIG))
 
 
-def test_continuation_draws_by_the_models_probabilities() -> None:
-    model = toy_model()
-    counts = torch.zeros(64)
-    for seed in range(400):
-        counts[continuation(model, [5], max_tokens=1, eos_id=-1, temperature=1.0, seed=seed)[0]] += 1
-    expected = torch.softmax(model.logits(model(torch.tensor([[5]])))[0, -1], 0)
-    assert (counts / 400 - expected).abs().sum() < 0.35
+def make(name: str, model: MiniMind) -> Weights:
+    """A finished run with this model."""
+    run = RunDirectory(paths.runs() / name)
+    run.create({"name": name, "stage": {"kind": "sft"}, "eval": {}, "optim": {"learning_rate": 0.1}})
+    with run.hold(), EventLog(run.events_path) as log:
+        log.state("RUNNING", step=0)
+        save(
+            run.checkpoints, 4, model_config=CONFIG, weights=model.state_dict(), tokenizer=TOKENIZER, train_state={},
+            lineage=Lineage("x"),
+        )  # fmt: skip
+        for step in (2, 4):
+            log.metrics(step, {"val/bits_per_byte": 3.0 / step})
+        log.state("SUCCEEDED")
+    return find_weights(name)
 
 
-def test_continuation_leaves_the_random_numbers_of_training_alone() -> None:
-    model = toy_model()
-    before = torch.get_rng_state()
-    continuation(model, [5], max_tokens=3, eos_id=-1)
-    assert torch.equal(torch.get_rng_state(), before)
+def suite(how: str, folder: Path, **ask: Any) -> Rows:
+    """A suite of ROWS."""
+    (folder / f"{how}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS[how]), "utf-8")
+    content = {"name": how, "title": {"en": how}, "rows": f"{how}.jsonl", "ask": {"how": how, "max_tokens": 12, **ask}}
+    (folder / f"{how}.json").write_text(json.dumps(content), "utf-8")
+    return load("", folder, folder / f"{how}.json")
 
 
-def test_continuation_stops_before_the_end_of_text() -> None:
-    model = toy_model()
-    free = continuation(model, [5], max_tokens=8, eos_id=-1, temperature=0)
-    end = free[3]
-    assert continuation(model, [5], max_tokens=8, eos_id=end, temperature=0) == free[: free.index(end)]
-    assert continuation(model, [5], max_tokens=2, eos_id=-1, temperature=0) == free[:2]
-    assert continuation(model, [5], max_tokens=0, eos_id=-1) == []
+@pytest.mark.parametrize("how", list(ROWS))
+def test_a_suite_gives_a_record_a_row_and_a_summary(weights: Weights, tmp_path: Path, how: str) -> None:
+    told: list[int] = []
+    found = evaluate(Examinee.load(weights), suite(how, tmp_path), told.append)
+    assert told
+    assert len(found.records) == len(ROWS[how])
+    assert found.path == paths.runs() / "good" / "evals" / f"{how}@4.jsonl"
+    again = evals.read(found.path)
+    assert (again.records, again.summary) == (found.records, found.summary)
+    assert found.summary["n"] == len(ROWS[how])
+    assert found.summary["low"] <= found.score <= found.summary["high"]
+    assert found.summary["chance"] == {"text": None, "pair": 0.5, "choice": (1 / 2 + 1 / 3) / 2, "answer": None}[how]
+    assert {"suite", "version", "weights", "tokenizer", "seed", "precision", "program"} <= found.summary.keys()
+    show_scores([found], screen := Screen())
+    show_groups(found, screen)
+    assert how in screen.text
 
 
-def test_continuation_ends_where_the_context_does() -> None:
-    model = toy_model(config=TOY_CONFIG.model_copy(update={"max_position_embeddings": 8}))
-    assert len(continuation(model, [5, 9, 3], max_tokens=60, eos_id=-1)) == 5
-    for prompt in ([5] * 8, [5] * 9):
-        assert continuation(model, prompt, max_tokens=60, eos_id=-1) == []
+def test_bits_per_byte_are_of_the_raw_bytes(weights: Weights, tmp_path: Path) -> None:
+    """Counted through ids they would be wrong where an id is a part of a character (nanochat's 193 ids were)."""
+    found = evaluate(Examinee.load(weights), suite("text", tmp_path))
+    assert [record["bytes"] for record in found.records] == [len(row["text"].encode()) for row in ROWS["text"]]
+    for record in found.records:
+        assert record["score"] == pytest.approx(-record["logprob"] / math.log(2) / record["bytes"])
+        assert record["tokens"] == len(TOKENIZER.encode(record["prompt"]))
+    bits = sum(record["score"] * record["bytes"] for record in found.records)
+    assert found.score == pytest.approx(bits / sum(record["bytes"] for record in found.records))
+    parts = [token for token in range(TOKENIZER.vocab_size) if b"\xef\xbf\xbd" in _shown(token)]
+    assert parts  # there are ids that are no text by themselves
+
+
+def _shown(token: int) -> bytes:
+    return TOKENIZER.decode_bytes([token]).decode("utf-8", errors="replace").encode()
+
+
+def test_equal_sentences_are_half_a_point(weights: Weights, tmp_path: Path) -> None:
+    found = evaluate(Examinee.load(weights), suite("pair", tmp_path))
+    assert found.records[1]["score"] == 0.5
+
+
+def test_several_answers_give_pass_at_k(weights: Weights, tmp_path: Path) -> None:
+    found = evaluate(Examinee.load(weights), suite("answer", tmp_path, samples=4, temperature=1.0))
+    assert {"pass@1", "pass@2", "pass@4"} <= found.records[0]["metrics"].keys()
+    assert len(found.records[0]["samples"]) == 4
+    assert found.records[0]["metrics"]["pass@1"] == pytest.approx(found.records[0]["score"])
+    assert len(set(found.records[0]["samples"])) > 1
+
+
+def test_the_same_weights_answer_the_same(weights: Weights, tmp_path: Path) -> None:
+    rows = suite("answer", tmp_path, temperature=1.0)
+    first = evaluate(Examinee.load(weights), rows)
+    again = evaluate(Examinee.load(weights), rows)
+    for one, other in zip(first.records, again.records, strict=True):
+        assert (one["answer"], one["logprob"]) == (other["answer"], other["logprob"])
+
+
+def test_what_has_been_evaluated_is_known(weights: Weights, tmp_path: Path) -> None:
+    examinee, rows = Examinee.load(weights), suite("pair", tmp_path)
+    assert kept(examinee.sha256, weights, rows) is None
+    evaluate(examinee, rows)
+    assert kept(examinee.sha256, weights, rows) is not None
+    assert kept("other", weights, rows) is None
+    ROWS["pair"].append({"sentence_good": "a cat.", "sentence_bad": "cat a."})
+    try:
+        assert kept(examinee.sha256, weights, suite("pair", tmp_path)) is None
+    finally:
+        ROWS["pair"].pop()
+    evals.folder_of(RunDirectory(paths.runs() / "good")).joinpath("pair@4.jsonl").write_text("{}\n", "utf-8")
+    assert kept(examinee.sha256, weights, rows) is None
+
+
+def both(first: Weights, second: Weights, folder: Path) -> list[Compared]:
+    suites = [suite(how, folder) for how in ROWS]
+    a, b = (Examinee.load(weights) for weights in (first, second))
+    return compare([(evaluate(a, rows), evaluate(b, rows)) for rows in suites])
+
+
+def test_a_model_against_itself_shows_nothing(weights: Weights, tmp_path: Path) -> None:
+    found = both(weights, weights, tmp_path)
+    for one in found:
+        assert not one.regressions
+        assert not one.gains
+        assert all(not finding.held for finding in one.findings)
+    assert "no difference at all in" in report.verdict(found)
+
+
+def test_two_logs_of_other_rows_are_not_compared(weights: Weights, tmp_path: Path) -> None:
+    examinee = Examinee.load(weights)
+    pair = evaluate(examinee, suite("pair", tmp_path))
+    other = EvalLog(pair.path, pair.records, {**pair.summary, "rows_sha256": "x"})
+    with pytest.raises(ValueError, match="are not of the same rows: evaluate both anew"):
+        compare([(pair, other)])
+
+
+NASTY = "<script>alert(1)</script> **bold** `x` | \x1b[31mred\x07 \u202eevil\u202c </p>\n\n# title"
+
+
+def log_of(name: str, answers: list[str], scores: list[float], **more: Any) -> EvalLog:
+    """A log as `evaluate` writes it."""
+    records = [
+        {
+            "id": str(number), "groups": {"language": "en"}, "prompt": [{"role": "user", "content": f"q{number} {NASTY}"}],
+            "answer": answer, "score": score, "metrics": {}, "diagnoses": [] if score else ["never_ends", "lost_fact"],
+            "finish": "stop", "tokens": 3, "seconds": 0.1, "logprob": -1.0, "expected": NASTY,
+        }
+        for number, (answer, score) in enumerate(zip(answers, scores, strict=True))
+    ]  # fmt: skip
+    summary = {
+        "suite": "facts", "title": {"en": "Facts", "zh": "事实"}, "model": name, "run": None, "step": None, "stage": "sft",
+        "rows_sha256": "r", "lower_is_better": False, "counted": {}, "groups": {}, "chance": None, "tokenizer": name,
+        "seconds": 1.0, "precision": "float32", "score": sum(scores) / len(scores), "low": 0.0, "high": 1.0,
+        **more,
+    }  # fmt: skip
+    return EvalLog(Path("/x"), records, summary)
+
+
+@pytest.mark.parametrize("lang", ["en", "zh"])
+def test_the_report_shows_what_models_write_as_text(lang: str) -> None:
+    scores = [1.0] * 30
+    worse = [0.0] * 12 + [1.0] * 18
+    a, b = log_of("a", ["right"] * 30, scores), log_of("b", [NASTY] * 12 + ["right"] * 18, worse)
+    found = compare([(a, b)])
+    assert found[0].whole.comparison.verdict == "worse"
+    with speaking(lang):
+        page, text = report.render(found, "html"), report.render(found, "md")
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+    for content in (page, text):
+        assert "\x1b" not in content
+        assert "\x07" not in content
+        assert "\u202e" not in content
+        assert "␛[31m" in content
+        assert "⟨U+202E⟩" in content
+    assert f'lang="{lang}"' in page
+    assert page.count('<article class="case">') == report.CASES
+    assert ("tokenizers" if lang == "en" else "分词器") in page  # the two have different ones, which is said
+    assert not any(line.startswith("# title") for line in text.splitlines())
+    assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_the_report_of_real_logs_is_written_in_both_languages(weights: Weights, tmp_path: Path) -> None:
+    other = make("other", toy_model(seed=5, config=CONFIG))
+    found = both(weights, other, tmp_path)
+    written = report.write(found, report.folder_of(weights.name, other.name))
+    assert [path.name for path in written] == ["report.en.html", "report.en.md", "report.zh.html", "report.zh.md"]
+    page = written[0].read_text("utf-8")
+    assert "other@4" in page
+    assert "<svg" in page
+    assert "polyline" in page
+    show_comparison(found, screen := Screen())
+    assert "A = good@4" in screen.text
+    json.dumps([compared_as_json(one) for one in found])
+
+
+def test_a_full_disk_is_said_and_leaves_the_older_report(tmp_path: Path) -> None:
+    path = evals.write_text(tmp_path / "report.html", "old")
+    with files_limited_to(1000), pytest.raises(ValueError, match="report.html could not be written"):
+        evals.write_text(path, "x" * 100_000)
+    assert path.read_text() == "old"
+    assert [file.name for file in tmp_path.iterdir()] == ["report.html"]
+
+
+@pytest.mark.parametrize("content", ["", "x", '{"type": "row"}\n', '{"type": "summary"}\n', "[]\n"])
+def test_a_file_that_is_no_log_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a@1.jsonl").write_text(content, "utf-8")
+    with pytest.raises(ValueError, match="is no log of an evaluation"):
+        evals.read(tmp_path / "a@1.jsonl")
+
+
+def test_the_best_checkpoint_of_a_suite(weights: Weights, tmp_path: Path) -> None:
+    run = RunDirectory(paths.runs() / "good")
+    with pytest.raises(ValueError, match="no checkpoint of good has been evaluated by 'pair'"):
+        find_weights("good@best:pair")
+    log = evaluate(Examinee.load(weights), suite("pair", tmp_path))
+    assert find_weights("good@best:pair").step == 4
+    for step, score in ((2, 0.9), (3, 0.99)):  # the third is not there any more
+        evals.write(
+            log.path.with_name(f"pair@{step}.jsonl"), log.records, {**log.summary, "score": score, "step": step}
+        )
+    save(
+        run.checkpoints, 2, model_config=CONFIG, weights=toy_model(config=CONFIG).state_dict(), tokenizer=TOKENIZER,
+        train_state={}, lineage=Lineage("x"),
+    )  # fmt: skip
+    assert find_weights("good@best:pair").step == 2
+
+
+def test_a_gate_closes_where_the_rows_are_sure() -> None:
+    def language(bits: float, spread: float) -> EvalLog:
+        rows = [bits + spread * (number % 5 - 2) for number in range(60)]
+        found = log_of("m", ["x"] * 60, rows, lower_is_better=True, suite="language")
+        for record in found.records:
+            record["bytes"] = 100
+        return found
+
+    gates = [Gate(suite="language", most_worse=0.25), Gate(suite="grammar", least=0.5)]
+    before = language(2.0, 0.01)
+    assert closed(gates, [before], [language(2.3, 0.01)]) == []
+    (reason,) = closed(gates, [before], [language(2.7, 0.01)])
+    assert "language went from 2.0000 to 2.7000: worse by more than the 0.5000 that may be forgotten" in reason
+    assert closed(gates, [before], [language(2.55, 1.0)]) == []  # perhaps: the interval reaches below the limit
+    guessing = log_of("m", ["x"] * 60, [0.0] * 60, suite="grammar", high=0.4)
+    (reason,) = closed(gates, [], [guessing])
+    assert "grammar is 0.0 %, at least 50.0 % is asked for" in reason
+    assert closed(gates, [], [log_of("m", ["x"], [0.0], suite="grammar", high=0.6)]) == []
+
+
+def test_a_damaged_checkpoint_is_not_evaluated(weights: Weights) -> None:
+    file = weights.folder / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(ValueError, match=r"model\.safetensors"):
+        Examinee.load(weights)
+
+
+def test_a_model_of_no_numbers_is_said(home: Path, tmp_path: Path) -> None:
+    model = toy_model(config=CONFIG)
+    with torch.no_grad():
+        model.model.norm.weight.fill_(float("nan"))
+    weights = make("broken", model)
+    with pytest.raises(ValueError, match="not finite"):
+        evaluate(Examinee.load(weights), suite("pair", tmp_path))
+    assert not (paths.runs() / "broken" / "evals").exists()
