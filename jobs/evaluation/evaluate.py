@@ -51,7 +51,7 @@ class Examinee:
 
     @classmethod
     def load(cls, weights: Weights, device: torch.device | None = None) -> Examinee:
-        """Raises ValueError for a checkpoint that does not verify."""
+        """Raises CheckpointError for a checkpoint that does not verify."""
         model, tokenizer, _ = load_model(weights.folder)
         place = device or torch.device("cpu")
         model = model.to(place)

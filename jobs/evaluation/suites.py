@@ -80,7 +80,7 @@ def load(wanted: Sequence[str | Path]) -> list[Rows]:
 def evaluate_all(weights: Weights, wanted: Sequence[Rows], console: Console, *, again: bool = False) -> list[EvalLog]:
     """A checkpoint's logs, one of each suite; those that there are already are read, unless `again`.
 
-    Raises ValueError for a checkpoint that does not verify, and what `evaluate` raises.
+    Raises CheckpointError for a checkpoint that does not verify, and what `evaluate` raises.
     """
     examinee = Examinee.load(weights)
     logs = []

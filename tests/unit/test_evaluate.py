@@ -21,6 +21,7 @@ from jobs.runs.directory import RunDirectory
 from jobs.runs.evals import EvalLog
 from jobs.runs.references import Weights, find_weights
 from minimind.checkpoints.checkpoint import Lineage, save
+from minimind.checkpoints.manifest import CheckpointError
 from minimind.events import EventLog
 from minimind.language import speaking
 from minimind.network.model import MiniMind, ModelConfig
@@ -191,14 +192,16 @@ def log_of(name: str, answers: list[str], scores: list[float], **more: Any) -> E
     """A log as `evaluate` writes it."""
     records = [
         {
-            "id": str(number), "groups": {"language": "en"}, "prompt": [{"role": "user", "content": f"q{number} {NASTY}"}],
+            "id": str(number), "groups": {"language": "en"},
+            "prompt": [{"role": "user", "content": f"q{number} {NASTY}"}],
             "answer": answer, "score": score, "metrics": {}, "diagnoses": [] if score else ["never_ends", "lost_fact"],
             "finish": "stop", "tokens": 3, "seconds": 0.1, "logprob": -1.0, "expected": NASTY,
         }
         for number, (answer, score) in enumerate(zip(answers, scores, strict=True))
     ]  # fmt: skip
     summary = {
-        "suite": "facts", "title": {"en": "Facts", "zh": "事实"}, "model": name, "run": None, "step": None, "stage": "sft",
+        "suite": "facts", "title": {"en": "Facts", "zh": "事实"}, "model": name, "run": None, "step": None,
+        "stage": "sft",
         "rows_sha256": "r", "lower_is_better": False, "counted": {}, "groups": {}, "chance": None, "tokenizer": name,
         "seconds": 1.0, "precision": "float32", "score": sum(scores) / len(scores), "low": 0.0, "high": 1.0,
         **more,
@@ -301,7 +304,7 @@ def test_a_damaged_checkpoint_is_not_evaluated(weights: Weights) -> None:
     data = bytearray(file.read_bytes())
     data[-1] ^= 1
     file.write_bytes(data)
-    with pytest.raises(ValueError, match=r"model\.safetensors"):
+    with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged"):
         Examinee.load(weights)
 
 
