@@ -9,19 +9,21 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from data.prepare import content_sha256
 from jobs import paths
 from jobs.evaluation import report, suites, view
 from jobs.evaluation.compare import compare
 from jobs.evaluation.gates import GATES, closed
-from jobs.fit.precision import decide_dtype
+from jobs.fit.precision import decide_dtype, with_dtype
 from jobs.paths import stock_folder
 from jobs.pipeline import forecast
 from jobs.pipeline.steps import PipelineOptions, Step
@@ -30,8 +32,9 @@ from jobs.runs.directory import RunDirectory
 from jobs.runs.evals import EvalLog
 from jobs.runs.references import Weights, find_weights
 from jobs.runs.show import show
+from jobs.stages import flags
 from jobs.stages.origin import first_weights, new_spec
-from jobs.stages.spec import RunSpec
+from jobs.stages.spec import RunSpec, other_results
 from jobs.stock import VERSION, version_of
 from jobs.text.prepare import prepare
 from jobs.text.tokenizer import TokenizerSpec, run_tokenizer
@@ -71,7 +74,7 @@ def run(options: PipelineOptions, console: Console) -> int:
     _tokenizer(options, console)
     if steps:
         _title(console, say("What it will take"))
-        _forecast(options, steps, console)
+        _forecast(options, steps, record, console)
     done: list[Done] = []
     for step in steps:
         _title(console, say("Stage {stage}", stage=phrase(step.stage)))
@@ -140,12 +143,16 @@ def _tokenizer(options: PipelineOptions, console: Console) -> None:
     run_tokenizer(spec, console, overwrite=run.exists)
 
 
-def _forecast(options: PipelineOptions, steps: list[Step], console: Console) -> None:
-    """Each stage's time, memory and disk, from its data and a few steps made here."""
+def _forecast(options: PipelineOptions, steps: list[Step], record: Record, console: Console) -> None:
+    """Each stage's time, memory and disk, from its data and a few steps made here. What it computes in is decided here,
+    once: measured again after a kill it might be another dtype, and the pipeline would end in other weights.
+    """
     found = []
     text = str(options.file("pretrain"))
     for step in steps:
         spec = options.planned(step)
+        if (dtype := record.read().get(step.stage, {}).get("dtype")) is not None:
+            spec = with_dtype(spec, dtype)
         changes: dict[str, Any] = {"tokenizer": options.tokenizer}
         if spec.data.mix:
             changes["mix_path"] = text
@@ -153,6 +160,7 @@ def _forecast(options: PipelineOptions, steps: list[Step], console: Console) -> 
         if options.preset is not None:
             spec = choose_sizes(spec, options.preset, frozenset(options.request(step).settings), console)
         placed = decide_dtype(join_and_place(spec), console)
+        record.write(step.stage, dtype=placed.loop.dtype)
         prepared = prepare(placed, console, pipeline=launch.pipeline())
         found.append(forecast.forecast(placed, prepared))
     forecast.show(found, console)
@@ -172,7 +180,7 @@ def _stage(options: PipelineOptions, step: Step, record: Record, done: list[Done
     else:
         record.write(step.stage, began_with=before, began=began)
         weights = first_weights(request.settings)
-        spec = new_spec(request.stage, request.settings, request.model, weights)
+        spec = with_dtype(new_spec(request.stage, request.settings, request.model, weights), str(known["dtype"]))
         start(spec, console, weights=weights, request=request)
     if run.state().word != "SUCCEEDED":
         show(run, console)
@@ -182,15 +190,17 @@ def _stage(options: PipelineOptions, step: Step, record: Record, done: list[Done
     seconds = time.time() - float(record.read()[step.stage].get("began", began))
     if known.get("weights") != sha256:
         record.write(step.stage, weights=sha256, seconds=seconds)
-    logs = _evaluated(weights, [weights], console)
-    earlier = _evaluated(parent, [weights], console) if parent is not None else []
+    named = RunSpec.model_validate(run.spec()).eval.suites
+    asked = suites.fitting(weights) if named is None else named
+    logs = _evaluated(weights, asked, console)
+    earlier = _evaluated(parent, asked, console) if parent is not None else []
     return Done(step, weights, float(record.read()[step.stage].get("seconds", seconds)), logs, earlier)
 
 
-def _evaluated(weights: Weights, asked_of: list[Weights], console: Console) -> list[EvalLog]:
-    """The logs of the suites that fit `asked_of`; none where something goes wrong, which is said."""
+def _evaluated(weights: Weights, asked: Sequence[str], console: Console) -> list[EvalLog]:
+    """The logs of these suites; none where something goes wrong, which is said."""
     try:
-        return suites.evaluate_all(weights, suites.load(suites.fitting(*asked_of)), console)
+        return suites.evaluate_all(weights, suites.load(asked), console)
     except (ValueError, OSError, RuntimeError) as error:
         console.print(say("{model} was not evaluated: {error}", model=weights.name, error=error), style="yellow")
         return []
@@ -201,15 +211,13 @@ def _require_same(run: RunDirectory, request: JobRequest, known: Mapping[str, An
     if known.get("began_with", before) != before:
         raise ValueError(_another(run.name, say("other first weights")))
     stored = RunSpec.model_validate(run.spec())
-    for path, value in request.settings.items():
-        if path in ("name", "init_from", "data.tokenizer"):
-            continue
-        found: Any = stored
-        for part in path.split("."):
-            found = getattr(found, part)
-        wanted = paths.kept(str(value)) if path == "data.path" else value
-        if str(found) != str(wanted) and not (isinstance(found, float) and float(str(wanted)) == found):
-            raise ValueError(_another(run.name, f"{path} = {found}"))
+    own = ("name", "init_from", "data.tokenizer", "data.path")
+    settings = {path: value for path, value in request.settings.items() if path not in own}
+    for path in other_results(stored, flags.apply(stored, settings)):
+        raise ValueError(_another(run.name, f"{path} = {flags.at(stored, path)}"))
+    source = Path(request.settings["data.path"])
+    if run.sources.get("data.path", "") != content_sha256(source):
+        raise ValueError(_another(run.name, say("other rows than {source} has now", source=source)))
 
 
 def _another(name: str, what: str) -> str:

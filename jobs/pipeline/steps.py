@@ -126,9 +126,13 @@ class PipelineOptions(Config):
         )
 
     def planned(self, step: Step) -> RunSpec:
-        """The spec of a stage before the weights that it begins with are there."""
+        """The spec of a stage before the weights that it begins with, whose shape it will have, are there."""
         settings = {path: value for path, value in self._settings_of(step).items() if path != "init_from"}
-        return flags.apply(STAGES[step.stage].preset(self.model), settings)
+        preset = STAGES[step.stage].preset(self.model)
+        if step.after is not None:
+            before = next(one for one in STEPS if one.stage == step.after)
+            preset = preset.model_copy(update={"model": self.planned(before).model})
+        return flags.apply(preset, settings)
 
     @property
     def _folder(self) -> Path:

@@ -1546,6 +1546,7 @@ CHINESE: dict[str, str] = {
     "source": ("来源"),
     "no difference at all in {what}": ("{what} 没有任何差别"),
     "not here": ("这里没有"),
+    "other rows than {source} has now": "另外的数据行（{source} 现在的内容不同）",
     "other first weights": ("别的初始权重"),
     "part": ("部分"),
     "peak memory": ("内存峰值"),

@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from jobs import paths
+from jobs.pipeline import pipeline
+from jobs.pipeline.pipeline import Record, run
+from jobs.pipeline.steps import STEPS, PipelineOptions
+from jobs.runs.directory import RunDirectory
+from jobs.runs.references import find_weights
+from minimind.checkpoints.manifest import weights_sha256
+from tests.small import CHATS, SAMPLES, SETTINGS, Screen
+
+STAGES = [step.stage for step in STEPS]
+
+
+def small(**more: Any) -> dict[str, Any]:
+    """Settings of every stage at toy size; nothing is evaluated but what `more` names."""
+    settings = {path: value for path, value in SETTINGS.items() if path not in ("name", "data.path")} | more
+    settings |= {"loop.max_steps": 3, "data.max_seq_len": 96, "loop.dtype": "float32"}
+    only_first = {path for path in settings if path.startswith("model.")}
+    return {
+        f"{stage}.{path}": value
+        for stage in STAGES
+        for path, value in settings.items()
+        if stage == "pretrain" or path not in only_first
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    shutil.copy(SAMPLES, folder / "pretrain.jsonl")
+    for stage in ("sft", "lora"):
+        shutil.copy(CHATS, folder / f"{stage}.jsonl")
+    return folder
+
+
+def options(folder: Path, **more: Any) -> PipelineOptions:
+    return PipelineOptions(**({"name": "p", "data": str(folder), "model": "tiny", "settings": small()} | more))
+
+
+def test_what_a_pipeline_may_be_asked_for(folder: Path) -> None:
+    assert [step.stage for step in options(folder).steps()] == STAGES
+    assert [step.stage for step in options(folder, until="sft").steps()] == ["pretrain", "sft"]
+    assert options(folder, until="tokenizer").steps() == []
+    (folder / "lora.jsonl").unlink()
+    assert [step.stage for step in options(folder).steps()] == ["pretrain", "sft"]
+    for wrong, said in (
+        ({"until": "dpo"}, "--until 'dpo': there are tokenizer, pretrain, sft, lora"),
+        ({"settings": {"loop.epochs": 2}}, "--set loop.epochs: it begins with a stage"),
+        ({"name": "a b"}, "a name has 1 to 100 letters"),
+    ):
+        with pytest.raises(ValidationError, match=said):
+            options(folder, **wrong)
+
+
+def test_a_folder_without_rows_or_with_two_files(folder: Path) -> None:
+    (folder / "sft.jsonl").unlink()
+    with pytest.raises(ValueError, match=r"has no rows for sft: a file called sft.jsonl, sft.jsonl.gz"):
+        options(folder).file("sft")
+    shutil.copy(SAMPLES, folder / "pretrain.txt")
+    with pytest.raises(ValueError, match="has two files for pretrain: pretrain.jsonl, pretrain.txt"):
+        options(folder).file("pretrain")
+
+
+def hashes() -> dict[str, str]:
+    return {stage: weights_sha256(find_weights(f"p-{stage}").folder) for stage in STAGES}
+
+
+@pytest.mark.slow
+def test_it_ends_in_the_same_weights_wherever_it_broke_off(
+    home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = Screen()
+    assert run(options(folder), screen) == 0
+    for word in ("What it will take", "Stage sft", "What came of it", "minimind chat p-lora"):
+        assert word in screen.text
+    whole = hashes()
+    # Again: nothing is left to do.
+    assert run(options(folder), again := Screen()) == 0
+    assert again.text.count("has finished already") == len(STAGES)
+    assert hashes() == whole
+
+    # In another home it breaks off before each stage, and in the middle of SFT.
+    monkeypatch.setenv("MINIMIND_HOME", str(home.parent / "second"))
+    real = pipeline._stage
+    for last in STAGES:
+
+        def breaks(given: Any, step: Any, *rest: Any, last: str = last) -> Any:
+            if step.stage == last:
+                raise KeyboardInterrupt
+            return real(given, step, *rest)
+
+        monkeypatch.setattr(pipeline, "_stage", breaks)
+        with pytest.raises(KeyboardInterrupt):
+            run(options(folder), Screen())
+    monkeypatch.setattr(pipeline, "_stage", real)
+    assert run(options(folder), Screen()) == 0
+    assert hashes() == whole
+
+
+@pytest.mark.slow
+def test_a_closed_gate_ends_it_unless_told(home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        pipeline, "closed", lambda gates, before, after: ["language went from 1 to 9"] if before else []
+    )
+    asked = options(folder, until="lora", settings=small(**{"eval.suites": ["language"]}))
+    assert run(asked, screen := Screen()) == 1
+    assert "language went from 1 to 9" in screen.text
+    assert "The pipeline ends here: a gate behind sft is closed" in screen.text
+    assert not RunDirectory(paths.runs() / "p-lora").exists
+    assert run(asked.model_copy(update={"past_gates": True}), screen := Screen()) == 0
+    assert RunDirectory(paths.runs() / "p-lora").exists
+    assert "Report: " in screen.text
+
+
+@pytest.mark.slow
+def test_runs_of_another_pipeline_are_not_gone_on_with(home: Path, folder: Path) -> None:
+    asked = options(folder, until="pretrain")
+    assert run(asked, Screen()) == 0
+    more = {**small(), "pretrain.optim.learning_rate": 0.5}
+    with pytest.raises(ValueError, match=r"the run 'p-pretrain' is there with optim.learning_rate = .*: it is another"):
+        run(options(folder, until="pretrain", settings=more), Screen())
+    other = folder.parent / "other"
+    shutil.copytree(folder, other)
+    with pytest.raises(ValueError, match=r"the run 'p-tokenizer' is there with data.path = "):
+        run(options(other, until="pretrain"), Screen())
+    record = Record("p")
+    record.write("pretrain", began_with="another")
+    with pytest.raises(ValueError, match="is there with other first weights"):
+        run(asked, Screen())
+    record.path.write_text("{", "utf-8")
+    with pytest.raises(ValueError, match=r"p.json cannot be read"):
+        run(asked, Screen())
