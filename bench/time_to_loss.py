@@ -5,7 +5,7 @@
 
 The usual recipe, as upstream MiniMind and most people have it: transformers' Qwen3 model with weights drawn from
 N(0, 0.02), rows padded to max_seq_len, AdamW with a learning rate of 5e-4 that falls by a cosine to a tenth without a
-warm-up, 200 steps or one pass over the corpus. Ours: the preset of `jobs/stages/presets.py` over packed rows, planned
+warm-up, 200 steps or one pass over the corpus. Ours: the preset of `jobs/stages/pretrain.py` over packed rows, planned
 for a part of the peer's tokens (SHARE), its loss measured on the way. Corpus, tokenizer, held-out documents, shape and
 rows x width of a step are the same. Validation is in bits per byte and is not part of the time. Tokens are real
 (non-padding) ones.
