@@ -15,6 +15,12 @@ Ratios are the peer's at its end over ours at the crossing, medians over seeds a
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+# Imports below count from the checkout, not from this folder.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 import argparse
 import itertools
 import json
@@ -25,7 +31,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
