@@ -16,6 +16,12 @@ the loss of speed if a step takes the same CPU seconds with Ray as without, whic
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+# Imports below count from the checkout, not from this folder.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 import argparse
 import itertools
 import json
@@ -24,12 +30,10 @@ import shlex
 import signal
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
 
 import psutil
 from rich.console import Console

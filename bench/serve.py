@@ -11,6 +11,12 @@ a prompt and a seed of its own, and its text is compared with the engine's: `los
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+# Imports below count from the checkout, not from this folder.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 import os
 
 # As in a replica; OpenMP reads it when torch is loaded.

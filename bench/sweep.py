@@ -11,13 +11,18 @@ five, for a machine is not equally fast at all times.
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+# Imports below count from the checkout, not from this folder.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 import argparse
 import itertools
 import json
 import os
 import statistics
 import tempfile
-from pathlib import Path
 from typing import Any
 
 import torch

@@ -5,7 +5,7 @@
 
 The usual recipe, as upstream MiniMind and most people have it: transformers' Qwen3 model with weights drawn from
 N(0, 0.02), rows padded to max_seq_len, AdamW with a learning rate of 5e-4 that falls by a cosine to a tenth without a
-warm-up, 200 steps or one pass over the corpus. Ours: the preset of `jobs/stages/presets.py` over packed rows, planned
+warm-up, 200 steps or one pass over the corpus. Ours: the preset of `jobs/stages/pretrain.py` over packed rows, planned
 for a part of the peer's tokens (SHARE), its loss measured on the way. Corpus, tokenizer, held-out documents, shape and
 rows x width of a step are the same. Validation is in bits per byte and is not part of the time. Tokens are real
 (non-padding) ones.
@@ -14,6 +14,12 @@ Ratios are the peer's at its end over ours at the crossing, medians over seeds a
 """
 
 from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+# Imports below count from the checkout, not from this folder.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import argparse
 import itertools
@@ -25,7 +31,6 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 

@@ -19,17 +19,21 @@ same round. Memory: how far the peak RSS of a fresh process rises above its RSS 
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
+# Imports below count from the checkout, not from this folder.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 import argparse
 import gc
 import json
 import os
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np

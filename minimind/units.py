@@ -45,7 +45,7 @@ def memory(count: float) -> str:
     return f"{count / 2**20:.0f} MB" if abs(count) >= 2**20 else f"{count / 2**10:.0f} KB"
 
 
-_MEMORY = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(?:([GM])(?:i?B)?)?", re.IGNORECASE)
+_MEMORY = re.compile(r"([0-9]{1,12}(?:\.[0-9]+)?)(?: ?([GM])(?:i?B)?)?", re.IGNORECASE | re.ASCII)
 _MOST_GB = 512
 """A number alone is GB, as on the box of a card, unless it is larger: then it may well be meant as MB."""
 

@@ -46,7 +46,7 @@ class Forecast:
 
 
 def by_card(spec: RunSpec, name: str) -> Forecast:
-    """From the FLOP/s of a named card. Raises ValueError for one that is not in CARDS."""
+    """From the FLOP/s of a named card. Raises ValueError for one that is not in CARD_FLOPS."""
     if name not in CARD_FLOPS:
         raise ValueError(say("--card {name!r}: there are {names}", name=name, names=", ".join(CARD_FLOPS)))
     rate = CARD_FLOPS[name] / (2 if spec.loop.dtype == "float32" else 1)

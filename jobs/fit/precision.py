@@ -1,5 +1,5 @@
 """What `loop.dtype = auto` is: on CPUs decided here, by measuring, before a run is planned; on GPUs by the workers
-together (`minimind.training.loop.common_dtype`). A run keeps it for life.
+together (`minimind.training.precision.common_dtype`). A run keeps it for life.
 """
 
 from __future__ import annotations

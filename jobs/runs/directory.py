@@ -326,21 +326,31 @@ class RunDirectory:
     @contextlib.contextmanager
     def waiting(self) -> Iterator[Callable[[str], None]]:
         """A block in which the run waits to begin. It is given what takes the words for what it waits for; they go with
-        the process.
+        the process. Where another process waits for the same run, its words stand. It only shows something: where it
+        cannot, because the folder is gone or the disk is full, the wait goes on.
         """
-        with self._waits_path.open("w", encoding="utf-8") as file:
-            _try_lock(file.fileno(), fcntl.LOCK_EX)
+        try:
+            descriptor = os.open(self._waits_path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError:
+            yield lambda text: None
+            return
 
-            def tell(text: str) -> None:
-                file.truncate(0)
-                file.seek(0)
-                file.write(text)
-                file.flush()
+        def tell(text: str) -> None:
+            deadline = time.monotonic() + 0.2  # who reads it has its lock for a moment
+            with contextlib.suppress(OSError):
+                while not _try_lock(descriptor, fcntl.LOCK_EX):
+                    if time.monotonic() > deadline:
+                        return
+                    time.sleep(0.01)
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, text.encode(), 0)
 
-            try:
-                yield tell
-            finally:
-                self._waits_path.unlink(missing_ok=True)
+        tell("")  # the words of one that was killed
+        try:
+            yield tell
+        finally:
+            tell("")
+            os.close(descriptor)
 
     @property
     def waits_for(self) -> str:

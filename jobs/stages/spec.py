@@ -105,6 +105,12 @@ class MemoryConfig(Config):
         description="take no more memory than this, such as 8GB; on a CPU the limit is emulated; default: all there is",
     )
 
+    @field_validator("vram", mode="before")
+    @classmethod
+    def _number(cls, value: object) -> object:
+        """In a spec a number may stand as one."""
+        return f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else value
+
     @field_validator("vram")
     @classmethod
     def _size(cls, value: str | None) -> str | None:

@@ -89,8 +89,8 @@ class Stage:
     models: by role, the one that is trained and served being "policy"; those of frozen roles ask for no gradient.
     objective: what is minimised. data: where its batches come from. worst: a batch that costs as much memory as one
     can. worst_take: the most that a source computes while it makes one, from shapes alone; None where it computes
-    nothing. roles: all that `Weights.role` is asked for, whose checkpoints a spec may name. metrics: what its objective
-    measures beside the loss, by name; `train/NAME` and `val/NAME` are made of them. closed_form: whether
+    nothing. roles: all that `ModelSource.role` is asked for, whose checkpoints a spec may name. metrics: what its
+    objective measures beside the loss, by name; `train/NAME` and `val/NAME` are made of them. closed_form: whether
     `minimind.memory.plan.closed_form` tells what its step takes.
     """
 

@@ -73,9 +73,10 @@ def table(trials: Sequence[Event], objective: str) -> Table:
     columns, same = _columns(trials)
     caption = say("{name}: {value}", name=say("in all"), value=point_text(same)) if same else None
     result = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=caption, caption_justify="left")
-    cells = [_cells(trial, columns) for trial in trials]
-    widths = [max(map(cell_len, column), default=0) for column in zip(*cells, strict=True)]
-    for title, width in zip(("#", *_heads(columns)), (len(str(len(trials))), *widths), strict=True):
+    heads = _heads(columns)
+    rows = (_cells(trial, columns) for trial in trials)
+    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)] or [0] * len(heads)
+    for title, width in zip(("#", *heads), (len(str(len(trials))), *widths), strict=True):
         # Where a screen is narrow a title breaks, a number never does.
         result.add_column(re.sub(" |(?<=/)", "\n", title), justify="right", min_width=width, overflow="fold")
     result.add_column("", no_wrap=True)

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from jobs import paths
-from jobs.cluster import access, submit
+from jobs.cluster import access, ray_private, submit
 from jobs.cluster.access import Cluster, ClusterError
 
 FAKE_JOBS = """
@@ -183,3 +183,16 @@ def test_a_large_working_directory_is_refused_with_its_largest_files(working_dir
 
 def test_this_checkout_is_small_enough() -> None:
     assert submit.refuse_large(paths.checkout()) < submit.PACKAGE_LIMIT_BYTES / 10
+
+
+def test_a_job_is_given_every_source() -> None:
+    # An ignore file whose `.*` means the folder itself leaves all of it at home, and a job finds the program that
+    # happens to be installed.
+    packed: list[Path] = []
+    ray_private.for_each_packed(paths.checkout(), packed.append)
+    for package in ("data", "jobs", "minimind", "service", "tune_spaces"):
+        folder = paths.checkout() / package
+        sources = {path for path in folder.rglob("*") if path.suffix in (".py", ".c", ".html", ".js")}
+        assert sources
+        assert sources <= set(packed)
+    assert not any(part.startswith(".") for path in packed for part in path.relative_to(paths.checkout()).parts)

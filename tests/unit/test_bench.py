@@ -13,3 +13,11 @@ def test_every_benchmark_can_be_loaded() -> None:
     files = sorted(map(str, folder.glob("*.py")))
     assert files
     subprocess.run([sys.executable, "-c", load, str(folder), *files], check=True, timeout=300)
+
+
+def test_every_benchmark_measures_the_checkout_that_it_lies_in() -> None:
+    # Also where the environment's editable install is another checkout: to compare two commits is what they are for.
+    first = "sys.path.insert(0, str(Path(__file__).resolve().parent.parent))\n"
+    for file in (paths.checkout() / "bench").glob("*.py"):
+        before, _, after = file.read_text("utf-8").partition("\nfrom jobs ")
+        assert not after or first in before, file

@@ -278,6 +278,43 @@ def test_the_program_is_named_by_its_commit_and_its_sources() -> None:
     assert found["commit"]
 
 
+def test_who_no_longer_waits_leaves_the_words_of_who_still_does(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path / "runs" / "second")
+    run.create(SPEC)
+    program = (
+        "import sys; from pathlib import Path; from jobs.runs.directory import RunDirectory\n"
+        "with RunDirectory(Path(sys.argv[1])).waiting() as tell:\n"
+        "    tell(sys.argv[2]); print('told', flush=True); sys.stdin.read()"
+    )
+
+    def wait(words: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", program, str(run.path), words]
+        waiting = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline() == "told\n"
+        return waiting
+
+    first = wait("first")
+    wait("second").communicate(timeout=60)
+    assert run.waits_for == "first"
+    run.create(SPEC, overwrite=True)
+    anew = wait("anew")
+    first.communicate(timeout=60)
+    assert run.waits_for == "anew"
+    anew.communicate(timeout=60)
+    assert run.waits_for == ""
+
+
+def test_a_run_waits_also_where_that_cannot_be_shown(tmp_path: Path) -> None:
+    gone, full = RunDirectory(tmp_path / "gone"), RunDirectory(tmp_path / "full")
+    full.path.mkdir()
+    (full.path / ".waits").symlink_to("/dev/full")
+    for run in (gone, full):
+        with run.waiting() as tell:
+            tell("for room")
+        assert run.waits_for == ""
+
+
 @pytest.mark.parametrize("file", ["data/a.py", "jobs/stages/b.py", "minimind/training/c.py", "tune_spaces/d.py"])
 def test_a_change_in_any_room_names_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
     monkeypatch.setattr("jobs.paths.checkout", lambda: tmp_path)

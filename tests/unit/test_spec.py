@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from jobs.stages.lora import lora
 from jobs.stages.pretrain import pretrain
 from jobs.stages.sft import sft
-from jobs.stages.spec import RunSpec
+from jobs.stages.spec import MemoryConfig, RunSpec
 from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
 from minimind.config import override
@@ -112,3 +112,8 @@ def test_a_spec_is_frozen_and_knows_its_fields() -> None:
         spec.name = "other"
     with pytest.raises(ValidationError):
         RunSpec.model_validate({**spec.model_dump(), "lerning_rate": 1})
+
+
+@pytest.mark.parametrize(("given", "kept"), [(8, "8"), (7.5, "7.5"), ("6GB", "6GB"), (None, None)])
+def test_a_size_of_memory_may_be_a_number_in_json(given: object, kept: str | None) -> None:
+    assert MemoryConfig.model_validate({"vram": given}).vram == kept

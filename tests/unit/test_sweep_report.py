@@ -123,3 +123,10 @@ def test_no_number_of_the_table_is_cut_on_a_narrow_screen(lang: str) -> None:
     row = next(line for line in output.getvalue().splitlines() if "0.00945" in line)
     assert row.split()[1:] == ["16", "8", "340", "0.00945", "1", "2.8241", "1.23k", "1", "MB", "1", "MB", "Pareto"]
     assert "…" not in output.getvalue()
+
+
+def test_a_sweep_that_was_stopped_before_a_trial_ended_has_a_report(tmp_path: Path) -> None:
+    screen = Screen()
+    write_report(tmp_path / "report.html", "s", "bits_per_byte", ["loop.batch_size"], FOUND, [], screen)
+    assert "bits/" in screen.text
+    assert (tmp_path / "report.html").exists()

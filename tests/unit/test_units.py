@@ -71,7 +71,25 @@ def test_parse_memory(text: str, count: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["-1", "-1GB", "0", "512", "6144", "0GB", "", "GB", "8GBs", "8  GB", "1e3GB", "８GB", "8kB"]
+    "text",
+    [
+        "-1",
+        "-1GB",
+        "0",
+        "512",
+        "6144",
+        "0GB",
+        "",
+        "GB",
+        "8GBs",
+        "8  GB",
+        "1e3GB",
+        "８GB",
+        "8kB",
+        "8 ",
+        "8GİB",
+        "9" * 400 + "GB",
+    ],
 )
 def test_parse_memory_refuses_what_is_no_size(text: str) -> None:
     with pytest.raises(ValueError, match="is no size of memory: write a number and GB or MB, such as 8GB"):
