@@ -25,9 +25,9 @@ from jobs.runs.directory import (
     RunStateError,
     RunTakenError,
     list_runs,
-    program,
     require_name,
 )
+from jobs.runs.program import program
 from minimind.events import EventLog, read_events
 
 SPEC: dict[str, Any] = {"name": "first", "seed": 42, "stage": {"kind": "pretrain"}}

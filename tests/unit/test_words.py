@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from importlib import import_module
 from string import Formatter
@@ -15,6 +16,7 @@ from jobs import paths
 from jobs.commands.arguments import SAID_BY_ARGPARSE
 from jobs.commands.verbs import GROUPS, VERBS
 from jobs.demo.demo import OTHER_QUESTIONS, TURN_TITLES
+from jobs.experiment.log import COLUMNS
 from jobs.fit.view import PARTS
 from jobs.runs.directory import CONTINUE, KILLED
 from jobs.runs.show import WAITING
@@ -88,6 +90,9 @@ def alternatives(node: ast.expr) -> list[ast.expr]:
     return alternatives(node.body) + alternatives(node.orelse) if isinstance(node, ast.IfExp) else [node]
 
 
+_SAID_BY_TEMPLATES = re.compile(r'\b(?:say|phrase)\("([^"]*)"')
+
+
 def calls() -> Iterator[tuple[str, str, ast.expr]]:
     """Where something is said: the place, say or phrase, and what."""
     for name, tree in modules():
@@ -98,8 +103,11 @@ def calls() -> Iterator[tuple[str, str, ast.expr]]:
 
 
 def literals() -> set[str]:
-    """What is said where it stands."""
-    return {text.value for *_, text in calls() if isinstance(text, ast.Constant) and isinstance(text.value, str)}
+    """What is said where it stands, in modules and in templates."""
+    found = {text.value for *_, text in calls() if isinstance(text, ast.Constant) and isinstance(text.value, str)}
+    for file in (paths.checkout() / "jobs").rglob("*.jinja"):
+        found |= set(_SAID_BY_TEMPLATES.findall(file.read_text("utf-8")))
+    return found
 
 
 def declared() -> set[str]:
@@ -110,6 +118,7 @@ def declared() -> set[str]:
         texts |= {metric.meaning, metric.unit} - {""}
     texts |= {*GROUPS, *(verb.help for verb in VERBS.values()), *(title for title, _ in flags.GROUPS.values())}
     texts |= {stage.title for stage in STAGES.values()} | set(DIAGNOSES.values())
+    texts |= set(COLUMNS)
     texts |= {problem.meaning for problem in PROBLEMS.values()} | set(LOOKS.values())
     fields = [flags.field_of(RunSpec, path) for path in (*flags.FLAGS.values(), *flags.ADAPTER_FLAGS.values())]
     fields += [flags.field_of(TokenizerSpec, path) for path in TOKENIZER_FLAGS.values()]
