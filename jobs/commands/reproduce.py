@@ -31,8 +31,9 @@ def reproduce(args: argparse.Namespace, program: Program, console: Console) -> i
 
     run = find(args.run)
     name = require_name(args.name or f"{run.name}{ENDING}")
-    request = JobRequest(stage=run.stage, settings={"name": name}, repeats=run.name)
-    if not program.submits or spec_of(run).scaling.workers == 0:
+    spec = spec_of(run)
+    request = JobRequest(stage=spec.stage.kind, settings={"name": name}, repeats=run.name)
+    if not program.submits or spec.scaling.workers == 0:
         return do(request, console)
     # What is wrong here would otherwise be found once the job has started.
     if not files_elsewhere():

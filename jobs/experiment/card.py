@@ -16,7 +16,6 @@ from jobs.experiment.markdown import cell, fenced, quoted
 from jobs.runs import evals
 from jobs.runs.directory import RunDirectory
 from jobs.runs.references import Weights
-from jobs.runs.show import samples
 from jobs.serving.models import learnt_to_answer
 from jobs.stages.spec import NO_WEIGHTS, RunSpec
 from jobs.stages.table import STAGES
@@ -46,7 +45,7 @@ class Link:
         if self.facts is None:
             return ""
         stage = STAGES.get(self.facts.row.stage)
-        return phrase(stage.title) if stage else self.facts.row.stage
+        return phrase(stage.title) if stage else say("learn a vocabulary from text")
 
 
 @dataclass(frozen=True)
@@ -91,7 +90,7 @@ def render(weights: Weights) -> str:
             settings=_settings(spec, facts),
             logs=[log for log in evals.logs(run) if log.summary.get("step") == weights.step],
             measured=_measured(facts, weights.step),
-            samples=[one for one in samples(run) if one["step"] == weights.step],
+            samples=[one for one in facts.samples if one["step"] == weights.step],
             answers=learnt_to_answer(run),
             folder=paths.kept(str(weights.folder)),
             run=run.name,
@@ -111,7 +110,9 @@ def render(weights: Weights) -> str:
 
 
 def lineage(facts: Facts, step: int) -> list[Link]:
-    """The checkpoints that lead to one, the first of them first, as far back as their runs are here."""
+    """The checkpoints that lead to one, the first of them first, as far back as their runs are here; before them all
+    the run of the tokenizer, where there was one.
+    """
     links = [Link(f"{facts.run.name}@{step}", step, facts)]
     seen = {facts.run.path}
     while (named := links[0].facts and links[0].facts.asked("init_from")) not in (None, NO_WEIGHTS):
@@ -121,6 +122,9 @@ def lineage(facts: Facts, step: int) -> list[Link]:
         links.insert(0, link)
         if link.facts is not None:
             seen.add(link.facts.run.path)
+    named = links[0].facts.asked("data.tokenizer") if links[0].facts is not None else None
+    if named is not None and (link := _named(str(named))).facts is not None and link.facts.row.stage == "tokenizer":
+        links.insert(0, link)
     return links
 
 

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from jobs import paths
 from jobs.runs.directory import RunDirectory, RunRow
+from jobs.runs.show import samples
 from jobs.stages.spec import FILES, RunSpec
 from jobs.stages.table import STAGES
 from minimind.config import explain
@@ -29,6 +30,8 @@ class Facts:
     spec: dict[str, Any]
     row: RunRow
     events: list[Event]
+    plan: dict[str, Any]
+    samples: list[dict[str, Any]]
 
     def asked(self, path: str) -> Any:
         """A setting by its dotted path; None where the spec has none."""
@@ -87,6 +90,8 @@ class Facts:
     @property
     def files(self) -> dict[str, tuple[str, str]]:
         """Setting -> path and sha256 of each file of data that it read; "" of a run from before that was kept."""
+        if self.row.stage == "tokenizer":
+            return {"path": (str(self.asked("path")), "")}
         named = {setting: self.asked(setting) for setting in FILES}
         known = self.run.sources
         return {
@@ -98,7 +103,12 @@ class Facts:
 
 def facts_of(run: RunDirectory) -> Facts:
     """What is known of a run. Raises ValueError for a run whose files are damaged, or that has not begun."""
-    spec, row, events = run.spec(), run.row(), read_events(run.events_path)
+    spec = run.spec()
+    if not isinstance(at(spec, "stage.kind"), str):
+        raise ValueError(
+            say("{path} is damaged, or of another version: {problem}", path=run.spec_path, problem="stage.kind")
+        )
+    events = read_events(run.events_path)
     if not events:
         raise ValueError(
             say(
@@ -107,7 +117,11 @@ def facts_of(run: RunDirectory) -> Facts:
                 path=run.events_path,
             )
         )
-    return Facts(run, spec, row, events)
+    try:
+        written = samples(run)
+    except (OSError, ValueError) as error:
+        raise ValueError(say("{path} cannot be read: {error}", path=run.samples_path, error=error)) from None
+    return Facts(run, spec, run.row(), events, run.plan() or {}, written)
 
 
 def spec_of(run: RunDirectory) -> RunSpec:

@@ -20,7 +20,7 @@ from jobs.experiment.facts import Facts, at, facts_of, find
 from jobs.experiment.markdown import cell
 from jobs.runs import evals
 from jobs.runs.directory import directories
-from jobs.runs.show import pairs, samples
+from jobs.runs.show import pairs
 from jobs.stages.spec import differences
 from jobs.terminal.console import plain
 from minimind.language import phrase, say
@@ -63,14 +63,14 @@ def entries(names: Sequence[str], tell: Callable[[str], None]) -> list[Entry]:
 
 def as_json(entry: Entry) -> dict[str, Any]:
     """An entry for programs; docs/json.md has the keys."""
-    facts, plan = entry.facts, entry.facts.run.plan() or {}
+    facts = entry.facts
     return {
         "date": facts.began_s,
         "command": facts.command,
         "peak_memory_bytes": facts.last("perf/peak_memory_bytes"),
-        "planned_bytes": plan.get("needed_bytes"),
+        "planned_bytes": facts.plan.get("needed_bytes"),
         "loss": facts.last("train/loss"),
-        "samples": samples(facts.run),
+        "samples": facts.samples,
         "name": facts.run.name,
         "stage": facts.row.stage,
         "state": facts.row.state.word,
@@ -140,7 +140,7 @@ def _date(entry: Entry) -> str:
 
 
 def _memory(entry: Entry) -> str:
-    plan, peak = entry.facts.run.plan() or {}, entry.facts.last("perf/peak_memory_bytes")
+    plan, peak = entry.facts.plan, entry.facts.last("perf/peak_memory_bytes")
     measured = memory(peak) if peak else ""
     if "needed_bytes" not in plan:
         return measured
@@ -157,7 +157,9 @@ def _loss(entry: Entry) -> str:
 
 
 def _samples(entry: Entry) -> str:
-    return "\n".join(f"{one['prompt']} → {one['continuation']}" for one in samples(entry.facts.run))
+    """A line each, whatever lines the model wrote: some write nothing else."""
+    lines = [f"{one['prompt']} → {one['continuation']}" for one in entry.facts.samples]
+    return "\n".join(line.replace("\n", "⏎") for line in lines)
 
 
 def _steps(entry: Entry) -> str:
@@ -216,7 +218,7 @@ def _state(entry: Entry) -> str:
 
 def _machine(entry: Entry) -> str:
     kept = entry.facts.environment
-    threads = say("{count} threads", count=kept["threads"]) if "threads" in kept else ""
+    threads = say("threads: {count}", count=kept["threads"]) if "threads" in kept else ""
     return ", ".join(filter(None, (kept.get("device"), kept.get("cpu"), threads)))
 
 

@@ -1451,6 +1451,8 @@ CHINESE: dict[str, str] = {
     "Width": "宽度",
     "a model card: what it is, was made from, can do and cannot": "模型卡：它是什么、用什么训练、会什么、不会什么",
     "a run, run@step or run@best": "运行名、运行名@步数或运行名@best",
+    "{path} cannot be read: {error}": "无法读取 {path}：{error}",
+    "; lower is better": "；越低越好",
     "left out: {error}": "已略过：{error}",
     "name of the repetition (default: RUN-again)": "复现的名字（默认：RUN-again）",
     "names of runs (default: all)": "运行名（默认：全部）",
@@ -1486,7 +1488,7 @@ CHINESE: dict[str, str] = {
     ): ("已有运行 {other!r}，它不是 {name!r} 的复现：请另取一个名字，minimind reproduce {name} --name OTHER"),
     "write it into this file": "写入这个文件",
     "{bytes} planned": "预计 {bytes}",
-    "{count} threads": "{count} 线程",
+    "threads: {count}": "线程：{count}",
     "{folder} is the checkpoint of no run here, so nothing is known of how it was made: name a run": (
         "{folder} 不是这里任何运行的检查点，无从得知它怎样训练而成：请给出运行名"
     ),

@@ -22,7 +22,7 @@ from tests.conftest import at_home
 from tests.shell import Shell
 from tests.small import Screen, kill_at, small_spec, write_rows
 
-TEXTS = [f"{word} is a word, and so are {word}s and {word}ing." for word in "one two three four five six".split()] * 8
+TEXTS = [f"{word} is a word, and so are {word}s and {word}ing." for word in ("one", "two", "three", "four")] * 12
 SHORT: dict[str, Any] = {"model__vocab_size": 300, "loop__max_steps": 4, "eval__sample_tokens": 2}
 
 

@@ -27,7 +27,6 @@ from jobs.runs.directory import (
     list_runs,
     require_name,
 )
-from jobs.runs.program import program
 from minimind.events import EventLog, read_events
 
 SPEC: dict[str, Any] = {"name": "first", "seed": 42, "stage": {"kind": "pretrain"}}
@@ -269,23 +268,6 @@ def test_a_run_says_what_it_waits_for_as_long_as_its_process_lives(tmp_path: Pat
             waiting.kill()
         waiting.communicate(timeout=60)
         assert (run.state().word, run.state().reason) == ("PENDING", "")
-
-
-def test_the_program_is_named_by_its_commit_and_its_sources() -> None:
-    found = program()
-    assert found == program()
-    assert len(found["source"]) == 12
-    assert found["commit"]
-
-
-@pytest.mark.parametrize("file", ["data/a.py", "jobs/stages/b.py", "minimind/training/c.py", "tune_spaces/d.py"])
-def test_a_change_in_any_room_names_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
-    monkeypatch.setattr("jobs.paths.checkout", lambda: tmp_path)
-    (tmp_path / file).parent.mkdir(parents=True)
-    (tmp_path / file).write_text("1\n")
-    before = program()["source"]
-    (tmp_path / file).write_text("2\n")
-    assert program()["source"] != before
 
 
 def test_the_error_pickles() -> None:
