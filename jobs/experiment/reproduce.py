@@ -10,7 +10,7 @@ from rich.console import Console
 
 from data.prepare import content_sha256
 from jobs import paths
-from jobs.experiment.facts import Facts, at, begins, environment_of, facts_of, find, spec_of
+from jobs.experiment.facts import Facts, at, begins, facts_of, find, spec_of
 from jobs.fit.precision import keep_dtype
 from jobs.runs.directory import RunDirectory, RunStateError
 from jobs.runs.references import Weights, find_weights
@@ -18,8 +18,7 @@ from jobs.stages.spec import RunSpec
 from jobs.training.request import JobRequest
 from jobs.training.run import resume, start
 from minimind.checkpoints import folders as checkpoint_folders
-from minimind.checkpoints.manifest import CheckpointError, weights_sha256
-from minimind.events import Event
+from minimind.checkpoints.manifest import CheckpointError, read_manifest, weights_sha256
 from minimind.language import say
 
 ENDING = "-again"
@@ -227,7 +226,7 @@ def compare(one: Facts, other: Facts) -> Comparison:
             if up_to := [pair for pair in pairs if pair[0] <= first]:
                 losses[name] = up_to[-1]
             apart += [step for step, a, b in pairs if a != b and not (isnan(a) and isnan(b))]
-    environment = _differing(one.attempts, other.attempts)
+    environment = _differing(_told_of(one), _told_of(other))
     return Comparison(tuple(steps), first, environment, losses, min(apart, default=None))
 
 
@@ -237,9 +236,21 @@ def _both(one: Facts, other: Facts, name: str) -> list[Losses]:
     return [(step, mine[step], its[step]) for step in sorted(mine.keys() & its.keys())]
 
 
-def _differing(mine: list[Event], its: list[Event]) -> dict[str, tuple[str, str]]:
-    """The lines of the environment in which two runs differ; what only one of them has kept says nothing."""
-    one, other = environment_of(mine), environment_of(its)
+def _told_of(facts: Facts) -> dict[str, str]:
+    """What may be why a run ends otherwise: its environment, and what was read, though files of older runs have no
+    sha256; and how often memory ran out, after which sums are added up in smaller parts.
+    """
+    found = dict(facts.environment)
+    folder, _ = checkpoint_folders.newest(facts.run.checkpoints)
+    if folder is not None:
+        manifest = read_manifest(folder)
+        found |= {f"{name}_fingerprint": str(manifest[f"{name}_fingerprint"]) for name in ("data", "tokenizer")}
+    found["out_of_memory"] = str(sum(event.get("kind") == "out_of_memory" for event in facts.events))
+    return found
+
+
+def _differing(one: Mapping[str, str], other: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """The lines in which two runs differ; what only one of them has kept says nothing."""
     shared = [name for name in one if name in other and name not in _NOT_COMPARED]
     found = {name: (one[name], other[name]) for name in shared if one[name] != other[name]}
     if one.get("source") != other.get("source"):

@@ -112,6 +112,9 @@ def test_what_differs_between_the_machines_is_named_first(home: Path) -> None:
     assert result.environment.keys() == {"torch", "program"}
     assert result.environment["torch"][1] == "1.0"
     assert result.environment["program"][1] == "abc (another)"
+    with other.hold(), EventLog(other.events_path) as log:
+        log.note("out_of_memory", "fewer rows at once", rows_at_once=2)
+    assert compare(facts_of(run("mother")), facts_of(other)).environment["out_of_memory"] == ("0", "1")
     said = told(result, "mother", "other")
     assert said[1] == "What else differs, and may be why:"
     assert said[2].startswith("  torch: ")
