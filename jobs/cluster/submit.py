@@ -23,6 +23,7 @@ from jobs import paths
 from jobs.cluster import access, ray_private
 from jobs.cluster import local as cluster
 from jobs.cluster.access import Cluster, ClusterError
+from jobs.runs.program import told_to_jobs
 from minimind.language import language, say
 
 PACKAGE_LIMIT_BYTES = 50 * 1024 * 1024
@@ -74,6 +75,7 @@ def submit(run_name: str, argv: Sequence[str], working_dir: Path | None = None, 
                             "MINIMIND_HOME": str(paths.home()),
                             "MINIMIND_LANG": language(),  # else that of the shell that started the cluster
                             "PYTHONUNBUFFERED": "1",
+                            **told_to_jobs(),
                         },
                     },
                 )

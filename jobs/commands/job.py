@@ -39,6 +39,10 @@ def do(request: JobRequest, console: Console) -> int:
 
         run_tokenizer(request.tokenizer_spec(), console, overwrite=request.overwrite)
         return 0
+    if request.repeats is not None:
+        from jobs.experiment.reproduce import reproduce
+
+        return reproduce(request, console)
     from jobs.training.run import train
 
     return train(request, console)

@@ -48,6 +48,7 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
         Verb("sweep", "trials over a space of settings, none of which runs out of memory", "sweep"),
         Verb("resume", "continue a run or a sweep where it stopped or died", "resume"),
         Verb("stop", "end a run or a sweep cleanly, with a checkpoint", "stop"),
+        Verb("reproduce", "run a run again, and say whether the same bits come out", "reproduce"),
     ),
     "look": (
         Verb("runs", "list all runs and sweeps", "runs"),
@@ -55,6 +56,8 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
         Verb("attach", "follow a job again", "runs"),
         Verb("logs", "what a run's job has said", "runs"),
         Verb("eval", "put suites to a model: what it can do, and whether it got better", "eval"),
+        Verb("log", "the training log: command, memory, loss and samples of every run", "log"),
+        Verb("card", "a model card: what it is, was made from, can do and cannot", "card"),
         Verb("rm", "remove a run or a sweep", "remove"),
     ),
     "talk": (

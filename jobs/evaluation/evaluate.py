@@ -17,8 +17,9 @@ import torch
 from data.suite import Rows, Suite, SuiteRow
 from jobs import paths
 from jobs.runs import evals
-from jobs.runs.directory import RunDirectory, program
+from jobs.runs.directory import RunDirectory
 from jobs.runs.evals import EvalLog, Record
+from jobs.runs.program import program
 from jobs.runs.references import Weights
 from minimind.checkpoints.checkpoint import load_model
 from minimind.checkpoints.manifest import weights_sha256

@@ -70,7 +70,7 @@ def folder_of(a: str, b: str) -> Path:
 def render(compared: Sequence[Compared], kind: str) -> str:
     """The report in the reader's language. kind: "html" or "md"."""
     a, b = (_side(letter, logs[0].summary) for letter, logs in _logs(compared))
-    environment = _environment()
+    environment = templates(Path(__file__).parent)
 
     def show_case(one: Compared, case: Case) -> Markup | str:
         shown = environment.get_template(f"case.{kind}.jinja").render(case=case_of(case), summary=one.a.summary)
@@ -257,9 +257,10 @@ def _cell(text: str) -> str:
 
 
 @cache
-def _environment() -> Environment:
+def templates(folder: Path) -> Environment:
+    """The templates of a folder, which speak the reader's language. HTML is escaped, Markdown is not."""
     made = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
+        loader=FileSystemLoader(folder),
         autoescape=lambda name: name is not None and ".html" in name,
         undefined=StrictUndefined,
         trim_blocks=True,

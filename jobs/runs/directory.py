@@ -11,14 +11,12 @@ import contextlib
 import difflib
 import fcntl
 import functools
-import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -137,11 +135,17 @@ class RunDirectory:
         return self.spec_path.is_file()
 
     def create(
-        self, spec: Mapping[str, Any], *, overwrite: bool = False, sources: Mapping[str, str] | None = None
+        self,
+        spec: Mapping[str, Any],
+        *,
+        overwrite: bool = False,
+        sources: Mapping[str, str] | None = None,
+        began_with: Mapping[str, Any] | None = None,
     ) -> str:
         """Makes the folder and writes spec.json, once and for all. Gives the run's identity, which no other run has.
 
         spec: the resolved RunSpec as JSON values. sources: the sha256 of the files that the spec names, by setting.
+        began_with: what else there was to begin with, see docs/run-directory.md.
         Raises RunStateError over a run that exists, unless `overwrite` (then the old run is deleted), always over one
         that is running, and RunTakenError where another process creates it at the same time: one of them succeeds.
         """
@@ -160,6 +164,7 @@ class RunDirectory:
             if self.exists:
                 raise RunTakenError(self._taken_text())
             created = {"id": secrets.token_hex(8), "time": time.time(), "sources": dict(sources or {})}
+            created |= began_with or {}
             content = {"schema_version": SCHEMA_VERSION, CREATED: created, **spec}
             _write_atomically(self.spec_path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
         for rubbish in self.path.parent.glob(f".{self.name}.deleted-*"):
@@ -175,6 +180,17 @@ class RunDirectory:
     def sources(self) -> dict[str, str]:
         """The sha256 of the files that the run was created with, by setting; empty where it was not kept."""
         return dict(self._created().get("sources", {}))
+
+    @property
+    def began_with(self) -> dict[str, Any]:
+        """What create() was told that there was to begin with; empty of a run from before that was kept."""
+        return {name: value for name, value in self._created().items() if name not in ("id", "time", "sources")}
+
+    @property
+    def created_s(self) -> float | None:
+        """When it was created, in unix seconds; None where that was not kept."""
+        time_s = self._created().get("time")
+        return float(time_s) if isinstance(time_s, int | float) else None
 
     def require_identity(self, identity: str) -> None:
         """Raises RunTakenError if the run of this name is not the one that create() gave this identity."""
@@ -501,11 +517,6 @@ def list_runs(runs: Path) -> list[RunRow]:
     return sorted(rows, key=lambda row: row.updated or 0.0, reverse=True)
 
 
-def program() -> dict[str, str]:
-    """Which program this is, for a RUNNING event: the commit, and a hash of the sources for where there is none."""
-    return {"commit": _commit(), "source": _source_sha256()[:12]}
-
-
 def directories(runs: Path, kind: str = "run") -> list[RunDirectory]:
     """Those below `runs` that have been created, by name."""
     if not runs.is_dir():
@@ -572,23 +583,3 @@ def _write_atomically(path: Path, content: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.rename(path)
-
-
-def _source_sha256() -> str:
-    """Of the program's own files: says whether two runs ran the same program, also where there is no .git."""
-    root = paths.checkout()
-    digest = hashlib.sha256()
-    for package in ("data", "jobs", "minimind", "tune_spaces"):
-        for file in sorted((root / package).rglob("*.py")):
-            content = file.read_bytes()
-            digest.update(f"{file.relative_to(root).as_posix()} {len(content)}\n".encode() + content)
-    return digest.hexdigest()
-
-
-def _commit() -> str:
-    """The checkout's commit, "+changes" if files differ from it; "unknown" where there is no .git, as in Ray's copy."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty=+changes", "--abbrev=12"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
-    except (OSError, subprocess.SubprocessError):
-        return "unknown"

@@ -1612,4 +1612,188 @@ CHINESE: dict[str, str] = {
     "time": ("时间"),
     "what it shows": ("说明什么"),
     "how": ("方式"),
+    # the log of experiments, their repetition, model cards
+    "--csv, --markdown and --json are three forms of the same: give one of them": (
+        "--csv、--markdown 和 --json 是同一内容的三种形式：请只给一个"
+    ),
+    "95 % confidence interval": "95 % 置信区间",
+    "A score within the interval of guessing shows nothing that was learnt.": (
+        "若置信区间包含随机猜测的得分，就不能说明学到了什么。"
+    ),
+    "A small language model, made from raw text on one machine with minimind-jobs.": (
+        "一个小语言模型，用 minimind-jobs 在一台机器上从原始文本训练而成。"
+    ),
+    "Adapter": "适配器",
+    "Already the first checkpoint differs, that of step {step}.": "第一个检查点（第 {step} 步）就已经不同。",
+    "Attention heads": "注意力头",
+    "Batch x accumulation x workers": "批大小 x 累积 x 进程数",
+    "Bits/byte": "比特/字节",
+    "Blocks": "层数",
+    "Changed since the run before": "与上一次相比改动的参数",
+    "Checkpoint": "检查点",
+    "Command": "命令",
+    "Commit": "提交",
+    "Data (sha256)": "数据（sha256）",
+    "Date": "日期",
+    "Epochs": "轮数",
+    "File": "文件",
+    "First weights": "初始权重",
+    "Guessing scores (chance)": "随机猜测的得分",
+    "How it came about": "训练经过",
+    "How it was trained": "训练配置",
+    "How to load it": "如何加载",
+    "How to repeat it": "如何复现",
+    "It continues text and has not learnt to answer questions.": "它只会续写文本，没有学过回答问题。",
+    "It does not answer: asked a question, it may go on with another question.": (
+        "它不会回答：你提问，它可能接着写出另一个问题。"
+    ),
+    "It has learnt to answer questions.": "它学过回答问题。",
+    (
+        "It is small. It makes things up, and says what is wrong as firmly as what is right: do not rely on what "
+        "it says."
+    ): "它很小，会编造内容，说错时和说对时语气一样肯定：请不要依赖它说的话。",
+    "It knows only what was in the texts above, and nothing that happened since.": (
+        "它只知道上述文本里的内容，不知道之后发生的事。"
+    ),
+    "It knows the languages of the texts above and no others.": "它只懂上述文本所用的语言。",
+    "It learnt from Chinese and English, and knows no other language.": "它学的是中文和英文，不懂其他语言。",
+    "It was not trained to refuse what is harmful, and takes over what is one-sided in its texts.": (
+        "它没有学过拒绝有害内容，也会沿袭训练文本中的偏见。"
+    ),
+    "Layout": "结构",
+    "Learning rate": "学习率",
+    "Licence": "许可证",
+    "Licences of the stock data": "演示数据的许可证",
+    "Longest text it was trained on, in tokens": "训练时的最大长度（词元）",
+    "Loss": "loss",
+    "Losses differ from step {step} on.": "从第 {step} 步起损失不同。",
+    "Machine": "机器",
+    "Machine and program": "机器与程序",
+    "Memory": "显存",
+    "Model card: {path}": "模型卡：{path}",
+    "No suite has been put to it: minimind eval {name}": "还没有评测过：minimind eval {name}",
+    "Not the same bits: the weights of {name} and {other} differ.": "逐位不同：{name} 与 {other} 的权重不一样。",
+    "Nothing that was kept of the machines and the programs differs.": "所记录的机器与程序信息没有任何差别。",
+    "Of them the adapter's": "其中属于适配器",
+    "Optimizer": "优化器",
+    "Parameters": "参数量",
+    "Peak memory": "内存/显存峰值",
+    "Precision": "精度",
+    "Precision of the weights": "权重精度",
+    "Precision while training": "训练精度",
+    "PyTorch": "PyTorch",
+    "Qwen3: a dense transformer, RMSNorm, rotary positions, SwiGLU": (
+        "Qwen3：稠密 Transformer，RMSNorm、旋转位置编码、SwiGLU"
+    ),
+    "Read by": "用于",
+    "Rows": "题数",
+    "Rows per step (batch x accumulation x workers)": "每步行数（批大小 x 累积 x 进程数）",
+    "Run": "运行",
+    "Sample output": "样例输出",
+    "Score": "得分",
+    "Scores (95 % interval)": "评测得分（95 % 置信区间）",
+    "Seed": "随机种子",
+    "Share of rows that are plain text": "纯文本行所占比例",
+    "Size": "大小",
+    "Stage": "阶段",
+    "State": "状态",
+    "Steps": "步数",
+    "Suite": "评测",
+    "The checkpoint is the folder {folder}, below MINIMIND_HOME.": "检查点是 MINIMIND_HOME 下的目录 {folder}。",
+    "The first checkpoint that differs is that of step {step}; that of step {before} is still the same.": (
+        "第一个不同的检查点在第 {step} 步；第 {before} 步的仍然相同。"
+    ),
+    "The repetition {name!r} has not come to its end: {word} {reason}": "复现 {name!r} 没有跑完：{word} {reason}",
+    (
+        "The same bits: {name} and {other} have the same weights at all {count} steps that were saved ({first} "
+        "to {last})."
+    ): "逐位相同：{name} 与 {other} 在保存过的全部 {count} 个步（{first} 到 {last}）权重完全一样。",
+    "Time": "耗时",
+    "Tokenizer": "分词器",
+    "Tokens per row": "每行词元数",
+    "Tokens/s": "词元/秒",
+    "Validation loss": "验证损失",
+    "Vocabulary": "词表大小",
+    "What else differs, and may be why:": "此外还有这些不同，可能就是原因：",
+    "What it cannot do": "局限",
+    "What it is": "基本信息",
+    "What it learnt from": "训练数据",
+    "What it scores": "评测结果",
+    "What it writes": "样例输出",
+    (
+        "Where the run's folder, its data and its first weights are here, this does it again and says whether "
+        "the same bits come out:"
+    ): "若该次运行的目录、数据和初始权重都在，下面的命令会重跑一遍，并说明结果是否逐位相同：",
+    "Width": "宽度",
+    "a model card: what it is, was made from, can do and cannot": "模型卡：它是什么、用什么训练、会什么、不会什么",
+    "a run, run@step or run@best": "运行名、运行名@步数或运行名@best",
+    "{path} cannot be read: {error}": "无法读取 {path}：{error}",
+    "; lower is better": "；越低越好",
+    "left out: {error}": "已略过：{error}",
+    "name of the repetition (default: RUN-again)": "复现的名字（默认：RUN-again）",
+    "names of runs (default: all)": "运行名（默认：全部）",
+    "no longer here": "已不在",
+    "not here any more, or from elsewhere: nothing is known of it": "已不在，或来自别处：无从得知",
+    "not known": "未知",
+    "not known to this program": "本程序不知道",
+    "run a run again, and say whether the same bits come out": "把一次运行重跑一遍，并说明结果是否逐位相同",
+    "stock data, see below": "演示数据，见下",
+    "the run {name!r} has no whole checkpoint left, from which a repetition takes its tokenizer ({path})": (
+        "运行 {name!r} 已没有完好的检查点，复现无处取得分词器（{path}）"
+    ),
+    "the run {name!r} has not begun: {path} holds no events, so there is nothing to tell of it": (
+        "运行 {name!r} 还没有开始：{path} 里没有任何记录，无可说明"
+    ),
+    "the run {name!r} has saved no checkpoint that a repetition could be compared with ({path})": (
+        "运行 {name!r} 没有保存过可供比较的检查点（{path}）"
+    ),
+    "the run {name!r} is of the stage {stage!r}, which trains no model ({path})": (
+        "运行 {name!r} 属于阶段 {stage!r}，它不训练模型（{path}）"
+    ),
+    "the run {name!r} is still training: it can be repeated once it has come to its end": (
+        "运行 {name!r} 还在训练：结束后才能复现"
+    ),
+    "the training log: command, memory, loss and samples of every run": (
+        "训练日志表：每次运行的命令、显存、loss 和样例输出"
+    ),
+    "the whole table, for a page": "完整表格，Markdown 格式",
+    "the whole table, for a spreadsheet": "完整表格，CSV 格式，供电子表格使用",
+    (
+        "there is a run {other!r} already, and it is no repetition of {name!r}: give this one another name, "
+        "minimind reproduce {name} --name OTHER"
+    ): ("已有运行 {other!r}，它不是 {name!r} 的复现：请另取一个名字，minimind reproduce {name} --name OTHER"),
+    "write it into this file": "写入这个文件",
+    "{bytes} planned": "预计 {bytes}",
+    "threads: {count}": "线程：{count}",
+    "{folder} is the checkpoint of no run here, so nothing is known of how it was made: name a run": (
+        "{folder} 不是这里任何运行的检查点，无从得知它怎样训练而成：请给出运行名"
+    ),
+    "{heads} for queries, {pairs} for keys and values": "查询 {heads} 个，键和值 {pairs} 个",
+    "{metric} at step {step}: {mine:.6g} and {its:.6g}, {apart:.2g} apart": (
+        "{metric} 在第 {step} 步：{mine:.6g} 与 {its:.6g}，相差 {apart:.2g}"
+    ),
+    "{name} and {other} have no step in common whose weights were kept.": (
+        "{name} 与 {other} 没有共同保存过权重的步。"
+    ),
+    "{path} is a folder: name a file in it, such as {path}/README.md": (
+        "{path} 是目录：请写其中的文件名，例如 {path}/README.md"
+    ),
+    "{path} is damaged, or of another version: {problem}": "{path} 已损坏，或属于另一版本：{problem}",
+    (
+        "{setting} = {text}: the weights that the run {name!r} began with are gone, and without them it cannot "
+        "be repeated. {error}"
+    ): "{setting} = {text}：运行 {name!r} 的初始权重已不在，无法复现。{error}",
+    (
+        "{setting} = {text}: these are not the weights that the run {name!r} began with: their sha256 is "
+        "{found}, it was {known}"
+    ): "{setting} = {text}：这不是运行 {name!r} 当初的初始权重：sha256 是 {found}，当时是 {known}",
+    (
+        "{setting}: {path} is gone, and without it the run {name!r} cannot be repeated. Bring it back; its "
+        "sha256 is {known}"
+    ): "{setting}：{path} 已不在，没有它就无法复现运行 {name!r}。请把它放回来；它的 sha256 是 {known}",
+    (
+        "{setting}: {path} is not what the run {name!r} read: its sha256 is {found}, it was {known}. Bring the "
+        "old file back"
+    ): ("{setting}：{path} 不是运行 {name!r} 当初读的文件：sha256 是 {found}，当时是 {known}。请放回原来的文件"),
+    "{training}, held out {value:.4f}": "{training}，验证 {value:.4f}",
 }

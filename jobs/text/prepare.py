@@ -25,12 +25,13 @@ from data.read import DataError, as_row, row_files
 from data.schema import STAGE_ROWS
 from data.shards import TokenShards
 from jobs import paths
+from jobs.runs.program import typed
 from jobs.runs.references import Weights, find_weights, tokenizer_folder
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
 from jobs.text.tokenizer import DATA_FILE, TokenizerSpec, learn
 from minimind.checkpoints import adapter_base
-from minimind.checkpoints.manifest import Manifest, verify
+from minimind.checkpoints.manifest import Manifest, verify, weights_sha256
 from minimind.config import Config
 from minimind.language import phrase, say
 from minimind.text.chat import chat_template
@@ -45,12 +46,14 @@ class Prepared(Config):
     and to see what is forgotten; held_out_text_shards: None where its held-out documents are taken out of it.
     init_folder: the checkpoint whose weights a run without a checkpoint of its own starts from, and an adapter is put
     on, None for weights drawn anew; parent_run and parent_step name it. role_folders: the checkpoints of further
-    models, those that are the first weights among them. command: what was asked for, as it is typed. sources: the
-    sha256 of every file of data that was read, by its setting. identity: of the run that this was made for, where that
-    is known.
+    models, those that are the first weights among them. command: what asks for the run. typed: what a person typed, ""
+    where nobody did. sources: the sha256 of every file of data that was read, by its setting. weights: that of the
+    weights in init_folder and role_folders, by theirs. identity: of the run that this was made for, where that is
+    known.
     """
 
     tokenizer: str
+    tokenizer_fingerprint: str = ""
     shards: str
     validation_shards: str | None
     text_shards: str | None = None
@@ -60,8 +63,10 @@ class Prepared(Config):
     parent_run: str | None = None
     parent_step: int | None = None
     command: str
+    typed: str = ""
     role_folders: Mapping[str, str] = Field(default_factory=dict)
     sources: Mapping[str, str] = Field(default_factory=dict)
+    weights: Mapping[str, str] = Field(default_factory=dict)
     identity: str | None = None
 
 
@@ -73,12 +78,14 @@ def prepare(
     own: Path | None = None,
     pipeline: Pipeline | None = None,
     command: str | None = None,
+    tokenizer_of: Path | None = None,
 ) -> Prepared:
     """Everything that the workers need, made or found in the cache.
 
     weights: those that the spec names, where somebody has looked them up. own: the checkpoint that the run goes on
     from. Then its tokenizer is taken, and what the run began with may be gone. pipeline: how text becomes tokens; by
-    default on this machine. command: what was asked for, as it is typed; by default this process's command line.
+    default on this machine. command: what asks for the run; by default what a person typed, or this process's command
+    line. tokenizer_of: a folder whose tokenizer is taken, whatever the spec says.
 
     Raises ValueError for files, rows, a tokenizer or
     weights that do not fit; nothing is left half done then.
@@ -102,7 +109,7 @@ def prepare(
     _check(spec, held_out_text, "pretrain", None, console, setting="eval.pretrain_path")
     _check(spec, text, "pretrain", held_out_text, console, setting="data.mix_path")
     init, manifest = _first_weights(spec, weights, own)
-    folder = _tokenizer(spec, source, digest, own, init, console)
+    folder = _tokenizer(spec, source, digest, own or tokenizer_of, init, console)
     tokenizer = Tokenizer.load(folder)
     require_vocabulary(tokenizer, spec.model.vocab_size, str(folder))
     if manifest:
@@ -121,8 +128,12 @@ def prepare(
 
     shards = _tokenised(source, rows, tokenizer, spec, pipeline, console)
     _require_learnable(shards, spec.data.max_seq_len, f"data.path = {source}")
+    role_folders = {role: _role_folder(role, named, tokenizer) for role, named in _roles(spec).items()}
+    first = {"init_from": init} if init else {}
+    first |= {f"roles.{role}": role_folder for role, role_folder in role_folders.items()}
     return Prepared(
         tokenizer=str(folder),
+        tokenizer_fingerprint=tokenizer.fingerprint,
         shards=str(shards.folder),
         validation_shards=tokenised(held_out, rows, "eval.path"),
         text_shards=tokenised(text, "pretrain"),
@@ -131,9 +142,11 @@ def prepare(
         init_folder=str(init) if init else None,
         parent_run=manifest["run_id"] if manifest else None,
         parent_step=manifest["step"] if manifest else None,
-        role_folders={role: str(_role_folder(role, named, tokenizer)) for role, named in _roles(spec).items()},
-        command=command or " ".join(sys.argv),
+        role_folders={role: str(role_folder) for role, role_folder in role_folders.items()},
+        command=command or typed() or " ".join(sys.argv),
+        typed=typed(),
         sources=sources,
+        weights={setting: weights_sha256(checkpoint) for setting, checkpoint in first.items()},
     )
 
 

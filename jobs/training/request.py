@@ -41,7 +41,8 @@ class JobRequest(Config):
 
     settings: dotted path -> JSON value; a text that came from a command line is read by the setting's own type. Paths
     are absolute or count from MINIMIND_HOME. model: a name in MODEL_PRESETS. preset: a share of the card, for which
-    sizes are chosen that `settings` leave open.
+    sizes are chosen that `settings` leave open. repeats: the run whose spec is run again; then `settings` have the name
+    of the new run alone.
     """
 
     stage: str
@@ -51,6 +52,7 @@ class JobRequest(Config):
     from_resume: bool = False
     overwrite: bool = False
     sweep: SweepOptions | None = None
+    repeats: str | None = None
 
     @property
     def name(self) -> str:
@@ -92,6 +94,8 @@ class JobRequest(Config):
 
     def words(self) -> str:
         """The command line that asks for the same, for people to read."""
+        if self.repeats is not None:
+            return shlex.join(["reproduce", self.repeats, "--name", self.name])
         known = TOKENIZER_FLAGS if self.trains_tokenizer else flags.FLAGS | flags.ADAPTER_FLAGS
         words = ["train" if self.sweep is None else "sweep", self.stage]
         options: dict[str, Any] = {"model": self.model, "preset": self.preset, **(dict(self.sweep or {}))}

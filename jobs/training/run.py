@@ -57,11 +57,13 @@ def start(
     overwrite: bool = False,
     weights: Weights | None = None,
     request: JobRequest | None = None,
+    repeats: RunDirectory | None = None,
 ) -> RunDirectory:
     """A new run, to its end; its state says how it ended.
 
     weights: those that the spec names, where somebody has looked them up. request: what was asked for, where more than
-    the spec is known: sizes may be chosen for a share of the card.
+    the spec is known: sizes may be chosen for a share of the card. repeats: the run that this one does again, with its
+    tokenizer.
 
     Raises ValueError for settings, data or clusters that cannot work, RunStateError for a name that is taken.
     """
@@ -76,10 +78,18 @@ def start(
     placed = decide_dtype(join_and_place(asked), console)
     plan = plan_or_refuse(placed, console)
     command = f"minimind {request.words()}" if request is not None else None
-    prepared = prepare(placed, console, weights=weights, pipeline=launch.pipeline(), command=command)
+    tokenizer_of = checkpoint_folders.newest(repeats.checkpoints)[0] if repeats is not None else None
+    prepared = prepare(
+        placed, console, weights=weights, pipeline=launch.pipeline(), command=command, tokenizer_of=tokenizer_of
+    )
     disk_plan(placed, run, console)
     stored = with_measured(asked, placed)
-    identity = run.create(stored.model_dump(mode="json"), overwrite=overwrite, sources=prepared.sources)
+    began_with = {"tokenizer": prepared.tokenizer_fingerprint, "weights": dict(prepared.weights)}
+    if repeats is not None:
+        began_with["repeats"] = {"run": repeats.name, "id": repeats.identity}
+    identity = run.create(
+        stored.model_dump(mode="json"), overwrite=overwrite, sources=prepared.sources, began_with=began_with
+    )
     run.write_plan(plan)
     launch_and_follow(placed, prepared, run, identity, console)
     evaluate_after(run, placed, console)

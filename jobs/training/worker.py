@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import time
 import traceback
 from collections.abc import Callable
@@ -14,16 +13,17 @@ import torch
 
 import minimind.checkpoints.checkpoint as checkpoints
 from jobs.fit.card import this_card, worker_share
-from jobs.runs.directory import RunDirectory, RunStateError, RunTakenError, program
+from jobs.runs.directory import RunDirectory, RunStateError, RunTakenError
 from jobs.runs.tensorboard import TensorBoard
 from jobs.stages.spec import RunSpec, other_results
 from jobs.stages.stage import HeldOut
 from jobs.stages.table import STAGES
 from jobs.text.prepare import Prepared
 from jobs.training.build import Built, build
+from jobs.training.environment import environment
 from minimind.checkpoints import folders as checkpoint_folders
 from minimind.checkpoints.checkpoint import Lineage
-from minimind.checkpoints.manifest import CheckpointError
+from minimind.checkpoints.manifest import CheckpointError, weights_sha256
 from minimind.device.distributed import Parallel
 from minimind.device.limit import limited_memory
 from minimind.events import Event, EventLog, best_first, metric_series
@@ -132,7 +132,7 @@ def _train(
             step=state.step,
             total_steps=recipe.total_steps,
             world=parallel.world,
-            environment={**environment(parallel, prepared.command), "dtype": recipe.precision.name},
+            environment={**environment(parallel, prepared.command, prepared.typed), "dtype": recipe.precision.name},
         )
     hooks.recall_validations()
     train(recipe, state, hooks, parallel)
@@ -384,7 +384,8 @@ class RunHooks:
             sampling=self._sampling,
         )
         seconds = round(time.perf_counter() - started, 2)
-        log.checkpoint(state.step, folder.relative_to(self.run.path), save_s=seconds)
+        digest = weights_sha256(folder)  # what remains of a checkpoint that is removed: another run can be held to it
+        log.checkpoint(state.step, folder.relative_to(self.run.path), save_s=seconds, weights_sha256=digest)
         there = checkpoint_folders.steps(self.run.checkpoints)
         on_disk = [step for step in best_first(self.validations, self.spec.eval.best_is) if step in there]
         loop = self.recipe.loop
@@ -403,17 +404,3 @@ class RunHooks:
         if self.event_log is not None and self.tensorboard is not None:
             self.event_log.metrics(step, values)
             self.tensorboard.add(step, values)
-
-
-def environment(parallel: Parallel, command: str) -> dict[str, str]:
-    """What a reader needs to know of the machine to judge or repeat a run. command: what the user typed."""
-    device = torch.cuda.get_device_name(parallel.device) if parallel.device.type == "cuda" else "cpu"
-    return {
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "platform": platform.platform(),
-        "device": device,
-        "threads": str(torch.get_num_threads()),
-        "command": command,
-        **program(),
-    }

@@ -25,7 +25,6 @@ from jobs.runs.directory import (
     RunStateError,
     RunTakenError,
     list_runs,
-    program,
     require_name,
 )
 from minimind.events import EventLog, read_events
@@ -271,13 +270,6 @@ def test_a_run_says_what_it_waits_for_as_long_as_its_process_lives(tmp_path: Pat
         assert (run.state().word, run.state().reason) == ("PENDING", "")
 
 
-def test_the_program_is_named_by_its_commit_and_its_sources() -> None:
-    found = program()
-    assert found == program()
-    assert len(found["source"]) == 12
-    assert found["commit"]
-
-
 def test_who_no_longer_waits_leaves_the_words_of_who_still_does(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path / "runs" / "second")
     run.create(SPEC)
@@ -313,16 +305,6 @@ def test_a_run_waits_also_where_that_cannot_be_shown(tmp_path: Path) -> None:
         with run.waiting() as tell:
             tell("for room")
         assert run.waits_for == ""
-
-
-@pytest.mark.parametrize("file", ["data/a.py", "jobs/stages/b.py", "minimind/training/c.py", "tune_spaces/d.py"])
-def test_a_change_in_any_room_names_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
-    monkeypatch.setattr("jobs.paths.checkout", lambda: tmp_path)
-    (tmp_path / file).parent.mkdir(parents=True)
-    (tmp_path / file).write_text("1\n")
-    before = program()["source"]
-    (tmp_path / file).write_text("2\n")
-    assert program()["source"] != before
 
 
 def test_the_error_pickles() -> None:

@@ -20,6 +20,7 @@ from jobs.commands.arguments import SAID_BY_ARGPARSE
 from jobs.commands.verbs import GROUPS, VERBS
 from jobs.demo.demo import OTHER_QUESTIONS, TURN_TITLES
 from jobs.evaluation.suites import WAYS
+from jobs.experiment.log import COLUMNS
 from jobs.fit.view import PARTS
 from jobs.runs.directory import CONTINUE, KILLED
 from jobs.runs.show import WAITING
@@ -139,6 +140,7 @@ def declared() -> set[str]:
         texts |= {metric.meaning, metric.unit} - {""}
     texts |= {*GROUPS, *(verb.help for verb in VERBS.values()), *(title for title, _ in flags.GROUPS.values())}
     texts |= {stage.title for stage in STAGES.values()} | set(DIAGNOSES.values())
+    texts |= set(COLUMNS)
     texts |= {problem.meaning for problem in PROBLEMS.values()} | set(LOOKS.values())
     fields = [flags.field_of(RunSpec, path) for path in (*flags.FLAGS.values(), *flags.ADAPTER_FLAGS.values())]
     fields += [flags.field_of(TokenizerSpec, path) for path in TOKENIZER_FLAGS.values()]

@@ -13,7 +13,8 @@ from jobs.runs.directory import RunDirectory, RunTakenError
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
 from jobs.text.prepare import Prepared, prepare
-from jobs.training.worker import environment, work
+from jobs.training.environment import environment
+from jobs.training.worker import work
 from minimind.checkpoints import folders as checkpoint_folders
 from minimind.checkpoints.manifest import read_manifest
 from minimind.device.distributed import Parallel
