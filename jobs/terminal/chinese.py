@@ -1709,7 +1709,6 @@ CHINESE: dict[str, str] = {
         "to {last})."
     ): "逐位相同：{name} 与 {other} 在保存过的全部 {count} 个步（{first} 到 {last}）权重完全一样。",
     "Time": "耗时",
-    "Tokenizer": "分词器",
     "Tokens per row": "每行词元数",
     "Tokens/s": "词元/秒",
     "Validation loss": "验证损失",
@@ -1727,7 +1726,6 @@ CHINESE: dict[str, str] = {
     "Width": "宽度",
     "a model card: what it is, was made from, can do and cannot": "模型卡：它是什么、用什么训练、会什么、不会什么",
     "a run, run@step or run@best": "运行名、运行名@步数或运行名@best",
-    "{path} cannot be read: {error}": "无法读取 {path}：{error}",
     "; lower is better": "；越低越好",
     "left out: {error}": "已略过：{error}",
     "name of the repetition (default: RUN-again)": "复现的名字（默认：RUN-again）",
