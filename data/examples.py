@@ -34,6 +34,13 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
                 {"role": "assistant", "content": "Four.", "reasoning_content": "2 + 2 is 4, not 5."},
             ]
         },
+        {"messages": [_QUESTION, {"role": "assistant", "content": "<think>\nTwo and two.\n</think>\n\nFour."}]},
+        {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello!"}], "system": "Be kind."},
+        {"instruction": "Translate into English.", "input": "月亮", "output": "The moon."},
+        {"prompt": [_QUESTION], "completion": [{"role": "assistant", "content": "Four."}]},
+    ],
+    # By itself: the words about tools alone are more tokens than a small model's rows have, if its tokenizer is poor.
+    "tools": [
         {
             "conversations": [
                 {"role": "system", "content": "", "tools": [_TOOL]},
@@ -43,10 +50,6 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
                 {"role": "assistant", "content": "Yes, it is."},
             ]
         },
-        {"messages": [_QUESTION, {"role": "assistant", "content": "<think>\nTwo and two.\n</think>\n\nFour."}]},
-        {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello!"}], "system": "Be kind."},
-        {"instruction": "Translate into English.", "input": "月亮", "output": "The moon."},
-        {"prompt": [_QUESTION], "completion": [{"role": "assistant", "content": "Four."}]},
     ],
     "dpo": [
         {
@@ -61,4 +64,4 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
     ],
     "rl": [{"prompt": "What is 12 + 30?", "answer": "42"}, {"prompt": "三乘以七等于几？", "answer": "21"}],
 }
-"""Stage -> rows."""
+"""Stage, or what a row of SFT is about -> rows."""

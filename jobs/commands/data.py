@@ -35,9 +35,9 @@ def add_data(parser: Parser, program: Program) -> None:
         "stage",
         nargs="?",
         default="sft",
-        choices=[*_FORMATS, *ROWS_OF],
+        choices=[*_FORMATS, *ROWS_OF, "tools"],
         metavar="STAGE",
-        help=say("pretrain, sft, lora, dpo, rl (default: sft)"),
+        help=say("pretrain, sft, tools, lora, dpo, rl (default: sft)"),
     )
     example.set_defaults(command=show_example)
     _add_show(
@@ -109,7 +109,7 @@ def show_example(args: argparse.Namespace, program: Program, console: Console) -
     from data.examples import EXAMPLES
     from jobs.stages.table import STAGES
 
-    if args.stage not in STAGES and args.stage != "tokenizer":
+    if args.stage not in (*STAGES, "tokenizer", "tools"):
         note = say("The stage {stage} is not there yet, but comes; `data check` knows its rows.", stage=args.stage)
         Terminal(stderr=True).print(note, style="dim")
     for row in EXAMPLES[ROWS_OF.get(args.stage, args.stage)]:

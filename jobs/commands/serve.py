@@ -11,8 +11,8 @@ from rich.text import Text
 
 from jobs.commands.arguments import Parser, add_switch
 from jobs.commands.program import Program
-from jobs.serving.ports import DEFAULT_HOST, DEFAULT_PORT
-from jobs.serving.server import ServeFlags, application, start, stop
+from jobs.serving.ports import DEFAULT_HOST, DEFAULT_PORT, url
+from jobs.serving.server import ServeFlags, application, running_url, start, stop
 from minimind.language import say
 
 
@@ -43,11 +43,14 @@ def serve(args: argparse.Namespace, program: Program, console: Console) -> int:
         console.print(say("The server has ended.") if stop() else say("No server is running."))
         return 0
     asked = ServeFlags(**{field.name: getattr(args, field.name) for field in fields(ServeFlags)})
-    address = start(application(asked, os.environ), console)
-    console.print(Text.assemble(say("{name}: {value}", name=say("The server runs"), value=""), (address, "bold")))
+    there = running_url()
+    # Nothing is asked of it but that it is there: it may have another port, as the demo's has where 8000 is taken.
+    if there is None or asked != ServeFlags() or there == url(DEFAULT_HOST, DEFAULT_PORT):
+        there = start(application(asked, os.environ), console)
+    console.print(Text.assemble(say("{name}: {value}", name=say("The server runs"), value=""), (there, "bold")))
     places = {
-        say("chat page"): f"{address}/",
-        say("OpenAI API"): f"{address}/v1   (docs/http-api.md)",
+        say("chat page"): f"{there}/",
+        say("OpenAI API"): f"{there}/v1   (docs/http-api.md)",
         say("in the terminal"): "minimind chat",
         say("end it"): "minimind serve --stop",
     }

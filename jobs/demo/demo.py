@@ -281,8 +281,8 @@ def _next(address: str | None, chat: RunDirectory, seconds: float, console: Cons
         (say("the same in the terminal"), "minimind chat")
         if address
         else (say("a page to talk with it"), "minimind serve"),
-        (say("is your own data ready?"), "minimind data check YOUR.jsonl --stage sft"),
-        (say("your own model"), "minimind train pretrain --model 30m --data_path YOUR.jsonl"),
+        (say("is your own text ready?"), "minimind data check YOUR.txt"),
+        (say("your own model"), "minimind train pretrain --model tiny --data_path YOUR.txt"),
     ]
     console.print(say("Next:"))
     for what, command in steps:

@@ -107,6 +107,8 @@ def show(run: RunDirectory, console: Console, *, only: Collection[str] | None = 
     console.print(_curves(series, row, resumed, console, judged), soft_wrap=False)
     if forgetting := _forgetting(series):
         console.print(forgetting, soft_wrap=False)
+    for line in _advice(run.name, series, judged) if row.state.word == "SUCCEEDED" else ():
+        console.print(line, style="yellow")
     path = picture(run.path / "curve.png", _picture_title(row), series, resumed=resumed)
     environment = attempts[-1].get("environment", {}) if attempts else {}
     notes = [event for event in events if event["type"] == "note"][-_MOST_NOTES:]
@@ -197,6 +199,13 @@ def _curves(series: Series, row: RunRow, resumed: list[int], console: Console, j
     return Group(*plots)
 
 
+_WORSE = 0.05
+"""How much worse than its best a run may end: validation goes up and down by some percent."""
+
+_STILL = 0.02
+"""A validation that is better by more than this than the one before it is not the last that would be."""
+
+
 def _forgetting(series: Series) -> str:
     """What a run that went on from other weights has lost of them, in a line; "" where that was not measured."""
     _, values = series.get("val/pretrain_bits_per_byte", ([], []))
@@ -206,6 +215,28 @@ def _forgetting(series: Series) -> str:
     change = f"{100 * (after / before - 1):+.1f} %"
     what = say("forgetting (plain text, before and after)")
     return f"\n{what}: {before:.4f} -> {after:.4f} {say('bits/byte')} ({change})"
+
+
+def _advice(name: str, series: Series, judged: str) -> list[str]:
+    """What its held-out rows say of a run that is through: that it went on too long, or not long enough."""
+    steps, values = series.get(judged, ([], []))
+    if len(values) < 3 or judged not in ("val/loss", "val/bits_per_byte"):
+        return []
+    best = min(range(len(values)), key=values.__getitem__)
+    if values[-1] > values[best] * (1 + _WORSE):
+        return [
+            say(
+                "It was at its best at step {step} ({best:.4f}), and {last:.4f} at the end: it has learnt its rows by "
+                "heart. Fewer --epochs or more data would help; {name}@best is the best checkpoint that is kept.",
+                step=steps[best],
+                best=values[best],
+                last=values[-1],
+                name=name,
+            )
+        ]
+    if values[-1] < values[-2] * (1 - _STILL):
+        return [say("It was still getting better when it ended: more --epochs, or more data, would help.")]
+    return []
 
 
 def _metrics_table(series: Series) -> Table:

@@ -81,7 +81,6 @@ CHINESE: dict[str, str] = {
     "server": "服务",
     "none is running": "未运行",
     "raw text to a model that chats, in some minutes": "几分钟内从原始文本得到一个会聊天的模型",
-    "is your own data ready?": "检查你自己的数据",
     "learn language from text": "从文本学习语言（预训练）",
     "teach a model to answer": "教模型回答（监督微调）",
     "talk with it": "在终端聊天",
@@ -403,7 +402,7 @@ CHINESE: dict[str, str] = {
     "tokens; longer rows are counted": "词元数；统计更长的行",
     "tokens; shows what is lost behind": "词元数；标出其后被丢弃的部分",
     "held-out rows; those that stand in both are listed": "验证数据；列出两边都有的行",
-    "pretrain, sft, lora, dpo, rl (default: sft)": "pretrain、sft、lora、dpo、rl（默认：sft）",
+    "pretrain, sft, tools, lora, dpo, rl (default: sft)": "pretrain、sft、tools、lora、dpo、rl（默认：sft）",
     "(default: that of the first row, else pretrain)": "（默认：第一行所属的阶段，否则 pretrain）",
     "(default: that of the first row, else sft)": "（默认：第一行所属的阶段，否则 sft）",
     "{formats}, or a folder of such files": "{formats}，或由这类文件组成的文件夹",
@@ -734,7 +733,7 @@ CHINESE: dict[str, str] = {
     "It answers the first question, but later ones less often ({share:.0f} %)": (
         "第一问答得上来，后面的问题答得差一些（{share:.0f} %）"
     ),
-    "It answers, whether it is asked first or later": "先问后问，它都答得上来",
+    "It answers, whether it is asked first or later": "不论第几个问，它都能答对",
     "It has not learnt its facts well": "它还没有学好这些知识",
     "Its embedding has {spare} rows more than the tokenizer has ids: they have spare ids now.": (
         "嵌入表比分词器多 {spare} 行：现在有对应的备用词元。"
@@ -1546,6 +1545,18 @@ CHINESE: dict[str, str] = {
     "source": ("来源"),
     "no difference at all in {what}": ("{what} 没有任何差别"),
     "not here": ("这里没有"),
+    (
+        "It was at its best at step {step} ({best:.4f}), and {last:.4f} at the end: it has learnt its rows by heart. "
+        "Fewer --epochs or more data would help; {name}@best is the best checkpoint that is kept."
+    ): (
+        "它在第 {step} 步最好（{best:.4f}），结束时是 {last:.4f}：它把训练数据背了下来。"
+        "减少 --epochs 或增加数据会有帮助；{name}@best 是保留下来的最好的检查点。"
+    ),
+    "It was still getting better when it ended: more --epochs, or more data, would help.": (
+        "结束时它还在变好：增加 --epochs 或数据会有帮助。"
+    ),
+    "is your own data ready?": "你自己的数据准备好了吗？",
+    "is your own text ready?": "检查你自己的文本",
     "other rows than {source} has now": "另外的数据行（{source} 现在的内容不同）",
     "other first weights": ("别的初始权重"),
     "part": ("部分"),

@@ -20,7 +20,7 @@ from minimind.language import speaking
             (0.9, 0.8, 0.7),
             0.25,
             "whether it is asked first or later; and it has kept",
-            "先问后问，它都答得上来；普通文本也没有忘掉",
+            "不论第几个问，它都能答对；普通文本也没有忘掉",
         ),
         ((0.9, 0.1, 0.7), 0.1, "later ones less often (10 %); and it has kept", "（10 %）；普通文本也没有忘掉"),
         ((0.69, 0.9, 0.9), 0.1, "not learnt its facts well; and it has kept", "还没有学好这些知识"),

@@ -140,6 +140,7 @@ def test_weights_are_looked_up_once(shell: Shell, home: Path, monkeypatch: pytes
 
     monkeypatch.setattr(references, "_run_and_step", look)
     given = ["--from_weight", "small", "--data_path", str(CHATS), "--max_seq_len", "96", "--max_steps", "1"]
+    given += ["--set", "eval.suites=[]"]
     assert shell(cli.main, "train", "sft", "--workers", "0", *given) == 0
     assert seen == ["small"]
     assert RunDirectory.find(paths.runs(), "sft").spec()["init_from"] == "small@1"

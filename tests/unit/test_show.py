@@ -220,3 +220,31 @@ def test_the_list_of_nothing_says_where_it_looked(tmp_path: Path) -> None:
     screen = Screen()
     show_runs(tmp_path / "runs", [], screen)
     assert f"no runs yet in {tmp_path}/runs" in screen.text
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        (
+            (3.0, 2.0, 2.6),
+            "It was at its best at step 20 (2.0000), and 2.6000 at the end: it has learnt its rows by heart",
+        ),
+        ((3.0, 2.5, 2.2), "It was still getting better when it ended"),
+        ((3.0, 2.21, 2.2), ""),
+        ((3.0, 2.2), ""),
+    ],
+)
+def test_show_says_whether_a_run_went_on_too_long(tmp_path: Path, values: tuple[float, ...], said: str) -> None:
+    run = RunDirectory(tmp_path / "runs" / "mine")
+    run.create({"name": "mine", "stage": {"kind": "pretrain"}})
+    with run.hold(), EventLog(run.events_path) as log:
+        log.state("RUNNING", step=0)
+        for number, value in enumerate(values, start=1):
+            log.metrics(10 * number, {"train/loss": value, "val/bits_per_byte": value})
+        log.state("SUCCEEDED")
+    screen = Screen()
+    show(run, screen, only=())
+    assert said in screen.text
+    if not said:
+        assert "getting better" not in screen.text
+        assert "by heart" not in screen.text

@@ -117,7 +117,7 @@ def test_the_stages_that_old_names_lead_to_are_those_there_are() -> None:
 
 
 def test_upstreams_way_to_talk_is_understood_and_said(shell: Shell) -> None:
-    for script in ("eval_llm.py", "eval"):
+    for script in ("eval_llm.py", "eval_model"):
         assert shell(cli.minimind, script, "--weight", "full_sft") == 1
         assert f"{script} is called `chat` here." in shell.err
         assert "--weight full_sft is `minimind chat sft` here." in shell.err
