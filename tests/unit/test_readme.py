@@ -20,7 +20,11 @@ from jobs.stages.flags import FLAGS
 from jobs.stages.old_names import FLAGS_ELSEWHERE, NOT_YET
 from tests.shell import Shell
 
-PAGES = [f"{name}{language}.md" for name in ("README", "docs/data", "docs/from_minimind") for language in ("", "_zh")]
+PAGES = [
+    f"{name}{language}.md"
+    for name in ("README", "docs/data", "docs/evaluation", "docs/from_minimind")
+    for language in ("", "_zh")
+]
 """What a newcomer reads, in English and in Chinese."""
 
 
