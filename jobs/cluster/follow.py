@@ -49,7 +49,8 @@ def with_waiting(rows: list[RunRow]) -> list[RunRow]:
     training = cluster.running()
     waiting: dict[str, RunRow] = {}
     for job in submit.jobs():
-        if job.status in ("PENDING", "RUNNING") and job.run and job.run not in training:
+        waits = job.status in ("PENDING", "RUNNING") and job.run and job.run not in training
+        if waits and job.kind != "pipeline":  # which is no run: its stages are
             old = next((row for row in rows if row.name == job.run), RunRow(job.run, "?", RunState(""), *[None] * 7))
             if old.updated and job.started_s and old.updated > job.started_s:
                 continue  # the job has trained already and is about to end: the run's own state says how it went

@@ -37,7 +37,8 @@ _AGENT_STARTS_S = 180
 
 @dataclass(frozen=True)
 class Job:
-    """What Ray knows of a job. `run` is the name of the run, or of the sweep if that is its `kind`.
+    """What Ray knows of a job. `run` is the name of the run, or of the sweep or the pipeline if that is its
+    `kind`.
 
     `status` is PENDING, RUNNING, SUCCEEDED, FAILED or STOPPED; times are seconds since 1970.
     """
@@ -54,7 +55,8 @@ class Job:
 def submit(run_name: str, argv: Sequence[str], working_dir: Path | None = None, kind: str = "run") -> str:
     """Run ``python -m jobs *argv`` on the cluster, in a copy of `working_dir` (default: this checkout).
 
-    Gives the submission id, which starts with the name of the run. kind: "sweep" where the name is a sweep's.
+    Gives the submission id, which starts with the name of the run. kind: "sweep" or "pipeline" where the name is
+    one's.
 
     Raises ClusterError without a cluster, ValueError if the working directory is too large.
     """

@@ -83,6 +83,16 @@ def _end_jobs(name: str, run: RunDirectory | None, console: Console) -> None:
             )
             continue
         status = submit.stop(job.submission_id)
+        if job.kind == "pipeline":
+            console.print(
+                say(
+                    "The pipeline {name} is {status}. The same command goes on where it was, its stage from the last "
+                    "checkpoint.",
+                    name=name,
+                    status=status,
+                )
+            )
+            continue
         console.print(
             say("{name} was stopping; its job {job} is {status}.", name=name, job=job.submission_id, status=status)
             if begun
