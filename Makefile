@@ -1,4 +1,5 @@
 # make demo    from nothing to a model that chats: environment, local Ray cluster, data, tokenizer, pretraining, SFT, server
+# make demo-all  the same with every stage there is, each evaluated, and a report of what each changed
 # make test    install what testing needs and run all tests
 # make quick   the unit tests that take no time: about 95 s on two quiet cores
 # make clients install the clients of other programs that tests/clients runs (make test does, where there is a network)
@@ -20,13 +21,17 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-com
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick clients gpu-check check format venv clean
+.PHONY: help demo demo-all test quick clients gpu-check check format venv clean
 
 help:
 	@sed -n 's/^# \(make .*\)/  \1/p' Makefile
 
 demo: venv
 	@$(BIN)/minimind demo --fresh $(FRESH) --keep $(DEMO_KEEP)
+
+demo-all: venv
+	@$(BIN)/minimind pipeline --name demo-all --model tiny --set pretrain.loop.epochs=2 \
+		--set pretrain.loop.max_steps=200 --set sft.loop.eval_interval=250
 
 gpu-check: venv
 	@$(BIN)/minimind gpu-check

@@ -1560,6 +1560,7 @@ CHINESE: dict[str, str] = {
     ("The pipeline {name} is {status}. The same command goes on where it was, its stage from the last checkpoint."): (
         "流水线 {name} 的状态：{status}。用同样的命令从那里继续，正在训练的阶段从最后一个检查点继续。"
     ),
+    "\nThere are more: --rows N shows N.": "\n后面还有：--rows N 显示 N 行。",
     "other rows than {source} has now": "另外的数据行（{source} 现在的内容不同）",
     "other first weights": ("别的初始权重"),
     "part": ("部分"),

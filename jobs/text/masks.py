@@ -49,7 +49,11 @@ def show_rows(
     if not console.is_terminal or console.no_color:
         brackets = BRACKETS if can_show("⟦⟧✂", console) else _PLAIN_BRACKETS
     console.print(_legend(brackets, lost=max_seq_len is not None), soft_wrap=True)
-    for file, (line, content) in islice(((opened, row) for opened in row_files(path) for row in opened), rows):
+    every = ((opened, row) for opened in row_files(path) for row in opened)
+    for number, (file, (line, content)) in enumerate(islice(every, rows + 1), start=1):
+        if number > rows:
+            console.print(say("\nThere are more: --rows N shows N."), style="dim")
+            break
         row = as_row(STAGE_ROWS[stage], content, file.path, line)
         if isinstance(row, ValueError):
             raise row
