@@ -233,8 +233,12 @@ def _point(good: Likelihood, bad: Likelihood) -> float:
 
 
 def _choices(examinee: Examinee, rows: Rows, progress: Progress) -> list[Record]:
-    """Which of some texts is the likeliest after a question, by its log-prob for each byte and as it is."""
+    """Which of some texts is the likeliest after a question, by its log-prob for each byte and as it is.
+
+    The bytes are lm-eval's: white space that the template puts around a choice is not counted.
+    """
     ask = rows.suite.ask
+    counted = ask.choice.strip()
     asked = [
         asking.continuation_ids(examinee.tokenizer, _filled(ask.question, row, ""), _filled(ask.choice, row, text))
         for row in rows.rows
@@ -246,7 +250,7 @@ def _choices(examinee: Examinee, rows: Rows, progress: Progress) -> list[Record]
         each = [next(found) for _ in row.texts]
         plain = [one.logprob for one in each]
         per_byte = [
-            one.logprob / len(_filled(ask.choice, row, text).encode())
+            one.logprob / len(_filled(counted, row, text).encode())
             for one, text in zip(each, row.texts, strict=True)
         ]
         right = {"plain": _best(plain) == row.right, "per_byte": _best(per_byte) == row.right}
