@@ -213,7 +213,7 @@ def _texts(examinee: Examinee, rows: Rows, progress: Progress) -> list[Record]:
 
 def _pairs(examinee: Examinee, rows: Rows, progress: Progress) -> list[Record]:
     """Which of two sentences is likelier; of two equally likely ones half a point."""
-    asked = [asking.continuation_ids(examinee.tokenizer, "", text) for row in rows.rows for text in row.texts]
+    asked = asking.continuations_ids(examinee.tokenizer, [("", text) for row in rows.rows for text in row.texts])
     found = asking.likelihoods(examinee.engine, asked, progress)
     return [
         _base(row)
@@ -239,19 +239,17 @@ def _choices(examinee: Examinee, rows: Rows, progress: Progress) -> list[Record]
     """
     ask = rows.suite.ask
     counted = ask.choice.strip()
-    asked = [
-        asking.continuation_ids(examinee.tokenizer, _filled(ask.question, row, ""), _filled(ask.choice, row, text))
-        for row in rows.rows
-        for text in row.texts
+    texts = [
+        (_filled(ask.question, row, ""), _filled(ask.choice, row, text)) for row in rows.rows for text in row.texts
     ]
+    asked = asking.continuations_ids(examinee.tokenizer, texts)
     found = iter(asking.likelihoods(examinee.engine, asked, progress))
     records = []
     for row in rows.rows:
         each = [next(found) for _ in row.texts]
         plain = [one.logprob for one in each]
         per_byte = [
-            one.logprob / len(_filled(counted, row, text).encode())
-            for one, text in zip(each, row.texts, strict=True)
+            one.logprob / len(_filled(counted, row, text).encode()) for one, text in zip(each, row.texts, strict=True)
         ]
         right = {"plain": _best(plain) == row.right, "per_byte": _best(per_byte) == row.right}
         records.append(
