@@ -127,7 +127,8 @@ def _known_by(examinee: Examinee, rows: Rows) -> dict[str, Any]:
         "stage": examinee.stage,
         "weights": examinee.sha256,
         "tokenizer": examinee.tokenizer.fingerprint,
-        "seed": 0,
+        "template": hashlib.sha256(examinee.tokenizer.chat_template.encode()).hexdigest(),
+        "seed": suite.ask.seed,
     }
 
 
@@ -307,8 +308,9 @@ def _answers(examinee: Examinee, rows: Rows, progress: Progress) -> list[Record]
 
 
 def _params(examinee: Examinee, suite: Suite, row: SuiteRow, sample: str) -> SamplingParams:
-    """The same for every checkpoint: the seed is the row's own."""
-    digest = hashlib.blake2b(f"{suite.name} {row.id} {sample}".encode(), digest_size=7).digest()
+    """The same for every checkpoint: the seed is the row's own, and the suite's where it says one."""
+    own = f"{suite.ask.seed} " if suite.ask.seed else ""
+    digest = hashlib.blake2b(f"{own}{suite.name} {row.id} {sample}".encode(), digest_size=7).digest()
     return SamplingParams(
         suite.ask.max_tokens,
         temperature=suite.ask.temperature,
