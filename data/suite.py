@@ -41,6 +41,7 @@ class Asking(Config):
     max_tokens: int = Field(default=96, ge=1)
     temperature: float = Field(default=0.0, ge=0)
     samples: int = Field(default=1, ge=1, description="answers to each row, each with a seed of its own")
+    seed: int = Field(default=0, ge=0, description="of the samples: another one draws others")
     question: str = "{question}\n"
     choice: str = "{choice}"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from jobs.runs.evals import EvalLog, Record
 from minimind.evaluation import statistics
 from minimind.evaluation.statistics import Comparison
-from minimind.language import say
+from minimind.language import phrase, say
 
 
 @dataclass(frozen=True)
@@ -50,13 +50,29 @@ class Compared:
 
     @property
     def regressions(self) -> list[Case]:
-        """The rows that got worse, the worst first."""
-        return sorted((case for case in self.cases if case.gain < 0), key=lambda case: (case.gain, case.a["id"]))
+        """The rows that got worse, the worst first; of equal ones those first whose kinds got worse the most."""
+        found = [case for case in self.cases if case.gain < 0]
+        return sorted(found, key=lambda case: (case.gain, self._of_its_kinds(case), case.a["id"]))
 
     @property
     def gains(self) -> list[Case]:
-        """The rows that got better, the best first."""
-        return sorted((case for case in self.cases if case.gain > 0), key=lambda case: (-case.gain, case.a["id"]))
+        """The rows that got better, the best first; of equal ones those first whose kinds got better the most."""
+        found = [case for case in self.cases if case.gain > 0]
+        return sorted(found, key=lambda case: (-case.gain, -self._of_its_kinds(case), case.a["id"]))
+
+    def gain_of(self, finding: Finding) -> float:
+        """How much better B is by a finding of this suite: more is better, whatever the suite measures."""
+        difference = finding.b - finding.a
+        return -difference if self.a.summary["lower_is_better"] else difference
+
+    def _of_its_kinds(self, case: Case) -> float:
+        """What the groups of a row gained together, as far as that holds."""
+        groups = case.a["groups"]
+        return sum(
+            self.gain_of(finding)
+            for finding in self.findings[1:]
+            if finding.held and finding.field is not None and groups.get(finding.field) == finding.value
+        )
 
 
 def compare(pairs: Sequence[tuple[EvalLog, EvalLog]]) -> list[Compared]:
@@ -77,6 +93,34 @@ def compare(pairs: Sequence[tuple[EvalLog, EvalLog]]) -> list[Compared]:
         )
         for a, b, (whole, *rest) in made
     ]
+
+
+def asked_otherwise(compared: Sequence[Compared]) -> list[str]:
+    """What of the asking itself was not the same for both, a sentence each: the models may be no different."""
+    said = []
+    suites = [one.a.suite for one in compared if one.a.summary["suite_sha256"] != one.b.summary["suite_sha256"]]
+    if suites:
+        names = say(", ").join(map(phrase, suites))
+        said.append(say("The two were not asked alike: {suites} changed in between.", suites=names))
+    if any(
+        one.a.summary["how"] == "answer" and one.a.summary.get("template") != one.b.summary.get("template")
+        for one in compared
+    ):
+        said.append(say("The two have different chat templates: a difference in answers may come from that alone."))
+    return said
+
+
+def ranked(compared: Sequence[Compared]) -> list[tuple[Compared, Finding]]:
+    """The groups that differ, of all suites: what got worse first, and of that the most. Where less is better, as bits
+    per byte, by shares of what A has.
+    """
+
+    def place(one: Compared, finding: Finding) -> tuple[bool, float]:
+        share = abs(finding.b - finding.a) / (abs(finding.a) if one.a.summary["lower_is_better"] else 1.0)
+        return finding.comparison.verdict == "better", -share
+
+    found = [(one, finding) for one in compared for finding in one.findings[1:] if finding.held]
+    return sorted(found, key=lambda pair: place(*pair))
 
 
 def _findings(a: EvalLog, b: EvalLog) -> list[Finding]:

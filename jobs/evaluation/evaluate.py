@@ -131,7 +131,8 @@ def _known_by(examinee: Examinee, rows: Rows) -> dict[str, Any]:
         "stage": examinee.stage,
         "weights": examinee.sha256,
         "tokenizer": examinee.tokenizer.fingerprint,
-        "seed": 0,
+        "template": hashlib.sha256(examinee.tokenizer.chat_template.encode()).hexdigest(),
+        "seed": suite.ask.seed,
     }
 
 
@@ -217,7 +218,7 @@ def _texts(examinee: Examinee, rows: Rows, progress: Progress) -> list[Record]:
 
 def _pairs(examinee: Examinee, rows: Rows, progress: Progress) -> list[Record]:
     """Which of two sentences is likelier; of two equally likely ones half a point."""
-    asked = [asking.continuation_ids(examinee.tokenizer, "", text) for row in rows.rows for text in row.texts]
+    asked = asking.continuations_ids(examinee.tokenizer, [("", text) for row in rows.rows for text in row.texts])
     found = asking.likelihoods(examinee.engine, asked, progress)
     return [
         _base(row)
@@ -237,21 +238,23 @@ def _point(good: Likelihood, bad: Likelihood) -> float:
 
 
 def _choices(examinee: Examinee, rows: Rows, progress: Progress) -> list[Record]:
-    """Which of some texts is the likeliest after a question, by its log-prob for each byte and as it is."""
+    """Which of some texts is the likeliest after a question, by its log-prob for each byte and as it is.
+
+    The bytes are lm-eval's: white space that the template puts around a choice is not counted.
+    """
     ask = rows.suite.ask
-    asked = [
-        asking.continuation_ids(examinee.tokenizer, _filled(ask.question, row, ""), _filled(ask.choice, row, text))
-        for row in rows.rows
-        for text in row.texts
+    counted = ask.choice.strip()
+    texts = [
+        (_filled(ask.question, row, ""), _filled(ask.choice, row, text)) for row in rows.rows for text in row.texts
     ]
+    asked = asking.continuations_ids(examinee.tokenizer, texts)
     found = iter(asking.likelihoods(examinee.engine, asked, progress))
     records = []
     for row in rows.rows:
         each = [next(found) for _ in row.texts]
         plain = [one.logprob for one in each]
         per_byte = [
-            one.logprob / len(_filled(ask.choice, row, text).encode())
-            for one, text in zip(each, row.texts, strict=True)
+            one.logprob / len(_filled(counted, row, text).encode()) for one, text in zip(each, row.texts, strict=True)
         ]
         right = {"plain": _best(plain) == row.right, "per_byte": _best(per_byte) == row.right}
         records.append(
@@ -309,8 +312,9 @@ def _answers(examinee: Examinee, rows: Rows, progress: Progress) -> list[Record]
 
 
 def _params(examinee: Examinee, suite: Suite, row: SuiteRow, sample: str) -> SamplingParams:
-    """The same for every checkpoint: the seed is the row's own."""
-    digest = hashlib.blake2b(f"{suite.name} {row.id} {sample}".encode(), digest_size=7).digest()
+    """The same for every checkpoint: the seed is the row's own, and the suite's where it says one."""
+    own = f"{suite.ask.seed} " if suite.ask.seed else ""
+    digest = hashlib.blake2b(f"{own}{suite.name} {row.id} {sample}".encode(), digest_size=7).digest()
     return SamplingParams(
         suite.ask.max_tokens,
         temperature=suite.ask.temperature,

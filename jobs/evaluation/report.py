@@ -20,7 +20,7 @@ from markupsafe import Markup, escape
 
 from jobs import paths
 from jobs.evaluation.chart import curves, interval, widest
-from jobs.evaluation.compare import Case, Compared
+from jobs.evaluation.compare import Case, Compared, asked_otherwise
 from jobs.evaluation.view import number, title_of, verdict_of, wrong_with
 from jobs.runs import evals
 from jobs.runs.directory import RunDirectory
@@ -84,6 +84,7 @@ def render(compared: Sequence[Compared], kind: str) -> str:
         compared=compared,
         verdict=verdict(compared),
         curves=Markup(curves([(a.letter, *a.curve), (b.letter, *b.curve)])),
+        otherwise=asked_otherwise(compared),
         settings=_different_settings(compared[0]),
         same_tokenizer=compared[0].a.summary["tokenizer"] == compared[0].b.summary["tokenizer"],
         style=Markup((paths.checkout() / "service" / "ui" / "theme.css").read_text("utf-8")),

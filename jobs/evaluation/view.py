@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jobs.evaluation.compare import Compared, Finding
+from jobs.evaluation.compare import Compared, Finding, asked_otherwise, ranked
 from jobs.evaluation.evaluate import LOST_FACT
 from jobs.runs.evals import EvalLog
 from minimind.evaluation.diagnostics import describe
@@ -66,8 +66,10 @@ def show_comparison(compared: Sequence[Compared], console: Console) -> None:
     for one in compared:
         table.add_row(phrase(one.a.suite), *cells(one.a.summary, one.whole))
     console.print(table, soft_wrap=False)
-    groups = [(one, finding) for one in compared for finding in one.findings[1:] if finding.held]
-    for one, finding in sorted(groups, key=lambda pair: _size(*pair))[:SHOWN_GROUPS]:
+    for line in asked_otherwise(compared):
+        console.print(line, style="yellow")
+    groups = ranked(compared)
+    for one, finding in groups[:SHOWN_GROUPS]:
         numbers = f"{number(one.a.summary, finding.a)} → {number(one.a.summary, finding.b)}"
         word = verdict_of(finding)
         name = f"  {phrase(one.a.suite)}, {finding.value}: {numbers} "
@@ -86,12 +88,6 @@ def show_comparison(compared: Sequence[Compared], console: Console) -> None:
                 ),
                 style="dim",
             )
-
-
-def _size(one: Compared, finding: Finding) -> tuple[bool, float]:
-    """What got worse first, and of those the most."""
-    share = abs(finding.b - finding.a) / (abs(finding.a) if one.a.summary["lower_is_better"] else 1.0)
-    return finding.comparison.verdict == "better", -share
 
 
 def cells(summary: dict[str, Any], finding: Finding) -> list[Text]:

@@ -46,10 +46,18 @@ def continuation_ids(tokenizer: Tokenizer, context: str, continuation: str) -> t
     """The ids of a text behind <bos>, and of what continues it, cut as lm-eval cuts them: both are encoded as one, and
     white space at the end of the context belongs to the continuation.
     """
-    words = context.rstrip()
-    continuation = context[len(words) :] + continuation
-    before = tokenizer.encode(words)
-    return [tokenizer.bos_id, *before], tokenizer.encode(words + continuation)[len(before) :]
+    return continuations_ids(tokenizer, [(context, continuation)])[0]
+
+
+def continuations_ids(tokenizer: Tokenizer, texts: Sequence[tuple[str, str]]) -> list[tuple[list[int], list[int]]]:
+    """The same of many contexts, each with what continues it."""
+    words = [context.rstrip() for context, _ in texts]
+    contexts = list(dict.fromkeys(words))
+    before = dict(zip(contexts, tokenizer.encode_batch(contexts), strict=True))
+    whole = tokenizer.encode_batch([context + continuation for context, continuation in texts])
+    return [
+        ([tokenizer.bos_id, *before[start]], ids[len(before[start]) :]) for start, ids in zip(words, whole, strict=True)
+    ]
 
 
 def likelihoods(
@@ -60,7 +68,7 @@ def likelihoods(
     Pairs that begin alike cost least where they follow each other. Where both are too long together, the first loses
     its beginning. Raises ValueError for a continuation that is empty or alone too long.
     """
-    prompts, params = [], []
+    whole = []
     for before, after in texts:
         room = engine.context_tokens - len(after)
         if not after or room < 1:
@@ -72,14 +80,8 @@ def likelihoods(
                 )
             )
         kept = list(before[-room:])
-        prompts.append([*kept, *after])
-        params.append(SamplingParams(0, prompt_logprobs=0, prompt_logprobs_from=len(kept)))
-    found = []
-    for done, _ in _completed(engine, prompts, params, progress):
-        assert done.prompt is not None
-        logprobs = [token.logprob for token in done.prompt if token.logprob is not None]
-        found.append(Likelihood(sum(logprobs), len(logprobs)))
-    return found
+        whole.append(([*kept, *after], len(kept)))
+    return [Likelihood(sum(logprobs), len(logprobs)) for logprobs in engine.score(whole, progress)]
 
 
 def windows(ids: Sequence[int], bos_id: int, context_tokens: int) -> Iterator[tuple[list[int], list[int]]]:

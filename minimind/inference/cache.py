@@ -56,8 +56,8 @@ class KVCache:
         """Bytes allocated."""
         return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
 
-    def copy(self, source: int, target: int, tokens: int) -> None:
-        """Slot `target` gets the first `tokens` places of slot `source`."""
+    def copy(self, source: int, target: int | slice, tokens: int) -> None:
+        """Slot `target`, or several, gets the first `tokens` places of slot `source`."""
         for tensor in (*self.keys, *self.values):
             tensor[target, :, :tokens] = tensor[source, :, :tokens]
 

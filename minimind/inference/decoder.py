@@ -44,6 +44,11 @@ class Decoder:
         self._native = NativeStep(self._model, self.cache, *tables) if can else None
 
     @property
+    def vocab_size(self) -> int:
+        """How many logits there are after a token."""
+        return self._model.config.vocab_size
+
+    @property
     def native(self) -> bool:
         """Whether decode.c computes."""
         return self._native is not None

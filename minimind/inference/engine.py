@@ -10,7 +10,7 @@ once for all that is under way. One thread calls an engine: nothing in it locks.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,6 +22,7 @@ from minimind.inference.decoder import Decoder
 from minimind.inference.quantize import QuantizedModel, WeightType, quantized
 from minimind.inference.sampling import SamplingParams, TopLogprobs, choose, noise, penalise, token_logprobs
 from minimind.inference.scheduler import Chunk, Request, Scheduler
+from minimind.inference.scoring import score
 from minimind.inference.stop_strings import StopStrings
 from minimind.network.model import MiniMind
 from minimind.text.tokenizer import Tokenizer
@@ -83,6 +84,7 @@ class Engine:
         self._tokenizer = tokenizer
         self.kv_cache_bytes = kv_cache_bytes(model.config, slots, context_tokens, model.head_weight_VD.dtype)
         self._source, self._model = model, quantized(model, weight_type)
+        self._native = native
         self._decoder = Decoder(self._model, slots, context_tokens, native)
         self._device = model.head_weight_VD.device
         self._scheduler = Scheduler(slots, prefill_tokens)
@@ -167,6 +169,14 @@ class Engine:
                 self.cancel(request)
             self._pending = others
         return [completion(of_request) for of_request in events.values()]
+
+    def score(
+        self, texts: Sequence[tuple[Sequence[int], int]], done: Callable[[int], None] = lambda tokens: None
+    ) -> list[list[float]]:
+        """The log-prob of each token of texts from a place on; see minimind.inference.scoring. At once and beside the
+        requests under way, with a cache of its own that takes as much again.
+        """
+        return score(self._model, texts, self.slots * self.context_tokens, done, self._native)
 
     def _renew(self, *, changed: bool) -> None:
         """Let go of all keys. changed: and of rounded weights."""
