@@ -1561,6 +1561,10 @@ CHINESE: dict[str, str] = {
         "流水线 {name} 的状态：{status}。用同样的命令从那里继续，正在训练的阶段从最后一个检查点继续。"
     ),
     "\nThere are more: --rows N shows N.": "\n后面还有：--rows N 显示 N 行。",
+    "The two have different chat templates: a difference in answers may come from that alone.": (
+        "两者的对话模板不同：回答的差别可能只是由此而来。"
+    ),
+    "The two were not asked alike: {suites} changed in between.": "两次的问法不同：{suites} 在两次之间有改动。",
     "other rows than {source} has now": "另外的数据行（{source} 现在的内容不同）",
     "other first weights": ("别的初始权重"),
     "part": ("部分"),

@@ -25,8 +25,7 @@ class RequestEvent:
 
     token_id: the token written; None if the event brings none. The stop id that ends an answer is among them, with
         finish "stop"; tokens that belong to a stop string are not.
-    logprob, top: as SamplingParams.logprobs asked. prompt: as prompt_logprobs asked, from prompt_logprobs_from on, with
-        the first event.
+    logprob, top: as SamplingParams.logprobs asked. prompt: as prompt_logprobs asked, with the first event.
     finish: not None on a request's last event.
     rest: where a stop string begins in the middle of a token, the text before it.
     error: what went wrong, where finish is "failed".

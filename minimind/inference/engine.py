@@ -22,7 +22,7 @@ from minimind.inference.decoder import Decoder
 from minimind.inference.quantize import QuantizedModel, WeightType, quantized
 from minimind.inference.sampling import SamplingParams, TopLogprobs, choose, noise, penalise, token_logprobs
 from minimind.inference.scheduler import Chunk, Request, Scheduler
-from minimind.inference.scoring import score
+from minimind.inference.scoring import NOT_FINITE, score
 from minimind.inference.stop_strings import StopStrings
 from minimind.network.model import MiniMind
 from minimind.text.tokenizer import Tokenizer
@@ -37,9 +37,6 @@ class _Chosen:
     logprob: float | None = None
     top: TopLogprobs = ()
     error: str = ""
-
-
-NOT_FINITE = "the model's logits are not finite: its weights are damaged, or training has diverged"
 
 
 class Engine:
@@ -307,9 +304,10 @@ class Engine:
 
 
 def _piece(chunk: Chunk) -> Piece:
-    """What to compute of a chunk: the logits after its last token if it ends the prompt, more if they are asked for."""
+    """What to compute of a chunk: the logits after its last token if it ends the prompt, all if they are asked for."""
     tokens = chunk.request.prompt[chunk.start : chunk.stop]
-    logits = max(0, chunk.stop - max(chunk.start, chunk.request.least_computed))
+    scored = chunk.request.params.prompt_logprobs is not None
+    logits = len(tokens) if scored else int(chunk.stop == len(chunk.request.prompt))
     return Piece(chunk.request.slot, chunk.start, tokens, logits)
 
 
@@ -317,8 +315,7 @@ def _score(chunk: Chunk, logits_TV: Tensor) -> list[PromptToken]:
     """The log-probs of a prompt's tokens that the logits after each of a chunk's tell."""
     alternatives = chunk.request.params.prompt_logprobs
     assert alternatives is not None
-    first_scored = max(chunk.start, chunk.request.least_computed) + 1
-    targets = chunk.request.prompt[first_scored : chunk.stop + 1]
+    targets = chunk.request.prompt[chunk.start + 1 : chunk.stop + 1]
     found = token_logprobs(logits_TV[: len(targets)], targets, alternatives)
-    first = [PromptToken(None)] if chunk.start == 0 and not chunk.request.params.prompt_logprobs_from else []
+    first = [PromptToken(None)] if chunk.start == 0 else []
     return first + [PromptToken(logprob, top) for logprob, top in found]

@@ -43,8 +43,7 @@ class SamplingParams:
     seed: the same seed gives the same answer; None draws one.
     stop_ids: tokens that end the answer. stop: texts that end it and are no part of it.
     logprobs: None gives no log-probs, 0 that of every token written, n also the n likeliest at its place. They are the
-        model's own: of its logits, without temperature, penalties and limits. prompt_logprobs: the same for the prompt,
-        from the token at this place on: prompt_logprobs_from. What comes before it need not be computed anew.
+        model's own: of its logits, without temperature, penalties and limits. prompt_logprobs: the same for the prompt.
     """
 
     max_tokens: int
@@ -60,7 +59,6 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     logprobs: int | None = None
     prompt_logprobs: int | None = None
-    prompt_logprobs_from: int = 0
 
     def __post_init__(self) -> None:
         self._require(self.max_tokens >= 0, "max_tokens", "0 or more")
@@ -76,8 +74,6 @@ class SamplingParams:
         self._require("" not in self.stop, "stop", "texts of at least one character")
         for name in ("logprobs", "prompt_logprobs"):
             self._require((getattr(self, name) or 0) >= 0, name, "None, or how many alternatives: 0 or more")
-
-        self._require(self.prompt_logprobs_from >= 0, "prompt_logprobs_from", "0 or more")
 
     def _require(self, holds: bool, name: str, allowed: str) -> None:
         if not holds:
@@ -203,7 +199,7 @@ TopLogprobs = tuple[tuple[int, float], ...]
 def token_logprobs(logits_BV: Tensor, token_ids: Sequence[int], alternatives: int) -> list[tuple[float, TopLogprobs]]:
     """The log-prob of each row's token, and the `alternatives` likeliest ones at its place."""
     logprobs_BV = logits_BV.float().log_softmax(1)
-    token_B1 = torch.tensor(token_ids, dtype=torch.int64, device=logits_BV.device)[:, None]
+    token_B1 = torch.tensor(token_ids, device=logits_BV.device)[:, None]
     logprobs: list[float] = logprobs_BV.gather(1, token_B1)[:, 0].tolist()
     if not alternatives:
         return [(logprob, ()) for logprob in logprobs]

@@ -37,16 +37,6 @@ class Request:
     stop_strings: StopStrings | None = None
     prompt_logprobs: list[PromptToken] = field(default_factory=list)
 
-    @property
-    def least_computed(self) -> int:
-        """The place of the first token of the prompt whose logits are needed: the last, or that before the first one
-        with a log-prob.
-        """
-        last = len(self.prompt) - 1
-        if self.params.prompt_logprobs is None:
-            return last
-        return min(last, max(0, self.params.prompt_logprobs_from - 1))
-
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
@@ -138,7 +128,10 @@ class Scheduler:
 
     def _place(self, request: Request, all_held: Sequence[list[int]]) -> tuple[int, int, int]:
         """The slot for a request, the slot that holds its beginning, and how much of it."""
-        shared = [_common(held, request.prompt[: request.least_computed]) for held in all_held]
+        shared = [0] * len(all_held)
+        if request.params.prompt_logprobs is None:
+            # At least the last token of a prompt is computed, for its logits.
+            shared = [_common(held, request.prompt[:-1]) for held in all_held]
         best = max(self._free, key=shared.__getitem__)
         if shared[best] < SHARED_TOKENS:
             best = self._free[0]

@@ -13,7 +13,10 @@ import torch
 
 from minimind.inference.cache import Piece
 from minimind.inference.decoder import Decoder
+from minimind.language import phrase
 from minimind.network.model import MiniMind
+
+NOT_FINITE = "the model's logits are not finite: its weights are damaged, or training has diverged"
 
 STEP_TOKENS = 256
 """So many tokens go through the model at once; what is computed of more does not stay in a processor's cache."""
@@ -146,7 +149,7 @@ def _compute(decoder: Decoder, runs: Sequence[_Run]) -> None:
 def _tell(decoder: Decoder, pieces: Sequence[Piece], told: Sequence[tuple[int, int, _Text]]) -> None:
     logits_WV = decoder.extend(pieces)
     if not logits_WV.sum(1).isfinite().all():
-        raise ValueError("the model's logits are not finite: its weights are damaged, or training has diverged")
+        raise ValueError(phrase(NOT_FINITE))
     if told:
         places = torch.tensor([(row, token) for row, token, _ in told], device=logits_WV.device)
         found_N: list[float] = logits_WV.log_softmax(1)[places[:, 0], places[:, 1]].tolist()

@@ -233,23 +233,6 @@ def test_what_a_stop_string_held_back_comes_out_at_the_end() -> None:
     assert (stopped.token_ids, stopped.finish) == (free.token_ids, "stop")
 
 
-@pytest.mark.parametrize("slots", [1, 3])
-@pytest.mark.parametrize("prefill_tokens", [7, 256])
-def test_prompts_that_begin_alike_are_scored_from_where_they_part(slots: int, prefill_tokens: int) -> None:
-    head = [(7 * number) % 50 + 2 for number in range(40)]
-    prompts = [[*head, 5, 9, number] for number in (3, 11, 20)] + [[4], [*head, 5]]
-    starts = [40, 41, 42, 0, 1]
-    whole = engine(slots=slots, prefill_tokens=prefill_tokens).generate(prompts, greedy(0, prompt_logprobs=1))
-    params = [greedy(0, prompt_logprobs=1, prompt_logprobs_from=start) for start in starts]
-    parts = engine(slots=slots, prefill_tokens=prefill_tokens).generate(prompts, params)
-    for start, all_of_it, part in zip(starts, whole, parts, strict=True):
-        assert all_of_it.prompt is not None
-        assert part.prompt is not None
-        assert len(part.prompt) == len(all_of_it.prompt) - start
-        for one, other in zip(part.prompt, all_of_it.prompt[start:], strict=True):
-            assert one.logprob == pytest.approx(other.logprob, abs=1e-5)
-
-
 def test_no_tokens_asked_for_computes_the_prompt_alone() -> None:
     (answer,) = engine().generate([PROMPT], greedy(0, prompt_logprobs=2))
     assert (answer.token_ids, answer.finish, answer.written_tokens) == ([], "length", 0)

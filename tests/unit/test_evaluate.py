@@ -202,7 +202,8 @@ def log_of(name: str, answers: list[str], scores: list[float], **more: Any) -> E
     summary = {
         "suite": "facts", "title": {"en": "Facts", "zh": "事实"}, "model": name, "run": None, "step": None,
         "stage": "sft",
-        "rows_sha256": "r", "lower_is_better": False, "counted": {}, "groups": {}, "chance": None, "tokenizer": name,
+        "rows_sha256": "r", "suite_sha256": "s", "template": "t", "how": "answer", "lower_is_better": False,
+        "counted": {}, "groups": {}, "chance": None, "tokenizer": name,
         "seconds": 1.0, "precision": "float32", "score": sum(scores) / len(scores), "low": 0.0, "high": 1.0,
         **more,
     }  # fmt: skip

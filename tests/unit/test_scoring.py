@@ -30,9 +30,9 @@ def by_requests(native: bool | None) -> list[list[float]]:
     engine = Engine(toy_model().eval(), slots=1, context_tokens=64, native=native)
     found = []
     for ids, start in TEXTS:
-        [done] = engine.generate([ids], SamplingParams(0, prompt_logprobs=0, prompt_logprobs_from=start))
+        [done] = engine.generate([ids], SamplingParams(0, prompt_logprobs=0))
         assert done.prompt is not None
-        found.append([token.logprob for token in done.prompt if token.logprob is not None])
+        found.append([token.logprob for token in done.prompt[start:] if token.logprob is not None])
     return found
 
 

@@ -38,7 +38,7 @@ from minimind.config import JSON_WORDS, WORDS
 from minimind.evaluation.diagnostics import DIAGNOSES
 from minimind.evaluation.statistics import Verdict
 from minimind.events import METRICS, STATES
-from minimind.inference.engine import NOT_FINITE
+from minimind.inference.scoring import NOT_FINITE
 from minimind.language import _CATALOGUES, language, phrase, say, speaking
 
 CHINESE: dict[str, str] = {}
