@@ -153,8 +153,11 @@ def _sft_spec() -> RunSpec:
 
 
 def _same_everywhere() -> dict[str, str]:
-    """One precision on all CPUs, so that the demo's figures are those of its page; a GPU takes its own."""
-    return {} if here().type == "cuda" else {"loop.dtype": "float32"}
+    """One precision on all CPUs, so that the demo's figures are those of its page; a GPU takes its own. The demo asks
+    its questions over HTTP; suites are for `minimind eval`, which its last lines name.
+    """
+    same = {"eval.suites": "[]"}
+    return same if here().type == "cuda" else {**same, "loop.dtype": "float32"}
 
 
 def _curves(pretrained: RunDirectory, chat: RunDirectory, console: Console) -> None:
@@ -281,6 +284,7 @@ def _next(address: str | None, chat: RunDirectory, seconds: float, console: Cons
         (say("the same in the terminal"), "minimind chat")
         if address
         else (say("a page to talk with it"), "minimind serve"),
+        (say("what SFT made better, and what worse"), f"minimind eval {RUN} --against {PRETRAIN_RUN}"),
         (say("is your own text ready?"), "minimind data check YOUR.txt"),
         (say("your own model"), "minimind train pretrain --model tiny --data_path YOUR.txt"),
     ]

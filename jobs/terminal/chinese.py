@@ -1565,6 +1565,7 @@ CHINESE: dict[str, str] = {
         "两者的对话模板不同：回答的差别可能只是由此而来。"
     ),
     "The two were not asked alike: {suites} changed in between.": "两次的问法不同：{suites} 在两次之间有改动。",
+    "what SFT made better, and what worse": "SFT 让什么变好、什么变差",
     "other rows than {source} has now": "另外的数据行（{source} 现在的内容不同）",
     "other first weights": ("别的初始权重"),
     "part": ("部分"),
