@@ -82,7 +82,7 @@ def show_comparison(compared: Sequence[Compared], console: Console) -> None:
             console.print(
                 say(
                     "{suite}: to tell a difference of this size takes about {needed} rows; there are {rows}",
-                    suite=one.a.suite,
+                    suite=phrase(one.a.suite),
                     needed=needed,
                     rows=one.whole.comparison.rows,
                 ),
