@@ -11,11 +11,12 @@ import time
 from pathlib import Path
 
 import torch
-from lm_eval.api.instance import Instance
-from lm_eval.models.huggingface import HFLM
 
 
 def main(folder: str, asked: str) -> None:
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
     pairs = json.loads(Path(asked).read_text("utf-8"))
     models: dict[int, HFLM] = {}
     for line in sys.stdin:

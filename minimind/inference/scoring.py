@@ -1,7 +1,7 @@
 """How likely texts are, many at once: nothing is written, so nobody waits for a step of another.
 
-Texts that follow each other and begin alike, as the choices of a question do, have their beginning computed once. The
-last token of a text is only guessed, so nothing is computed of it.
+What all texts begin with, such as an instruction, is computed once, and so is what texts that follow each other begin
+with, as the choices of a question do. The last token of a text is only guessed, so nothing is computed of it.
 """
 
 from __future__ import annotations
@@ -70,12 +70,15 @@ def score(
     longest = max(len(text.ids) for text in found) - 1
     slots = max(1, min(len(found), STEP_TOKENS, cache_tokens // longest))
     decoder = Decoder(model, slots, longest, native)
-    for groups in _batches(_groups(found, slots), slots):
+    common = _common(found)
+    _compute(decoder, [_Run(0, 0, common, found)])
+    decoder.cache.copy(0, slice(1, slots), common)  # it stays there: no text writes before it
+    for groups in _batches(_groups(found, slots, common), slots):
         begin, rest, slot = [], [], 0
         for group, shared in groups:
             if shared:
-                begin.append(_Run(slot, 0, shared, group))
-            rest += [_Run(slot + at, shared, len(text.ids) - 1, [text]) for at, text in enumerate(group)]
+                begin.append(_Run(slot, common, shared, group))
+            rest += [_Run(slot + at, shared or common, len(text.ids) - 1, [text]) for at, text in enumerate(group)]
             slot += len(group)
         _compute(decoder, begin)
         for run in begin:
@@ -87,12 +90,24 @@ def score(
     return [text.logprobs for text in found]
 
 
-def _groups(texts: Sequence[_Text], most: int) -> Iterator[tuple[list[_Text], int]]:
-    """Texts that follow each other and how many tokens they begin with alike, so that as many as can be are saved."""
+def _common(texts: Sequence[_Text]) -> int:
+    """How many tokens all texts begin with."""
+    common = len(texts[0].ids) - 1
+    for text in texts[1:]:
+        common = _alike(texts[0].ids, text.ids, min(common, len(text.ids) - 1))
+    return common if len(texts) > 1 and common >= LEAST_SHARED else 0
+
+
+def _groups(texts: Sequence[_Text], most: int, common: int) -> Iterator[tuple[list[_Text], int]]:
+    """Texts that follow each other and how many tokens they begin with alike, so that as many as can be are saved.
+
+    common: so many are saved already.
+    """
     group, shared = [texts[0]], len(texts[0].ids) - 1
     for text in texts[1:]:
         alike = _alike(group[0].ids, text.ids, min(shared, len(text.ids) - 1))
-        if len(group) < most and alike >= LEAST_SHARED and alike * len(group) >= shared * (len(group) - 1):
+        saved, before = (alike - common) * len(group), (shared - common) * (len(group) - 1)
+        if len(group) < most and alike - common >= LEAST_SHARED and saved >= before:
             group.append(text)
             shared = alike
         else:

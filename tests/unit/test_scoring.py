@@ -58,18 +58,35 @@ def test_to_the_last_bit_where_c_computes() -> None:
     assert engine.score(TEXTS) == by_requests(None)
 
 
-def test_what_begins_alike_is_computed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    computed: list[int] = []
+@pytest.fixture
+def computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many tokens went through the model, call by call."""
+    found: list[int] = []
     extend = Decoder.extend
 
     def watched(self: Decoder, pieces: list[Piece]) -> torch.Tensor:
-        computed.append(sum(len(piece.tokens) for piece in pieces))
+        found.append(sum(len(piece.tokens) for piece in pieces))
         return extend(self, pieces)
 
     monkeypatch.setattr(Decoder, "extend", watched)
+    return found
+
+
+def test_what_begins_alike_is_computed_once(computed: list[int]) -> None:
     question = list(range(1, 31))
     scoring.score(toy_model().eval(), [([*question, *choice], 30) for choice in ([1], [2, 3], [4], [5, 6, 7])], 4096)
     assert sum(computed) == 30 + 0 + 1 + 0 + 2  # the last token of each is only guessed
+
+
+def test_what_all_begin_with_is_computed_once(computed: list[int]) -> None:
+    told, count = list(range(1, 21)), 30
+    texts = [([*told, 30 + at, 1, 2, 3, 4, 5, choice], 26) for at in range(count) for choice in (6, 7)]
+    model = toy_model().eval()
+    for cache in (60, 4096):
+        computed.clear()
+        found = scoring.score(model, texts, cache)
+        assert sum(computed) == len(told) + count * 6
+        assert found[7] == pytest.approx(scoring.score(model, [texts[7]], cache)[0], abs=1e-5)
 
 
 def test_weights_that_are_no_numbers_are_an_error() -> None:
