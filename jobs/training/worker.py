@@ -356,7 +356,10 @@ class RunHooks:
                 temperature=self._sampling.temperature,
                 seed=self.spec.seed,
             )
-            sample = {"step": state.step, "prompt": prompt, "continuation": tokenizer.decode(ids)}
+            # A model that has hardly learnt anything writes ids that no text has: their names would hide the rest.
+            special = set(tokenizer.special_ids.values())
+            text = tokenizer.decode(token for token in ids if token not in special)
+            sample = {"step": state.step, "prompt": prompt, "continuation": text}
             lines.append(json.dumps(sample, ensure_ascii=False) + "\n")
         self.run.samples_path.write_text("".join(lines), "utf-8")
 

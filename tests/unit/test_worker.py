@@ -86,6 +86,7 @@ def test_a_run_goes_to_its_end_and_leaves_everything(begun: Begun, uninterrupted
     assert checkpoints.read_sampling(folder) == STAGES["pretrain"].sampling(begun.spec.model)
     assert begun.steps == [4, 6, 8]  # the last two, and the best that was validated when it was looked at
     samples = [json.loads(line) for line in begun.run.samples_path.read_text("utf-8").splitlines()]
+    assert not any("<|" in sample["continuation"] for sample in samples)  # a new model writes ids that no text has
     assert [sample["prompt"] for sample in samples] == ["中国的首都是", "The capital of France is"]
     assert {sample["step"] for sample in samples} == {8}
     assert all(sample["continuation"] for sample in samples)
