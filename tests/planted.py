@@ -215,7 +215,7 @@ def logs(taught: Taught, wanted: Sequence[Rows], name: str, slots: int = 32) -> 
     model = taught.model.eval()
     context = model.config.max_position_embeddings
     engine = Engine(model, slots=slots, context_tokens=context, tokenizer=taught.tokenizer, seed=0)
-    examinee = Examinee(Weights(paths.home() / name), engine, taught.tokenizer, name, "sft", "cpu")
+    examinee = Examinee(Weights(paths.home() / name), engine, taught.tokenizer, name, name, "sft", "cpu")
     return [evaluate(examinee, one) for one in wanted]
 
 

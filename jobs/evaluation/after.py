@@ -21,9 +21,17 @@ def evaluate_after(run: RunDirectory, spec: RunSpec, console: Console) -> None:
         logs = suites.evaluate_all(weights, suites.load(wanted), console)
     except Exception as error:  # noqa: BLE001  # the run has succeeded, whatever becomes of this
         console.print(
-            say("The model was not evaluated: {error}. Later: minimind eval {name}", error=error, name=run.name),
+            say(
+                "The model was not evaluated: {error}. Later: minimind eval {name}", error=_words(error), name=run.name
+            ),
             style="yellow",
         )
         return
     if logs:
         view.show_scores(logs, console)
+
+
+def _words(error: Exception) -> str:
+    """What is said in words as it is; a mistake of this program with its name, for "'x'" alone says nothing."""
+    known = isinstance(error, ValueError | OSError | RuntimeError) and str(error)
+    return str(error) if known else f"{type(error).__name__}: {error}"

@@ -22,7 +22,7 @@ from jobs.runs.evals import EvalLog, Record
 from jobs.runs.program import program
 from jobs.runs.references import Weights
 from minimind.checkpoints.checkpoint import load_model
-from minimind.checkpoints.manifest import weights_sha256
+from minimind.checkpoints.manifest import MANIFEST, sha256_of, weights_sha256
 from minimind.evaluation import asking, statistics
 from minimind.evaluation.asking import Likelihood, Progress, Reply
 from minimind.evaluation.checkers import Answer, score
@@ -41,12 +41,15 @@ CONTEXT_TOKENS = 1024
 
 @dataclass(frozen=True)
 class Examinee:
-    """A checkpoint in memory, as all suites ask it. weights: where it comes from; sha256: of the weights themselves."""
+    """A checkpoint in memory, as all suites ask it. weights: where it comes from. sha256: of the weights themselves.
+    checkpoint: that of all that decides its answers.
+    """
 
     weights: Weights
     engine: Engine
     tokenizer: Tokenizer
     sha256: str
+    checkpoint: str
     stage: str
     device: str
 
@@ -59,7 +62,8 @@ class Examinee:
         context = min(CONTEXT_TOKENS, model.config.max_position_embeddings)
         engine = Engine(model, slots=SLOTS, context_tokens=context, tokenizer=tokenizer, seed=0)
         stage = RunDirectory(paths.runs() / weights.run).stage if weights.run is not None else ""
-        return cls(weights, engine, tokenizer, weights_sha256(weights.folder), stage, str(place))
+        sha256, checkpoint = weights_sha256(weights.folder), _checkpoint_sha256(weights)
+        return cls(weights, engine, tokenizer, sha256, checkpoint, stage, str(place))
 
 
 def evaluate(examinee: Examinee, rows: Rows, progress: Progress = lambda tokens: None) -> EvalLog:
@@ -98,8 +102,8 @@ def requests_of(rows: Rows) -> int:
     )
 
 
-def kept(examinee_sha256: str, weights: Weights, rows: Rows) -> EvalLog | None:
-    """The log of the same rows, suite and weights, if there is one already."""
+def kept(weights: Weights, rows: Rows) -> EvalLog | None:
+    """The log of the same rows, suite and checkpoint, if there is one already."""
     path = path_of(weights, rows.suite.name)
     if not path.is_file():
         return None
@@ -107,8 +111,17 @@ def kept(examinee_sha256: str, weights: Weights, rows: Rows) -> EvalLog | None:
         found = evals.read(path)
     except ValueError:
         return None
-    same = (found.summary.get("weights"), found.summary.get("rows_sha256"), found.summary.get("suite_sha256"))
-    return found if same == (examinee_sha256, rows.sha256, _suite_sha256(rows.suite)) else None
+    same = {
+        "checkpoint": _checkpoint_sha256(weights),
+        "rows_sha256": rows.sha256,
+        "suite_sha256": _suite_sha256(rows.suite),
+    }
+    return found if same.items() <= found.summary.items() else None
+
+
+def _checkpoint_sha256(weights: Weights) -> str:
+    """Of the manifest, which has those of the weights, the tokenizer, its template, and an adapter's base."""
+    return sha256_of(weights.folder / MANIFEST)
 
 
 def _suite_sha256(suite: Suite) -> str:
@@ -129,6 +142,7 @@ def _known_by(examinee: Examinee, rows: Rows) -> dict[str, Any]:
         "run": examinee.weights.run,
         "step": examinee.weights.step,
         "stage": examinee.stage,
+        "checkpoint": examinee.checkpoint,
         "weights": examinee.sha256,
         "tokenizer": examinee.tokenizer.fingerprint,
         "template": hashlib.sha256(examinee.tokenizer.chat_template.encode()).hexdigest(),

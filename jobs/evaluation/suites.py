@@ -23,6 +23,7 @@ from jobs.runs.directory import RunDirectory
 from jobs.runs.evals import EvalLog
 from jobs.runs.references import Weights
 from jobs.serving.models import is_from_stock, learnt_to_answer
+from minimind.checkpoints.manifest import verify
 from minimind.evaluation.asking import Progress as Tell
 from minimind.language import phrase, say
 from minimind.units import duration
@@ -82,11 +83,13 @@ def evaluate_all(weights: Weights, wanted: Sequence[Rows], console: Console, *, 
 
     Raises CheckpointError for a checkpoint that does not verify, and what `evaluate` raises.
     """
-    examinee = Examinee.load(weights)
+    verify(weights.folder)
+    examinee: Examinee | None = None
     logs = []
     for rows in wanted:
-        found = None if again else kept(examinee.sha256, weights, rows)
+        found = None if again else kept(weights, rows)
         if found is None:
+            examinee = examinee or Examinee.load(weights)  # which takes seconds, and nothing where all has been asked
             with _progress(f"{weights.name}  {rows.suite.name}", requests_of(rows), console) as tell:
                 found = evaluate(examinee, rows, tell)
             console.print(

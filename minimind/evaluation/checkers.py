@@ -10,6 +10,7 @@ import difflib
 import json
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -46,7 +47,7 @@ class Answer:
     thinking: str = ""
 
 
-class Check(Config):
+class Check(Config, ABC):
     """A checker with its arguments. One below it says in `_holds` when it does."""
 
     # A number in quotation marks, or true for 1, is a mistake in a suite.
@@ -56,8 +57,8 @@ class Check(Config):
         """Whether the answer passes."""
         return self._holds(answer)
 
-    def _holds(self, answer: Answer) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def _holds(self, answer: Answer) -> bool: ...
 
 
 Texts = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(strict=False)]
@@ -173,8 +174,8 @@ class _Counted(Check):
         count = self._count(answer.text)
         return count >= self.least and (self.most is None or count <= self.most)
 
-    def _count(self, text: str) -> int:
-        raise NotImplementedError
+    @abstractmethod
+    def _count(self, text: str) -> int: ...
 
 
 class Words(_Counted):
@@ -381,11 +382,6 @@ def parse_check(value: object) -> Check:
     except ValidationError as error:
         problem = explain(error).removeprefix(f"{kind.__name__}: ")
         raise ValueError(say("checker {name}: {problem}", name=name, problem=problem)) from None
-
-
-def holds(check: Check, answer: Answer) -> bool:
-    """Whether an answer passes a check."""
-    return check.holds(answer)
 
 
 def score(checks: Sequence[Check], answer: Answer) -> tuple[float, list[bool]]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from minimind.evaluation.checkers import CHECKERS, Answer, holds, parse_check, score
+from minimind.evaluation.checkers import CHECKERS, Answer, parse_check, score
 from minimind.evaluation.numbers import last_number
 from minimind.evaluation.patterns import LONGEST_SOURCE, Pattern
 from minimind.language import speaking
@@ -87,34 +87,34 @@ CASES: list[tuple[dict[str, Any], list[str], list[str]]] = [
 @pytest.mark.parametrize(("check", "good", "bad"), CASES, ids=lambda value: str(value)[:60])
 def test_what_holds(check: dict[str, Any], good: list[str], bad: list[str]) -> None:
     parsed = parse_check(check)
-    assert [text for text in good if not holds(parsed, answer(text))] == []
-    assert [text for text in bad if holds(parsed, answer(text))] == []
+    assert [text for text in good if not parsed.holds(answer(text))] == []
+    assert [text for text in bad if parsed.holds(answer(text))] == []
 
 
 def test_calls() -> None:
     check = parse_check({"is": "call", "name": "weather", "arguments": {"city": "Paris", "days": 3}})
-    assert holds(check, answer("", ("weather", {"city": " paris", "days": "3", "unit": "C"})))
-    assert holds(check, answer("", ("other", {}), ("weather", {"city": "Paris", "days": 3.0})))
+    assert check.holds(answer("", ("weather", {"city": " paris", "days": "3", "unit": "C"})))
+    assert check.holds(answer("", ("other", {}), ("weather", {"city": "Paris", "days": 3.0})))
     for call in [("clock", {"city": "Paris", "days": 3}), ("weather", {"city": "Rome", "days": 3}), ("weather", {})]:
-        assert not holds(check, answer("", call))
-    assert not holds(check, answer('{"name": "weather", "arguments": {"city": "Paris", "days": 3}}'))
+        assert not check.holds(answer("", call))
+    assert not check.holds(answer('{"name": "weather", "arguments": {"city": "Paris", "days": 3}}'))
     several = parse_check({"is": "call", "name": "weather", "one_of": {"city": ["北京", "Beijing"]}})
-    assert holds(several, answer("", ("weather", {"city": "beijing"})))
-    assert not holds(several, answer("", ("weather", {"city": "上海"})))
-    assert not holds(several, answer("", ("weather", {})))
+    assert several.holds(answer("", ("weather", {"city": "beijing"})))
+    assert not several.holds(answer("", ("weather", {"city": "上海"})))
+    assert not several.holds(answer("", ("weather", {})))
     nested = parse_check({"is": "call", "name": "f", "arguments": {"a": [1, {"b": None}], "c": True}})
-    assert holds(nested, answer("", ("f", {"a": [1, {"b": None, "more": 1}], "c": True})))
-    assert not holds(nested, answer("", ("f", {"a": [1, {"b": None}], "c": 1})))
-    assert not holds(parse_check({"is": "calls_nothing"}), answer("Let me see", ("f", {})))
+    assert nested.holds(answer("", ("f", {"a": [1, {"b": None, "more": 1}], "c": True})))
+    assert not nested.holds(answer("", ("f", {"a": [1, {"b": None}], "c": 1})))
+    assert not parse_check({"is": "calls_nothing"}).holds(answer("Let me see", ("f", {})))
 
 
 def test_stopped_and_shorter() -> None:
-    assert holds(parse_check({"is": "stopped"}), answer("a"))
-    assert not holds(parse_check({"is": "stopped"}), answer("a", finish="length"))
+    assert parse_check({"is": "stopped"}).holds(answer("a"))
+    assert not parse_check({"is": "stopped"}).holds(answer("a", finish="length"))
     half = parse_check({"is": "shorter_than_prompt", "share": 0.5})
-    assert holds(half, answer("ab, c", prompt="abcdef"))
-    assert not holds(half, answer("abcd", prompt="abcdef"))
-    assert not holds(half, answer("", prompt="abcdef"))
+    assert half.holds(answer("ab, c", prompt="abcdef"))
+    assert not half.holds(answer("abcd", prompt="abcdef"))
+    assert not half.holds(answer("", prompt="abcdef"))
 
 
 def test_the_score_is_the_share_that_holds() -> None:
@@ -174,7 +174,7 @@ def test_every_checker_says_what_it_is(name: str) -> None:
 def test_no_expression_hangs(pattern: str) -> None:
     """`re` was not done with any of these after 4 s, on the longest text that is tried; here it is 0.25 s at most."""
     check = parse_check({"is": "matches", "pattern": pattern})
-    assert not holds(check, answer("a" * 100_000))
+    assert not check.holds(answer("a" * 100_000))
 
 
 PIECES = st.sampled_from(["a", "b", ".", "[ab]", "[^a]", r"\w", r"\s", r"\n", r"\.", "^", "$", r"\b", r"\B", "()", "}"])
@@ -262,4 +262,4 @@ def chinese(value: int) -> str:
 def test_no_answer_breaks_a_checker(text: str, prompt: str) -> None:
     for check, _, _ in CASES:
         parsed = parse_check(check)
-        assert holds(parsed, answer(text, prompt=prompt)) in (True, False)
+        assert parsed.holds(answer(text, prompt=prompt)) in (True, False)

@@ -14,7 +14,7 @@ from jobs.evaluation import report
 from jobs.evaluation.compare import Compared, compare
 from jobs.evaluation.evaluate import Examinee, evaluate, kept
 from jobs.evaluation.gates import Gate, closed
-from jobs.evaluation.suites import compared_as_json
+from jobs.evaluation.suites import compared_as_json, evaluate_all
 from jobs.evaluation.view import show_comparison, show_groups, show_scores
 from jobs.runs import evals
 from jobs.runs.directory import RunDirectory
@@ -149,17 +149,41 @@ def test_the_same_weights_answer_the_same(weights: Weights, tmp_path: Path) -> N
 
 def test_what_has_been_evaluated_is_known(weights: Weights, tmp_path: Path) -> None:
     examinee, rows = Examinee.load(weights), suite("pair", tmp_path)
-    assert kept(examinee.sha256, weights, rows) is None
+    assert kept(weights, rows) is None
     evaluate(examinee, rows)
-    assert kept(examinee.sha256, weights, rows) is not None
-    assert kept("other", weights, rows) is None
+    assert kept(weights, rows) is not None
     ROWS["pair"].append({"sentence_good": "a cat.", "sentence_bad": "cat a."})
     try:
-        assert kept(examinee.sha256, weights, suite("pair", tmp_path)) is None
+        assert kept(weights, suite("pair", tmp_path)) is None
     finally:
         ROWS["pair"].pop()
     evals.folder_of(RunDirectory(paths.runs() / "good")).joinpath("pair@4.jsonl").write_text("{}\n", "utf-8")
-    assert kept(examinee.sha256, weights, rows) is None
+    assert kept(weights, rows) is None
+
+
+def test_other_weights_or_another_template_are_evaluated_anew(weights: Weights, tmp_path: Path) -> None:
+    rows = suite("pair", tmp_path)
+    evaluate(Examinee.load(weights), rows)
+    save(
+        RunDirectory(paths.runs() / "good").checkpoints, 4, model_config=CONFIG,
+        weights=toy_model(seed=9, config=CONFIG).state_dict(), tokenizer=TOKENIZER, train_state={},
+        lineage=Lineage("x"),
+    )  # fmt: skip
+    assert kept(weights, rows) is None
+
+
+def test_a_model_is_loaded_only_where_there_is_something_to_ask(
+    weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = suite("pair", tmp_path)
+    (first,) = evaluate_all(weights, [rows], Screen())
+    monkeypatch.setattr(Examinee, "load", lambda *_: pytest.fail("loaded"))
+    (again,) = evaluate_all(weights, [rows], Screen())
+    assert again.records == first.records
+    file = weights.folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        evaluate_all(weights, [rows], Screen())
 
 
 def both(first: Weights, second: Weights, folder: Path) -> list[Compared]:
