@@ -6,7 +6,6 @@ The rows of others are read as they are: BLiMP's and ZhoBLiMP's pairs, ARC's, C-
 from __future__ import annotations
 
 import csv
-import difflib
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -118,8 +117,7 @@ def load(name: str, stock: Path, path: Path | None = None) -> Rows:
     stock: where the stock data lies. Raises ValueError that names the file and the line.
     """
     if path is None and name not in bundled():
-        near = difflib.get_close_matches(name, bundled(), n=3) or bundled()
-        raise ValueError(say("there is no suite {name!r}; there are {names}", name=name, names=", ".join(near)))
+        raise ValueError(say("there is no suite {name!r}; there are {names}", name=name, names=", ".join(bundled())))
     file = path or SUITES / f"{name}.json"
     if suffix_of(file.name) is not None or file.suffix == ".csv":
         return _implied(file)

@@ -64,7 +64,7 @@ class PipelineOptions(Config):
     def _until(cls, value: str | None) -> str | None:
         names = ["tokenizer", *(step.stage for step in STEPS)]
         if value is not None and value not in names:
-            raise ValueError(say("--until {value!r}: there are {names}", value=value, names=", ".join(names)))
+            raise ValueError(say("there are {names}", names=", ".join(names)))
         return value
 
     @field_validator("settings")
@@ -105,6 +105,8 @@ class PipelineOptions(Config):
 
     def file(self, stage: str) -> Path:
         """The rows of a stage. Raises ValueError where the folder has none, or two."""
+        if not self._folder.is_dir():
+            raise ValueError(say("{folder}: no such folder", folder=self._folder))
         found = self._found(stage)
         if found is None:
             raise ValueError(
@@ -133,7 +135,10 @@ class PipelineOptions(Config):
         if step.after is not None:
             before = next(one for one in STEPS if one.stage == step.after)
             preset = preset.model_copy(update={"model": self.planned(before).model})
-        return flags.apply(preset, settings)
+        try:
+            return flags.apply(preset, settings)
+        except ValueError as error:
+            raise ValueError(f"{step.stage}: {error}") from None
 
     @property
     def _folder(self) -> Path:

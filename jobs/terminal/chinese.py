@@ -1472,7 +1472,8 @@ CHINESE: dict[str, str] = {
         "--set {path}：开头应是阶段名，例如 sft.loop.epochs；可用：{names}"
     ),
     "--set {text!r}: write STAGE.PATH=VALUE": ("--set {text!r}：请写成 阶段.路径=值"),
-    "--until {value!r}: there are {names}": ("--until {value!r}：可用：{names}"),
+    "there are {names}": ("可用：{names}"),
+    "{folder}: no such folder": ("{folder}：没有这个文件夹"),
     ".": ("。"),
     "95 % interval": ("95 % 区间"),
     "Already there: {name}": ("已经有了：{name}"),

@@ -53,7 +53,7 @@ def test_what_a_pipeline_may_be_asked_for(folder: Path) -> None:
     (folder / "lora.jsonl").unlink()
     assert [step.stage for step in options(folder).steps()] == ["pretrain", "sft"]
     for wrong, said in (
-        ({"until": "dpo"}, "--until 'dpo': there are tokenizer, pretrain, sft, lora"),
+        ({"until": "dpo"}, "there are tokenizer, pretrain, sft, lora"),
         ({"settings": {"loop.epochs": 2}}, "--set loop.epochs: it begins with a stage"),
         ({"name": "a b"}, "a name has 1 to 100 letters"),
     ):
@@ -68,6 +68,14 @@ def test_a_folder_without_rows_or_with_two_files(folder: Path) -> None:
     shutil.copy(SAMPLES, folder / "pretrain.txt")
     with pytest.raises(ValueError, match="has two files for pretrain: pretrain.jsonl, pretrain.txt"):
         options(folder).file("pretrain")
+
+
+def test_what_is_wrong_names_the_stage_or_the_folder(folder: Path) -> None:
+    wrong = options(folder, settings={**small(), "sft.loop.epoch": 2})
+    with pytest.raises(ValueError, match=r"sft: loop.epoch: no setting 'epoch' in 'loop'; names there: epochs"):
+        wrong.planned(STEPS[1])
+    with pytest.raises(ValueError, match=r"nowhere: no such folder"):
+        options(folder / "nowhere").file("pretrain")
 
 
 def hashes() -> dict[str, str]:
