@@ -65,6 +65,18 @@ def small_flags(**settings: Any) -> list[str]:
     return ["--model", "tiny", *(part for path, value in assignments.items() for part in ("--set", f"{path}={value}"))]
 
 
+def pipeline_settings(stages: Sequence[str], more: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Settings of every stage of a pipeline at toy size, by "STAGE.PATH"; more: of all of them."""
+    settings = {path: value for path, value in SETTINGS.items() if path not in ("name", "data.path")}
+    settings |= {"loop.max_steps": 3, "data.max_seq_len": 96} | (more or {})
+    return {
+        f"{stage}.{path}": value
+        for stage in stages
+        for path, value in settings.items()
+        if stage == "pretrain" or not path.startswith("model.")
+    }
+
+
 def _dotted(settings: dict[str, Any]) -> dict[str, Any]:
     return {name.replace("__", "."): value for name, value in settings.items()}
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from minimind.training.optim import OptimConfig
-from minimind.training.recipe import LoopConfig
+from tune_spaces.around import Around
 from tune_spaces.distribution import Choices, Space
 
 SHORTEST = 64
 """Tokens per row below which nothing is tried."""
 
 
-def batch(loop: LoopConfig, optim: OptimConfig, max_seq_len: int) -> Space:
+def batch(usual: Around) -> Space:
     """batch_size x max_seq_len x activation checkpointing; accumulation_steps keeps the tokens of a step."""
+    loop, max_seq_len = usual.loop, usual.max_seq_len
     widths = [max_seq_len] + [max_seq_len // part for part in (2, 4) if max_seq_len // part >= SHORTEST]
     most = loop.batch_size * loop.accumulation_steps * max_seq_len // min(widths)
     rows = {loop.batch_size, *(2**power for power in range(most.bit_length()))}

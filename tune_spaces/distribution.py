@@ -22,6 +22,19 @@ class Choices(Config):
         return self.choices
 
 
+class Largest(Config):
+    """The largest of these that fits the card: what is only to be as large as it may. For batch_size alone. In a file:
+    `{"largest": [1, 2, 4]}`.
+    """
+
+    largest: tuple[int, ...] = Field(min_length=1)
+
+    @property
+    def ends(self) -> tuple[Any, ...]:
+        """The values that must all be allowed."""
+        return self.largest
+
+
 class LogUniform(Config):
     """Any number from low to high, each factor as likely as another. In a file: `{"low": 1e-4, "high": 1e-2}`."""
 
@@ -40,7 +53,7 @@ class LogUniform(Config):
         return self.low, self.high
 
 
-Space = dict[str, Choices | LogUniform]
+Space = dict[str, Choices | Largest | LogUniform]
 """Dotted path of a setting -> what it may be."""
 
 
@@ -58,8 +71,10 @@ def read_space(path: Path) -> Space:
     return {name: _distribution(path, name, value) for name, value in content.items()}
 
 
-def _distribution(path: Path, name: str, value: Any) -> Choices | LogUniform:
+def _distribution(path: Path, name: str, value: Any) -> Choices | Largest | LogUniform:
     try:
+        if isinstance(value, dict) and "largest" in value:
+            return Largest.model_validate(value)
         return Choices(choices=tuple(value)) if isinstance(value, list) else LogUniform.model_validate(value)
     except ValidationError as error:
         raise ValueError(

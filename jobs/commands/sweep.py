@@ -46,8 +46,9 @@ def add_sweep(parser: Parser, program: Program) -> None:
             "--space",
             metavar="NAME",
             help=say(
-                "batch (sizes, at the same tokens per step), rate (learning rate, schedule), rank (of an adapter), or "
-                "a file of your own, FILE.json: dotted path -> values (default: batch)"
+                "batch (rows, at the same tokens per step), rate (learning rate, schedule), rank (of an adapter), size "
+                "(of the model, for pretraining), or a file of your own, FILE.json: dotted path -> values (default: "
+                "batch)"
             ),
         )
         own.add_argument("--trials", type=positive, metavar="N", help=say("at most so many (default: 20)"))

@@ -12,10 +12,12 @@ from jobs import paths
 from jobs.fit.plan import how_many_fit
 from jobs.stages import flags
 from jobs.stages.spec import RunSpec
+from jobs.stages.weights import trained_parameters
 from minimind.config import override
 from minimind.language import say
 from tune_spaces import SPACES
-from tune_spaces.distribution import Choices, LogUniform, Space, read_space
+from tune_spaces.around import Around
+from tune_spaces.distribution import Choices, Largest, LogUniform, Space, read_space
 
 ROWS, ACCUMULATION, WIDTH = "loop.batch_size", "loop.accumulation_steps", "data.max_seq_len"
 
@@ -58,7 +60,7 @@ class Group:
 def space_of(name: str, run: RunSpec) -> Space:
     """The space of this name around a run, or the one in this file. Raises ValueError."""
     if name in SPACES:
-        return SPACES[name](run.loop, run.optim, run.data.max_seq_len)
+        return SPACES[name](Around(run.model, run.loop, run.optim, run.data.max_seq_len))
     if not name.endswith(".json"):
         raise ValueError(
             say(
@@ -76,6 +78,12 @@ def require_space(base: RunSpec, space: Space) -> None:
     """
     problems = []
     for path, values in space.items():
+        if path.startswith("model.") and base.weights is not None:
+            problems.append(say("{path}: a stage that begins with weights has their shape", path=path))
+            continue
+        if isinstance(values, Largest) and path != ROWS:
+            problems.append(say("{path}: only {rows} may be the largest that fits", path=path, rows=ROWS))
+            continue
         if any(path == own or path.startswith(f"{own}.") for own in DECIDED):
             problems.append(say("{path}: a sweep cannot vary it, its trials would not be comparable", path=path))
             continue
@@ -119,21 +127,24 @@ def groups(base: RunSpec, space: Space, fits: Callable[[RunSpec], bool]) -> list
 
     What a step needs grows with its rows, so the border is found by bisection. Where batch_size or max_seq_len is
     varied and accumulation_steps is not, it is what keeps the tokens of a step, and a point for which it would not be
-    whole does not exist. A range of numbers is judged at its upper end.
+    whole does not exist. A range of numbers is judged at its upper end. Of models that differ in size the smaller
+    come first: then to be near in the list is to be alike, which is what a searcher learns from.
     """
     others = {path: values.choices for path, values in space.items() if isinstance(values, Choices) and path != ROWS}
     highest = {path: values.high for path, values in space.items() if isinstance(values, LogUniform)}
     rows = space.get(ROWS, Choices(choices=(base.loop.batch_size,)))
-    if not isinstance(rows, Choices):
+    if isinstance(rows, LogUniform):
         raise ValueError(say("the space: {rows} takes a list of values, not a range", rows=ROWS))
     result = []
     for values in product(*others.values()):
         combination = dict(zip(others, values, strict=True))
-        wanted = [_kept(base, {**combination, ROWS: count}) for count in sorted(set(rows.choices))]
+        wanted = [_kept(base, {**combination, ROWS: count}) for count in sorted(set(rows.ends))]
         points = tuple(point for point in wanted if point is not None)
         if points:
-            specs = [override(base, point | highest) for point in points]
-            result.append(Group(points, how_many_fit(specs, fits)))
+            fitting = how_many_fit([override(base, point | highest) for point in points], fits)
+            if isinstance(rows, Largest):
+                points, fitting = (points[max(fitting, 1) - 1],), min(fitting, 1)
+            result.append(Group(points, fitting))
     if not result:
         tokens = base.loop.batch_size * base.loop.accumulation_steps * base.data.max_seq_len
         raise ValueError(
@@ -143,7 +154,7 @@ def groups(base: RunSpec, space: Space, fits: Callable[[RunSpec], bool]) -> list
                 tokens=tokens,
             )
         )
-    return result
+    return sorted(result, key=lambda group: _parameters(base, group.points[0]))
 
 
 class Pool:
@@ -189,6 +200,11 @@ class Pool:
         for index in closed:
             del self._open[index]
         return [self.points[index] for index in closed]
+
+
+def _parameters(base: RunSpec, point: Point) -> int:
+    """How many numbers a model has; 0 where all points have the same."""
+    return trained_parameters(override(base, point)) if any(path.startswith("model.") for path in point) else 0
 
 
 def _kept(base: RunSpec, point: Point) -> Point | None:

@@ -25,6 +25,9 @@ OUTCOMES = ("measured", "ended early", "infeasible", "refused", "disk full", "fa
 
 _CROSSES = ("refused", "infeasible", "failed")
 
+PARAMETERS = "parameters"
+"""What a trial's record says beside its settings: how many numbers its model has."""
+
 Dot = tuple[float, float, str, str]
 """x, y, class, what is said of it."""
 
@@ -112,7 +115,8 @@ def write_report(
         for place, trial in enumerate([*best, *(trial for trial in trials if trial not in best)], start=1)
     )
     with_bits = [trial for trial in trials if trial.get("bits_per_byte") is not None]
-    plots = [_against(dimension, objective, trials, refused, best) for dimension in dimensions]
+    shown = [*dimensions, *([PARAMETERS] if _differ_in_size(trials) else ())]
+    plots = [_against(dimension, objective, trials, refused, best) for dimension in shown]
     plots.append(
         _scatter(
             say("Pareto front"),
@@ -155,7 +159,7 @@ def _against(
     dimension: str, objective: str, trials: Sequence[Event], refused: Sequence[dict[str, Any]], best: Sequence[Event]
 ) -> str:
     """The objective against one setting; refused points stand on the lower edge."""
-    values = [t["settings"][dimension] for t in trials if dimension in t["settings"]]
+    values = [_setting(t, dimension) for t in trials if _setting(t, dimension) is not None]
     values += [point[dimension] for point in refused if dimension in point]
     numbers = [v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool)]
     names = None if len(numbers) == len(values) else sorted({_value(value) for value in values})
@@ -163,18 +167,18 @@ def _against(
     def x(value: Any) -> float:
         return float(value) if names is None else float(names.index(_value(value)))
 
-    measured = [t for t in trials if t.get(objective) is not None and dimension in t["settings"]]
+    measured = [t for t in trials if t.get(objective) is not None and _setting(t, dimension) is not None]
     heights = [float(t[objective]) for t in measured]
     low = min(heights, default=0.0)
     low -= 0.08 * (max(heights, default=1.0) - low or 1.0)
     dots: list[Dot] = [
-        (x(t["settings"][dimension]), t[objective], "best" if t in best[:1] else t["outcome"], trial_line(t))
+        (x(_setting(t, dimension)), t[objective], "best" if t in best[:1] else t["outcome"], trial_line(t))
         for t in measured
     ]
     dots += [
-        (x(t["settings"][dimension]), low, "infeasible", trial_line(t))
+        (x(_setting(t, dimension)), low, "infeasible", trial_line(t))
         for t in trials
-        if t not in measured and dimension in t["settings"]
+        if t not in measured and _setting(t, dimension) is not None
     ]
     dots += [
         (x(p[dimension]), low, "refused", say("{name}: {value}", name=say("refused"), value=point_text(p)))
@@ -252,11 +256,23 @@ def _columns(trials: Sequence[Event]) -> tuple[list[str], dict[str, Any]]:
     paths = list(dict.fromkeys(path for trial in trials for path in trial["settings"]))
     values = {path: {str(trial["settings"].get(path)) for trial in trials} for path in paths}
     columns = [path for path in paths if len(values[path]) > 1]
-    return columns, {path: trials[0]["settings"][path] for path in paths if path not in columns}
+    same = {path: trials[0]["settings"][path] for path in paths if path not in columns}
+    return [*columns, *([PARAMETERS] if _differ_in_size(trials) else ())], same
+
+
+def _differ_in_size(trials: Sequence[Event]) -> bool:
+    return any(path.startswith("model.") for trial in trials for path in trial["settings"])
+
+
+def _setting(trial: Event, path: str) -> Any:
+    """The value of a setting, or of what follows from the settings; None where a trial has none."""
+    return trial["settings"].get(path, trial.get(path))
 
 
 def _heads(columns: Sequence[str]) -> list[str]:
-    names = [path.rpartition(".")[2].replace("_", " ") for path in columns]  # lines break at spaces
+    names = [
+        say("parameters") if path == PARAMETERS else path.rpartition(".")[2].replace("_", " ") for path in columns
+    ]  # lines break at spaces
     return [*names, say("bits/byte"), say("tokens/s"), say("predicted"), say("measured peak")]
 
 
@@ -264,7 +280,7 @@ def _cells(trial: Event, columns: Sequence[str]) -> list[str]:
     bits, speed = trial.get("bits_per_byte"), trial.get("tokens_per_s")
     peak = trial.get("peak_bytes") if trial.get("counts_tensors") else None
     return [
-        *(_value(trial["settings"].get(path, "")) for path in columns),
+        *(_value(_setting(trial, path)) for path in columns),
         "" if bits is None else f"{bits:.4f}",
         "" if speed is None else amount(speed),
         *("" if count is None else memory(count) for count in (trial.get("predicted_bytes"), peak)),
@@ -284,7 +300,9 @@ def _loss(trial: Event, objective: str) -> float:
 def _value(value: Any) -> str:
     if isinstance(value, bool):
         return str(int(value))
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return "" if value is None else amount(value) if isinstance(value, int) and value >= 10**6 else str(value)
 
 
 def _short(value: float) -> str:

@@ -47,7 +47,7 @@ from jobs.training.run import lasting_settings, resolve, with_kept_paths
 from minimind.config import Config, override
 from minimind.events import Event, EventLog
 from minimind.language import phrase, say
-from minimind.units import memory
+from minimind.units import duration, memory
 from tune_spaces.distribution import LogUniform, Space
 
 Objective = Literal["bits_per_byte", "tokens_per_s"]
@@ -72,6 +72,11 @@ class SweepSpec(Config):
     @classmethod
     def _name(cls, value: str) -> str:
         return require_name(value)
+
+    @property
+    def varies_size(self) -> bool:
+        """Whether the models of its trials differ in their shape."""
+        return any(path.startswith("model.") for path in self.space)
 
 
 def sweep(request: JobRequest, console: Console) -> int:
@@ -157,6 +162,14 @@ def _report(spec: SweepSpec, found: list[Group], folder: RunDirectory, console: 
         console.print(say("No trial has measured anything; their reasons stand above."), style="red")
         return 1
     best_path = folder.path / "best.json"
+    if spec.varies_size:
+        console.print(
+            say(
+                "It is the best for {time}. With more time a larger one wins: for four times as long about twice the "
+                "parameters.",
+                time=duration(spec.budget_s),
+            )
+        )
     console.print(say("Train it: minimind train {stage} --spec {path} --name NAME", stage=stage, path=best_path))
     return 0
 
@@ -317,10 +330,14 @@ DIED = "its process died, or was killed (perhaps for its memory)"
 
 
 class Halving(ASHAScheduler):
-    """Ends the worse half of the trials at each part, and tells the search what an error said: Tune does not."""
+    """Ends the worse half of the trials at each part, and tells the search what an error said: Tune does not.
+
+    Where the models differ in size none ends before half of its time: at first a small one is always ahead.
+    """
 
     def __init__(self, search: PointSearch) -> None:
-        super().__init__(max_t=PARTS + 1, grace_period=1, reduction_factor=2)
+        grace = PARTS // 2 if search.spec.varies_size else 1
+        super().__init__(max_t=PARTS + 1, grace_period=grace, reduction_factor=2)
         self._search = search
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
@@ -352,8 +369,8 @@ def score(objective: Objective, values: Mapping[str, Any]) -> float:
     return float(value) if value is not None else _WORST[objective]
 
 
-_KEPT = ("outcome", "reason", "bits_per_byte", "tokens_per_s", "predicted_bytes", "peak_bytes", "counts_tensors",
-         "steps", "seconds")  # fmt: skip
+_KEPT = ("outcome", "reason", "bits_per_byte", "tokens_per_s", "parameters", "predicted_bytes", "peak_bytes",
+         "counts_tensors", "steps", "seconds")  # fmt: skip
 
 
 def _paths(pool: Pool) -> set[str]:

@@ -20,6 +20,7 @@ from jobs.fit.card import here, this_card, worker_share
 from jobs.fit.plan import Planner, to_json
 from jobs.runs.directory import RunDirectory, RunStateError
 from jobs.stages.spec import RunSpec
+from jobs.stages.weights import policy_shape
 from jobs.terminal.console import Terminal
 from jobs.text.prepare import Prepared, prepare
 from jobs.training.build import build
@@ -60,7 +61,11 @@ def run_trial(base: RunSpec, settings: Mapping[str, Any], folder: Path, budget_s
         card = this_card(base.memory.vram, device=device, share=worker_share(base.scaling, device))
         spec = override(base, {**settings, "name": folder.name, "scaling.workers": 0, "loop.out_of_memory": "fail"})
         plan = Planner(card).plan(spec)
-        result = {"predicted_bytes": plan.peak_bytes, "counts_tensors": to_json(plan, card)["counts_tensors"]}
+        result = {
+            "parameters": policy_shape(spec).parameter_count(),
+            "predicted_bytes": plan.peak_bytes,
+            "counts_tensors": to_json(plan, card)["counts_tensors"],
+        }
         if plan.verdict != "fits":
             reason = say("{memory} needed", memory=memory(plan.needed_bytes))
             return result | {"outcome": "refused", "reason": reason}

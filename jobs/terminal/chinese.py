@@ -358,11 +358,11 @@ CHINESE: dict[str, str] = {
         "memory plan refuses is never started. Flags of the stage hold for every trial."
     ): ("用 Ray Tune 以多组配置各训练一段时间并比较。显存计划认为放不下的不会启动。阶段的参数对每次试验都有效。"),
     (
-        "batch (sizes, at the same tokens per step), rate (learning rate, schedule), rank (of an "
-        "adapter), or a file of your own, FILE.json: dotted path -> values (default: batch)"
+        "batch (rows, at the same tokens per step), rate (learning rate, schedule), rank (of an adapter), size "
+        "(of the model, for pretraining), or a file of your own, FILE.json: dotted path -> values (default: batch)"
     ): (
-        "batch（批大小，每步词元数不变）、rate（学习率和调度）、rank（适配器的秩），或你自己的文件 "
-        "FILE.json：点分路径 -> 取值（默认：batch）"
+        "batch（批大小，每步词元数不变）、rate（学习率和调度）、rank（适配器的秩）、size（模型大小，用于预训练），"
+        "或你自己的文件 FILE.json：点分路径 -> 取值（默认：batch）"
     ),
     "at most so many (default: 20)": "最多多少次（默认：20）",
     "seconds that a trial trains (default: 60)": "每次试验训练的秒数（默认：60）",
@@ -1292,6 +1292,13 @@ CHINESE: dict[str, str] = {
         "没有找到{what}：{full}{counted}。{nearest} 里有：{listing}。{put}"
     ),
     # runs and sweeps
+    "parameters": "参数量",
+    "{path}: a stage that begins with weights has their shape": "{path}：从已有权重开始的阶段沿用其形状",
+    "{path}: only {rows} may be the largest that fits": "{path}：只有 {rows} 可以取放得下的最大值",
+    (
+        "It is the best for {time}. With more time a larger one wins: for four times as long about twice the "
+        "parameters."
+    ): "这是 {time} 训练下的最佳。时间更长，更大的模型会胜出：时间为四倍，参数约为两倍。",
     "{path}: a sweep cannot vary it, its trials would not be comparable": (
         "{path}：搜索不能改变它，否则各次试验无法比较"
     ),

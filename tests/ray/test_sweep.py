@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from jobs import paths
-from jobs.cluster import local as cluster
-from jobs.cluster import processes, submit
+from jobs.cluster import submit
 from jobs.cluster.access import Cluster
 from jobs.runs.directory import RunDirectory
 from jobs.stages import flags
 from jobs.stages.origin import new_spec
 from jobs.sweeps.feasible import OWN
 from jobs.sweeps.view import begun_trials, trials_of
+from tests.ray.killing import driver, until
 from tests.small import small_flags
 
 
@@ -41,11 +38,11 @@ def test_killed_and_continued_it_tries_each_point_that_fits_once(ray_cluster: Cl
     first = submit.submit("swept", [*argv, *options], kind="sweep")
     assert submit.job(first).kind == "sweep"
     second = sweep.path / "trials" / "trial-002" / "events.jsonl"
-    _until(lambda: second.exists() or submit.job(first).status == "FAILED")
+    until(lambda: second.exists() or submit.job(first).status == "FAILED", "the second trial")
     assert second.exists(), submit.job(first).message
     before = trials_of(sweep)
-    _driver().kill()
-    _until(lambda: not sweep.is_running)
+    driver("sweep").kill()
+    until(lambda: not sweep.is_running, "the sweep to be free")
     assert sweep.state().word == "FAILED"
 
     log: list[str] = []
@@ -72,19 +69,3 @@ def test_killed_and_continued_it_tries_each_point_that_fits_once(ray_cluster: Cl
     page = (sweep.path / "report.html").read_text("utf-8")
     assert "refused, never started" in page
     assert "http" not in page
-
-
-def _until(true: Callable[[], bool], within_s: float = 150) -> None:
-    end = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < end, f"waited {within_s} s"
-        time.sleep(0.2)
-
-
-def _driver() -> psutil.Process:
-    """The process that Ray Jobs started, of this cluster and no other."""
-    for process in processes.marked(json.loads(cluster.state_path().read_text())["mark"]):
-        command = process.info["cmdline"] or []
-        if command[:1] and "python" in command[0] and "jobs" in command and "sweep" in command:
-            return process
-    raise AssertionError("no driver process found")

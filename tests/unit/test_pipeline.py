@@ -14,22 +14,14 @@ from jobs.pipeline.steps import STEPS, PipelineOptions
 from jobs.runs.directory import RunDirectory
 from jobs.runs.references import find_weights
 from minimind.checkpoints.manifest import weights_sha256
-from tests.small import CHATS, SAMPLES, SETTINGS, Screen
+from tests.small import CHATS, SAMPLES, Screen, pipeline_settings
 
 STAGES = [step.stage for step in STEPS]
 
 
 def small(**more: Any) -> dict[str, Any]:
     """Settings of every stage at toy size; nothing is evaluated but what `more` names."""
-    settings = {path: value for path, value in SETTINGS.items() if path not in ("name", "data.path")} | more
-    settings |= {"loop.max_steps": 3, "data.max_seq_len": 96, "loop.dtype": "float32"}
-    only_first = {path for path in settings if path.startswith("model.")}
-    return {
-        f"{stage}.{path}": value
-        for stage in STAGES
-        for path, value in settings.items()
-        if stage == "pretrain" or path not in only_first
-    }
+    return pipeline_settings(STAGES, more)
 
 
 @pytest.fixture
