@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hmac
 import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import Literal
 
 from fastapi import FastAPI, Request, Response
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.responses import FileResponse
+from starlette.requests import cookie_parser
+from starlette.responses import FileResponse, JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jobs.paths import stock_folder
+from jobs.runs.reports import folder_of, list_reports, page_of
 from jobs.serving.keys import API_KEY
 from jobs.serving.ports import is_loopback
 from minimind.language import speaking
@@ -46,6 +50,14 @@ PAGE_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
+
+REPORT_HEADERS = PAGE_HEADERS | {
+    "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'"
+}
+"""A report holds its style in itself, and what models wrote: nothing in it is to run, or to reach anything."""
+
+REPORTS_COOKIE = "minimind_reports"
+"""A link brings no key. Who has listed the reports with the key may open them: the browser keeps this for it."""
 
 _PUBLIC = ("/", "/healthz", "/ui/")
 """What needs no key: the page, which asks for one, and whether the server lives."""
@@ -86,6 +98,23 @@ def create(backend: Backend, settings: Settings) -> FastAPI:
         shown = ("language", "title_zh", "title_en", "examples")
         return {"topics": [{name: topic[name] for name in shown} for topic in json.loads(text)["topics"]]}
 
+    @app.get("/reports", include_in_schema=False)
+    async def reports() -> Response:
+        """Which reports of two checkpoints there are, the newest first, and below what address."""
+        found = [asdict(row) for row in list_reports()]
+        response = JSONResponse({"reports": found}, headers={"Cache-Control": "no-store"})
+        if door.pass_word:
+            response.set_cookie(REPORTS_COOKIE, door.pass_word, httponly=True, samesite="strict")
+        return response
+
+    @app.get("/reports/{name}/{lang}", include_in_schema=False)
+    async def report(name: str, lang: Literal["en", "zh"]) -> FileResponse:
+        """A report as a page."""
+        found = next((row for row in list_reports() if row.name == name), None)
+        if found is None:
+            raise HTTPException(404)
+        return FileResponse(page_of(folder_of(found.a, found.b), lang), media_type="text/html", headers=REPORT_HEADERS)
+
     files = {file.relative_to(UI).as_posix(): file for file in UI.rglob("*") if file.suffix in _TYPES}
 
     @app.get("/", include_in_schema=False)
@@ -110,6 +139,12 @@ class Door:
 
     def __init__(self, settings: Settings) -> None:
         self._key = settings.api_key.encode() if settings.api_key else None
+        self.pass_word = hmac.new(self._key, b"reports", "sha256").hexdigest() if self._key else ""
+
+    def _may_read(self, scope: Scope) -> bool:
+        """Whether it is a report that is asked for, by a browser that has been let in before."""
+        given = cookie_parser(Headers(scope=scope).get("cookie", "")).get(REPORTS_COOKIE, "")
+        return scope["path"].startswith("/reports/") and hmac.compare_digest(given.encode(), self.pass_word.encode())
 
     def knows(self, scope: Scope) -> bool:
         """Whether a request brings the key, or none is needed."""
@@ -129,7 +164,7 @@ class Door:
                 raise _key_needed(f"it answers nobody behind a proxy (the request has the header {handed_on[0]!r})")
             if not public and headers.get("sec-fetch-site") == "cross-site":
                 raise _key_needed("it does not answer pages of other sites (Sec-Fetch-Site: cross-site)")
-        elif not public and not self.knows(scope):
+        elif not public and not self.knows(scope) and not self._may_read(scope):
             raise ApiError(
                 401,
                 f"this server asks for a key: send the value of its {API_KEY} as 'Authorization: Bearer …'",

@@ -63,10 +63,10 @@ def evaluate(args: argparse.Namespace, program: Program, console: Console) -> in
         return 0
     compared = compare(list(zip(logs[1], logs[0], strict=True)))
     if args.json:
-        print_json([suites.compared_as_json(one) for one in compared])
+        print_json([report.as_json(one) for one in compared])
         return 0
     view.show_comparison(compared, console)
-    first, *_ = report.write(compared, report.folder_of(*(one.name for one in reversed(weights))))
+    first, *_ = report.write(compared)
     console.print(say("Report: {path}", path=first), soft_wrap=True)
     return 0
 

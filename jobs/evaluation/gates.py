@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from pydantic import Field
 
 from jobs.evaluation.compare import Compared, compare
-from jobs.evaluation.view import number
-from jobs.runs.evals import EvalLog
+from jobs.runs.evals import EvalLog, number
 from minimind.config import Config
 from minimind.language import phrase, say
 

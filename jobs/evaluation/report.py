@@ -6,10 +6,12 @@ What a model wrote may be anything: the template escapes markup, and `visible` s
 from __future__ import annotations
 
 import difflib
+import json
 import re
+import time
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -21,8 +23,8 @@ from markupsafe import Markup, escape
 from jobs import paths
 from jobs.evaluation.chart import curves, interval, widest
 from jobs.evaluation.compare import Case, Compared, asked_otherwise
-from jobs.evaluation.view import number, title_of, verdict_of, wrong_with
-from jobs.runs import evals
+from jobs.evaluation.view import title_of, verdict_of, wrong_with
+from jobs.runs import evals, reports
 from jobs.runs.directory import RunDirectory
 from minimind.events import all_series, read_events
 from minimind.language import language, phrase, say, speaking
@@ -48,23 +50,35 @@ class Side:
     curve: tuple[tuple[int, ...], tuple[float, ...]]
 
 
-def write(compared: Sequence[Compared], folder: Path) -> list[Path]:
-    """`report.<language>.html` and `.md` in both languages. Gives the paths, those of the reader's language first.
+def write(compared: Sequence[Compared]) -> list[Path]:
+    """`report.<language>.html` and `.md` in both languages, and `report.json` with what was found. Gives the paths of
+    the pages, those of the reader's language first.
 
     Raises ValueError where the disk does not take them; older ones stay then.
     """
-    written = []
+    a, b = (str(summary["model"]) for summary in (compared[0].a.summary, compared[0].b.summary))
+    folder = reports.folder_of(a, b)
+    written, verdicts = [], {}
     first = language()
     for lang in (first, "en" if first == "zh" else "zh"):
         with speaking(lang):
             written += [evals.write_text(folder / f"report.{lang}.{kind}", render(compared, kind)) for kind in _KINDS]
+            verdicts[lang] = verdict(compared)
+    facts = {"a": a, "b": b, "time": time.time(), "verdict": verdicts, "suites": [as_json(one) for one in compared]}
+    evals.write_text(folder / reports.FACTS, json.dumps(facts, ensure_ascii=False, allow_nan=False) + "\n")
     return written
 
 
-def folder_of(a: str, b: str) -> Path:
-    """Where the report of B against A lies."""
-    name = "-vs-".join(re.sub(r"[^A-Za-z0-9._@-]+", "-", text).strip("-.") for text in (b, a))
-    return paths.home() / "reports" / name
+def as_json(one: Compared) -> dict[str, Any]:
+    """A comparison for programs; docs/json.md has the keys."""
+    return {
+        "suite": one.a.suite,
+        "a": str(one.a.path),
+        "b": str(one.b.path),
+        "findings": [{**asdict(finding), "verdict": verdict_of(finding)} for finding in one.findings],
+        "regressions": [case.a["id"] for case in one.regressions],
+        "gains": [case.a["id"] for case in one.gains],
+    }
 
 
 def render(compared: Sequence[Compared], kind: str) -> str:
@@ -270,7 +284,7 @@ def templates(folder: Path) -> Environment:
     made.globals |= {
         "say": say,
         "phrase": phrase,
-        "number": number,
+        "number": evals.number,
         "verdict_of": verdict_of,
         "title_of": title_of,
         "quoted": _quoted,

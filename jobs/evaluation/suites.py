@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -16,9 +14,7 @@ from rich.table import Table
 from data import suite as suites
 from data.suite import Rows
 from jobs import paths
-from jobs.evaluation.compare import Compared
 from jobs.evaluation.evaluate import Examinee, evaluate, kept, requests_of
-from jobs.evaluation.view import verdict_of
 from jobs.runs.directory import RunDirectory
 from jobs.runs.evals import EvalLog
 from jobs.runs.references import Weights
@@ -104,18 +100,6 @@ def evaluate_all(weights: Weights, wanted: Sequence[Rows], console: Console, *, 
             )
         logs.append(found)
     return logs
-
-
-def compared_as_json(one: Compared) -> dict[str, Any]:
-    """A comparison for programs; docs/json.md has the keys."""
-    return {
-        "suite": one.a.suite,
-        "a": str(one.a.path),
-        "b": str(one.b.path),
-        "findings": [{**asdict(finding), "verdict": verdict_of(finding)} for finding in one.findings],
-        "regressions": [case.a["id"] for case in one.regressions],
-        "gains": [case.a["id"] for case in one.gains],
-    }
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from jobs.evaluation.compare import Compared, Finding, asked_otherwise, ranked
 from jobs.evaluation.evaluate import LOST_FACT
-from jobs.runs.evals import EvalLog
+from jobs.runs.evals import EvalLog, number
 from minimind.evaluation.diagnostics import describe
 from minimind.evaluation.statistics import Comparison
 from minimind.language import language, phrase, say
@@ -108,15 +108,6 @@ def cells(summary: dict[str, Any], finding: Finding) -> list[Text]:
 def verdict_of(finding: Finding) -> str:
     """Better and worse only where that holds among all comparisons."""
     return finding.comparison.verdict if finding.held else "cannot tell"
-
-
-def number(summary: dict[str, Any], value: float | None, *, signed: bool = False) -> str:
-    """A score as people read it: bits per byte as they are, shares in percent, their differences in points."""
-    if value is None:
-        return "?"
-    if summary["lower_is_better"]:
-        return f"{value:+.4f}" if signed else f"{value:.4f}"
-    return f"{100 * value:+.1f} %" if signed else f"{100 * value:.1f} %"
 
 
 def wrong_with(name: str) -> str:

@@ -10,7 +10,7 @@ from data.prepare import content_sha256
 from data.read import row_files
 from jobs import paths
 from jobs.evaluation.report import templates
-from jobs.evaluation.view import number, title_of
+from jobs.evaluation.view import title_of
 from jobs.experiment.facts import Facts, facts_of, spec_of
 from jobs.experiment.markdown import cell, fenced, quoted
 from jobs.runs import evals
@@ -100,7 +100,7 @@ def render(weights: Weights) -> str:
             cell=cell,
             quoted=quoted,
             fenced=fenced,
-            number=number,
+            number=evals.number,
             title_of=title_of,
             size=size,
             duration=duration,

@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.text import Text
 
 from jobs import paths
-from jobs.evaluation.view import number
 from jobs.experiment.facts import Facts, at, facts_of, find
 from jobs.experiment.markdown import cell
 from jobs.runs import evals
@@ -81,13 +80,7 @@ def as_json(entry: Entry) -> dict[str, Any]:
         "tokens_per_s": facts.tokens_per_s,
         "validation_loss": facts.last("val/loss"),
         "bits_per_byte": facts.last("val/bits_per_byte"),
-        "scores": [
-            {
-                name: log.summary.get(name)
-                for name in ("suite", "step", "score", "low", "high", "chance", "n", "lower_is_better")
-            }
-            for log in evals.logs(facts.run)
-        ],
+        "scores": evals.scores(facts.run),
         "changed": changed(entry),
         "settings": facts.spec,
         "files": {setting: {"path": path, "sha256": digest} for setting, (path, digest) in facts.files.items()},
@@ -181,8 +174,8 @@ def _scores(entry: Entry) -> str:
     said = []
     for log in evals.logs(entry.facts.run):
         found = log.summary
-        interval = f"{number(found, found['low'])} … {number(found, found['high'])}"
-        said.append(f"{phrase(log.suite)}@{found.get('step')} {number(found, found['score'])} ({interval})")
+        interval = f"{evals.number(found, found['low'])} … {evals.number(found, found['high'])}"
+        said.append(f"{phrase(log.suite)}@{found.get('step')} {evals.number(found, found['score'])} ({interval})")
     return "; ".join(said)
 
 

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from data.prepare import content_sha256
 from jobs import paths
-from jobs.evaluation import report, suites, view
+from jobs.evaluation import report, suites
 from jobs.evaluation.compare import compare
 from jobs.evaluation.gates import GATES, closed
 from jobs.fit.precision import decide_dtype, with_dtype
@@ -238,7 +238,7 @@ def _end(options: PipelineOptions, done: list[Done], console: Console) -> None:
         table.add_column(phrase(name), justify="right", no_wrap=True)
     table.add_column("sha256", no_wrap=True)
     for one in done:
-        scores = {log.suite: view.number(log.summary, log.score) for log in one.logs}
+        scores = {log.suite: evals.number(log.summary, log.score) for log in one.logs}
         sha256 = weights_sha256(one.weights.folder)[:12]
         table.add_row(phrase(one.step.stage), duration(one.seconds), *(scores.get(name, "") for name in names), sha256)
     console.print(table, soft_wrap=False)
@@ -247,8 +247,7 @@ def _end(options: PipelineOptions, done: list[Done], console: Console) -> None:
         if pairs:
             compared = compare(pairs)
             console.print(f"\n{report.verdict(compared)}")
-            folder = report.folder_of(pairs[0][0].summary["model"], pairs[0][1].summary["model"])
-            console.print(say("Report: {path}", path=report.write(compared, folder)[0]), soft_wrap=True)
+            console.print(say("Report: {path}", path=report.write(compared)[0]), soft_wrap=True)
     if not done:
         return
     last = done[-1].weights.run

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from jobs.runs.directory import RunDirectory, RunRow
+from jobs.runs.evals import scores
 from jobs.runs.show import samples
 from minimind.checkpoints.folders import folder_of, steps
 from minimind.events import METRICS, all_series, read_events
@@ -51,5 +52,6 @@ def run_as_json(run: RunDirectory) -> dict[str, Any]:
             }
             for step in kept
         ],
+        "scores": scores(run),
         "samples": [json.loads(json.dumps(sample)) for sample in samples(run)],
     }

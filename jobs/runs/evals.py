@@ -100,6 +100,21 @@ def logs(run: RunDirectory) -> list[EvalLog]:
     return sorted(found, key=lambda log: (log.suite, int(log.summary.get("step") or 0)))
 
 
+def number(summary: dict[str, Any], value: float | None, *, signed: bool = False) -> str:
+    """A score as people read it: bits per byte as they are, shares in percent, their differences in points."""
+    if value is None:
+        return "?"
+    if summary["lower_is_better"]:
+        return f"{value:+.4f}" if signed else f"{value:.4f}"
+    return f"{100 * value:+.1f} %" if signed else f"{100 * value:.1f} %"
+
+
+def scores(run: RunDirectory) -> list[dict[str, Any]]:
+    """What the suites found of a run's checkpoints, for programs."""
+    names = ("suite", "step", "score", "low", "high", "chance", "n", "lower_is_better")
+    return [{name: log.summary.get(name) for name in names} for log in logs(run)]
+
+
 def best_step(run: RunDirectory, suite: str, steps: Sequence[int]) -> int | None:
     """The step, of `steps`, that did best at a suite, or at one of its metrics as "suite/metric"; None where none of
     them has been evaluated by it. Of equal ones the earliest.

@@ -15,13 +15,14 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
+from jobs.runs import evals, reports
 from jobs.runs.directory import CONTINUE, KILLED, RunDirectory, RunRow, RunState
 from jobs.terminal.console import can_show
 from jobs.terminal.curves import Series, picture, terminal_curve
 from minimind.checkpoints import folders as checkpoint_folders
 from minimind.checkpoints.manifest import CheckpointError, read_manifest
 from minimind.events import METRICS, Event, Metric, all_series, best_first, read_events
-from minimind.language import phrase, say
+from minimind.language import language, phrase, say
 from minimind.units import amount, duration, memory, size
 
 _STYLES = {"PENDING": "dim", "RUNNING": "cyan", "SUCCEEDED": "green", "FAILED": "red", "STOPPED": "yellow"}
@@ -30,7 +31,7 @@ WAITING = "prepares its data or waits; what for, says: minimind attach"
 
 _MOST_NOTES = 5
 
-_NUMBERS = ("last", "best", "at step", "size")
+_NUMBERS = ("last", "best", "at step", "size", "score", "95 % interval", "chance", "rows")
 
 _FIRST_LEFT_OUT = ("memory", "tokens/s", "loss", "age", "step")
 """Columns of the list of runs that go where a terminal is too narrow for all."""
@@ -116,6 +117,7 @@ def show(run: RunDirectory, console: Console, *, only: Collection[str] | None = 
         "metrics": _metrics_table(series),
         "memory": pairs(_memory(run, series)),
         "checkpoints": _checkpoints_table(run, series, judged),
+        "scores": _scores_table(run),
         "settings": _settings_table(run.spec()),
         "origin": _origin_table(run, attempts),
         "environment": pairs(environment.items()),
@@ -271,6 +273,19 @@ def _checkpoints_table(run: RunDirectory, series: Series, judged: str) -> Table:
     return table
 
 
+def _scores_table(run: RunDirectory) -> Table:
+    """What each suite found of the newest checkpoint that it was put to."""
+    table = _plain_table("suite", "step", "score", "95 % interval", "chance", "rows")
+    for log in {log.suite: log for log in evals.logs(run)}.values():
+        found = log.summary
+        sure = f"{evals.number(found, found['low'])} … {evals.number(found, found['high'])}"
+        chance = evals.number(found, found["chance"]) if found["chance"] is not None else ""
+        table.add_row(
+            phrase(log.suite), str(found["step"]), evals.number(found, log.score), sure, chance, str(found["n"])
+        )
+    return table
+
+
 def _settings_table(spec: dict[str, Any]) -> Table:
     """One line for each section: `loop  batch_size=8  epochs=1 ...`."""
     single = {name: value for name, value in spec.items() if not isinstance(value, dict)}
@@ -305,10 +320,12 @@ def _files(run: RunDirectory, curve: Path | None) -> list[tuple[str, str]]:
         f"{say('checkpoints')} {size(kept)} · {say('other files')} {size(everything - kept)} · "
         f"{say('free')} {size(free)}"
     )
+    mine = [row for row in reports.list_reports() if row.b.partition("@")[0] == run.name]
     return [
         (say("folder"), str(run.path)),
         (say("picture"), str(curve) if curve else say("no picture yet")),
         (say("disk"), disk),
+        *((say("report"), str(reports.page_of(reports.folder_of(row.a, row.b), language()))) for row in mine),
     ]
 
 

@@ -270,10 +270,9 @@ def _setting(trial: Event, path: str) -> Any:
 
 
 def _heads(columns: Sequence[str]) -> list[str]:
-    names = [
-        say("parameters") if path == PARAMETERS else path.rpartition(".")[2].replace("_", " ") for path in columns
-    ]  # lines break at spaces
-    return [*names, say("bits/byte"), say("tokens/s"), say("predicted"), say("measured peak")]
+    # Lines break at spaces.
+    names = [say("size") if path == PARAMETERS else path.rpartition(".")[2].replace("_", " ") for path in columns]
+    return [*names, say("bits/byte"), say("tokens/s"), say("memory plan"), say("memory peak")]
 
 
 def _cells(trial: Event, columns: Sequence[str]) -> list[str]:
@@ -302,7 +301,7 @@ def _value(value: Any) -> str:
         return str(int(value))
     if isinstance(value, float):
         return f"{value:.3g}"
-    return "" if value is None else amount(value) if isinstance(value, int) and value >= 10**6 else str(value)
+    return "" if value is None else amount(value) if isinstance(value, int) and value >= 10**5 else str(value)
 
 
 def _short(value: float) -> str:

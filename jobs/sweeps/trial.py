@@ -76,7 +76,7 @@ def run_trial(base: RunSpec, settings: Mapping[str, Any], folder: Path, budget_s
             spec = _timed(spec, prepared, parallel, budget_s)
         run.create(spec.model_dump(mode="json"))
         run.write_plan(to_json(plan, card))
-        work(spec, prepared, run, parallel, lambda event: _tell(event, run, spec, report))
+        work(spec, prepared, run, parallel, lambda event: _tell(event, run, spec, lambda now: report(result | now)))
         state = read_events(run.events_path, {"state"})[-1]
         if state["state"] == "FAILED":
             return result | {"outcome": outcome_of(state.get("traceback", "")), "reason": state["reason"]}

@@ -1292,7 +1292,9 @@ CHINESE: dict[str, str] = {
         "没有找到{what}：{full}{counted}。{nearest} 里有：{listing}。{put}"
     ),
     # runs and sweeps
-    "parameters": "参数量",
+    "report": "报告",
+    "memory plan": "预计 显存",
+    "memory peak": "实测 峰值",
     "{path}: a stage that begins with weights has their shape": "{path}：从已有权重开始的阶段沿用其形状",
     "{path}: only {rows} may be the largest that fits": "{path}：只有 {rows} 可以取放得下的最大值",
     (

@@ -7,6 +7,7 @@ import { session } from "./storage.js";
  * @typedef {{stage?: string, step?: number, chat?: boolean, stock?: boolean, parent?: string | null, weights?: string,
  *     sampling?: {temperature?: number}}} Card `chat`: can answer; `stock`: taught the topics; `parent`: a root
  * @typedef {{id: string, root?: string, minimind?: Card}} Model
+ * @typedef {{name: string, a: string, b: string}} Report of the checkpoint `b` against `a`, both as roots
  * @typedef {{id: string, type: "function", function: {name: string, arguments: string}}} ToolCall
  * @typedef {{role: "system" | "user" | "assistant" | "tool", content: string, reasoning_content?: string,
  *     tool_calls?: ToolCall[], tool_call_id?: string, name?: string}} Message
@@ -106,6 +107,16 @@ export async function listModels() {
 export async function listTopics() {
   const body = await request("ui/topics.json", {}).then((response) => response.json()).catch(() => null);
   return Array.isArray(body?.topics) ? body.topics : [];
+}
+
+/**
+ * The reports of two checkpoints side by side, the newest first; none where the server cannot say.
+ *
+ * @returns {Promise<Report[]>}
+ */
+export async function listReports() {
+  const body = await request("reports", {}).then((response) => response.json()).catch(() => null);
+  return Array.isArray(body?.reports) ? body.reports : [];
 }
 
 /**

@@ -1,17 +1,17 @@
 /** The chat page: what happens when. */
 
-/** @import { Message, Model, Topic } from "./api.js" */
+/** @import { Message, Model, Report, Topic } from "./api.js" */
 /** @import { Answer, Turn } from "./state.js" */
 /** @import { ServerState } from "./welcome.js" */
 
-import { ApiError, canBeKey, forgetKey, hasKey, listModels, listTopics, setKey } from "./api.js";
+import { ApiError, canBeKey, forgetKey, hasKey, listModels, listReports, listTopics, setKey } from "./api.js";
 import { composer } from "./composer.js";
 import { ConversationView } from "./conversation.js";
 import { byId, h } from "./dom.js";
 import { generate } from "./generate.js";
 import { language, setLanguage, t, translatePage } from "./i18n.js";
 import { shieldInputMethods } from "./ime.js";
-import { continuesText, label, partner, preferred, runOf, sameWeights } from "./models.js";
+import { continuesText, label, partner, preferred, reportOf, runOf, sameWeights } from "./models.js";
 import { settingsPanel } from "./settings.js";
 import { isOver, load, newTurn, promptText, requestFor, save } from "./state.js";
 import { local } from "./storage.js";
@@ -32,6 +32,8 @@ const { settings } = state;
 let models = [];
 /** @type {Topic[]} */
 let topics = [];
+/** @type {Report[]} */
+let reports = [];
 /** @type {ServerState} */
 let server = "loading";
 /** Stops the answers that are being written; null when none is. */
@@ -41,6 +43,7 @@ let running = null;
 const pickers = [byId("model-a", HTMLSelectElement), byId("model-b", HTMLSelectElement)];
 const compare = byId("compare", HTMLButtonElement);
 const clear = byId("clear", HTMLButtonElement);
+const report = byId("report", HTMLAnchorElement);
 const announcer = byId("announcer", HTMLElement);
 
 const conversation = new ConversationView({
@@ -156,6 +159,9 @@ function show() {
   field.setKind(asked.length > 0 && asked.every(continuesText));
   panel.show(asked);
   clear.disabled = running !== null || !state.turns.length;
+  const shown = reportOf(reports, asked);
+  report.hidden = !shown;
+  if (shown) report.href = `reports/${encodeURIComponent(shown.name)}/${language()}`;
   compare.setAttribute("aria-pressed", String(settings.compare));
   byId("second-picker", HTMLElement).hidden = !settings.compare;
   document.body.toggleAttribute("data-choice", models.length > 0);
@@ -188,6 +194,7 @@ async function refreshModels() {
   try {
     models = await listModels();
     if (models.some(({ minimind }) => minimind?.stock)) topics = await listTopics();
+    reports = await listReports();
     server = models.length ? "ready" : "empty";
     fillPickers();
   } catch (error) {

@@ -1,6 +1,6 @@
 /** Which model is what: the one to begin with, the one to compare it with, and which are the same. */
 
-/** @import { Model } from "./api.js" */
+/** @import { Model, Report } from "./api.js" */
 
 import { t } from "./i18n.js";
 
@@ -48,4 +48,16 @@ export function partner(models, first) {
 export function label(model, models) {
   const double = models.slice(0, models.indexOf(model)).find((before) => sameWeights(before, model));
   return `${model.id}${double ? ` (= ${double.id})` : ""}${continuesText(model) ? ` · ${t("continues")}` : ""}`;
+}
+
+/**
+ * The newest report of these models: of both where two are compared, else of what the first has become.
+ *
+ * @param {Report[]} reports the newest first
+ * @param {Model[]} asked
+ */
+export function reportOf(reports, [first, second]) {
+  const pair = [first?.root, second?.root];
+  if (second) return reports.find(({ a, b }) => a !== b && pair.includes(a) && pair.includes(b));
+  return reports.find(({ b }) => b === first?.root);
 }

@@ -97,6 +97,7 @@ class ScriptedServer:
     def __init__(self, models: list[dict[str, Any]] | None = None, key: str | None = None) -> None:
         self.models: list[dict[str, Any]] = models if models is not None else [{"id": "sft"}, {"id": "sft@200"}]
         self.topics: list[dict[str, Any]] | None = []
+        self.reports: list[dict[str, Any]] = []
         self.key = key
         self.decode_s = 0.5
         self.not_ready: Refusal | None = None
@@ -125,6 +126,10 @@ class ScriptedServer:
         @app.get("/ui/topics.json")
         async def topics() -> Response:
             return _error(Refusal(500, "damaged")) if self.topics is None else JSONResponse({"topics": self.topics})
+
+        @app.get("/reports")
+        async def reports(request: Request) -> Response:
+            return self._refusal(request) or JSONResponse({"reports": self.reports})
 
         @app.get("/ui/{name}")
         async def file(name: str) -> Response:

@@ -271,3 +271,23 @@ def test_suggestions_are_questions_and_stay_under_the_last_answer(open_chat: Ope
     expect(chips).to_have_text(["The capital of France is", "Once upon a time", "Water is made of"])
     chat.button("New conversation").click()
     expect(chips).to_have_count(0)
+
+
+def test_the_page_links_to_the_report_of_the_model_that_is_asked(open_chat: OpenChat, server: ScriptedServer) -> None:
+    server.models[:] = [*SFT, *BASE]
+    server.reports[:] = [
+        {"name": "talk@8-vs-talk@4", "a": "talk@4", "b": "talk@8"},
+        {"name": "talk@8-vs-base@9", "a": "base@9", "b": "talk@8"},
+    ]
+    chat = open_chat()
+    link = chat.page.get_by_role("link", name="What changed: the report")
+    expect(link).to_have_attribute("href", "reports/talk%408-vs-talk%404/en")
+    chat.button("Compare two models").click()  # with what it started from
+    expect(link).to_have_attribute("href", "reports/talk%408-vs-base%409/en")
+    chat.page.locator("#model-b").select_option("base@5")
+    expect(link).to_be_hidden()
+    chat.button("Compare two models").click()
+    chat.button("切换到中文").click()
+    expect(chat.page.locator("#report")).to_have_attribute("href", "reports/talk%408-vs-talk%404/zh")
+    chat.page.locator("#model-a").select_option("base")
+    expect(chat.page.locator("#report")).to_be_hidden()

@@ -14,12 +14,13 @@ from jobs.evaluation import report
 from jobs.evaluation.compare import Compared, compare
 from jobs.evaluation.evaluate import Examinee, evaluate, kept
 from jobs.evaluation.gates import Gate, closed
-from jobs.evaluation.suites import compared_as_json, evaluate_all
+from jobs.evaluation.suites import evaluate_all
 from jobs.evaluation.view import show_comparison, show_groups, show_scores
 from jobs.runs import evals
 from jobs.runs.directory import RunDirectory
 from jobs.runs.evals import EvalLog
 from jobs.runs.references import Weights, find_weights
+from jobs.runs.reports import list_reports
 from minimind.checkpoints.checkpoint import Lineage, save
 from minimind.checkpoints.manifest import CheckpointError
 from minimind.events import EventLog
@@ -261,7 +262,7 @@ def test_the_report_shows_what_models_write_as_text(lang: str) -> None:
 def test_the_report_of_real_logs_is_written_in_both_languages(weights: Weights, tmp_path: Path) -> None:
     other = make("other", toy_model(seed=5, config=CONFIG))
     found = both(weights, other, tmp_path)
-    written = report.write(found, report.folder_of(weights.name, other.name))
+    written = report.write(found)
     assert [path.name for path in written] == ["report.en.html", "report.en.md", "report.zh.html", "report.zh.md"]
     page = written[0].read_text("utf-8")
     assert "other@4" in page
@@ -269,7 +270,28 @@ def test_the_report_of_real_logs_is_written_in_both_languages(weights: Weights, 
     assert "polyline" in page
     show_comparison(found, screen := Screen())
     assert "A = good@4" in screen.text
-    json.dumps([compared_as_json(one) for one in found])
+    (row,) = list_reports()
+    assert (row.name, row.a, row.b) == ("other@4-vs-good@4", "good@4", "other@4")
+    facts = json.loads((written[0].parent / "report.json").read_text("utf-8"))
+    assert set(facts["verdict"]) == {"en", "zh"}
+    assert [one["suite"] for one in facts["suites"]] == [one.a.suite for one in found]
+    (written[0].parent / "report.json").write_text("{", "utf-8")
+    assert list_reports() == []
+
+
+def test_one_row_has_a_report_too(home: Path) -> None:
+    one = log_of("a", ["x"], [1.0])
+    report.write(compare([(one, log_of("b", ["y"], [0.0]))]))
+    assert [row.b for row in list_reports()] == ["b"]
+
+
+def test_a_full_disk_ends_a_report_in_words_and_leaves_the_older_one(home: Path) -> None:
+    found = compare([(log_of("a", ["x"] * 9, [1.0] * 9), log_of("b", ["y"] * 9, [0.0] * 9))])
+    (first, *_) = report.write(found)
+    before = {file.name: file.read_bytes() for file in first.parent.iterdir()}
+    with files_limited_to(1000), pytest.raises(ValueError, match=r"report.en.html could not be written: .*are free"):
+        report.write(found)
+    assert {file.name: file.read_bytes() for file in first.parent.iterdir()} == before
 
 
 def test_a_full_disk_is_said_and_leaves_the_older_report(tmp_path: Path) -> None:

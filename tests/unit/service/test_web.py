@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from jobs.runs.reports import folder_of, page_of
 from minimind.network.model import MiniMind
 from minimind.text.tokenizer import Tokenizer
 from service import web
@@ -167,3 +168,41 @@ def test_streams_are_not_kept_by_a_proxy(served: Served) -> None:
     ask = {"model": "taught", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 1, "stream": True}
     headers = httpx.post(f"{served.address}/v1/chat/completions", json=ask).headers
     assert (headers["X-Accel-Buffering"], headers["Cache-Control"]) == ("no", "no-store")
+
+
+@pytest.fixture
+def reported(home: Path) -> Path:
+    """A report on disk, as an evaluation leaves one; beside it one that is not whole."""
+    folder = folder_of("base@9", "talk@8")
+    folder.mkdir(parents=True)
+    for lang in ("en", "zh"):
+        page_of(folder, lang).write_text(f"<!doctype html><p>{lang}", "utf-8")
+    (folder / "report.json").write_text('{"a": "base@9", "b": "talk@8", "time": 1.0}', "utf-8")
+    (folder.parent / "half").mkdir()
+    (folder.parent / "half" / "report.en.html").write_text("half", "utf-8")
+    return folder
+
+
+def test_reports_are_listed_and_read(served: Served, reported: Path) -> None:
+    assert httpx.get(f"{served.address}/reports").json() == {
+        "reports": [{"name": "talk@8-vs-base@9", "a": "base@9", "b": "talk@8", "time": 1.0}]
+    }
+    page = httpx.get(f"{served.address}/reports/talk@8-vs-base@9/zh")
+    assert page.text == "<!doctype html><p>zh"
+    assert page.headers["Content-Security-Policy"].startswith("sandbox; default-src 'none'")
+    for wrong in ("half/en", "talk@8-vs-base@9/fr", "../runs/en", "..%2freports%2fhalf/en", "%2e%2e/en", "nothing/en"):
+        assert httpx.get(f"{served.address}/reports/{wrong}").status_code in (400, 404, 422), wrong
+
+
+def test_reports_need_the_key_which_a_link_cannot_bring(keyed: Served, reported: Path) -> None:
+    page = f"{keyed.address}/reports/talk@8-vs-base@9/en"
+    assert httpx.get(page).status_code == 401
+    assert httpx.get(f"{keyed.address}/reports").status_code == 401
+    with httpx.Client() as browser:
+        assert browser.get(f"{keyed.address}/reports", headers={"Authorization": f"Bearer {KEY}"}).status_code == 200
+        assert browser.get(page).text == "<!doctype html><p>en"
+        for path in ("/reports", "/v1/models", "/metrics"):  # it opens reports, and nothing else
+            assert browser.get(keyed.address + path).status_code == 401
+        assert KEY not in str(browser.cookies)
+    for wrong in ("", "x", KEY, "é"):
+        assert httpx.get(page, headers=[(b"Cookie", f"minimind_reports={wrong}".encode())]).status_code == 401
