@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from rich import box
@@ -14,7 +16,8 @@ from rich.table import Table
 from data import suite as suites
 from data.suite import Rows
 from jobs import paths
-from jobs.evaluation.evaluate import Examinee, evaluate, kept, requests_of
+from jobs.evaluation.ask import ask, requests_of
+from jobs.evaluation.evaluate import Examinee, engine_of, evaluate, kept
 from jobs.runs.directory import RunDirectory
 from jobs.runs.evals import EvalLog
 from jobs.runs.references import Weights
@@ -22,7 +25,15 @@ from jobs.serving.models import is_from_stock, learnt_to_answer
 from minimind.checkpoints.manifest import verify
 from minimind.evaluation.asking import Progress as Tell
 from minimind.language import phrase, say
+from minimind.network.model import MiniMind
+from minimind.text.tokenizer import Tokenizer
 from minimind.units import duration
+
+SAMPLE = 32
+"""Rows of a suite that say how long all of them take."""
+
+ANSWER_TOKENS = 24
+"""What a model that has learnt to answer writes for a row. One that has learnt nothing would go on to the most."""
 
 WAYS = {"text": "bits per byte", "pair": "minimal pairs", "choice": "multiple choice", "answer": "answers"}
 """How a suite asks -> what that is called."""
@@ -49,7 +60,12 @@ def fitting(*weights: Weights) -> list[str]:
     """
     runs = [RunDirectory(paths.runs() / one.run) for one in weights if one.run is not None]
     answers = any(map(learnt_to_answer, runs)) or len(runs) < len(weights)
-    stock = any(map(is_from_stock, runs)) and (paths.stock_folder() / "eval.jsonl").is_file()
+    return fitting_what(answers=answers, stock=any(map(is_from_stock, runs)))
+
+
+def fitting_what(*, answers: bool, stock: bool) -> list[str]:
+    """The same of models that have learnt to answer or not, and were taught the stock data or not."""
+    stock = stock and (paths.stock_folder() / "eval.jsonl").is_file()
     found = []
     for name in suites.bundled():
         suite = suites.read_suite(suites.SUITES / f"{name}.json")
@@ -100,6 +116,22 @@ def evaluate_all(weights: Weights, wanted: Sequence[Rows], console: Console, *, 
             )
         logs.append(found)
     return logs
+
+
+def expected_s(model: MiniMind, tokenizer: Tokenizer, wanted: Sequence[Rows]) -> float:
+    """About how many seconds an evaluation of such a model takes here: a few rows of each suite are asked of it.
+
+    model: of its shape; what it has learnt does not matter.
+    """
+    engine = engine_of(model, tokenizer)
+    seconds = 0.0
+    for rows in wanted:
+        few = rows.rows[:: -(-len(rows.rows) // SAMPLE)]
+        how = rows.suite.ask.model_copy(update={"max_tokens": min(rows.suite.ask.max_tokens, ANSWER_TOKENS)})
+        began = time.perf_counter()
+        ask(engine, tokenizer, replace(rows, suite=rows.suite.model_copy(update={"ask": how}), rows=few))
+        seconds += (time.perf_counter() - began) * len(rows.rows) / len(few)
+    return seconds
 
 
 @contextmanager

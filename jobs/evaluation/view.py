@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jobs.evaluation.ask import LOST_FACT
 from jobs.evaluation.compare import Compared, Finding, asked_otherwise, ranked
-from jobs.evaluation.evaluate import LOST_FACT
 from jobs.runs.evals import EvalLog, number
 from minimind.evaluation.diagnostics import describe
 from minimind.evaluation.statistics import Comparison

@@ -11,6 +11,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from data.suite import Rows
+from jobs.evaluation.suites import expected_s
 from jobs.fit.card import this_card
 from jobs.fit.disk import checkpoint_disk
 from jobs.fit.measure import measure
@@ -21,6 +23,8 @@ from jobs.text.prepare import Prepared
 from jobs.training.build import corpus_of, with_intervals
 from minimind.device.distributed import Parallel
 from minimind.language import phrase, say
+from minimind.network.model import MiniMind
+from minimind.text.tokenizer import Tokenizer
 from minimind.units import duration, memory, size
 
 STARTS_S = 12.0
@@ -43,8 +47,10 @@ class StageForecast:
     disk_bytes: int
 
 
-def forecast(spec: RunSpec, prepared: Prepared) -> StageForecast:
-    """What a run will take, from its data and a few steps that are made here. spec: placed, its dtype decided."""
+def forecast(spec: RunSpec, prepared: Prepared, suites: Sequence[Rows]) -> StageForecast:
+    """What a run will take, from its data, a few steps that are made here, and a few rows of the suites that it ends
+    with. spec: placed, its dtype decided.
+    """
     stage = STAGES[spec.stage.kind]
     data = stage.data(spec, corpus_of(prepared), {}, Parallel(world=spec.world))
     steps = min(data.batches.total_steps(spec.loop.accumulation_steps), spec.loop.max_steps or sys.maxsize)
@@ -56,7 +62,8 @@ def forecast(spec: RunSpec, prepared: Prepared) -> StageForecast:
     seconds = None
     if torch.cuda.is_available() or not spec.scaling.gpus_per_worker:
         speed = _speed(planner, spec) * spec.world
-        seconds = STARTS_S + (trained + VALIDATION_SHARE * validations * held_out) / speed
+        trains_s = (trained + VALIDATION_SHARE * validations * held_out) / speed
+        seconds = STARTS_S + trains_s + _evaluation_s(spec, prepared, suites)
     return StageForecast(spec.stage.kind, steps, seconds, planner.plan(spec).needed_bytes, one * kept)
 
 
@@ -73,6 +80,14 @@ def show(forecasts: Sequence[StageForecast], console: Console) -> None:
     table.add_section()
     table.add_row(say("together"), "", duration(sum(known)), "", size(sum(one.disk_bytes for one in forecasts)))
     console.print(table, soft_wrap=False)
+
+
+def _evaluation_s(spec: RunSpec, prepared: Prepared, suites: Sequence[Rows]) -> float:
+    """Seconds of the suites: on the CPU, whatever trains."""
+    if not suites:
+        return 0.0
+    model = MiniMind(spec.model, generator=torch.Generator().manual_seed(spec.seed))
+    return expected_s(model, Tokenizer.load(prepared.tokenizer), suites)
 
 
 def _speed(planner: Planner, spec: RunSpec) -> float:

@@ -162,7 +162,7 @@ def _forecast(options: PipelineOptions, steps: list[Step], record: Record, conso
         placed = decide_dtype(join_and_place(spec), console)
         record.write(step.stage, dtype=placed.loop.dtype)
         prepared = prepare(placed, console, pipeline=launch.pipeline())
-        found.append(forecast.forecast(placed, prepared))
+        found.append(forecast.forecast(placed, prepared, suites.load(options.suites(step, placed))))
     forecast.show(found, console)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from pydantic import Field, field_validator
 
 from data.read import SUFFIXES
 from jobs import paths
+from jobs.evaluation.suites import fitting_what
 from jobs.paths import stock_folder
 from jobs.runs.directory import require_name
 from jobs.stages import flags
@@ -139,6 +140,13 @@ class PipelineOptions(Config):
             return flags.apply(preset, settings)
         except ValueError as error:
             raise ValueError(f"{step.stage}: {error}") from None
+
+    def suites(self, step: Step, spec: RunSpec) -> Sequence[str]:
+        """The suites that a stage will end with."""
+        if spec.eval.suites is not None:
+            return spec.eval.suites
+        answers = STAGES[step.stage].rows != "pretrain"
+        return fitting_what(answers=answers, stock=answers and self.from_stock)
 
     @property
     def _folder(self) -> Path:

@@ -1,0 +1,238 @@
+"""The rows of a suite asked of an engine: a record a row, with what was said and what it scores."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from data.suite import Rows, Suite, SuiteRow
+from jobs.runs.evals import Record
+from minimind.evaluation import asking, statistics
+from minimind.evaluation.asking import Likelihood, Progress, Reply
+from minimind.evaluation.checkers import Answer, score
+from minimind.evaluation.diagnostics import diagnose
+from minimind.inference.engine import Engine
+from minimind.inference.sampling import SamplingParams
+from minimind.text.tokenizer import Tokenizer
+
+LOST_FACT = "lost_fact"
+"""What the logs call an answer that is not right and has not even the fact in it, beside the names of diagnoses."""
+
+
+def ask(engine: Engine, tokenizer: Tokenizer, rows: Rows, progress: Progress = lambda tokens: None) -> list[Record]:
+    """The records, in the order of the rows. progress: told of each request that has ended.
+
+    Raises ValueError for rows that cannot be asked.
+    """
+    return _ASKED[rows.suite.ask.how](engine, tokenizer, rows, progress)
+
+
+def requests_of(rows: Rows) -> int:
+    """About how many requests it takes: texts that are longer than the context take more."""
+    each = {"text": 1, "pair": 2, "answer": rows.suite.ask.samples}
+    return sum(
+        len(row.texts) if rows.suite.ask.how == "choice" else each[rows.suite.ask.how] + len(row.before)
+        for row in rows.rows
+    )
+
+
+def _base(row: SuiteRow) -> Record:
+    return {"id": row.id, "groups": dict(row.groups)}
+
+
+def _texts(engine: Engine, tokenizer: Tokenizer, rows: Rows, progress: Progress) -> list[Record]:
+    """Bits per byte. The bytes are those of the text itself: ids may be parts of characters, and a tokenizer may read a
+    text otherwise than it writes it.
+    """
+    asked = [
+        list(asking.windows(ids, tokenizer.bos_id, engine.context_tokens))
+        for ids in tokenizer.encode_batch([row.texts[0] for row in rows.rows])
+    ]
+    found = iter(asking.likelihoods(engine, [pair for pairs in asked for pair in pairs], progress))
+    records = []
+    for row, pairs in zip(rows.rows, asked, strict=True):
+        parts = [next(found) for _ in pairs]
+        count = len(row.texts[0].encode())
+        bits = -sum(part.logprob for part in parts) / math.log(2)
+        records.append(
+            _base(row)
+            | {
+                "prompt": row.texts[0],
+                "score": bits / count,
+                "bytes": count,
+                "logprob": sum(part.logprob for part in parts),
+                "tokens": sum(part.tokens for part in parts),
+            }
+        )
+    return records
+
+
+def _pairs(engine: Engine, tokenizer: Tokenizer, rows: Rows, progress: Progress) -> list[Record]:
+    """Which of two sentences is likelier; of two equally likely ones half a point."""
+    asked = asking.continuations_ids(tokenizer, [("", text) for row in rows.rows for text in row.texts])
+    found = asking.likelihoods(engine, asked, progress)
+    return [
+        _base(row)
+        | {
+            "good": row.texts[0],
+            "bad": row.texts[1],
+            "score": _point(good, bad),
+            "logprobs": [good.logprob, bad.logprob],
+            "tokens": good.tokens + bad.tokens,
+        }
+        for row, good, bad in zip(rows.rows, found[::2], found[1::2], strict=True)
+    ]
+
+
+def _point(good: Likelihood, bad: Likelihood) -> float:
+    return 1.0 if good.logprob > bad.logprob else 0.0 if good.logprob < bad.logprob else 0.5
+
+
+def _choices(engine: Engine, tokenizer: Tokenizer, rows: Rows, progress: Progress) -> list[Record]:
+    """Which of some texts is the likeliest after a question, by its log-prob for each byte and as it is.
+
+    The bytes are lm-eval's: white space that the template puts around a choice is not counted.
+    """
+    ask = rows.suite.ask
+    counted = ask.choice.strip()
+    texts = [
+        (_filled(ask.question, row, ""), _filled(ask.choice, row, text)) for row in rows.rows for text in row.texts
+    ]
+    asked = asking.continuations_ids(tokenizer, texts)
+    found = iter(asking.likelihoods(engine, asked, progress))
+    records = []
+    for row in rows.rows:
+        each = [next(found) for _ in row.texts]
+        plain = [one.logprob for one in each]
+        per_byte = [
+            one.logprob / len(_filled(counted, row, text).encode()) for one, text in zip(each, row.texts, strict=True)
+        ]
+        right = {"plain": _best(plain) == row.right, "per_byte": _best(per_byte) == row.right}
+        records.append(
+            _base(row)
+            | {
+                "prompt": row.question,
+                "choices": list(row.texts),
+                "right": row.right,
+                "chosen": _best(per_byte if rows.suite.primary == "per_byte" else plain),
+                "score": float(right[rows.suite.primary]),
+                "metrics": {name: float(value) for name, value in right.items()},
+                "logprobs": plain,
+                "tokens": sum(one.tokens for one in each),
+            }
+        )
+    return records
+
+
+def _filled(template: str, row: SuiteRow, choice: str) -> str:
+    """A template with {question}, {choice}, {letter}, and {choices}: all of them, a line each."""
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    listed = "\n".join(f"{letter}. {text}" for letter, text in zip(letters, row.texts, strict=False))
+    letter = letters[row.texts.index(choice)] if choice in row.texts else ""
+    values = {"question": row.question, "choice": choice, "letter": letter, "choices": listed}
+    for name, value in values.items():
+        template = template.replace(f"{{{name}}}", value)
+    return template
+
+
+def _best(numbers: Sequence[float]) -> int:
+    return max(range(len(numbers)), key=numbers.__getitem__)
+
+
+def _answers(engine: Engine, tokenizer: Tokenizer, rows: Rows, progress: Progress) -> list[Record]:
+    """What the model says, row by row; of several samples the score is the share of them that are right."""
+    ask = rows.suite.ask
+    talks: list[list[dict[str, Any]]] = [[] for _ in rows.rows]
+    for turn in range(max(len(row.before) for row in rows.rows)):
+        places = [place for place, row in enumerate(rows.rows) if turn < len(row.before)]
+        for place in places:
+            talks[place].append({"role": "user", "content": rows.rows[place].before[turn]})
+        params = [_params(tokenizer, rows.suite, rows.rows[place], f"before {turn}") for place in places]
+        said = asking.replies(engine, tokenizer, [talks[p] for p in places], params, None, progress)
+        for place, reply in zip(places, said, strict=True):
+            talks[place].append({"role": "assistant", "content": reply.text})
+    whole = [[*talk, *map(dict, row.messages)] for talk, row in zip(talks, rows.rows, strict=True)]
+    tools = [row.tools for row in rows.rows]
+    each: list[list[Reply]] = [[] for _ in rows.rows]
+    for sample in range(ask.samples):
+        params = [_params(tokenizer, rows.suite, row, str(sample)) for row in rows.rows]
+        said = asking.replies(engine, tokenizer, whole, params, tools, progress)
+        for place, reply in enumerate(said):
+            each[place].append(reply)
+    return [_answered(row, talk, said) for row, talk, said in zip(rows.rows, whole, each, strict=True)]
+
+
+def _params(tokenizer: Tokenizer, suite: Suite, row: SuiteRow, sample: str) -> SamplingParams:
+    """The same for every checkpoint: the seed is the row's own, and the suite's where it says one."""
+    own = f"{suite.ask.seed} " if suite.ask.seed else ""
+    digest = hashlib.blake2b(f"{own}{suite.name} {row.id} {sample}".encode(), digest_size=7).digest()
+    return SamplingParams(
+        suite.ask.max_tokens,
+        temperature=suite.ask.temperature,
+        seed=int.from_bytes(digest, "big"),
+        stop_ids=(tokenizer.eos_id, tokenizer.pad_id),
+        logprobs=0,
+    )
+
+
+def _answered(row: SuiteRow, talk: Sequence[dict[str, Any]], said: Sequence[Reply]) -> Record:
+    prompt = str(talk[-1].get("content") or "")
+    judged = [_judged(row, prompt, reply) for reply in said]
+    first = said[0]
+    metrics: dict[str, float] = {}
+    for name in judged[0][1]:
+        metrics[name] = sum(metric[name] for _, metric, _ in judged) / len(judged)
+    if len(said) > 1:
+        right = sum(point == 1.0 for point, _, _ in judged)
+        k = 1
+        while k <= len(said):
+            metrics[f"pass@{k}"] = statistics.pass_at(len(said), right, k)
+            k *= 2
+    return _base(row) | {
+        "prompt": talk,
+        "answer": first.text,
+        **({"thinking": first.thinking} if first.thinking else {}),
+        **({"calls": [list(call) for call in first.calls]} if first.calls else {}),
+        **({"expected": row.expected} if row.expected is not None else {}),
+        "score": sum(point for point, _, _ in judged) / len(judged),
+        "metrics": metrics,
+        "diagnoses": list(judged[0][2]),
+        "finish": first.finish,
+        "logprob": sum(reply.logprob for reply in said),
+        "tokens": sum(len(reply.ids) for reply in said),
+        "seconds": round(sum(reply.seconds for reply in said), 4),
+        **({"samples": [reply.text for reply in said]} if len(said) > 1 else {}),
+    }
+
+
+def _judged(row: SuiteRow, prompt: str, reply: Reply) -> tuple[float, dict[str, float], tuple[str, ...]]:
+    """Whether an answer is right, what else is measured of it, and what is wrong with it as a text."""
+    calls = tuple((name, _object(arguments)) for name, arguments in reply.calls)
+    finish = "tool_calls" if calls else reply.finish  # in OpenAI's words
+    answer = Answer(text=reply.text, finish=finish, calls=calls, prompt=prompt, thinking=reply.thinking)
+    wrong = diagnose(answer, language=row.groups.get("language"), max_tokens_reached=reply.finish == "length")
+    metrics: dict[str, float] = {}
+    if row.expected is not None:
+        right = reply.text.strip() == row.expected.strip()
+        if row.fact:
+            metrics["holds_fact"] = float(row.fact in reply.text)
+            wrong = wrong if metrics["holds_fact"] else (*wrong, LOST_FACT)
+        return float(right), metrics, wrong
+    share, each = score(row.checks, answer)
+    return float(all(each)), {"checks": share}, wrong
+
+
+def _object(arguments: str) -> dict[str, Any]:
+    value = json.loads(arguments)
+    return value if isinstance(value, dict) else {}
+
+
+_ASKED: dict[str, Callable[[Engine, Tokenizer, Rows, Progress], list[Record]]] = {
+    "text": _texts,
+    "pair": _pairs,
+    "choice": _choices,
+    "answer": _answers,
+}
