@@ -15,6 +15,7 @@ from jobs import paths
 from jobs.cluster import access, submit
 from jobs.cluster import local as cluster
 from jobs.cluster.access import Cluster
+from jobs.runs import evals
 from jobs.runs.directory import RunDirectory
 from minimind.checkpoints import folders as checkpoint_folders
 from minimind.checkpoints.manifest import weights_sha256
@@ -78,6 +79,12 @@ def test_the_handbooks_lines_train_and_resume(ray_home: Path, ray_cluster: Clust
     resumed = ray_job(ray_home, "train", "pretrain", "--name", "handbook", "--from_resume", "1")
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     assert weights_sha256(folder) == expected
+
+    asked = ray_job(ray_home, "eval", "--weight", "handbook", "--suite", "grammar", "--again", "1")
+    assert asked.returncode == 0, asked.stdout + asked.stderr
+    assert "by grammar: 4600 rows" in asked.stdout
+    (log,) = evals.logs(run)
+    assert (log.suite, log.summary["step"], log.summary["n"]) == ("grammar", end, 4600)
     assert any(event["kind"] == "checkpoint_skipped" for event in read_events(run.events_path, {"note"}))
 
 

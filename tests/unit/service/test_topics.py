@@ -9,6 +9,7 @@ import pytest
 
 from jobs.paths import stock_folder
 from jobs.runs.directory import RunDirectory
+from jobs.serving.models import is_from_stock
 from jobs.stock.build import build_samples
 from minimind.network.model import MiniMind
 from minimind.text.tokenizer import Tokenizer
@@ -34,6 +35,15 @@ def test_a_model_that_learnt_to_answer_from_the_stock_data_says_so(
     run.create({"stage": {"kind": stage}, "data": {"path": path.format(home=home)}})
     write_checkpoint(run, 1, *known_by_heart)
     assert {card.stock for card in Catalog().cards()} == {stock}
+
+
+def test_what_follows_a_model_that_was_taught_them_knows_them_too(home: Path) -> None:
+    for name, path, origin in (("taught", "data/stock/sft.jsonl", None), ("after", "mine.jsonl", "taught@5")):
+        spec = {"stage": {"kind": "sft"}, "data": {"path": path}, "init_from": origin}
+        RunDirectory(home / "runs" / name).create(spec)
+    assert is_from_stock(RunDirectory(home / "runs" / "after"))
+    (home / "runs" / "taught" / "spec.json").write_text("{", "utf-8")
+    assert not is_from_stock(RunDirectory(home / "runs" / "after"))
 
 
 def test_its_topics_are_listed_with_questions_to_try(served: Served) -> None:
