@@ -37,9 +37,6 @@ class Step:
 STEPS = (Step("pretrain"), Step("sft", after="pretrain"), Step("lora", after="sft", optional=True))
 """In their order. A stage that comes adds itself here."""
 
-WHO_IT_IS = Path(__file__).with_name("lora.jsonl")
-"""What LoRA learns where the stock data is used, which has no rows for it: who the model is, in 36 conversations."""
-
 
 class PipelineOptions(Config):
     """What a pipeline is asked for. settings: "STAGE.PATH" -> value. data: a folder with pretrain.*, sft.* and, where
@@ -169,7 +166,7 @@ class PipelineOptions(Config):
         folder = self._folder / stage
         if folder.is_dir():
             return folder
-        return WHO_IT_IS if stage == "lora" and self.from_stock else None
+        return None
 
     def _settings_of(self, step: Step) -> dict[str, Any]:
         own = {
@@ -185,4 +182,10 @@ class PipelineOptions(Config):
         if step.stage == "sft" and self.from_stock:
             # Single questions first, conversations later; one pass holds eleven phrasings of each. See jobs.stock.
             settings |= {"data.in_order": True, "data.mix": 0.1, "loop.epochs": 1}
+        if step.stage == "lora" and self.from_stock:
+            # A third of the usual rate, and plain text beside: few rows are not worth what was learnt before.
+            settings |= {
+                "data.mix": 0.2,
+                "optim.learning_rate": STAGES["lora"].preset(self.model).optim.learning_rate / 2,
+            }
         return settings | own

@@ -27,9 +27,22 @@ from jobs.stock.unknown import unknowns
 from minimind.language import phrase, say
 
 SAMPLES = Path(__file__).resolve().parents[2] / "data" / "samples"
-FILES = ("pretrain.jsonl", "sft.jsonl", "dpo.jsonl", "rl.jsonl", "eval.jsonl", "topics.json", "LICENSES.md")
-VERSION = 3
+FILES = (
+    "pretrain.jsonl",
+    "sft.jsonl",
+    "lora.jsonl",
+    "dpo.jsonl",
+    "rl.jsonl",
+    "eval.jsonl",
+    "topics.json",
+    "LICENSES.md",
+)
+VERSION = 4
 """Counts what `build` writes: raised whenever the same packages give other files."""
+IDENTITY = Path(__file__).with_name("identity.jsonl")
+"""Who the model is, in conversations: what an adapter teaches."""
+KEPT_BESIDE = 4
+"""Questions of sft.jsonl for each of those, lest an adapter forget what it was taught."""
 LANGUAGES: tuple[Language, ...] = ("zh", "en")
 
 Row = dict[str, Any]
@@ -61,7 +74,8 @@ def build(
     SCALES. epochs: how many epochs of questions sft.jsonl holds, each phrased afresh, one after another: one pass over
     the file is `epochs` passes over the facts; None takes the scale's own number.
 
-    pretrain.jsonl {"text"}; sft.jsonl {"conversations"}; dpo.jsonl {"chosen", "rejected"}: a right and a wrong fact;
+    pretrain.jsonl {"text"}; sft.jsonl {"conversations"}; lora.jsonl the same: who the model is, beside some of
+    sft.jsonl; dpo.jsonl {"chosen", "rejected"}: a right and a wrong fact;
     rl.jsonl {"prompt", "answer"}; eval.jsonl {"before", "prompt", "answer", "sentence", "topic", "language", "kind",
     "held"} where kind is "heldout_phrasing" (a fact that is taught, in words that are not; `held` names the parts),
     "heldout_fact", "follow_up" (it refers to the question in `before`) or "unknown"; topics.json: what is taught;
@@ -87,9 +101,11 @@ def build(
         files, size, seed, knowledge.taught, knowledge.pairs, knowledge.poems, knowledge.leaks
     )
     progress(say("composing questions"))
+    conversations = _conversations(knowledge, size, seed, epochs)
     rows: dict[str, Sequence[Row]] = {
         "pretrain.jsonl": [{"text": text} for text in documents],
-        "sft.jsonl": _conversations(knowledge, size, seed, epochs),
+        "sft.jsonl": conversations,
+        "lora.jsonl": _identity(conversations, seed),
         "dpo.jsonl": _preferences(knowledge, size, seed),
         "rl.jsonl": _prompts(knowledge, size, seed),
         "eval.jsonl": _evaluation(knowledge, size, seed),
@@ -168,6 +184,15 @@ def _conversations(knowledge: Knowledge, size: Scale, seed: int, epochs: int) ->
 
 def _exchange(fact: Fact, question: str) -> Exchange:
     return Exchange(question, sentence(fact), fact.topic, fact)
+
+
+def _identity(conversations: Sequence[Row], seed: int) -> list[Row]:
+    identity = [json.loads(line) for line in IDENTITY.read_text("utf-8").splitlines()]
+    rng = Random(f"{seed}/lora")
+    single = [row for row in conversations if len(row["conversations"]) == 2]
+    rows = identity + rng.sample(single, min(len(single), KEPT_BESIDE * len(identity)))
+    rng.shuffle(rows)
+    return rows
 
 
 def _preferences(knowledge: Knowledge, size: Scale, seed: int) -> list[Row]:
