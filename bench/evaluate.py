@@ -42,7 +42,7 @@ from data import suite as suites
 from data.suite import Rows
 from jobs import paths
 from jobs.evaluation import suites as bundled
-from jobs.evaluation.evaluate import Examinee, evaluate
+from jobs.evaluation.evaluate import LocalExaminee, evaluate
 from jobs.runs.evals import EvalLog
 from jobs.runs.references import find_weights
 
@@ -127,7 +127,7 @@ def questions(file: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def timed(examinee: Examinee, wanted: list[Rows]) -> tuple[Took, list[EvalLog]]:
+def timed(examinee: LocalExaminee, wanted: list[Rows]) -> tuple[Took, list[EvalLog]]:
     """All these suites."""
     began, cpu = time.perf_counter(), time.process_time()
     logs = [evaluate(examinee, rows) for rows in wanted]
@@ -153,7 +153,7 @@ def main() -> None:
     console = Console(width=110)
 
     began = time.perf_counter()
-    examinee = Examinee.load(weights)
+    examinee = LocalExaminee.load(weights)
     wanted = bundled.load(bundled.fitting(weights))
     loaded_s = time.perf_counter() - began
     took, logs = timed(examinee, wanted)

@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from data import suite as suites
 from data.suite import Rows
 from jobs import paths
-from jobs.evaluation.evaluate import Examinee, evaluate
+from jobs.evaluation.evaluate import LocalExaminee, evaluate
 from jobs.runs.evals import EvalLog
 from jobs.runs.references import Weights
 from minimind.inference.engine import Engine
@@ -215,7 +215,7 @@ def logs(taught: Taught, wanted: Sequence[Rows], name: str, slots: int = 32) -> 
     model = taught.model.eval()
     context = model.config.max_position_embeddings
     engine = Engine(model, slots=slots, context_tokens=context, tokenizer=taught.tokenizer, seed=0)
-    examinee = Examinee(Weights(paths.home() / name), engine, taught.tokenizer, name, name, "sft", "cpu")
+    examinee = LocalExaminee(Weights(paths.home() / name), engine, taught.tokenizer, name, name, "sft", "cpu")
     return [evaluate(examinee, one) for one in wanted]
 
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from jobs.commands.arguments import Parser, add_json, add_switch, print_json
 from jobs.commands.program import Program
 from jobs.runs.references import Weights, find_weights
+from jobs.serving.keys import read_key
 from jobs.stages.old_names import STAGES_CALLED
 from jobs.terminal.console import Terminal
 from minimind.language import say
+
+if TYPE_CHECKING:
+    from jobs.evaluation.remote import RemoteExaminee
 
 NICENESS = 19
 """An evaluation takes what a training beside it leaves."""
@@ -21,7 +26,8 @@ NICENESS = 19
 
 def add_eval(parser: Parser, program: Program) -> None:
     """Which checkpoint, by which suites, against which other."""
-    parser.add_argument("model", nargs="?", metavar="RUN", help=say("a run, run@step, run@best, or ./folder"))
+    named = say("a run, run@step, run@best, ./folder, or a model that is served, URL#MODEL")
+    parser.add_argument("model", nargs="?", metavar="RUN", help=named)
     parser.add_argument("--weight", metavar="RUN", help=say("the same, as the handbook writes it: full_sft is sft"))
     parser.add_argument("--against", metavar="RUN", help=say("a second checkpoint: what is better, what is worse"))
     parser.add_argument(
@@ -29,6 +35,12 @@ def add_eval(parser: Parser, program: Program) -> None:
         nargs="+",
         metavar="NAME|FILE",
         help=say("suites that come with the project, suite files, or files of rows (default: all that fit the model)"),
+    )
+    parser.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        default="cpu",
+        help=say("where checkpoints are asked (default: cpu, which leaves the card to a training)"),
     )
     add_switch(parser, "again", say("also what has been evaluated already"))
     add_switch(parser, "list", say("the suites that there are"))
@@ -38,6 +50,8 @@ def add_eval(parser: Parser, program: Program) -> None:
 
 def evaluate(args: argparse.Namespace, program: Program, console: Console) -> int:
     """Evaluate, and compare. Raises ValueError for what is not there or does not verify."""
+    import torch
+
     from jobs.evaluation import report, suites, view
     from jobs.evaluation.compare import compare
 
@@ -50,9 +64,17 @@ def evaluate(args: argparse.Namespace, program: Program, console: Console) -> in
     if hasattr(os, "nice"):
         os.nice(NICENESS)
     screen = Terminal(stderr=True) if args.json else console
-    weights = [_weights(program, text) for text in (named, args.against) if text is not None]
-    wanted = suites.load(suites.fitting(*weights) if args.suite is None else [_suite(program, t) for t in args.suite])
-    logs = [suites.evaluate_all(one, wanted, screen, again=args.again) for one in weights]
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError(say("--device cuda: PyTorch sees no GPU here"))
+    models = [_model(program, text) for text in (named, args.against) if text is not None]
+    wanted = suites.load(suites.fitting(*models) if args.suite is None else [_suite(program, t) for t in args.suite])
+    device = torch.device(args.device)
+    logs = [
+        suites.evaluate_all(one, wanted, screen, again=args.again, device=device)
+        if isinstance(one, Weights)
+        else [suites.put(rows, one, screen) for rows in wanted]
+        for one in models
+    ]
     if args.against is None:
         if args.json:
             print_json([{**log.summary, "file": str(log.path)} for log in logs[0]])
@@ -71,8 +93,14 @@ def evaluate(args: argparse.Namespace, program: Program, console: Console) -> in
     return 0
 
 
-def _weights(program: Program, text: str) -> Weights:
-    """A checkpoint by what names it here, or as the handbook calls its stage."""
+def _model(program: Program, text: str) -> Weights | RemoteExaminee:
+    """A model behind an endpoint, or a checkpoint by what names it here or as the handbook calls its stage."""
+    from jobs.evaluation.remote import RemoteExaminee
+    from jobs.serving.endpoint import Endpoint
+
+    if text.startswith(("http://", "https://")):
+        url, _, model = text.partition("#")
+        return RemoteExaminee(Endpoint(url, model or None, read_key(os.environ)))
     return find_weights(program.place_reference(STAGES_CALLED.get(text, text)) or "")
 
 

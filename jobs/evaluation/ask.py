@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from data.suite import Rows, Suite, SuiteRow
@@ -17,6 +18,11 @@ from minimind.evaluation.diagnostics import diagnose
 from minimind.inference.engine import Engine
 from minimind.inference.sampling import SamplingParams
 from minimind.text.tokenizer import Tokenizer
+
+Tools = Sequence[Mapping[str, Any]]
+
+Replies = Callable[[list[list[dict[str, Any]]], list[SamplingParams], list[Tools] | None, Progress], list[Reply]]
+"""Asks a model: conversations, how each is sampled, the tools of each -> what it says to each."""
 
 LOST_FACT = "lost_fact"
 """What the logs call an answer that is not right and has not even the fact in it, beside the names of diagnoses."""
@@ -143,29 +149,36 @@ def _best(numbers: Sequence[float]) -> int:
 
 
 def _answers(engine: Engine, tokenizer: Tokenizer, rows: Rows, progress: Progress) -> list[Record]:
-    """What the model says, row by row; of several samples the score is the share of them that are right."""
+    return answers(partial(asking.replies, engine, tokenizer), (tokenizer.eos_id, tokenizer.pad_id), rows, progress)
+
+
+def answers(reply: Replies, stop_ids: tuple[int, ...], rows: Rows, progress: Progress) -> list[Record]:
+    """What a model says, row by row; of several samples the score is the share of them that are right.
+
+    reply: asks it. stop_ids: what ends an answer, where that is not its own affair.
+    """
     ask = rows.suite.ask
     talks: list[list[dict[str, Any]]] = [[] for _ in rows.rows]
     for turn in range(max(len(row.before) for row in rows.rows)):
         places = [place for place, row in enumerate(rows.rows) if turn < len(row.before)]
         for place in places:
             talks[place].append({"role": "user", "content": rows.rows[place].before[turn]})
-        params = [_params(tokenizer, rows.suite, rows.rows[place], f"before {turn}") for place in places]
-        said = asking.replies(engine, tokenizer, [talks[p] for p in places], params, None, progress)
-        for place, reply in zip(places, said, strict=True):
-            talks[place].append({"role": "assistant", "content": reply.text})
+        params = [_params(stop_ids, rows.suite, rows.rows[place], f"before {turn}") for place in places]
+        said = reply([talks[p] for p in places], params, None, progress)
+        for place, one in zip(places, said, strict=True):
+            talks[place].append({"role": "assistant", "content": one.text})
     whole = [[*talk, *map(dict, row.messages)] for talk, row in zip(talks, rows.rows, strict=True)]
-    tools = [row.tools for row in rows.rows]
+    tools: list[Tools] = [row.tools for row in rows.rows]
     each: list[list[Reply]] = [[] for _ in rows.rows]
     for sample in range(ask.samples):
-        params = [_params(tokenizer, rows.suite, row, str(sample)) for row in rows.rows]
-        said = asking.replies(engine, tokenizer, whole, params, tools, progress)
-        for place, reply in enumerate(said):
-            each[place].append(reply)
+        params = [_params(stop_ids, rows.suite, row, str(sample)) for row in rows.rows]
+        said = reply(whole, params, tools, progress)
+        for place, one in enumerate(said):
+            each[place].append(one)
     return [_answered(row, talk, said) for row, talk, said in zip(rows.rows, whole, each, strict=True)]
 
 
-def _params(tokenizer: Tokenizer, suite: Suite, row: SuiteRow, sample: str) -> SamplingParams:
+def _params(stop_ids: tuple[int, ...], suite: Suite, row: SuiteRow, sample: str) -> SamplingParams:
     """The same for every checkpoint: the seed is the row's own, and the suite's where it says one."""
     own = f"{suite.ask.seed} " if suite.ask.seed else ""
     digest = hashlib.blake2b(f"{own}{suite.name} {row.id} {sample}".encode(), digest_size=7).digest()
@@ -173,7 +186,7 @@ def _params(tokenizer: Tokenizer, suite: Suite, row: SuiteRow, sample: str) -> S
         suite.ask.max_tokens,
         temperature=suite.ask.temperature,
         seed=int.from_bytes(digest, "big"),
-        stop_ids=(tokenizer.eos_id, tokenizer.pad_id),
+        stop_ids=stop_ids,
         logprobs=0,
     )
 
@@ -202,7 +215,7 @@ def _answered(row: SuiteRow, talk: Sequence[dict[str, Any]], said: Sequence[Repl
         "diagnoses": list(judged[0][2]),
         "finish": first.finish,
         "logprob": sum(reply.logprob for reply in said),
-        "tokens": sum(len(reply.ids) for reply in said),
+        "tokens": sum(reply.tokens for reply in said),
         "seconds": round(sum(reply.seconds for reply in said), 4),
         **({"samples": [reply.text for reply in said]} if len(said) > 1 else {}),
     }

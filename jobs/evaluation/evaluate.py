@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -36,8 +37,29 @@ CONTEXT_TOKENS = 1024
 """The most: a suite that asks for more is cut, and few small models read more."""
 
 
+class Examinee(Protocol):
+    """A model that suites can be put to."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        ...
+
+    def path_of(self, suite: str) -> Path:
+        """Where the log of a suite lies."""
+        ...
+
+    def known(self) -> dict[str, Any]:
+        """What the log says of it."""
+        ...
+
+    def ask(self, rows: Rows, progress: Progress) -> list[Record]:
+        """The records of a suite's rows. Raises ValueError for rows that cannot be asked."""
+        ...
+
+
 @dataclass(frozen=True)
-class Examinee:
+class LocalExaminee:
     """A checkpoint in memory, as all suites ask it. weights: where it comes from. sha256: of the weights themselves.
     checkpoint: that of all that decides its answers.
     """
@@ -51,7 +73,7 @@ class Examinee:
     device: str
 
     @classmethod
-    def load(cls, weights: Weights, device: torch.device | None = None) -> Examinee:
+    def load(cls, weights: Weights, device: torch.device | None = None) -> LocalExaminee:
         """Raises CheckpointError for a checkpoint that does not verify."""
         model, tokenizer, _ = load_model(weights.folder)
         place = device or torch.device("cpu")
@@ -59,6 +81,34 @@ class Examinee:
         stage = RunDirectory(paths.runs() / weights.run).stage if weights.run is not None else ""
         sha256, checkpoint = weights_sha256(weights.folder), _checkpoint_sha256(weights)
         return cls(weights, engine, tokenizer, sha256, checkpoint, stage, str(place))
+
+    @property
+    def name(self) -> str:
+        """The checkpoint."""
+        return self.weights.name
+
+    def path_of(self, suite: str) -> Path:
+        """Where the log of a suite lies."""
+        return path_of(self.weights, suite)
+
+    def known(self) -> dict[str, Any]:
+        """What the log says of it."""
+        return {
+            "model": self.name,
+            "run": self.weights.run,
+            "step": self.weights.step,
+            "stage": self.stage,
+            "checkpoint": self.checkpoint,
+            "weights": self.sha256,
+            "tokenizer": self.tokenizer.fingerprint,
+            "template": hashlib.sha256(self.tokenizer.chat_template.encode()).hexdigest(),
+            "precision": "float32",
+            "device": self.device,
+        }
+
+    def ask(self, rows: Rows, progress: Progress) -> list[Record]:
+        """The records. Raises ValueError for rows that cannot be asked, or a model that writes no numbers."""
+        return ask(self.engine, self.tokenizer, rows, progress)
 
 
 def engine_of(model: MiniMind, tokenizer: Tokenizer) -> Engine:
@@ -73,25 +123,28 @@ def evaluate(examinee: Examinee, rows: Rows, progress: Progress = lambda tokens:
     Raises ValueError for rows that cannot be asked, a model that writes no numbers, or a disk that is full.
     """
     began = time.time()
-    records = ask(examinee.engine, examinee.tokenizer, rows, progress)
+    records = examinee.ask(rows, progress)
     summary = {
-        **_known_by(examinee, rows),
+        **_suite_facts(rows),
+        **examinee.known(),
         **summed(rows.suite, rows.rows, records),
         "seconds": round(time.time() - began, 3),
         "time": began,
         "program": program(),
-        "precision": "float32",
-        "device": examinee.device,
     }
-    return evals.write(path_of(examinee.weights, rows.suite.name), records, summary)
+    return evals.write(examinee.path_of(rows.suite.name), records, summary)
 
 
 def path_of(weights: Weights, suite: str) -> Path:
     """Where the log of a suite lies: with the run, or for a checkpoint elsewhere in MINIMIND_HOME by its name."""
     if weights.run is not None:
         return evals.folder_of(RunDirectory(paths.runs() / weights.run)) / f"{suite}@{weights.step}.jsonl"
-    name = "-".join(weights.folder.absolute().parts[-2:]).strip("-/")
-    return paths.home() / "evals" / f"{suite}@{name}.jsonl"
+    return elsewhere(suite, "-".join(weights.folder.absolute().parts[-2:]))
+
+
+def elsewhere(suite: str, name: str) -> Path:
+    """Where the log of a suite lies for what is no run of this home."""
+    return paths.home() / "evals" / f"{suite}@{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('-.')}.jsonl"
 
 
 def kept(weights: Weights, rows: Rows) -> EvalLog | None:
@@ -120,7 +173,7 @@ def _suite_sha256(suite: Suite) -> str:
     return hashlib.sha256(suite.model_dump_json().encode()).hexdigest()
 
 
-def _known_by(examinee: Examinee, rows: Rows) -> dict[str, Any]:
+def _suite_facts(rows: Rows) -> dict[str, Any]:
     suite = rows.suite
     return {
         "suite": suite.name,
@@ -130,14 +183,6 @@ def _known_by(examinee: Examinee, rows: Rows) -> dict[str, Any]:
         "title": suite.title,
         "how": suite.ask.how,
         "counted": suite.counted,
-        "model": examinee.weights.name,
-        "run": examinee.weights.run,
-        "step": examinee.weights.step,
-        "stage": examinee.stage,
-        "checkpoint": examinee.checkpoint,
-        "weights": examinee.sha256,
-        "tokenizer": examinee.tokenizer.fingerprint,
-        "template": hashlib.sha256(examinee.tokenizer.chat_template.encode()).hexdigest(),
         "seed": suite.ask.seed,
     }
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import torch
 from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -17,7 +18,8 @@ from data import suite as suites
 from data.suite import Rows
 from jobs import paths
 from jobs.evaluation.ask import ask, requests_of
-from jobs.evaluation.evaluate import Examinee, engine_of, evaluate, kept
+from jobs.evaluation.evaluate import Examinee, LocalExaminee, engine_of, evaluate, kept
+from jobs.evaluation.remote import RemoteExaminee
 from jobs.runs.directory import RunDirectory
 from jobs.runs.evals import EvalLog
 from jobs.runs.references import Weights
@@ -54,13 +56,17 @@ def show(console: Console) -> None:
     console.print(table, soft_wrap=False)
 
 
-def fitting(*weights: Weights) -> list[str]:
-    """The bundled suites that say something of these models: answers are asked of those that have learnt to answer, and
-    facts of those that were taught them.
+def fitting(*models: Weights | RemoteExaminee) -> list[str]:
+    """The bundled suites that say something of these models: answers are asked of those that have learnt to answer,
+    facts of those that were taught them, and likelihoods of those whose weights are here.
     """
-    runs = [RunDirectory(paths.runs() / one.run) for one in weights if one.run is not None]
-    answers = any(map(learnt_to_answer, runs)) or len(runs) < len(weights)
-    return fitting_what(answers=answers, stock=any(map(is_from_stock, runs)))
+    here = [one for one in models if isinstance(one, Weights)]
+    runs = [RunDirectory(paths.runs() / one.run) for one in here if one.run is not None]
+    answers = any(map(learnt_to_answer, runs)) or len(runs) < len(models)
+    names = fitting_what(answers=answers, stock=any(map(is_from_stock, runs)))
+    if len(here) == len(models):
+        return names
+    return [name for name in names if suites.read_suite(suites.SUITES / f"{name}.json").ask.how == "answer"]
 
 
 def fitting_what(*, answers: bool, stock: bool) -> list[str]:
@@ -90,32 +96,46 @@ def load(wanted: Sequence[str | Path]) -> list[Rows]:
     return found
 
 
-def evaluate_all(weights: Weights, wanted: Sequence[Rows], console: Console, *, again: bool = False) -> list[EvalLog]:
+def evaluate_all(
+    weights: Weights,
+    wanted: Sequence[Rows],
+    console: Console,
+    *,
+    again: bool = False,
+    device: torch.device | None = None,
+) -> list[EvalLog]:
     """A checkpoint's logs, one of each suite; those that there are already are read, unless `again`.
 
-    Raises CheckpointError for a checkpoint that does not verify, and what `evaluate` raises.
+    device: where it is asked, the CPU by default. Raises CheckpointError for a checkpoint that does not verify, and
+    what `evaluate` raises.
     """
     verify(weights.folder)
-    examinee: Examinee | None = None
+    examinee: LocalExaminee | None = None
     logs = []
     for rows in wanted:
         found = None if again else kept(weights, rows)
         if found is None:
-            examinee = examinee or Examinee.load(weights)  # which takes seconds, and nothing where all has been asked
-            with _progress(f"{weights.name}  {rows.suite.name}", requests_of(rows), console) as tell:
-                found = evaluate(examinee, rows, tell)
-            console.print(
-                say(
-                    "Evaluated {model} by {suite}: {rows} rows in {time}",
-                    model=weights.name,
-                    suite=rows.suite.name,
-                    rows=len(found.records),
-                    time=duration(found.summary["seconds"]),
-                ),
-                style="dim",
-            )
+            examinee = examinee or LocalExaminee.load(weights, device)  # seconds, and none where all has been asked
+            found = put(rows, examinee, console)
         logs.append(found)
     return logs
+
+
+def put(rows: Rows, examinee: Examinee, console: Console) -> EvalLog:
+    """A suite put to a model, with a bar while it takes its time and a line at its end. Raises what `evaluate` does."""
+    with _progress(f"{examinee.name}  {rows.suite.name}", requests_of(rows), console) as tell:
+        log = evaluate(examinee, rows, tell)
+    console.print(
+        say(
+            "Evaluated {model} by {suite}: {rows} rows in {time}",
+            model=examinee.name,
+            suite=rows.suite.name,
+            rows=len(log.records),
+            time=duration(log.summary["seconds"]),
+        ),
+        style="dim",
+    )
+    return log
 
 
 def expected_s(model: MiniMind, tokenizer: Tokenizer, wanted: Sequence[Rows]) -> float:

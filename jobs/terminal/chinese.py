@@ -1293,6 +1293,24 @@ CHINESE: dict[str, str] = {
     ),
     # runs and sweeps
     "report": "报告",
+    # models behind an endpoint
+    "(none)": "（无）",
+    "--device cuda: PyTorch sees no GPU here": "--device cuda：这里的 PyTorch 看不到 GPU",
+    "a run, run@step, run@best, ./folder, or a model that is served, URL#MODEL": (
+        "一个运行、run@步数、run@best、./文件夹，或正在提供服务的模型：URL#模型名"
+    ),
+    "an answer that is not as OpenAI's are: {error}": "回答不符合 OpenAI 的格式：{error}",
+    "where checkpoints are asked (default: cpu, which leaves the card to a training)": (
+        "检查点在哪里评测（默认：cpu，把显卡留给训练）"
+    ),
+    "{error}. {done} answers had come; nothing was kept": "{error}。已收到 {done} 个回答；什么都没有保存",
+    "{suite} asks how likely texts are, which no endpoint says; it can be asked what answers: skills": (
+        "{suite} 要问文本的概率，接口不会给出；可以评测回答类题集：skills"
+    ),
+    "{url} does not answer: {problem}": "{url} 没有回答：{problem}",
+    "{url} has the models {names}: name one, as {url}#MODEL": "{url} 上有模型 {names}：请指定一个，写成 {url}#模型名",
+    "{url}: an answer without choices": "{url}：回答里没有 choices",
+    "{url}: its answer is no JSON object": "{url}：它的回答不是 JSON 对象",
     "memory plan": "预计 显存",
     "memory peak": "实测 峰值",
     "{path}: a stage that begins with weights has their shape": "{path}：从已有权重开始的阶段沿用其形状",

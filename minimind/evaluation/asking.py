@@ -28,16 +28,16 @@ class Likelihood:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a model said. calls: name and arguments as they were written. ids: all that it wrote, the end included.
+    """What a model said. calls: name and arguments as they were written. tokens: all that it wrote, the end included.
 
-    logprob: of the ids, in nats. seconds: from when its prompt was begun until its end, beside the other requests.
+    logprob: of the tokens, in nats. seconds: from when its prompt was begun until its end, beside the other requests.
     """
 
     text: str
     thinking: str
     calls: tuple[tuple[str, str], ...]
     finish: str
-    ids: tuple[int, ...]
+    tokens: int
     logprob: float
     seconds: float
 
@@ -128,7 +128,7 @@ def replies(
                 thinking="".join(part.text for part in parts if part.kind == "reasoning"),
                 calls=tuple((part.name or "", part.text) for part in parts if part.kind == "tool_call"),
                 finish=done.finish,
-                ids=tuple(done.token_ids),
+                tokens=len(done.token_ids),
                 logprob=sum(done.logprobs),
                 seconds=seconds,
             )

@@ -100,7 +100,7 @@ def test_choices_are_as_likely_as_lm_eval_finds_them(
 ) -> None:
     weights = find_weights("taught")
     monkeypatch.setattr(evaluating, "CONTEXT_TOKENS", WINDOW)
-    examinee = evaluating.Examinee.load(weights)
+    examinee = evaluating.LocalExaminee.load(weights)
     ours, tasks = {}, {}
     for name, (content, templates, question, before, choices, right) in ASKED.items():
         rows = tmp_path / f"{name}.jsonl"

@@ -12,7 +12,7 @@ from data.suite import Rows, load
 from jobs import paths
 from jobs.evaluation import report
 from jobs.evaluation.compare import Compared, compare
-from jobs.evaluation.evaluate import Examinee, evaluate, kept
+from jobs.evaluation.evaluate import LocalExaminee, evaluate, kept
 from jobs.evaluation.gates import Gate, closed
 from jobs.evaluation.suites import evaluate_all
 from jobs.evaluation.view import show_comparison, show_groups, show_scores
@@ -95,7 +95,7 @@ def suite(how: str, folder: Path, **ask: Any) -> Rows:
 @pytest.mark.parametrize("how", list(ROWS))
 def test_a_suite_gives_a_record_a_row_and_a_summary(weights: Weights, tmp_path: Path, how: str) -> None:
     told: list[int] = []
-    found = evaluate(Examinee.load(weights), suite(how, tmp_path), told.append)
+    found = evaluate(LocalExaminee.load(weights), suite(how, tmp_path), told.append)
     assert told
     assert len(found.records) == len(ROWS[how])
     assert found.path == paths.runs() / "good" / "evals" / f"{how}@4.jsonl"
@@ -112,7 +112,7 @@ def test_a_suite_gives_a_record_a_row_and_a_summary(weights: Weights, tmp_path: 
 
 def test_bits_per_byte_are_of_the_raw_bytes(weights: Weights, tmp_path: Path) -> None:
     """Counted through ids they would be wrong where an id is a part of a character (nanochat's 193 ids were)."""
-    found = evaluate(Examinee.load(weights), suite("text", tmp_path))
+    found = evaluate(LocalExaminee.load(weights), suite("text", tmp_path))
     assert [record["bytes"] for record in found.records] == [len(row["text"].encode()) for row in ROWS["text"]]
     for record in found.records:
         assert record["score"] == pytest.approx(-record["logprob"] / math.log(2) / record["bytes"])
@@ -128,12 +128,12 @@ def _shown(token: int) -> bytes:
 
 
 def test_equal_sentences_are_half_a_point(weights: Weights, tmp_path: Path) -> None:
-    found = evaluate(Examinee.load(weights), suite("pair", tmp_path))
+    found = evaluate(LocalExaminee.load(weights), suite("pair", tmp_path))
     assert found.records[1]["score"] == 0.5
 
 
 def test_several_answers_give_pass_at_k(weights: Weights, tmp_path: Path) -> None:
-    found = evaluate(Examinee.load(weights), suite("answer", tmp_path, samples=4, temperature=1.0))
+    found = evaluate(LocalExaminee.load(weights), suite("answer", tmp_path, samples=4, temperature=1.0))
     assert {"pass@1", "pass@2", "pass@4"} <= found.records[0]["metrics"].keys()
     assert len(found.records[0]["samples"]) == 4
     assert found.records[0]["metrics"]["pass@1"] == pytest.approx(found.records[0]["score"])
@@ -142,14 +142,14 @@ def test_several_answers_give_pass_at_k(weights: Weights, tmp_path: Path) -> Non
 
 def test_the_same_weights_answer_the_same(weights: Weights, tmp_path: Path) -> None:
     rows = suite("answer", tmp_path, temperature=1.0)
-    first = evaluate(Examinee.load(weights), rows)
-    again = evaluate(Examinee.load(weights), rows)
+    first = evaluate(LocalExaminee.load(weights), rows)
+    again = evaluate(LocalExaminee.load(weights), rows)
     for one, other in zip(first.records, again.records, strict=True):
         assert (one["answer"], one["logprob"]) == (other["answer"], other["logprob"])
 
 
 def test_what_has_been_evaluated_is_known(weights: Weights, tmp_path: Path) -> None:
-    examinee, rows = Examinee.load(weights), suite("pair", tmp_path)
+    examinee, rows = LocalExaminee.load(weights), suite("pair", tmp_path)
     assert kept(weights, rows) is None
     evaluate(examinee, rows)
     assert kept(weights, rows) is not None
@@ -164,7 +164,7 @@ def test_what_has_been_evaluated_is_known(weights: Weights, tmp_path: Path) -> N
 
 def test_other_weights_or_another_template_are_evaluated_anew(weights: Weights, tmp_path: Path) -> None:
     rows = suite("pair", tmp_path)
-    evaluate(Examinee.load(weights), rows)
+    evaluate(LocalExaminee.load(weights), rows)
     save(
         RunDirectory(paths.runs() / "good").checkpoints, 4, model_config=CONFIG,
         weights=toy_model(seed=9, config=CONFIG).state_dict(), tokenizer=TOKENIZER, train_state={},
@@ -178,7 +178,7 @@ def test_a_model_is_loaded_only_where_there_is_something_to_ask(
 ) -> None:
     rows = suite("pair", tmp_path)
     (first,) = evaluate_all(weights, [rows], Screen())
-    monkeypatch.setattr(Examinee, "load", lambda *_: pytest.fail("loaded"))
+    monkeypatch.setattr(LocalExaminee, "load", lambda *_: pytest.fail("loaded"))
     (again,) = evaluate_all(weights, [rows], Screen())
     assert again.records == first.records
     file = weights.folder / "model.safetensors"
@@ -189,7 +189,7 @@ def test_a_model_is_loaded_only_where_there_is_something_to_ask(
 
 def both(first: Weights, second: Weights, folder: Path) -> list[Compared]:
     suites = [suite(how, folder) for how in ROWS]
-    a, b = (Examinee.load(weights) for weights in (first, second))
+    a, b = (LocalExaminee.load(weights) for weights in (first, second))
     return compare([(evaluate(a, rows), evaluate(b, rows)) for rows in suites])
 
 
@@ -203,7 +203,7 @@ def test_a_model_against_itself_shows_nothing(weights: Weights, tmp_path: Path) 
 
 
 def test_two_logs_of_other_rows_are_not_compared(weights: Weights, tmp_path: Path) -> None:
-    examinee = Examinee.load(weights)
+    examinee = LocalExaminee.load(weights)
     pair = evaluate(examinee, suite("pair", tmp_path))
     other = EvalLog(pair.path, pair.records, {**pair.summary, "rows_sha256": "x"})
     with pytest.raises(ValueError, match="are not of the same rows: evaluate both anew"):
@@ -313,7 +313,7 @@ def test_the_best_checkpoint_of_a_suite(weights: Weights, tmp_path: Path) -> Non
     run = RunDirectory(paths.runs() / "good")
     with pytest.raises(ValueError, match="no checkpoint of good has been evaluated by 'pair'"):
         find_weights("good@best:pair")
-    log = evaluate(Examinee.load(weights), suite("pair", tmp_path))
+    log = evaluate(LocalExaminee.load(weights), suite("pair", tmp_path))
     assert find_weights("good@best:pair").step == 4
     for step, score in ((2, 0.9), (3, 0.99)):  # the third is not there any more
         evals.write(
@@ -352,7 +352,7 @@ def test_a_damaged_checkpoint_is_not_evaluated(weights: Weights) -> None:
     data[-1] ^= 1
     file.write_bytes(data)
     with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged"):
-        Examinee.load(weights)
+        LocalExaminee.load(weights)
 
 
 def test_a_model_of_no_numbers_is_said(home: Path, tmp_path: Path) -> None:
@@ -361,5 +361,5 @@ def test_a_model_of_no_numbers_is_said(home: Path, tmp_path: Path) -> None:
         model.model.norm.weight.fill_(float("nan"))
     weights = make("broken", model)
     with pytest.raises(ValueError, match="not finite"):
-        evaluate(Examinee.load(weights), suite("pair", tmp_path))
+        evaluate(LocalExaminee.load(weights), suite("pair", tmp_path))
     assert not (paths.runs() / "broken" / "evals").exists()

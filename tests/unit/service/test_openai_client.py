@@ -11,7 +11,14 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
+from jobs.evaluation import report, suites
+from jobs.evaluation.compare import compare
+from jobs.evaluation.evaluate import LocalExaminee, evaluate
+from jobs.evaluation.remote import RemoteExaminee
+from jobs.runs.references import find_weights
+from jobs.serving.endpoint import Endpoint
 from tests import taught
+from tests.small import Screen
 from tests.unit.service.conftest import Served, number, open_sequences, until
 
 WEATHER: Any = taught.WEATHER
@@ -524,3 +531,17 @@ def test_a_model_is_shown_under_every_name_that_can_be_asked_for(client: openai.
     ):
         with pytest.raises(openai.NotFoundError, match=words):
             client.models.retrieve(name)
+
+
+def test_a_model_that_is_served_scores_what_its_checkpoint_scores(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINIMIND_HOME", str(served.runs.parent))
+    rows = suites.load(["skills"])[0]
+    here = evaluate(LocalExaminee.load(find_weights("taught")), rows)
+    there = suites.put(rows, RemoteExaminee(Endpoint(f"{served.address}/v1", "taught")), Screen())
+    assert [one["answer"] for one in here.records] == [one["answer"] for one in there.records]
+    assert [one["score"] for one in here.records] == [one["score"] for one in there.records]
+    (compared,) = compare([(here, there)])
+    assert compared.whole.comparison.better == compared.whole.comparison.worse == 0
+    assert report.write([compared])[0].is_file()
