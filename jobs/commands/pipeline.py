@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 
 from pydantic import ValidationError
 from rich.console import Console
@@ -58,7 +59,7 @@ def pipeline(args: argparse.Namespace, program: Program, console: Console) -> in
     try:
         if args.options is not None:
             return run(PipelineOptions.model_validate_json(args.options), console)
-        settings = dict(_assignment(text) for text in args.set)
+        settings = _settings(args.set)
         options = PipelineOptions(
             name=args.name,
             data=None if args.data is None else str(program.place(args.data)),
@@ -82,11 +83,24 @@ def pipeline(args: argparse.Namespace, program: Program, console: Console) -> in
     return submit_training(options.name, argv, words, detach=args.detach, console=console, kind="pipeline")
 
 
-def _assignment(text: str) -> tuple[str, object]:
-    path, equals, value = text.partition("=")
-    if not equals:
-        raise ValueError(say("--set {text!r}: write STAGE.PATH=VALUE", text=text))
-    try:
-        return path, json.loads(value)
-    except ValueError:
-        return path, value
+def _settings(assignments: Sequence[str]) -> dict[str, object]:
+    """STAGE.PATH -> value. Raises ValueError for what is no assignment, or is given twice."""
+    found: dict[str, object] = {}
+    for text in assignments:
+        path, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(say("--set {text!r}: write STAGE.PATH=VALUE", text=text))
+        if path in found:
+            raise ValueError(
+                say(
+                    "{path} is given twice: {given!r} and {value!r}; say it once",
+                    path=path,
+                    given=found[path],
+                    value=value,
+                )
+            )
+        try:
+            found[path] = json.loads(value)
+        except ValueError:
+            found[path] = value
+    return found

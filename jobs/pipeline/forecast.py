@@ -45,6 +45,12 @@ class StageForecast:
     seconds: float | None
     memory_bytes: int
     disk_bytes: int
+    is_done: bool = False
+
+
+def done(stage: str) -> StageForecast:
+    """A stage that takes nothing any more."""
+    return StageForecast(stage, 0, 0.0, 0, 0, is_done=True)
 
 
 def forecast(spec: RunSpec, prepared: Prepared, suites: Sequence[Rows]) -> StageForecast:
@@ -74,11 +80,15 @@ def show(forecasts: Sequence[StageForecast], console: Console) -> None:
     for title in ("steps", "time", "memory", "disk"):
         table.add_column(phrase(title), justify="right", no_wrap=True)
     for one in forecasts:
+        if one.is_done:
+            table.add_row(phrase(one.stage), "", say("done"), "", "")
+            continue
         time = duration(one.seconds) if one.seconds is not None else "?"
         table.add_row(phrase(one.stage), str(one.steps), time, memory(one.memory_bytes), size(one.disk_bytes))
     known = [one.seconds for one in forecasts if one.seconds is not None]
+    time = duration(sum(known)) if len(known) == len(forecasts) else "?"
     table.add_section()
-    table.add_row(say("together"), "", duration(sum(known)), "", size(sum(one.disk_bytes for one in forecasts)))
+    table.add_row(say("together"), "", time, "", size(sum(one.disk_bytes for one in forecasts)))
     console.print(table, soft_wrap=False)
 
 

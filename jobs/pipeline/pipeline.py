@@ -6,12 +6,10 @@ the same weights as if nothing had ever been killed, because each run does.
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -23,9 +21,11 @@ from jobs import paths
 from jobs.evaluation import report, suites
 from jobs.evaluation.compare import compare
 from jobs.evaluation.gates import GATES, closed
+from jobs.experiment.facts import facts_of
 from jobs.fit.precision import decide_dtype, with_dtype
 from jobs.paths import stock_folder
 from jobs.pipeline import forecast
+from jobs.pipeline.record import Record, StageRecord
 from jobs.pipeline.steps import PipelineOptions, Step
 from jobs.runs import evals
 from jobs.runs.directory import RunDirectory
@@ -34,7 +34,7 @@ from jobs.runs.references import Weights, find_weights
 from jobs.runs.show import show
 from jobs.stages import flags
 from jobs.stages.origin import first_weights, new_spec
-from jobs.stages.spec import RunSpec, other_results
+from jobs.stages.spec import FILES, RunSpec, other_results
 from jobs.stock import VERSION, version_of
 from jobs.text.prepare import prepare
 from jobs.text.tokenizer import TokenizerSpec, run_tokenizer
@@ -48,11 +48,14 @@ from minimind.units import duration
 
 @dataclass(frozen=True)
 class Done:
-    """A stage at its end. logs: what its suites found; before: what they found of the weights that it began with."""
+    """A stage at its end. asked: the suites that it ends with; logs: what they found; before: what they found of the
+    weights that it began with.
+    """
 
     step: Step
     weights: Weights
     seconds: float
+    asked: Sequence[str]
     logs: list[EvalLog]
     before: list[EvalLog]
 
@@ -66,23 +69,28 @@ def run(options: PipelineOptions, console: Console) -> int:
         from jobs.demo.fetch import fetch_stock
 
         fetch_stock(console)
-    steps = options.steps()
-    for step in steps:
+    for step in options.steps():
         options.file(step.stage)  # all of them are there before anything begins
     record = Record(options.name)
+    with record.held():
+        return _run(options, record, console)
+
+
+def _run(options: PipelineOptions, record: Record, console: Console) -> int:
+    steps = options.steps()
     _title(console, say("Tokenizer"))
-    _tokenizer(options, console)
+    _tokenizer(options, record, console)
     if steps:
         _title(console, say("What it will take"))
         _forecast(options, steps, record, console)
     done: list[Done] = []
     for step in steps:
         _title(console, say("Stage {stage}", stage=phrase(step.stage)))
-        found = _stage(options, step, record, done, console)
+        found = _stage(options, step, record, console)
         if found is None:
             return 1
         done.append(found)
-        if reasons := closed(GATES.get(step.stage, ()), found.before, found.logs):
+        if reasons := closed(GATES.get(step.stage, ()), found.asked, found.before, found.logs):
             for reason in reasons:
                 console.print(reason, style="yellow")
             if not options.past_gates:
@@ -100,58 +108,38 @@ def run(options: PipelineOptions, console: Console) -> int:
     return 0
 
 
-class Record:
-    """`pipelines/<name>.json`: of each stage that ended the weights that it began with and those that it ended with."""
-
-    def __init__(self, name: str) -> None:
-        self.path = paths.home() / "pipelines" / f"{name}.json"
-
-    def read(self) -> dict[str, dict[str, Any]]:
-        """By stage; empty where there is none."""
-        try:
-            content: dict[str, dict[str, Any]] = json.loads(self.path.read_text("utf-8"))
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError) as error:
-            raise ValueError(say("{path} cannot be read: {error}", path=self.path, error=error)) from None
-        return content
-
-    def write(self, stage: str, **known: Any) -> None:
-        """Add to what is known of a stage."""
-        content = self.read()
-        content[stage] = {**content.get(stage, {}), **known}
-        evals.write_text(self.path, json.dumps(content, indent=1) + "\n")
-
-
-def _tokenizer(options: PipelineOptions, console: Console) -> None:
+def _tokenizer(options: PipelineOptions, record: Record, console: Console) -> None:
     run = RunDirectory(paths.runs() / options.tokenizer)
     text = options.file("pretrain")
-    if run.exists and run.state().word == "SUCCEEDED":
-        kept = TokenizerSpec.model_validate(run.spec())
-        if kept.path == str(text):
-            console.print(say("Already there: {name}", name=run.name))
-            return
-        raise ValueError(_another(run.name, f"data.path = {kept.path}"))
     preset = options.planned(Step("pretrain"))
-    spec = TokenizerSpec(
-        name=options.tokenizer,
-        path=str(text),
-        vocab_size=preset.model.vocab_size,
-        split_cjk=preset.data.split_cjk,
-        max_bad_rows=preset.data.limits.max_bad_rows or 0,
-    )
+    own = {"vocab_size": preset.model.vocab_size, "split_cjk": preset.data.split_cjk}
+    files = {"path": content_sha256(text)}
+    if run.exists and run.state().word == "SUCCEEDED":
+        _require_asked(run.name, record.of("tokenizer"), own, files)
+        console.print(say("Already there: {name}", name=run.name))
+        return
+    record.write("tokenizer", asked=own, files=files)
+    bad_rows = preset.data.limits.max_bad_rows or 0
+    spec = TokenizerSpec.model_validate({"name": run.name, "path": str(text), "max_bad_rows": bad_rows} | own)
     run_tokenizer(spec, console, overwrite=run.exists)
 
 
 def _forecast(options: PipelineOptions, steps: list[Step], record: Record, console: Console) -> None:
-    """Each stage's time, memory and disk, from its data and a few steps made here. What it computes in is decided here,
-    once: measured again after a kill it might be another dtype, and the pipeline would end in other weights.
+    """Each stage's time, memory and disk, from its data and a few steps made here; of those that are done only that.
+    What it computes in is decided here, once: measured again after a kill it might be another dtype, and the pipeline
+    would end in other weights.
     """
     found = []
     text = str(options.file("pretrain"))
     for step in steps:
+        run = RunDirectory(paths.runs() / options.run(step.stage))
+        if run.exists:
+            _changes(options, step, run, record)  # what does not belong together is said before anything begins
+            if run.state().word == "SUCCEEDED":
+                found.append(forecast.done(step.stage))
+                continue
         spec = options.planned(step)
-        if (dtype := record.read().get(step.stage, {}).get("dtype")) is not None:
+        if (dtype := record.of(step.stage).dtype) is not None:
             spec = with_dtype(spec, dtype)
         changes: dict[str, Any] = {"tokenizer": options.tokenizer}
         if spec.data.mix:
@@ -166,35 +154,38 @@ def _forecast(options: PipelineOptions, steps: list[Step], record: Record, conso
     forecast.show(found, console)
 
 
-def _stage(options: PipelineOptions, step: Step, record: Record, done: list[Done], console: Console) -> Done | None:
+def _stage(options: PipelineOptions, step: Step, record: Record, console: Console) -> Done | None:
     """The stage's run at its end, evaluated; None where it did not succeed, which is shown."""
     request = options.request(step)
     run = RunDirectory(paths.runs() / request.name)
-    parent = next((one.weights for one in done if one.step.stage == step.after), None)
-    before = weights_sha256(parent.folder) if parent is not None else ""
-    known = record.read().get(step.stage, {})
-    began = time.time()
+    weights = first_weights(request.settings)
+    before = weights_sha256(weights.folder) if weights is not None else ""
+    known, began = record.of(step.stage), None
     if run.exists:
-        _require_same(run, request, known, before)
-        resume(run.name, {}, console)
+        changes = _changes(options, step, run, record)
+        if known.began_with != before:
+            raise ValueError(_another(run.name, say("other first weights")))
+        record.write(step.stage, asked=options.asked(step))
+        resume(run.name, changes, console)
     else:
-        record.write(step.stage, began_with=before, began=began)
-        weights = first_weights(request.settings)
-        spec = with_dtype(new_spec(request.stage, request.settings, request.model, weights), str(known["dtype"]))
+        began = time.time()
+        record.write(step.stage, began_with=before, asked=options.asked(step), files=_contents(request), weights="")
+        spec = with_dtype(new_spec(request.stage, request.settings, request.model, weights), str(known.dtype))
         start(spec, console, weights=weights, request=request)
     if run.state().word != "SUCCEEDED":
         show(run, console)
         return None
-    weights = find_weights(run.name)
-    sha256 = weights_sha256(weights.folder)
-    seconds = time.time() - float(record.read()[step.stage].get("began", began))
-    if known.get("weights") != sha256:
-        record.write(step.stage, weights=sha256, seconds=seconds)
-    named = RunSpec.model_validate(run.spec()).eval.suites
-    asked = suites.fitting(weights) if named is None else named
-    logs = _evaluated(weights, asked, console)
-    earlier = _evaluated(parent, asked, console) if parent is not None else []
-    return Done(step, weights, float(record.read()[step.stage].get("seconds", seconds)), logs, earlier)
+    end = find_weights(run.name)
+    asked = options.suites(step, RunSpec.model_validate(run.spec()))
+    logs = _evaluated(end, asked, console)
+    seconds = known.seconds
+    if known.weights != weights_sha256(end.folder) or seconds is None:
+        # Of one that was killed in between: what its attempts took, and its evaluation.
+        killed = facts_of(run).seconds + sum(float(log.summary["seconds"]) for log in logs)
+        seconds = time.time() - began if began is not None else killed
+        record.write(step.stage, weights=weights_sha256(end.folder), seconds=seconds)
+    earlier = _evaluated(weights, asked, console) if weights is not None else []
+    return Done(step, end, seconds, asked, logs, earlier)
 
 
 def _evaluated(weights: Weights, asked: Sequence[str], console: Console) -> list[EvalLog]:
@@ -206,18 +197,45 @@ def _evaluated(weights: Weights, asked: Sequence[str], console: Console) -> list
         return []
 
 
-def _require_same(run: RunDirectory, request: JobRequest, known: Mapping[str, Any], before: str) -> None:
-    """Raise ValueError where the run that is there is not the one that is asked for."""
-    if known.get("began_with", before) != before:
-        raise ValueError(_another(run.name, say("other first weights")))
-    stored = RunSpec.model_validate(run.spec())
-    own = ("name", "init_from", "data.tokenizer", "data.path")
-    settings = {path: value for path, value in request.settings.items() if path not in own}
-    for path in other_results(stored, flags.apply(stored, settings)):
-        raise ValueError(_another(run.name, f"{path} = {flags.at(stored, path)}"))
-    source = Path(request.settings["data.path"])
-    if run.sources.get("data.path", "") != content_sha256(source):
-        raise ValueError(_another(run.name, say("other rows than {source} has now", source=source)))
+def _contents(request: JobRequest) -> dict[str, str]:
+    """The sha256 of each file of data that a stage is asked to read, by its setting."""
+    named = {path: request.settings.get(path) for path in FILES}
+    return {path: content_sha256(paths.existing(file, path)) for path, file in named.items() if file is not None}
+
+
+def _changes(options: PipelineOptions, step: Step, run: RunDirectory, record: Record) -> dict[str, Any]:
+    """The settings of a run that is there which are asked for otherwise now, and which it may go on with.
+
+    Raises ValueError where others differ, which would make it another run, or the content of a file does.
+    """
+    known, asked = record.of(step.stage), options.asked(step)
+    stored, planned = RunSpec.model_validate(run.spec()), options.planned(step)
+    differ = [path for path in {**known.asked, **asked} if known.asked.get(path) != asked.get(path)]
+    changes = {path: flags.at(planned, path) for path in differ if path not in ("model", "preset")}
+    if other_results(stored, flags.apply(stored, changes)):
+        changes = {}
+    _require_asked(run.name, known, asked, _contents(options.request(step)), harmless=changes)
+    return changes
+
+
+def _require_asked(
+    name: str,
+    known: StageRecord,
+    asked: Mapping[str, Any],
+    files: Mapping[str, str],
+    harmless: Container[str] = (),
+) -> None:
+    """Raise ValueError where the run that is there is not the one that is asked for. harmless: what may differ."""
+    if not known.asked:
+        raise ValueError(_another(name, say("no record of what was asked")))
+    for path in {**known.asked, **asked}:
+        if known.asked.get(path) != asked.get(path) and path not in harmless:
+            usual = say("as usual")
+            then, now = (usual if one.get(path) is None else one[path] for one in (known.asked, asked))
+            raise ValueError(_another(name, say("{path} = {then}, not {now}", path=path, then=then, now=now)))
+    for path in {**known.files, **files}:
+        if known.files.get(path) != files.get(path):
+            raise ValueError(_another(name, say("other rows of {path} than there are now", path=path)))
 
 
 def _another(name: str, what: str) -> str:

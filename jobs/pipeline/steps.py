@@ -15,7 +15,7 @@ from jobs.evaluation.suites import fitting_what
 from jobs.paths import stock_folder
 from jobs.runs.directory import require_name
 from jobs.stages import flags
-from jobs.stages.spec import RunSpec
+from jobs.stages.spec import FILES, RunSpec
 from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
 from jobs.training.request import JobRequest
@@ -125,6 +125,11 @@ class PipelineOptions(Config):
             model=self.model if step.after is None else None,
             preset=self.preset,
         )
+
+    def asked(self, step: Step) -> dict[str, Any]:
+        """What a stage is asked for, but for where things lie: of files the content counts."""
+        settings = {path: value for path, value in self._settings_of(step).items() if path not in ("name", *FILES)}
+        return settings | {"model": self.model if step.after is None else None, "preset": self.preset}
 
     def planned(self, step: Step) -> RunSpec:
         """The spec of a stage before the weights that it begins with, whose shape it will have, are there."""

@@ -1293,6 +1293,20 @@ CHINESE: dict[str, str] = {
     ),
     # runs and sweeps
     "report": "报告",
+    "as usual": "默认值",
+    "done": "已完成",
+    "no record of what was asked": "不知道当初要求了什么",
+    "other rows of {path} than there are now": "{path} 的内容与现在的不同",
+    "the pipeline {name!r} is at work already": "流水线 {name!r} 正在运行",
+    "{path} = {then}, not {now}": "{path} = {then}，而不是 {now}",
+    (
+        "{path} is damaged, or of another version: {problem}\nWithout it the pipeline's runs cannot be gone on with: "
+        "take another --name, or remove it and them"
+    ): (
+        "{path} 已损坏，或来自另一个版本：{problem}\n没有它，流水线的各个运行无法继续：换一个 --name，或者把它和"
+        "这些运行都删除"
+    ),
+    "{suite} could not be asked, so nobody knows": "{suite} 没能评测，所以无从知道",
     # models behind an endpoint
     "(none)": "（无）",
     "--device cuda: PyTorch sees no GPU here": "--device cuda：这里的 PyTorch 看不到 GPU",
@@ -1544,7 +1558,6 @@ CHINESE: dict[str, str] = {
     "What got worse": ("变差的"),
     "What it will take": ("需要多少"),
     "Where they differ": ("不同之处"),
-    "a run, run@step, run@best, or ./folder": ("运行、运行@步数、运行@best，或 ./文件夹"),
     "a second checkpoint: what is better, what is worse": ("第二个检查点：哪里更好，哪里更差"),
     "a setting of a stage, such as sft.loop.epochs=2": ("某个阶段的设置，例如 sft.loop.epochs=2"),
     "about {rows} rows would tell": ("大约 {rows} 题才能看出"),
@@ -1594,7 +1607,6 @@ CHINESE: dict[str, str] = {
     ),
     "The two were not asked alike: {suites} changed in between.": "两次的问法不同：{suites} 在两次之间有改动。",
     "what SFT made better, and what worse": "SFT 让什么变好、什么变差",
-    "other rows than {source} has now": "另外的数据行（{source} 现在的内容不同）",
     "other first weights": ("别的初始权重"),
     "part": ("部分"),
     "peak memory": ("内存峰值"),

@@ -326,6 +326,9 @@ def test_the_best_checkpoint_of_a_suite(weights: Weights, tmp_path: Path) -> Non
     assert find_weights("good@best:pair").step == 2
 
 
+NAMES = ["language"]
+
+
 def test_a_gate_closes_where_the_rows_are_sure() -> None:
     def language(bits: float, spread: float) -> EvalLog:
         rows = [bits + spread * (number % 5 - 2) for number in range(60)]
@@ -336,14 +339,17 @@ def test_a_gate_closes_where_the_rows_are_sure() -> None:
 
     gates = [Gate(suite="language", most_worse=0.25), Gate(suite="grammar", least=0.5)]
     before = language(2.0, 0.01)
-    assert closed(gates, [before], [language(2.3, 0.01)]) == []
-    (reason,) = closed(gates, [before], [language(2.7, 0.01)])
+    assert closed(gates, NAMES, [before], [language(2.3, 0.01)]) == []
+    (reason,) = closed(gates, NAMES, [before], [language(2.7, 0.01)])
     assert "language went from 2.0000 to 2.7000: worse by more than the 0.5000 that may be forgotten" in reason
-    assert closed(gates, [before], [language(2.55, 1.0)]) == []  # perhaps: the interval reaches below the limit
+    assert closed(gates, NAMES, [before], [language(2.55, 1.0)]) == []  # perhaps: the interval reaches below the limit
     guessing = log_of("m", ["x"] * 60, [0.0] * 60, suite="grammar", high=0.4)
-    (reason,) = closed(gates, [], [guessing])
+    (reason,) = closed(gates, ["grammar"], [], [guessing])
     assert "grammar is 0.0 %, at least 50.0 % is asked for" in reason
-    assert closed(gates, [], [log_of("m", ["x"], [0.0], suite="grammar", high=0.6)]) == []
+    assert closed(gates, ["grammar"], [], [log_of("m", ["x"], [0.0], suite="grammar", high=0.6)]) == []
+    assert closed(gates, ["grammar"], [], [log_of("m", ["x"], [0.0], suite="grammar", high=None)]) == []
+    assert closed(gates, [], [], []) == []
+    assert closed(gates, ["grammar"], [], []) == ["grammar could not be asked, so nobody knows"]
 
 
 def test_a_damaged_checkpoint_is_not_evaluated(weights: Weights) -> None:

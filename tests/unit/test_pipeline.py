@@ -8,13 +8,16 @@ import pytest
 from pydantic import ValidationError
 
 from jobs import paths
+from jobs.commands import pipeline as command
 from jobs.pipeline import pipeline
-from jobs.pipeline.pipeline import Record, run
+from jobs.pipeline.pipeline import run
+from jobs.pipeline.record import Record
 from jobs.pipeline.steps import STEPS, PipelineOptions
 from jobs.runs.directory import RunDirectory
 from jobs.runs.references import find_weights
+from minimind.checkpoints import folders as checkpoint_folders
 from minimind.checkpoints.manifest import weights_sha256
-from tests.small import CHATS, SAMPLES, Screen, pipeline_settings
+from tests.small import CHATS, SAMPLES, Screen, kill_at, pipeline_settings
 
 STAGES = [step.stage for step in STEPS]
 
@@ -109,7 +112,7 @@ def test_it_ends_in_the_same_weights_wherever_it_broke_off(
 @pytest.mark.slow
 def test_a_closed_gate_ends_it_unless_told(home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        pipeline, "closed", lambda gates, before, after: ["language went from 1 to 9"] if before else []
+        pipeline, "closed", lambda gates, asked, before, after: ["language went from 1 to 9"] if before else []
     )
     asked = options(folder, until="lora", settings=small(**{"eval.suites": ["language"]}))
     assert run(asked, screen := Screen()) == 1
@@ -121,21 +124,71 @@ def test_a_closed_gate_ends_it_unless_told(home: Path, folder: Path, monkeypatch
     assert "Report: " in screen.text
 
 
+def refused(asked: PipelineOptions, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        run(asked, Screen())
+
+
 @pytest.mark.slow
 def test_runs_of_another_pipeline_are_not_gone_on_with(home: Path, folder: Path) -> None:
-    asked = options(folder, until="pretrain")
+    asked = options(folder, until="pretrain", settings={**small(), "pretrain.optim.weight_decay": 0.02})
     assert run(asked, Screen()) == 0
-    more = {**small(), "pretrain.optim.learning_rate": 0.5}
-    with pytest.raises(ValueError, match=r"the run 'p-pretrain' is there with optim.learning_rate = .*: it is another"):
-        run(options(folder, until="pretrain", settings=more), Screen())
+
+    def otherwise(**more: Any) -> PipelineOptions:
+        return asked.model_copy(update=more)
+
+    there = "the run 'p-pretrain' is there with "
+    more = {**asked.settings, "pretrain.optim.learning_rate": 0.5}
+    refused(otherwise(settings=more), rf"{there}optim.learning_rate = as usual, not 0.5: it is another pipeline's")
+    refused(otherwise(settings=small()), rf"{there}optim.weight_decay = 0.02, not as usual")
+    refused(otherwise(model="30m"), r"is there with split_cjk = True, not False: it is another pipeline's")
+    cut = {**asked.settings, "pretrain.data.split_cjk": True}
+    refused(otherwise(model="30m", settings=cut), rf"{there}model = tiny, not 30m")
+    refused(otherwise(preset="standard"), rf"{there}preset = as usual, not standard")
+    # The same rows elsewhere are the same rows.
     other = folder.parent / "other"
     shutil.copytree(folder, other)
-    with pytest.raises(ValueError, match=r"the run 'p-tokenizer' is there with data.path = "):
-        run(options(other, until="pretrain"), Screen())
+    assert run(otherwise(data=str(other)), screen := Screen()) == 0
+    assert "done" in screen.text
+    (other / "pretrain.jsonl").write_text((other / "pretrain.jsonl").read_text("utf-8") + '{"text": "more"}\n', "utf-8")
+    refused(otherwise(data=str(other)), "the run 'p-tokenizer' is there with other rows of path than there are now")
+
+
+@pytest.mark.slow
+def test_what_is_known_of_a_pipeline_is_looked_after(home: Path, folder: Path) -> None:
+    asked = options(folder, until="sft")
+    assert run(asked, Screen()) == 0
+    assert run(asked, Screen()) == 0
     record = Record("p")
-    record.write("pretrain", began_with="another")
-    with pytest.raises(ValueError, match="is there with other first weights"):
-        run(asked, Screen())
-    record.path.write_text("{", "utf-8")
-    with pytest.raises(ValueError, match=r"p.json cannot be read"):
-        run(asked, Screen())
+    record.write("sft", began_with="another")
+    refused(asked, "the run 'p-sft' is there with other first weights")
+    with record.held():
+        refused(asked, "the pipeline 'p' is at work already")
+    for damaged in ("{", "[]", "null", '{"pretrain": 5}', '{"pretrain": {"dtype": "banana"}}'):
+        record.path.write_text(damaged, "utf-8")
+        refused(asked, r"p.json is damaged, or of another version: ")
+    record.path.unlink()
+    refused(asked, "the run 'p-tokenizer' is there with no record of what was asked")
+
+
+@pytest.mark.slow
+def test_a_stage_goes_on_with_what_it_may_be_changed_in(
+    home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = options(folder, until="pretrain")
+    assert run(asked, Screen()) == 0
+    stage = RunDirectory(paths.runs() / "p-pretrain")
+    kill_at(stage, 2)
+    more = {"pretrain.loop.batch_size": 2, "pretrain.loop.accumulation_steps": 4, "pretrain.loop.keep_last": 7}
+    assert run(asked.model_copy(update={"settings": {**asked.settings, **more}}), screen := Screen()) == 0
+    assert "2 rows x 96 tokens x 4 accumulation" in screen.text
+    assert checkpoint_folders.steps(stage.checkpoints)[-1] == 3
+    # And with what was asked first again, for it makes no difference to what is done.
+    assert run(asked, Screen()) == 0
+
+
+def test_a_setting_that_is_given_twice_or_is_none(home: Path) -> None:
+    with pytest.raises(ValueError, match="sft.loop.epochs is given twice: 2 and '3'; say it once"):
+        command._settings(["sft.loop.epochs=2", "sft.loop.epochs=3"])
+    with pytest.raises(ValueError, match="--set 'x': write STAGE.PATH=VALUE"):
+        command._settings(["x"])

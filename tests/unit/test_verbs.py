@@ -210,7 +210,7 @@ def test_what_a_job_would_end_with_is_said_before_it_is_submitted(
         ([*TRAIN, "--data_path", "text.jsonl", "--tokenizer", "nosuch"], "no run 'nosuch'"),
         (["train", "tokenizer", "--data_path", "none.jsonl"], f"not found: {home}/none.jsonl"),
         (["sweep", "pretrain", "--data_path", "none.jsonl"], f"not found: {home}/none.jsonl"),
-        ([*SWEEP_TEXT, "--space", "nosuch"], "space 'nosuch': there are batch, rate, rank, or your own"),
+        ([*SWEEP_TEXT, "--space", "nosuch"], "space 'nosuch': there are batch, rate, rank, size, or your own"),
         ([*SWEEP_TEXT, "--space", "gone.json"], f"space not found: {home}/gone.json"),
         ([*SWEEP_TEXT, "--space", "text.jsonl.json"], "cannot be read: "),
         ([*SWEEP_TEXT, "--workers", "0"], "--workers 0: a sweep needs Ray Tune"),
