@@ -82,7 +82,10 @@ def absolute(path: str | Path, base: Path | None = None) -> Path:
 
 
 def is_path(text: str) -> bool:
-    """Whether a text that may name a run or a folder is a path: it has a slash (`./folder`) or begins with a ~."""
+    """Whether a text that may name a run or a folder is a path: it has a slash (`./folder`) or begins with a ~. In
+    run@best:SUITE/METRIC the slash is none of a path.
+    """
+    text = text.partition("@best:")[0]
     return "/" in text or os.sep in text or text.startswith("~")
 
 

@@ -16,7 +16,7 @@ from starlette.responses import FileResponse, JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jobs.paths import stock_folder
-from jobs.runs.reports import folder_of, list_reports, page_of
+from jobs.runs.reports import list_reports, page_of
 from jobs.serving.keys import API_KEY
 from jobs.serving.ports import is_loopback
 from minimind.language import speaking
@@ -113,7 +113,7 @@ def create(backend: Backend, settings: Settings) -> FastAPI:
         found = next((row for row in list_reports() if row.name == name), None)
         if found is None:
             raise HTTPException(404)
-        return FileResponse(page_of(folder_of(found.a, found.b), lang), media_type="text/html", headers=REPORT_HEADERS)
+        return FileResponse(page_of(found.folder, lang), media_type="text/html", headers=REPORT_HEADERS)
 
     files = {file.relative_to(UI).as_posix(): file for file in UI.rglob("*") if file.suffix in _TYPES}
 

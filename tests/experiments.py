@@ -56,6 +56,8 @@ def write_run(name: str, stage: str = "pretrain", /, *, at: float = 1000.0, **se
 def write_scores(run: RunDirectory) -> None:
     summary: dict[str, Any] = {"suite": "grammar", "step": 8, "score": 0.75, "low": 0.7, "high": 0.8, "n": 300}
     summary |= {"chance": 0.5, "lower_is_better": False, "title": {"en": "grammar of a sentence", "zh": "语法"}}
+    summary |= {"how": "pair", "model": f"{run.name}@8", "seconds": 1.0, "time": 2.0}
+    summary |= {"groups": {}, "metrics": {}, "diagnoses": {}}
     evals.write(evals.folder_of(run) / "grammar@8.jsonl", [], summary)
 
 

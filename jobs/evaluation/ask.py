@@ -19,6 +19,9 @@ from minimind.inference.engine import Engine
 from minimind.inference.sampling import SamplingParams
 from minimind.text.tokenizer import Tokenizer
 
+SCORING = 1
+"""Raised whenever rows are asked, or answers scored, otherwise than before: earlier scores cannot be compared."""
+
 Tools = Sequence[Mapping[str, Any]]
 
 Replies = Callable[[list[list[dict[str, Any]]], list[SamplingParams], list[Tools] | None, Progress], list[Reply]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
+from math import isfinite
 
 from jobs.evaluation.compare import Compared, Finding
 from minimind.language import say
@@ -18,7 +19,7 @@ def widest(compared: Sequence[Compared]) -> dict[bool, float]:
     for one in compared:
         difference = one.whole.comparison.difference
         kind = bool(one.a.summary["lower_is_better"])
-        reach[kind] = max(reach[kind], abs(difference.low), abs(difference.high))
+        reach[kind] = max(reach[kind], *(abs(end) for end in (difference.low, difference.high) if isfinite(end)))
     return reach
 
 
@@ -29,17 +30,25 @@ def interval(finding: Finding, reach: float) -> str:
     def x(value: float) -> float:
         return 80 + 76 * max(-1.0, min(1.0, value / reach))
 
+    known = isfinite(found.low) and isfinite(found.high)
+    line = f'<line class="range" x1="{x(found.low):.1f}" x2="{x(found.high):.1f}" y1="8" y2="8"/>' if known else ""
     return (
         '<svg class="interval" viewBox="0 0 160 16" role="img" aria-hidden="true">'
-        '<line class="none" x1="80" x2="80" y1="1" y2="15"/>'
-        f'<line class="range" x1="{x(found.low):.1f}" x2="{x(found.high):.1f}" y1="8" y2="8"/>'
+        f'<line class="none" x1="80" x2="80" y1="1" y2="15"/>{line}'
         f'<circle cx="{x(found.value):.1f}" cy="8" r="3.5"/></svg>'
     )
 
 
+def _finite(curve: Curve) -> Curve:
+    """A curve without the points that are no numbers."""
+    letter, steps, values = curve
+    there = [place for place, value in enumerate(values) if isfinite(value)]
+    return letter, [steps[place] for place in there], [values[place] for place in there]
+
+
 def curves(found: Sequence[Curve]) -> str:
     """Both curves in one frame, with their ends named; "" where there is none."""
-    drawn = [(letter, steps, values) for letter, steps, values in found if len(steps) > 1]
+    drawn = [one for one in map(_finite, found) if len(one[1]) > 1]
     if not drawn:
         return ""
     width, height, left, bottom = 640, 240, 48, 30

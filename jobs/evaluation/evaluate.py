@@ -16,7 +16,7 @@ import torch
 
 from data.suite import Rows, Suite, SuiteRow
 from jobs import paths
-from jobs.evaluation.ask import ask
+from jobs.evaluation.ask import SCORING, ask
 from jobs.runs import evals
 from jobs.runs.directory import RunDirectory
 from jobs.runs.evals import EvalLog, Record
@@ -103,6 +103,7 @@ class LocalExaminee:
             "tokenizer": self.tokenizer.fingerprint,
             "template": hashlib.sha256(self.tokenizer.chat_template.encode()).hexdigest(),
             "precision": "float32",
+            "context": self.engine.context_tokens,
             "device": self.device,
         }
 
@@ -139,12 +140,13 @@ def path_of(weights: Weights, suite: str) -> Path:
     """Where the log of a suite lies: with the run, or for a checkpoint elsewhere in MINIMIND_HOME by its name."""
     if weights.run is not None:
         return evals.folder_of(RunDirectory(paths.runs() / weights.run)) / f"{suite}@{weights.step}.jsonl"
-    return elsewhere(suite, "-".join(weights.folder.absolute().parts[-2:]))
+    return elsewhere(suite, str(weights.folder.absolute()))
 
 
 def elsewhere(suite: str, name: str) -> Path:
     """Where the log of a suite lies for what is no run of this home."""
-    return paths.home() / "evals" / f"{suite}@{re.sub(r'[^A-Za-z0-9._-]+', '-', name).strip('-.')}.jsonl"
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[-60:]
+    return paths.home() / "evals" / f"{suite}@{readable}-{hashlib.sha256(name.encode()).hexdigest()[:8]}.jsonl"
 
 
 def kept(weights: Weights, rows: Rows) -> EvalLog | None:
@@ -160,6 +162,7 @@ def kept(weights: Weights, rows: Rows) -> EvalLog | None:
         "checkpoint": _checkpoint_sha256(weights),
         "rows_sha256": rows.sha256,
         "suite_sha256": _suite_sha256(rows.suite),
+        "scoring": SCORING,
     }
     return found if same.items() <= found.summary.items() else None
 
@@ -183,6 +186,7 @@ def _suite_facts(rows: Rows) -> dict[str, Any]:
         "title": suite.title,
         "how": suite.ask.how,
         "counted": suite.counted,
+        "scoring": SCORING,
         "seed": suite.ask.seed,
     }
 

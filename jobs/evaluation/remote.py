@@ -35,7 +35,7 @@ class RemoteExaminee:
 
     def known(self) -> dict[str, Any]:
         """What the log says of it: nobody knows its weights."""
-        unknown = dict.fromkeys(("run", "step"))
+        unknown = dict.fromkeys(("run", "step", "context"))
         nothing = dict.fromkeys(("stage", "checkpoint", "weights", "tokenizer", "template", "precision"), "")
         return {"model": self.name, **unknown, **nothing, "device": self.endpoint.url}
 

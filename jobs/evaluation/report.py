@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 import time
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -22,7 +22,8 @@ from markupsafe import Markup, escape
 
 from jobs import paths
 from jobs.evaluation.chart import curves, interval, widest
-from jobs.evaluation.compare import Case, Compared, asked_otherwise
+from jobs.evaluation.compare import Case, Compared, Finding, asked_otherwise
+from jobs.evaluation.texts import cell, quoted, visible
 from jobs.evaluation.view import title_of, verdict_of, wrong_with
 from jobs.runs import evals, reports
 from jobs.runs.directory import RunDirectory
@@ -34,6 +35,9 @@ _KINDS = ("html", "md")
 
 CASES = 12
 """How many regressions and gains of a suite are shown; the logs hold them all."""
+
+MOST_COMPARED = 40_000
+"""Pieces of one answer times those of the other, up to which each difference is looked for."""
 
 _WORD = re.compile(r"[^\W_]+|\s+|.", re.DOTALL)
 _CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
@@ -75,10 +79,24 @@ def as_json(one: Compared) -> dict[str, Any]:
         "suite": one.a.suite,
         "a": str(one.a.path),
         "b": str(one.b.path),
-        "findings": [{**asdict(finding), "verdict": verdict_of(finding)} for finding in one.findings],
+        "findings": [_finding_as_json(finding) for finding in one.findings],
         "regressions": [case.a["id"] for case in one.regressions],
         "gains": [case.a["id"] for case in one.gains],
     }
+
+
+def _finding_as_json(finding: Finding) -> dict[str, Any]:
+    """With one verdict: the one that holds among all comparisons."""
+    content = {**asdict(finding), "verdict": verdict_of(finding)}
+    del content["comparison"]["verdict"]
+    return {name: _whole(value) for name, value in content.items()}
+
+
+def _whole(value: Any) -> Any:
+    """Without numbers that JSON does not have: what nobody can tell is null."""
+    if isinstance(value, dict):
+        return {name: _whole(one) for name, one in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def render(compared: Sequence[Compared], kind: str) -> str:
@@ -150,8 +168,7 @@ def case_of(case: Case) -> dict[str, Any]:
             "before": [visible(f"{turn['role']}: {turn.get('content') or ''}") for turn in talk[:-1]],
             "prompt": visible(str(talk[-1].get("content") or "")),
             "expected": visible(str(a["expected"])) if a.get("expected") else "",
-            "answers": marked(_said(a), _said(b)),
-            "plain": [visible(_said(a)), visible(_said(b))],
+            "said": [_said(a), _said(b)],
         }
     elif "good" in a:
         margins = [record["logprobs"][0] - record["logprobs"][1] for record in (a, b)]
@@ -173,8 +190,7 @@ def marked(a: str, b: str) -> tuple[Markup, Markup]:
     """Both texts as HTML, with <del> where only the first has it and <ins> where only the second."""
     first, second = _pieces(visible(a)), _pieces(visible(b))
     sides = (Markup(""), Markup(""))
-    matcher = difflib.SequenceMatcher(None, first, second, autojunk=False)
-    for kind, i, j, k, m in matcher.get_opcodes():
+    for kind, i, j, k, m in _differences(first, second):
         one, other = escape("".join(first[i:j])), escape("".join(second[k:m]))
         if kind == "equal":
             sides = (sides[0] + one, sides[1] + other)
@@ -185,28 +201,29 @@ def marked(a: str, b: str) -> tuple[Markup, Markup]:
     return sides
 
 
+def _differences(first: list[str], second: list[str]) -> list[tuple[str, int, int, int, int]]:
+    """As difflib's opcodes. Of long texts only where they begin and cease to differ: difflib takes minutes for answers
+    that go round in circles.
+    """
+    if len(first) * len(second) <= MOST_COMPARED:
+        return list(difflib.SequenceMatcher(None, first, second, autojunk=False).get_opcodes())
+    shorter = min(len(first), len(second))
+    start = next((n for n in range(shorter) if first[n] != second[n]), shorter)
+    end = next((n for n in range(shorter - start) if first[-1 - n] != second[-1 - n]), shorter - start)
+    one, other = len(first) - end, len(second) - end
+    return [
+        ("equal", 0, start, 0, start),
+        ("replace", start, one, start, other),
+        ("equal", one, len(first), other, len(second)),
+    ]
+
+
 def _pieces(text: str) -> list[str]:
     """Words, and single characters of Chinese: the units in which a difference is seen."""
     found: list[str] = []
     for piece in _WORD.findall(text[:4000]):
         found += list(piece) if _CJK.search(piece) else [piece]
     return found
-
-
-def visible(text: str) -> str:
-    """A text in which nothing steers the reader's terminal or page: control characters, and those that turn the
-    direction of writing, are shown by name. Line breaks and tabs stay.
-    """
-    return "".join(map(_visible, text))
-
-
-def _visible(character: str) -> str:
-    if character in "\n\t":
-        return character
-    category = unicodedata.category(character)
-    if category == "Cc" and ord(character) < 0x20:
-        return chr(0x2400 + ord(character))
-    return f"⟨U+{ord(character):04X}⟩" if category in ("Cc", "Cf", "Cs", "Co", "Cn") else character
 
 
 def _logs(compared: Sequence[Compared]) -> list[tuple[str, list[evals.EvalLog]]]:
@@ -261,16 +278,6 @@ def _flat(tree: dict[str, Any], above: str = "") -> dict[str, Any]:
     return found
 
 
-def _quoted(text: str) -> str:
-    """A text in Markdown, line by line, so that nothing in it is markup."""
-    return "\n".join(f"  > `{line.replace('`', 'ˋ')}`" if line.strip() else "  >" for line in text.split("\n"))
-
-
-def _cell(text: str) -> str:
-    """A text in a table of Markdown."""
-    return visible(text).replace("\n", " ").replace("|", "\\|").replace("<", "&lt;")
-
-
 @cache
 def templates(folder: Path) -> Environment:
     """The templates of a folder, which speak the reader's language. HTML is escaped, Markdown is not."""
@@ -287,8 +294,9 @@ def templates(folder: Path) -> Environment:
         "number": evals.number,
         "verdict_of": verdict_of,
         "title_of": title_of,
-        "quoted": _quoted,
-        "cell": _cell,
+        "quoted": quoted,
+        "cell": cell,
+        "marked": marked,
         "wrong_with": wrong_with,
         "interval": lambda finding, widest: Markup(interval(finding, widest)),
         "visible": visible,

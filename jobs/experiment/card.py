@@ -10,9 +10,9 @@ from data.prepare import content_sha256
 from data.read import row_files
 from jobs import paths
 from jobs.evaluation.report import templates
+from jobs.evaluation.texts import cell, fenced, quoted
 from jobs.evaluation.view import title_of
 from jobs.experiment.facts import Facts, facts_of, spec_of
-from jobs.experiment.markdown import cell, fenced, quoted
 from jobs.runs import evals
 from jobs.runs.directory import RunDirectory
 from jobs.runs.references import Weights
@@ -160,7 +160,8 @@ def data_files(links: list[Link]) -> list[DataFile]:
                     licensed=_licences_of(path),
                 ),
             )
-    return list(found.values())
+    known = {path for path, digest in found if digest}
+    return [file for (path, digest), file in found.items() if digest or path not in known]
 
 
 def _licences_of(path: Path) -> Path | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,8 +16,8 @@ from rich.console import Console
 from rich.text import Text
 
 from jobs import paths
+from jobs.evaluation.texts import cell
 from jobs.experiment.facts import Facts, at, facts_of, find
-from jobs.experiment.markdown import cell
 from jobs.runs import evals
 from jobs.runs.directory import directories
 from jobs.runs.show import pairs
@@ -25,8 +26,8 @@ from jobs.terminal.console import plain
 from minimind.language import phrase, say
 from minimind.units import amount, duration, memory
 
-_FORMULA = ("=", "+", "-", "@")
-"""With one of these a text begins that a spreadsheet would take for a formula."""
+_FORMULA = re.compile(r"[\s\u200b-\u200f\u2060\ufeff]*[=+\-@＝＋－＠]")
+"""So a text begins that a spreadsheet would take for a formula."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def show(listed: Sequence[Entry], console: Console) -> None:
 
 
 def _no_formula(text: str) -> str:
-    return f"'{text}" if text.startswith(_FORMULA) else text
+    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def _date(entry: Entry) -> str:

@@ -36,8 +36,9 @@ class Comparison:
     """Two runs of one spec, side by side.
 
     steps: those at which both saved, and whose weights were compared. first: of them the first at which the weights
-    differ, None where all are the same. environment: name -> both values, where they differ. losses: the last that
-    both measured up to `first`, by metric; loss_from: the first step at which a loss that was logged differs.
+    differ, None where all are the same. missing: the last that the first run saved, where the other has not saved it.
+    environment: name -> both values, where they differ. losses: the last that both measured up to `first`, by metric;
+    loss_from: the first step at which a loss that was logged differs.
     """
 
     steps: tuple[int, ...]
@@ -45,11 +46,12 @@ class Comparison:
     environment: Mapping[str, tuple[str, str]]
     losses: Mapping[str, Losses]
     loss_from: int | None
+    missing: int | None = None
 
     @property
     def same(self) -> bool:
-        """Whether the same bits came out."""
-        return bool(self.steps) and self.first is None
+        """Whether the same bits came out, to the end."""
+        return bool(self.steps) and self.first is None and self.missing is None
 
 
 def reproduce(request: JobRequest, console: Console) -> int:
@@ -227,7 +229,8 @@ def compare(one: Facts, other: Facts) -> Comparison:
                 losses[name] = up_to[-1]
             apart += [step for step, a, b in pairs if a != b and not (isnan(a) and isnan(b))]
     environment = _differing(_told_of(one), _told_of(other))
-    return Comparison(tuple(steps), first, environment, losses, min(apart, default=None))
+    missing = max(mine) if mine and max(mine) not in its else None
+    return Comparison(tuple(steps), first, environment, losses, min(apart, default=None), missing)
 
 
 def _both(one: Facts, other: Facts, name: str) -> list[Losses]:
@@ -266,6 +269,17 @@ def told(result: Comparison, name: str, other: str) -> list[str]:
     """What a comparison says, line by line."""
     if not result.steps:
         return [say("{name} and {other} have no step in common whose weights were kept.", name=name, other=other)]
+    if result.first is None and result.missing is not None:
+        return [
+            say(
+                "The same bits up to step {last}, but not to the end: {name} went on to step {missing}, which {other} "
+                "has not saved.",
+                name=name,
+                other=other,
+                last=result.steps[-1],
+                missing=result.missing,
+            )
+        ]
     if result.first is None:
         return [
             say(

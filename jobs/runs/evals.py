@@ -13,8 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ValidationError
+
 from jobs import paths
 from jobs.runs.directory import RunDirectory
+from minimind.checkpoints import folders as checkpoint_folders
+from minimind.checkpoints.manifest import MANIFEST, sha256_of
+from minimind.config import explain
 from minimind.events import best_first
 from minimind.language import say
 from minimind.units import size
@@ -22,6 +27,26 @@ from minimind.units import size
 FORMAT = 1
 
 Record = dict[str, Any]
+
+
+class _Summary(BaseModel):
+    """What of a summary is counted on wherever logs are read."""
+
+    suite: str
+    how: str
+    model: str
+    step: int | None
+    score: float | None
+    low: float | None
+    high: float | None
+    n: int
+    chance: float | None
+    lower_is_better: bool
+    seconds: float
+    time: float
+    groups: dict[str, dict[str, Any]]
+    metrics: dict[str, dict[str, Any]]
+    diagnoses: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -78,25 +103,35 @@ def write_text(path: Path, text: str) -> Path:
 def read(path: Path) -> EvalLog:
     """A log that `write` wrote. Raises ValueError for a file that is none, or of a later format."""
     try:
-        lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+        # Not splitlines: a text may hold other ends of lines than ours.
+        lines = [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
         *records, summary = lines
         whole = summary["type"] == "summary" and all(record.pop("type") == "row" for record in records)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(say("{path} is no log of an evaluation: {error}", path=path, error=error)) from None
     if not whole or summary.pop("format", None) != FORMAT:
         raise ValueError(say("{path} is no log of an evaluation that this program reads", path=path))
+    try:
+        _Summary.model_validate(summary)
+    except ValidationError as error:
+        raise ValueError(say("{path} is no log of an evaluation: {error}", path=path, error=explain(error))) from None
     summary.pop("type")
     return EvalLog(path, records, summary)
 
 
 def logs(run: RunDirectory) -> list[EvalLog]:
-    """The logs of a run that can be read, by suite and step."""
+    """The logs of a run that can be read, by suite and step; not those of another checkpoint than the one that is there
+    under its step.
+    """
     found = []
     for path in sorted(folder_of(run).glob("*@*.jsonl")):
         try:
-            found.append(read(path))
+            log = read(path)
         except ValueError:
             continue
+        manifest = checkpoint_folders.folder_of(run.checkpoints, int(log.summary["step"] or 0)) / MANIFEST
+        if not manifest.is_file() or log.summary.get("checkpoint") in (None, sha256_of(manifest)):
+            found.append(log)
     return sorted(found, key=lambda log: (log.suite, int(log.summary.get("step") or 0)))
 
 
@@ -117,17 +152,24 @@ def scores(run: RunDirectory) -> list[dict[str, Any]]:
 
 def best_step(run: RunDirectory, suite: str, steps: Sequence[int]) -> int | None:
     """The step, of `steps`, that did best at a suite, or at one of its metrics as "suite/metric"; None where none of
-    them has been evaluated by it. Of equal ones the earliest.
+    them has been evaluated by it. Of equal ones the earliest. Only scores of what was asked last are compared.
     """
     name, _, metric = suite.partition("/")
     found: dict[int, float] = {}
     lower_is_better = False
-    for log in logs(run):
+    asked = [log for log in logs(run) if log.suite == name and log.summary["step"] in steps]
+    newest = _asked(max(asked, key=lambda log: float(log.summary["time"]))) if asked else ()
+    for log in asked:
         value = log.summary["metrics"].get(metric, {}).get("value") if metric else log.summary["score"]
-        if log.suite == name and log.summary.get("step") in steps and value is not None:
+        if value is not None and _asked(log) == newest:
             lower_is_better = bool(log.summary["lower_is_better"]) and not metric
             found[int(log.summary["step"])] = float(value)
     return next(iter(best_first(found, "lowest" if lower_is_better else "highest")), None)
+
+
+def _asked(log: EvalLog) -> tuple[object, ...]:
+    """What was asked and how it was scored: only scores that have this in common can be compared."""
+    return tuple(log.summary.get(name) for name in ("rows_sha256", "suite_sha256", "scoring"))
 
 
 def _line(value: dict[str, Any]) -> str:

@@ -132,15 +132,18 @@ def _run_and_step(text: str) -> tuple[RunDirectory, int]:
         return run, best
     if which.startswith("best:"):
         suite = which.removeprefix("best:")
+        if not suite:
+            raise ValueError(say("{text!r}: name a suite behind it, such as {text}language", text=text))
         best = evals.best_step(run, suite, steps)
         if best is None:
             raise ValueError(
                 say(
                     "{text!r}: no checkpoint of {name} has been evaluated by {suite!r}: "
-                    "minimind eval {name}@latest --suite {suite}",
+                    "minimind eval {name}@latest --suite {name_of_suite}",
                     text=text,
                     name=name,
-                    suite=suite.partition("/")[0],
+                    suite=suite,
+                    name_of_suite=suite.partition("/")[0],
                 )
             )
         return run, best

@@ -5,14 +5,24 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import BaseModel, FiniteFloat, ValidationError
+
 from jobs import paths
 
 FACTS = "report.json"
+
+
+class _Facts(BaseModel):
+    """What `report.json` says of itself."""
+
+    a: str
+    b: str
+    time: FiniteFloat
 
 
 @dataclass(frozen=True)
@@ -24,11 +34,21 @@ class ReportRow:
     b: str
     time: float
 
+    @property
+    def folder(self) -> Path:
+        """Where it lies."""
+        return paths.home() / "reports" / self.name
+
 
 def folder_of(a: str, b: str) -> Path:
     """Where the report of B against A lies."""
-    name = "-vs-".join(re.sub(r"[^A-Za-z0-9._@-]+", "-", text).strip("-.") for text in (b, a))
-    return paths.home() / "reports" / name
+    return paths.home() / "reports" / "-vs-".join(map(_readable, (b, a)))
+
+
+def _readable(text: str) -> str:
+    """The name of a model in that of a folder, with a mark of its own where other names would be written alike."""
+    name = re.sub(r"[^A-Za-z0-9._@-]+", "-", text).strip("-.")[-80:]
+    return name if name == text else f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
 def page_of(folder: Path, lang: str) -> Path:
@@ -41,8 +61,9 @@ def list_reports() -> list[ReportRow]:
     found = []
     for path in (paths.home() / "reports").glob(f"*/{FACTS}"):
         try:
-            facts = json.loads(path.read_text("utf-8"))
-            found.append(ReportRow(path.parent.name, str(facts["a"]), str(facts["b"]), float(facts["time"])))
-        except (OSError, ValueError, KeyError, TypeError):
+            facts = _Facts.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError):
             continue
+        if all(page_of(path.parent, lang).is_file() for lang in ("en", "zh")):
+            found.append(ReportRow(path.parent.name, facts.a, facts.b, facts.time))
     return sorted(found, key=lambda row: row.time, reverse=True)

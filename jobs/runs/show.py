@@ -325,7 +325,7 @@ def _files(run: RunDirectory, curve: Path | None) -> list[tuple[str, str]]:
         (say("folder"), str(run.path)),
         (say("picture"), str(curve) if curve else say("no picture yet")),
         (say("disk"), disk),
-        *((say("report"), str(reports.page_of(reports.folder_of(row.a, row.b), language()))) for row in mine),
+        *((say("report"), str(reports.page_of(row.folder, language()))) for row in mine),
     ]
 
 
@@ -333,7 +333,13 @@ def samples(run: RunDirectory) -> list[dict[str, Any]]:
     """What the run wrote at its end, each with "prompt" and "continuation"; none where it could not."""
     if not run.samples_path.exists():
         return []
-    return [json.loads(line) for line in run.samples_path.read_text("utf-8").splitlines()]
+    found = []
+    for number, line in enumerate(run.samples_path.read_text("utf-8").rstrip("\n").split("\n"), start=1):
+        sample = json.loads(line)
+        if not isinstance(sample, dict) or not {"step", "prompt", "continuation"} <= sample.keys():
+            raise ValueError(say("line {number} is no sample", number=number))
+        found.append(sample)
+    return found
 
 
 def _picture_title(row: RunRow) -> str:

@@ -1293,6 +1293,12 @@ CHINESE: dict[str, str] = {
     ),
     # runs and sweeps
     "report": "报告",
+    (
+        "The same bits up to step {last}, but not to the end: {name} went on to step {missing}, which {other} has not "
+        "saved."
+    ): ("到第 {last} 步逐位相同，但没有到头：{name} 走到了第 {missing} 步，{other} 没有保存那一步。"),
+    "line {number} is no sample": "第 {number} 行不是样例",
+    "{text!r}: name a suite behind it, such as {text}language": "{text!r}：请在后面写上题集，例如 {text}language",
     "as usual": "默认值",
     "done": "已完成",
     "no record of what was asked": "不知道当初要求了什么",
@@ -1661,9 +1667,10 @@ CHINESE: dict[str, str] = {
     "{suite}: to tell a difference of this size takes about {needed} rows; there are {rows}": (
         "{suite}：要看出这么大的差别大约需要 {needed} 题；现有 {rows} 题"
     ),
-    "{text!r}: no checkpoint of {name} has been evaluated by {suite!r}: minimind eval {name}@latest --suite {suite}": (
-        "{text!r}：{name} 没有检查点用 {suite!r} 评测过：minimind eval {name}@latest --suite {suite}"
-    ),
+    (
+        "{text!r}: no checkpoint of {name} has been evaluated by {suite!r}: "
+        "minimind eval {name}@latest --suite {name_of_suite}"
+    ): ("{text!r}：{name} 没有检查点用 {suite!r} 评测过：minimind eval {name}@latest --suite {name_of_suite}"),
     "{value} bits per byte": ("{value} 比特/字节"),
     "{value} points of 100": ("{value} 分（满分 100）"),
     "{b} is better at {what}": ("{b} 在 {what} 上更好"),

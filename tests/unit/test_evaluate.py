@@ -10,13 +10,14 @@ import torch
 
 from data.suite import Rows, load
 from jobs import paths
-from jobs.evaluation import report
+from jobs.evaluation import chart, report, suites, texts
+from jobs.evaluation import evaluate as evaluating
 from jobs.evaluation.compare import Compared, compare
 from jobs.evaluation.evaluate import LocalExaminee, evaluate, kept
 from jobs.evaluation.gates import Gate, closed
 from jobs.evaluation.suites import evaluate_all
 from jobs.evaluation.view import show_comparison, show_groups, show_scores
-from jobs.runs import evals
+from jobs.runs import evals, reports
 from jobs.runs.directory import RunDirectory
 from jobs.runs.evals import EvalLog
 from jobs.runs.references import Weights, find_weights
@@ -250,7 +251,7 @@ def test_the_report_shows_what_models_write_as_text(lang: str) -> None:
         assert "\x1b" not in content
         assert "\x07" not in content
         assert "\u202e" not in content
-        assert "␛[31m" in content
+        assert "␛[31m" in content.replace("\\", "")
         assert "⟨U+202E⟩" in content
     assert f'lang="{lang}"' in page
     assert page.count('<article class="case">') == report.CASES
@@ -315,15 +316,111 @@ def test_the_best_checkpoint_of_a_suite(weights: Weights, tmp_path: Path) -> Non
         find_weights("good@best:pair")
     log = evaluate(LocalExaminee.load(weights), suite("pair", tmp_path))
     assert find_weights("good@best:pair").step == 4
-    for step, score in ((2, 0.9), (3, 0.99)):  # the third is not there any more
-        evals.write(
-            log.path.with_name(f"pair@{step}.jsonl"), log.records, {**log.summary, "score": score, "step": step}
-        )
     save(
         run.checkpoints, 2, model_config=CONFIG, weights=toy_model(config=CONFIG).state_dict(), tokenizer=TOKENIZER,
         train_state={}, lineage=Lineage("x"),
     )  # fmt: skip
+    second = evaluate(LocalExaminee.load(find_weights("good@2")), suite("pair", tmp_path))
+
+    def rewrite(step: int, **more: Any) -> None:
+        path = log.path.with_name(f"pair@{step}.jsonl")
+        evals.write(path, log.records, {**second.summary, "step": step, "metrics": {"m/n": {"value": step}}} | more)
+
+    rewrite(2, score=0.99)
+    rewrite(3, score=1.0)  # which is not there any more
     assert find_weights("good@best:pair").step == 2
+    assert find_weights("good@best:pair/m/n").step == 2
+    with pytest.raises(ValueError, match="no checkpoint of good has been evaluated by 'pair/other'"):
+        find_weights("good@best:pair/other")
+    with pytest.raises(ValueError, match="'good@best:': name a suite behind it, such as good@best:language"):
+        find_weights("good@best:")
+    rewrite(2, score=0.99, checkpoint="another that was there")
+    assert find_weights("good@best:pair").step == 4
+    rewrite(2, score=0.99, rows_sha256="others", time=0.0)
+    assert find_weights("good@best:pair").step == 4
+
+
+def test_a_log_is_read_whatever_its_texts_hold(weights: Weights, tmp_path: Path) -> None:
+    (tmp_path / "odd.jsonl").write_text(
+        "".join(json.dumps({"text": f"the cat{sign}sat"}) + "\n" for sign in "\u2028\u2029\x85\x0b\x1c"), "utf-8"
+    )
+    rows = suites.load([tmp_path / "odd.jsonl"])
+    (log,) = evaluate_all(weights, rows, Screen())
+    assert evals.read(log.path).records == log.records
+    assert evaluate_all(weights, rows, screen := Screen())[0].summary == log.summary
+    assert screen.text == ""
+
+
+@pytest.mark.parametrize(
+    "summary",
+    ['"abc"', '{"type": "summary", "format": 1}', '{"type": "summary", "format": 1, "suite": "s", "score": "x"}'],
+)
+def test_a_damaged_log_is_passed_over(weights: Weights, tmp_path: Path, summary: str) -> None:
+    log = evaluate(LocalExaminee.load(weights), suite("pair", tmp_path))
+    log.path.with_name("bad@4.jsonl").write_text(f'"abc"\n{summary}\n', "utf-8")
+    assert [one.suite for one in evals.logs(RunDirectory(paths.runs() / "good"))] == ["pair"]
+
+
+def test_scores_of_another_way_to_score_are_not_kept(
+    weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = suite("pair", tmp_path)
+    evaluate(LocalExaminee.load(weights), rows)
+    assert kept(weights, rows) is not None
+    monkeypatch.setattr(evaluating, "SCORING", 0)
+    assert kept(weights, rows) is None
+
+
+def test_checkpoints_elsewhere_have_logs_of_their_own(tmp_path: Path) -> None:
+    folders = [tmp_path / name / "checkpoints" / "step_00000004" for name in ("a", "b")]
+    assert len({evaluating.path_of(Weights(folder), "s") for folder in folders}) == 2
+    assert len({reports.folder_of("/模型/一", b) for b in ("/模型/三", "/模型/四")}) == 2
+
+
+def test_answers_that_go_round_in_circles_are_told_apart() -> None:
+    a, b = report.marked("I am sorry. " * 300, "sorry I am. " * 300)
+    assert a.startswith("<del>I am sorry.")
+    assert b.startswith("<ins>sorry I am.")
+    same = "the same beginning " * 60
+    a, b = report.marked(f"{same}x {same}", f"{same}yy {same}")
+    assert a.count("<del>") == 1
+    assert "<del>" in a
+    assert "<ins>yy</ins>" in b
+
+
+def test_nothing_in_markdown_is_markup(home: Path) -> None:
+    nasty = "x`\n\n# PWNED\n\n<script>alert(1)</script> ![t](http://evil/x.png) a\\|b"
+    a, b = log_of("<img src=x>", ["right"] * 9, [1.0] * 9), log_of("b", [nasty] * 9, [0.0] * 9)
+    for record in (*a.records, *b.records):
+        record["id"] = f"{record['id']}{nasty}"
+    text = report.render(compare([(a, b)]), "md")
+    assert not any(line.lstrip("> ").startswith("# PWNED") for line in text.splitlines())
+    for markup in ("<script", "<img", "![t]", "http://evil"):
+        assert markup not in text.replace("\\<", "")
+
+
+@pytest.mark.parametrize("line", ["# a", "- a", "+ a", "1. a", "2) a", "~~~", "===", "* a", "&lt;", "a_b_c"])
+def test_a_quotation_is_a_text(line: str) -> None:
+    shown = texts.quoted(line).removeprefix("> ")
+    assert "\\" in shown
+    assert shown.replace("\\", "").strip() == line.strip()
+
+
+def test_nothing_in_a_quotation_is_code() -> None:
+    assert texts.quoted("    a") == "> a"
+
+
+def test_ordinary_writing_is_left_alone() -> None:
+    for text in ("👨\u200d👩\u200d👧", "क्\u200dष", "soft\u00adhyphen"):
+        assert texts.visible(text) == text
+    assert texts.visible("\u202e") == "⟨U+202E⟩"
+
+
+def test_curves_with_what_is_no_number() -> None:
+    drawn = chart.curves([("A", (1, 2, 3), (1.0, math.nan, 2.0)), ("B", (1, 2), (math.inf, 1.0))])
+    assert "nan" not in drawn
+    assert "inf" not in drawn
+    assert drawn.count("polyline") == 1
 
 
 NAMES = ["language"]

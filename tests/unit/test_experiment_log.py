@@ -71,8 +71,26 @@ def test_markup_and_formulas_of_others_are_none(shell: Shell) -> None:
     assert table(shell.out)[0]["Sample output"] == "'=A1 → ![x](y)|"
     assert shell(cli.minimind, "log", "one", "--markdown") == 0
     header, _, row = shell.out.splitlines()
-    assert "=A1 → !\\[x\\](y)\\|" in row
+    assert "=A1 → \\!\\[x\\](y)\\|" in row
     assert row.replace("\\|", "").count("|") == header.count("|")
+
+
+@pytest.mark.parametrize("prompt", ["=1", "\t=1", " =1", "＝1", "\u200b=HYPERLINK(1)", "-1", "@x"])
+def test_no_cell_begins_as_a_formula(shell: Shell, prompt: str) -> None:
+    run = write_run("one")
+    run.samples_path.write_text(json.dumps({"step": 8, "prompt": prompt, "continuation": ""}) + "\n", "utf-8")
+    assert shell(cli.minimind, "log", "--csv") == 0
+    assert table(shell.out)[0]["Sample output"].startswith("'")
+
+
+@pytest.mark.parametrize("line", ["[1]", "5", '{"step": 8, "prompt": "a"}', "{"])
+def test_a_damaged_file_leaves_its_run_out(shell: Shell, line: str) -> None:
+    write_run("two")
+    write_run("one").samples_path.write_text(line + "\n", "utf-8")
+    assert shell(cli.minimind, "log") == 0
+    assert "two" in shell.out
+    assert "left out: " in shell.err
+    assert "samples.jsonl cannot be read" in shell.err
 
 
 def test_the_terminal_shows_a_block_a_run_that_fits(shell: Shell) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,18 @@ def test_a_repetition_that_died_goes_on(shell: Shell) -> None:
     assert "The same bits" in shell.out
     assert [event["step"] for event in facts_of(run("twin")).attempts] == [0, 2]
     assert shell(cli.main, "reproduce", "mother", "--name", "twin") == 0  # has ended: compared once more
+
+
+def test_a_repetition_that_ended_early_is_not_the_same(home: Path) -> None:
+    early = replace(
+        facts_of(run("child")),
+        events=[event for event in facts_of(run("child")).events if event.get("step", 0) <= 2],
+        run=RunDirectory(home / "runs" / "nothing"),
+    )
+    result = compare(facts_of(run("child")), early)
+    assert not result.same
+    (line,) = told(result, "child", "early")
+    assert "The same bits up to step 2, but not to the end: child went on to step 4, which early has not saved." in line
 
 
 def test_the_tokenizer_is_the_runs_own(shell: Shell, home: Path) -> None:

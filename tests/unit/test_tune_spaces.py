@@ -58,6 +58,8 @@ def test_of_a_size_as_many_rows_at_once_as_fit() -> None:
     rows = {(p["model.num_hidden_layers"], p["loop.batch_size"]) for group in found for p in group.points}
     assert rows == {(4, 8), (6, 4), (8, 4), (12, 2), (16, 2)}
     assert all(point["loop.batch_size"] * point["loop.accumulation_steps"] == 32 for g in found for point in g.points)
+    odd = override(spec, {"loop.batch_size": 6, "loop.accumulation_steps": 2})
+    assert {p["loop.batch_size"] for g in groups(odd, space_of("size", odd), lambda run: True) for p in g.points} == {6}
     (refused, *_) = groups(spec, space_of("size", spec), lambda run: False)
     assert (refused.feasible, [point["loop.batch_size"] for point in refused.refused]) == ((), [1])
 

@@ -178,7 +178,14 @@ def reported(home: Path) -> Path:
     for lang in ("en", "zh"):
         page_of(folder, lang).write_text(f"<!doctype html><p>{lang}", "utf-8")
     (folder / "report.json").write_text('{"a": "base@9", "b": "talk@8", "time": 1.0}', "utf-8")
+    for name, facts in (
+        ("odd", '{"a": "x", "b": "\\ud800", "time": 1}'),
+        ("nan", '{"a": "x", "b": "y", "time": 1e999}'),
+    ):
+        (folder.parent / name).mkdir()
+        (folder.parent / name / "report.json").write_text(facts, "utf-8")
     (folder.parent / "half").mkdir()
+    (folder.parent / "half" / "report.json").write_text('{"a": "x", "b": "half", "time": 1}', "utf-8")
     (folder.parent / "half" / "report.en.html").write_text("half", "utf-8")
     return folder
 
