@@ -39,6 +39,9 @@ CASES = 12
 MOST_COMPARED = 40_000
 """Pieces of one answer times those of the other, up to which each difference is looked for."""
 
+EXCERPT = 160
+"""Characters of a text whose bits per byte were asked, which tell the reader which one it is."""
+
 _WORD = re.compile(r"[^\W_]+|\s+|.", re.DOTALL)
 _CJK = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
 
@@ -101,7 +104,7 @@ def _whole(value: Any) -> Any:
 
 def render(compared: Sequence[Compared], kind: str) -> str:
     """The report in the reader's language. kind: "html" or "md"."""
-    a, b = (_side(letter, logs[0].summary) for letter, logs in _logs(compared))
+    a, b = (_side(letter, [log.summary for log in logs]) for letter, logs in _logs(compared))
     environment = templates(Path(__file__).parent)
 
     def show_case(one: Compared, case: Case) -> Markup | str:
@@ -177,7 +180,8 @@ def case_of(case: Case) -> dict[str, Any]:
         shown |= {"prompt": visible(a["prompt"]), "choices": [visible(text) for text in a["choices"]]}
         shown |= {"right": a["right"], "a_chosen": a["chosen"], "b_chosen": b["chosen"]}
     else:
-        shown |= {"prompt": visible(a["prompt"])}
+        text = a["prompt"]
+        shown |= {"prompt": visible(text if len(text) <= EXCERPT else f"{text[:EXCERPT]} …"), "is_excerpt": True}
     return shown
 
 
@@ -230,7 +234,8 @@ def _logs(compared: Sequence[Compared]) -> list[tuple[str, list[evals.EvalLog]]]
     return [("A", [one.a for one in compared]), ("B", [one.b for one in compared])]
 
 
-def _side(letter: str, summary: dict[str, Any]) -> Side:
+def _side(letter: str, summaries: Sequence[dict[str, Any]]) -> Side:
+    summary = summaries[0]
     facts: list[tuple[str, str]] = []
     steps: tuple[int, ...] = ()
     values: tuple[float, ...] = ()
@@ -250,7 +255,7 @@ def _side(letter: str, summary: dict[str, Any]) -> Side:
                 facts.append((title, f"{series[name][1][-1]:.4f}"))
         found = series.get("val/bits_per_byte") or series.get("train/loss") or ([], [])
         steps, values = tuple(found[0]), tuple(found[1])
-    facts.append((say("evaluated in"), duration(summary["seconds"])))
+    facts.append((say("evaluated in"), duration(sum(float(one["seconds"]) for one in summaries))))
     return Side(letter, summary["model"], str(summary["stage"]), tuple(facts), (steps, values))
 
 
