@@ -7,8 +7,8 @@ import math
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -71,6 +71,7 @@ class LocalExaminee:
     checkpoint: str
     stage: str
     device: str
+    program: Mapping[str, str] = field(default_factory=program)
 
     @classmethod
     def load(cls, weights: Weights, device: torch.device | None = None) -> LocalExaminee:
@@ -105,6 +106,7 @@ class LocalExaminee:
             "precision": "float32",
             "context": self.engine.context_tokens,
             "device": self.device,
+            "program": dict(self.program),
         }
 
     def ask(self, rows: Rows, progress: Progress) -> list[Record]:
@@ -131,7 +133,6 @@ def evaluate(examinee: Examinee, rows: Rows, progress: Progress = lambda tokens:
         **summed(rows.suite, rows.rows, records),
         "seconds": round(time.time() - began, 3),
         "time": began,
-        "program": program(),
     }
     return evals.write(examinee.path_of(rows.suite.name), records, summary)
 

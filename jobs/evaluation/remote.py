@@ -12,6 +12,7 @@ from data.suite import Rows
 from jobs.evaluation.ask import Tools, answers
 from jobs.evaluation.evaluate import elsewhere
 from jobs.runs.evals import Record
+from jobs.runs.program import program
 from jobs.serving.endpoint import Endpoint, EndpointError
 from minimind.evaluation.asking import Progress, Reply
 from minimind.inference.sampling import SamplingParams
@@ -37,7 +38,7 @@ class RemoteExaminee:
         """What the log says of it: nobody knows its weights."""
         unknown = dict.fromkeys(("run", "step", "context"))
         nothing = dict.fromkeys(("stage", "checkpoint", "weights", "tokenizer", "template", "precision"), "")
-        return {"model": self.name, **unknown, **nothing, "device": self.endpoint.url}
+        return {"model": self.name, **unknown, **nothing, "device": self.endpoint.url, "program": program()}
 
     def ask(self, rows: Rows, progress: Progress) -> list[Record]:
         """The records. Raises ValueError for a suite that asks for likelihoods, EndpointError where it stops."""
