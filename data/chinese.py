@@ -284,6 +284,9 @@ CHINESE: dict[str, str] = {
     "a choice is between two texts or more, not {texts}": ("选择题至少有两个选项，而这里是 {texts}"),
     "a row is a JSON object, not {kind}": ("一行应是 JSON 对象，而不是 {kind}"),
     "a row of this suite has the fields {known}": ("这个题集的一行有这些字段：{known}"),
+    'answer_language = {value!r}: there are "zh", "en" and "any"': (
+        'answer_language = {value!r}：只有 "zh"、"en" 和 "any"'
+    ),
     "checks is a list of objects such as {example}": ("checks 是对象的列表，例如 {example}"),
     "messages is a list of turns with role and content": ("messages 是轮次的列表，每个有 role 和 content"),
     "the answer {answer!r} is none of the choices {labels}": ("答案 {answer!r} 不在选项 {labels} 之中"),

@@ -81,7 +81,8 @@ class SuiteRow:
 
     texts: the text; the good and the bad sentence; or the choices, with `right` the number of the right one. messages:
     the conversation up to the question, before: questions that are asked first, one after the other, of the same model.
-    expected: the answer to the letter; fact: what it has to hold. checks: else.
+    expected: the answer to the letter; fact: what it has to hold. checks: else. answer_language: the one in which an
+    answer is to be, None where any will do.
     """
 
     id: str
@@ -95,6 +96,7 @@ class SuiteRow:
     expected: str | None = None
     fact: str = ""
     checks: tuple[Check, ...] = ()
+    answer_language: str | None = None
 
 
 @dataclass(frozen=True)
@@ -191,7 +193,7 @@ def _rows(suite: Suite, source: str, content: Iterable[tuple[int, object]]) -> R
             if form is None:
                 known = _known(forms)
                 raise ValueError(say("a row of this suite has the fields {known}", known=known))
-            made = form.read(row)
+            made = replace(form.read(row), answer_language=_answer_language(row))
         except ValueError as error:
             raise ValueError(f"{source}:{line}: {error}") from None
         groups = {name: str(row[name]) for name in GROUPS if row.get(name) not in (None, "", [])}
@@ -207,6 +209,15 @@ def _rows(suite: Suite, source: str, content: Iterable[tuple[int, object]]) -> R
     if not rows:
         raise ValueError(say("{source}: no row", source=source))
     return Rows(suite, rows, digest.hexdigest())
+
+
+def _answer_language(row: Mapping[str, Any]) -> str | None:
+    """The field of that name, "zh", "en" or "any"; where there is none, the language of the row."""
+    named = row.get("answer_language")
+    if named not in (None, "zh", "en", "any"):
+        raise ValueError(say('answer_language = {value!r}: there are "zh", "en" and "any"', value=named))
+    wanted = named or row.get("language")
+    return str(wanted) if wanted and wanted != "any" else None
 
 
 def _known(forms: Iterable[Form]) -> str:

@@ -229,7 +229,7 @@ def _judged(row: SuiteRow, prompt: str, reply: Reply) -> tuple[float, dict[str, 
     calls = tuple((name, _object(arguments)) for name, arguments in reply.calls)
     finish = "tool_calls" if calls else reply.finish  # in OpenAI's words
     answer = Answer(text=reply.text, finish=finish, calls=calls, prompt=prompt, thinking=reply.thinking)
-    wrong = diagnose(answer, language=row.groups.get("language"), max_tokens_reached=reply.finish == "length")
+    wrong = diagnose(answer, language=row.answer_language, max_tokens_reached=reply.finish == "length")
     metrics: dict[str, float] = {}
     if row.expected is not None:
         right = reply.text.strip() == row.expected.strip()

@@ -2,6 +2,8 @@
 
 A row has `checks`, a list of objects {"is": NAME, ...arguments}. Its score is the share of checks that hold, and it is
 passed if all do. A new checker is a class below `Check` and a row in `CHECKERS`.
+
+Texts are compared in Unicode's composed form (NFC): é is é, whether it is written as one character or as two.
 """
 
 from __future__ import annotations
@@ -10,25 +12,28 @@ import difflib
 import json
 import math
 import re
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
 from minimind.config import Config, explain
-from minimind.evaluation import measures
-from minimind.evaluation.numbers import last_number
+from minimind.evaluation import measures, numbers
 from minimind.evaluation.patterns import Pattern
 from minimind.language import say
 
 LONGEST_MATCHED = 4000
 """How many characters of an answer a regular expression looks at."""
 
-_FENCE = re.compile(r"```[\w-]*[ \t]*\n(.*?)```", re.DOTALL)
-_NUMERAL = re.compile(r"[+-]?[0-9]+(?:\.[0-9]+)?")
+_FENCE = re.compile(r"(`{3,})[\w-]*\s*")
+# Python refuses to read more than 4300 digits.
+_NUMERAL = re.compile(r"[+-]?[0-9]{1,999}(?:\.[0-9]{1,999})?")
+_PADDED = re.compile(r"[+-]?0[0-9]")
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,11 @@ class Answer:
     prompt: str
     thinking: str = ""
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it neither says nor calls anything."""
+        return not self.calls and not self.text.strip()
+
 
 class Check(Config, ABC):
     """A checker with its arguments. One below it says in `_holds` when it does."""
@@ -55,7 +65,7 @@ class Check(Config, ABC):
 
     def holds(self, answer: Answer) -> bool:
         """Whether the answer passes."""
-        return self._holds(answer)
+        return self._holds(replace(answer, text=_composed(answer.text), prompt=_composed(answer.prompt)))
 
     @abstractmethod
     def _holds(self, answer: Answer) -> bool: ...
@@ -117,12 +127,12 @@ class Contains(_Searched):
 
 
 class Lacks(_Searched):
-    """None of `any` stands in the answer."""
+    """The answer says or calls something, and none of `any` stands in it."""
 
     any: Texts = Field(min_length=1)
 
     def _holds(self, answer: Answer) -> bool:
-        return not any(self._is_in(wanted, answer.text) for wanted in self.any)
+        return not answer.is_empty and not any(self._is_in(wanted, answer.text) for wanted in self.any)
 
 
 class Matches(Check):
@@ -145,15 +155,21 @@ class Matches(Check):
         return self._compiled.matches(text[:LONGEST_MATCHED]) and not (self.full and len(text) > LONGEST_MATCHED)
 
 
+def _as_written(value: object, read: ValidatorFunctionWrapHandler) -> float:
+    """A whole number stays one: as a float it would lose digits."""
+    return value if isinstance(value, int) and not isinstance(value, bool) else float(read(value))
+
+
 class Number(Check):
     """The last number of the answer is `value`, give or take `tolerance`."""
 
-    value: float
+    value: Annotated[float, WrapValidator(_as_written)]
     tolerance: float = Field(default=0, ge=0)
 
     def _holds(self, answer: Answer) -> bool:
-        found = last_number(answer.text)
-        return found is not None and math.isclose(found, self.value, rel_tol=1e-9, abs_tol=self.tolerance)
+        found = numbers.last_number(answer.text)
+        value, tolerance = numbers.exact(self.value), numbers.exact(self.tolerance)
+        return found is not None and numbers.same(numbers.exact(found), value, tolerance)
 
 
 class _Counted(Check):
@@ -207,7 +223,7 @@ class Lines(_Counted):
 
 
 class Json(Check):
-    """The answer is a JSON object or list, alone or in a ``` fence.
+    """The answer is a JSON object or list, alone or in the one ``` fence that there is.
 
     keys: what the object has, and each object of a list. values: what it has under keys. form: which of both it is.
     """
@@ -217,11 +233,8 @@ class Json(Check):
     form: Literal["object", "list"] | None = None
 
     def _holds(self, answer: Answer) -> bool:
-        fences: list[str] = _FENCE.findall(answer.text) if "```" in answer.text else [answer.text]
-        if len(fences) != 1:
-            return False
         try:
-            value = json.loads(fences[0])
+            value = _json_of(answer.text.strip())
         except (ValueError, RecursionError):
             return False
         if not isinstance(value, {"object": dict, "list": list}.get(self.form or "", (dict, list))):
@@ -232,6 +245,30 @@ class Json(Check):
 
     def _has(self, part: object) -> bool:
         return isinstance(part, dict) and part.keys() >= set(self.keys) and _includes(part, self.values)
+
+
+def _json_of(text: str) -> object:
+    """The value of a text that is JSON, or that has it in its only fence. Raises ValueError for any other text.
+
+    What is in a fence is read to its own end, for it may hold the signs of one.
+    """
+    try:
+        return _JSON.decode(text)
+    except ValueError:
+        if (fence := _FENCE.search(text)) is None:
+            raise
+    value, end = _JSON.raw_decode(text, fence.end())
+    if not re.fullmatch(rf"\s*{fence[1]}(?!.*{fence[1]}).*", text[end:], re.DOTALL):
+        raise ValueError(text[end:])
+    return value
+
+
+def _refuse(constant: str) -> None:
+    """NaN and Infinity are Python's; JSON has neither."""
+    raise ValueError(constant)
+
+
+_JSON = json.JSONDecoder(parse_constant=_refuse)
 
 
 class Items(Check):
@@ -312,7 +349,7 @@ class CallsNothing(Check):
     """The answer calls no tool, and says something."""
 
     def _holds(self, answer: Answer) -> bool:
-        return not answer.calls and bool(answer.text.strip())
+        return not answer.calls and not answer.is_empty
 
 
 class Stopped(Check):
@@ -365,7 +402,7 @@ def parse_check(value: object) -> Check:
                 names=_listed(CHECKERS),
             )
         )
-    arguments = {key: part for key, part in value.items() if key != "is"}
+    arguments = {key: _all_composed(part) for key, part in value.items() if key != "is"}
     for argument in arguments:
         if argument not in kind.model_fields:
             raise ValueError(
@@ -392,6 +429,22 @@ def score(checks: Sequence[Check], answer: Answer) -> tuple[float, list[bool]]:
     return sum(held) / len(held), held
 
 
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
+
+
+def _all_composed(value: object) -> object:
+    """The same with all its texts composed."""
+    match value:
+        case str():
+            return _composed(value)
+        case list():
+            return [_all_composed(part) for part in value]
+        case Mapping():
+            return {key: _all_composed(part) for key, part in value.items()}
+    return value
+
+
 def _near(name: str, names: Mapping[str, object]) -> str:
     near = difflib.get_close_matches(name, names, n=1)
     return say(" (did you mean {name}?)", name=near[0]) if near else ""
@@ -414,18 +467,22 @@ def _same(value: object, wanted: object) -> bool:
             return isinstance(value, list) and len(value) == len(wanted) and all(map(_same, value, wanted))
         case bool() | None:
             return value is wanted
-        case int() | float():
-            number = _number(value)
-            return number is not None and math.isclose(number, wanted, rel_tol=1e-9)
-    return isinstance(value, str) and value.strip().casefold() == str(wanted).strip().casefold()
+        case str() if isinstance(value, str):
+            return _plain(value) == _plain(wanted)
+        case str() if _PADDED.match(wanted):
+            return False  # 007, a name in digits, is not 7
+    found, number = _number(value), _number(wanted)
+    return found is not None and number is not None and numbers.same(found, number)
 
 
-def _number(value: object) -> float | None:
-    if isinstance(value, str) and _NUMERAL.fullmatch(value.strip()):
-        return float(value)
+def _plain(text: str) -> str:
+    return _composed(text).strip().casefold()
+
+
+def _number(value: object) -> Fraction | None:
+    """A number, or a text that is written as one is."""
+    if isinstance(value, str):
+        return Fraction(value.strip()) if _NUMERAL.fullmatch(value.strip()) else None
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    try:
-        return float(value)
-    except OverflowError:
-        return None
+    return numbers.exact(value) if isinstance(value, int) or math.isfinite(value) else None

@@ -21,6 +21,9 @@ _LEAST_REPEATS = 3
 _LEAST_SHORT_LOOP = 40
 _LEAST_SHORT_REPEATS = 6
 """A shorter text has to be a loop from beginning to end, and so often that it is no laughter."""
+_MOST_LAUGHS = 25
+_MOST_ROWS = 30
+"""So many syllables of laughter, and so many rows of tables, may be alike before they count as a loop."""
 _LEAST_SIGNS = 300
 """The least length of a text for a loop without letters: zeros of a large number, a line of a table are shorter."""
 
@@ -36,8 +39,16 @@ _MOSTLY = 0.6
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _CUT = re.compile(r"[\ud800-\udfff\ufffd]")
 _TAG = re.compile("|".join(map(re.escape, SPECIAL_TOKENS)) + r"|<\|spare[0-9]+\|>")
+_TAG_SIDE = re.compile(r"_(?:start|end)$")
 _CALL_BODY = re.compile(r'\s*\{\s*"name"\s*:[^{}]*"arguments"')
 _CODE = re.compile(r"```[^`]*(?:```|$)|`[^`\n]*`")
+_LAUGHTER = re.compile(
+    r"(?P<han>[哈呵嘿嘻嘎呜啊啦喵汪]{2,})|(?<![a-z])(?:heh|lol|ha|a?(?:ha|he|hi|ho){2,})h?(?![a-z])", re.IGNORECASE
+)
+# Prose has white space behind a comma, and ends in a stop.
+_TABLE_ROW = re.compile(
+    r"^[^\n|]*\|[^\n]*$|^[^\n,]+(?:,[^\s,][^\n,]*)+(?<![.!?。！？])$|^[^\n\t]+(?:\t[^\n\t]+)+$", re.MULTILINE
+)
 
 
 def diagnose(answer: Answer, *, language: str | None, max_tokens_reached: bool) -> tuple[str, ...]:
@@ -54,8 +65,8 @@ def diagnose(answer: Answer, *, language: str | None, max_tokens_reached: bool) 
 
 
 def describe(name: str) -> str:
-    """A diagnosis as a sentence in the reader's language."""
-    return phrase(DIAGNOSES[name])
+    """A diagnosis as a sentence in the reader's language; one that a later version may know, by its name."""
+    return phrase(DIAGNOSES[name]) if name in DIAGNOSES else name
 
 
 DIAGNOSES: dict[str, str] = {
@@ -72,13 +83,24 @@ DIAGNOSES: dict[str, str] = {
 """Name -> what it means, for `phrase`. Their order is that in which they are told."""
 
 
-def _is_empty(answer: Answer) -> bool:
-    return not answer.calls and not answer.text.strip()
-
-
 def _repeats(answer: Answer) -> bool:
-    """A loop at the end, or everything said several times, in the text or in the thoughts."""
-    return any(_loops(text.strip()) or _says_little(text) for text in (answer.text, answer.thinking))
+    """A loop at the end, or everything said several times, in the text or in the thoughts.
+
+    A table that was cut off is no excuse: a model that repeats a row seldom comes to an end.
+    """
+    ended = answer.finish != "length"
+    texts = [_without_repeats_of_people(text, tables=ended) for text in (answer.text, answer.thinking)]
+    return any(_loops(text.strip()) or _says_little(text) for text in texts)
+
+
+def _without_repeats_of_people(text: str, *, tables: bool) -> str:
+    """The rest of a text that laughs now and then, or has a table, whose rows may all be the same."""
+    laughs = sum(len(laugh[0]) if laugh["han"] else len(laugh[0]) // 2 for laugh in _LAUGHTER.finditer(text))
+    if laughs <= _MOST_LAUGHS:
+        text = _LAUGHTER.sub("", text)
+    if tables and 1 < len(_TABLE_ROW.findall(text)) <= _MOST_ROWS:
+        text = _TABLE_ROW.sub("", text)
+    return text
 
 
 def _loops(text: str) -> bool:
@@ -138,24 +160,42 @@ def _is_cut(answer: Answer) -> bool:
 def _leaks(answer: Answer) -> bool:
     """Whether a tag is shown that the prompt did not speak of."""
     tags = {match[0] for text in (answer.text, answer.thinking) for match in _TAG.finditer(text)}
-    return any(tag not in answer.prompt for tag in tags)
+    return any(not _speaks_of(answer.prompt, tag) for tag in tags)
+
+
+def _speaks_of(prompt: str, tag: str) -> bool:
+    """Whether a prompt has a tag or the one that goes with it, or names one. "think" alone is a word like others."""
+    name = tag.strip("<|/>")
+    pair, prompt = _pair(tag), prompt.casefold()
+    named = (name != "think" and name in prompt) or (pair == "im" and "chatml" in prompt)
+    return named or pair in map(_pair, _TAG.findall(prompt))
+
+
+def _pair(tag: str) -> str:
+    """What the two tags that go together share."""
+    return _TAG_SIDE.sub("", tag.strip("<|/>"))
 
 
 def _breaks_call(answer: Answer) -> bool:
-    """Whether there is a call that is none: between its tags, or without them, as a parser hands on what is broken."""
+    """Whether there is a call that is none: between its tags, or without them, as a parser hands on what is broken.
+
+    Not where the prompt speaks of the tag, or of what is in a call.
+    """
     bodies = [part.partition("</tool_call>")[0] for part in answer.text.split("<tool_call>")[1:]]
+    spoken = _speaks_of(answer.prompt, "<tool_call>")
     if not bodies and _CALL_BODY.match(answer.text):
         bodies = [answer.text]
-    return any(read_call(body) is None for body in bodies)
+        spoken = "arguments" in answer.prompt
+    return not spoken and any(read_call(body) is None for body in bodies)
 
 
 def _copies(answer: Answer) -> bool:
-    """Whether the answer begins with the prompt, is mostly the prompt, or is itself most of the prompt."""
+    """Whether the answer is mostly the prompt, or is itself most of the prompt. One that goes on from it is neither."""
     text, prompt = (" ".join(part.casefold().split()) for part in (answer.text, answer.prompt))
     prompt = prompt.strip(" ?!.。？！:：")
     if len(prompt) <= _LONGEST_ECHO or not text:
         return False
-    if text.startswith(prompt) or (prompt in text and len(prompt) >= _MOSTLY * len(text)):
+    if text.count(prompt) * len(prompt) >= _MOSTLY * len(text):
         return True
     return len(text) >= _NEARLY_ALL * len(prompt) and text.strip(" ?!.。？！:：") in prompt
 
@@ -165,7 +205,7 @@ def _has_control(answer: Answer) -> bool:
 
 
 _TESTS: dict[str, Callable[[Answer], bool]] = {
-    "empty": _is_empty,
+    "empty": lambda answer: answer.is_empty,
     "repeats": _repeats,
     "cut_character": _is_cut,
     "leaked_tag": _leaks,

@@ -16,11 +16,14 @@ _CLOSING = "\"'”’）)\\]」』》*"
 _END = re.compile(rf"[。！？]+[{_CLOSING}]*|[.!?]+[{_CLOSING}]*(?=\s|$)(?!\s+[a-z])")
 _ABBREVIATION = re.compile(r"\b(?:Mr|Mrs|Ms|Dr|St|Prof|vs|etc|e\.g|i\.e|No|[A-Z])\.(?=\s)")
 
+_NUMERALS = [*"一二三四五六七八九十", *(f"十{sign}" for sign in "一二三四五六七八九"), "二十"]
+_ORDINAL = r"第(?:\d{1,2}|[一二三四五六七八九十]{1,3})[步点条项个]?[，,：:、]"
 _MARK = re.compile(
     r"(?P<indent>[ \t　]*)(?:[-*•·+–—●○▪][ \t]+|[•·●○▪]|(?:\d{1,3}|[一二三四五六七八九十]{1,3}|[a-hA-H])[.)）、．]"
-    r"(?!\d)|[(（](?:\d{1,3}|[一二三四五六七八九十]{1,3})[)）]|[①-⑳])[ \t]*\S"
+    rf"(?!\d)|[(（](?:\d{{1,3}}|[一二三四五六七八九十]{{1,3}})[)）]|[①-⑳]|{_ORDINAL})[ \t]*\S"
 )
-_INLINE = re.compile(r"(?<![\d.])(\d{1,2})[.)）、．](?!\d)")
+_INLINE = re.compile(rf"(?<![\d.])\d{{1,2}}(?=[.)）、．](?!\d))|[①-⑳]|{_ORDINAL}")
+_NUMBER = re.compile(r"\d+|[①-⑳]|[一二三四五六七八九十]+")
 
 
 def words(text: str) -> int:
@@ -51,15 +54,26 @@ def lines(text: str) -> int:
 def items(text: str) -> int:
     """How many items the numbered or bulleted list of a text has; what is indented below an item belongs to it.
 
-    Where no two lines are items, numbers that count 1, 2, 3 inside a line make a list as well.
+    Where no two lines are items, numbers that count 1, 2, 3 inside a line make a list as well, and so do ①②③ and
+    第一, 第二, 第三.
     """
     indents = [len(mark["indent"]) for line in text.splitlines() if (mark := _MARK.match(line)) is not None]
     if len(indents) > 1:
         return sum(indent == min(indents) for indent in indents)
     count = 0
     for match in _INLINE.finditer(text):
-        count += int(match[1]) == count + 1
+        count += _place(match[0]) == count + 1
     return max(count, len(indents))
+
+
+def _place(mark: str) -> int:
+    """The number in what marks an item."""
+    number = _NUMBER.search(mark)
+    if number is None:
+        return 0
+    if number[0].isdigit():
+        return int(unicodedata.normalize("NFKC", number[0]))
+    return _NUMERALS.index(number[0]) + 1 if number[0] in _NUMERALS else 0
 
 
 def share(text: str, language: str) -> float:

@@ -50,6 +50,17 @@ GOOD = [
     "\n".join(f"- The capital of {a} is {b}." for a, b in zip("ABCDEFGHIJKLMNOPQR", "abcdefghijklmnopqr", strict=True)),
     "| name | colour | size |\n|------|--------|------|\n| sky | blue | large |\n| leaf | green | small |",
     "very " * 3 + "good",
+    "hahaha",
+    "haha" * 12,
+    "Hahahahahahahahahahahahahaha!",
+    "ha " * 25,
+    "哈" * 25,
+    "啊" * 20,
+    "今天在动物园里看到一只小猴子学着游客的样子戴帽子，大家都笑得停不下来，" + "哈" * 25,
+    "name,passed\n" + "Tom,yes\n" * 20,
+    "name\tpassed\n" + "Tom\tyes\n" * 20,
+    "Here it is:\n\n| name | passed |\n|------|--------|\n" + "| Tom | yes |\n" * 20,
+    "姓名,及格\n" + "小明,是\n小红,否\n" * 12,
     "The sun is warm. The sea is cold. I like them both, and so does my dog.",
     "",
 ]
@@ -71,12 +82,25 @@ def test_good_texts_do_not_repeat(text: str) -> None:
         "好的" * 15,
         "a" * 200,
         "!" * 400,
+        "哈" * 60,
+        "ha" * 60,
+        "ha " * 60,
+        "好啊" * 15,
+        "name,passed\n" + "Tom,yes\n" * 100,
+        "| Tom | yes |\n" * 100,
+        "And then we went home, as we always do.\n" * 12,
+        "小明说,今天天气很好。\n" * 12,
         " ".join(f"It was a good day and I liked the {word}." for word in ["sun", "sea", "sun"] * 12) + " The end",
     ],
 )
 def test_loops_repeat(text: str) -> None:
     assert "repeats" in found(text)
     assert "repeats" in found("ok", thinking=text)
+
+
+def test_a_table_of_equal_rows_that_does_not_end_repeats() -> None:
+    table = "name,passed\n" + "Tom,yes\n" * 20
+    assert "repeats" in found(table, finish="length")
 
 
 @pytest.mark.parametrize(
@@ -117,8 +141,18 @@ def test_loops_repeat(text: str) -> None:
                 {"text": "<think>well"},
                 {"text": "a", "thinking": "a <tool_call>"},
                 {"text": "<|spare3|>"},
+                {"text": "<think>well", "prompt": "What do you think?"},
+                {"text": "Fine.<|im_end|>", "prompt": "What is <think>?"},
             ],
-            [{"text": "a < b > c, <b>, <|x|>"}, {"text": "<think> is a tag.", "prompt": "What is <think>?"}],
+            [
+                {"text": "a < b > c, <b>, <|x|>"},
+                {"text": "<think> is a tag.", "prompt": "What is <think>?"},
+                {"text": "</think> ends it.", "prompt": "What is <think>?"},
+                {"text": "<|im_end|> ends a turn.", "prompt": "What ends a turn in ChatML?"},
+                {"text": "<|im_end|> ends it.", "prompt": "What ends what <|im_start|> begins?"},
+                {"text": "<|im_end|> ends a turn.", "prompt": "What is im_end?"},
+                {"text": "In <tool_call> and </tool_call>.", "prompt": "Where does a tool_call stand?"},
+            ],
         ),
         (
             "broken_call",
@@ -126,11 +160,14 @@ def test_loops_repeat(text: str) -> None:
                 {"text": '<tool_call>\n{"name": "f", "arguments": {"a": }}\n</tool_call>'},
                 {"text": '<tool_call>{"name": "f"'},
                 {"text": '{"name": "f", "arguments": {"a": '},
+                {"text": '<tool_call>{"name": "f"', "prompt": "Call the tool."},
             ],
             [
                 {"text": '<tool_call>\n{"name": "f", "arguments": {"a": 1}}\n</tool_call>'},
                 {"text": '{"name": "f", "age": 3}'},
                 {"text": "I call nothing."},
+                {"text": "<tool_call> begins a call of a tool.", "prompt": "What is <tool_call>?"},
+                {"text": '{"name": "f", "arguments": "none"}', "prompt": "As JSON: name is f, arguments are none."},
             ],
         ),
         (
@@ -138,6 +175,7 @@ def test_loops_repeat(text: str) -> None:
             [
                 {"text": "What is the colour of snow? It", "prompt": "What is the colour of snow?"},
                 {"text": "Well: what is the colour of  snow", "prompt": "What is the colour of snow?"},
+                {"text": "What is the colour of snow? " * 4, "prompt": "What is the colour of snow?"},
                 {"text": "天空是什么颜色的呢？请告诉我", "prompt": "天空是什么颜色的呢？请告诉我。"},
                 {
                     "text": "The old man had a small boat and a very large dog that he loved.",
@@ -146,6 +184,15 @@ def test_loops_repeat(text: str) -> None:
             ],
             [
                 {"text": "Hello", "prompt": "Hello"},
+                {
+                    "text": "The cat sat on the mat and looked at the moon.",
+                    "prompt": "The cat sat on the mat",
+                },
+                {"text": "从前有一只小猫，它住在山上，每天都看月亮。", "prompt": "从前有一只小猫，它住在"},
+                {
+                    "text": "What is snow made of?\nSnow is made of small crystals of ice that fall from clouds.",
+                    "prompt": "What is snow made of?",
+                },
                 {"text": "The colour of snow is white.", "prompt": "What is the colour of snow?"},
                 {"text": "The sun is warm.", "prompt": "Repeat this sentence: The sun is warm."},
                 {"text": "She walked to school.", "prompt": "In the past tense: She walks to school."},
@@ -179,6 +226,12 @@ def test_they_come_in_the_order_of_the_table() -> None:
         assert describe("empty") == "什么也没说。"
 
 
+def test_what_a_later_version_found_is_shown_by_its_name() -> None:
+    for language in ("en", "zh"):
+        with speaking(language):
+            assert describe("talks_in_riddles") == "talks_in_riddles"
+
+
 ANY_TEXT = st.text() | st.text(st.characters(codec=None)) | st.text('ab {}"<>|tool_call/think好\n', max_size=200)
 
 
@@ -207,6 +260,11 @@ LONG = 100_000
         "ab" * (LONG // 2),
         "a b " * (LONG // 4),
         "好" * LONG,
+        "哈" * LONG,
+        "ha" * (LONG // 2),
+        "a,b" * (LONG // 3),
+        "a\tb\n" * (LONG // 4),
+        "| a" * (LONG // 3),
         " " * LONG + "x",
         "<tool_call>" * (LONG // 11),
         '{"name": "a", "arguments": ' + "{" * LONG,

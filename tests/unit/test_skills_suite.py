@@ -9,9 +9,12 @@ from typing import Any
 
 import pytest
 
+from data.suite import load
 from jobs import paths
+from jobs.evaluation.ask import answers
+from jobs.runs.evals import Record
+from minimind.evaluation.asking import Reply
 from minimind.evaluation.checkers import Answer, Check, parse_check, score
-from minimind.evaluation.diagnostics import diagnose
 from minimind.text.chat import require_renderable
 
 KINDS = (
@@ -61,7 +64,43 @@ def test_the_right_answer_passes_and_the_wrong_one_does_not(row: Row) -> None:
     missed = [check for check, holds in zip(row["checks"], score(checks(row), right)[1], strict=True) if not holds]
     assert missed == []
     assert not passes(row, own["wrong"])
-    assert diagnose(right, language=None, max_tokens_reached=False) == ()
+
+
+def records(which: str) -> list[Record]:
+    """What is kept of a model that gives the right or the wrong answers."""
+    rows = load("skills", Path("/nowhere"))
+
+    def said(name: str) -> Reply:
+        given = ANSWERS[name][which]
+        text = given if isinstance(given, str) else ""
+        calls = () if isinstance(given, str) else tuple((tool, json.dumps(value)) for tool, value in given["calls"])
+        return Reply(text, "", calls, "stop", 1, 0.0, 0.0)
+
+    return answers(lambda *_: [said(row.id) for row in rows.rows], (), rows, lambda _: None)
+
+
+def test_a_right_answer_has_nothing_wrong_as_a_text() -> None:
+    assert [(record["id"], record["diagnoses"]) for record in records("right") if record["diagnoses"]] == []
+
+
+def test_an_answer_in_the_other_language_than_the_row_asks_for_is_found() -> None:
+    found = {record["id"] for record in records("wrong") if "wrong_language" in record["diagnoses"]}
+    assert found >= {f"{language}-lang-0{number}" for language in ("en", "zh") for number in (1, 2, 3, 5, 6, 7)}
+
+
+def test_the_language_of_an_answer_is_the_rows_or_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "mine.jsonl"
+
+    def wanted(**fields: Any) -> str | None:
+        file.write_text(json.dumps({"prompt": "a?", "answer": "b", **fields}) + "\n", "utf-8")
+        return load("", tmp_path, file).rows[0].answer_language
+
+    assert wanted() is None
+    assert wanted(language="zh") == "zh"
+    assert wanted(language="zh", answer_language="en") == "en"
+    assert wanted(language="zh", answer_language="any") is None
+    with pytest.raises(ValueError, match=r'mine.jsonl:1: answer_language = .fr.: there are "zh", "en" and "any"'):
+        wanted(answer_language="fr")
 
 
 @every_row
@@ -114,7 +153,7 @@ def test_kinds_and_languages_are_balanced() -> None:
 
 @every_row
 def test_a_row_is_a_short_conversation_that_a_model_can_be_asked(row: Row) -> None:
-    assert row.keys() - {"tools"} == {"id", "language", "kind", "messages", "checks"}
+    assert row.keys() - {"tools", "answer_language"} == {"id", "language", "kind", "messages", "checks"}
     assert row["messages"][-1]["role"] == "user"
     require_renderable([*row["messages"], {"role": "assistant", "content": "."}])
     for message in row["messages"]:
