@@ -19,7 +19,7 @@ from minimind.inference.engine import Engine
 from minimind.inference.sampling import SamplingParams
 from minimind.text.tokenizer import Tokenizer
 
-SCORING = 1
+SCORING = 2
 """Raised whenever rows are asked, or answers scored, otherwise than before: earlier scores cannot be compared."""
 
 Tools = Sequence[Mapping[str, Any]]
