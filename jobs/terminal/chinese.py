@@ -1641,6 +1641,7 @@ CHINESE: dict[str, str] = {
     "{path} could not be written: {error}; {free} are free there": ("{path} 无法写入：{error}；那里剩余 {free}"),
     "{path} is no log of an evaluation that this program reads": ("{path} 不是本程序能读的评测记录"),
     "{path} is no log of an evaluation: {error}": ("{path} 不是评测记录：{error}"),
+    "{suite}, row {id}: {problem}": "{suite}，第 {id} 题：{problem}",
     "{suite} is {score}, at least {least} is asked for": ("{suite} 为 {score}，要求至少 {least}"),
     "{suite} went from {before} to {after}: worse by more than the {limit} that may be forgotten": (
         "{suite} 从 {before} 变为 {after}：变差超过了允许遗忘的 {limit}"
