@@ -288,7 +288,6 @@ CHINESE: dict[str, str] = {
         'answer_language = {value!r}：只有 "zh"、"en" 和 "any"'
     ),
     "checks is a list of objects such as {example}": ("checks 是对象的列表，例如 {example}"),
-    "messages is a list of turns with role and content": ("messages 是轮次的列表，每个有 role 和 content"),
     "the answer {answer!r} is none of the choices {labels}": ("答案 {answer!r} 不在选项 {labels} 之中"),
     "the suite {file} cannot be read: {error}": ("题集 {file} 无法读取：{error}"),
     "the suite {file} is not UTF-8": ("题集 {file} 不是 UTF-8 编码"),
@@ -300,5 +299,29 @@ CHINESE: dict[str, str] = {
     "{file}: rows = {rows!r}: made are {names}": ("{file}：rows = {rows!r}：可以生成的有 {names}"),
     "{name} is no text: {value}": ("{name} 不是文字：{value}"),
     "{source}: no row": ("{source}：没有一行"),
-    "{source}:{line}: a second row with the id {id!r}": ("{source}:{line}：又有一行 id 为 {id!r}"),
+    "a second row with the id {id!r}": "又有一行 id 为 {id!r}",
+    "the rows {file} cannot be read: {error}": "题目文件 {file} 无法读取：{error}",
+    "{choice} or {letter} has to stand in it, or all choices are the same": (
+        "必须含有 {choice} 或 {letter}，否则所有选项都一样"
+    ),
+    "{source}: no row is counted: counted is {asked}, and the rows have {present}": (
+        "{source}：没有一题计入得分：counted 是 {asked}，而题目里有 {present}"
+    ),
+    "{file}:{line}: {name} holds what is no text and no JSON: {value}; leave that column out": (
+        "{file}:{line}：{name} 里既不是文字也不是 JSON：{value}；请去掉这一列"
+    ),
+    "{name} is a list such as {example}, not {value}": "{name} 应是列表，例如 {example}，而不是 {value}",
+    "choices is {example}, not {value}": "choices 应像 {example}，而不是 {value}",
+    "{count} choices: at most {most} can be asked": "有 {count} 个选项：最多 {most} 个",
+    "{texts} choices need as many different labels, not {labels}": (
+        "{texts} 个选项需要同样多且互不相同的标签，而不是 {labels}"
+    ),
+    "the choices {labels} are the same: which is right cannot be told": "选项 {labels} 相同：分不出哪个是对的",
+    "messages.{number}: role = {role}: allowed are {names}": "messages.{number}：role = {role}：可用的有 {names}",
+    "messages hold NaN or Infinity, which are no JSON": "messages 里有 NaN 或 Infinity，它们不是 JSON",
+    "not CSV ({error}): is a quotation mark left open, or one inside a field not written twice?": (
+        "不是 CSV（{error}）：是不是有引号没有关上，或字段里的引号没有写两次？"
+    ),
+    "{count} fields, where the first line names {named}": "有 {count} 个字段，而第一行有 {named} 个列名",
+    "two columns are called {name!r}": "有两列都叫 {name!r}",
 }

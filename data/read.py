@@ -139,11 +139,11 @@ class RowFile:
     def _passages(self) -> Iterator[tuple[int, object]]:
         with self.path.open("rb") as raw:
             if is_utf16(raw.peek(4)):
-                yield 1, self._utf16(raw.peek(4))
+                yield 1, utf16_error(self.path, raw.peek(4))
                 return
             for line, text in passages(self._counted(raw)):
                 if isinstance(text, UnicodeDecodeError):
-                    yield line, DataError(str(self.path), line, "not_utf8", _not_utf8(text, self.path))
+                    yield line, DataError(str(self.path), line, "not_utf8", not_utf8(text, self.path))
                 else:
                     yield line, {"text": text}
 
@@ -152,15 +152,6 @@ class RowFile:
             self.done_bytes += len(line)
             yield line
 
-    def _utf16(self, beginning: bytes) -> DataError:
-        name = "UTF-16" if beginning[:2] in (b"\xff\xfe", b"\xfe\xff") else "UTF-16LE" if beginning[0] else "UTF-16BE"
-        return DataError(
-            str(self.path),
-            1,
-            "not_utf8",
-            say("not UTF-8 but {name}; what converts it: {path}", name=name, path=conversion(self.path, name)),
-        )
-
     def _json_lines(self) -> Iterator[tuple[int, object]]:
         with self.path.open("rb") as raw:
             if self._part is not None:
@@ -168,7 +159,7 @@ class RowFile:
                 return
             if self.suffix != ".jsonl.gz":
                 if is_utf16(raw.peek(4)):
-                    yield 1, self._utf16(raw.peek(4))
+                    yield 1, utf16_error(self.path, raw.peek(4))
                 else:
                     yield from self._json(raw, raw)
                 return
@@ -189,7 +180,7 @@ class RowFile:
                 text = line.decode("utf-8-sig" if number == 1 and not begin else "utf-8").rstrip("\r\n")
                 content = json.loads(text)
             except UnicodeDecodeError as error:
-                content = DataError(path, number, "not_utf8", _not_utf8(error, self.path))
+                content = DataError(path, number, "not_utf8", not_utf8(error, self.path))
             except (ValueError, RecursionError) as error:
                 if text.isspace() or not text:
                     continue
@@ -370,7 +361,19 @@ def _meant(text: str) -> str:
     return ""
 
 
-def _not_utf8(error: UnicodeDecodeError, path: Path) -> str:
+def utf16_error(path: Path, beginning: bytes) -> DataError:
+    """Why a file that begins so, in UTF-16, can't be read."""
+    name = "UTF-16" if beginning[:2] in (b"\xff\xfe", b"\xfe\xff") else "UTF-16LE" if beginning[0] else "UTF-16BE"
+    return DataError(
+        str(path),
+        1,
+        "not_utf8",
+        say("not UTF-8 but {name}; what converts it: {path}", name=name, path=conversion(path, name)),
+    )
+
+
+def not_utf8(error: UnicodeDecodeError, path: Path) -> str:
+    """What is wrong with a line that isn't UTF-8, and the command that converts its file where that can be seen."""
     line: bytes = error.object
     problem = say(
         "not UTF-8: byte 0x{line:02x} at position {start} of the line", line=line[error.start], start=error.start + 1

@@ -5,21 +5,23 @@ The rows of others are read as they are: BLiMP's and ZhoBLiMP's pairs, ARC's, C-
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from data.read import RowFile, suffix_of
 from data.suites import grammar
+from data.table import read_table
 from minimind.config import Config, explain
 from minimind.evaluation.checkers import Check, parse_check
 from minimind.language import language, say
+from minimind.text.chat import require_renderable
+from minimind.text.template import MAY_FOLLOW
 
 How = Literal["text", "pair", "choice", "answer"]
 """How likely a text is; which of two sentences is likelier; which of some choices; what the model says."""
@@ -29,12 +31,21 @@ SUITES = Path(__file__).parent / "suites"
 MADE: dict[str, Callable[[], list[dict[str, str]]]] = {"grammar": grammar.pairs}
 """Rows that are made where they are needed, by name."""
 
-GROUPS = ("language", "kind", "phenomenon", "topic", "subject", "source")
+Group = Literal["language", "kind", "phenomenon", "topic", "subject", "source"]
+
+GROUPS: tuple[str, ...] = get_args(Group)
 """Fields of rows by which a score is also given apart, where a row has them."""
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+"""What choices are called; there are no more choices than that."""
+
+ROLES = tuple(filter(None, MAY_FOLLOW))
 
 
 class Asking(Config):
-    """How the rows are put to a model. question, choice: templates of a choice, with the names of its parts."""
+    """How the rows are put to a model. question, choice: templates of a choice, with the names of its parts; what is
+    scored, `choice`, tells the choices apart.
+    """
 
     how: How
     max_tokens: int = Field(default=96, ge=1)
@@ -44,6 +55,13 @@ class Asking(Config):
     question: str = "{question}\n"
     choice: str = "{choice}"
 
+    @field_validator("choice")
+    @classmethod
+    def _tells_apart(cls, value: str) -> str:
+        if "{choice}" not in value and "{letter}" not in value:
+            raise ValueError(say("{choice} or {letter} has to stand in it, or all choices are the same"))
+        return value
+
 
 class Suite(Config):
     """What a suite file says. rows: a file beside it, `stock:FILE` of the stock data, or `made:NAME`.
@@ -52,12 +70,12 @@ class Suite(Config):
     facts that no model can know. primary: of a choice, whether its log-prob counts per byte or as it is.
     """
 
-    name: str = Field(pattern=r"[a-z0-9][a-z0-9_-]{0,40}$")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,40}$")
     version: int = Field(default=1, ge=1)
     title: dict[Literal["en", "zh"], str]
     rows: str
     ask: Asking
-    counted: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    counted: dict[Group, tuple[str, ...]] = Field(default_factory=dict)
     primary: Literal["per_byte", "plain"] = "per_byte"
 
     @property
@@ -77,7 +95,7 @@ class Suite(Config):
 
 @dataclass(frozen=True, slots=True)
 class SuiteRow:
-    """A row as it is asked. id: the same for the same row of every model. groups: of GROUPS, those it has.
+    """A row as it is asked. id: its own, or which of the rows it is, from 1. groups: of GROUPS, those it has.
 
     texts: the text; the good and the bad sentence; or the choices, with `right` the number of the right one. messages:
     the conversation up to the question, before: questions that are asked first, one after the other, of the same model.
@@ -121,7 +139,7 @@ def load(name: str, stock: Path, path: Path | None = None) -> Rows:
     if path is None and name not in bundled():
         raise ValueError(say("there is no suite {name!r}; there are {names}", name=name, names=", ".join(bundled())))
     file = path or SUITES / f"{name}.json"
-    if suffix_of(file.name) is not None or file.suffix == ".csv":
+    if suffix_of(file.name) is not None or _is_table(file):
         return _implied(file)
     suite = read_suite(file)
     kind, _, rest = suite.rows.partition(":")
@@ -143,7 +161,7 @@ def load(name: str, stock: Path, path: Path | None = None) -> Rows:
 def read_suite(file: Path) -> Suite:
     """A suite file, without its rows. Raises ValueError that names the file and the field."""
     try:
-        return Suite.model_validate_json(file.read_text("utf-8"))
+        return Suite.model_validate_json(file.read_text("utf-8-sig"))
     except OSError as error:
         raise ValueError(say("the suite {file} cannot be read: {error}", file=file, error=error.strerror)) from None
     except UnicodeDecodeError:
@@ -170,45 +188,105 @@ def _implied(file: Path) -> Rows:
     return _rows(suite, str(file), _read(file))
 
 
+def _is_table(file: Path) -> bool:
+    return file.suffix.lower() == ".csv"
+
+
 def _read(file: Path) -> Iterator[tuple[int, object]]:
-    if file.suffix == ".csv":
-        with file.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines)
-            yield from ((reader.line_num, row) for row in reader)
-        return
-    for line, row in RowFile(file):
-        if isinstance(row, Exception):
-            raise row
-        yield line, row
+    """The rows with their lines, as JSON would give them. Raises ValueError that names the file and the line."""
+    try:
+        if _is_table(file):
+            yield from read_table(file)
+            return
+        content = RowFile(file)
+        for line, row in content:
+            if isinstance(row, Exception):
+                raise row
+            yield line, _as_json(file, line, row) if content.suffix == ".parquet" else row
+    except OSError as error:
+        raise ValueError(
+            say("the rows {file} cannot be read: {error}", file=file, error=error.strerror or error)
+        ) from None
+
+
+def _as_json(file: Path, line: int, row: object) -> dict[str, Any]:
+    """A row of a Parquet file with what JSON has not, such as dates, as text. Bytes are no text in any one way."""
+    made = {}
+    for name, value in dict(row if isinstance(row, Mapping) else {}).items():
+        try:
+            made[name] = json.loads(json.dumps(value, default=_written))
+        except TypeError:
+            raise ValueError(
+                say(
+                    "{file}:{line}: {name} holds what is no text and no JSON: {value}; leave that column out",
+                    file=file,
+                    line=line,
+                    name=name,
+                    value=repr(value)[:60],
+                )
+            ) from None
+    return made
+
+
+def _written(value: object) -> str:
+    if isinstance(value, bytes):
+        raise TypeError("bytes")
+    return str(value)
 
 
 def _rows(suite: Suite, source: str, content: Iterable[tuple[int, object]]) -> Rows:
-    digest, rows, seen = hashlib.sha256(), [], set()
+    digest, rows = hashlib.sha256(), {}
     forms = [form for form in FORMS if form.how == suite.ask.how]
-    for line, row in content:
+    for number, (line, row) in enumerate(content, start=1):
         try:
-            if not isinstance(row, Mapping):
-                raise ValueError(say("a row is a JSON object, not {kind}", kind=type(row).__name__))
-            form = next((form for form in forms if form.fields <= set(row)), None)
-            if form is None:
-                known = _known(forms)
-                raise ValueError(say("a row of this suite has the fields {known}", known=known))
-            made = replace(form.read(row), answer_language=_answer_language(row))
+            made = _row(forms, number, row)
+            if made.id in rows:
+                raise ValueError(say("a second row with the id {id!r}", id=made.id))
         except ValueError as error:
             raise ValueError(f"{source}:{line}: {error}") from None
-        groups = {name: str(row[name]) for name in GROUPS if row.get(name) not in (None, "", [])}
-        name = str(line if row.get("id") is None else row["id"])
-        made = replace(made, id=name, groups=groups | dict(made.groups))
-        if name in seen:
-            raise ValueError(
-                say("{source}:{line}: a second row with the id {id!r}", source=source, line=line, id=made.id)
-            )
-        seen.add(name)
-        rows.append(made)
+        rows[made.id] = made
         digest.update(json.dumps(row, sort_keys=True, ensure_ascii=False).encode() + b"\n")
     if not rows:
         raise ValueError(say("{source}: no row", source=source))
-    return Rows(suite, rows, digest.hexdigest())
+    _require_counted(suite, source, rows.values())
+    return Rows(suite, list(rows.values()), digest.hexdigest())
+
+
+def _row(forms: Sequence[Form], number: int, row: object) -> SuiteRow:
+    """A row of one of these forms. number: which of the rows it is; lines would count blank ones."""
+    if not isinstance(row, Mapping):
+        raise ValueError(say("a row is a JSON object, not {kind}", kind=type(row).__name__))
+    form = next((form for form in forms if form.fields <= set(row)), None)
+    if form is None:
+        raise ValueError(say("a row of this suite has the fields {known}", known=_known(forms)))
+    made = form.read(row)
+    groups = {name: str(row[name]) for name in GROUPS if row.get(name) not in (None, "", [])}
+    name = number if row.get("id") in (None, "") else row["id"]
+    return replace(made, id=str(name), groups=groups | dict(made.groups), answer_language=_answer_language(row))
+
+
+def _require_counted(suite: Suite, source: str, rows: Collection[SuiteRow]) -> None:
+    """Raise ValueError where no row counts, with what is asked for and what there is."""
+    if any(map(suite.counts, rows)):
+        return
+    present = {name: sorted({row.groups[name] for row in rows if name in row.groups}) for name in suite.counted}
+    asked, there = (
+        say(" and ").join(f"{name} = {_values(values)}" for name, values in each.items())
+        for each in (suite.counted, present)
+    )
+    raise ValueError(
+        say(
+            "{source}: no row is counted: counted is {asked}, and the rows have {present}",
+            source=source,
+            asked=asked,
+            present=there,
+        )
+    )
+
+
+def _values(values: Sequence[str]) -> str:
+    """The first ones of some values."""
+    return say(", ").join(map(repr, values[:12])) + (", …" if len(values) > 12 else "") or say("none")
 
 
 def _answer_language(row: Mapping[str, Any]) -> str | None:
@@ -233,11 +311,21 @@ class Form:
     read: Callable[[Mapping[str, Any]], SuiteRow]
 
 
-def _text(row: Mapping[str, Any], name: str) -> str:
-    value = row[name]
+def _text(row: Mapping[str, Any], name: str, called: str = "") -> str:
+    value = row.get(name)
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(say("{name} is no text: {value}", name=name, value=repr(value)[:60]))
+        raise ValueError(say("{name} is no text: {value}", name=called or name, value=repr(value)[:60]))
     return value
+
+
+def _list(row: Mapping[str, Any], name: str, kind: type, example: str) -> tuple[Any, ...]:
+    """A list of one kind of parts; null is an empty one. example: of what it may be."""
+    value = [] if row.get(name) is None else row[name]
+    if not isinstance(value, list) or not all(isinstance(part, kind) and part for part in value):
+        raise ValueError(
+            say("{name} is a list such as {example}, not {value}", name=name, example=example, value=repr(value)[:60])
+        )
+    return tuple(value)
 
 
 def _pair(row: Mapping[str, Any]) -> SuiteRow:
@@ -250,42 +338,63 @@ def _pair(row: Mapping[str, Any]) -> SuiteRow:
 
 
 def _arc(row: Mapping[str, Any]) -> SuiteRow:
-    """ARC's: choices {"text": [...], "label": [...]}, answerKey one of the labels."""
+    """ARC's: choices {"text": [...], "label": [...]}, answerKey one of the labels; or, as ARC's own files have it, a
+    choice {"text", "label"} each, and question {"stem"}.
+    """
     choices, stem = row["choices"], row["question"]
-    if isinstance(choices, Mapping):
-        texts, labels = list(choices.get("text") or ()), list(choices.get("label") or ())
-    else:  # as ARC's own files have it
-        texts, labels = [c.get("text") for c in choices], [c.get("label") for c in choices]
-    stem = stem.get("stem") if isinstance(stem, Mapping) else stem
-    return _choice(str(stem or ""), texts, labels, row["answerKey"])
+    if isinstance(choices, list):
+        parts = _list(row, "choices", dict, '[{"text": "air", "label": "A"}]')
+        choices = {name: [part.get(name) for part in parts] for name in ("text", "label")}
+    if not isinstance(choices, Mapping) or not all(isinstance(choices.get(name), list) for name in ("text", "label")):
+        example = '{"text": ["air", "salt"], "label": ["A", "B"]}'
+        raise ValueError(say("choices is {example}, not {value}", example=example, value=repr(choices)[:60]))
+    question = _text(stem, "stem", "question") if isinstance(stem, Mapping) else _text(row, "question")
+    return _choice(question, choices["text"], choices["label"], row["answerKey"])
 
 
 def _letters(row: Mapping[str, Any]) -> SuiteRow:
     """C-Eval's and CMMLU's: the choices A to D by themselves."""
     by_name = {str(name).lower(): value for name, value in row.items()}
     labels = [letter for letter in "ABCDEFGH" if row.get(letter) not in (None, "")]
-    return _choice(
-        str(by_name.get("question") or ""), [row[letter] for letter in labels], labels, by_name.get("answer")
-    )
+    return _choice(_text(by_name, "question"), [row[letter] for letter in labels], labels, by_name.get("answer"))
 
 
 def _choice(question: str, texts: list[Any], labels: list[Any], answer: object) -> SuiteRow:
     if len(texts) < 2 or not all(isinstance(text, str) and text.strip() for text in texts):
         raise ValueError(say("a choice is between two texts or more, not {texts}", texts=repr(texts)[:80]))
-    if not question.strip():
-        raise ValueError(say("{name} is no text: {value}", name="question", value=repr(question)))
+    if len(texts) > len(LETTERS):
+        raise ValueError(say("{count} choices: at most {most} can be asked", count=len(texts), most=len(LETTERS)))
+    if len(labels) != len(texts) or any(labels.count(label) > 1 for label in labels):
+        raise ValueError(
+            say(
+                "{texts} choices need as many different labels, not {labels}",
+                texts=len(texts),
+                labels=repr(labels)[:80],
+            )
+        )
     if answer not in labels:
         raise ValueError(say("the answer {answer!r} is none of the choices {labels}", answer=answer, labels=labels))
-    return SuiteRow("", {}, texts=tuple(texts), question=question, right=labels.index(answer))
+    right = labels.index(answer)
+    same = [label for label, text in zip(labels, texts, strict=True) if text.strip() == texts[right].strip()]
+    if len(same) > 1:
+        raise ValueError(say("the choices {labels} are the same: which is right cannot be told", labels=same))
+    return SuiteRow("", {}, texts=tuple(texts), question=question, right=right)
 
 
 def _fact(row: Mapping[str, Any]) -> SuiteRow:
     """The stock data's questions: the sentence that was taught."""
-    question = ({"role": "user", "content": _text(row, "prompt")},)
-    before = tuple(str(text) for text in row.get("before") or ())
     return SuiteRow(
-        "", {}, messages=question, before=before, expected=_text(row, "sentence"), fact=str(row.get("answer") or "")
+        "",
+        {},
+        messages=_question(row),
+        before=_list(row, "before", str, '["What is a cat?"]'),
+        expected=_text(row, "sentence"),
+        fact=_text(row, "answer") if row.get("answer") else "",
     )
+
+
+def _question(row: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    return ({"role": "user", "content": _text(row, "prompt")},)
 
 
 def _checked(row: Mapping[str, Any]) -> SuiteRow:
@@ -294,18 +403,36 @@ def _checked(row: Mapping[str, Any]) -> SuiteRow:
         raise ValueError(
             say("checks is a list of objects such as {example}", example='{"is": "contains", "any": ["4"]}')
         )
-    messages = row.get("messages") or [{"role": "user", "content": row.get("prompt")}]
-    if not isinstance(messages, list) or not all(isinstance(one, Mapping) and one.get("content") for one in messages):
-        raise ValueError(say("messages is a list of turns with role and content"))
-    return SuiteRow(
-        "", {}, messages=tuple(messages), tools=tuple(row.get("tools") or ()), checks=tuple(map(parse_check, checks))
-    )
+    tools = _list(row, "tools", dict, '[{"type": "function", "function": {"name": "add"}}]')
+    messages = _turns(row) if row.get("messages") else _question(row)
+    require_renderable(messages, tools, add_generation_prompt=True)
+    return SuiteRow("", {}, messages=messages, tools=tools, checks=tuple(map(parse_check, checks)))
+
+
+def _turns(row: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    turns = _list(row, "messages", dict, '[{"role": "user", "content": "2 + 2?"}]')
+    for number, turn in enumerate(turns):
+        if turn.get("role") not in ROLES:
+            role = repr(turn.get("role"))[:60]
+            raise ValueError(
+                say(
+                    "messages.{number}: role = {role}: allowed are {names}",
+                    number=number,
+                    role=role,
+                    names=", ".join(ROLES),
+                )
+            )
+        if turn["role"] != "assistant" or not turn.get("tool_calls"):
+            _text(turn, "content", f"messages.{number}.content")
+    try:
+        json.dumps(turns, allow_nan=False)
+    except ValueError:
+        raise ValueError(say("messages hold NaN or Infinity, which are no JSON")) from None
+    return turns
 
 
 def _expected(row: Mapping[str, Any]) -> SuiteRow:
-    return SuiteRow(
-        "", {}, messages=({"role": "user", "content": _text(row, "prompt")},), expected=_text(row, "answer")
-    )
+    return SuiteRow("", {}, messages=_question(row), expected=_text(row, "answer"))
 
 
 FORMS = (

@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-from data.suite import Rows, Suite, SuiteRow
+from data.suite import LETTERS, Rows, Suite, SuiteRow
 from jobs.runs.evals import Record
 from minimind.evaluation import asking, statistics
-from minimind.evaluation.asking import Likelihood, Progress, Reply
+from minimind.evaluation.asking import AskingError, Likelihood, Progress, Reply
 from minimind.evaluation.checkers import Answer, score
 from minimind.evaluation.diagnostics import diagnose
 from minimind.inference.engine import Engine
 from minimind.inference.sampling import SamplingParams
+from minimind.language import say
 from minimind.text.tokenizer import Tokenizer
 
 SCORING = 2
@@ -27,6 +30,8 @@ Tools = Sequence[Mapping[str, Any]]
 Replies = Callable[[list[list[dict[str, Any]]], list[SamplingParams], list[Tools] | None, Progress], list[Reply]]
 """Asks a model: conversations, how each is sampled, the tools of each -> what it says to each."""
 
+_PLACES = re.compile(r"\{(question|choice|letter|choices)\}")
+
 LOST_FACT = "lost_fact"
 """What the logs call an answer that is not right and has not even the fact in it, beside the names of diagnoses."""
 
@@ -34,7 +39,7 @@ LOST_FACT = "lost_fact"
 def ask(engine: Engine, tokenizer: Tokenizer, rows: Rows, progress: Progress = lambda tokens: None) -> list[Record]:
     """The records, in the order of the rows. progress: told of each request that has ended.
 
-    Raises ValueError for rows that cannot be asked.
+    Raises ValueError for a row that cannot be asked, with its id.
     """
     return _ASKED[rows.suite.ask.how](engine, tokenizer, rows, progress)
 
@@ -52,6 +57,17 @@ def _base(row: SuiteRow) -> Record:
     return {"id": row.id, "groups": dict(row.groups)}
 
 
+@contextmanager
+def _naming(suite: Suite, asked: Sequence[SuiteRow]) -> Iterator[None]:
+    """Say of which row what is raised is. asked: the row of each text or conversation."""
+    try:
+        yield
+    except AskingError as error:
+        raise ValueError(
+            say("{suite}, row {id}: {problem}", suite=suite.name, id=asked[error.place].id, problem=error)
+        ) from None
+
+
 def _texts(engine: Engine, tokenizer: Tokenizer, rows: Rows, progress: Progress) -> list[Record]:
     """Bits per byte. The bytes are those of the text itself: ids may be parts of characters, and a tokenizer may read a
     text otherwise than it writes it.
@@ -60,7 +76,8 @@ def _texts(engine: Engine, tokenizer: Tokenizer, rows: Rows, progress: Progress)
         list(asking.windows(ids, tokenizer.bos_id, engine.context_tokens))
         for ids in tokenizer.encode_batch([row.texts[0] for row in rows.rows])
     ]
-    found = iter(asking.likelihoods(engine, [pair for pairs in asked for pair in pairs], progress))
+    with _naming(rows.suite, [row for row, pairs in zip(rows.rows, asked, strict=True) for _ in pairs]):
+        found = iter(asking.likelihoods(engine, [pair for pairs in asked for pair in pairs], progress))
     records = []
     for row, pairs in zip(rows.rows, asked, strict=True):
         parts = [next(found) for _ in pairs]
@@ -82,7 +99,8 @@ def _texts(engine: Engine, tokenizer: Tokenizer, rows: Rows, progress: Progress)
 def _pairs(engine: Engine, tokenizer: Tokenizer, rows: Rows, progress: Progress) -> list[Record]:
     """Which of two sentences is likelier; of two equally likely ones half a point."""
     asked = asking.continuations_ids(tokenizer, [("", text) for row in rows.rows for text in row.texts])
-    found = asking.likelihoods(engine, asked, progress)
+    with _naming(rows.suite, [row for row in rows.rows for _ in row.texts]):
+        found = asking.likelihoods(engine, asked, progress)
     return [
         _base(row)
         | {
@@ -107,18 +125,16 @@ def _choices(engine: Engine, tokenizer: Tokenizer, rows: Rows, progress: Progres
     """
     ask = rows.suite.ask
     counted = ask.choice.strip()
-    texts = [
-        (_filled(ask.question, row, ""), _filled(ask.choice, row, text)) for row in rows.rows for text in row.texts
-    ]
+    places = [(row, place) for row in rows.rows for place in range(len(row.texts))]
+    texts = [(_filled(ask.question, row), _filled(ask.choice, row, place)) for row, place in places]
     asked = asking.continuations_ids(tokenizer, texts)
-    found = iter(asking.likelihoods(engine, asked, progress))
+    with _naming(rows.suite, [row for row, _ in places]):
+        found = iter(asking.likelihoods(engine, asked, progress))
     records = []
     for row in rows.rows:
         each = [next(found) for _ in row.texts]
         plain = [one.logprob for one in each]
-        per_byte = [
-            one.logprob / len(_filled(counted, row, text).encode()) for one, text in zip(each, row.texts, strict=True)
-        ]
+        per_byte = [one.logprob / len(_filled(counted, row, place).encode()) for place, one in enumerate(each)]
         right = {"plain": _best(plain) == row.right, "per_byte": _best(per_byte) == row.right}
         records.append(
             _base(row)
@@ -136,15 +152,17 @@ def _choices(engine: Engine, tokenizer: Tokenizer, rows: Rows, progress: Progres
     return records
 
 
-def _filled(template: str, row: SuiteRow, choice: str) -> str:
-    """A template with {question}, {choice}, {letter}, and {choices}: all of them, a line each."""
-    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-    listed = "\n".join(f"{letter}. {text}" for letter, text in zip(letters, row.texts, strict=False))
-    letter = letters[row.texts.index(choice)] if choice in row.texts else ""
-    values = {"question": row.question, "choice": choice, "letter": letter, "choices": listed}
-    for name, value in values.items():
-        template = template.replace(f"{{{name}}}", value)
-    return template
+def _filled(template: str, row: SuiteRow, place: int | None = None) -> str:
+    """A template with {question}, {choices}: all of them, a line each, and {choice}, {letter}: that at `place`, or "".
+    What is put in is the row's own, whatever stands in it.
+    """
+    values = {
+        "question": row.question,
+        "choices": "\n".join(f"{letter}. {text}" for letter, text in zip(LETTERS, row.texts, strict=False)),
+        "choice": "" if place is None else row.texts[place],
+        "letter": "" if place is None else LETTERS[place],
+    }
+    return _PLACES.sub(lambda match: values[match[1]], template)
 
 
 def _best(numbers: Sequence[float]) -> int:
@@ -158,7 +176,8 @@ def _answers(engine: Engine, tokenizer: Tokenizer, rows: Rows, progress: Progres
 def answers(reply: Replies, stop_ids: tuple[int, ...], rows: Rows, progress: Progress) -> list[Record]:
     """What a model says, row by row; of several samples the score is the share of them that are right.
 
-    reply: asks it. stop_ids: what ends an answer, where that is not its own affair.
+    reply: asks it. stop_ids: what ends an answer, where that is not its own affair. Raises ValueError for a row that
+    cannot be asked, with its id.
     """
     ask = rows.suite.ask
     talks: list[list[dict[str, Any]]] = [[] for _ in rows.rows]
@@ -167,7 +186,8 @@ def answers(reply: Replies, stop_ids: tuple[int, ...], rows: Rows, progress: Pro
         for place in places:
             talks[place].append({"role": "user", "content": rows.rows[place].before[turn]})
         params = [_params(stop_ids, rows.suite, rows.rows[place], f"before {turn}") for place in places]
-        said = reply([talks[p] for p in places], params, None, progress)
+        with _naming(rows.suite, [rows.rows[place] for place in places]):
+            said = reply([talks[place] for place in places], params, None, progress)
         for place, one in zip(places, said, strict=True):
             talks[place].append({"role": "assistant", "content": one.text})
     whole = [[*talk, *map(dict, row.messages)] for talk, row in zip(talks, rows.rows, strict=True)]
@@ -175,7 +195,8 @@ def answers(reply: Replies, stop_ids: tuple[int, ...], rows: Rows, progress: Pro
     each: list[list[Reply]] = [[] for _ in rows.rows]
     for sample in range(ask.samples):
         params = [_params(stop_ids, rows.suite, row, str(sample)) for row in rows.rows]
-        said = reply(whole, params, tools, progress)
+        with _naming(rows.suite, rows.rows):
+            said = reply(whole, params, tools, progress)
         for place, one in enumerate(said):
             each[place].append(one)
     return [_answered(row, talk, said) for row, talk, said in zip(rows.rows, whole, each, strict=True)]

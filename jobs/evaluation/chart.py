@@ -17,25 +17,30 @@ def widest(compared: Sequence[Compared]) -> dict[bool, float]:
     """How far from none the intervals of suites reach, for those where less is better and for the others."""
     reach = {False: 1e-9, True: 1e-9}
     for one in compared:
-        difference = one.whole.comparison.difference
         kind = bool(one.a.summary["lower_is_better"])
-        reach[kind] = max(reach[kind], *(abs(end) for end in (difference.low, difference.high) if isfinite(end)))
+        reach[kind] = max(
+            reach[kind], *(abs(end) for end in one.whole.comparison.difference.known().values() if end is not None)
+        )
     return reach
 
 
 def interval(finding: Finding, reach: float) -> str:
-    """A difference with its interval on a line whose middle is none."""
-    found = finding.comparison.difference
+    """A difference with its interval, where that is known, on a line whose middle is none."""
+    found = finding.comparison.difference.known()
 
     def x(value: float) -> float:
         return 80 + 76 * max(-1.0, min(1.0, value / reach))
 
-    known = isfinite(found.low) and isfinite(found.high)
-    line = f'<line class="range" x1="{x(found.low):.1f}" x2="{x(found.high):.1f}" y1="8" y2="8"/>' if known else ""
+    value, low, high = found["value"], found["low"], found["high"]
+    span = (
+        f'<line class="range" x1="{x(low):.1f}" x2="{x(high):.1f}" y1="8" y2="8"/>'
+        if low is not None and high is not None
+        else ""
+    )
     return (
         '<svg class="interval" viewBox="0 0 160 16" role="img" aria-hidden="true">'
-        f'<line class="none" x1="80" x2="80" y1="1" y2="15"/>{line}'
-        f'<circle cx="{x(found.value):.1f}" cy="8" r="3.5"/></svg>'
+        '<line class="none" x1="80" x2="80" y1="1" y2="15"/>'
+        f'{span}<circle cx="{x(value or 0.0):.1f}" cy="8" r="3.5"/></svg>'
     )
 
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from jobs.runs.evals import EvalLog, Record
 from minimind.evaluation import statistics
-from minimind.evaluation.statistics import Comparison
+from minimind.evaluation.statistics import AMOUNTS, SHARES, Comparison
 from minimind.language import phrase, say
 
 
 @dataclass(frozen=True)
 class Case:
-    """A row and what both made of it. gain: of B over A, more is better."""
+    """A row and what both made of it. gain: of B over A, more is better. scored: it is one of the suite's score and
+    scores otherwise; else the gain is that of a row beside the score, or of an answer that is as right as the other.
+    """
 
     a: Record
     b: Record
     gain: float
+    scored: bool
 
 
 @dataclass(frozen=True)
@@ -50,20 +54,40 @@ class Compared:
 
     @property
     def regressions(self) -> list[Case]:
-        """The rows that got worse, the worst first; of equal ones those first whose kinds got worse the most."""
-        found = [case for case in self.cases if case.gain < 0]
-        return sorted(found, key=lambda case: (case.gain, self._of_its_kinds(case), case.a["id"]))
+        """The rows that score less, as many as the suite's comparison counts as worse: the worst first, of equal ones
+        those first whose kinds got worse the most.
+        """
+        return self._worst([case for case in self.cases if case.scored and case.gain < 0])
 
     @property
     def gains(self) -> list[Case]:
-        """The rows that got better, the best first; of equal ones those first whose kinds got better the most."""
-        found = [case for case in self.cases if case.gain > 0]
-        return sorted(found, key=lambda case: (-case.gain, -self._of_its_kinds(case), case.a["id"]))
+        """The rows that score more, as many as the suite's comparison counts as better: the best first, of equal ones
+        those first whose kinds got better the most.
+        """
+        return self._best([case for case in self.cases if case.scored and case.gain > 0])
+
+    @property
+    def unscored_regressions(self) -> list[Case]:
+        """The rows that got worse in what the suite's score does not say: as texts, in a check of some that failed
+        anyway, or as rows that are not counted. In the same order.
+        """
+        return self._worst([case for case in self.cases if not case.scored and case.gain < 0])
+
+    @property
+    def unscored_gains(self) -> list[Case]:
+        """The rows that got better in what the suite's score does not say, likewise."""
+        return self._best([case for case in self.cases if not case.scored and case.gain > 0])
 
     def gain_of(self, finding: Finding) -> float:
         """How much better B is by a finding of this suite: more is better, whatever the suite measures."""
         difference = finding.b - finding.a
         return -difference if self.a.summary["lower_is_better"] else difference
+
+    def _worst(self, cases: list[Case]) -> list[Case]:
+        return sorted(cases, key=lambda case: (case.gain, self._of_its_kinds(case), case.a["id"]))
+
+    def _best(self, cases: list[Case]) -> list[Case]:
+        return sorted(cases, key=lambda case: (-case.gain, -self._of_its_kinds(case), case.a["id"]))
 
     def _of_its_kinds(self, case: Case) -> float:
         """What the groups of a row gained together, as far as that holds."""
@@ -95,10 +119,20 @@ def compare(pairs: Sequence[tuple[EvalLog, EvalLog]]) -> list[Compared]:
     ]
 
 
+def facts_of(finding: Finding) -> dict[str, Any]:
+    """A finding for JSON: None is an end of an interval that nothing is known of."""
+    facts = asdict(finding)
+    facts["comparison"]["difference"] = finding.comparison.difference.known()
+    return facts
+
+
 def asked_otherwise(compared: Sequence[Compared]) -> list[str]:
     """What of the asking itself was not the same for both, a sentence each: the models may be no different."""
     said = []
-    suites = [one.a.suite for one in compared if one.a.summary["suite_sha256"] != one.b.summary["suite_sha256"]]
+    alike = ("suite_sha256", "scoring")
+    suites = [
+        one.a.suite for one in compared if any(one.a.summary.get(name) != one.b.summary.get(name) for name in alike)
+    ]
     if suites:
         names = say(", ").join(map(phrase, suites))
         said.append(say("The two were not asked alike: {suites} changed in between.", suites=names))
@@ -107,6 +141,11 @@ def asked_otherwise(compared: Sequence[Compared]) -> list[str]:
         for one in compared
     ):
         said.append(say("The two have different chat templates: a difference in answers may come from that alone."))
+    a, b = (summary.get("context") for summary in (compared[0].a.summary, compared[0].b.summary))
+    if a and b and a != b:
+        said.append(
+            say("The two read {a} and {b} tokens of context: a difference in long texts may come from that.", a=a, b=b)
+        )
     return said
 
 
@@ -130,13 +169,13 @@ def _findings(a: EvalLog, b: EvalLog) -> list[Finding]:
         )
     rows = list(zip(a.records, b.records, strict=True))
     counted = [pair for pair in rows if _counts(a, pair[0])]
-    found = [_finding(a, None, "", counted)]
-    found += [
-        _finding(a, field, value, [pair for pair in _shown(a, field, rows) if pair[0]["groups"].get(field) == value])
+    parts = [
+        (field, value, [pair for pair in _shown(a, field, rows) if pair[0]["groups"].get(field) == value])
         for field, values in a.summary["groups"].items()
         for value in values
     ]
-    return found
+    # A part of one row could never hold: as a test it would only take from the others.
+    return [_finding(a, None, "", counted)] + [_finding(a, *part) for part in parts if len(part[2]) > 1]
 
 
 def _shown(log: EvalLog, field: str, rows: list[tuple[Record, Record]]) -> list[tuple[Record, Record]]:
@@ -150,17 +189,19 @@ def _counts(log: EvalLog, record: Record) -> bool:
 def _finding(log: EvalLog, field: str | None, value: str, rows: Sequence[tuple[Record, Record]]) -> Finding:
     first, second = [float(a["score"]) for a, _ in rows], [float(b["score"]) for _, b in rows]
     weights = [float(a["bytes"]) for a, _ in rows] if rows and "bytes" in rows[0][0] else None
-    compared = statistics.compare(first, second, weights, lower_is_better=bool(log.summary["lower_is_better"]))
-    mean_a, mean_b = (statistics.mean(scores, weights).value for scores in (first, second))
+    lower = bool(log.summary["lower_is_better"])
+    compared = statistics.compare(first, second, weights, lower_is_better=lower, within=AMOUNTS if lower else SHARES)
+    mean_a, mean_b = (statistics.average(scores, weights) for scores in (first, second))
     return Finding(field, value, mean_a, mean_b, compared, held=False)
 
 
 def _cases(a: EvalLog, b: EvalLog) -> list[Case]:
     sign = -1.0 if a.summary["lower_is_better"] else 1.0
-    return [
-        Case(one, other, sign * (float(other["score"]) - float(one["score"])) or _nearer(one, other))
-        for one, other in zip(a.records, b.records, strict=True)
-    ]
+    cases = []
+    for one, other in zip(a.records, b.records, strict=True):
+        gain = sign * (float(other["score"]) - float(one["score"]))
+        cases.append(Case(one, other, gain or _nearer(one, other), scored=bool(gain) and _counts(a, one)))
+    return cases
 
 
 def _nearer(a: Record, b: Record) -> float:

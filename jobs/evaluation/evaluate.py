@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +25,7 @@ from minimind.checkpoints.checkpoint import load_model
 from minimind.checkpoints.manifest import MANIFEST, sha256_of, weights_sha256
 from minimind.evaluation import statistics
 from minimind.evaluation.asking import Progress
+from minimind.evaluation.statistics import AMOUNTS, SHARES
 from minimind.inference.engine import Engine
 from minimind.network.model import MiniMind
 from minimind.text.tokenizer import Tokenizer
@@ -193,7 +193,9 @@ def _suite_facts(rows: Rows) -> dict[str, Any]:
 
 
 def summed(suite: Suite, rows: Sequence[SuiteRow], records: Sequence[Record]) -> dict[str, Any]:
-    """What the records add up to: the score with its interval, by group, further metrics, and what was wrong."""
+    """What the records add up to: the score with its interval, by group, further metrics, and what was wrong. None is
+    an end of an interval that nothing is known of, as of a single row.
+    """
     counted = [record for row, record in zip(rows, records, strict=True) if suite.counts(row)]
     groups: dict[str, dict[str, Any]] = {}
     for name in dict.fromkeys(name for row in rows for name in row.groups):
@@ -206,7 +208,9 @@ def summed(suite: Suite, rows: Sequence[SuiteRow], records: Sequence[Record]) ->
             }
     names = dict.fromkeys(name for record in counted for name in record.get("metrics", {}))
     metrics = {
-        name: asdict(statistics.mean([float(r["metrics"][name]) for r in counted if name in r["metrics"]]))
+        name: statistics.mean(
+            [float(r["metrics"][name]) for r in counted if name in r["metrics"]], within=SHARES
+        ).known()
         for name in names
     }
     found = Counter(name for record in counted for name in record.get("diagnoses", ()))
@@ -216,7 +220,7 @@ def summed(suite: Suite, rows: Sequence[SuiteRow], records: Sequence[Record]) ->
         "low": total["low"],
         "high": total["high"],
         "n": total["n"],
-        "chance": _chance(suite, rows),
+        "chance": _chance(suite, [row for row in rows if suite.counts(row)]),
         "lower_is_better": suite.lower_is_better,
         "groups": groups,
         "metrics": metrics,
@@ -227,8 +231,10 @@ def summed(suite: Suite, rows: Sequence[SuiteRow], records: Sequence[Record]) ->
 
 def _interval(records: Sequence[Record]) -> dict[str, Any]:
     weights = [float(record["bytes"]) for record in records] if any("bytes" in r for r in records) else None
-    found = statistics.mean([float(record["score"]) for record in records], weights)
-    return {name: None if math.isnan(value) else value for name, value in asdict(found).items()} | {"n": len(records)}
+    found = statistics.mean(
+        [float(record["score"]) for record in records], weights, within=AMOUNTS if weights else SHARES
+    )
+    return {**found.known(), "n": len(records)}
 
 
 def _chance(suite: Suite, rows: Iterable[SuiteRow]) -> float | None:

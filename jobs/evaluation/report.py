@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import difflib
 import json
-import math
 import re
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -22,7 +21,7 @@ from markupsafe import Markup, escape
 
 from jobs import paths
 from jobs.evaluation.chart import curves, interval, widest
-from jobs.evaluation.compare import Case, Compared, Finding, asked_otherwise
+from jobs.evaluation.compare import Case, Compared, Finding, asked_otherwise, facts_of
 from jobs.evaluation.texts import cell, quoted, visible
 from jobs.evaluation.view import title_of, verdict_of, wrong_with
 from jobs.runs import evals, reports
@@ -90,16 +89,9 @@ def as_json(one: Compared) -> dict[str, Any]:
 
 def _finding_as_json(finding: Finding) -> dict[str, Any]:
     """With one verdict: the one that holds among all comparisons."""
-    content = {**asdict(finding), "verdict": verdict_of(finding)}
+    content = facts_of(finding)
     del content["comparison"]["verdict"]
-    return {name: _whole(value) for name, value in content.items()}
-
-
-def _whole(value: Any) -> Any:
-    """Without numbers that JSON does not have: what nobody can tell is null."""
-    if isinstance(value, dict):
-        return {name: _whole(one) for name, one in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return {**content, "verdict": verdict_of(finding)}
 
 
 def render(compared: Sequence[Compared], kind: str) -> str:

@@ -94,12 +94,12 @@ def cells(summary: dict[str, Any], finding: Finding) -> list[Text]:
     """A finding as a row of a table: A, B, the difference, its interval, rows better and worse, the verdict."""
     compared: Comparison = finding.comparison
     word = verdict_of(finding)
-    difference = compared.difference
+    difference = compared.difference.known()
     return [
         Text(number(summary, finding.a)),
         Text(number(summary, finding.b)),
-        Text(number(summary, difference.value, signed=True)),
-        Text(f"{number(summary, difference.low, signed=True)} … {number(summary, difference.high, signed=True)}"),
+        Text(number(summary, difference["value"], signed=True)),
+        Text(f"{number(summary, difference['low'], signed=True)} … {number(summary, difference['high'], signed=True)}"),
         Text(f"{compared.better} / {compared.worse}"),
         Text(phrase(word), style=_STYLES[word]),
     ]

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -137,7 +138,7 @@ def logs(run: RunDirectory) -> list[EvalLog]:
 
 def number(summary: dict[str, Any], value: float | None, *, signed: bool = False) -> str:
     """A score as people read it: bits per byte as they are, shares in percent, their differences in points."""
-    if value is None:
+    if value is None or math.isnan(value):
         return "?"
     if summary["lower_is_better"]:
         return f"{value:+.4f}" if signed else f"{value:.4f}"

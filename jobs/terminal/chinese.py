@@ -1293,6 +1293,9 @@ CHINESE: dict[str, str] = {
     ),
     # runs and sweeps
     "report": "报告",
+    "The two read {a} and {b} tokens of context: a difference in long texts may come from that.": (
+        "两者的上下文分别是 {a} 和 {b} 个词元：长文本上的差别可能由此而来。"
+    ),
     (
         "The same bits up to step {last}, but not to the end: {name} went on to step {missing}, which {other} has not "
         "saved."
@@ -1659,6 +1662,7 @@ CHINESE: dict[str, str] = {
     "{path} could not be written: {error}; {free} are free there": ("{path} 无法写入：{error}；那里剩余 {free}"),
     "{path} is no log of an evaluation that this program reads": ("{path} 不是本程序能读的评测记录"),
     "{path} is no log of an evaluation: {error}": ("{path} 不是评测记录：{error}"),
+    "{suite}, row {id}: {problem}": "{suite}，第 {id} 题：{problem}",
     "{suite} is {score}, at least {least} is asked for": ("{suite} 为 {score}，要求至少 {least}"),
     "{suite} went from {before} to {after}: worse by more than the {limit} that may be forgotten": (
         "{suite} 从 {before} 变为 {after}：变差超过了允许遗忘的 {limit}"

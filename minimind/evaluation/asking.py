@@ -14,6 +14,15 @@ from minimind.language import say
 from minimind.text.chat import StreamParser, ends_in_thought, render
 from minimind.text.tokenizer import Tokenizer
 
+
+class AskingError(ValueError):
+    """One of many texts or conversations cannot be asked. place: which, from 0 in their order."""
+
+    def __init__(self, place: int, problem: str) -> None:
+        super().__init__(problem)
+        self.place = place
+
+
 Progress = Callable[[int], None]
 """Told of each request that has ended how many tokens it took."""
 
@@ -66,19 +75,18 @@ def likelihoods(
     """How likely the second of each pair of ids is after the first, which is not empty.
 
     Pairs that begin alike cost least where they follow each other. Where both are too long together, the first loses
-    its beginning. Raises ValueError for a continuation that is empty or alone too long.
+    its beginning. Raises AskingError for a continuation that is empty or alone too long.
     """
     whole = []
-    for before, after in texts:
+    for place, (before, after) in enumerate(texts):
         room = engine.context_tokens - len(after)
         if not after or room < 1:
-            raise ValueError(
-                say(
-                    "a text of {count} tokens cannot be scored: 1 to {most} can",
-                    count=len(after),
-                    most=engine.context_tokens - 1,
-                )
+            problem = say(
+                "a text of {count} tokens cannot be scored: 1 to {most} can",
+                count=len(after),
+                most=engine.context_tokens - 1,
             )
+            raise AskingError(place, problem)
         kept = list(before[-room:])
         whole.append(([*kept, *after], len(kept)))
     return [Likelihood(sum(logprobs), len(logprobs)) for logprobs in engine.score(whole, progress)]
@@ -108,16 +116,18 @@ def replies(
 ) -> list[Reply]:
     """What the model answers to each conversation. tools: what it may call in each, in OpenAI's form.
 
-    An answer has the room that its prompt leaves, at most its max_tokens. Raises ValueError for a conversation that the
-    chat template refuses, or that leaves no room.
+    An answer has the room that its prompt leaves, at most its max_tokens. Raises AskingError for a conversation that
+    the chat template refuses, or that leaves no room; ValueError for a model that writes no numbers.
     """
     offered = tools or [()] * len(conversations)
-    prompts = [
-        render(tokenizer, messages, of_it, add_generation_prompt=True).ids
-        for messages, of_it in zip(conversations, offered, strict=True)
-    ]
-    asked = [params] * len(prompts) if isinstance(params, SamplingParams) else params
-    fitting = [_fitting(engine, prompt, how) for prompt, how in zip(prompts, asked, strict=True)]
+    asked = [params] * len(conversations) if isinstance(params, SamplingParams) else params
+    prompts, fitting = [], []
+    for place, (messages, of_it, how) in enumerate(zip(conversations, offered, asked, strict=True)):
+        try:
+            prompts.append(render(tokenizer, messages, of_it, add_generation_prompt=True).ids)
+            fitting.append(_fitting(engine, prompts[-1], how))
+        except ValueError as error:
+            raise AskingError(place, str(error)) from None
     found = []
     for prompt, (done, seconds) in zip(prompts, _completed(engine, prompts, fitting, progress), strict=True):
         parser = StreamParser(tokenizer, thinking=ends_in_thought(tokenizer, prompt))

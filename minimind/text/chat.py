@@ -97,9 +97,11 @@ def render(
     return Rendered(ids, loss_mask)
 
 
-def require_renderable(messages: Sequence[Message]) -> None:
+def require_renderable(
+    messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = (), *, add_generation_prompt: bool = False
+) -> None:
     """Raise the ValueError that `render` would raise for a conversation, without a tokenizer."""
-    for _ in _written(escaping_for(()), messages, (), None, False):
+    for _ in _written(escaping_for(()), messages, tools, None, add_generation_prompt):
         pass
 
 

@@ -2,16 +2,18 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from data.suite import Rows, load
+from data.suite import Rows, SuiteRow, load
 from jobs import paths
 from jobs.evaluation import chart, report, suites, texts
 from jobs.evaluation import evaluate as evaluating
+from jobs.evaluation.ask import _filled
 from jobs.evaluation.compare import Compared, compare
 from jobs.evaluation.evaluate import LocalExaminee, evaluate, kept
 from jobs.evaluation.gates import Gate, closed
@@ -131,6 +133,53 @@ def _shown(token: int) -> bytes:
 def test_equal_sentences_are_half_a_point(weights: Weights, tmp_path: Path) -> None:
     found = evaluate(LocalExaminee.load(weights), suite("pair", tmp_path))
     assert found.records[1]["score"] == 0.5
+
+
+def test_what_stands_in_a_row_is_no_template() -> None:
+    row = SuiteRow(
+        "1", {}, texts=("{letter} {question}", "x"), question="In Jinja, what does {choice} print? {choices}"
+    )
+    assert _filled("{question}\n{choices}\n", row) == f"{row.question}\nA. {{letter}} {{question}}\nB. x\n"
+    assert _filled("{letter}: {choice} {other}", row, 0) == "A: {letter} {question} {other}"
+    assert _filled("{letter}", replace(row, texts=("x", "x", "y")), 1) == "B"
+
+
+LONG = "the cat sat on the mat. " * 200
+
+
+@pytest.mark.parametrize(
+    ("how", "row", "said"),
+    [
+        ("pair", {"sentence_good": LONG, "sentence_bad": "a"}, r"a text of \d+ tokens cannot be scored: 1 to 255 can"),
+        ("pair", {"sentence_good": "a", "sentence_bad": LONG}, r"a text of \d+ tokens cannot be scored"),
+        ("choice", {"question": "a", "A": "a", "B": "b", "C": LONG, "answer": "A"}, r"a text of \d+ tokens"),
+        ("answer", {"prompt": LONG, "answer": "a"}, r"a prompt of \d+ tokens leaves no room for an answer: 256 fit"),
+        ("answer", {"prompt": "a", "sentence": "a", "before": ["a", LONG]}, r"a prompt of \d+ tokens leaves no room"),
+    ],
+)
+def test_a_row_that_is_too_long_is_named(
+    weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, row: dict[str, Any], said: str
+) -> None:
+    monkeypatch.setitem(ROWS, how, [*ROWS[how], {**row, "id": "too long"}, ROWS[how][1]])
+    with pytest.raises(ValueError, match=rf"^{how}, row too long: {said}"):
+        evaluate(LocalExaminee.load(weights), suite(how, tmp_path))
+
+
+def test_guessing_is_of_the_rows_that_count(weights: Weights, tmp_path: Path) -> None:
+    rows = suite("choice", tmp_path)
+    kinds = [replace(row, groups={"kind": kind}) for row, kind in zip(rows.rows, "ab", strict=True)]
+    counted = replace(rows, suite=rows.suite.model_copy(update={"counted": {"kind": ("b",)}}), rows=kinds)
+    found = evaluate(LocalExaminee.load(weights), counted).summary
+    assert (found["n"], found["chance"]) == (1, 1 / 3)
+
+
+def test_of_one_row_nobody_knows_how_sure_it_is(weights: Weights, tmp_path: Path) -> None:
+    found = evaluate(LocalExaminee.load(weights), suite("text", tmp_path)).summary
+    assert found["groups"]["language"]["zh"]["n"] == 1
+    assert found["groups"]["language"]["zh"]["low"] is found["groups"]["language"]["zh"]["high"] is None
+    one = log_of("a", ["x"], [0.5], low=None, high=None, n=1, groups={}, diagnoses={})
+    show_scores([one], screen := Screen())
+    assert "? … ?" in screen.text
 
 
 def test_several_answers_give_pass_at_k(weights: Weights, tmp_path: Path) -> None:

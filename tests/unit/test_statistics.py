@@ -5,7 +5,21 @@ import math
 import numpy as np
 import pytest
 
-from minimind.evaluation.statistics import compare, levels, mcnemar, mean, pass_at, rows_needed, share
+from minimind.evaluation import statistics
+from minimind.evaluation.statistics import (
+    AMOUNTS,
+    LEAST,
+    MANY,
+    SHARES,
+    average,
+    compare,
+    levels,
+    mcnemar,
+    mean,
+    pass_at,
+    rows_needed,
+    share,
+)
 
 
 @pytest.mark.parametrize(
@@ -38,9 +52,89 @@ def test_a_mean_lies_in_its_interval_which_narrows_with_the_rows() -> None:
 
 
 def test_a_weighted_mean_is_a_sum_over_a_sum() -> None:
-    found = mean([2.0, 4.0], [3.0, 1.0])
-    assert found.value == 2.5
-    assert (found.low, found.high) == (2.0, 4.0)
+    found = mean([2.0, 4.0], [3.0, 1.0], within=AMOUNTS)
+    assert found.value == average([2.0, 4.0], [3.0, 1.0]) == 2.5
+    assert found.low == 0.0  # two rows say little, and there is no score below
+    assert found.high > 10
+
+
+def test_one_row_has_no_interval() -> None:
+    for found in (mean([0.5]), mean([2.0], [400.0]), compare([0.2], [0.4]).difference):
+        assert math.isnan(found.low)
+        assert math.isnan(found.high)
+    assert mean([0.5]).known() == {"value": 0.5, "low": None, "high": None}
+    assert mean([1]) == share(1, 1)  # Wilson's is sound for one row
+
+
+# Student's distribution: any table has these.
+@pytest.mark.parametrize(
+    ("freedom", "value"),
+    [(1, 12.7062), (2, 4.302653), (3, 3.182446), (4, 2.776445), (9, 2.262157), (30, 2.042272), (1000, 1.962339)],
+)
+def test_few_rows_have_students_distribution(freedom: int, value: float) -> None:
+    assert statistics._student(freedom) == pytest.approx(value, rel=1e-6 if freedom < 3 else 2e-3)
+
+
+@pytest.mark.parametrize(
+    ("rows", "weighted"), [(2, False), (3, False), (5, False), (40, False), (3, True), (5, True), (40, True)]
+)
+def test_the_interval_holds_what_it_should_as_often_as_it_should(rows: int, weighted: bool) -> None:
+    rng = np.random.default_rng(7)
+    inside, times = 0, 500
+    for _ in range(times):
+        found = mean(rng.normal(3, 1, rows), rng.lognormal(0, 0.3, rows) if weighted else None)
+        inside += found.low <= 3 <= found.high
+    assert 0.915 <= inside / times <= 0.985  # a percentile interval alone has 54 % at two rows, 86 % at five
+
+
+@pytest.mark.parametrize("rows", [2, 4, 10, 60])
+def test_the_interval_of_a_difference_of_shares_does_too(rows: int) -> None:
+    rng = np.random.default_rng(8)
+    inside, times = 0, 1000
+    for _ in range(times):
+        kinds = rng.choice(4, rows, p=[0.35, 0.3, 0.15, 0.2])
+        a, b = np.isin(kinds, (0, 1)), np.isin(kinds, (0, 2))
+        found = compare(a.astype(float), b.astype(float)).difference
+        inside += found.low <= -0.15 <= found.high
+    assert 0.915 <= inside / times <= 1
+
+
+def test_rows_that_all_differ_alike_are_not_sure_for_that() -> None:
+    for rows in (1, 2, 3):
+        found = compare([1] * rows, [0] * rows)
+        assert found.difference.value == found.difference.low == -1.0
+        assert found.difference.high > -0.5
+    assert compare([1], [0]).difference.high > 0
+
+
+def test_an_interval_lies_where_scores_do() -> None:
+    few = [0.5, 1.0, 0.5]
+    assert mean(few).high > 1
+    assert mean(few, within=SHARES).high == 1
+    found = compare([0.0, 0.5], [1.0, 1.0], within=SHARES).difference
+    assert (found.low, found.high) == (-1.0, 1.0)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_many_rows_have_the_bootstraps_interval_without_it(weighted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(9)
+    scores = rng.gamma(4, 0.5, MANY)
+    weights = rng.gamma(3, 100, MANY) if weighted else None
+    found = mean(scores, weights)
+    monkeypatch.setattr(statistics, "MANY", MANY + 1)
+    drawn = mean(scores, weights)
+    assert found != drawn
+    assert found.value == drawn.value
+    width = drawn.high - drawn.low
+    assert (found.low, found.high) == pytest.approx((drawn.low, drawn.high), abs=0.04 * width)
+
+
+def test_many_rows_take_no_time_and_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: pytest.fail("drawn"))
+    rows = np.linspace(0, 1, 100_000)
+    assert mean(rows).value == pytest.approx(0.5)
+    assert compare(rows, rows + 0.01 * np.sin(1000 * rows) + 0.001).verdict == "better"
+    assert mcnemar(49_000, 51_000) == pytest.approx(2.589e-10, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +178,49 @@ def test_right_and_wrong_rows_are_compared_row_by_row() -> None:
     assert found.verdict == "cannot tell"
     assert found.needed_rows is not None
     assert found.needed_rows > 1000
+
+
+def test_differences_that_cancel_are_none() -> None:
+    found = compare([0, 0, 0], [0.1, 0.2, -0.3])  # whose sum is 3e-17
+    assert (found.verdict, found.p, found.needed_rows) == ("cannot tell", 1.0, None)
+    assert (found.better, found.worse) == (2, 1)
+    assert rows_needed([0.101, 0.201, -0.299]) == pytest.approx(2.8**2 * 0.14 / 3 / 0.001**2, rel=0.01)
+
+
+def test_how_many_rows_would_tell_is_known_of_all_that_differ() -> None:
+    """What these rows alone would show, a family of tests may not be sure of."""
+    alone = compare([0] * 50, [1] * 7 + [0] * 43)
+    assert alone.verdict == "better"
+    assert alone.p > 0.05 / 4
+    assert alone.needed_rows is not None
+    assert alone.needed_rows > 50
+    assert compare([0, 0], [1, 1]).needed_rows == LEAST == 6
+    assert compare([0] * LEAST, [1] * LEAST).verdict == "better"
+    assert compare([0] * (LEAST - 1), [1] * (LEAST - 1)).verdict == "cannot tell"
+
+
+def test_the_weights_of_rows_are_no_difference_between_them() -> None:
+    """All rows differ alike: however unlike their weights are, few rows tell that."""
+    weights = np.random.default_rng(10).lognormal(0, 2, 40)
+    assert rows_needed(np.full(40, 0.1), weights) == 41
+    spread = np.random.default_rng(11).normal(0.1, 1, 40)
+    assert rows_needed(spread, np.full(40, 7.0)) == rows_needed(spread)
+
+
+def test_p_is_as_small_as_many_tests_ask_for() -> None:
+    """Of 500 groups that all differ Holm holds all, and it held none where p was at least 1 / 4001."""
+    rng = np.random.default_rng(12)
+    found = compare(np.zeros(60), rng.normal(1, 0.5, 60))
+    assert found.p < 0.05 / 500
+    assert levels([found.p] * 500) == [True] * 500
+
+
+def test_p_of_few_rows_counts_all_signs() -> None:
+    assert compare([0.0] * 5, [0.1, 0.2, 0.3, 0.4, 0.5]).p == 2 / 2**5
+    assert compare([0.0] * 3, [0.1, 0.1, -0.1]).p == 1.0
+    many = np.random.default_rng(13).normal(0.02, 1, MANY)
+    drawn = compare(np.zeros(MANY - 1), many[1:]).p
+    assert compare(np.zeros(MANY), many).p == pytest.approx(drawn, abs=0.03)
 
 
 def test_less_may_be_better() -> None:
