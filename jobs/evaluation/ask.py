@@ -157,12 +157,12 @@ def _filled(template: str, row: SuiteRow, place: int | None = None) -> str:
     What is put in is the row's own, whatever stands in it.
     """
     values = {
-        "question": row.question,
-        "choices": "\n".join(f"{letter}. {text}" for letter, text in zip(LETTERS, row.texts, strict=False)),
-        "choice": "" if place is None else row.texts[place],
-        "letter": "" if place is None else LETTERS[place],
+        "question": lambda: row.question,
+        "choices": lambda: "\n".join(f"{letter}. {text}" for letter, text in zip(LETTERS, row.texts, strict=False)),
+        "choice": lambda: "" if place is None else row.texts[place],
+        "letter": lambda: "" if place is None else LETTERS[place],
     }
-    return _PLACES.sub(lambda match: values[match[1]], template)
+    return _PLACES.sub(lambda match: values[match[1]](), template)
 
 
 def _best(numbers: Sequence[float]) -> int:

@@ -56,8 +56,8 @@ class KVCache:
         """Bytes allocated."""
         return sum(tensor.nbytes for tensor in (*self.keys, *self.values))
 
-    def copy(self, source: int, target: int | slice, tokens: int) -> None:
-        """Slot `target`, or several, gets the first `tokens` places of slot `source`."""
+    def copy(self, source: int | list[int], target: int | slice | list[int], tokens: int) -> None:
+        """Slot `target`, or several, gets the first `tokens` places of slot `source`, or each those of its own."""
         for tensor in (*self.keys, *self.values):
             tensor[target, :, :tokens] = tensor[source, :, :tokens]
 

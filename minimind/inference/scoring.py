@@ -81,8 +81,7 @@ def score(
             rest += [_Run(slot + at, shared or common, len(text.ids) - 1, [text]) for at, text in enumerate(group)]
             slot += len(group)
         _compute(decoder, begin)
-        for run in begin:
-            decoder.cache.copy(run.slot, slice(run.slot + 1, run.slot + len(run.texts)), run.stop)
+        _share(decoder, begin)
         _compute(decoder, rest)
         for group, _ in groups:
             for text in group:
@@ -133,6 +132,17 @@ def _batches(groups: Iterator[tuple[list[_Text], int]], slots: int) -> Iterator[
         batch.append((group, shared))
         free -= len(group)
     yield batch
+
+
+def _share(decoder: Decoder, begun: Sequence[_Run]) -> None:
+    """Give every text of a group what was computed of their beginning, all groups at once: what is copied beyond a
+    beginning is written anew before it is read.
+    """
+    if not begun:
+        return
+    sources = [run.slot for run in begun for _ in run.texts[1:]]
+    targets = [run.slot + at for run in begun for at in range(1, len(run.texts))]
+    decoder.cache.copy(sources, targets, max(run.stop for run in begun))
 
 
 def _compute(decoder: Decoder, runs: Sequence[_Run]) -> None:
