@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +25,7 @@ from jobs.experiment.facts import facts_of
 from jobs.fit.precision import decide_dtype, with_dtype
 from jobs.paths import stock_folder
 from jobs.pipeline import forecast
-from jobs.pipeline.record import Record, StageRecord
+from jobs.pipeline.record import Record, another_pipelines, require_asked
 from jobs.pipeline.steps import PipelineOptions, Step
 from jobs.runs import evals
 from jobs.runs.directory import RunDirectory
@@ -115,7 +115,7 @@ def _tokenizer(options: PipelineOptions, record: Record, console: Console) -> No
     own = {"vocab_size": preset.model.vocab_size, "split_cjk": preset.data.split_cjk}
     files = {"path": content_sha256(text)}
     if run.exists and run.state().word == "SUCCEEDED":
-        _require_asked(run.name, record.of("tokenizer"), own, files)
+        require_asked(run.name, record.of("tokenizer"), own, files)
         console.print(say("Already there: {name}", name=run.name))
         return
     record.write("tokenizer", asked=own, files=files)
@@ -164,7 +164,7 @@ def _stage(options: PipelineOptions, step: Step, record: Record, console: Consol
     if run.exists:
         changes = _changes(options, step, run, record)
         if known.began_with != before:
-            raise ValueError(_another(run.name, say("other first weights")))
+            raise ValueError(another_pipelines(run.name, say("other first weights")))
         record.write(step.stage, asked=options.asked(step))
         resume(run.name, changes, console)
     else:
@@ -214,37 +214,8 @@ def _changes(options: PipelineOptions, step: Step, run: RunDirectory, record: Re
     changes = {path: flags.at(planned, path) for path in differ if path not in ("model", "preset")}
     if other_results(stored, flags.apply(stored, changes)):
         changes = {}
-    _require_asked(run.name, known, asked, _contents(options.request(step)), harmless=changes)
+    require_asked(run.name, known, asked, _contents(options.request(step)), harmless=changes)
     return changes
-
-
-def _require_asked(
-    name: str,
-    known: StageRecord,
-    asked: Mapping[str, Any],
-    files: Mapping[str, str],
-    harmless: Container[str] = (),
-) -> None:
-    """Raise ValueError where the run that is there is not the one that is asked for. harmless: what may differ."""
-    if not known.asked:
-        raise ValueError(_another(name, say("no record of what was asked")))
-    for path in {**known.asked, **asked}:
-        if known.asked.get(path) != asked.get(path) and path not in harmless:
-            usual = say("as usual")
-            then, now = (usual if one.get(path) is None else one[path] for one in (known.asked, asked))
-            raise ValueError(_another(name, say("{path} = {then}, not {now}", path=path, then=then, now=now)))
-    for path in {**known.files, **files}:
-        if known.files.get(path) != files.get(path):
-            raise ValueError(_another(name, say("other rows of {path} than there are now", path=path)))
-
-
-def _another(name: str, what: str) -> str:
-    return say(
-        "the run {name!r} is there with {what}: it is another pipeline's. Take another --name, or remove it: "
-        "minimind rm {name}",
-        name=name,
-        what=what,
-    )
 
 
 def _end(options: PipelineOptions, done: list[Done], console: Console) -> None:

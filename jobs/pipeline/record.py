@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -81,3 +81,33 @@ class Record:
                 problem=problem,
             )
         )
+
+
+def require_asked(
+    name: str,
+    known: StageRecord,
+    asked: Mapping[str, Any],
+    files: Mapping[str, str],
+    harmless: Container[str] = (),
+) -> None:
+    """Raise ValueError where the run that is there is not the one that is asked for. harmless: what may differ."""
+    if not known.asked:
+        raise ValueError(another_pipelines(name, say("no record of what was asked")))
+    for path in {**known.asked, **asked}:
+        if known.asked.get(path) != asked.get(path) and path not in harmless:
+            usual = say("as usual")
+            then, now = (usual if one.get(path) is None else one[path] for one in (known.asked, asked))
+            raise ValueError(another_pipelines(name, say("{path} = {then}, not {now}", path=path, then=then, now=now)))
+    for path in {**known.files, **files}:
+        if known.files.get(path) != files.get(path):
+            raise ValueError(another_pipelines(name, say("other rows of {path} than there are now", path=path)))
+
+
+def another_pipelines(name: str, what: str) -> str:
+    """Why a run that is there is not gone on with, and what to do."""
+    return say(
+        "the run {name!r} is there with {what}: it is another pipeline's. Take another --name, or remove it: "
+        "minimind rm {name}",
+        name=name,
+        what=what,
+    )
