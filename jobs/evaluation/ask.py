@@ -236,7 +236,7 @@ def _answered(row: SuiteRow, talk: Sequence[dict[str, Any]], said: Sequence[Repl
         **({"expected": row.expected} if row.expected is not None else {}),
         "score": sum(point for point, _, _ in judged) / len(judged),
         "metrics": metrics,
-        "diagnoses": list(judged[0][2]),
+        "diagnoses": list(dict.fromkeys(name for _, _, wrong in judged for name in wrong)),
         "finish": first.finish,
         "logprob": sum(reply.logprob for reply in said),
         "tokens": sum(reply.tokens for reply in said),
