@@ -191,6 +191,6 @@ class PipelineOptions(Config):
             # A third of the usual rate, and plain text beside: few rows are not worth what was learnt before.
             settings |= {
                 "data.mix": 0.2,
-                "optim.learning_rate": STAGES["lora"].preset(self.model).optim.learning_rate / 2,
+                "optim.learning_rate": STAGES["lora"].preset(self.model).optim.learning_rate / 3,
             }
         return settings | own
