@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-STAGE_NAMES = ("pretrain", "sft", "lora")
+STAGE_NAMES = ("pretrain", "sft", "lora", "dpo")
 """Each is the name of a file beside this one."""
