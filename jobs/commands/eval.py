@@ -98,7 +98,7 @@ def _model(program: Program, text: str) -> Weights | RemoteExaminee:
     from jobs.evaluation.remote import RemoteExaminee
     from jobs.serving.endpoint import Endpoint
 
-    if text.startswith(("http://", "https://")):
+    if text.lower().startswith(("http://", "https://")):
         url, _, model = text.partition("#")
         return RemoteExaminee(Endpoint(url, model or None, read_key(os.environ)))
     return find_weights(program.place_reference(STAGES_CALLED.get(text, text)) or "")

@@ -126,6 +126,11 @@ def facts_of(finding: Finding) -> dict[str, Any]:
     return facts
 
 
+def differ(a: object, b: object) -> bool:
+    """Whether two known values are not the same: of a model that is served some are not known."""
+    return bool(a and b and a != b)
+
+
 def asked_otherwise(compared: Sequence[Compared]) -> list[str]:
     """What of the asking itself was not the same for both, a sentence each: the models may be no different."""
     said = []
@@ -137,12 +142,12 @@ def asked_otherwise(compared: Sequence[Compared]) -> list[str]:
         names = say(", ").join(map(phrase, suites))
         said.append(say("The two were not asked alike: {suites} changed in between.", suites=names))
     if any(
-        one.a.summary["how"] == "answer" and one.a.summary.get("template") != one.b.summary.get("template")
+        one.a.summary["how"] == "answer" and differ(one.a.summary.get("template"), one.b.summary.get("template"))
         for one in compared
     ):
         said.append(say("The two have different chat templates: a difference in answers may come from that alone."))
     a, b = (summary.get("context") for summary in (compared[0].a.summary, compared[0].b.summary))
-    if a and b and a != b:
+    if differ(a, b):
         said.append(
             say("The two read {a} and {b} tokens of context: a difference in long texts may come from that.", a=a, b=b)
         )

@@ -21,14 +21,14 @@ from markupsafe import Markup, escape
 
 from jobs import paths
 from jobs.evaluation.chart import curves, interval, widest
-from jobs.evaluation.compare import Case, Compared, Finding, asked_otherwise, facts_of
+from jobs.evaluation.compare import Case, Compared, Finding, asked_otherwise, differ, facts_of
 from jobs.evaluation.texts import cell, quoted, visible
 from jobs.evaluation.view import title_of, verdict_of, wrong_with
 from jobs.runs import evals, reports
 from jobs.runs.directory import RunDirectory
 from minimind.events import all_series, read_events
 from minimind.language import language, phrase, say, speaking
-from minimind.units import duration, size
+from minimind.units import duration, memory
 
 _KINDS = ("html", "md")
 
@@ -113,7 +113,8 @@ def render(compared: Sequence[Compared], kind: str) -> str:
         curves=Markup(curves([(a.letter, *a.curve), (b.letter, *b.curve)])),
         otherwise=asked_otherwise(compared),
         settings=_different_settings(compared[0]),
-        same_tokenizer=compared[0].a.summary["tokenizer"] == compared[0].b.summary["tokenizer"],
+        same_tokenizer=not differ(*(one["tokenizer"] for one in (compared[0].a.summary, compared[0].b.summary))),
+        both_here=all(one["precision"] for one in (compared[0].a.summary, compared[0].b.summary)),
         style=Markup((paths.checkout() / "service" / "ui" / "theme.css").read_text("utf-8")),
         lang=language(),
         date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
@@ -241,7 +242,7 @@ def _side(letter: str, summaries: Sequence[dict[str, Any]]) -> Side:
         if row.tokens_per_s:
             facts.append((say("tokens/s"), f"{row.tokens_per_s:.0f}"))
         if row.peak_memory_bytes:
-            facts.append((say("peak memory"), size(row.peak_memory_bytes)))
+            facts.append((say("peak memory"), memory(row.peak_memory_bytes)))
         for name, title in (("val/loss", say("validation loss")), ("val/bits_per_byte", say("bits/byte"))):
             if series.get(name):
                 facts.append((title, f"{series[name][1][-1]:.4f}"))

@@ -1293,6 +1293,22 @@ CHINESE: dict[str, str] = {
     ),
     # runs and sweeps
     "report": "报告",
+    (
+        "Both were asked the same rows with the same seeds, on {date}; what a server makes of them is its own. Better "
+        "and worse are said where the rows of all suites together leave less than 5 % to chance (paired tests, Holm's "
+        "correction)."
+    ): (
+        "两者用同样的题和同样的随机种子提问，日期 {date}；服务端如何处理由它自己决定。只有所有题集合在一起、"
+        "偶然的可能小于 5 % 时，才说更好或更差（成对检验，Holm 校正）。"
+    ),
+    (
+        "{url!r}: an endpoint is http://HOST:PORT/PATH, without a user, a password or a query; its key stands in "
+        "MINIMIND_API_KEY"
+    ): "{url!r}：接口地址写成 http://主机:端口/路径，不带用户名、密码或参数；密钥放在 MINIMIND_API_KEY 里",
+    "{url} refuses: {problem}": "{url} 拒绝了：{problem}",
+    "{url}: the answer to question {number} is not as OpenAI's are: {error}": (
+        "{url}：第 {number} 个问题的回答不符合 OpenAI 的格式：{error}"
+    ),
     "The two read {a} and {b} tokens of context: a difference in long texts may come from that.": (
         "两者的上下文分别是 {a} 和 {b} 个词元：长文本上的差别可能由此而来。"
     ),
@@ -1322,7 +1338,6 @@ CHINESE: dict[str, str] = {
     "a run, run@step, run@best, ./folder, or a model that is served, URL#MODEL": (
         "一个运行、run@步数、run@best、./文件夹，或正在提供服务的模型：URL#模型名"
     ),
-    "an answer that is not as OpenAI's are: {error}": "回答不符合 OpenAI 的格式：{error}",
     "where checkpoints are asked (default: cpu, which leaves the card to a training)": (
         "检查点在哪里评测（默认：cpu，把显卡留给训练）"
     ),
@@ -1332,7 +1347,6 @@ CHINESE: dict[str, str] = {
     ),
     "{url} does not answer: {problem}": "{url} 没有回答：{problem}",
     "{url} has the models {names}: name one, as {url}#MODEL": "{url} 上有模型 {names}：请指定一个，写成 {url}#模型名",
-    "{url}: an answer without choices": "{url}：回答里没有 choices",
     "{url}: its answer is no JSON object": "{url}：它的回答不是 JSON 对象",
     "memory plan": "预计 显存",
     "memory peak": "实测 峰值",
