@@ -258,7 +258,10 @@ def _row(forms: Sequence[Form], number: int, row: object) -> SuiteRow:
         raise ValueError(say("a row is a JSON object, not {kind}", kind=type(row).__name__))
     form = next((form for form in forms if form.fields <= set(row)), None)
     if form is None:
-        raise ValueError(say("a row of this suite has the fields {known}", known=_known(forms)))
+        found = ", ".join(map(str, row))[:80]
+        raise ValueError(
+            say("a row has the fields {found}; of this suite it has {known}", found=found, known=_known(forms))
+        )
     made = form.read(row)
     groups = {name: str(row[name]) for name in GROUPS if row.get(name) not in (None, "", [])}
     name = number if row.get("id") in (None, "") else row["id"]

@@ -84,10 +84,10 @@ class Compared:
         return -difference if self.a.summary["lower_is_better"] else difference
 
     def _worst(self, cases: list[Case]) -> list[Case]:
-        return sorted(cases, key=lambda case: (case.gain, self._of_its_kinds(case), case.a["id"]))
+        return sorted(cases, key=lambda case: (case.gain, self._of_its_kinds(case), _surer(case), case.a["id"]))
 
     def _best(self, cases: list[Case]) -> list[Case]:
-        return sorted(cases, key=lambda case: (-case.gain, -self._of_its_kinds(case), case.a["id"]))
+        return sorted(cases, key=lambda case: (-case.gain, -self._of_its_kinds(case), -_surer(case), case.a["id"]))
 
     def _of_its_kinds(self, case: Case) -> float:
         """What the groups of a row gained together, as far as that holds."""
@@ -124,6 +124,14 @@ def facts_of(finding: Finding) -> dict[str, Any]:
     facts = asdict(finding)
     facts["comparison"]["difference"] = finding.comparison.difference.known()
     return facts
+
+
+def _surer(case: Case) -> float:
+    """Of a pair of sentences: by how many nats the right one gained on the other; 0 of other rows."""
+    if "good" not in case.a:
+        return 0.0
+    a, b = (record["logprobs"][0] - record["logprobs"][1] for record in (case.a, case.b))
+    return float(b - a)
 
 
 def differ(a: object, b: object) -> bool:

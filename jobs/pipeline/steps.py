@@ -18,6 +18,7 @@ from jobs.stages import flags
 from jobs.stages.spec import FILES, RunSpec
 from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
+from jobs.stock import VERSION, version_of
 from jobs.training.request import JobRequest
 from minimind.config import Config
 from minimind.language import say
@@ -83,6 +84,11 @@ class PipelineOptions(Config):
     def from_stock(self) -> bool:
         """Whether it reads the stock data."""
         return self.data is None
+
+    @property
+    def has_data(self) -> bool:
+        """Whether its data is there, or is what the user named; the stock data is fetched when it begins."""
+        return not self.from_stock or version_of(self._folder) == VERSION
 
     @property
     def tokenizer(self) -> str:
