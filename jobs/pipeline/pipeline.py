@@ -39,6 +39,7 @@ from jobs.text.tokenizer import TokenizerSpec, run_tokenizer
 from jobs.training import launch
 from jobs.training.request import JobRequest
 from jobs.training.run import choose_sizes, join_and_place, resume, start
+from minimind.checkpoints import folders as checkpoint_folders
 from minimind.checkpoints.manifest import weights_sha256
 from minimind.language import phrase, say
 from minimind.units import duration
@@ -149,7 +150,9 @@ def _forecast(options: PipelineOptions, steps: list[Step], record: Record, conso
         placed = decide_dtype(join_and_place(spec), console)
         record.write(step.stage, dtype=placed.loop.dtype)
         prepared = prepare(placed, console, pipeline=launch.pipeline())
-        found.append(forecast.forecast(placed, prepared, suites.load(options.suites(step, placed))))
+        asked = suites.load(options.suites(step, placed))
+        made = checkpoint_folders.steps(run.checkpoints)[-1:] if run.exists else []
+        found.append(forecast.forecast(placed, prepared, asked, *made))
     forecast.show(found, console)
 
 

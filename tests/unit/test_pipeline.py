@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -185,6 +186,7 @@ def test_a_stage_goes_on_with_what_it_may_be_changed_in(
     more = {"pretrain.loop.batch_size": 2, "pretrain.loop.accumulation_steps": 4, "pretrain.loop.keep_last": 7}
     assert run(asked.model_copy(update={"settings": {**asked.settings, **more}}), screen := Screen()) == 0
     assert "2 rows x 96 tokens x 4 accumulation" in screen.text
+    assert re.search(r"\npretrain +1 ", screen.text)  # of three steps one is left, says the forecast
     assert checkpoint_folders.steps(stage.checkpoints)[-1] == 3
     # And with what was asked first again, for it makes no difference to what is done.
     assert run(asked, Screen()) == 0
