@@ -7,6 +7,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -65,7 +66,6 @@ class Endpoint:
         self.at_once = at_once
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._threads = threading.local()
-        self._failed = threading.Event()
         self._limit = LIMIT
         self.model = model or self._only_model()
 
@@ -92,26 +92,29 @@ class Endpoint:
         found: list[Any] = [None] * len(bodies)
         problems: list[BaseException] = []
         places = iter(range(len(bodies)))
-        lock = threading.Lock()
-        self._failed.clear()
+        lock, over = threading.Lock(), threading.Event()
 
         def work() -> None:
-            while not self._failed.is_set():
+            while not over.is_set():
                 with lock:
                     place = next(places, None)
                 if place is None:
                     return
                 try:
-                    answer, seconds = self._json("POST", "/chat/completions", {"model": self.model, **bodies[place]})
+                    body = {"model": self.model, **bodies[place]}
+                    answer, seconds = self._json("POST", "/chat/completions", body, over)
                     found[place] = self._read(read, answer, seconds, place)
-                except BaseException as problem:  # noqa: BLE001  # raised where it is waited for
+                    with lock:
+                        told()
+                except BaseException as problem:  # noqa: BLE001  # a thread's is lost: it is raised where it is waited for
                     problems.append(problem)
-                    self._failed.set()
-                    return
-                with lock:
-                    told()
+                    over.set()
 
-        threads = [threading.Thread(target=work, daemon=True) for _ in range(min(self.at_once, len(bodies)))]
+        threads = [
+            # What is said in a thread is in the caller's language: each has a copy of its context.
+            threading.Thread(target=copy_context().run, args=(work,), daemon=True)
+            for _ in range(min(self.at_once, len(bodies)))
+        ]
         for thread in threads:
             thread.start()
         try:
@@ -119,7 +122,7 @@ class Endpoint:
                 for thread in threads:
                     thread.join(0.05)
         finally:
-            self._failed.set()
+            over.set()
         if problems:
             raise problems[0]
         return found
@@ -140,7 +143,7 @@ class Endpoint:
             ) from None
 
     def _only_model(self) -> str:
-        answer, _ = self._json("GET", "/models", None)
+        answer, _ = self._json("GET", "/models", None, threading.Event())
         found = answer.get("data") or ()
         names = [str(model["id"]) for model in found if isinstance(model, dict) and "id" in model]
         if len(names) == 1:
@@ -153,8 +156,10 @@ class Endpoint:
             )
         )
 
-    def _json(self, method: str, path: str, body: dict[str, Any] | None) -> tuple[dict[str, Any], float]:
-        """The answer, and how many seconds the try took that it came of."""
+    def _json(
+        self, method: str, path: str, body: dict[str, Any] | None, over: threading.Event
+    ) -> tuple[dict[str, Any], float]:
+        """The answer, and how many seconds the try took that it came of. over: set where nobody waits any more."""
         url, wait_s, silent = self.url + path, WAIT_S, 0
         for attempt in range(1, TRIES + 1):
             began, limit = time.perf_counter(), self._limit
@@ -174,7 +179,7 @@ class Endpoint:
             except requests.RequestException as error:
                 problem = type(error).__name__
                 silent += isinstance(error, requests.ReadTimeout)
-            if silent == SILENT_TRIES or attempt == TRIES or self._failed.wait(wait_s):
+            if silent == SILENT_TRIES or attempt == TRIES or over.wait(wait_s):
                 break
             wait_s = min(2 * wait_s, _MOST_WAIT_S)
         raise EndpointError(say("{url} does not answer: {problem}", url=url, problem=problem))

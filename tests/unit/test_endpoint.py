@@ -23,6 +23,7 @@ from jobs.evaluation.remote import RemoteExaminee
 from jobs.runs import evals
 from jobs.serving import endpoint
 from jobs.serving.endpoint import Endpoint, EndpointError
+from minimind.language import speaking
 from tests.browser.scripted import listening
 from tests.small import Screen
 
@@ -126,6 +127,18 @@ def test_what_may_help_is_tried_again() -> None:
 def test_what_does_not_help_is_said(answer: Answer, complaint: str) -> None:
     with served(answer) as url, pytest.raises(EndpointError, match=complaint):
         Endpoint(url, "m").chat(BODIES[:3], words)
+
+
+def test_what_goes_wrong_in_a_thread_is_not_lost_and_speaks_the_callers_language() -> None:
+    def told() -> None:
+        raise OSError("no place to draw a bar")
+
+    with served(echo) as url:
+        with pytest.raises(OSError, match="no place to draw a bar"):
+            Endpoint(url, "m").chat(BODIES, words, told)
+        with speaking("zh"), pytest.raises(EndpointError, match="个问题的回答不符合 OpenAI 的格式"):
+            Endpoint(url, "m").chat(BODIES, lambda answer, seconds: answer["nothing"])
+        assert len(Endpoint(url, "m").chat(BODIES, words)) == 20
 
 
 def test_nobody_is_there() -> None:
