@@ -72,9 +72,8 @@ def pipeline(args: argparse.Namespace, program: Program, console: Console) -> in
         )
     except ValidationError as error:
         raise ValueError(explain(error)) from None
-    if options.has_data:
-        for step in options.steps():
-            options.planned(step)  # what is wrong with a setting is said before there is a job
+    for step in options.steps():
+        options.planned(step)  # what is wrong with a setting is said before there is a job
     if not program.submits:
         return run(options, console)
     from jobs.cluster.follow import submit_training

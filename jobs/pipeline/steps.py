@@ -109,7 +109,7 @@ class PipelineOptions(Config):
 
     def file(self, stage: str) -> Path:
         """The rows of a stage. Raises ValueError where the folder has none, or two."""
-        if not self._folder.is_dir():
+        if self.has_data and not self._folder.is_dir():
             raise ValueError(say("{folder}: no such folder", folder=self._folder))
         found = self._found(stage)
         if found is None:
@@ -161,6 +161,8 @@ class PipelineOptions(Config):
         return stock_folder() if self.data is None else paths.absolute(self.data)
 
     def _found(self, stage: str) -> Path | None:
+        if not self.has_data:
+            return self._folder / f"{stage}.jsonl"  # as it will be called
         here = [self._folder / f"{stage}{suffix}" for suffix in SUFFIXES]
         found = [file for file in here if file.is_file()]
         if len(found) > 1:

@@ -202,6 +202,8 @@ def test_in_a_fresh_home_the_stock_data_is_fetched(home: Path, monkeypatch: pyte
         build_samples(paths.stock_folder())
 
     monkeypatch.setattr("jobs.demo.fetch.fetch_stock", fetch)
+    assert main(["pipeline", "--model", "tiny", "--set", "sft.loop.epoch=2"]) == 1
+    assert not fetched  # what is wrong with a setting is said before
     assert main(["pipeline", "--name", "p", "--model", "tiny", "--until", "tokenizer"]) == 0
     assert len(fetched) == 1
     assert (before, asked.has_data) == (False, True)
