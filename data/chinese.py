@@ -283,7 +283,7 @@ CHINESE: dict[str, str] = {
     " (`minimind data fetch` makes it)": ("（用 `minimind data fetch` 获取）"),
     "a choice is between two texts or more, not {texts}": ("选择题至少有两个选项，而这里是 {texts}"),
     "a row is a JSON object, not {kind}": ("一行应是 JSON 对象，而不是 {kind}"),
-    "a row of this suite has the fields {known}": ("这个题集的一行有这些字段：{known}"),
+    "a row has the fields {found}; of this suite it has {known}": ("这一行的字段是 {found}；这个题集的行应有 {known}"),
     'answer_language = {value!r}: there are "zh", "en" and "any"': (
         'answer_language = {value!r}：只有 "zh"、"en" 和 "any"'
     ),

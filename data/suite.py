@@ -258,7 +258,10 @@ def _row(forms: Sequence[Form], number: int, row: object) -> SuiteRow:
         raise ValueError(say("a row is a JSON object, not {kind}", kind=type(row).__name__))
     form = next((form for form in forms if form.fields <= set(row)), None)
     if form is None:
-        raise ValueError(say("a row of this suite has the fields {known}", known=_known(forms)))
+        found = ", ".join(map(str, row))[:80]
+        raise ValueError(
+            say("a row has the fields {found}; of this suite it has {known}", found=found, known=_known(forms))
+        )
     made = form.read(row)
     groups = {name: str(row[name]) for name in GROUPS if row.get(name) not in (None, "", [])}
     name = number if row.get("id") in (None, "") else row["id"]
@@ -339,11 +342,13 @@ def _pair(row: Mapping[str, Any]) -> SuiteRow:
 
 def _arc(row: Mapping[str, Any]) -> SuiteRow:
     """ARC's: choices {"text": [...], "label": [...]}, answerKey one of the labels; or, as ARC's own files have it, a
-    choice {"text", "label"} each, and question {"stem"}.
+    choice {"text", "label"} each, in question {"stem", "choices"}.
     """
-    choices, stem = row["choices"], row["question"]
+    stem = row["question"]
+    holder = stem if isinstance(stem, Mapping) and "choices" not in row else row
+    choices = holder.get("choices")
     if isinstance(choices, list):
-        parts = _list(row, "choices", dict, '[{"text": "air", "label": "A"}]')
+        parts = _list(holder, "choices", dict, '[{"text": "air", "label": "A"}]')
         choices = {name: [part.get(name) for part in parts] for name in ("text", "label")}
     if not isinstance(choices, Mapping) or not all(isinstance(choices.get(name), list) for name in ("text", "label")):
         example = '{"text": ["air", "salt"], "label": ["A", "B"]}'
@@ -438,6 +443,7 @@ def _expected(row: Mapping[str, Any]) -> SuiteRow:
 FORMS = (
     Form("pair", frozenset({"sentence_good", "sentence_bad"}), _pair),
     Form("choice", frozenset({"question", "choices", "answerKey"}), _arc),
+    Form("choice", frozenset({"question", "answerKey"}), _arc),
     Form("choice", frozenset({"question", "A", "B", "answer"}), _letters),
     Form("choice", frozenset({"Question", "A", "B", "Answer"}), _letters),
     Form("answer", frozenset({"prompt", "sentence"}), _fact),

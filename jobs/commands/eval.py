@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from data.read import suffix_of
 from jobs.commands.arguments import Parser, add_json, add_switch, print_json
 from jobs.commands.program import Program
 from jobs.runs.references import Weights, find_weights
@@ -88,7 +89,7 @@ def evaluate(args: argparse.Namespace, program: Program, console: Console) -> in
         print_json([report.as_json(one) for one in compared])
         return 0
     view.show_comparison(compared, console)
-    first, *_ = report.write(compared)
+    first, *_ = report.write(compared, chosen=args.suite is not None)
     console.print(say("Report: {path}", path=first), soft_wrap=True)
     return 0
 
@@ -98,13 +99,14 @@ def _model(program: Program, text: str) -> Weights | RemoteExaminee:
     from jobs.evaluation.remote import RemoteExaminee
     from jobs.serving.endpoint import Endpoint
 
-    if text.startswith(("http://", "https://")):
+    if text.lower().startswith(("http://", "https://")):
         url, _, model = text.partition("#")
         return RemoteExaminee(Endpoint(url, model or None, read_key(os.environ)))
     return find_weights(program.place_reference(STAGES_CALLED.get(text, text)) or "")
 
 
 def _suite(program: Program, text: str) -> str | Path:
-    """A suite by its name, or a file: with a slash, or that is there."""
+    """A suite by its name, or a file: with a slash, or called as files are, or that is there."""
     place = program.place(text)
-    return place if "/" in text or place.is_file() else text
+    named_so = suffix_of(text) is not None or text.endswith((".json", ".csv"))
+    return place if "/" in text or named_so or place.is_file() else text

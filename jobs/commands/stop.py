@@ -11,6 +11,7 @@ from jobs import paths
 from jobs.commands.arguments import Parser, add_switch
 from jobs.commands.program import Program
 from jobs.runs.directory import RunDirectory
+from jobs.stages.names import STAGE_NAMES
 from minimind.language import say
 
 
@@ -70,6 +71,17 @@ def _end_jobs(name: str, run: RunDirectory | None, console: Console) -> None:
     if not alive:
         named(name).request_stop()
     for job in alive:
+        if job.kind == "pipeline" and (stage := _running_stage(name)) is not None:
+            stage.request_stop()
+            console.print(
+                say(
+                    "The pipeline {name} stops at the next step of {stage}, with a checkpoint. The same command goes "
+                    "on.",
+                    name=name,
+                    stage=stage.name,
+                )
+            )
+            continue
         begun = run is not None and _has_begun(run, job.started_s)
         if run is not None and begun and not run.stop_requested():
             # Its worker has died and is being started again; that one finds the wish to stop.
@@ -103,6 +115,12 @@ def _end_jobs(name: str, run: RunDirectory | None, console: Console) -> None:
                 status=status,
             )
         )
+
+
+def _running_stage(pipeline: str) -> RunDirectory | None:
+    """The run that a pipeline trains now; None where it does something else, which has nothing to save."""
+    runs = (RunDirectory(paths.runs() / f"{pipeline}-{stage}") for stage in STAGE_NAMES)
+    return next((run for run in runs if run.is_running), None)
 
 
 def _wait(run: RunDirectory, console: Console) -> None:

@@ -238,11 +238,17 @@ def _answered(row: SuiteRow, talk: Sequence[dict[str, Any]], said: Sequence[Repl
         "metrics": metrics,
         "diagnoses": list(dict.fromkeys(name for _, _, wrong in judged for name in wrong)),
         "finish": first.finish,
-        "logprob": sum(reply.logprob for reply in said),
-        "tokens": sum(reply.tokens for reply in said),
+        "logprob": _sum([reply.logprob for reply in said]),
+        "tokens": _sum([reply.tokens for reply in said]),
         "seconds": round(sum(reply.seconds for reply in said), 4),
         **({"samples": [reply.text for reply in said]} if len(said) > 1 else {}),
     }
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    """None where one of them is not known."""
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
 
 
 def _judged(row: SuiteRow, prompt: str, reply: Reply) -> tuple[float, dict[str, float], tuple[str, ...]]:

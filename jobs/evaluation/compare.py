@@ -84,10 +84,10 @@ class Compared:
         return -difference if self.a.summary["lower_is_better"] else difference
 
     def _worst(self, cases: list[Case]) -> list[Case]:
-        return sorted(cases, key=lambda case: (case.gain, self._of_its_kinds(case), case.a["id"]))
+        return sorted(cases, key=lambda case: (case.gain, self._of_its_kinds(case), _surer(case), case.a["id"]))
 
     def _best(self, cases: list[Case]) -> list[Case]:
-        return sorted(cases, key=lambda case: (-case.gain, -self._of_its_kinds(case), case.a["id"]))
+        return sorted(cases, key=lambda case: (-case.gain, -self._of_its_kinds(case), -_surer(case), case.a["id"]))
 
     def _of_its_kinds(self, case: Case) -> float:
         """What the groups of a row gained together, as far as that holds."""
@@ -126,6 +126,19 @@ def facts_of(finding: Finding) -> dict[str, Any]:
     return facts
 
 
+def _surer(case: Case) -> float:
+    """Of a pair of sentences: by how many nats the right one gained on the other; 0 of other rows."""
+    if "good" not in case.a:
+        return 0.0
+    a, b = (record["logprobs"][0] - record["logprobs"][1] for record in (case.a, case.b))
+    return float(b - a)
+
+
+def differ(a: object, b: object) -> bool:
+    """Whether two known values are not the same: of a model that is served some are not known."""
+    return bool(a and b and a != b)
+
+
 def asked_otherwise(compared: Sequence[Compared]) -> list[str]:
     """What of the asking itself was not the same for both, a sentence each: the models may be no different."""
     said = []
@@ -137,12 +150,12 @@ def asked_otherwise(compared: Sequence[Compared]) -> list[str]:
         names = say(", ").join(map(phrase, suites))
         said.append(say("The two were not asked alike: {suites} changed in between.", suites=names))
     if any(
-        one.a.summary["how"] == "answer" and one.a.summary.get("template") != one.b.summary.get("template")
+        one.a.summary["how"] == "answer" and differ(one.a.summary.get("template"), one.b.summary.get("template"))
         for one in compared
     ):
         said.append(say("The two have different chat templates: a difference in answers may come from that alone."))
     a, b = (summary.get("context") for summary in (compared[0].a.summary, compared[0].b.summary))
-    if a and b and a != b:
+    if differ(a, b):
         said.append(
             say("The two read {a} and {b} tokens of context: a difference in long texts may come from that.", a=a, b=b)
         )

@@ -225,7 +225,7 @@ def summed(suite: Suite, rows: Sequence[SuiteRow], records: Sequence[Record]) ->
         "groups": groups,
         "metrics": metrics,
         "diagnoses": dict(found.most_common()),
-        "tokens": sum(int(record["tokens"]) for record in records),
+        "tokens": sum(int(record["tokens"] or 0) for record in records),
     }
 
 

@@ -56,7 +56,8 @@ def closed(
         if gate.least is not None and high is not None and float(high) < gate.least:
             reasons.append(
                 say(
-                    "{suite} is {score}, at least {least} is asked for",
+                    "{suite} is {score}, at least {least} is asked for: so scores what has read too little, or in "
+                    "another language than the suite asks in",
                     suite=phrase(gate.suite),
                     score=number(found.summary, found.score),
                     least=number(found.summary, gate.least),

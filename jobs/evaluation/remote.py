@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,18 +56,13 @@ class RemoteExaminee:
             tools: list[Tools] | None,
             progress: Progress,
         ) -> list[Reply]:
-            offered = tools or [()] * len(talks)
-            bodies = [_body(*one) for one in zip(talks, params, offered, strict=True)]
-            began = [time.perf_counter()] * len(bodies)
-
-            def told(place: int) -> None:
+            def told() -> None:
                 nonlocal done
                 done += 1
-                began[place] = time.perf_counter() - began[place]
                 progress(0)
 
-            found = self.endpoint.chat(bodies, told)
-            return [_reply(answer, seconds) for answer, seconds in zip(found, began, strict=True)]
+            offered = tools or [()] * len(talks)
+            return self.endpoint.chat([_body(*one) for one in zip(talks, params, offered, strict=True)], _reply, told)
 
         try:
             return answers(reply, (), rows, progress)
@@ -89,29 +83,44 @@ def _body(talk: list[dict[str, Any]], params: SamplingParams, tools: Tools) -> d
 
 
 def _reply(answer: dict[str, Any], seconds: float) -> Reply:
-    """What came, in our words. Raises EndpointError for an answer that is not as OpenAI's are."""
-    try:
-        choice = answer["choices"][0]
-        message = choice["message"]
-        made = [call["function"] for call in message.get("tool_calls") or ()]
-        calls = [(str(call["name"]), str(call.get("arguments") or "{}")) for call in made]
-        broken = "".join(arguments for _, arguments in calls if not _is_json(arguments))
-        return Reply(
-            text=str(message.get("content") or "") + broken,
-            thinking=str(message.get("reasoning_content") or message.get("reasoning") or ""),
-            calls=tuple(call for call in calls if _is_json(call[1])),
-            finish=str(choice.get("finish_reason") or "stop"),
-            tokens=int((answer.get("usage") or {}).get("completion_tokens") or 0),
-            logprob=0.0,
-            seconds=seconds,
-        )
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise EndpointError(say("an answer that is not as OpenAI's are: {error}", error=repr(error))) from None
+    """What came, in our words. Raises whatever comes of an answer that is not as OpenAI's are."""
+    choice = answer["choices"][0]
+    message = choice.get("message") or {}  # none where a filter kept it back
+    made = [call["function"] for call in message.get("tool_calls") or ()]
+    calls = [(str(call["name"]), _arguments(call.get("arguments"))) for call in made]
+    thinking, text = _thought(_text(message.get("content")))
+    usage = (answer.get("usage") or {}).get("completion_tokens")
+    return Reply(
+        text=text + "".join(arguments for _, arguments in calls if not _is_json(arguments)),
+        thinking=str(message.get("reasoning_content") or message.get("reasoning") or thinking),
+        calls=tuple(call for call in calls if _is_json(call[1])),
+        finish=str(choice.get("finish_reason") or "stop"),
+        tokens=None if usage is None else int(usage),
+        logprob=None,
+        seconds=seconds,
+    )
+
+
+def _text(content: Any) -> str:
+    """What a message says: a text, or a list of parts of which some are texts."""
+    if isinstance(content, list):
+        return "".join(str(part.get("text") or "") for part in content if part.get("type", "text") == "text")
+    return str(content or "")
+
+
+def _thought(text: str) -> tuple[str, str]:
+    """What a model thought, where its server leaves that in the answer, and the answer."""
+    before, end, answer = text.partition("</think>")
+    return (before.strip().removeprefix("<think>").strip(), answer.lstrip()) if end else ("", text)
+
+
+def _arguments(value: Any) -> str:
+    return value or "{}" if isinstance(value, str | None) else json.dumps(value, ensure_ascii=False)
 
 
 def _is_json(text: str) -> bool:
     try:
         json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return True

@@ -21,14 +21,14 @@ from markupsafe import Markup, escape
 
 from jobs import paths
 from jobs.evaluation.chart import curves, interval, widest
-from jobs.evaluation.compare import Case, Compared, Finding, asked_otherwise, facts_of
+from jobs.evaluation.compare import Case, Compared, Finding, asked_otherwise, differ, facts_of, ranked
 from jobs.evaluation.texts import cell, quoted, visible
 from jobs.evaluation.view import title_of, verdict_of, wrong_with
 from jobs.runs import evals, reports
 from jobs.runs.directory import RunDirectory
 from minimind.events import all_series, read_events
 from minimind.language import language, phrase, say, speaking
-from minimind.units import duration, size
+from minimind.units import duration, memory
 
 _KINDS = ("html", "md")
 
@@ -56,14 +56,16 @@ class Side:
     curve: tuple[tuple[int, ...], tuple[float, ...]]
 
 
-def write(compared: Sequence[Compared]) -> list[Path]:
+def write(compared: Sequence[Compared], *, chosen: bool = False) -> list[Path]:
     """`report.<language>.html` and `.md` in both languages, and `report.json` with what was found. Gives the paths of
     the pages, those of the reader's language first.
+
+    chosen: the suites were; then it has a folder of its own, for it is not the report of all that fit the models.
 
     Raises ValueError where the disk does not take them; older ones stay then.
     """
     a, b = (str(summary["model"]) for summary in (compared[0].a.summary, compared[0].b.summary))
-    folder = reports.folder_of(a, b)
+    folder = reports.folder_of(a, b, [one.a.suite for one in compared] if chosen else ())
     written, verdicts = [], {}
     first = language()
     for lang in (first, "en" if first == "zh" else "zh"):
@@ -113,7 +115,8 @@ def render(compared: Sequence[Compared], kind: str) -> str:
         curves=Markup(curves([(a.letter, *a.curve), (b.letter, *b.curve)])),
         otherwise=asked_otherwise(compared),
         settings=_different_settings(compared[0]),
-        same_tokenizer=compared[0].a.summary["tokenizer"] == compared[0].b.summary["tokenizer"],
+        same_tokenizer=not differ(*(one["tokenizer"] for one in (compared[0].a.summary, compared[0].b.summary))),
+        both_here=all(one["precision"] for one in (compared[0].a.summary, compared[0].b.summary)),
         style=Markup((paths.checkout() / "service" / "ui" / "theme.css").read_text("utf-8")),
         lang=language(),
         date=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
@@ -137,11 +140,18 @@ def verdict(compared: Sequence[Compared]) -> str:
         said.append(say("no difference at all in {what}", what=say(", ").join(map(title_or_name, same))))
     if rest := [one for one in unsure if one not in same]:
         said.append(say("these rows cannot tell about {what}", what=say(", ").join(map(title_or_name, rest))))
+    if parts := [(one, part) for one, part in ranked(compared) if one in unsure and verdict_of(part) == "worse"]:
+        worst = [f"{title_or_name(one)} · {part.value} ({_change_of(one, part)})" for one, part in parts[:3]]
+        said.append(say("worse in parts of them: {what}", what=say(", ").join(worst)))
     return say("; ").join(said) + say(".")
 
 
 def _change(one: Compared) -> str:
-    value = one.whole.comparison.difference.value
+    return _change_of(one, one.whole)
+
+
+def _change_of(one: Compared, finding: Finding) -> str:
+    value = finding.comparison.difference.value
     if one.a.summary["lower_is_better"]:
         return say("{value} bits per byte", value=f"{value:+.3f}")
     return say("{value} points of 100", value=f"{100 * value:+.1f}")
@@ -241,7 +251,7 @@ def _side(letter: str, summaries: Sequence[dict[str, Any]]) -> Side:
         if row.tokens_per_s:
             facts.append((say("tokens/s"), f"{row.tokens_per_s:.0f}"))
         if row.peak_memory_bytes:
-            facts.append((say("peak memory"), size(row.peak_memory_bytes)))
+            facts.append((say("peak memory"), memory(row.peak_memory_bytes)))
         for name, title in (("val/loss", say("validation loss")), ("val/bits_per_byte", say("bits/byte"))):
             if series.get(name):
                 facts.append((title, f"{series[name][1][-1]:.4f}"))

@@ -33,7 +33,7 @@ def show_scores(logs: Sequence[EvalLog], console: Console) -> None:
     for log in logs:
         found = log.summary
         table.add_row(
-            log.suite,
+            _label(found, log.suite),
             number(found, found["score"]),
             f"{number(found, found['low'])} … {number(found, found['high'])}",
             number(found, found["chance"]) if found["chance"] is not None else "",
@@ -41,6 +41,16 @@ def show_scores(logs: Sequence[EvalLog], console: Console) -> None:
             duration(found["seconds"]),
         )
     console.print(table, soft_wrap=False)
+    _explain([log.summary for log in logs], console)
+
+
+def _label(summary: dict[str, Any], name: str) -> str:
+    return f"{name} ↓" if summary["lower_is_better"] else name
+
+
+def _explain(summaries: Sequence[dict[str, Any]], console: Console) -> None:
+    if any(summary["lower_is_better"] for summary in summaries):
+        console.print(say("↓ bits per byte of text that it never saw: less is better"), style="dim")
 
 
 def show_groups(log: EvalLog, console: Console) -> None:
@@ -64,8 +74,9 @@ def show_comparison(compared: Sequence[Compared], console: Console) -> None:
         table.add_column(phrase(title), justify="right", no_wrap=True)
     table.add_column(say("verdict"), no_wrap=True)
     for one in compared:
-        table.add_row(phrase(one.a.suite), *cells(one.a.summary, one.whole))
+        table.add_row(_label(one.a.summary, phrase(one.a.suite)), *cells(one.a.summary, one.whole))
     console.print(table, soft_wrap=False)
+    _explain([one.a.summary for one in compared], console)
     for line in asked_otherwise(compared):
         console.print(line, style="yellow")
     groups = ranked(compared)

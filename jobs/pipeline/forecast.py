@@ -36,8 +36,8 @@ VALIDATION_SHARE = 1 / 3
 
 @dataclass(frozen=True)
 class StageForecast:
-    """A stage: its optimizer steps, seconds, bytes of memory and of disk. seconds: None where nothing can be measured
-    here, on a cluster whose GPUs are elsewhere.
+    """A stage: its optimizer steps that are left, seconds, bytes of memory and of disk. seconds: None where nothing can
+    be measured here, on a cluster whose GPUs are elsewhere.
     """
 
     stage: str
@@ -53,9 +53,9 @@ def done(stage: str) -> StageForecast:
     return StageForecast(stage, 0, 0.0, 0, 0, is_done=True)
 
 
-def forecast(spec: RunSpec, prepared: Prepared, suites: Sequence[Rows]) -> StageForecast:
+def forecast(spec: RunSpec, prepared: Prepared, suites: Sequence[Rows], made: int = 0) -> StageForecast:
     """What a run will take, from its data, a few steps that are made here, and a few rows of the suites that it ends
-    with. spec: placed, its dtype decided.
+    with. spec: placed, its dtype decided. made: steps that are made already, as of one that was killed.
     """
     stage = STAGES[spec.stage.kind]
     data = stage.data(spec, corpus_of(prepared), {}, Parallel(world=spec.world))
@@ -63,14 +63,14 @@ def forecast(spec: RunSpec, prepared: Prepared, suites: Sequence[Rows]) -> Stage
     planner = Planner(this_card(spec.memory.vram))
     one, kept = checkpoint_disk(spec)
     held_out = sum(batch.slots for source in (data.held_out, data.text) if source for batch in source.batches())
-    validations = 1 + steps // (with_intervals(spec.loop, steps).eval_interval or steps)
-    trained = steps * spec.global_batch_size * spec.data.max_seq_len
+    validations = 1 + (steps - made) // (with_intervals(spec.loop, steps).eval_interval or steps)
+    trained = (steps - made) * spec.global_batch_size * spec.data.max_seq_len
     seconds = None
     if torch.cuda.is_available() or not spec.scaling.gpus_per_worker:
         speed = _speed(planner, spec) * spec.world
         trains_s = (trained + VALIDATION_SHARE * validations * held_out) / speed
         seconds = STARTS_S + trains_s + _evaluation_s(spec, prepared, suites)
-    return StageForecast(spec.stage.kind, steps, seconds, planner.plan(spec).needed_bytes, one * kept)
+    return StageForecast(spec.stage.kind, steps - made, seconds, planner.plan(spec).needed_bytes, one * kept)
 
 
 def show(forecasts: Sequence[StageForecast], console: Console) -> None:

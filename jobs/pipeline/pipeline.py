@@ -23,7 +23,6 @@ from jobs.evaluation.compare import compare
 from jobs.evaluation.gates import GATES, closed
 from jobs.experiment.facts import facts_of
 from jobs.fit.precision import decide_dtype, with_dtype
-from jobs.paths import stock_folder
 from jobs.pipeline import forecast
 from jobs.pipeline.record import Record, another_pipelines, require_asked
 from jobs.pipeline.steps import PipelineOptions, Step
@@ -35,12 +34,12 @@ from jobs.runs.show import show
 from jobs.stages import flags
 from jobs.stages.origin import first_weights, new_spec
 from jobs.stages.spec import FILES, RunSpec, other_results
-from jobs.stock import VERSION, version_of
 from jobs.text.prepare import prepare
 from jobs.text.tokenizer import TokenizerSpec, run_tokenizer
 from jobs.training import launch
 from jobs.training.request import JobRequest
 from jobs.training.run import choose_sizes, join_and_place, resume, start
+from minimind.checkpoints import folders as checkpoint_folders
 from minimind.checkpoints.manifest import weights_sha256
 from minimind.language import phrase, say
 from minimind.units import duration
@@ -65,7 +64,7 @@ def run(options: PipelineOptions, console: Console) -> int:
 
     Raises ValueError for data, settings or a cluster that cannot work, RunStateError for a run of another's.
     """
-    if options.from_stock and version_of(stock_folder()) != VERSION:
+    if not options.has_data:
         from jobs.demo.fetch import fetch_stock
 
         fetch_stock(console)
@@ -88,7 +87,7 @@ def _run(options: PipelineOptions, record: Record, console: Console) -> int:
         _title(console, say("Stage {stage}", stage=phrase(step.stage)))
         found = _stage(options, step, record, console)
         if found is None:
-            return 1
+            return int(RunDirectory(paths.runs() / options.run(step.stage)).state().word != "STOPPED")
         done.append(found)
         if reasons := closed(GATES.get(step.stage, ()), found.asked, found.before, found.logs):
             for reason in reasons:
@@ -113,12 +112,13 @@ def _tokenizer(options: PipelineOptions, record: Record, console: Console) -> No
     text = options.file("pretrain")
     preset = options.planned(Step("pretrain"))
     own = {"vocab_size": preset.model.vocab_size, "split_cjk": preset.data.split_cjk}
+    asked = {"model": options.model, **own}
     files = {"path": content_sha256(text)}
     if run.exists and run.state().word == "SUCCEEDED":
-        require_asked(run.name, record.of("tokenizer"), own, files)
+        require_asked(run.name, record.of("tokenizer"), asked, files)
         console.print(say("Already there: {name}", name=run.name))
         return
-    record.write("tokenizer", asked=own, files=files)
+    record.write("tokenizer", asked=asked, files=files)
     bad_rows = preset.data.limits.max_bad_rows or 0
     spec = TokenizerSpec.model_validate({"name": run.name, "path": str(text), "max_bad_rows": bad_rows} | own)
     run_tokenizer(spec, console, overwrite=run.exists)
@@ -150,7 +150,9 @@ def _forecast(options: PipelineOptions, steps: list[Step], record: Record, conso
         placed = decide_dtype(join_and_place(spec), console)
         record.write(step.stage, dtype=placed.loop.dtype)
         prepared = prepare(placed, console, pipeline=launch.pipeline())
-        found.append(forecast.forecast(placed, prepared, suites.load(options.suites(step, placed))))
+        asked = suites.load(options.suites(step, placed))
+        made = checkpoint_folders.steps(run.checkpoints)[-1:] if run.exists else []
+        found.append(forecast.forecast(placed, prepared, asked, *made))
     forecast.show(found, console)
 
 
@@ -172,8 +174,11 @@ def _stage(options: PipelineOptions, step: Step, record: Record, console: Consol
         record.write(step.stage, began_with=before, asked=options.asked(step), files=_contents(request), weights="")
         spec = with_dtype(new_spec(request.stage, request.settings, request.model, weights), str(known.dtype))
         start(spec, console, weights=weights, request=request)
-    if run.state().word != "SUCCEEDED":
-        show(run, console)
+    if (word := run.state().word) != "SUCCEEDED":
+        if word == "STOPPED":
+            console.print(say("Stopped. The same command goes on from its last checkpoint."), style="yellow")
+        else:
+            show(run, console)
         return None
     end = find_weights(run.name)
     asked = options.suites(step, RunSpec.model_validate(run.spec()))

@@ -95,7 +95,7 @@ def require_asked(
         raise ValueError(another_pipelines(name, say("no record of what was asked")))
     for path in {**known.asked, **asked}:
         if known.asked.get(path) != asked.get(path) and path not in harmless:
-            usual = say("as usual")
+            usual = say("what is usual")
             then, now = (usual if one.get(path) is None else one[path] for one in (known.asked, asked))
             raise ValueError(another_pipelines(name, say("{path} = {then}, not {now}", path=path, then=then, now=now)))
     for path in {**known.files, **files}:
@@ -106,7 +106,7 @@ def require_asked(
 def another_pipelines(name: str, what: str) -> str:
     """Why a run that is there is not gone on with, and what to do."""
     return say(
-        "the run {name!r} is there with {what}: it is another pipeline's. Take another --name, or remove it: "
+        "the run {name!r} is there, made with {what}. Another --name begins anew; or remove it and those behind it, "
         "minimind rm {name}",
         name=name,
         what=what,

@@ -18,6 +18,7 @@ from jobs.stages import flags
 from jobs.stages.spec import FILES, RunSpec
 from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
+from jobs.stock import VERSION, version_of
 from jobs.training.request import JobRequest
 from minimind.config import Config
 from minimind.language import say
@@ -85,6 +86,11 @@ class PipelineOptions(Config):
         return self.data is None
 
     @property
+    def has_data(self) -> bool:
+        """Whether its data is there, or is what the user named; the stock data is fetched when it begins."""
+        return not self.from_stock or version_of(self._folder) == VERSION
+
+    @property
     def tokenizer(self) -> str:
         """The name of its tokenizer's run."""
         return f"{self.name}-tokenizer"
@@ -103,7 +109,7 @@ class PipelineOptions(Config):
 
     def file(self, stage: str) -> Path:
         """The rows of a stage. Raises ValueError where the folder has none, or two."""
-        if not self._folder.is_dir():
+        if self.has_data and not self._folder.is_dir():
             raise ValueError(say("{folder}: no such folder", folder=self._folder))
         found = self._found(stage)
         if found is None:
@@ -155,6 +161,8 @@ class PipelineOptions(Config):
         return stock_folder() if self.data is None else paths.absolute(self.data)
 
     def _found(self, stage: str) -> Path | None:
+        if not self.has_data:
+            return self._folder / f"{stage}.jsonl"  # as it will be called
         here = [self._folder / f"{stage}{suffix}" for suffix in SUFFIXES]
         found = [file for file in here if file.is_file()]
         if len(found) > 1:

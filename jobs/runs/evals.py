@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,9 +26,12 @@ from minimind.events import best_first
 from minimind.language import say
 from minimind.units import size
 
-FORMAT = 1
+FORMAT = 2
+"""The summary stands under a name of its own, for a row has other kinds of values under the same names."""
 
 Record = dict[str, Any]
+
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 class _Summary(BaseModel):
@@ -76,8 +80,8 @@ def folder_of(run: RunDirectory) -> Path:
 
 def write(path: Path, records: list[Record], summary: dict[str, Any]) -> EvalLog:
     """Write a log in one move. Raises ValueError where the disk does not take it; an older one stays then."""
-    lines = [{"type": "row", **record} for record in records] + [{"type": "summary", "format": FORMAT, **summary}]
-    write_text(path, "".join(map(_line, lines)))
+    last = {"type": "summary", "format": FORMAT, "summary": summary}
+    write_text(path, "".join(map(_line, [*({"type": "row", **record} for record in records), last])))
     return EvalLog(path, records, summary)
 
 
@@ -106,17 +110,16 @@ def read(path: Path) -> EvalLog:
     try:
         # Not splitlines: a text may hold other ends of lines than ours.
         lines = [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
-        *records, summary = lines
-        whole = summary["type"] == "summary" and all(record.pop("type") == "row" for record in records)
+        *records, last = lines
+        whole = last["type"] == "summary" and all(record.pop("type") == "row" for record in records)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(say("{path} is no log of an evaluation: {error}", path=path, error=error)) from None
-    if not whole or summary.pop("format", None) != FORMAT:
+    if not whole or last.get("format") != FORMAT:
         raise ValueError(say("{path} is no log of an evaluation that this program reads", path=path))
     try:
-        _Summary.model_validate(summary)
+        _Summary.model_validate(summary := last.get("summary"))
     except ValidationError as error:
         raise ValueError(say("{path} is no log of an evaluation: {error}", path=path, error=explain(error))) from None
-    summary.pop("type")
     return EvalLog(path, records, summary)
 
 
@@ -174,10 +177,7 @@ def _asked(log: EvalLog) -> tuple[object, ...]:
 
 
 def _line(value: dict[str, Any]) -> str:
-    """A line of JSON; half a character of a model's, a lone surrogate, as JSON's escape."""
-    try:
-        line = json.dumps(value, ensure_ascii=False, allow_nan=False)
-        line.encode()
-    except UnicodeEncodeError:
-        line = json.dumps(value, allow_nan=False)
-    return line + "\n"
+    """A line of JSON; half a character of a model's, a lone surrogate, as the sign for what is none: other programs
+    cannot read a file with one.
+    """
+    return _HALF.sub("\ufffd", json.dumps(value, ensure_ascii=False, allow_nan=False)) + "\n"

@@ -21,7 +21,7 @@ from jobs.runs.directory import RunDirectory
 from jobs.terminal.console import Terminal
 from minimind.events import Event, attempt_start, read_events, tail
 from minimind.language import phrase, say
-from minimind.units import amount, duration, size
+from minimind.units import amount, duration, memory
 
 _WINDOW = 60  # rows of metrics that the remaining time is told from
 
@@ -146,10 +146,10 @@ class RunProgress:
         """A line, and one of its own for the memory where it has grown: both are as wide as a terminal."""
         where, how = self._parts(event)
         lines = ["  ".join((where, *how))]
-        memory = self._values.get("perf/peak_memory_bytes", 0.0)
-        if memory > 1.05 * self._memory:
-            self._memory = memory
-            lines.append(f"{self._where(event['step'])}  {say('memory')} {size(memory)}")
+        peak = self._values.get("perf/peak_memory_bytes", 0.0)
+        if peak > 1.05 * self._memory:
+            self._memory = peak
+            lines.append(f"{self._where(event['step'])}  {say('memory')} {memory(peak)}")
         return lines
 
     def _where(self, step: int) -> str:
@@ -168,7 +168,7 @@ class RunProgress:
         if "perf/tokens_per_s" in values:
             how.append(f"{amount(values['perf/tokens_per_s']):>5} {say('tokens/s')}")
         if "perf/peak_memory_bytes" in values and self._bar is not None:
-            how.append(size(values["perf/peak_memory_bytes"]))
+            how.append(memory(values["perf/peak_memory_bytes"]))
         remaining = self.remaining_s()
         if remaining is not None:
             how.append(f"{say('ETA')} {duration(remaining)}")

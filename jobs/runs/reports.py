@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,14 +36,20 @@ class ReportRow:
     time: float
 
     @property
+    def is_of_some(self) -> bool:
+        """Whether it is of some suites alone."""
+        return self.name != folder_of(self.a, self.b).name
+
+    @property
     def folder(self) -> Path:
         """Where it lies."""
         return paths.home() / "reports" / self.name
 
 
-def folder_of(a: str, b: str) -> Path:
-    """Where the report of B against A lies."""
-    return paths.home() / "reports" / "-vs-".join(map(_readable, (b, a)))
+def folder_of(a: str, b: str, suites: Sequence[str] = ()) -> Path:
+    """Where the report of B against A lies. suites: where only some were asked, which."""
+    name = "-vs-".join(map(_readable, (b, a)))
+    return paths.home() / "reports" / (f"{name}-{_readable('+'.join(suites))}" if suites else name)
 
 
 def _readable(text: str) -> str:
@@ -57,7 +64,7 @@ def page_of(folder: Path, lang: str) -> Path:
 
 
 def list_reports() -> list[ReportRow]:
-    """All reports that are whole, the newest first."""
+    """All reports that can be read: the newest first, those of some suites alone after the others."""
     found = []
     for path in (paths.home() / "reports").glob(f"*/{FACTS}"):
         try:
@@ -66,4 +73,4 @@ def list_reports() -> list[ReportRow]:
             continue
         if all(page_of(path.parent, lang).is_file() for lang in ("en", "zh")):
             found.append(ReportRow(path.parent.name, facts.a, facts.b, facts.time))
-    return sorted(found, key=lambda row: row.time, reverse=True)
+    return sorted(found, key=lambda row: (not row.is_of_some, row.time), reverse=True)

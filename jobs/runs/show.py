@@ -59,7 +59,7 @@ def runs_table(rows: Iterable[RunRow], now: float | None = None, *, width: int =
             step,
             "" if row.loss is None else f"{row.loss:.3f}",
             "" if row.tokens_per_s is None else amount(row.tokens_per_s),
-            "" if row.peak_memory_bytes is None else size(row.peak_memory_bytes),
+            "" if row.peak_memory_bytes is None else memory(row.peak_memory_bytes),
             "" if row.updated is None else age(now - row.updated),
         )
         for column, cell in zip(columns.values(), cells, strict=True):
@@ -379,7 +379,7 @@ def state_text(state: RunState) -> Text:
 
 def _number(value: float, unit: str) -> str:
     if unit == "bytes":
-        return size(value)
+        return memory(value)
     if unit == "s":
         return f"{value:.3g} {say('s')}"
     return amount(value) if abs(value) >= 10_000 else f"{value:.4g}"

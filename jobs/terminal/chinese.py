@@ -1293,6 +1293,31 @@ CHINESE: dict[str, str] = {
     ),
     # runs and sweeps
     "report": "报告",
+    "↓ bits per byte of text that it never saw: less is better": "↓ 从未见过的文本的每字节比特数：越小越好",
+    "what is usual": "默认值",
+    "worse in parts of them: {what}": "其中变差的部分：{what}",
+    "{count} rows got worse beside the score": "{count} 题在得分之外变差",
+    "less is better": "越小越好",
+    "Stopped. The same command goes on from its last checkpoint.": "已停止。同样的命令会从最后一个检查点继续。",
+    "The pipeline {name} stops at the next step of {stage}, with a checkpoint. The same command goes on.": (
+        "流水线 {name} 将在 {stage} 的下一步停下，并保存检查点。同样的命令会继续。"
+    ),
+    (
+        "Both were asked the same rows with the same seeds, on {date}; what a server makes of them is its own. Better "
+        "and worse are said where the rows of all suites together leave less than 5 % to chance (paired tests, Holm's "
+        "correction)."
+    ): (
+        "两者用同样的题和同样的随机种子提问，日期 {date}；服务端如何处理由它自己决定。只有所有题集合在一起、"
+        "偶然的可能小于 5 % 时，才说更好或更差（成对检验，Holm 校正）。"
+    ),
+    (
+        "{url!r}: an endpoint is http://HOST:PORT/PATH, without a user, a password or a query; its key stands in "
+        "MINIMIND_API_KEY"
+    ): "{url!r}：接口地址写成 http://主机:端口/路径，不带用户名、密码或参数；密钥放在 MINIMIND_API_KEY 里",
+    "{url} refuses: {problem}": "{url} 拒绝了：{problem}",
+    "{url}: the answer to question {number} is not as OpenAI's are: {error}": (
+        "{url}：第 {number} 个问题的回答不符合 OpenAI 的格式：{error}"
+    ),
     "The two read {a} and {b} tokens of context: a difference in long texts may come from that.": (
         "两者的上下文分别是 {a} 和 {b} 个词元：长文本上的差别可能由此而来。"
     ),
@@ -1302,7 +1327,6 @@ CHINESE: dict[str, str] = {
     ): ("到第 {last} 步逐位相同，但没有到头：{name} 走到了第 {missing} 步，{other} 没有保存那一步。"),
     "line {number} is no sample": "第 {number} 行不是样例",
     "{text!r}: name a suite behind it, such as {text}language": "{text!r}：请在后面写上题集，例如 {text}language",
-    "as usual": "默认值",
     "done": "已完成",
     "no record of what was asked": "不知道当初要求了什么",
     "other rows of {path} than there are now": "{path} 的内容与现在的不同",
@@ -1322,7 +1346,6 @@ CHINESE: dict[str, str] = {
     "a run, run@step, run@best, ./folder, or a model that is served, URL#MODEL": (
         "一个运行、run@步数、run@best、./文件夹，或正在提供服务的模型：URL#模型名"
     ),
-    "an answer that is not as OpenAI's are: {error}": "回答不符合 OpenAI 的格式：{error}",
     "where checkpoints are asked (default: cpu, which leaves the card to a training)": (
         "检查点在哪里评测（默认：cpu，把显卡留给训练）"
     ),
@@ -1332,7 +1355,6 @@ CHINESE: dict[str, str] = {
     ),
     "{url} does not answer: {problem}": "{url} 没有回答：{problem}",
     "{url} has the models {names}: name one, as {url}#MODEL": "{url} 上有模型 {names}：请指定一个，写成 {url}#模型名",
-    "{url}: an answer without choices": "{url}：回答里没有 choices",
     "{url}: its answer is no JSON object": "{url}：它的回答不是 JSON 对象",
     "memory plan": "预计 显存",
     "memory peak": "实测 峰值",
@@ -1629,9 +1651,9 @@ CHINESE: dict[str, str] = {
     ),
     "the last stage (default: all)": ("最后一个阶段（默认：全部）"),
     (
-        "the run {name!r} is there with {what}: it is another pipeline's. Take another --name, or remove it: "
+        "the run {name!r} is there, made with {what}. Another --name begins anew; or remove it and those behind it, "
         "minimind rm {name}"
-    ): ("运行 {name!r} 已存在，而它的是 {what}：属于另一条流水线。请换一个 --name，或删除它：minimind rm {name}"),
+    ): ("运行 {name!r} 已经存在，当初是 {what}。换一个 --name 重新开始；或者删除它和它后面的运行：minimind rm {name}"),
     "the same, as the handbook writes it: full_sft is sft": ("同上，按手册的写法：full_sft 就是 sft"),
     "the size": ("大小"),
     "the suites that there are": ("有哪些题集"),
@@ -1663,7 +1685,10 @@ CHINESE: dict[str, str] = {
     "{path} is no log of an evaluation that this program reads": ("{path} 不是本程序能读的评测记录"),
     "{path} is no log of an evaluation: {error}": ("{path} 不是评测记录：{error}"),
     "{suite}, row {id}: {problem}": "{suite}，第 {id} 题：{problem}",
-    "{suite} is {score}, at least {least} is asked for": ("{suite} 为 {score}，要求至少 {least}"),
+    (
+        "{suite} is {score}, at least {least} is asked for: so scores what has read too little, or in another language "
+        "than the suite asks in"
+    ): ("{suite} 为 {score}，要求至少 {least}：读得太少，或者读的语言和题集不同，就会是这样"),
     "{suite} went from {before} to {after}: worse by more than the {limit} that may be forgotten": (
         "{suite} 从 {before} 变为 {after}：变差超过了允许遗忘的 {limit}"
     ),

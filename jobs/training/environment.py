@@ -65,5 +65,5 @@ def _gpu() -> dict[str, str]:
         version = driver()
     except ValueError:  # it hangs, and the training goes on all the same
         version = ""
-    cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]  # torch has no types for it
     return {"driver": version, "cuda": torch.version.cuda or "", "cudnn": str(cudnn or "")}

@@ -39,15 +39,16 @@ class Likelihood:
 class Reply:
     """What a model said. calls: name and arguments as they were written. tokens: all that it wrote, the end included.
 
-    logprob: of the tokens, in nats. seconds: from when its prompt was begun until its end, beside the other requests.
+    logprob: of the tokens, in nats; both None where a server does not say. seconds: from when its prompt was begun
+    until its end, beside the other requests.
     """
 
     text: str
     thinking: str
     calls: tuple[tuple[str, str], ...]
     finish: str
-    tokens: int
-    logprob: float
+    tokens: int | None
+    logprob: float | None
     seconds: float
 
 

@@ -42,6 +42,7 @@ Verdict = Literal["better", "worse", "cannot tell"]
 
 Floats = NDArray[np.float64]
 
+_POWER_Z = NormalDist().inv_cdf(POWER)
 _Z = NormalDist().inv_cdf((1 + CONFIDENCE) / 2)
 
 Range = tuple[float, float]
@@ -173,8 +174,20 @@ def rows_needed(differences: ArrayLike, weights: ArrayLike | None = None) -> int
     effect, spread = average(values, weight), float(np.sqrt((_residuals(values, weight) ** 2).mean()))
     if abs(effect) <= 1e-9 * float(np.abs(values).max()):
         return None
-    wanted = _Z + NormalDist().inv_cdf(POWER)
-    return max(len(values) + 1, LEAST, math.ceil((wanted * spread / effect) ** 2))
+    if weights is None and set(np.unique(np.abs(values))) <= {0.0, 1.0}:
+        count = _rows_of_the_exact_test(abs(effect), float(np.abs(values).mean()))
+    else:  # and what Student's distribution asks for beyond the normal one
+        count = ((_Z + _POWER_Z) * spread / effect) ** 2 + _Z**2 / 2
+    return max(len(values) + 1, LEAST, math.ceil(count))
+
+
+def _rows_of_the_exact_test(effect: float, changed: float) -> float:
+    """By Connor (1987, Biometrics 43) for McNemar's test, with a correction for continuity, as the exact one needs.
+
+    effect: by how many rows more changed one way, changed: how many changed at all, as shares.
+    """
+    plain = ((_Z * math.sqrt(changed) + _POWER_Z * math.sqrt(changed - effect**2)) / effect) ** 2
+    return plain / 4 * (1 + math.sqrt(1 + 4 / (plain * effect))) ** 2
 
 
 def levels(ps: Sequence[float], level: float = 0.05) -> list[bool]:

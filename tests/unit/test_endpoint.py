@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import signal
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +23,11 @@ from jobs.evaluation.remote import RemoteExaminee
 from jobs.runs import evals
 from jobs.serving import endpoint
 from jobs.serving.endpoint import Endpoint, EndpointError
+from minimind.language import speaking
 from tests.browser.scripted import listening
 from tests.small import Screen
 
-Answer = Callable[[dict[str, Any]], Response]
+Answer = Callable[[dict[str, Any]], Response | Awaitable[Response]]
 BODIES = [{"messages": [{"role": "user", "content": str(number)}]} for number in range(20)]
 
 
@@ -42,7 +47,8 @@ def served(answer: Answer, *models: str) -> Iterator[str]:
 
     @app.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
-        return answer(await request.json())
+        found = answer(await request.json())
+        return found if isinstance(found, Response) else await found
 
     with listening(app) as there:
         yield there.address
@@ -61,12 +67,27 @@ def calling(arguments: str) -> dict[str, Any]:
     return {"content": None, "tool_calls": [{"function": {"name": "f", "arguments": arguments}}]}
 
 
+def words(answer: dict[str, Any], seconds: float) -> str:
+    return str(answer["choices"][0]["message"]["content"])
+
+
+def held(asked: list[int], seconds: float = 2) -> Answer:
+    """Answers that come late."""
+
+    async def answer(body: dict[str, Any]) -> Response:
+        asked.append(1)
+        await asyncio.sleep(seconds)
+        return echo(body)
+
+    return answer
+
+
 def test_answers_come_in_the_order_of_the_questions() -> None:
     with served(echo, "only") as url:
         told: list[int] = []
-        found = Endpoint(f"{url}/v1/").chat(BODIES, told.append)
-        assert [one["choices"][0]["message"]["content"] for one in found] == [f"only: {n}" for n in range(20)]
-        assert sorted(told) == list(range(20))
+        found = Endpoint(f"{url}/v1/").chat(BODIES, words, lambda: told.append(1))
+        assert found == [f"only: {n}" for n in range(20)]
+        assert len(told) == 20
     with (
         served(echo, "a", "b") as url,
         pytest.raises(EndpointError, match="the models a, b: name one, as .*#MODEL"),
@@ -85,27 +106,39 @@ def test_what_may_help_is_tried_again() -> None:
         return echo(body)
 
     with served(busy) as url:
-        assert len(Endpoint(url, "m").chat(BODIES)) == 20
+        assert len(Endpoint(url, "m").chat(BODIES, words)) == 20
     assert set(counts.values()) == {3}
 
 
 @pytest.mark.parametrize(
     ("answer", "complaint"),
     [
-        (
-            lambda body: JSONResponse({"error": {"message": "no such key"}}, 401),
-            "does not answer: HTTP 401: no such key",
-        ),
+        (lambda body: JSONResponse({"error": {"message": "no key"}}, 401), "refuses: HTTP 401: no key"),
+        (lambda body: JSONResponse({"error": {"message": "no credit"}}), "refuses: no credit"),
+        (lambda body: JSONResponse({"object": "error", "message": "too long"}, 400), "refuses: HTTP 400: too long"),
+        (lambda body: JSONResponse({"detail": "Not Found"}, 404), "refuses: HTTP 404: Not Found"),
         (lambda body: JSONResponse({"error": "odd"}, 500), "does not answer: HTTP 500: odd"),
-        (lambda body: Response("<html>", 404), "does not answer: HTTP 404: <html>"),
+        (lambda body: Response("<html>", 404), "refuses: HTTP 404: <html>"),
         (lambda body: Response("<html>"), "its answer is no JSON object"),
         (lambda body: JSONResponse([1]), "its answer is no JSON object"),
-        (lambda body: JSONResponse({"choices": []}), "an answer without choices"),
+        (lambda body: JSONResponse({"choices": []}), "the answer to question . is not as OpenAI's are: IndexError"),
     ],
 )
 def test_what_does_not_help_is_said(answer: Answer, complaint: str) -> None:
     with served(answer) as url, pytest.raises(EndpointError, match=complaint):
-        Endpoint(url, "m").chat(BODIES[:3])
+        Endpoint(url, "m").chat(BODIES[:3], words)
+
+
+def test_what_goes_wrong_in_a_thread_is_not_lost_and_speaks_the_callers_language() -> None:
+    def told() -> None:
+        raise OSError("no place to draw a bar")
+
+    with served(echo) as url:
+        with pytest.raises(OSError, match="no place to draw a bar"):
+            Endpoint(url, "m").chat(BODIES, words, told)
+        with speaking("zh"), pytest.raises(EndpointError, match="个问题的回答不符合 OpenAI 的格式"):
+            Endpoint(url, "m").chat(BODIES, lambda answer, seconds: answer["nothing"])
+        assert len(Endpoint(url, "m").chat(BODIES, words)) == 20
 
 
 def test_nobody_is_there() -> None:
@@ -124,7 +157,7 @@ def test_an_endpoint_that_stops_in_the_middle_leaves_no_log(home: Path) -> None:
 
     with served(stops) as url:
         examinee = RemoteExaminee(Endpoint(url, "m"))
-        with pytest.raises(EndpointError, match=r"HTTP 503: gone. 4\d answers had come; nothing was kept|40 answers"):
+        with pytest.raises(EndpointError, match=r"HTTP 503: gone. 40 answers had come; nothing was kept"):
             suites.put(suites.load(["skills"])[0], examinee, Screen())
     assert not list((paths.home()).rglob("*.jsonl"))
 
@@ -141,25 +174,88 @@ def test_only_answers_can_be_asked_of_it(home: Path) -> None:
     ("message", "text", "calls"),
     [
         ({"content": "x", "reasoning_content": "y"}, "x", ()),
-        (
-            {"content": None, "tool_calls": [{"function": {"name": "f", "arguments": '{"a": 1}'}}]},
-            "",
-            (("f", '{"a": 1}'),),
-        ),
-        ({"content": None, "tool_calls": [{"function": {"name": "f", "arguments": "{broken"}}]}, "{broken", ()),
+        (calling('{"a": 1}'), "", (("f", '{"a": 1}'),)),
+        (calling("{broken"), "{broken", ()),
+        ({"content": [{"type": "text", "text": "4"}, {"type": "image"}]}, "4", ()),
+        ({"content": "<think>hm</think>\n\n4"}, "4", ()),
+        (None, "", ()),
+        ({"tool_calls": [{"function": {"name": "f", "arguments": {"a": 1}}}]}, "", (("f", '{"a": 1}'),)),
     ],
 )
-def test_what_comes_in_our_words(message: dict[str, Any], text: str, calls: tuple[tuple[str, str], ...]) -> None:
+def test_what_comes_in_our_words(message: dict[str, Any] | None, text: str, calls: tuple[tuple[str, str], ...]) -> None:
     reply = remote._reply({"choices": [{"message": message}]}, 1.0)
     assert (reply.text, reply.calls, reply.finish) == (text, calls, "stop")
 
 
+@pytest.mark.parametrize("choice", [3, {"message": {"tool_calls": [1]}}, {"message": 5}])
+def test_an_answer_that_is_not_as_openais_are(choice: Any) -> None:
+    said = r"127.0.0.1:\d+/v1: the answer to question 1 is not as OpenAI's are"
+    odd = JSONResponse({"choices": [choice]})
+    with served(lambda body: odd) as url, pytest.raises(EndpointError, match=said):
+        Endpoint(url, "m", at_once=1).chat(BODIES, remote._reply)
+
+
 @pytest.mark.parametrize(
-    "answer", [{"choices": [{}]}, {"choices": [3]}, {"choices": [{"message": {"tool_calls": [1]}}]}]
+    ("given", "kept", "name"),
+    [
+        ("http://h", "http://h/v1", "m (h)"),
+        ("http://h/v1/", "http://h/v1", "m (h)"),
+        ("https://h:8/api/paas/v4", "https://h:8/api/paas/v4", "m (h:8/api/paas/v4)"),
+        ("http://h/v1/chat/completions", "http://h/v1", "m (h)"),
+        ("https://h/v1beta/openai/", "https://h/v1beta/openai", "m (h/v1beta/openai)"),
+        ("http://h/plain/v1", "http://h/plain/v1", "m (h/plain)"),
+    ],
 )
-def test_an_answer_that_is_not_as_openais_are(answer: dict[str, Any]) -> None:
-    with pytest.raises(EndpointError, match="an answer that is not as OpenAI's are"):
-        remote._reply(answer, 1.0)
+def test_addresses_as_makers_give_them(given: str, kept: str, name: str) -> None:
+    endpoint = Endpoint(given, "m")
+    assert (endpoint.url, endpoint.name) == (kept, name)
+
+
+@pytest.mark.parametrize("url", ["http://me:secret@h/v1", "http://h/v1?api_key=secret", "ftp://h", "http:///v1"])
+def test_no_address_holds_a_password(url: str) -> None:
+    with pytest.raises(EndpointError, match="an endpoint is http://HOST:PORT/PATH") as caught:
+        Endpoint(url, "m")
+    assert "secret" not in str(caught.value)
+
+
+def test_the_limit_under_its_newer_name() -> None:
+    bodies = [{**body, "max_tokens": 7} for body in BODIES]
+    taken: list[int] = []
+
+    def newer(body: dict[str, Any]) -> Response:
+        if "max_tokens" in body:
+            return JSONResponse({"error": {"message": "use max_completion_tokens instead"}}, 400)
+        taken.append(body["max_completion_tokens"])
+        return echo(body)
+
+    with served(newer) as url:
+        assert len(Endpoint(url, "m").chat(bodies, words)) == 20
+    assert taken == [7] * 20
+
+
+def test_a_server_that_says_nothing_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "_TIMEOUT_S", (5, 0.2))
+    asked: list[int] = []
+    with served(held(asked)) as url, pytest.raises(EndpointError, match="does not answer: ReadTimeout"):
+        Endpoint(url, "m", at_once=1).chat(BODIES[:1], words)
+    assert len(asked) == endpoint.SILENT_TRIES
+
+
+def test_an_interruption_does_not_wait_for_what_is_asked() -> None:
+    asked: list[int] = []
+    with served(held(asked, 8)) as url:
+        asking = Endpoint(url, "m", at_once=2)
+        threading.Timer(0.3, lambda: signal.raise_signal(signal.SIGINT)).start()
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            asking.chat(BODIES, words)
+        assert time.monotonic() - began < 4
+
+
+def test_until_when_a_server_asks_to_wait() -> None:
+    soon = formatdate(time.time() + 30, usegmt=True)
+    assert 25 < endpoint._seconds(soon) <= 30
+    assert (endpoint._seconds("7"), endpoint._seconds(None), endpoint._seconds("x")) == (7.0, 0.0, 0.0)
 
 
 def test_its_log_has_what_a_checkpoints_has(home: Path) -> None:

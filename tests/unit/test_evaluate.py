@@ -329,6 +329,23 @@ def test_the_report_of_real_logs_is_written_in_both_languages(weights: Weights, 
     assert list_reports() == []
 
 
+def test_a_report_of_chosen_suites_has_a_place_of_its_own(home: Path) -> None:
+    found = compare([(log_of("a@1", ["x"] * 9, [1.0] * 9), log_of("b@2", ["y"] * 9, [0.0] * 9))])
+    whole, *_ = report.write(found)
+    some, *_ = report.write(found, chosen=True)
+    assert (whole.parent.name, some.parent.name) == ("b@2-vs-a@1", "b@2-vs-a@1-facts")
+    assert [row.is_of_some for row in list_reports()] == [False, True]  # the newer one is of some alone
+
+
+def test_the_worst_of_pairs_is_the_one_that_lost_most() -> None:
+    a, b = log_of("a", [""] * 9, [1.0] * 9, how="pair"), log_of("b", [""] * 9, [0.0] * 9, how="pair")
+    for number, (one, other) in enumerate(zip(a.records, b.records, strict=True)):
+        one |= {"good": "x", "logprobs": [-1.0, -2.0]}
+        other |= {"good": "x", "logprobs": [-2.0 - number, -1.0]}
+    (compared,) = compare([(a, b)])
+    assert [case.a["id"] for case in compared.regressions][:2] == [a.records[8]["id"], a.records[7]["id"]]
+
+
 def test_one_row_has_a_report_too(home: Path) -> None:
     one = log_of("a", ["x"], [1.0])
     report.write(compare([(one, log_of("b", ["y"], [0.0]))]))
@@ -491,7 +508,7 @@ def test_a_gate_closes_where_the_rows_are_sure() -> None:
     assert closed(gates, NAMES, [before], [language(2.55, 1.0)]) == []  # perhaps: the interval reaches below the limit
     guessing = log_of("m", ["x"] * 60, [0.0] * 60, suite="grammar", high=0.4)
     (reason,) = closed(gates, ["grammar"], [], [guessing])
-    assert "grammar is 0.0 %, at least 50.0 % is asked for" in reason
+    assert "grammar is 0.0 %, at least 50.0 % is asked for: so scores what has read too little" in reason
     assert closed(gates, ["grammar"], [], [log_of("m", ["x"], [0.0], suite="grammar", high=0.6)]) == []
     assert closed(gates, ["grammar"], [], [log_of("m", ["x"], [0.0], suite="grammar", high=None)]) == []
     assert closed(gates, [], [], []) == []

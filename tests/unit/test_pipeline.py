@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from jobs import paths
+from jobs.__main__ import main
 from jobs.commands import pipeline as command
 from jobs.pipeline import pipeline
 from jobs.pipeline.pipeline import run
@@ -15,6 +17,8 @@ from jobs.pipeline.record import Record
 from jobs.pipeline.steps import STEPS, PipelineOptions
 from jobs.runs.directory import RunDirectory
 from jobs.runs.references import find_weights
+from jobs.stock import build_samples
+from jobs.training import run as runs
 from minimind.checkpoints import folders as checkpoint_folders
 from minimind.checkpoints.manifest import weights_sha256
 from tests.small import CHATS, SAMPLES, Screen, kill_at, pipeline_settings
@@ -137,21 +141,21 @@ def test_runs_of_another_pipeline_are_not_gone_on_with(home: Path, folder: Path)
     def otherwise(**more: Any) -> PipelineOptions:
         return asked.model_copy(update=more)
 
-    there = "the run 'p-pretrain' is there with "
+    there = "the run 'p-pretrain' is there, made with "
     more = {**asked.settings, "pretrain.optim.learning_rate": 0.5}
-    refused(otherwise(settings=more), rf"{there}optim.learning_rate = as usual, not 0.5: it is another pipeline's")
-    refused(otherwise(settings=small()), rf"{there}optim.weight_decay = 0.02, not as usual")
-    refused(otherwise(model="30m"), r"is there with split_cjk = True, not False: it is another pipeline's")
-    cut = {**asked.settings, "pretrain.data.split_cjk": True}
-    refused(otherwise(model="30m", settings=cut), rf"{there}model = tiny, not 30m")
-    refused(otherwise(preset="standard"), rf"{there}preset = as usual, not standard")
+    refused(otherwise(settings=more), rf"{there}optim.learning_rate = what is usual, not 0.5. Another --name")
+    refused(otherwise(settings=small()), rf"{there}optim.weight_decay = 0.02, not what is usual")
+    refused(otherwise(model="30m"), "the run 'p-tokenizer' is there, made with model = tiny, not 30m")
+    refused(otherwise(preset="standard"), rf"{there}preset = what is usual, not standard")
     # The same rows elsewhere are the same rows.
     other = folder.parent / "other"
     shutil.copytree(folder, other)
     assert run(otherwise(data=str(other)), screen := Screen()) == 0
     assert "done" in screen.text
     (other / "pretrain.jsonl").write_text((other / "pretrain.jsonl").read_text("utf-8") + '{"text": "more"}\n', "utf-8")
-    refused(otherwise(data=str(other)), "the run 'p-tokenizer' is there with other rows of path than there are now")
+    refused(
+        otherwise(data=str(other)), "the run 'p-tokenizer' is there, made with other rows of path than there are now"
+    )
 
 
 @pytest.mark.slow
@@ -161,14 +165,14 @@ def test_what_is_known_of_a_pipeline_is_looked_after(home: Path, folder: Path) -
     assert run(asked, Screen()) == 0
     record = Record("p")
     record.write("sft", began_with="another")
-    refused(asked, "the run 'p-sft' is there with other first weights")
+    refused(asked, "the run 'p-sft' is there, made with other first weights")
     with record.held():
         refused(asked, "the pipeline 'p' is at work already")
     for damaged in ("{", "[]", "null", '{"pretrain": 5}', '{"pretrain": {"dtype": "banana"}}'):
         record.path.write_text(damaged, "utf-8")
         refused(asked, r"p.json is damaged, or of another version: ")
     record.path.unlink()
-    refused(asked, "the run 'p-tokenizer' is there with no record of what was asked")
+    refused(asked, "the run 'p-tokenizer' is there, made with no record of what was asked")
 
 
 @pytest.mark.slow
@@ -182,9 +186,51 @@ def test_a_stage_goes_on_with_what_it_may_be_changed_in(
     more = {"pretrain.loop.batch_size": 2, "pretrain.loop.accumulation_steps": 4, "pretrain.loop.keep_last": 7}
     assert run(asked.model_copy(update={"settings": {**asked.settings, **more}}), screen := Screen()) == 0
     assert "2 rows x 96 tokens x 4 accumulation" in screen.text
+    assert re.search(r"\npretrain +1 ", screen.text)  # of three steps one is left, says the forecast
     assert checkpoint_folders.steps(stage.checkpoints)[-1] == 3
     # And with what was asked first again, for it makes no difference to what is done.
     assert run(asked, Screen()) == 0
+
+
+def test_in_a_fresh_home_the_stock_data_is_fetched(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = PipelineOptions(name="p", model="tiny", until="tokenizer")
+    before = asked.has_data
+    fetched: list[Any] = []
+
+    def fetch(console: Any) -> None:
+        fetched.append(console)
+        build_samples(paths.stock_folder())
+
+    monkeypatch.setattr("jobs.demo.fetch.fetch_stock", fetch)
+    assert main(["pipeline", "--model", "tiny", "--set", "sft.loop.epoch=2"]) == 1
+    assert not fetched  # what is wrong with a setting is said before
+    assert main(["pipeline", "--name", "p", "--model", "tiny", "--until", "tokenizer"]) == 0
+    assert len(fetched) == 1
+    assert (before, asked.has_data) == (False, True)
+    assert [step.stage for step in PipelineOptions().steps()] == STAGES
+    assert main(["pipeline", "--name", "p", "--model", "tiny", "--until", "tokenizer"]) == 0
+    assert len(fetched) == 1
+
+
+@pytest.mark.slow
+def test_a_stage_that_is_stopped_ends_the_pipeline_without_an_error(
+    home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = runs.start
+
+    def stopped(spec: Any, console: Any, **more: Any) -> Any:
+        monkeypatch.setattr(RunDirectory, "stop_requested", lambda self: True)
+        return real(spec, console, **more)
+
+    monkeypatch.setattr("jobs.pipeline.pipeline.start", stopped)
+    asked = options(folder, until="pretrain", settings=small(**{"loop.max_steps": 30, "loop.epochs": 40}))
+    assert run(asked, screen := Screen()) == 0
+    assert "Stopped. The same command goes on from its last checkpoint." in screen.text
+    monkeypatch.undo()
+    monkeypatch.setenv("MINIMIND_HOME", str(home))
+    monkeypatch.setenv("MINIMIND_LANG", "en")
+    assert run(asked, screen := Screen()) == 0
+    assert "What came of it" in screen.text
 
 
 def test_a_setting_that_is_given_twice_or_is_none(home: Path) -> None:

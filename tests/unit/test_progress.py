@@ -35,7 +35,7 @@ def test_a_log_gets_a_plain_line_with_everything() -> None:
     first, second, third = stream.getvalue().splitlines()
     assert first.endswith("RUNNING  step 0 / 100")
     assert second.endswith("step  10/100  10.0%  loss 3.250  12.3k tokens/s  ETA 3 min 0 s")
-    assert third.endswith("step  10/100  memory 1.2 GB")
+    assert third.endswith("step  10/100  memory 1.12 GB")
     assert "\x1b" not in stream.getvalue()
 
 
@@ -136,7 +136,7 @@ def test_a_terminal_gets_a_bar_that_fits_it() -> None:
         progress.update({"time": 1, "type": "note", "kind": "x", "text": "a note"})
     shown = stream.getvalue()
     assert "step 30000/57600  52.1%" in shown
-    assert "loss 3.250  12.3k tokens/s  1.2 GB  ETA 8 h 26 min" in shown
+    assert "loss 3.250  12.3k tokens/s  1.12 GB  ETA 8 h 26 min" in shown
     assert "━" in shown
     assert "a note" in shown
     assert shown.endswith("\x1b[?25h")  # the cursor is back

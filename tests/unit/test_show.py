@@ -177,10 +177,10 @@ def test_the_table_fits_eighty_columns() -> None:
     screen.print(runs_table([row(), row(name="b", step=None, loss=None, updated=None)], now=1000 + 200))
     header, _, first, second = [line for line in screen.text.splitlines() if line.strip()]
     assert header.split() == ["run", "stage", "state", "step", "loss", "tokens/s", "memory", "age"]
-    expected = ["pretrain-1", "pretrain", "RUNNING", "1500/2000", "2.123", "12.3k", "1.2", "GB", "3", "min"]
+    expected = ["pretrain-1", "pretrain", "RUNNING", "1500/2000", "2.123", "12.3k", "1.12", "GB", "3", "min"]
     assert first.split() == expected
     assert max(map(len, (header, first, second))) <= 80
-    assert second.split() == ["b", "pretrain", "RUNNING", "12.3k", "1.2", "GB"]
+    assert second.split() == ["b", "pretrain", "RUNNING", "12.3k", "1.12", "GB"]
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])

@@ -11,6 +11,7 @@ from minimind.evaluation.statistics import (
     LEAST,
     MANY,
     SHARES,
+    _rows_of_the_exact_test,
     average,
     compare,
     levels,
@@ -249,9 +250,20 @@ def test_the_rows_that_would_tell_do_tell() -> None:
     effect = rng.normal(0.2, 1, 50)
     effect += 0.2 - effect.mean()
     needed = rows_needed(effect)
-    assert needed == pytest.approx((2.8 * effect.std() / 0.2) ** 2, rel=0.01)
+    assert needed == pytest.approx((2.8 * effect.std() / 0.2) ** 2 + 2, rel=0.01)
     seen = [compare(np.zeros(needed), rng.normal(0.2, effect.std(), needed)).verdict == "better" for _ in range(60)]
     assert 0.6 < sum(seen) / 60 < 0.97
+
+
+@pytest.mark.parametrize(("better", "worse", "wanted"), [(15, 8, 396), (20, 10, 251), (40, 10, 46), (10, 0, 80)])
+def test_the_rows_that_would_tell_by_the_exact_test(better: int, worse: int, wanted: int) -> None:
+    # wanted: rows with a power of 0.8, found by simulating the exact test at these rates.
+    rows = [1.0] * better + [-1.0] * worse + [0.0] * (100 - better - worse)
+    found = _rows_of_the_exact_test((better - worse) / 100, (better + worse) / 100)
+    assert wanted * 0.98 < found < wanted * 1.25
+    needed = rows_needed(rows)
+    assert needed is not None
+    assert needed >= found
 
 
 def test_many_tests_are_held_to_more() -> None:

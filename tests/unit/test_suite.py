@@ -101,7 +101,7 @@ GOOD = {"question": "2 + 2?", "choices": {"text": ["3", "4"], "label": ["A", "B"
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"question": "?"}, "mine.jsonl:2: a row of this suite has"),
+        ({"question": "?"}, "mine.jsonl:2: a row has the fields question; of this suite it has"),
         (["a"], "mine.jsonl:2:"),
         (GOOD | {"answerKey": "C"}, r"mine.jsonl:2: the answer 'C' is none of the choices \['A', 'B'\]"),
         (GOOD | {"choices": {"text": ["3"], "label": ["A"]}}, "mine.jsonl:2: a choice is between two texts or more"),
