@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from data.pack import Packing
+from data.pack import Packing, pack, pack_in_order
 from data.shards import TokenShards
 from minimind.language import say
-from minimind.training.batch import Batch, PairBatch, TokenBatch
+from minimind.training.answers import Answer, AnswerBatch, answer_batch, shared_tokens, tree_tokens
+from minimind.training.batch import Batch, TokenBatch
 
 Ints = NDArray[np.int64]
 B_co = TypeVar("B_co", bound=Batch, covariant=True)
@@ -100,18 +101,21 @@ class PackedRows:
         return *self._beside, row - self.count
 
 
-class PairRows:
-    """Preference rows: the two documents of each.
+class AnswerRows:
+    """Packed rows of prompts with their answers: base of those that read pairs, and of those that read single ones.
 
-    chosen: the numbers of the rows to read, of those that `data.pack.learnable` gives. What of a document is longer
-    than `max_seq_len` tokens loses its end.
+    A row is 2 x `max_seq_len` tokens wide, so that two answers to a prompt fit, each of which is at most `max_seq_len`
+    tokens long with it; what is longer loses its end. Shorter ones lie in a row together.
     """
 
     beside: int = 0
-    block: Ints | None = None
 
-    def __init__(self, shards: TokenShards, chosen: Ints, max_seq_len: int, pad_id: int = 0) -> None:
-        """Raises ValueError for shards that hold no pairs, and where there are none to read."""
+    def __init__(
+        self, shards: TokenShards, chosen: Ints, max_seq_len: int, pad_id: int = 0, *, in_order: bool = False
+    ) -> None:
+        """chosen: numbers of the rows of the shards. Raises ValueError where the shards hold no pairs, where none are
+        chosen, and for answers to different prompts.
+        """
         if shards.documents_per_row != 2:
             raise ValueError(say("{folder}: its rows are no pairs", folder=shards.folder))
         if not len(chosen):
@@ -123,27 +127,58 @@ class PairRows:
                 )
             )
         self.shards, self.chosen, self.max_seq_len, self.pad_id = shards, chosen, max_seq_len, pad_id
-        self.count = len(chosen)
+        lengths = np.array([self._length(place) for place in range(len(chosen))], np.int32)
+        self.packing = (pack_in_order if in_order else pack)(lengths, 2 * max_seq_len, whole=True)
+        self.count, self.block = self.packing.rows, self.packing.row_block
+
+    def answers(self, place: int) -> list[Answer]:
+        """The prompt with each of its answers, of the row that stands there among the chosen ones."""
+        raise NotImplementedError
 
     def identity(self) -> dict[str, Any]:
         """The data, the width, and the choice of rows."""
         return {
             "data": self.shards.fingerprint,
             "max_seq_len": self.max_seq_len,
-            "packing": hashlib.sha256(self.chosen.tobytes()).hexdigest(),
+            "packing": hashlib.sha256(self.chosen.tobytes() + self.packing.fingerprint.encode()).hexdigest(),
         }
 
-    def batch(self, rows: Sequence[int]) -> PairBatch:
-        """The pairs of these numbers, as wide as the longest of their answers."""
-        documents = [2 * int(self.chosen[row]) + side for row in rows for side in range(2)]
-        lengths = np.minimum(self.shards.lengths[documents], self.max_seq_len)
-        shape = (len(documents), int(lengths.max()))
-        tokens_BT = np.full(shape, self.pad_id, np.int64)
-        loss_mask_BT = np.zeros(shape, np.bool_)
-        segment_BT = (np.arange(shape[1]) < lengths[:, None]).astype(np.int32)
-        for i, (document, length) in enumerate(zip(documents, lengths, strict=True)):
-            tokens_BT[i, :length] = self.shards.document(document)[:length]
-            for first, last in np.minimum(self.shards.targets(document), length):
-                loss_mask_BT[i, first:last] = True
-        tokens, loss_mask, segment = map(torch.from_numpy, (tokens_BT, loss_mask_BT, segment_BT))
-        return PairBatch(tuple(rows), TokenBatch(tokens, loss_mask, segment, tuple(np.repeat(rows, 2).tolist())))
+    def batch(self, rows: Sequence[int]) -> AnswerBatch:
+        """The rows of these numbers."""
+        offsets, places = self.packing.row_offsets, self.packing.piece_document
+        prompts = [[self.answers(place) for place in places[offsets[row] : offsets[row + 1]]] for row in rows]
+        return answer_batch(prompts, rows, self.packing.max_seq_len, self.pad_id)
+
+    def _tokens(self, document: int) -> NDArray[Any]:
+        """Those of a document that there is room for."""
+        return self.shards.document(document)[: self.max_seq_len]
+
+    def _answer(self, document: int, shared: int) -> Answer:
+        """A prompt with its answer, of which is learnt what the assistant says in turns that end behind the `shared`
+        tokens that other answers begin with as well.
+        """
+        tokens = self._tokens(document)
+        targets = np.zeros(len(tokens), np.bool_)
+        for first, last in np.minimum(self.shards.targets(document), len(tokens)):
+            targets[first:last] = last > shared
+        return Answer(tokens, targets)
+
+    def _length(self, place: int) -> int:
+        texts = [answer.tokens for answer in self.answers(place)]
+        if not shared_tokens(texts):
+            file, line = self.shards.where(2 * int(self.chosen[place]))
+            raise ValueError(say("{file} line {line}: its two answers are to different prompts", file=file, line=line))
+        return tree_tokens(texts)
+
+
+class PairRows(AnswerRows):
+    """Preference rows: of two answers to each prompt the first is the better one.
+
+    chosen: the numbers of the rows to read, of those that `data.pack.learnable` gives.
+    """
+
+    def answers(self, place: int) -> list[Answer]:
+        """The better answer, and the worse one."""
+        pair = (2 * int(self.chosen[place]), 2 * int(self.chosen[place]) + 1)
+        shared = shared_tokens([self._tokens(document) for document in pair])
+        return [self._answer(document, shared) for document in pair]

@@ -26,8 +26,8 @@ from jobs.stages.stage import DEFAULT_MODEL, Corpus, Data, HeldOut, ModelSource,
 from minimind.device.distributed import Parallel
 from minimind.events import Metric
 from minimind.network.model import MiniMind
-from minimind.training.batch import PairBatch, TokenBatch, worst_pairs
-from minimind.training.objectives import Loss, Models, Objective, token_logprobs
+from minimind.training.answers import Answer, AnswerBatch, answer_batch, answer_logprobs, summed, worst_answers
+from minimind.training.objectives import Loss, Models, Objective
 
 STEPS_AHEAD = 2
 """Steps whose answers are written at once, with the same weights: between them a source holds what it has made."""
@@ -69,26 +69,22 @@ def objective(spec: RunSpec) -> Objective:
     """DPO's loss (arXiv:2305.18290), summed over pairs."""
     beta = settings(spec).beta
 
-    def preference(models: Models, batch: PairBatch) -> Loss:
+    def preference(models: Models, batch: AnswerBatch) -> Loss:
         with torch.no_grad():
             reference_P = margins(models["reference"], batch)
         margin_P = margins(models["policy"], batch) - reference_P
         total = -F.logsigmoid(beta * margin_P).sum()
-        pairs = torch.full_like(total, len(batch.rows))
+        pairs = torch.full_like(total, len(margin_P))
         return Loss(total, pairs, {"accuracy": ((margin_P > 0).sum().float(), pairs)})
 
     return preference
 
 
-def margins(model: nn.Module, batch: PairBatch) -> Tensor:
+def margins(model: nn.Module, batch: AnswerBatch) -> Tensor:
     """[P], by how much the better answer of each pair is likelier than the worse one, in nats."""
     assert isinstance(model, MiniMind)
-    sides = batch.sides
-    hidden_BTD = model(sides.tokens_BT, sides.segment_BT)
-    logprob_N = token_logprobs(hidden_BTD, model.head_weight_VD, sides.tokens_BT, sides.predicted_N)
-    rows, width = sides.tokens_BT.shape
-    answer_B = logprob_N.new_zeros(rows).index_add(0, sides.predicted_N // width, logprob_N)
-    return answer_B[0::2] - answer_B[1::2]
+    answer_A = summed(answer_logprobs(model, batch), batch)
+    return answer_A[0::2] - answer_A[1::2]
 
 
 def data(spec: RunSpec, corpus: Corpus, models: Models, parallel: Parallel) -> Data:
@@ -101,21 +97,29 @@ def data(spec: RunSpec, corpus: Corpus, models: Models, parallel: Parallel) -> D
     else:
         held_out = learnable(measured, width)
 
-    def pairs(shards: TokenShards, chosen: Any) -> PairRows:
-        return PairRows(shards, chosen, width, corpus.tokenizer.pad_id)
+    def pairs(shards: TokenShards, chosen: Any) -> LonePairs:
+        return LonePairs(shards, chosen, width, corpus.tokenizer.pad_id)
 
     share: dict[str, Any] = {
         "batch_size": spec.loop.batch_size,
         "rank": parallel.rank,
         "world": parallel.world,
     }
-    ordered = OrderedBatches(pairs(corpus.rows, training), seed=spec.seed, epochs=spec.loop.epochs, **share)
+    rows = pairs(corpus.rows, training)
+    ordered = OrderedBatches(rows, seed=spec.seed, epochs=spec.loop.epochs, **share)
     policy = models["policy"]
     assert isinstance(policy, MiniMind)
     return Data(
-        WrittenPairs(ordered, width, policy, settings(spec).answer_tokens),
+        WrittenPairs(rows, ordered, policy, settings(spec).answer_tokens),
         HeldOut(partial(in_order, pairs(measured, held_out), **share)),
     )
+
+
+class LonePairs(PairRows):
+    """One pair a row: there is room for whatever the policy writes."""
+
+    def _length(self, place: int) -> int:
+        return 2 * self.max_seq_len
 
 
 class WrittenPairs:
@@ -124,10 +128,13 @@ class WrittenPairs:
     Answers for STEPS_AHEAD steps are written with the same weights. answer_tokens: how long they are at most.
     """
 
-    def __init__(self, pairs: OrderedBatches[PairBatch], width: int, policy: MiniMind, answer_tokens: int) -> None:
-        self.pairs, self.width, self.policy, self.answer_tokens = pairs, width, policy, answer_tokens
+    def __init__(
+        self, rows: LonePairs, pairs: OrderedBatches[AnswerBatch], policy: MiniMind, answer_tokens: int
+    ) -> None:
+        self.rows, self.pairs, self.policy, self.answer_tokens = rows, pairs, policy, answer_tokens
+        self.width = rows.max_seq_len
         self.rows_at_once = pairs.batch_size
-        self.made: list[list[PairBatch]] = []
+        self.made: list[list[AnswerBatch]] = []
 
     @property
     def done(self) -> bool:
@@ -138,7 +145,7 @@ class WrittenPairs:
         """Those of the pairs."""
         return self.pairs.total_steps(accumulation_steps)
 
-    def take(self, count: int) -> list[PairBatch]:
+    def take(self, count: int) -> list[AnswerBatch]:
         """The next step of those that are made; where none is left, others are made first."""
         if not self.made:
             while len(self.made) < STEPS_AHEAD and not self.pairs.done:
@@ -162,43 +169,48 @@ class WrittenPairs:
 
     def state_dict(self) -> dict[str, Any]:
         """Where the pairs stand, what is made of them and not yet taken, and how much is made at once."""
-        made = [[(batch.rows, vars(batch.sides)) for batch in step] for step in self.made]
+        made = [[vars(batch) for batch in step] for step in self.made]
         return {"pairs": self.pairs.state_dict(), "made": made, "rows_at_once": self.rows_at_once}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to where `state_dict` stood."""
         self.pairs.load_state_dict(state["pairs"])
-        self.made = [[PairBatch(rows, TokenBatch(**sides)) for rows, sides in step] for step in state["made"]]
+        self.made = [[AnswerBatch(**batch) for batch in step] for step in state["made"]]
         self.rows_at_once = state["rows_at_once"]
 
-    def _with_own_answers(self, batch: PairBatch) -> PairBatch:
-        """The pairs with what the policy writes as their worse sides, which may make the batch wider."""
-        sides = batch.sides
-        begin_P = sides.loss_mask_BT[0::2].int().argmax(1)  # where the better answer begins
-        stop_P = (begin_P + self.answer_tokens).clamp(max=self.width)
-        more = max(0, int(stop_P.max()) - sides.width)
-        tensors = (sides.tokens_BT, sides.loss_mask_BT, sides.segment_BT)
-        tokens_BT, loss_mask_BT, segment_BT = (F.pad(tensor, (0, more)) for tensor in tensors)
-        for start in range(0, len(batch.rows), self.rows_at_once):
-            part = slice(start, start + self.rows_at_once)
-            tokens_BT[1::2][part] = write(self.policy, tokens_BT[0::2][part], begin_P[part], stop_P[part])
-        place_T = torch.arange(tokens_BT.shape[1])
-        real_PT = place_T < stop_P[:, None]
-        segment_BT[1::2] = real_PT
-        loss_mask_BT[1::2] = real_PT & (place_T >= begin_P[:, None])
-        return PairBatch(batch.rows, TokenBatch(tokens_BT, loss_mask_BT, segment_BT, sides.rows))
+    def _with_own_answers(self, batch: AnswerBatch) -> AnswerBatch:
+        """The pairs with what the policy writes as their worse sides, as long as there is room."""
+        offsets, places = self.rows.packing.row_offsets, self.rows.packing.piece_document
+        better = [
+            [self.rows.answers(place)[0] for place in places[offsets[row] : offsets[row + 1]]] for row in batch.rows
+        ]
+        flat = [answer for row in better for answer in row]
+        own: list[Answer] = []
+        for start in range(0, len(flat), self.rows_at_once):
+            own += write(self.policy, flat[start : start + self.rows_at_once], self.answer_tokens, self.width)
+        written = iter(own)
+        pairs = [[[answer, next(written)] for answer in row] for row in better]
+        return answer_batch(pairs, batch.rows, batch.tokens_BT.shape[1], self.rows.pad_id)
 
 
-def write(policy: MiniMind, tokens_BT: Tensor, begin_B: Tensor, stop_B: Tensor) -> Tensor:
-    """The tokens before `begin` of each row, and after them, up to before `stop`, the likeliest ones; 0 behind."""
+def write(policy: MiniMind, answers: list[Answer], answer_tokens: int, width: int) -> list[Answer]:
+    """To the prompts of these answers those that take the likeliest token each time: of `answer_tokens` tokens, or as
+    many as there is room for in `width`.
+    """
     device = policy.head_weight_VD.device
-    place_T = torch.arange(tokens_BT.shape[1])
-    written_BT = tokens_BT * (place_T < begin_B[:, None])
+    begin_B = torch.tensor([int(answer.targets.argmax()) for answer in answers])
+    stop_B = (begin_B + answer_tokens).clamp(max=width)
+    written_BT = torch.zeros(len(answers), width, dtype=torch.int64)
+    for row, answer in enumerate(answers):
+        written_BT[row, : begin_B[row]] = torch.from_numpy(answer.tokens[: begin_B[row]].astype("int64"))
+    place_T = torch.arange(width)
     own_BT = (place_T >= begin_B[:, None]) & (place_T < stop_B[:, None])
     for place in range(int(begin_B.min()), int(stop_B.max())):
         next_B = likeliest(policy, written_BT[:, :place].to(device)).cpu()
         written_BT[:, place] = torch.where(own_BT[:, place], next_B, written_BT[:, place])
-    return written_BT
+    return [
+        Answer(written_BT[row, :stop].numpy(), own_BT[row, :stop].numpy()) for row, stop in enumerate(stop_B.tolist())
+    ]
 
 
 @torch.no_grad()
@@ -207,9 +219,9 @@ def likeliest(policy: MiniMind, tokens_BT: Tensor) -> Tensor:
     return policy.logits(policy(tokens_BT)[:, -1]).argmax(-1)
 
 
-def worst(spec: RunSpec) -> PairBatch:
-    """Full rows on both sides, of which every token is predicted."""
-    return worst_pairs(spec.loop.batch_size, spec.data.max_seq_len)
+def worst(spec: RunSpec) -> AnswerBatch:
+    """Rows that two answers fill, of which every token is predicted."""
+    return worst_answers(spec.loop.batch_size, spec.data.max_seq_len)
 
 
 def worst_take(spec: RunSpec, models: Models) -> None:

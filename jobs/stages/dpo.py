@@ -1,46 +1,37 @@
-"""The DPO stage: learn which of two answers is better, from pairs.
-
-With an adapter the reference is the same model with the adapter off, so there is no second one in memory.
-"""
+"""The DPO stage: learn which of two answers is better, from pairs."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import Any, Literal
 
-import torch
 from pydantic import Field, model_validator
-from torch import nn
 
 from data.batches import OrderedBatches, in_order
 from data.pack import learnable
-from data.rows import PairRows
-from data.shards import TokenShards
+from data.rows import AnswerRows, PairRows
 from data.split import hold_out
-from jobs.stages import sft, supervised
+from jobs.stages import reference, sft, supervised
+from jobs.stages.reference import REFERENCE, ReferenceSettings, reference_logprobs, with_known
 from jobs.stages.sampling import answering
-from jobs.stages.spec import RunSpec, StageSettings
-from jobs.stages.stage import DEFAULT_MODEL, Corpus, Data, HeldOut, ModelSource, Stage
+from jobs.stages.spec import RunSpec
+from jobs.stages.stage import DEFAULT_MODEL, Computing, Corpus, Data, HeldOut, Stage
 from minimind.device.distributed import Parallel
 from minimind.events import Metric
 from minimind.language import say
-from minimind.network.lora import adapter_off
 from minimind.network.model import MiniMind
-from minimind.training.batch import PairBatch, worst_pairs
+from minimind.training.answers import AnswerBatch, answer_logprobs, worst_answers
 from minimind.training.objectives import Loss, Models, Objective
-from minimind.training.preference import WITHOUT_REFERENCE, Answers, LossName, PreferenceLoss, answers, preference_loss
-
-REFERENCE = "reference"
+from minimind.training.preference import WITHOUT_REFERENCE, LossName, PreferenceLoss, preference_loss
 
 
-class DpoConfig(StageSettings):
+class DpoConfig(ReferenceSettings):
     """What the stage has to be told; the losses are in `minimind/training/preference.py`."""
 
     kind: Literal["dpo"] = "dpo"
     loss: LossName = Field(
         default="sigmoid", description="sigmoid (DPO), ipo, hinge, or without a reference: simpo, orpo"
     )
-    beta: float = Field(default=0.1, gt=0, description="how strongly the policy is held to its reference")
     gamma: float = Field(default=0.0, ge=0, description="simpo: the margin that is aimed at")
     label_smoothing: float = Field(
         default=0.0, ge=0, lt=0.5, description="sigmoid, simpo: the share of pairs taken to be the wrong way round"
@@ -54,35 +45,34 @@ class DpoConfig(StageSettings):
 
     @model_validator(mode="after")
     def _fitting(self) -> DpoConfig:
-        unused = [
-            name
-            for name, losses in (
-                ("gamma", ("simpo",)),
-                ("label_smoothing", ("sigmoid", "simpo")),
-                ("by_length", ("sigmoid", "hinge")),
-            )
-            if getattr(self, name) and self.loss not in losses
-        ]
-        if unused:
+        only = {
+            "gamma": ("simpo",),
+            "label_smoothing": ("sigmoid", "simpo"),
+            "by_length": ("sigmoid", "hinge"),
+        }
+        if unused := [name for name, losses in only.items() if getattr(self, name) and self.loss not in losses]:
             raise ValueError(say("loss = {loss} has no {names}", loss=self.loss, names=", ".join(unused)))
+        if self.reference == "cached" and not self.has_reference:
+            raise ValueError(say("loss = {loss} has no reference that could be cached", loss=self.loss))
         return self
 
     @property
     def has_reference(self) -> bool:
-        """Whether the loss compares with a second model."""
+        """Whether the loss compares with a reference at all."""
         return self.loss not in WITHOUT_REFERENCE
 
 
 def dpo(size: str = DEFAULT_MODEL) -> RunSpec:
-    """The settings of SFT, but for its rate and what is measured."""
+    """The settings of SFT, but for its rate, its data and what is measured."""
     spec = sft.sft(size)
+    small = size == "tiny"
     return spec.model_copy(
         update={
             "name": "dpo",
             "stage": DpoConfig(),
             "data": spec.data.model_copy(update={"path": "data/stock/dpo.jsonl"}),
             "optim": spec.optim.model_copy(update={"learning_rate": spec.optim.learning_rate / 20}),
-            "loop": spec.loop.model_copy(update={"epochs": 2}),
+            "loop": spec.loop.model_copy(update={"epochs": 2, "batch_size": 1 if small else 4}),
             "eval": spec.eval.model_copy(update={"best": "val/accuracy", "best_is": "highest"}),
         }
     )
@@ -94,40 +84,22 @@ def settings(spec: RunSpec) -> DpoConfig:
     return spec.stage
 
 
-def models(spec: RunSpec, weights: ModelSource) -> dict[str, nn.Module]:
-    """The policy, and where neither an adapter nor the loss makes it needless the frozen model that it began as."""
-    found = supervised.models(spec, weights)
-    if settings(spec).has_reference and (spec.adapter is None or REFERENCE in spec.roles):
-        found[REFERENCE] = weights.role(REFERENCE)
-    return found
-
-
 def objective(spec: RunSpec) -> Objective:
     """The loss of pairs that the settings name."""
     own = settings(spec)
     loss = PreferenceLoss(own.loss, own.beta, own.gamma, own.label_smoothing, own.by_length)
 
-    def preference(models: Models, batch: PairBatch) -> Loss:
+    def preference(models: Models, batch: AnswerBatch) -> Loss:
         policy = models["policy"]
-        reference = _reference(models, batch) if own.has_reference else None
-        return preference_loss(loss, answers(policy, batch), reference, own.sft_weight)
+        assert isinstance(policy, MiniMind)
+        reference_M = reference_logprobs(models, batch) if own.has_reference else None
+        return preference_loss(loss, batch, answer_logprobs(policy, batch), reference_M, own.sft_weight)
 
     return preference
 
 
-def _reference(models: Models, batch: PairBatch) -> Answers:
-    """What the weights that the policy began with think of the answers."""
-    with torch.no_grad():
-        if REFERENCE in models:
-            return answers(models[REFERENCE], batch)
-        policy = models["policy"]
-        assert isinstance(policy, MiniMind)
-        with adapter_off(policy):
-            return answers(policy, batch)
-
-
-def data(spec: RunSpec, corpus: Corpus, models: Models, parallel: Parallel) -> Data:
-    """Pairs in an order of their own."""
+def rows(spec: RunSpec, corpus: Corpus) -> dict[str, AnswerRows]:
+    """Packed pairs: those that are trained on, and those that are held out."""
     width = spec.data.max_seq_len
     training, measured = learnable(corpus.rows, width), corpus.held_out
     if measured is None:
@@ -135,26 +107,36 @@ def data(spec: RunSpec, corpus: Corpus, models: Models, parallel: Parallel) -> D
         training, held_out = hold_out(corpus.rows, spec.eval.fraction, spec.eval.max_documents, training)
     else:
         held_out = learnable(measured, width)
+    pad_id = corpus.tokenizer.pad_id
+    return {
+        "training": PairRows(corpus.rows, training, width, pad_id, in_order=spec.data.in_order),
+        "held_out": PairRows(measured, held_out, width, pad_id),
+    }
 
-    def pairs(shards: TokenShards, chosen: Any) -> PairRows:
-        return PairRows(shards, chosen, width, corpus.tokenizer.pad_id)
 
+def annotate(spec: RunSpec, corpus: Corpus, computing: Computing) -> Corpus:
+    """With what the reference says of both answers of each pair, where that is to be cached."""
+    return reference.annotate(spec, corpus, computing, rows)
+
+
+def data(spec: RunSpec, corpus: Corpus, models: Models, parallel: Parallel) -> Data:
+    """Pairs in an order of their own."""
+    packed = rows(spec, corpus)
+    known = {name: with_known(of, corpus.known.get(name)) for name, of in packed.items()}
     share: dict[str, Any] = {"batch_size": spec.loop.batch_size, "rank": parallel.rank, "world": parallel.world}
+    batches = OrderedBatches(
+        known["training"], seed=spec.seed, epochs=spec.loop.epochs, num_workers=spec.data.num_workers, **share
+    )
     return Data(
-        OrderedBatches(
-            pairs(corpus.rows, training),
-            seed=spec.seed,
-            epochs=spec.loop.epochs,
-            num_workers=spec.data.num_workers,
-            **share,
-        ),
-        HeldOut(partial(in_order, pairs(measured, held_out), **share)),
+        batches,
+        HeldOut(partial(in_order, known["held_out"], **share)),
+        supervised.held_out_text(spec, corpus, parallel),
     )
 
 
-def worst(spec: RunSpec) -> PairBatch:
-    """Full rows on both sides, of which every token is predicted."""
-    return worst_pairs(spec.loop.batch_size, spec.data.max_seq_len)
+def worst(spec: RunSpec) -> AnswerBatch:
+    """Rows that two answers fill, of which every token is predicted."""
+    return worst_answers(spec.loop.batch_size, spec.data.max_seq_len)
 
 
 STAGE = Stage(
@@ -165,7 +147,8 @@ STAGE = Stage(
     continues=True,
     prompt=sft.question,
     sampling=answering,
-    models=models,
+    models=reference.models,
+    annotate=annotate,
     objective=objective,
     data=data,
     worst=worst,
@@ -176,5 +159,6 @@ STAGE = Stage(
         "chosen_reward": Metric("", "reward of the better answers: beta times what they gained on the reference", None),
         "rejected_reward": Metric("", "reward of the worse answers", None),
         "chosen_logprob": Metric("nats/token", "how likely the better answers are; in many runs it falls", None),
+        "kl": Metric("nats/token", "at least so far the policy is from its reference", None),
     },
 )

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from torch import nn
 
+from data.row_values import RowValues
 from data.shards import TokenShards
 from jobs.stages.spec import RunSpec, StageSettings
 from minimind.device.distributed import Parallel
@@ -17,6 +18,7 @@ from minimind.network.model import MiniMind, ModelConfig
 from minimind.text.tokenizer import Tokenizer
 from minimind.training.batch import Batch
 from minimind.training.objectives import Models, Objective
+from minimind.training.precision import Precision
 from minimind.training.recipe import BatchSource
 
 DEFAULT_MODEL = "30m"
@@ -33,6 +35,10 @@ class ModelSource(Protocol):
         """The frozen model of the checkpoint that the spec names for a role; where it names none, the first weights."""
         ...
 
+    def fingerprint(self, role: str) -> str:
+        """What tells the weights of a role's model from all others."""
+        ...
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -40,7 +46,8 @@ class Corpus:
 
     rows: of the stage's own kind. held_out: other rows to measure on; None where a part of `rows` is held out. text:
     plain text to replay and to see what is forgotten; None where none is known. held_out_text: None where a part of
-    `text` is held out.
+    `text` is held out. known: what a frozen model says of the stage's rows, by a name of the stage's; none where that
+    is not computed.
     """
 
     tokenizer: Tokenizer
@@ -48,6 +55,20 @@ class Corpus:
     held_out: TokenShards | None = None
     text: TokenShards | None = None
     held_out_text: TokenShards | None = None
+    known: Mapping[str, RowValues] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Computing:
+    """What is at hand to compute with before a run's models are made.
+
+    progress: told, on every rank, of what is being computed, of how much of it there is and of how much there will be.
+    """
+
+    weights: ModelSource
+    parallel: Parallel
+    precision: Precision
+    progress: Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
@@ -87,11 +108,12 @@ class Stage:
     that a sample is written after. sampling: how its models are sampled unless a request says otherwise.
 
     models: by role, the one that is trained and served being "policy"; those of frozen roles ask for no gradient.
-    objective: what is minimised. data: where its batches come from. worst: a batch that costs as much memory as one
-    can. worst_take: the most that a source computes while it makes one, from shapes alone; None where it computes
-    nothing. roles: all that `ModelSource.role` is asked for, whose checkpoints a spec may name. metrics: what its
-    objective measures beside the loss, by name; `train/NAME` and `val/NAME` are made of them. closed_form: whether
-    `minimind.memory.plan.closed_form` tells what its step takes.
+    annotate: adds to the corpus what frozen models say of it, before the run's models are made; None where nothing is
+    to be known beforehand. objective: what is minimised. data: where its batches come from. worst: a batch that costs
+    as much memory as one can. worst_take: the most that a source computes while it makes one, from shapes alone; None
+    where it computes nothing. roles: all that `ModelSource.role` is asked for, whose checkpoints a spec may name.
+    metrics: what its objective measures beside the loss, by name; `train/NAME` and `val/NAME` are made of them.
+    closed_form: whether `minimind.memory.plan.closed_form` tells what its step takes.
     """
 
     title: str
@@ -105,6 +127,7 @@ class Stage:
     objective: Callable[[RunSpec], Objective]
     data: Callable[[RunSpec, Corpus, Models, Parallel], Data]
     worst: Callable[[RunSpec], Batch]
+    annotate: Callable[[RunSpec, Corpus, Computing], Corpus] | None = None
     worst_take: Callable[[RunSpec, Models], object] | None = None
     roles: tuple[str, ...] = ()
     metrics: Mapping[str, Metric] = field(default_factory=dict)

@@ -43,12 +43,10 @@ def worst(spec: RunSpec) -> TokenBatch:
 def data(spec: RunSpec, corpus: Corpus, models: Models, parallel: Parallel) -> Data:
     """Packed rows in an order of their own, among them plain text where `data.mix` says so."""
     rows, held_out = divided(spec, corpus.rows, corpus.held_out, ordered=spec.data.in_order)
-    text, held_out_text = None, None
-    if (shards := corpus.text or corpus.held_out_text) is not None:
-        text, held_out_text = divided(spec, shards, corpus.held_out_text)
+    text = _text(spec, corpus)
     pad_id = corpus.tokenizer.pad_id
     batches = OrderedBatches(
-        PackedRows(*rows, pad_id, beside=text if spec.data.mix else None),
+        PackedRows(*rows, pad_id, beside=text[0] if text and spec.data.mix else None),
         batch_size=spec.loop.batch_size,
         seed=spec.seed,
         epochs=spec.loop.epochs,
@@ -60,12 +58,24 @@ def data(spec: RunSpec, corpus: Corpus, models: Models, parallel: Parallel) -> D
     return Data(
         batches,
         measured(spec, corpus.tokenizer, held_out, parallel),
-        measured(spec, corpus.tokenizer, held_out_text, parallel) if held_out_text else None,
+        held_out_text(spec, corpus, parallel),
     )
 
 
 Packed = tuple[TokenShards, Packing]
 """Documents, and those of them that are read, packed."""
+
+
+def held_out_text(spec: RunSpec, corpus: Corpus, parallel: Parallel) -> HeldOut | None:
+    """Plain text to see what is forgotten; None where none is known."""
+    text = _text(spec, corpus)
+    return measured(spec, corpus.tokenizer, text[1], parallel) if text else None
+
+
+def _text(spec: RunSpec, corpus: Corpus) -> tuple[Packed, Packed] | None:
+    """Plain text to replay, and what of it is held out."""
+    shards = corpus.text or corpus.held_out_text
+    return divided(spec, shards, corpus.held_out_text) if shards is not None else None
 
 
 def divided(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import minimind.checkpoints.checkpoint as checkpoints
 from data.shards import TokenShards
 from jobs.stages.recipe import place, recipe_of
 from jobs.stages.spec import RunSpec
-from jobs.stages.stage import Corpus, HeldOut
+from jobs.stages.stage import Computing, Corpus, HeldOut
 from jobs.stages.table import STAGES
 from jobs.text.prepare import Prepared
 from minimind.checkpoints import adapter_base
@@ -52,11 +53,24 @@ class Built:
         return policy
 
 
-def build(spec: RunSpec, prepared: Prepared, parallel: Parallel) -> Built:
-    """Open the data and make the models on this rank's device: from checkpoints, or drawn anew from the seed."""
+def build(
+    spec: RunSpec, prepared: Prepared, parallel: Parallel, progress: Callable[[str, int, int], None] | None = None
+) -> Built:
+    """Open the data and make the models on this rank's device: from checkpoints, or drawn anew from the seed.
+
+    progress: see `jobs.stages.stage.Computing`.
+    """
     torch.manual_seed(spec.seed + parallel.rank)
     stage, corpus = STAGES[spec.stage.kind], corpus_of(prepared)
-    models = stage.models(spec, Checkpoints(spec, prepared))
+    weights = Checkpoints(spec, prepared)
+    precision = Precision(
+        common_dtype(spec.loop.dtype, parallel),
+        parallel.device,
+        units_per_step=spec.global_batch_size * spec.data.max_seq_len,
+    )
+    if stage.annotate is not None:
+        corpus = stage.annotate(spec, corpus, Computing(weights, parallel, precision, progress or _silent))
+    models = stage.models(spec, weights)
     place(models, spec, parallel.device)
     if spec.loop.compile:
         for model in models.values():
@@ -64,11 +78,6 @@ def build(spec: RunSpec, prepared: Prepared, parallel: Parallel) -> Built:
                 model.compile_blocks()
     data = stage.data(spec, corpus, models, parallel)
     total_steps = min(data.batches.total_steps(spec.loop.accumulation_steps), spec.loop.max_steps or sys.maxsize)
-    precision = Precision(
-        common_dtype(spec.loop.dtype, parallel),
-        parallel.device,
-        units_per_step=spec.global_batch_size * spec.data.max_seq_len,
-    )
     recipe = recipe_of(spec, models, data.batches, precision, with_intervals(spec.loop, total_steps), total_steps)
     adapter = None
     if spec.adapter is not None and prepared.init_folder is not None:
@@ -94,10 +103,19 @@ class Checkpoints:
         model = self._first() if folder is None else checkpoints.load_model(Path(folder))[0]
         return model.eval().requires_grad_(False)
 
+    def fingerprint(self, role: str) -> str:
+        """The sha256 of its checkpoint's weights; where they are drawn, what decides them."""
+        drawn = f"seed {self.spec.seed} {self.spec.model.model_dump_json()}"
+        return self.prepared.weights.get(f"roles.{role}", drawn)
+
     def _first(self) -> MiniMind:
         if self.prepared.init_folder is not None:
             return checkpoints.load_model(Path(self.prepared.init_folder), expect=self.spec.model)[0]
         return MiniMind(self.spec.model, generator=torch.Generator().manual_seed(self.spec.seed))
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Progress that nobody wants to hear of."""
 
 
 def corpus_of(prepared: Prepared) -> Corpus:

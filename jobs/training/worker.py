@@ -36,6 +36,7 @@ from minimind.training.objectives import Objective, next_token_loss
 from minimind.training.out_of_memory import DoesNotFitError, beyond_rungs
 from minimind.training.recipe import GeneratingSource
 from minimind.training.train_state import TrainState
+from minimind.units import duration
 
 EXPECTED_FAILURES = (ValueError, CheckpointError, DoesNotFitError, NonFiniteLossError, RunStateError)
 """Failures that would come again: they end the run with their message instead of starting workers anew."""
@@ -43,6 +44,8 @@ EXPECTED_FAILURES = (ValueError, CheckpointError, DoesNotFitError, NonFiniteLoss
 FAILED_TOGETHER_S = 20.0
 """How long another rank waits for rank 0 to record the failure that both should have."""
 
+NOTE_S = 10.0
+"""Between two notes on how far it is with something that takes long."""
 
 PATIENCE_S = 30.0
 """How long a worker that is started anew waits for the lock of the one before, which may still be dying."""
@@ -121,7 +124,7 @@ def _train(
     spec: RunSpec, prepared: Prepared, run: RunDirectory, parallel: Parallel, log: EventLog | None, stack: ExitStack
 ) -> tuple[RunHooks, TrainState, bool]:
     """The hooks that have watched, where the run stands, and whether nothing is left to learn."""
-    built = build(spec, prepared, parallel)
+    built = build(spec, prepared, parallel, _noting(log) if log is not None else None)
     recipe = built.recipe
     hooks = RunHooks(spec, prepared, run, parallel, built, log)
     state = hooks.resume()
@@ -137,6 +140,27 @@ def _train(
     hooks.recall_validations()
     train(recipe, state, hooks, parallel)
     return hooks, state, recipe.batches.done or state.step >= recipe.total_steps
+
+
+def _noting(log: EventLog) -> Callable[[str, int, int], None]:
+    """Notes how far it is with what frozen models are asked before the training, every few seconds."""
+    started = last = time.monotonic()
+
+    def progress(role: str, done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last < NOTE_S:
+            return
+        last = now
+        text = say(
+            "what roles.{role} says of the rows: {percent:.0f} %, {left} left",
+            role=role,
+            percent=100 * done / total,
+            left=duration((now - started) * (total - done) / done),
+        )
+        log.note("annotating", text)
+
+    return progress
 
 
 def _failed_together(run: RunDirectory) -> bool:

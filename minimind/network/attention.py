@@ -1,4 +1,4 @@
-"""Attention over whole rows: plain causal, or inside the documents of packed rows.
+"""Attention over whole rows: plain causal, or inside the documents of packed rows and the branches of a document.
 
 A block makes queries, keys and values and hands them to an `Attend`, which alone knows what a token may look at: the
 functions here for whole rows, `minimind.inference.cache` for tokens that continue a text.
@@ -36,6 +36,14 @@ def document_attention(position_BT: Tensor, dtype: torch.dtype) -> Attend:
     position_BT: positions within the document, as `segment_positions` gives them. dtype: of the attention's scores.
     """
     return partial(masked_attention, mask_B1TT=document_mask(position_BT, dtype))
+
+
+def branch_attention(segment_BT: Tensor, branch_BT: Tensor, dtype: torch.dtype) -> Attend:
+    """Attention of every token to itself and those before it in its document: on its own branch and on the stem.
+
+    branch_BT: 0 on the stem, which comes first in its document, and 1, 2, ... on what continues it in one way each.
+    """
+    return partial(masked_attention, mask_B1TT=branch_mask(segment_BT, branch_BT, dtype))
 
 
 def masked_attention(q_BTHE: Tensor, k_BTKE: Tensor, v_BTKE: Tensor, mask_B1TT: Tensor) -> Tensor:
@@ -79,4 +87,26 @@ def document_mask(position_BT: Tensor, dtype: torch.dtype) -> Tensor:
     index_T = torch.arange(position_BT.shape[1], device=position_BT.device)
     start_BT1 = (index_T - position_BT)[:, :, None]
     allowed_BTT = (index_T >= start_BT1) & (index_T <= index_T[:, None])
+    return torch.zeros_like(allowed_BTT, dtype=dtype).masked_fill_(~allowed_BTT, -math.inf)[:, None]
+
+
+def branch_positions(segment_BT: Tensor, branch_BT: Tensor) -> Tensor:
+    """The position [B, T] of each token in its document, were its branch the only one: those after a stem of n tokens
+    begin with n.
+    """
+    index_T = torch.arange(segment_BT.shape[1], device=segment_BT.device)
+    in_document_BT = segment_positions(segment_BT)
+    starts_BT = (in_document_BT == 0) | F.pad(branch_BT[:, 1:] != branch_BT[:, :-1], (1, 0), value=True)
+    in_branch_BT = index_T - (index_T * starts_BT).cummax(dim=1).values
+    last_of_stem_BT = (index_T * (branch_BT == 0)).cummax(dim=1).values
+    stem_BT = in_document_BT.gather(1, last_of_stem_BT) + 1
+    return in_branch_BT + stem_BT * (branch_BT > 0)
+
+
+def branch_mask(segment_BT: Tensor, branch_BT: Tensor, dtype: torch.dtype) -> Tensor:
+    """The additive mask [B, 1, T, T] of `branch_attention`: 0 where a token may look, -inf elsewhere."""
+    index_T = torch.arange(segment_BT.shape[1], device=segment_BT.device)
+    start_BT1 = (index_T - segment_positions(segment_BT))[:, :, None]
+    allowed_BTT = (index_T >= start_BT1) & (index_T <= index_T[:, None])
+    allowed_BTT &= (branch_BT[:, None, :] == 0) | (branch_BT[:, None, :] == branch_BT[:, :, None])
     return torch.zeros_like(allowed_BTT, dtype=dtype).masked_fill_(~allowed_BTT, -math.inf)[:, None]

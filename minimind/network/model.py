@@ -24,7 +24,14 @@ from torch.utils.checkpoint import checkpoint
 
 from minimind.config import Config
 from minimind.language import say
-from minimind.network.attention import Attend, causal_attention, document_attention, segment_positions
+from minimind.network.attention import (
+    Attend,
+    branch_attention,
+    branch_positions,
+    causal_attention,
+    document_attention,
+    segment_positions,
+)
 from minimind.network.elementwise import rms_norm, rotate, silu_product
 
 MOST_GRAPHS = 64
@@ -285,18 +292,30 @@ class MiniMind(nn.Module):
             self.lm_head = _linear(config.hidden_size, config.vocab_size)
         self.initialize(generator)
 
-    def forward(self, tokens_BT: Tensor, segment_BT: Tensor | None = None, cached: Places | None = None) -> Tensor:
+    def forward(
+        self,
+        tokens_BT: Tensor,
+        segment_BT: Tensor | None = None,
+        cached: Places | None = None,
+        branch_BT: Tensor | None = None,
+    ) -> Tensor:
         """Hidden states [B, T, D] after the final norm, for int64 token ids [B, T].
 
         segment_BT: int document numbers of packed rows. Attention stays inside a run of equal numbers, and positions
         start at 0 in each. None: every row is one document. cached: where tokens stand that continue what a cache
-        holds; segment_BT is then not looked at.
+        holds; segment_BT is then not looked at. branch_BT: which way of continuing its document a token is of, 0 on
+        what comes before they part: see `attention.branch_attention`.
         """
-        (hidden_BTD,) = self.hidden_states(tokens_BT, (self.config.num_hidden_layers,), segment_BT, cached)
+        (hidden_BTD,) = self.hidden_states(tokens_BT, (self.config.num_hidden_layers,), segment_BT, cached, branch_BT)
         return hidden_BTD
 
     def hidden_states(
-        self, tokens_BT: Tensor, of: Sequence[int], segment_BT: Tensor | None = None, cached: Places | None = None
+        self,
+        tokens_BT: Tensor,
+        of: Sequence[int],
+        segment_BT: Tensor | None = None,
+        cached: Places | None = None,
+        branch_BT: Tensor | None = None,
     ) -> tuple[Tensor, ...]:
         """Hidden states [B, T, D] at chosen depths, in the order of `of`; the rest as in `forward`.
 
@@ -312,7 +331,7 @@ class MiniMind(nn.Module):
                     depth=depth,
                 )
             )
-        places = cached or self._places(tokens_BT, segment_BT)
+        places = cached or self._places(tokens_BT, segment_BT, branch_BT)
         kept: dict[int, Tensor] = {}
         x_BTD = self.model.embed_tokens(tokens_BT)
         for number, (block, attend) in enumerate(zip(self.model.layers, places.attends, strict=True)):
@@ -326,14 +345,18 @@ class MiniMind(nn.Module):
         kept[depth] = self.model.norm(x_BTD)
         return tuple(kept[number] for number in of)
 
-    def _places(self, tokens_BT: Tensor, segment_BT: Tensor | None) -> Places:
+    def _places(self, tokens_BT: Tensor, segment_BT: Tensor | None, branch_BT: Tensor | None) -> Places:
         """Where the tokens of whole rows stand."""
+        dtype = self._attention_dtype(tokens_BT.device.type)
         if segment_BT is None:
             position_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device)[None]
             attend: Attend = causal_attention
-        else:
+        elif branch_BT is None:
             position_BT = segment_positions(segment_BT)
-            attend = document_attention(position_BT, self._attention_dtype(tokens_BT.device.type))
+            attend = document_attention(position_BT, dtype)
+        else:
+            position_BT = branch_positions(segment_BT, branch_BT)
+            attend = branch_attention(segment_BT, branch_BT, dtype)
         cos_BT1E, sin_BT1E = rotary_tables(self.config, position_BT)
         return Places(cos_BT1E, sin_BT1E, [attend] * self.config.num_hidden_layers)
 

@@ -180,49 +180,6 @@ class TokenBatch:
         return self.tokens_BT.shape[1]
 
 
-@dataclass(frozen=True)
-class PairBatch:
-    """Two answers to each of some prompts.
-
-    rows: which rows of the data these pairs are. sides: rows [2 x pairs, T] of one document each: the better answer of
-    each pair, and after it its worse one.
-    """
-
-    rows: tuple[int, ...]
-    sides: TokenBatch
-
-    @property
-    def real_tokens(self) -> int:
-        """How many tokens of both answers are not padding."""
-        return self.sides.real_tokens
-
-    @property
-    def slots(self) -> int:
-        """How many tokens are computed, padding included."""
-        return self.sides.slots
-
-    @property
-    def width(self) -> int:
-        """0: answers are not cut."""
-        return 0
-
-    def to(self, device: torch.device) -> Self:
-        """The same pairs on another device."""
-        return replace(self, sides=self.sides.to(device))
-
-    def split(self, rows: int) -> list[Self]:
-        """The same pairs in order, as batches of at most n each."""
-        sides = self.sides.split(2 * rows)
-        return [
-            replace(self, rows=self.rows[number * rows : (number + 1) * rows], sides=part)
-            for number, part in enumerate(sides)
-        ]
-
-    def halved(self) -> Self:
-        """Raises TypeError: answers are not cut."""
-        raise TypeError("the answers of a pair make sense only whole")
-
-
 def predicted(loss_mask_BT: Tensor) -> Tensor:
     """Where in [B x T] the mask is True, int64 [N]. The first token of a row is not among them: none is before it."""
     first_out_BT = loss_mask_BT.clone()
@@ -239,8 +196,3 @@ def worst_batch(rows: int, width: int) -> TokenBatch:
         rows=tuple(range(rows)),
         predicted_N=torch.arange(rows * width).view(rows, width)[:, 1:].flatten(),
     )
-
-
-def worst_pairs(pairs: int, width: int) -> PairBatch:
-    """A batch of pairs that costs as much as one can: both answers have `width` tokens, and every one is predicted."""
-    return PairBatch(tuple(range(pairs)), worst_batch(2 * pairs, width))

@@ -130,7 +130,13 @@ def token_logprobs(
     divided by, as when the tokens were drawn.
     """
     hidden_ND = hidden_BTD.flatten(0, 1)[predicted_N - 1]
-    target_N = tokens_BT.flatten()[predicted_N]
+    return target_logprobs(hidden_ND, head_VD, tokens_BT.flatten()[predicted_N], temperature)
+
+
+def target_logprobs(hidden_ND: Tensor, head_VD: Tensor, target_N: Tensor, temperature: float = 1.0) -> Tensor:
+    """[N], as `token_logprobs`, where the state that predicts each token is already picked out."""
+    if not torch.is_grad_enabled():
+        hidden_ND, head_VD = hidden_ND.detach(), head_VD.detach()
     logprob_N: Tensor = _TokenLogprobs.apply(hidden_ND, head_VD, target_N, temperature)  # type: ignore[no-untyped-call]
     return logprob_N
 

@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from minimind.network.model import MiniMind
-from minimind.training.batch import PairBatch
-from minimind.training.objectives import Loss, token_logprobs
+from minimind.training.answers import AnswerBatch, summed
+from minimind.training.objectives import Loss
 
 LossName = Literal["sigmoid", "ipo", "hinge", "simpo", "orpo"]
 
@@ -37,24 +36,17 @@ class Answers:
     chosen_tokens_P: Tensor
     rejected_tokens_P: Tensor
 
-    def margin(self, *, by_length: bool) -> Tensor:
-        """[P], by how much the better answer is likelier: as a whole, or by the mean of its tokens."""
+    def compared(self, *, by_length: bool) -> tuple[Tensor, Tensor]:
+        """[P] and [P], the log-probability of both answers: of the whole, or the mean of their tokens."""
         if by_length:
-            return self.chosen_P / self.chosen_tokens_P - self.rejected_P / self.rejected_tokens_P
-        return self.chosen_P - self.rejected_P
+            return self.chosen_P / self.chosen_tokens_P, self.rejected_P / self.rejected_tokens_P
+        return self.chosen_P, self.rejected_P
 
 
-def answers(model: nn.Module, batch: PairBatch) -> Answers:
-    """What a model thinks of both answers of each pair."""
-    assert isinstance(model, MiniMind)
-    sides = batch.sides
-    hidden_BTD = model(sides.tokens_BT, sides.segment_BT)
-    logprob_N = token_logprobs(hidden_BTD, model.head_weight_VD, sides.tokens_BT, sides.predicted_N)
-    rows, width = sides.tokens_BT.shape
-    row_N = sides.predicted_N // width
-    logprob_B = logprob_N.new_zeros(rows).index_add(0, row_N, logprob_N)
-    tokens_B = logprob_N.new_zeros(rows).index_add(0, row_N, torch.ones_like(logprob_N))
-    return Answers(logprob_B[0::2], logprob_B[1::2], tokens_B[0::2], tokens_B[1::2])
+def pair_answers(logprob_M: Tensor, batch: AnswerBatch) -> Answers:
+    """What a model thinks of both answers of each pair. logprob_M: of each learnt token."""
+    logprob_A, tokens_A = summed(logprob_M, batch), summed(torch.ones_like(logprob_M), batch)
+    return Answers(logprob_A[0::2], logprob_A[1::2], tokens_A[0::2], tokens_A[1::2])
 
 
 @dataclass(frozen=True)
@@ -77,26 +69,35 @@ class PreferenceLoss:
     label_smoothing: float = 0.0
     by_length: bool = False
 
+    def rewards(self, policy: Answers, reference: Answers | None) -> tuple[Tensor, Tensor]:
+        """[P] and [P], beta times what the better and the worse answers have gained on the reference; None for losses
+        that need none.
+        """
+        chosen_P, rejected_P = policy.compared(by_length=self._by_length)
+        if reference is not None:
+            chosen_was_P, rejected_was_P = reference.compared(by_length=self._by_length)
+            chosen_P, rejected_P = chosen_P - chosen_was_P, rejected_P - rejected_was_P
+        return self.beta * chosen_P, self.beta * rejected_P
+
     def of(self, policy: Answers, reference: Answers | None) -> Tensor:
-        """[P], the loss of each pair. reference: None for the losses that need none."""
+        """[P], the loss of each pair."""
         if self.name == "orpo":
             return self._orpo(policy)
-        by_length = self.by_length or self.name in BY_LENGTH
-        margin_P = policy.margin(by_length=by_length)
-        if reference is not None:
-            margin_P = margin_P - reference.margin(by_length=by_length)
+        chosen_P, rejected_P = self.rewards(policy, reference)
+        margin_P = chosen_P - rejected_P
         if self.name == "ipo":
-            return (margin_P - 1 / (2 * self.beta)) ** 2
-        scaled_P = self.beta * margin_P - self.gamma
+            return (margin_P / self.beta - 1 / (2 * self.beta)) ** 2
+        scaled_P = margin_P - self.gamma
         if self.name == "hinge":
             return F.relu(1 - scaled_P)
         return -F.logsigmoid(scaled_P) * (1 - self.label_smoothing) - F.logsigmoid(-scaled_P) * self.label_smoothing
 
+    @property
+    def _by_length(self) -> bool:
+        return self.by_length or self.name in BY_LENGTH
+
     def _orpo(self, policy: Answers) -> Tensor:
-        chosen_P, rejected_P = (
-            policy.chosen_P / policy.chosen_tokens_P,
-            policy.rejected_P / policy.rejected_tokens_P,
-        )
+        chosen_P, rejected_P = policy.compared(by_length=True)
         log_odds_P = (chosen_P - rejected_P) - (_log1m_exp(chosen_P) - _log1m_exp(rejected_P))
         return -chosen_P - self.beta * F.logsigmoid(log_odds_P)
 
@@ -106,35 +107,46 @@ def _log1m_exp(logprob_P: Tensor) -> Tensor:
     return torch.log(-torch.expm1(logprob_P.clamp(max=-1e-7)))
 
 
-def preference_loss(loss: PreferenceLoss, policy: Answers, reference: Answers | None, sft_weight: float = 0.0) -> Loss:
+def preference_loss(
+    loss: PreferenceLoss, batch: AnswerBatch, logprob_M: Tensor, reference_M: Tensor | None, sft_weight: float = 0.0
+) -> Loss:
     """The summed loss of pairs, with what tells how it goes.
 
-    sft_weight: how much of the chosen answer's own cross-entropy, per token, is added. Metrics: accuracy (the share of
-    pairs whose better answer gains on the worse one against the reference), margin (by how much, in nats, times beta),
-    the rewards of both sides, how likely the chosen answers are, and how far the policy went from its reference.
+    logprob_M, reference_M: what policy and reference think of each learnt token, in nats; None for losses without a
+    reference. sft_weight: how much of the chosen answer's own cross-entropy, per token, is added.
+
+    Metrics, all of what this loss compares: accuracy, the share of pairs whose better answer gains more on the
+    reference than the worse one, those where both gain alike counting half; margin, by how much, times beta; the
+    rewards of both sides, of which that is the difference; chosen_logprob, how likely the better answers are, per
+    token; kl, see `two_way_kl`.
     """
+    policy = pair_answers(logprob_M, batch)
+    reference = pair_answers(reference_M, batch) if reference_M is not None else None
     loss_P = loss.of(policy, reference)
+    mean_logprob_P = policy.chosen_P / policy.chosen_tokens_P
     if sft_weight:
-        loss_P = loss_P - sft_weight * policy.chosen_P / policy.chosen_tokens_P
-    pairs = torch.full_like(loss_P.sum(), len(loss_P))
+        loss_P = loss_P - sft_weight * mean_logprob_P
+    pairs = torch.full_like(loss_P[:1].sum(), len(loss_P))
     with torch.no_grad():
-        chosen_P, rejected_P = policy.chosen_P, policy.rejected_P
-        if reference is not None:
-            chosen_P, rejected_P = chosen_P - reference.chosen_P, rejected_P - reference.rejected_P
-        rewards = {"chosen_reward": loss.beta * chosen_P, "rejected_reward": loss.beta * rejected_P}
-        told = {
-            "accuracy": (policy_prefers(loss, policy, reference), pairs),
-            "margin": ((rewards["chosen_reward"] - rewards["rejected_reward"]).sum(), pairs),
-            **{name: (value_P.sum(), pairs) for name, value_P in rewards.items()},
-            "chosen_logprob": ((policy.chosen_P / policy.chosen_tokens_P).sum(), pairs),
+        chosen_P, rejected_P = loss.rewards(policy, reference)
+        metrics = {
+            "accuracy": ((chosen_P > rejected_P).sum() + (chosen_P == rejected_P).sum() / 2, pairs),
+            "margin": ((chosen_P - rejected_P).sum(), pairs),
+            "chosen_reward": (chosen_P.sum(), pairs),
+            "rejected_reward": (rejected_P.sum(), pairs),
+            "chosen_logprob": (mean_logprob_P.sum(), pairs),
         }
-    return Loss(loss_P.sum(), pairs, told)
+        if reference_M is not None:
+            metrics["kl"] = (two_way_kl(logprob_M, reference_M).sum(), torch.full_like(pairs, len(logprob_M)))
+    return Loss(loss_P.sum(), pairs, metrics)
 
 
-def policy_prefers(loss: PreferenceLoss, policy: Answers, reference: Answers | None) -> Tensor:
-    """How many pairs have their better answer preferred, as this loss compares them."""
-    by_length = loss.by_length or loss.name in BY_LENGTH
-    margin_P = policy.margin(by_length=by_length)
-    if reference is not None:
-        margin_P = margin_P - reference.margin(by_length=by_length)
-    return (margin_P > 0).sum().float()
+def two_way_kl(logprob_M: Tensor, reference_M: Tensor) -> Tensor:
+    """[M], the divergence KL(policy || reference) of "this token, or any other", in nats.
+
+    Never more than that of the whole distributions, for nothing is gained by telling less apart; and it needs what is
+    known of the tokens at hand alone.
+    """
+    p_M = logprob_M.exp()
+    others_M = (1 - p_M) * (_log1m_exp(logprob_M) - _log1m_exp(reference_M))
+    return p_M * (logprob_M - reference_M) + others_M

@@ -50,7 +50,7 @@ from minimind.memory.trace import trace
 from minimind.network.model import MiniMind
 from minimind.network.score import ScoreModel
 from minimind.text.tokenizer import Tokenizer
-from minimind.training.batch import PairBatch
+from minimind.training.answers import AnswerBatch
 from minimind.training.loop import train
 from minimind.training.objectives import Loss, Models, Objective
 from minimind.training.recipe import GeneratingSource, Recipe
@@ -382,13 +382,11 @@ def with_critic(stage: Stage) -> Stage:
     def objective(spec: RunSpec) -> Objective:
         preference = stage.objective(spec)
 
-        def both(models: Models, batch: PairBatch) -> Loss:
+        def both(models: Models, batch: AnswerBatch) -> Loss:
             loss, critic = preference(models, batch), models["critic"]
             assert isinstance(critic, ScoreModel)
-            last_B = batch.sides.segment_BT.sum(1) - 1
-            score_BT = critic.scores(batch.sides.tokens_BT, batch.sides.segment_BT)
-            score_B = score_BT.gather(1, last_B[:, None].long())[:, 0]
-            return replace(loss, total=loss.total - F.logsigmoid(score_B[0::2] - score_B[1::2]).sum())
+            score_A = critic.scores(batch.tokens_BT, batch.segment_BT, batch.branch_BT).flatten()[batch.last_A]
+            return replace(loss, total=loss.total - F.logsigmoid(score_A[0::2] - score_A[1::2]).sum())
 
         return both
 

@@ -1,0 +1,226 @@
+"""Several answers to one prompt, computed together: what they have in common is computed once.
+
+A prompt with its answers is one document of a packed row. First stands its stem, the tokens that all answers begin
+with, then a branch for each: `attention.branch_attention` lets a branch look at the stem and at itself. What comes out
+is what each answer by itself would give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from minimind.network.model import MiniMind
+from minimind.training.objectives import target_logprobs
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A prompt and one answer. tokens: int [T], all of it. targets: bool [T], which of them are to be learnt."""
+
+    tokens: NDArray[Any]
+    targets: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class AnswerBatch:
+    """Rows [B, T] of prompts with their answers, A of these in all.
+
+    rows: which rows of the data these are. tokens_BT: int64. segment_BT: int32, which prompt of its row a token belongs
+    to, 1, 2, ...; 0 is padding. branch_BT: int32, which answer to it: 1, 2, ...; 0 is the stem.
+    predicted_N: int64, where in [B x T] the tokens are that are to be learnt. context_N: where the one before each is.
+    member_M: int64, which of N each learnt token of each answer is; those of a stem belong to all of its answers.
+    answer_M: int64, ascending, which answer. last_A: int64, where in [B x T] each answer ends. known_M: float32, how
+    likely another model finds these tokens, in nats, where somebody has computed that before.
+    """
+
+    rows: tuple[int, ...]
+    tokens_BT: Tensor
+    segment_BT: Tensor
+    branch_BT: Tensor
+    predicted_N: Tensor
+    context_N: Tensor
+    member_M: Tensor
+    answer_M: Tensor
+    last_A: Tensor
+    known_M: Tensor | None = None
+
+    @property
+    def answers(self) -> int:
+        """How many answers there are."""
+        return len(self.last_A)
+
+    @property
+    def real_tokens(self) -> int:
+        """How many tokens are not padding; what answers share counts once."""
+        return int((self.segment_BT > 0).sum())
+
+    @property
+    def slots(self) -> int:
+        """How many tokens are computed, padding included."""
+        return self.tokens_BT.numel()
+
+    @property
+    def width(self) -> int:
+        """0: answers are not cut."""
+        return 0
+
+    def to(self, device: torch.device) -> Self:
+        """The same answers on another device."""
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        moved: dict[str, Any] = {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
+        return replace(self, **moved)
+
+    def split(self, rows: int) -> Sequence[Self]:
+        """The same rows in order, as batches of at most n each."""
+        if len(self.rows) <= rows:
+            return [self]
+        return [self._part(start, min(start + rows, len(self.rows))) for start in range(0, len(self.rows), rows)]
+
+    def halved(self) -> Self:
+        """Raises TypeError: answers are not cut."""
+        raise TypeError("answers make sense only whole")
+
+    def _part(self, first: int, end: int) -> Self:
+        """The rows from the first up to before the end."""
+        width = self.tokens_BT.shape[1]
+        begin, stop = first * width, end * width
+        row = slice(first, end)
+        inside_N, inside_A = ((at >= begin) & (at < stop) for at in (self.predicted_N, self.last_A))
+        inside_M = inside_A[self.answer_M]
+        before_N, before_A = (int((at < begin).sum()) for at in (self.predicted_N, self.last_A))
+        return replace(
+            self,
+            rows=self.rows[row],
+            tokens_BT=self.tokens_BT[row],
+            segment_BT=self.segment_BT[row],
+            branch_BT=self.branch_BT[row],
+            predicted_N=self.predicted_N[inside_N] - begin,
+            context_N=self.context_N[inside_N] - begin,
+            member_M=self.member_M[inside_M] - before_N,
+            answer_M=self.answer_M[inside_M] - before_A,
+            last_A=self.last_A[inside_A] - begin,
+            known_M=None if self.known_M is None else self.known_M[inside_M],
+        )
+
+
+def shared_tokens(texts: Sequence[NDArray[Any]]) -> int:
+    """How many tokens all of them begin with; of each at least one is left over."""
+    first, *others = texts
+    shared = min(map(len, texts)) - 1
+    for other in others:
+        differs = np.flatnonzero(first[:shared] != other[:shared])
+        shared = int(differs[0]) if len(differs) else shared
+    return shared
+
+
+def tree_tokens(texts: Sequence[NDArray[Any]]) -> int:
+    """How many tokens a prompt with its answers takes in a row."""
+    shared = shared_tokens(texts)
+    return shared + sum(len(text) - shared for text in texts)
+
+
+def answer_batch(
+    rows: Sequence[Sequence[Sequence[Answer]]], numbers: Sequence[int], width: int, pad_id: int = 0
+) -> AnswerBatch:
+    """Rows of prompts, each as its answers, as a batch `width` wide. numbers: which rows of the data these are.
+    All answers to a prompt begin with the same token, and all prompts of a row fit into it.
+    """
+    shape = (len(rows), width)
+    tokens_BT = np.full(shape, pad_id, np.int64)
+    segment_BT = np.zeros(shape, np.int32)
+    branch_BT = np.zeros(shape, np.int32)
+    predicted: list[Ints] = []
+    context: list[Ints] = []
+    member: list[Ints] = []
+    last: list[int] = []
+    learnt = 0
+    for row, prompts in enumerate(rows):
+        at = 0
+        for segment, answers in enumerate(prompts, start=1):
+            texts = [answer.tokens for answer in answers]
+            stem = shared_tokens(texts)
+            begin, at = at, at + tree_tokens(texts)
+            assert stem, "answers to one prompt begin with the same token"
+            assert at <= width, f"row {numbers[row]}: {at} tokens in a row of {width}"
+            segment_BT[row, begin:at] = segment
+            tokens_BT[row, begin : begin + stem] = answers[0].tokens[:stem]
+            of_stem = np.flatnonzero(answers[0].targets[:stem])
+            of_stem = of_stem[of_stem > 0]
+            predicted.append(row * width + begin + of_stem)
+            context.append(row * width + begin + of_stem - 1)
+            stem_members = np.arange(learnt, learnt + len(of_stem))
+            learnt += len(of_stem)
+            branch_at = begin + stem
+            for branch, answer in enumerate(answers, start=1):
+                own = answer.tokens[stem:]
+                tokens_BT[row, branch_at : branch_at + len(own)] = own
+                branch_BT[row, branch_at : branch_at + len(own)] = branch
+                targets = np.flatnonzero(answer.targets[stem:])
+                place = row * width + branch_at + targets
+                predicted.append(place)
+                context.append(np.where(targets == 0, row * width + begin + stem - 1, place - 1))
+                member.append(np.concatenate([stem_members, np.arange(learnt, learnt + len(targets))]))
+                learnt += len(targets)
+                branch_at += len(own)
+                last.append(row * width + branch_at - 1)
+
+    def joined(parts: list[Ints]) -> Tensor:
+        return torch.from_numpy(np.concatenate([np.empty(0, np.int64), *parts]))
+
+    return AnswerBatch(
+        tuple(numbers),
+        torch.from_numpy(tokens_BT),
+        torch.from_numpy(segment_BT),
+        torch.from_numpy(branch_BT),
+        joined(predicted),
+        joined(context),
+        joined(member),
+        torch.from_numpy(np.repeat(np.arange(len(member)), [len(part) for part in member])),
+        torch.tensor(last, dtype=torch.int64),
+    )
+
+
+def worst_answers(rows: int, max_seq_len: int) -> AnswerBatch:
+    """A batch that costs as much as one can: in each row two answers of `max_seq_len` tokens that have only their first
+    in common, and of which every other one is learnt.
+    """
+    width, each = 2 * max_seq_len, max_seq_len - 1
+    answers, learnt = 2 * rows, 2 * rows * each
+    place_RA = torch.arange(rows)[:, None] * width + torch.tensor([1, 1 + each])
+    predicted_N = (place_RA[..., None] + torch.arange(each)).flatten()
+    branch_BT = torch.zeros(rows, width, dtype=torch.int32)
+    branch_BT[:, 1 : 1 + each], branch_BT[:, 1 + each :] = 1, 2
+    return AnswerBatch(
+        rows=tuple(range(rows)),
+        tokens_BT=torch.ones(rows, width, dtype=torch.int64),
+        segment_BT=torch.ones(rows, width, dtype=torch.int32),
+        branch_BT=branch_BT,
+        predicted_N=predicted_N,
+        context_N=predicted_N - 1,
+        member_M=torch.arange(learnt),
+        answer_M=torch.arange(answers).repeat_interleave(each, output_size=learnt),
+        last_A=place_RA.flatten() + each - 1,
+        known_M=None,
+    )
+
+
+def answer_logprobs(model: MiniMind, batch: AnswerBatch) -> Tensor:
+    """[M], how likely the model finds each learnt token of each answer, in nats."""
+    hidden_BTD = model(batch.tokens_BT, batch.segment_BT, branch_BT=batch.branch_BT)
+    hidden_ND = hidden_BTD.flatten(0, 1)[batch.context_N]
+    target_N = batch.tokens_BT.flatten()[batch.predicted_N]
+    return target_logprobs(hidden_ND, model.head_weight_VD, target_N)[batch.member_M]
+
+
+def summed(values_M: Tensor, batch: AnswerBatch) -> Tensor:
+    """[A], the sum of the values of each answer's learnt tokens."""
+    return values_M.new_zeros(batch.answers).index_add(0, batch.answer_M, values_M)
