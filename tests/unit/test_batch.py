@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from minimind.training.batch import Batch, PairBatch, TokenBatch, WholeRows, predicted, worst_batch, worst_pairs
+from minimind.training.batch import Batch, TokenBatch, WholeRows, predicted, worst_batch
 
 
 @dataclass(frozen=True)
@@ -96,31 +96,3 @@ def test_whole_rows_move_and_split_with_all_that_belongs_to_them() -> None:
     assert moved.rows == batch.rows
     with pytest.raises(TypeError, match="the rows of a Scored make sense only whole"):
         batch.halved()
-
-
-def pairs() -> PairBatch:
-    """Three pairs of answers; the lengths of the sides are 6 5, 4 3, 2 6."""
-    real = torch.arange(6) < torch.tensor([6, 5, 4, 3, 2, 6])[:, None]
-    tokens = torch.arange(36).view(6, 6) * real
-    mask = real & (torch.arange(6) >= 1)
-    return PairBatch((7, 8, 3), TokenBatch(tokens, mask, real.int(), (7, 7, 8, 8, 3, 3)))
-
-
-def test_pairs_keep_their_sides_together() -> None:
-    batch = pairs()
-    assert (batch.slots, batch.real_tokens, batch.width) == (36, 26, 0)
-    parts = batch.split(2)
-    assert [part.rows for part in parts] == [(7, 8), (3,)]
-    assert [part.sides.rows for part in parts] == [(7, 7, 8, 8), (3, 3)]
-    assert torch.equal(torch.cat([part.sides.tokens_BT for part in parts]), batch.sides.tokens_BT)
-    assert parts[1].sides.predicted_N.tolist() == [1, 7, 8, 9, 10, 11]
-    assert batch.split(3)[0].sides is batch.sides
-    assert batch.to(torch.device("meta")).sides.predicted_N.is_meta
-    with pytest.raises(TypeError, match="make sense only whole"):
-        batch.halved()
-
-
-def test_the_worst_pairs_are_full_on_both_sides() -> None:
-    batch = worst_pairs(3, 8)
-    assert (batch.rows, batch.slots, batch.real_tokens) == ((0, 1, 2), 48, 48)
-    assert len(batch.sides.predicted_N) == 6 * 7
