@@ -20,7 +20,7 @@ from minimind.device.distributed import Parallel
 from minimind.events import Metric
 from minimind.language import say
 from minimind.network.model import MiniMind
-from minimind.training.answers import AnswerBatch, answer_logprobs, worst_answers
+from minimind.training.answers import AnswerBatch, answer_logprobs
 from minimind.training.objectives import Loss, Models, Objective
 from minimind.training.preference import WITHOUT_REFERENCE, LossName, PreferenceLoss, preference_loss
 
@@ -136,7 +136,7 @@ def data(spec: RunSpec, corpus: Corpus, models: Models, parallel: Parallel) -> D
 
 def worst(spec: RunSpec) -> AnswerBatch:
     """Rows that two answers fill, of which every token is predicted."""
-    return worst_answers(spec.loop.batch_size, spec.data.max_seq_len)
+    return reference.worst(spec)
 
 
 STAGE = Stage(

@@ -19,7 +19,7 @@ from jobs.stages.spec import RunSpec, StageSettings
 from jobs.stages.stage import Computing, Corpus, ModelSource
 from minimind.network.lora import adapter_off
 from minimind.network.model import MiniMind
-from minimind.training.answers import AnswerBatch, answer_logprobs
+from minimind.training.answers import AnswerBatch, answer_logprobs, worst_answers
 from minimind.training.objectives import Models
 
 REFERENCE = "reference"
@@ -40,6 +40,11 @@ class ReferenceSettings(StageSettings):
         """Whether the loss compares with a reference at all."""
         return True
 
+    @property
+    def is_cached(self) -> bool:
+        """Whether what it says is computed before the training."""
+        return self.has_reference and self.reference == "cached"
+
 
 def settings(spec: RunSpec) -> ReferenceSettings:
     """The stage's own."""
@@ -51,7 +56,7 @@ def models(spec: RunSpec, weights: ModelSource) -> dict[str, nn.Module]:
     """The policy, and where it is needed in memory the frozen model that it began as."""
     found, own = supervised.models(spec, weights), settings(spec)
     adapter_is_enough = spec.adapter is not None and REFERENCE not in spec.roles
-    if own.has_reference and own.reference == "model" and not adapter_is_enough:
+    if own.has_reference and not own.is_cached and not adapter_is_enough:
         found[REFERENCE] = weights.role(REFERENCE)
     return found
 
@@ -74,8 +79,7 @@ def annotate(
     spec: RunSpec, corpus: Corpus, computing: Computing, rows_of: Callable[[RunSpec, Corpus], dict[str, AnswerRows]]
 ) -> Corpus:
     """The corpus with what the reference says of its rows, where it is not to be in memory beside the policy."""
-    own = settings(spec)
-    if not (own.has_reference and own.reference == "cached"):
+    if not settings(spec).is_cached:
         return corpus
     model: MiniMind | None = None
 
@@ -103,6 +107,11 @@ def annotate(
         for name, rows in rows_of(spec, corpus).items()
     }
     return replace(corpus, known=known)
+
+
+def worst(spec: RunSpec) -> AnswerBatch:
+    """Rows that two answers fill, of which every token is predicted."""
+    return worst_answers(spec.loop.batch_size, spec.data.max_seq_len, known=settings(spec).is_cached)
 
 
 def with_known(rows: AnswerRows, known: RowValues | None) -> Rows[AnswerBatch]:

@@ -189,9 +189,9 @@ def answer_batch(
     )
 
 
-def worst_answers(rows: int, max_seq_len: int) -> AnswerBatch:
+def worst_answers(rows: int, max_seq_len: int, *, known: bool = False) -> AnswerBatch:
     """A batch that costs as much as one can: in each row two answers of `max_seq_len` tokens that have only their first
-    in common, and of which every other one is learnt.
+    in common, and of which every other one is learnt. known: with what another model says of them.
     """
     width, each = 2 * max_seq_len, max_seq_len - 1
     answers, learnt = 2 * rows, 2 * rows * each
@@ -209,7 +209,7 @@ def worst_answers(rows: int, max_seq_len: int) -> AnswerBatch:
         member_M=torch.arange(learnt),
         answer_M=torch.arange(answers).repeat_interleave(each, output_size=learnt),
         last_A=place_RA.flatten() + each - 1,
-        known_M=None,
+        known_M=torch.zeros(learnt) if known else None,
     )
 
 
