@@ -88,8 +88,26 @@ def pack_shards(
 
 def learnable(shards: TokenShards, max_seq_len: int) -> Ints:
     """The numbers of the rows whose every document has a target among its first `max_seq_len` tokens, ascending."""
+    return np.flatnonzero(_have_targets(shards, max_seq_len).all(1))
+
+
+def labelled(shards: TokenShards, max_seq_len: int) -> Ints:
+    """The numbers of the rows one of whose documents has a target among its first `max_seq_len` tokens, ascending: of
+    labelled answers the other document is empty.
+    """
+    return np.flatnonzero(_have_targets(shards, max_seq_len).any(1))
+
+
+def whole(shards: TokenShards, max_seq_len: int) -> Ints:
+    """The numbers of the rows whose every document has a target and is at most `max_seq_len` tokens long, ascending."""
+    fits = _have_targets(shards, max_seq_len) & (shards.lengths <= max_seq_len).reshape(-1, shards.documents_per_row)
+    return np.flatnonzero(fits.all(1))
+
+
+def _have_targets(shards: TokenShards, max_seq_len: int) -> NDArray[np.bool_]:
+    """[rows, documents of each]."""
     documents = shards.first_targets < np.minimum(shards.lengths, max_seq_len)
-    return np.flatnonzero(documents.reshape(-1, shards.documents_per_row).all(1))
+    return documents.reshape(-1, shards.documents_per_row)
 
 
 def pack(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -113,8 +114,8 @@ class AnswerRows:
     def __init__(
         self, shards: TokenShards, chosen: Ints, max_seq_len: int, pad_id: int = 0, *, in_order: bool = False
     ) -> None:
-        """chosen: numbers of the rows of the shards. Raises ValueError where the shards hold no pairs, where none are
-        chosen, and for answers to different prompts.
+        """chosen: the numbers of the rows to read, of those that a function of `data.pack` finds usable. Raises
+        ValueError where the shards hold no pairs, where none are chosen, and for answers to different prompts.
         """
         if shards.documents_per_row != 2:
             raise ValueError(say("{folder}: its rows are no pairs", folder=shards.folder))
@@ -172,13 +173,45 @@ class AnswerRows:
 
 
 class PairRows(AnswerRows):
-    """Preference rows: of two answers to each prompt the first is the better one.
-
-    chosen: the numbers of the rows to read, of those that `data.pack.learnable` gives.
-    """
+    """Preference rows: of two answers to each prompt the first is the better one."""
 
     def answers(self, place: int) -> list[Answer]:
         """The better answer, and the worse one."""
         pair = (2 * int(self.chosen[place]), 2 * int(self.chosen[place]) + 1)
         shared = shared_tokens([self._tokens(document) for document in pair])
         return [self._answer(document, shared) for document in pair]
+
+
+class LabelledRows(AnswerRows):
+    """Single answers that are good or bad, each followed by what answers another prompt: that of the row which lies
+    half of them further.
+
+    A good answer is the first document of its row, a bad one the second; the other has no tokens.
+    """
+
+    def answers(self, place: int) -> list[Answer]:
+        """The answer, and after the same prompt that of another row."""
+        prompt, own = self._last_turn(place)
+        _, other = self._last_turn((place + len(self.chosen) // 2) % len(self.chosen))
+        return [self._after(prompt, own), self._after(prompt, other)]
+
+    def batch(self, rows: Sequence[int]) -> AnswerBatch:
+        """The rows of these numbers."""
+        offsets, places = self.packing.row_offsets, self.packing.piece_document
+        good = [self._is_good(place) for row in rows for place in places[offsets[row] : offsets[row + 1]]]
+        return replace(super().batch(rows), good_A=torch.tensor(good).repeat_interleave(2))
+
+    def _is_good(self, place: int) -> bool:
+        return bool(self.shards.lengths[2 * int(self.chosen[place])])
+
+    def _last_turn(self, place: int) -> tuple[NDArray[Any], Answer]:
+        """The prompt before the last answer that there is room for, and that answer without it."""
+        document = 2 * int(self.chosen[place]) + (not self._is_good(place))
+        tokens, spans = self._tokens(document), self.shards.targets(document)
+        begin, end = spans[spans[:, 0] < len(tokens)][-1]
+        return tokens[:begin], Answer(tokens[begin:], np.arange(begin, len(tokens)) < end)
+
+    def _after(self, prompt: NDArray[Any], answer: Answer) -> Answer:
+        tokens = np.concatenate([prompt, answer.tokens])[: self.max_seq_len]
+        targets = np.concatenate([np.zeros(len(prompt), np.bool_), answer.targets])[: self.max_seq_len]
+        return Answer(tokens, targets)

@@ -56,6 +56,7 @@ GROUPS: dict[str, tuple[Verb, ...]] = {
         Verb("attach", "follow a job again", "runs"),
         Verb("logs", "what a run's job has said", "runs"),
         Verb("eval", "put suites to a model: what it can do, and whether it got better", "eval"),
+        Verb("reward", "what a reward model says of answers", "reward"),
         Verb("log", "the training log: command, memory, loss and samples of every run", "log"),
         Verb("card", "a model card: what it is, was made from, can do and cannot", "card"),
         Verb("rm", "remove a run or a sweep", "remove"),

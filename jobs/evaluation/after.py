@@ -8,12 +8,13 @@ from jobs.evaluation import suites, view
 from jobs.runs.directory import RunDirectory
 from jobs.runs.references import find_weights
 from jobs.stages.spec import RunSpec
+from jobs.stages.table import STAGES
 from minimind.language import say
 
 
 def evaluate_after(run: RunDirectory, spec: RunSpec, console: Console) -> None:
     """Put the run's suites to its last checkpoint. Whatever goes wrong is said, and is no failure of the run."""
-    if run.state().word != "SUCCEEDED" or spec.eval.suites == ():
+    if run.state().word != "SUCCEEDED" or spec.eval.suites == () or not STAGES[spec.stage.kind].writes:
         return
     try:
         weights = find_weights(run.name)

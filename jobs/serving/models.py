@@ -35,11 +35,14 @@ _UNKNOWN = _Facts(None, None, "", Sampling())
 
 
 def model_cards(runs: Path) -> list[ModelCard]:
-    """Every model below `runs`: those that have learnt to answer before those that continue text, and of each kind the
-    run that wrote last first. A run that succeeded is a model under its name; any checkpoint is one as run@step.
+    """Every model below `runs` that writes: those that have learnt to answer before those that continue text, and of
+    each kind the run that wrote last first. A run that succeeded is a model under its name; any checkpoint is one as
+    run@step.
     """
     cards = []
     for row in sorted(list_runs(runs), key=_wrote_at, reverse=True):
+        if row.stage in STAGES and not STAGES[row.stage].writes:
+            continue
         run = RunDirectory(runs / row.name)
         steps = sorted(checkpoint_folders.steps(run.checkpoints), reverse=True)
         newest = row.name if row.state.word == "SUCCEEDED" else f"{row.name}@latest"

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
-from data.batches import OrderedBatches, in_order
 from data.pack import learnable
-from data.rows import AnswerRows, PairRows
-from data.split import hold_out
-from jobs.stages import reference, sft, supervised
-from jobs.stages.reference import REFERENCE, ReferenceSettings, reference_logprobs, with_known
+from data.rows import PairRows
+from jobs.stages import preferences, sft
+from jobs.stages.preferences import METRICS, REFERENCE, ReferenceSettings, reference_logprobs
 from jobs.stages.sampling import answering
 from jobs.stages.spec import RunSpec
-from jobs.stages.stage import DEFAULT_MODEL, Computing, Corpus, Data, HeldOut, Stage
-from minimind.device.distributed import Parallel
+from jobs.stages.stage import DEFAULT_MODEL, Stage
 from minimind.events import Metric
 from minimind.language import say
 from minimind.network.model import MiniMind
@@ -98,47 +95,6 @@ def objective(spec: RunSpec) -> Objective:
     return preference
 
 
-def rows(spec: RunSpec, corpus: Corpus) -> dict[str, AnswerRows]:
-    """Packed pairs: those that are trained on, and those that are held out."""
-    width = spec.data.max_seq_len
-    training, measured = learnable(corpus.rows, width), corpus.held_out
-    if measured is None:
-        measured = corpus.rows
-        training, held_out = hold_out(corpus.rows, spec.eval.fraction, spec.eval.max_documents, training)
-    else:
-        held_out = learnable(measured, width)
-    pad_id = corpus.tokenizer.pad_id
-    return {
-        "training": PairRows(corpus.rows, training, width, pad_id, in_order=spec.data.in_order),
-        "held_out": PairRows(measured, held_out, width, pad_id),
-    }
-
-
-def annotate(spec: RunSpec, corpus: Corpus, computing: Computing) -> Corpus:
-    """With what the reference says of both answers of each pair, where that is to be cached."""
-    return reference.annotate(spec, corpus, computing, rows)
-
-
-def data(spec: RunSpec, corpus: Corpus, models: Models, parallel: Parallel) -> Data:
-    """Pairs in an order of their own."""
-    packed = rows(spec, corpus)
-    known = {name: with_known(of, corpus.known.get(name)) for name, of in packed.items()}
-    share: dict[str, Any] = {"batch_size": spec.loop.batch_size, "rank": parallel.rank, "world": parallel.world}
-    batches = OrderedBatches(
-        known["training"], seed=spec.seed, epochs=spec.loop.epochs, num_workers=spec.data.num_workers, **share
-    )
-    return Data(
-        batches,
-        HeldOut(partial(in_order, known["held_out"], **share)),
-        supervised.held_out_text(spec, corpus, parallel),
-    )
-
-
-def worst(spec: RunSpec) -> AnswerBatch:
-    """Rows that two answers fill, of which every token is predicted."""
-    return reference.worst(spec)
-
-
 STAGE = Stage(
     title="prefer the better of two answers, from pairs (DPO and its relatives)",
     rows="dpo",
@@ -147,18 +103,17 @@ STAGE = Stage(
     continues=True,
     prompt=sft.question,
     sampling=answering,
-    models=reference.models,
-    annotate=annotate,
+    models=preferences.models,
+    annotate=partial(preferences.annotate, PairRows, learnable),
     objective=objective,
-    data=data,
-    worst=worst,
+    data=partial(preferences.data, PairRows, learnable),
+    worst=preferences.worst,
     roles=(REFERENCE,),
-    metrics={
-        "accuracy": Metric("", "share of pairs whose better answer is preferred", "higher"),
+    metrics=METRICS
+    | {
         "margin": Metric("", "by how much the better answers' reward is above the worse ones'", "higher"),
         "chosen_reward": Metric("", "reward of the better answers: beta times what they gained on the reference", None),
         "rejected_reward": Metric("", "reward of the worse answers", None),
         "chosen_logprob": Metric("nats/token", "how likely the better answers are; in many runs it falls", None),
-        "kl": Metric("nats/token", "at least so far the policy is from its reference", None),
     },
 )

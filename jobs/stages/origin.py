@@ -17,6 +17,7 @@ from jobs.stages import flags
 from jobs.stages.spec import NO_WEIGHTS, RunSpec
 from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
+from minimind.checkpoints.checkpoint import require_language_model
 from minimind.checkpoints.convert import from_hf_config
 from minimind.checkpoints.manifest import verify
 from minimind.language import say
@@ -144,6 +145,7 @@ def _require_shape(spec: RunSpec, model: str | None, settings: Mapping[str, Any]
 
 def _shape(folder: Path) -> ModelConfig:
     try:
+        require_language_model(folder)
         return from_hf_config(json.loads((folder / "config.json").read_text("utf-8")))
     except (OSError, ValueError):
         verify(folder)  # says what is damaged

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from torch import nn
 
+from data.pack import Ints, learnable
 from data.row_values import RowValues
 from data.shards import TokenShards
 from jobs.stages.spec import RunSpec, StageSettings
@@ -46,8 +47,8 @@ class Corpus:
 
     rows: of the stage's own kind. held_out: other rows to measure on; None where a part of `rows` is held out. text:
     plain text to replay and to see what is forgotten; None where none is known. held_out_text: None where a part of
-    `text` is held out. known: what a frozen model says of the stage's rows, by a name of the stage's; none where that
-    is not computed.
+    `text` is held out. known: what a frozen model says of the rows that are trained on, and of those that are held out;
+    None where that is not computed.
     """
 
     tokenizer: Tokenizer
@@ -55,7 +56,7 @@ class Corpus:
     held_out: TokenShards | None = None
     text: TokenShards | None = None
     held_out_text: TokenShards | None = None
-    known: Mapping[str, RowValues] = field(default_factory=dict)
+    known: tuple[RowValues, RowValues] | None = None
 
 
 @dataclass(frozen=True)
@@ -98,14 +99,19 @@ class Data:
     text: HeldOut | None = None
 
 
+Usable = Callable[[TokenShards, int], Ints]
+"""(shards, tokens of a text) -> the numbers of the rows of which something can be learnt: see `data.pack`."""
+
+
 @dataclass(frozen=True)
 class Stage:
     """What makes one stage differ from another.
 
-    title: one line for the help. rows: the kind of rows that it reads, as `data check --stage` calls it. settings: of
-    its own, under `stage` in a spec; their `kind` is its name. preset: model size -> the complete spec that a run
-    starts from. continues: whether it makes sense only on weights that have learnt something. prompt: the token ids
-    that a sample is written after. sampling: how its models are sampled unless a request says otherwise.
+    title: one line for the help. rows: the kind of rows that it reads, as `data check --stage` calls it. usable: which
+    of them it can use. settings: of its own, under `stage` in a spec; their `kind` is its name. preset: model size ->
+    the complete spec that a run starts from. continues: whether it makes sense only on weights that have learnt
+    something. prompt: the token ids that a sample is written after; None where its models give scores and write
+    nothing. sampling: how its models are sampled unless a request says otherwise.
 
     models: by role, the one that is trained and served being "policy"; those of frozen roles ask for no gradient.
     annotate: adds to the corpus what frozen models say of it, before the run's models are made; None where nothing is
@@ -121,7 +127,7 @@ class Stage:
     settings: type[StageSettings]
     preset: Callable[[str], RunSpec]
     continues: bool
-    prompt: Callable[[Tokenizer, str], list[int]]
+    prompt: Callable[[Tokenizer, str], list[int]] | None
     sampling: Callable[[ModelConfig], Sampling]
     models: Callable[[RunSpec, ModelSource], dict[str, nn.Module]]
     objective: Callable[[RunSpec], Objective]
@@ -132,3 +138,9 @@ class Stage:
     roles: tuple[str, ...] = ()
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     closed_form: bool = False
+    usable: Usable = learnable
+
+    @property
+    def writes(self) -> bool:
+        """Whether its models write text: a reward model gives scores."""
+        return self.prompt is not None

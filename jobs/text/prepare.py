@@ -13,13 +13,14 @@ from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 from filelock import FileLock
 from pydantic import Field
 from rich.console import Console
 
 from data.check import check_file
 from data.formats import READING, refuse_upstream
-from data.pack import learnable
+from data.pack import whole
 from data.prepare import Pipeline, content_sha256, tokenise
 from data.read import DataError, as_row, row_files
 from data.schema import STAGE_ROWS
@@ -31,6 +32,7 @@ from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
 from jobs.text.tokenizer import DATA_FILE, TokenizerSpec, learn
 from minimind.checkpoints import adapter_base
+from minimind.checkpoints.checkpoint import require_language_model
 from minimind.checkpoints.manifest import Manifest, verify, weights_sha256
 from minimind.config import Config
 from minimind.language import phrase, say
@@ -123,11 +125,11 @@ def prepare(
             return None
         shards = _tokenised(path, rows, tokenizer, spec, pipeline, console)
         if held_out_by:
-            _require_learnable(shards, spec.data.max_seq_len, f"{held_out_by} = {path}")
+            _require_learnable(shards, spec, f"{held_out_by} = {path}")
         return str(shards.folder)
 
     shards = _tokenised(source, rows, tokenizer, spec, pipeline, console)
-    _require_learnable(shards, spec.data.max_seq_len, f"data.path = {source}")
+    _require_learnable(shards, spec, f"data.path = {source}")
     role_folders = {role: _role_folder(role, named, tokenizer) for role, named in _roles(spec).items()}
     first = {"init_from": init} if init else {}
     first |= {f"roles.{role}": role_folder for role, role_folder in role_folders.items()}
@@ -227,6 +229,7 @@ def _roles(spec: RunSpec) -> dict[str, str]:
 def _role_folder(role: str, named: str, tokenizer: Tokenizer) -> Path:
     """The checkpoint that a spec names for a role, which must read the same tokens."""
     folder = find_weights(named).folder
+    require_language_model(folder)
     tokenizer.require_same(verify(folder)["tokenizer_fingerprint"], f"{folder} (roles.{role})")
     return folder
 
@@ -280,9 +283,10 @@ def _check(
     partial.replace(passed)  # whoever reads it meanwhile reads all of it
 
 
-def _require_learnable(shards: TokenShards, width: int, named: str) -> None:
+def _require_learnable(shards: TokenShards, spec: RunSpec, named: str) -> None:
     """Raise ValueError for conversations of which nothing is learnt. named: the setting and its file."""
-    if shards.conversations and not len(learnable(shards, width)):
+    width = spec.data.max_seq_len
+    if shards.conversations and not len(STAGES[spec.stage.kind].usable(shards, width)):
         raise ValueError(
             say(
                 "{named}: none of its {shards} conversations has an answer in its first {width} tokens; "
@@ -377,7 +381,8 @@ def _tokenised(
     if shards.conversations:
         pairs = shards.documents_per_row == 2
         documents, text = say("pairs of answers") if pairs else say("conversations"), say("answers")
-        kept = learnable(shards, width)
+        usable = STAGES[spec.stage.kind].usable
+        kept = usable(shards, width)
         if not len(kept):
             raise ValueError(
                 say(
@@ -390,7 +395,10 @@ def _tokenised(
             )
         if count := long[kept].sum():
             cut = say("; {count} longer than {width} tokens lose their end", count=amount(count), width=width)
-        if lost := shards.rows - len(kept):
+        too_long = int(np.delete(long, kept).sum()) if usable is whole else 0
+        if too_long:
+            cut = say("; {count} longer than {width} tokens left out", count=amount(too_long), width=width)
+        if lost := shards.rows - len(kept) - too_long:
             cut += say(
                 "; {count} with no answer in their first {width} tokens left out", count=amount(lost), width=width
             )

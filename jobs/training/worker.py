@@ -369,12 +369,14 @@ class RunHooks:
             self.note("no_samples", text, traceback=traceback.format_exc())
 
     def _write_samples(self, state: TrainState) -> None:
-        tokenizer, config = self.built.tokenizer, self.spec.eval
+        tokenizer, config, written_after = self.built.tokenizer, self.spec.eval, STAGES[self.spec.stage.kind].prompt
+        if written_after is None:
+            return
         lines = []
         for prompt in config.prompts if config.sample_tokens else ():
             ids = continuation(
                 self.built.policy,
-                STAGES[self.spec.stage.kind].prompt(tokenizer, prompt),
+                written_after(tokenizer, prompt),
                 max_tokens=config.sample_tokens,
                 eos_id=tokenizer.eos_id,
                 temperature=self._sampling.temperature,
@@ -409,6 +411,7 @@ class RunHooks:
             lineage=self.lineage,
             adapter=self.built.adapter,
             sampling=self._sampling,
+            architecture=self.built.policy.architecture,
         )
         seconds = round(time.perf_counter() - started, 2)
         digest = weights_sha256(folder)  # what remains of a checkpoint that is removed: another run can be held to it

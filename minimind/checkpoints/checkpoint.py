@@ -34,6 +34,7 @@ from minimind.checkpoints.manifest import (
     Manifest,
     base_in,
     manifest_sha256,
+    read_manifest,
     sha256_of,
     sync,
     verify,
@@ -273,9 +274,44 @@ def load(folder: Path, expect: ModelConfig | None = None, *, weights_only: bool 
 def load_model(folder: Path, expect: ModelConfig | None = None) -> tuple[MiniMind, Tokenizer, Checkpoint]:
     """The model of a checkpoint, ready to answer: on the CPU, in eval mode, an adapter merged into its base.
 
-    The third part is what `load` gives, without the train state. Raises CheckpointError as `load` does, and for an
-    adapter whose base is not there, is damaged, or has other weights by now.
+    The third part is what `load` gives, without the train state. Raises CheckpointError as `load` does, for a model
+    that gives scores, and for an adapter whose base is not there, is damaged, or has other weights by now.
     """
+    require_language_model(folder)
+    model, checkpoint = _model(folder, expect)
+    return model, Tokenizer.load(folder), checkpoint
+
+
+def load_score_model(folder: Path) -> tuple[ScoreModel, Tokenizer]:
+    """The model of a checkpoint that gives scores, as `load_model` gives one that writes."""
+    model, checkpoint = _model(folder, None)
+    if not isinstance(model, ScoreModel):
+        raise CheckpointError(
+            say(
+                "step {step} of the run {run_id!r} writes text and gives no scores: a reward model comes of `minimind "
+                "train reward`",
+                step=checkpoint.step,
+                run_id=checkpoint.lineage.run_id,
+            )
+        )
+    return model, Tokenizer.load(folder)
+
+
+def require_language_model(folder: Path) -> None:
+    """Raise CheckpointError for a checkpoint whose model gives scores and writes nothing."""
+    manifest = read_manifest(folder)
+    if json.loads((folder / "config.json").read_text("utf-8")).get("architectures") == [ScoreModel.architecture]:
+        raise CheckpointError(
+            say(
+                "step {step} of the run {run_id!r} is a reward model: it gives scores (minimind reward score FILE) and "
+                "writes nothing",
+                step=manifest["step"],
+                run_id=manifest["run_id"],
+            )
+        )
+
+
+def _model(folder: Path, expect: ModelConfig | None) -> tuple[MiniMind, Checkpoint]:
     checkpoint = load(folder, expect, weights_only=True)
     plain = checkpoint
     if checkpoint.adapter is not None:
@@ -289,7 +325,7 @@ def load_model(folder: Path, expect: ModelConfig | None = None) -> tuple[MiniMin
         merged = merge(model)
         detach(model)
         model.load_state_dict(merged)
-    return model.eval(), Tokenizer.load(folder), checkpoint
+    return model.eval(), checkpoint
 
 
 def read_sampling(folder: Path) -> Sampling | None:

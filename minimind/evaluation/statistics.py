@@ -84,8 +84,10 @@ class Comparison:
     needed_rows: int | None = None
 
 
-def share(passed: int, rows: int) -> Interval:
-    """A share of rows, by Wilson's interval (1927), which is sound for few rows and for none and all of them too."""
+def share(passed: float, rows: int) -> Interval:
+    """A share of rows, by Wilson's interval (1927), which is sound for few rows and for none and all of them too. passed:
+    how many, of which some may count half.
+    """
     if rows == 0:
         return Interval(math.nan, 0.0, 1.0)
     p, z2 = passed / rows, _Z**2

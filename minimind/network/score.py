@@ -33,6 +33,10 @@ class ScoreModel(MiniMind):
         scored.load_state_dict({name: model.state_dict().get(name, own[name]) for name in own})
         return scored
 
+    def flops_per_token(self) -> int:
+        """As of a language model, without its head."""
+        return super().flops_per_token() - 6 * self.head_weight_VD.numel()
+
     def scores(self, tokens_BT: Tensor, segment_BT: Tensor | None = None, branch_BT: Tensor | None = None) -> Tensor:
         """[B, T], the score after each token; arguments as `forward` takes them."""
         return cast(Tensor, self.score(self(tokens_BT, segment_BT, branch_BT=branch_BT)))[..., 0]

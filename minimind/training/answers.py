@@ -39,7 +39,8 @@ class AnswerBatch:
     predicted_N: int64, where in [B x T] the tokens are that are to be learnt. context_N: where the one before each is.
     member_M: int64, which of N each learnt token of each answer is; those of a stem belong to all of its answers.
     answer_M: int64, ascending, which answer. last_A: int64, where in [B x T] each answer ends. known_M: float32, how
-    likely another model finds these tokens, in nats, where somebody has computed that before.
+    likely another model finds these tokens, in nats, where somebody has computed that before. good_A: bool, which
+    answers are good, where the data says so of each.
     """
 
     rows: tuple[int, ...]
@@ -52,6 +53,7 @@ class AnswerBatch:
     answer_M: Tensor
     last_A: Tensor
     known_M: Tensor | None = None
+    good_A: Tensor | None = None
 
     @property
     def answers(self) -> int:
@@ -109,6 +111,7 @@ class AnswerBatch:
             answer_M=self.answer_M[inside_M] - before_A,
             last_A=self.last_A[inside_A] - begin,
             known_M=None if self.known_M is None else self.known_M[inside_M],
+            good_A=None if self.good_A is None else self.good_A[inside_A],
         )
 
 
@@ -219,6 +222,11 @@ def answer_logprobs(model: MiniMind, batch: AnswerBatch) -> Tensor:
     hidden_ND = hidden_BTD.flatten(0, 1)[batch.context_N]
     target_N = batch.tokens_BT.flatten()[batch.predicted_N]
     return target_logprobs(hidden_ND, model.head_weight_VD, target_N)[batch.member_M]
+
+
+def rows_of(batch: AnswerBatch) -> Tensor:
+    """[A], the row that each answer stands in."""
+    return batch.last_A // batch.tokens_BT.shape[1]
 
 
 def summed(values_M: Tensor, batch: AnswerBatch) -> Tensor:

@@ -1,6 +1,7 @@
-"""Losses of pairs: of two answers to a prompt one is to be preferred.
+"""Losses of preferences: of two answers to a prompt one is the better, or of single answers each is good or bad.
 
-All are sums over pairs of a function of how likely a policy, and a reference that it began as, find the two answers.
+All are sums over pairs, or answers, of a function of how likely they are to a policy, and to a reference that it began
+as.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from minimind.training.answers import AnswerBatch, summed
+from minimind.training.answers import AnswerBatch, rows_of, summed
 from minimind.training.objectives import Loss
 
 LossName = Literal["sigmoid", "ipo", "hinge", "simpo", "orpo"]
@@ -150,3 +151,50 @@ def two_way_kl(logprob_M: Tensor, reference_M: Tensor) -> Tensor:
     p_M = logprob_M.exp()
     others_M = (1 - p_M) * (_log1m_exp(logprob_M) - _log1m_exp(reference_M))
     return p_M * (logprob_M - reference_M) + others_M
+
+
+@dataclass(frozen=True)
+class LabelledLoss:
+    """How an answer's loss follows from what policy and reference think of it, and from its label: KTO (Ethayarajh et
+    al. 2024, arXiv:2402.01306).
+
+    A good answer is to gain more on the reference than any text does, a bad one less. What any text gains is estimated,
+    for each row of a batch, of answers to other prompts: a row is never taken apart, so how many are computed at once
+    changes nothing.
+
+    beta: how strongly the policy is held to its reference. good_weight, bad_weight: what the two kinds count; where
+    there are many more of one, the paper lets the weights make up for it.
+    """
+
+    beta: float
+    good_weight: float = 1.0
+    bad_weight: float = 1.0
+
+    def __call__(self, batch: AnswerBatch, logprob_M: Tensor, reference_M: Tensor) -> Loss:
+        """The summed loss of the labelled answers of a batch, each of which is followed by one to another prompt.
+
+        Metrics: accuracy, the share of answers on their side of what any text gains; good_reward and bad_reward, beta
+        times what these gain; kl, see `two_way_kl`, of the answers themselves.
+        """
+        assert batch.good_A is not None
+        gained_A = summed(logprob_M - reference_M, batch)
+        gained_P, any_P, row_P = gained_A[0::2], gained_A[1::2].detach(), rows_of(batch)[0::2]
+        rows = len(batch.rows)
+        sum_R, count_R = (any_P.new_zeros(rows).index_add(0, row_P, each) for each in (any_P, torch.ones_like(any_P)))
+        above_P = self.beta * (gained_P - (sum_R / count_R).clamp(min=0)[row_P])
+        good_P = batch.good_A[0::2]
+        sign_P = torch.where(good_P, 1.0, -1.0)
+        weight_P = torch.where(good_P, self.good_weight, self.bad_weight)
+        total = (weight_P * (1 - torch.sigmoid(sign_P * above_P))).sum()
+        count = torch.full_like(total, len(good_P))
+        with torch.no_grad():
+            reward_P, good = self.beta * gained_P, good_P.sum().to(total)
+            own_M = batch.answer_M % 2 == 0
+            kl_M = two_way_kl(logprob_M, reference_M) * own_M
+            metrics = {
+                "accuracy": ((sign_P * above_P > 0).sum() + (above_P == 0).sum() / 2, count),
+                "good_reward": ((reward_P * good_P).sum(), good),
+                "bad_reward": ((reward_P * ~good_P).sum(), count - good),
+                "kl": (kl_M.sum(), own_M.sum().to(total)),
+            }
+        return Loss(total, count, metrics)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from jobs.stages.reference import reference_logprobs
+from jobs.stages.preferences import reference_logprobs
 from minimind.network.lora import LoraConfig, attach
 from minimind.network.model import MiniMind
 from minimind.training.answers import Answer, AnswerBatch, answer_batch, answer_logprobs

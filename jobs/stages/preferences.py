@@ -1,28 +1,37 @@
-"""What the policy is held to while it learns to prefer: the weights that it began as."""
+"""What stages that learn from preferences share: packed answers, and the reference that the policy began as."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from data.batches import OrderedBatches, in_order
 from data.row_values import RowsWithValues, RowValues, Values, row_values
 from data.rows import AnswerRows, Rows
+from data.split import hold_out
 from jobs import paths
 from jobs.stages import supervised
 from jobs.stages.spec import RunSpec, StageSettings
-from jobs.stages.stage import Computing, Corpus, ModelSource
+from jobs.stages.stage import Computing, Corpus, Data, HeldOut, ModelSource, Usable
+from minimind.device.distributed import Parallel
+from minimind.events import Metric
 from minimind.network.lora import adapter_off
 from minimind.network.model import MiniMind
-from minimind.training.answers import AnswerBatch, answer_logprobs, worst_answers
+from minimind.training.answers import AnswerBatch, answer_logprobs, rows_of, worst_answers
 from minimind.training.objectives import Models
 
 REFERENCE = "reference"
+
+METRICS = {
+    "accuracy": Metric("", "share of what is to be preferred, or not, that is as the data says", "higher"),
+    "kl": Metric("nats/token", "so far, at least, the policy is from its reference", None),
+}
+"""What more than one of these stages measures."""
 
 
 class ReferenceSettings(StageSettings):
@@ -75,10 +84,42 @@ def reference_logprobs(models: Models, batch: AnswerBatch) -> Tensor:
             return answer_logprobs(policy, batch)
 
 
-def annotate(
-    spec: RunSpec, corpus: Corpus, computing: Computing, rows_of: Callable[[RunSpec, Corpus], dict[str, AnswerRows]]
-) -> Corpus:
-    """The corpus with what the reference says of its rows, where it is not to be in memory beside the policy."""
+def worst(spec: RunSpec) -> AnswerBatch:
+    """Rows that two answers fill, of which every token is predicted."""
+    return worst_answers(spec.loop.batch_size, spec.data.max_seq_len, known=settings(spec).is_cached)
+
+
+def packed(rows: type[AnswerRows], usable: Usable, spec: RunSpec, corpus: Corpus) -> tuple[AnswerRows, AnswerRows]:
+    """What is trained on and what is measured on: other shards, or a part of the same."""
+    width, pad_id = spec.data.max_seq_len, corpus.tokenizer.pad_id
+    training, measured = usable(corpus.rows, width), corpus.held_out
+    if measured is None:
+        measured = corpus.rows
+        training, held_out = hold_out(corpus.rows, spec.eval.fraction, spec.eval.max_documents, training)
+    else:
+        held_out = usable(measured, width)
+    return (
+        rows(corpus.rows, training, width, pad_id, in_order=spec.data.in_order),
+        rows(measured, held_out, width, pad_id),
+    )
+
+
+def data(
+    rows: type[AnswerRows], usable: Usable, spec: RunSpec, corpus: Corpus, models: Models, parallel: Parallel
+) -> Data:
+    """Packed answers in an order of their own, with what the reference says of them where that is cached."""
+    known = corpus.known or (None, None)
+    training, held_out = map(_with_known, packed(rows, usable, spec, corpus), known)
+    share: dict[str, Any] = {"batch_size": spec.loop.batch_size, "rank": parallel.rank, "world": parallel.world}
+    return Data(
+        OrderedBatches(training, seed=spec.seed, epochs=spec.loop.epochs, num_workers=spec.data.num_workers, **share),
+        HeldOut(partial(in_order, held_out, **share)),
+        supervised.held_out_text(spec, corpus, parallel),
+    )
+
+
+def annotate(rows: type[AnswerRows], usable: Usable, spec: RunSpec, corpus: Corpus, computing: Computing) -> Corpus:
+    """With what the reference says of the answers, where it is not to be in memory beside the policy."""
     if not settings(spec).is_cached:
         return corpus
     model: MiniMind | None = None
@@ -86,36 +127,28 @@ def annotate(
     @torch.no_grad()
     def compute(batch: AnswerBatch) -> tuple[Tensor, Values]:
         nonlocal model
-        if model is None:
-            model = computing.weights.role(REFERENCE).to(computing.parallel.device)
+        model = model or computing.weights.role(REFERENCE).to(computing.parallel.device)
         with computing.precision.autocast():
             logprob_M = answer_logprobs(model, batch.to(computing.parallel.device))
-        row_M = (batch.last_A // batch.tokens_BT.shape[1])[batch.answer_M]
+        row_M = rows_of(batch)[batch.answer_M]
         return torch.bincount(row_M, minlength=len(batch.rows)), {"logprob": logprob_M.float()}
 
-    identity = {"model": computing.weights.fingerprint(REFERENCE), "dtype": computing.precision.name}
-    known = {
-        name: row_values(
+    def known(of: AnswerRows) -> RowValues:
+        return row_values(
             paths.cache() / "known",
-            rows,
-            identity,
+            of,
+            {"model": computing.weights.fingerprint(REFERENCE), "dtype": computing.precision.name},
             compute,
             batch_size=spec.loop.batch_size,
             parallel=computing.parallel,
             progress=partial(computing.progress, REFERENCE),
         )
-        for name, rows in rows_of(spec, corpus).items()
-    }
-    return replace(corpus, known=known)
+
+    training, held_out = packed(rows, usable, spec, corpus)
+    return replace(corpus, known=(known(training), known(held_out)))
 
 
-def worst(spec: RunSpec) -> AnswerBatch:
-    """Rows that two answers fill, of which every token is predicted."""
-    return worst_answers(spec.loop.batch_size, spec.data.max_seq_len, known=settings(spec).is_cached)
-
-
-def with_known(rows: AnswerRows, known: RowValues | None) -> Rows[AnswerBatch]:
-    """Rows whose batches carry what the reference says, where that is known."""
+def _with_known(rows: AnswerRows, known: RowValues | None) -> Rows[AnswerBatch]:
     return rows if known is None else RowsWithValues(rows, known, _add)
 
 
