@@ -38,8 +38,8 @@ class Scored:
 
 @dataclass(frozen=True)
 class Summary:
-    """What scores come to. spread: of all answers, how many, their mean, the lowest and the highest. pairs: by a name for
-    which pairs, how many there are, and the share whose better answer is ahead, a tie counting half.
+    """What scores come to. spread: of all answers, how many, their mean, the lowest and the highest. pairs: by a name
+    for which pairs, how many there are, and the share whose better answer is ahead, a tie counting half.
     """
 
     spread: dict[str, float]

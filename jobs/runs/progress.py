@@ -19,7 +19,7 @@ from rich.text import Text
 
 from jobs.runs.directory import RunDirectory
 from jobs.terminal.console import Terminal
-from minimind.events import Event, attempt_start, read_events, tail
+from minimind.events import METRICS, Event, attempt_start, read_events, tail
 from minimind.language import phrase, say
 from minimind.units import amount, duration, memory
 
@@ -184,6 +184,7 @@ class RunProgress:
         if "val/pretrain_bits_per_byte" in values:
             parts.append(f"{say('plain text')} {values['val/pretrain_bits_per_byte']:.4f}")
         own = sorted(values.keys() - {"val/bits_per_byte", "val/loss", "val/pretrain_bits_per_byte"})
+        own = [name for name in own if name not in METRICS or METRICS[name].better]  # the others are in `show`
         parts += [f"{name.removeprefix('val/')} {values[name]:.4f}" for name in own]
         return "  ".join(parts)
 

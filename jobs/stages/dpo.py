@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Literal
 
@@ -20,6 +21,9 @@ from minimind.network.model import MiniMind
 from minimind.training.answers import AnswerBatch, answer_logprobs
 from minimind.training.objectives import Loss, Models, Objective
 from minimind.training.preference import WITHOUT_REFERENCE, LossName, PreferenceLoss, preference_loss
+
+FALL = 0.1
+"""In nats per token: what the better answers may lose before it is said."""
 
 
 class DpoConfig(ReferenceSettings):
@@ -95,6 +99,20 @@ def objective(spec: RunSpec) -> Objective:
     return preference
 
 
+def remark(first: Mapping[str, float], last: Mapping[str, float]) -> str:
+    """That the better answers have become less likely, where they have."""
+    was, now = first.get("chosen_logprob", 0.0), last.get("chosen_logprob", 0.0)
+    if was - now < FALL:
+        return ""
+    return say(
+        "The better answers themselves have become less likely, from {was:.2f} to {now:.2f} nats per token: the loss "
+        "asks for a distance to the worse ones and for nothing else. Where what the model writes suffers, "
+        "--set stage.sft_weight=0.2 holds them.",
+        was=was,
+        now=now,
+    )
+
+
 STAGE = Stage(
     title="prefer the better of two answers, from pairs (DPO and its relatives)",
     rows="dpo",
@@ -109,6 +127,7 @@ STAGE = Stage(
     data=partial(preferences.data, PairRows, learnable),
     worst=preferences.worst,
     roles=(REFERENCE,),
+    remark=remark,
     metrics=METRICS
     | {
         "margin": Metric("", "by how much the better answers' reward is above the worse ones'", "higher"),

@@ -11,6 +11,9 @@ from minimind.language import say
 STAGES = ("tokenizer", *STAGE_NAMES)
 """What can be trained."""
 
+VERBS_TOO = ("reward",)
+"""Stages whose name is a verb as well, which does something else."""
+
 STAGES_CALLED = {
     "full_sft": "sft",
     "train_tokenizer": "tokenizer",
@@ -18,13 +21,18 @@ STAGES_CALLED = {
     "train_full_sft": "sft",
     "train_sft": "sft",
     "train_lora": "lora",
+    "train_dpo": "dpo",
+    "train_kto": "kto",
+    "train_reward": "reward",
+    "train_reward_model": "reward",
+    "reward_model": "reward",
+    "rlhf": "dpo",
 }
 """Stage as upstream calls it -> stage here."""
 
 _COMING = {
-    "dpo": "dpo", "reward": "reward", "distill": "distill", "ppo": "ppo", "grpo": "grpo", "spo": "spo",
-    "distillation": "distill", "distill_reason": "distill", "reward_model": "reward", "rlhf": "dpo", "rlaif": "ppo",
-    "reason": "grpo", "agent": "grpo",
+    "distill": "distill", "ppo": "ppo", "grpo": "grpo", "spo": "spo",
+    "distillation": "distill", "distill_reason": "distill", "rlaif": "ppo", "reason": "grpo", "agent": "grpo",
 }  # fmt: skip
 """Stage that comes, as upstream or anybody calls it -> as it will be called."""
 
@@ -34,6 +42,7 @@ NOT_YET = {called: stage for called, stage in _COMING.items() if stage not in ST
 ROWS_OF = {
     "tokenizer": "pretrain",
     "lora": "sft",
+    "reward": "dpo",
     "distillation": "sft",
     "ppo": "rl",
     "grpo": "rl",
@@ -76,7 +85,7 @@ def known_words(argv: Sequence[str], tell: Callable[[str], None]) -> list[str]:
     script = words[0].removesuffix(".py")
     if script.removeprefix("train_") in NOT_YET and script not in _SCRIPTS:
         raise ValueError(_comes(script.removeprefix("train_")))
-    if script in _SCRIPTS or script in STAGES:
+    if script in _SCRIPTS or (script in STAGES and script not in VERBS_TOO):
         words[:1] = _SCRIPTS.get(script, ["train", script])
         here = " ".join(words[: len(words) - len(argv) + 1])
         tell(say("{name} is called `{here}` here.", name=argv[0], here=here))

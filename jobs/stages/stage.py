@@ -119,7 +119,8 @@ class Stage:
     as much memory as one can. worst_take: the most that a source computes while it makes one, from shapes alone; None
     where it computes nothing. roles: all that `ModelSource.role` is asked for, whose checkpoints a spec may name.
     metrics: what its objective measures beside the loss, by name; `train/NAME` and `val/NAME` are made of them.
-    closed_form: whether `minimind.memory.plan.closed_form` tells what its step takes.
+    closed_form: whether `minimind.memory.plan.closed_form` tells what its step takes. remark: what is to be said at the
+    end of a run, of its metrics on held-out rows at the beginning and at the end; "" for nothing.
     """
 
     title: str
@@ -139,6 +140,7 @@ class Stage:
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     closed_form: bool = False
     usable: Usable = learnable
+    remark: Callable[[Mapping[str, float], Mapping[str, float]], str] | None = None
 
     @property
     def writes(self) -> bool:

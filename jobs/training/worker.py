@@ -26,7 +26,7 @@ from minimind.checkpoints.checkpoint import Lineage
 from minimind.checkpoints.manifest import CheckpointError, weights_sha256
 from minimind.device.distributed import Parallel
 from minimind.device.limit import limited_memory
-from minimind.events import Event, EventLog, best_first, metric_series
+from minimind.events import Event, EventLog, all_series, best_first, metric_series, read_events
 from minimind.language import say
 from minimind.network.lora import adapter_state, load_adapter
 from minimind.network.model import MiniMind
@@ -139,7 +139,10 @@ def _train(
         )
     hooks.recall_validations()
     train(recipe, state, hooks, parallel)
-    return hooks, state, recipe.batches.done or state.step >= recipe.total_steps
+    finished = recipe.batches.done or state.step >= recipe.total_steps
+    if finished:
+        hooks.remark()
+    return hooks, state, finished
 
 
 def _noting(log: EventLog) -> Callable[[str, int, int], None]:
@@ -355,6 +358,20 @@ class RunHooks:
     def should_stop(self, state: TrainState) -> bool:
         """Whether somebody has put a STOP file into the run's folder."""
         return self.parallel.rank == 0 and self.run.stop_requested()
+
+    def remark(self) -> None:
+        """A note of what the stage has to say of its metrics, from the first validation to the last."""
+        remark = STAGES[self.spec.stage.kind].remark
+        if self.event_log is None or remark is None:
+            return
+        measured = {
+            name.removeprefix("val/"): values
+            for name, (_, values) in all_series(read_events(self.run.events_path, {"metrics"})).items()
+            if name.startswith("val/")
+        }
+        first, last = ({name: values[at] for name, values in measured.items()} for at in (0, -1))
+        if text := remark(first, last):
+            self.note("remark", text)
 
     def write_samples(self, state: TrainState) -> None:
         """Continue the spec's prompts with the final weights, into samples.jsonl. The run has succeeded whatever

@@ -85,8 +85,9 @@ class Comparison:
 
 
 def share(passed: float, rows: int) -> Interval:
-    """A share of rows, by Wilson's interval (1927), which is sound for few rows and for none and all of them too. passed:
-    how many, of which some may count half.
+    """A share of rows, by Wilson's interval (1927), which is sound for few rows and for none and all of them too.
+
+    passed: how many, of which some may count half.
     """
     if rows == 0:
         return Interval(math.nan, 0.0, 1.0)
