@@ -237,6 +237,11 @@ def plans(bench: Bench) -> list[RunSpec]:
         bench.spec("lora"),
         bench.spec("lora", loop__batch_size=large, loop__activation_checkpointing=True),
         bench.spec("lora", loop__dtype="float16", adapter__rank=64, data__max_seq_len=half),
+        bench.spec("dpo", loop__batch_size=small),
+        bench.spec("dpo", stage__reference="cached", loop__dtype="float32", data__max_seq_len=half),
+        bench.spec("dpo", adapter="{}", loop__activation_checkpointing=True),
+        bench.spec("kto", loop__batch_size=small),
+        bench.spec("reward", loop__batch_size=small),
     ]
 
 
