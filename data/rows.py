@@ -16,6 +16,7 @@ from data.shards import TokenShards
 from minimind.language import say
 from minimind.training.answers import Answer, AnswerBatch, answer_batch, shared_tokens, tree_tokens
 from minimind.training.batch import Batch, TokenBatch
+from minimind.training.rollout import PromptBatch
 
 Ints = NDArray[np.int64]
 B_co = TypeVar("B_co", bound=Batch, covariant=True)
@@ -215,3 +216,39 @@ class LabelledRows(AnswerRows):
         tokens = np.concatenate([prompt, answer.tokens])[: self.max_seq_len]
         targets = np.concatenate([np.zeros(len(prompt), np.bool_), answer.targets])[: self.max_seq_len]
         return Answer(tokens, targets)
+
+
+class PromptRows:
+    """Conversations without their last answer, one a row: what a model is to answer.
+
+    chosen: the numbers of the rows to read, of those that `data.pack.learnable` gives.
+    """
+
+    beside: int = 0
+    block: Ints | None = None
+
+    def __init__(self, shards: TokenShards, chosen: Ints, max_seq_len: int, pad_id: int = 0) -> None:
+        self.shards, self.chosen, self.max_seq_len, self.pad_id = shards, chosen, max_seq_len, pad_id
+        self.count = len(chosen)
+
+    def identity(self) -> dict[str, Any]:
+        """The data, the width, and the choice of rows."""
+        return {
+            "data": self.shards.fingerprint,
+            "max_seq_len": self.max_seq_len,
+            "packing": hashlib.sha256(self.chosen.tobytes()).hexdigest(),
+        }
+
+    def batch(self, rows: Sequence[int]) -> PromptBatch:
+        """The prompts of these numbers."""
+        prompts = [self._prompt(int(self.chosen[row])) for row in rows]
+        tokens_BT = np.full((len(rows), max(map(len, prompts))), self.pad_id, np.int64)
+        for place, prompt in enumerate(prompts):
+            tokens_BT[place, : len(prompt)] = prompt
+        return PromptBatch(tuple(rows), torch.from_numpy(tokens_BT), torch.tensor(list(map(len, prompts))))
+
+    def _prompt(self, document: int) -> NDArray[Any]:
+        """What stands before the last answer that begins within the width."""
+        spans = self.shards.targets(document)
+        begin = spans[spans[:, 0] < self.max_seq_len][-1, 0]
+        return self.shards.document(document)[:begin]
