@@ -452,7 +452,7 @@ CHINESE: dict[str, str] = {
         "保存时用的是别的行或别的 top_k"
     ),
     (
-        "the teacher has {theirs} tokens in its vocabulary, the student {own}: a student learns from a teacher that has "
+        "the teacher has {theirs} tokens in its vocabulary, the student {own}: a student learns from a teacher with "
         "its tokenizer"
     ): "教师的词表有 {theirs} 个词元，学生的有 {own} 个：学生只能跟使用同一个分词器的教师学习",
     "optim.lr_scale names {unknown}; what trains here is {trained}": (
