@@ -162,9 +162,10 @@ def make_documents(width: int, vocab_size: int, count: int = 4000) -> list[np.nd
     return [draw.integers(0, vocab_size, length, dtype=np.uint16) for length in lengths.tolist()]
 
 
-def write_shards(documents: list[np.ndarray], vocab_size: int) -> TokenShards:
-    """The documents as token shards."""
-    with tempfile.TemporaryDirectory() as folder, ShardWriter(Path(folder), shard_schema(vocab_size)) as writer:
+def write_shards(documents: list[np.ndarray], vocab_size: int, targets: list[list[int]] | None = None) -> TokenShards:
+    """The documents as token shards. targets: of conversations, [start, end) of what is to be learnt of each."""
+    schema = shard_schema(vocab_size, chosen_targets=targets is not None)
+    with tempfile.TemporaryDirectory() as folder, ShardWriter(Path(folder), schema) as writer:
         count = len(documents)
         columns = {
             "tokens": documents,
@@ -172,6 +173,7 @@ def write_shards(documents: list[np.ndarray], vocab_size: int) -> TokenShards:
             "digest": np.zeros(count, np.uint64),
             "file": np.zeros(count, np.int32),
             "line": np.arange(count),
+            **({} if targets is None else {"targets": targets}),
         }
         writer.write(pa.RecordBatch.from_pydict(columns, schema=writer.schema))
         writer.finish([], "random token ids", 0)
@@ -276,11 +278,20 @@ def memory_of(what: str, rows: int) -> int:
     side = (Peer if what == "peer" else Ours)(config, width, rows, documents)
     if isinstance(side, Ours):
         side.model.activation_checkpointing = what != "ours"
+
+    def two_steps() -> None:
+        side.step()
+        side.step()
+
+    return peak_rise(two_steps)
+
+
+def peak_rise(run: Callable[[], None]) -> int:
+    """By how many bytes this process's peak RSS is above its RSS before the call."""
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak starts from here
     before = psutil.Process().memory_info().rss
-    side.step()
-    side.step()
+    run()
     status = Path("/proc/self/status").read_text(encoding="ascii")
     peak = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmHWM"))
     return peak - before

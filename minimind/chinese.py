@@ -438,6 +438,23 @@ CHINESE: dict[str, str] = {
     "hidden states of {wrong}: this model has 0 (the embedding) to {depth} (its last)": (
         "{wrong} 的隐藏状态：本模型有 0（嵌入）到 {depth}（最后一层）"
     ),
+    "{pair}: a pair is two numbers from 0 on, the student's and the teacher's, and named once": (
+        "{pair}：一对是两个从 0 开始的整数（学生的层和教师的层），每对只写一次"
+    ),
+    "top_k = {k}: between 1 and {most}, for the teacher has {count} tokens and at least one is left over": (
+        "top_k = {k}：应在 1 到 {most} 之间，因为教师共有 {count} 个词元，至少要留下一个"
+    ),
+    (
+        "the teacher's likeliest tokens are {found} ids and {logprobs} log-probabilities, [tokens, top_k]; the student "
+        "has {wanted}: they were kept for other rows or another top_k"
+    ): (
+        "教师最可能的词元有 {found} 个编号和 {logprobs} 个对数概率（[词元数, top_k]），学生这边是 {wanted}："
+        "保存时用的是别的行或别的 top_k"
+    ),
+    (
+        "the teacher has {theirs} tokens in its vocabulary, the student {own}: a student learns from a teacher with "
+        "its tokenizer"
+    ): "教师的词表有 {theirs} 个词元，学生的有 {own} 个：学生只能跟使用同一个分词器的教师学习",
     "optim.lr_scale names {unknown}; what trains here is {trained}": (
         "optim.lr_scale 写了 {unknown}；这里训练的是 {trained}"
     ),

@@ -121,6 +121,16 @@ class TokenBatch:
         if self.predicted_N is None:
             object.__setattr__(self, "predicted_N", predicted(self.loss_mask_BT))  # type: ignore[unreachable]  # see its default
 
+    @property
+    def context_N(self) -> Tensor:  # noqa: N802
+        """int64, where in [B x T] the token before each predicted one is: whose state predicts it."""
+        return self.predicted_N - 1
+
+    @property
+    def branch_BT(self) -> None:  # noqa: N802
+        """Documents do not part: see `minimind.training.answers`, whose batches do."""
+        return None
+
     def to(self, device: torch.device) -> Self:
         """The same batch on another device."""
         return replace(

@@ -56,16 +56,21 @@ def next_token_loss(models: Models, batch: TokenBatch) -> Loss:
 def cross_entropy(hidden_BTD: Tensor, head_VD: Tensor, tokens_BT: Tensor, predicted_N: Tensor) -> Loss:
     """Summed next-token cross-entropy in nats, without ever holding the logits of the whole batch.
 
-    hidden_BTD: the trunk's output; position t predicts token t+1. This is the one place where the shift is made.
+    hidden_BTD: the trunk's output; position t predicts token t+1, see `predicting`.
     head_VD: the output matrix. tokens_BT: int64. predicted_N: int64, where in [B x T] the tokens to be predicted are:
     no others have logits.
     """
-    hidden_ND = hidden_BTD.flatten(0, 1)[predicted_N - 1]
+    hidden_ND = predicting(hidden_BTD, predicted_N)
     target_N = tokens_BT.flatten()[predicted_N]
     if not torch.is_grad_enabled():  # a Function is told of parameters that ask for a gradient even where none is kept
         hidden_ND, head_VD = hidden_ND.detach(), head_VD.detach()
     total: Tensor = _CrossEntropy.apply(hidden_ND, head_VD, target_N)  # type: ignore[no-untyped-call]
     return Loss(total=total, weight=torch.full_like(total, len(target_N)))
+
+
+def predicting(hidden_BTD: Tensor, predicted_N: Tensor) -> Tensor:
+    """[N, D], the hidden states that predict these tokens: each that of the place before. The one shift there is."""
+    return hidden_BTD.flatten(0, 1)[predicted_N - 1]
 
 
 class _CrossEntropy(torch.autograd.Function):
@@ -101,7 +106,7 @@ class _CrossEntropy(torch.autograd.Function):
             if grad_hidden_ND is not None:
                 grad_hidden_ND[rows] = (error_CV @ head_VD) / sum_C1
             if grad_head_VD is not None:
-                _add_product(grad_head_VD, error_CV.T, hidden_CD / sum_C1)
+                add_product(grad_head_VD, error_CV.T, hidden_CD / sum_C1)
         ctx.save_for_backward(grad_hidden_ND, grad_head_VD)
         ctx.head_dtype = head_VD.dtype
         return total
@@ -129,7 +134,7 @@ def token_logprobs(
     Arguments as `cross_entropy` takes them, which is the faster way to a plain sum. temperature: what logits are
     divided by, as when the tokens were drawn.
     """
-    hidden_ND = hidden_BTD.flatten(0, 1)[predicted_N - 1]
+    hidden_ND = predicting(hidden_BTD, predicted_N)
     return target_logprobs(hidden_ND, head_VD, tokens_BT.flatten()[predicted_N], temperature)
 
 
@@ -178,13 +183,13 @@ class _TokenLogprobs(torch.autograd.Function):
                 if grad_hidden_ND is not None:
                     grad_hidden_ND[rows] = error_CV @ head_VD
                 if grad_head_VD is not None:
-                    _add_product(grad_head_VD, error_CV.T, hidden_ND[rows])
+                    add_product(grad_head_VD, error_CV.T, hidden_ND[rows])
         if grad_head_VD is not None:
             grad_head_VD = grad_head_VD.to(head_VD.dtype)
         return grad_hidden_ND, grad_head_VD, None, None
 
 
-def _add_product(sum_VD: Tensor, left_VC: Tensor, right_CD: Tensor) -> None:
+def add_product(sum_VD: Tensor, left_VC: Tensor, right_CD: Tensor) -> None:
     """Add left @ right to the sum, in place and in one kernel where no autocast asks for another dtype."""
     if torch.is_autocast_enabled(sum_VD.device.type):
         sum_VD += left_VC @ right_CD
