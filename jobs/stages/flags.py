@@ -56,7 +56,24 @@ ADAPTER_FLAGS: dict[str, str] = {
 }
 """Flags of the stages that have an adapter to begin with."""
 
+STAGE_FLAGS: dict[str, dict[str, str]] = {
+    "dpo": {"loss": "stage.loss", "beta": "stage.beta", "reference": "stage.reference"},
+    "kto": {"beta": "stage.beta", "reference": "stage.reference"},
+    "distill": {
+        "teacher": "roles.teacher",
+        "alpha": "stage.alpha",
+        "temperature": "stage.temperature",
+        "on_policy": "stage.on_policy",
+        "cached": "stage.cached",
+    },
+}
+"""Flags of one stage alone."""
+
+ALL_FLAGS = FLAGS | ADAPTER_FLAGS | {flag: path for own in STAGE_FLAGS.values() for flag, path in own.items()}
+"""Flag -> dotted path, of any stage."""
+
 GROUPS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "stage": ("what is learnt", ("stage", "roles")),
     "size": ("size", ("model", "adapter")),
     "data": ("data", ("data",)),
     "steps": (
@@ -109,10 +126,12 @@ def add_flags(
         ),
     )
     specs = {name: preset(name) for name in (default_model, *MODEL_PRESETS)}
-    for flag, path in (FLAGS | (ADAPTER_FLAGS if specs[default_model].adapter else {})).items():
+    usual = specs[default_model]
+    own = STAGE_FLAGS.get(usual.stage.kind, {})
+    for flag, path in (own | FLAGS | (ADAPTER_FLAGS if usual.adapter else {})).items():
         if path in without:
             continue
-        info = field_of(RunSpec, path)
+        info = field_in(usual, path)
         english = (other_words or {}).get(path) or info.description or path
         description = phrase(english)
         defaults = {name: at(spec, path) for name, spec in specs.items()}
@@ -181,7 +200,7 @@ def add_set(parser: Adder, example: str) -> None:
     )
 
 
-def changes(args: argparse.Namespace, flags: Mapping[str, str] = FLAGS | ADAPTER_FLAGS) -> dict[str, Any]:
+def changes(args: argparse.Namespace, flags: Mapping[str, str] = ALL_FLAGS) -> dict[str, Any]:
     """The settings that the command line gives, by dotted path.
 
     Raises ValueError for a `--set` that is no assignment, or that says what a flag says as well.
@@ -236,7 +255,7 @@ def _settings_of_run(content: dict[str, Any], path: Path) -> dict[str, Any]:
     return result
 
 
-def apply(preset: C, settings: Mapping[str, Any], flags: Mapping[str, str] = FLAGS | ADAPTER_FLAGS) -> C:
+def apply(preset: C, settings: Mapping[str, Any], flags: Mapping[str, str] = ALL_FLAGS) -> C:
     """The spec with the settings; what is wrong is named by its flag where it has one.
 
     Raises ValueError.
@@ -248,7 +267,7 @@ def apply(preset: C, settings: Mapping[str, Any], flags: Mapping[str, str] = FLA
         raise ValueError("\n".join(named(path, flags) + "".join(rest) for path, *rest in problems)) from None
 
 
-def named(path: str, flags: Mapping[str, str] = FLAGS | ADAPTER_FLAGS) -> str:
+def named(path: str, flags: Mapping[str, str] = ALL_FLAGS) -> str:
     """A dotted path as the user knows it: with its flag in front, where it has one."""
     flag = next((flag for flag, place in flags.items() if place == path), None)
     return f"--{flag} ({path})" if flag else path
@@ -284,7 +303,7 @@ def arguments(settings: Mapping[str, Any]) -> list[str]:
     return [part for path, value in settings.items() for part in ("--set", f"{path}={setting_text(value)}")]
 
 
-def written(settings: Mapping[str, Any], flags: Mapping[str, str] = FLAGS | ADAPTER_FLAGS) -> list[str]:
+def written(settings: Mapping[str, Any], flags: Mapping[str, str] = ALL_FLAGS) -> list[str]:
     """The command line that gives these settings, by their flags where they have one: for people."""
     of_path = {path: flag for flag, path in flags.items()}
     words = []
@@ -304,6 +323,19 @@ def at(spec: Any, path: str) -> Any:
     for part in path.split("."):
         spec = spec.get(part) if isinstance(spec, dict) else getattr(spec, part)
     return spec
+
+
+ROLE = FieldInfo(annotation=str, description="the frozen model of that role: a run, run@step, run@best or ./folder")
+"""What there is to say of a setting below `roles`."""
+
+
+def field_in(spec: RunSpec, path: str) -> FieldInfo:
+    """The declaration of the field at a dotted path of a spec: what is below `stage` depends on which it is."""
+    if path.startswith("roles."):
+        return ROLE
+    if path.startswith("stage."):
+        return type(spec.stage).model_fields[path.removeprefix("stage.")]
+    return field_of(RunSpec, path)
 
 
 def field_of(config: type[Any], path: str) -> FieldInfo:

@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-STAGE_NAMES = ("pretrain", "sft", "lora", "dpo", "kto", "reward")
+STAGE_NAMES = ("pretrain", "sft", "lora", "dpo", "kto", "reward", "distill")
 """Each is the name of a file beside this one."""

@@ -70,6 +70,15 @@ def require_weights(spec: RunSpec) -> None:
                 no_weights=NO_WEIGHTS,
             )
         )
+    if missing := [role for role in STAGES[stage].needs if role not in spec.roles]:
+        raise ValueError(
+            say(
+                "{stage} needs a {role}: name it with --{role} RUN, such as a larger model that has learnt from the "
+                "same data with the same tokenizer",
+                stage=stage,
+                role=missing[0],
+            )
+        )
     if spec.adapter is not None and spec.weights is None:
         raise ValueError(
             say("adapter: it trains beside weights that stay as they are, and none are named: --from_weight RUN")

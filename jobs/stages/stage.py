@@ -117,7 +117,8 @@ class Stage:
     annotate: adds to the corpus what frozen models say of it, before the run's models are made; None where nothing is
     to be known beforehand. objective: what is minimised. data: where its batches come from. worst: a batch that costs
     as much memory as one can. worst_take: the most that a source computes while it makes one, from shapes alone; None
-    where it computes nothing. roles: all that `ModelSource.role` is asked for, whose checkpoints a spec may name.
+    where it computes nothing. roles: all that `ModelSource.role` is asked for, whose checkpoints a spec may name, and
+    must name of those in `needs`.
     metrics: what its objective measures beside the loss, by name; `train/NAME` and `val/NAME` are made of them.
     closed_form: whether `minimind.memory.plan.closed_form` tells what its step takes. remark: what is to be said at the
     end of a run, of its metrics on held-out rows at the beginning and at the end; "" for nothing.
@@ -137,6 +138,7 @@ class Stage:
     annotate: Callable[[RunSpec, Corpus, Computing], Corpus] | None = None
     worst_take: Callable[[RunSpec, Models], object] | None = None
     roles: tuple[str, ...] = ()
+    needs: tuple[str, ...] = ()
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     closed_form: bool = False
     usable: Usable = learnable

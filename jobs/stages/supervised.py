@@ -10,7 +10,7 @@ from torch import nn
 from data.batches import OrderedBatches, in_order
 from data.encode import learnt_bytes
 from data.pack import Packing, learnable, pack_shards
-from data.rows import PackedRows
+from data.rows import PackedRows, Rows
 from data.shards import TokenShards
 from data.split import hold_out
 from jobs.stages.spec import RunSpec
@@ -42,43 +42,65 @@ def worst(spec: RunSpec) -> TokenBatch:
 
 def data(spec: RunSpec, corpus: Corpus, models: Models, parallel: Parallel) -> Data:
     """Packed rows in an order of their own, among them plain text where `data.mix` says so."""
-    rows, held_out = divided(spec, corpus.rows, corpus.held_out, ordered=spec.data.in_order)
-    text = _text(spec, corpus)
+    training, held_out = packed(spec, corpus)
+    return Data(
+        batches(spec, training, parallel),
+        measured(spec, held_out, parallel, corpus.tokenizer),
+        held_out_text(spec, corpus, parallel),
+    )
+
+
+def packed(spec: RunSpec, corpus: Corpus) -> tuple[PackedRows, PackedRows]:
+    """What is trained on, with the plain text beside that is replayed, and what is measured on."""
+    text = _text(spec, corpus) if spec.data.mix else None
     pad_id = corpus.tokenizer.pad_id
-    batches = OrderedBatches(
-        PackedRows(*rows, pad_id, beside=text[0] if text and spec.data.mix else None),
+    training, held_out = _divided(spec, corpus.rows, corpus.held_out, ordered=spec.data.in_order)
+    return PackedRows(*training, pad_id, beside=text[0] if text else None), PackedRows(*held_out, pad_id)
+
+
+def batches(spec: RunSpec, rows: Rows[TokenBatch], parallel: Parallel) -> OrderedBatches[TokenBatch]:
+    """Rows in an order of their own, with as many of those beside as `data.mix` says."""
+    return OrderedBatches(
+        rows,
         batch_size=spec.loop.batch_size,
         seed=spec.seed,
         epochs=spec.loop.epochs,
         rank=parallel.rank,
         world=parallel.world,
         num_workers=spec.data.num_workers,
-        replay=spec.data.mix if text else 0.0,
+        replay=spec.data.mix if rows.beside else 0.0,
     )
-    return Data(
-        batches,
-        measured(spec, corpus.tokenizer, held_out, parallel),
-        held_out_text(spec, corpus, parallel),
-    )
+
+
+def measured(spec: RunSpec, rows: Rows[TokenBatch], parallel: Parallel, tokenizer: Tokenizer | None = None) -> HeldOut:
+    """Rows to measure on. tokenizer: tells how many bytes of text are predicted; None where that says nothing."""
+    share = {"batch_size": spec.loop.batch_size, "rank": parallel.rank, "world": parallel.world}
+    text_bytes = 0
+    if tokenizer is not None:
+        assert isinstance(rows, PackedRows)
+        text_bytes = learnt_bytes(tokenizer, rows.shards, rows.packing)
+    return HeldOut(partial(in_order, rows, **share), text_bytes)
+
+
+def held_out_text(spec: RunSpec, corpus: Corpus, parallel: Parallel) -> HeldOut | None:
+    """Plain text to see what is forgotten; None where none is known."""
+    text = _text(spec, corpus)
+    if text is None:
+        return None
+    return measured(spec, PackedRows(*text[1], corpus.tokenizer.pad_id), parallel, corpus.tokenizer)
 
 
 Packed = tuple[TokenShards, Packing]
 """Documents, and those of them that are read, packed."""
 
 
-def held_out_text(spec: RunSpec, corpus: Corpus, parallel: Parallel) -> HeldOut | None:
-    """Plain text to see what is forgotten; None where none is known."""
-    text = _text(spec, corpus)
-    return measured(spec, corpus.tokenizer, text[1], parallel) if text else None
-
-
 def _text(spec: RunSpec, corpus: Corpus) -> tuple[Packed, Packed] | None:
     """Plain text to replay, and what of it is held out."""
     shards = corpus.text or corpus.held_out_text
-    return divided(spec, shards, corpus.held_out_text) if shards is not None else None
+    return _divided(spec, shards, corpus.held_out_text) if shards is not None else None
 
 
-def divided(
+def _divided(
     spec: RunSpec, shards: TokenShards, held_out: TokenShards | None, *, ordered: bool = False
 ) -> tuple[Packed, Packed]:
     """What is trained on, and what is held out: other shards, or a part of the same. ordered: as the file has it."""
@@ -88,10 +110,3 @@ def divided(
     training, validation = hold_out(shards, spec.eval.fraction, spec.eval.max_documents, learnable(shards, width))
     rows = pack_shards(shards, width, training, in_order=ordered)
     return (shards, rows), (shards, pack_shards(shards, width, validation))
-
-
-def measured(spec: RunSpec, tokenizer: Tokenizer, packed: Packed, parallel: Parallel) -> HeldOut:
-    """Packed documents to measure on."""
-    share = {"batch_size": spec.loop.batch_size, "rank": parallel.rank, "world": parallel.world}
-    rows = PackedRows(*packed, tokenizer.pad_id)
-    return HeldOut(partial(in_order, rows, **share), learnt_bytes(tokenizer, *packed))

@@ -96,7 +96,7 @@ class JobRequest(Config):
         """The command line that asks for the same, for people to read."""
         if self.repeats is not None:
             return shlex.join(["reproduce", self.repeats, "--name", self.name])
-        known = TOKENIZER_FLAGS if self.trains_tokenizer else flags.FLAGS | flags.ADAPTER_FLAGS
+        known = TOKENIZER_FLAGS if self.trains_tokenizer else flags.ALL_FLAGS
         words = ["train" if self.sweep is None else "sweep", self.stage]
         options: dict[str, Any] = {"model": self.model, "preset": self.preset, **(dict(self.sweep or {}))}
         options |= {name: "1" for name in ("from_resume", "overwrite") if getattr(self, name)}

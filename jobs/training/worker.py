@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import Any, cast
 
 import torch
+from torch import nn
 
 import minimind.checkpoints.checkpoint as checkpoints
 from jobs.fit.card import this_card, worker_share
@@ -230,6 +231,8 @@ class RunHooks:
             )
         self.lineage = loaded.lineage
         self._load(loaded)
+        for role, weights in saved.get("modules", {}).items():
+            self.recipe.models[role].load_state_dict(weights)
         self.recipe.optimizer.load_state_dict(saved["optimizer"])
         own = self.recipe.precision.name
         self.recipe.precision.load_state_dict(saved)
@@ -410,12 +413,13 @@ class RunHooks:
         self, state: TrainState, rng: list[dict[str, torch.Tensor]], batches: list[dict[str, Any]], log: EventLog
     ) -> None:
         started = time.perf_counter()
+        trained = self._trained_roles()
         folder = checkpoints.save(
             self.run.checkpoints,
             state.step,
             model_config=self.spec.model,
             weights=adapter_state(self.built.policy) if self.built.adapter else self.built.policy.state_dict(),
-            roles=self._trained_roles(),
+            roles={role: model for role, model in trained.items() if isinstance(model, MiniMind)},
             references=self.built.references,
             tokenizer=self.built.tokenizer,
             train_state={
@@ -424,6 +428,9 @@ class RunHooks:
                 **self.recipe.precision.state_dict(),
                 "batches": batches,
                 "rng": rng,
+                "modules": {
+                    role: model.state_dict() for role, model in trained.items() if not isinstance(model, MiniMind)
+                },
             },
             lineage=self.lineage,
             adapter=self.built.adapter,
@@ -438,14 +445,15 @@ class RunHooks:
         loop = self.recipe.loop
         checkpoint_folders.prune(self.run.checkpoints, loop.keep_last, on_disk[: loop.keep_best])
 
-    def _trained_roles(self) -> dict[str, MiniMind]:
-        """The models beside the policy that are trained, by role."""
-        found = {}
-        for role, model in self.recipe.models.items():
-            if role != "policy" and any(parameter.requires_grad for parameter in model.parameters()):
-                assert isinstance(model, MiniMind)
-                found[role] = model
-        return found
+    def _trained_roles(self) -> dict[str, nn.Module]:
+        """What is trained beside the policy, by role. Models lie in the checkpoint as such; anything else is of use to
+        nobody but the run that goes on.
+        """
+        return {
+            role: model
+            for role, model in self.recipe.models.items()
+            if role != "policy" and any(parameter.requires_grad for parameter in model.parameters())
+        }
 
     def _metrics(self, step: int, values: dict[str, float]) -> None:
         if self.event_log is not None and self.tensorboard is not None:

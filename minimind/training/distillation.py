@@ -21,8 +21,8 @@ The tokens may be those of a text, or (on-policy) such as the student wrote itse
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import dataclass, field, replace
+from typing import Any, Self, cast
 
 import torch
 from pydantic import Field, field_validator
@@ -176,28 +176,66 @@ class TopK:
         return _Comparison(divergence_C1, descent_CV, ids_CK[:, :1])
 
 
+@dataclass(frozen=True)
+class TaughtBatch(TokenBatch):
+    """Packed rows with the teacher's likeliest tokens of each place that is predicted. ids_NK: int32; logprobs_NK: see
+    `TopK`. Rows are not cut: the teacher has read them whole.
+    """
+
+    ids_NK: Tensor = field(default=None)  # type: ignore[assignment]  # `of` gives both
+    logprobs_NK: Tensor = field(default=None)  # type: ignore[assignment]
+
+    @classmethod
+    def of(cls, batch: TokenBatch, ids_NK: Tensor, logprobs_NK: Tensor) -> TaughtBatch:
+        """The batch, with what the teacher says of it."""
+        return cls(**vars(batch), ids_NK=ids_NK, logprobs_NK=logprobs_NK)
+
+    @property
+    def width(self) -> int:
+        """0: rows are not cut."""
+        return 0
+
+    def to(self, device: torch.device) -> Self:
+        """The same batch on another device."""
+        return replace(super().to(device), ids_NK=self.ids_NK.to(device), logprobs_NK=self.logprobs_NK.to(device))
+
+    def split(self, rows: int) -> list[Self]:
+        """The same rows in order, as batches of at most n each."""
+        plain = TokenBatch(self.tokens_BT, self.loss_mask_BT, self.segment_BT, self.rows, self.predicted_N)
+        parts = plain.split(rows)
+        counts = [len(part.predicted_N) for part in parts]
+        taught = zip(parts, torch.split(self.ids_NK, counts), torch.split(self.logprobs_NK, counts), strict=True)
+        return [type(self)(**vars(part), ids_NK=ids, logprobs_NK=logprobs) for part, ids, logprobs in taught]
+
+
 def distil(models: Models, batch: TokenBatch | AnswerBatch, distillation: Distillation) -> Loss:
-    """The objective of a policy whose teacher is in memory.
+    """The objective of a policy with a teacher, in memory or in the batch.
 
     Roles: policy; teacher, frozen; projections, where layers are matched.
     Raises ValueError where the two have not the same vocabulary, or one has no such layer.
     """
-    policy, teacher = cast(MiniMind, models["policy"]), cast(MiniMind, models["teacher"])
+    policy = cast(MiniMind, models["policy"])
+    target_N = batch.tokens_BT.flatten()[batch.predicted_N]
+    if isinstance(batch, TaughtBatch):
+        (student_ND,) = states_that_predict(policy, batch, ())
+        known = TopK(batch.ids_NK.long(), batch.logprobs_NK)
+        return distillation_loss(student_ND, policy.head_weight_VD, target_N, known, distillation)
+    teacher = cast(MiniMind, models["teacher"])
     student_layers = [pair[0] for pair in distillation.layers]
     teacher_layers = [pair[1] for pair in distillation.layers]
     with torch.no_grad():
-        *teacher_states, teacher_ND = _states(teacher, batch, teacher_layers)
-    *student_states, student_ND = _states(policy, batch, student_layers)
+        *teacher_states, teacher_ND = states_that_predict(teacher, batch, teacher_layers)
+    *student_states, student_ND = states_that_predict(policy, batch, student_layers)
     loss = distillation_loss(
         student_ND,
         policy.head_weight_VD,
-        batch.tokens_BT.flatten()[batch.predicted_N],
+        target_N,
         WholeTeacher(teacher_ND, teacher.head_weight_VD),
         distillation,
     )
     if not distillation.layers:
         return loss
-    distance = models["projections"](student_states, teacher_states).sum()
+    distance: Tensor = models["projections"](student_states, teacher_states).sum()
     return Loss(
         loss.total + distillation.layer_weight * distance,
         loss.weight,
@@ -205,7 +243,7 @@ def distil(models: Models, batch: TokenBatch | AnswerBatch, distillation: Distil
     )
 
 
-def _states(model: MiniMind, batch: TokenBatch | AnswerBatch, layers: Sequence[int]) -> list[Tensor]:
+def states_that_predict(model: MiniMind, batch: TokenBatch | AnswerBatch, layers: Sequence[int]) -> list[Tensor]:
     """[N, D] of the places that predict: of each of these layers, and after them of the last."""
     of = (*layers, model.config.num_hidden_layers)
     states = model.hidden_states(batch.tokens_BT, of, batch.segment_BT, branch_BT=batch.branch_BT)

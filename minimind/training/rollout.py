@@ -18,6 +18,7 @@ from minimind.language import say
 from minimind.network.model import MiniMind
 from minimind.training.answers import Answer, AnswerBatch, answer_batch, tree_tokens
 from minimind.training.batch import WholeRows
+from minimind.training.objectives import Models
 
 SLOTS = 16
 """Answers that are written at once to begin with."""
@@ -89,9 +90,16 @@ class Rollouts:
     So nothing is left over between steps, and its state is that of its prompts.
     """
 
-    def __init__(self, prompts: PromptSource, policy: MiniMind, writing: Writing) -> None:
-        self.prompts, self.policy, self.writing = prompts, policy, writing
+    def __init__(self, prompts: PromptSource, models: Models, writing: Writing) -> None:
+        self.prompts, self.models, self.writing = prompts, models, writing
         self.slots = SLOTS
+
+    @property
+    def policy(self) -> MiniMind:
+        """The model that writes."""
+        policy = self.models["policy"]
+        assert isinstance(policy, MiniMind)
+        return policy
 
     @property
     def done(self) -> bool:
@@ -149,13 +157,14 @@ class Rollouts:
             )
             for row, prompt, number in requests
         ]
-        was_training = self.policy.training
-        self.policy.eval()  # an adapter's dropout is for learning
+        policy = self.policy
+        was_training = policy.training
+        policy.eval()  # an adapter's dropout is for learning
         try:
-            engine = Engine(self.policy, slots=self.slots, context_tokens=how.context_tokens)
+            engine = Engine(policy, slots=self.slots, context_tokens=how.context_tokens)
             found = engine.generate([prompt for _, prompt, _ in requests], params)
         finally:
-            self.policy.train(was_training)
+            policy.train(was_training)
         answers = [
             _answer(prompt, completion.token_ids) for (_, prompt, _), completion in zip(requests, found, strict=True)
         ]

@@ -1,0 +1,272 @@
+"""The distillation stage: a student learns from a teacher's distributions, of texts or of what it writes itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import Literal, cast
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from data.batches import OrderedBatches
+from data.pack import learnable
+from data.row_values import RowsWithValues, RowValues, Values, row_values
+from data.rows import PackedRows, PromptRows, Rows
+from data.split import hold_out
+from jobs import paths
+from jobs.stages import sft, supervised
+from jobs.stages.sampling import answering
+from jobs.stages.spec import RunSpec, StageSettings
+from jobs.stages.stage import DEFAULT_MODEL, Computing, Corpus, Data, FiniteSource, ModelSource, Stage
+from minimind.device.distributed import Parallel
+from minimind.events import Metric
+from minimind.language import say
+from minimind.network.model import MiniMind
+from minimind.text.tokenizer import Tokenizer
+from minimind.training.batch import TokenBatch
+from minimind.training.distillation import (
+    Distillation,
+    Projections,
+    TaughtBatch,
+    distil,
+    states_that_predict,
+    top_k_logprobs,
+)
+from minimind.training.objectives import Models, Objective
+from minimind.training.rollout import PromptBatch, Rollouts, Writing, worst_writing
+
+TEACHER, PROJECTIONS = "teacher", "projections"
+KEPT = 64
+"""How many of a cached teacher's likeliest tokens are kept for each place, unless somebody says otherwise."""
+
+
+class DistillConfig(StageSettings):
+    """What the stage has to be told; the loss is in `minimind/training/distillation.py`."""
+
+    kind: Literal["distill"] = "distill"
+    cached: bool = Field(
+        default=False,
+        description="the teacher is not in memory beside the student: its likeliest tokens are computed once before "
+        "the training and kept, the choice for a small card",
+    )
+    on_policy: bool = Field(
+        default=False, description="the student writes the answers itself, and the teacher says what it thinks of them"
+    )
+    alpha: float | None = Field(
+        default=None,
+        description="weight of the text's own tokens, the teacher's is 1 - alpha; default: 0.5, on policy 0, for what "
+        "the student writes is no model to it",
+    )
+    temperature: float = Field(
+        default=1.0, description="what the logits of both are divided by before they are compared"
+    )
+    beta: float | None = Field(
+        default=None,
+        description="how both are compared: 0 KL(teacher || student), 1 KL(student || teacher), in between generalised "
+        "Jensen-Shannon; default: 0, on policy 1",
+    )
+    top_k: int | None = Field(
+        default=None, description=f"how many of a cached teacher's likeliest tokens are kept; default: {KEPT}"
+    )
+    layers: tuple[tuple[int, int], ...] = Field(
+        default=(), description="pairs [student's, teacher's] of hidden states that are matched too, such as [[2,4]]"
+    )
+    layer_weight: float = Field(default=1.0, description="weight of the matched hidden states")
+    max_new_tokens: int = Field(default=64, ge=1, description="on policy: tokens of an answer at most")
+    sampling_temperature: float = Field(default=1.0, gt=0, description="on policy: how freely the student writes")
+
+    @model_validator(mode="after")
+    def _fitting(self) -> DistillConfig:
+        self.distillation  # noqa: B018  # says what is out of range
+        wrong = {
+            "on_policy": self.on_policy and self.cached and say("what the student writes is not known beforehand"),
+            "layers": bool(self.layers) and self.cached and say("of a cached teacher its tokens alone are kept"),
+            "top_k": self.top_k is not None and not self.cached and say("a teacher in memory tells of all tokens"),
+            "alpha": self.on_policy and bool(self.alpha) and say("what the student writes is no model to it"),
+        }
+        for name, problem in wrong.items():
+            if problem:
+                raise ValueError(
+                    say("{name} = {value}: {problem}", name=name, value=getattr(self, name), problem=problem)
+                )
+        return self
+
+    @property
+    def distillation(self) -> Distillation:
+        """The loss."""
+        own_texts = 0.0 if self.on_policy else 0.5
+        return Distillation(
+            alpha=own_texts if self.alpha is None else self.alpha,
+            temperature=self.temperature,
+            beta=float(self.on_policy) if self.beta is None else self.beta,
+            top_k=(self.top_k or KEPT) if self.cached else None,
+            layers=self.layers,
+            layer_weight=self.layer_weight,
+        )
+
+
+def distill(size: str = DEFAULT_MODEL) -> RunSpec:
+    """The settings of SFT, but for what is measured."""
+    spec = sft.sft(size)
+    evaluation = spec.eval.model_copy(update={"best": "val/cross_entropy"})
+    return spec.model_copy(update={"name": "distill", "stage": DistillConfig(), "eval": evaluation})
+
+
+def settings(spec: RunSpec) -> DistillConfig:
+    """The stage's own."""
+    assert isinstance(spec.stage, DistillConfig)
+    return spec.stage
+
+
+def models(spec: RunSpec, weights: ModelSource) -> dict[str, nn.Module]:
+    """The student, its teacher where that is to be in memory, and what maps hidden states of one to the other's."""
+    found, own = supervised.models(spec, weights), settings(spec)
+    if not own.cached:
+        found[TEACHER] = teacher = weights.role(TEACHER)
+        if own.layers:
+            width = teacher.config.hidden_size
+            drawn = torch.Generator().manual_seed(spec.seed)
+            found[PROJECTIONS] = Projections(len(own.layers), spec.model.hidden_size, width, drawn)
+    return found
+
+
+def objective(spec: RunSpec) -> Objective:
+    """What the text says, and what the teacher thinks of it."""
+    return partial(distil, distillation=settings(spec).distillation)
+
+
+def annotate(spec: RunSpec, corpus: Corpus, computing: Computing) -> Corpus:
+    """With the teacher's likeliest tokens, where it is not to be in memory beside the student."""
+    own = settings(spec)
+    if not own.cached:
+        return corpus
+    if spec.data.mix:
+        raise ValueError(
+            say("data.mix = {mix}: a cached teacher has not read the text that is replayed", mix=spec.data.mix)
+        )
+    kept, model = own.distillation.top_k, cast(MiniMind | None, None)
+    assert kept is not None
+
+    @torch.no_grad()
+    def compute(batch: TokenBatch) -> tuple[Tensor, Values]:
+        nonlocal model
+        model = model or computing.weights.role(TEACHER).to(computing.parallel.device)
+        there = batch.to(computing.parallel.device)
+        with computing.precision.autocast():
+            (hidden_ND,) = states_that_predict(model, there, ())
+            ids_NK, logprobs_NK = top_k_logprobs(hidden_ND, model.head_weight_VD, kept, own.temperature)
+        row_N = batch.predicted_N // batch.width
+        ids_NK = ids_NK.to(torch.int32)
+        return torch.bincount(row_N, minlength=len(batch.rows)), {"ids": ids_NK, "logprobs": logprobs_NK}
+
+    def known(rows: PackedRows) -> RowValues:
+        return row_values(
+            paths.cache() / "known",
+            rows,
+            {
+                "model": computing.weights.fingerprint(TEACHER),
+                "dtype": computing.precision.name,
+                "top_k": kept,
+                "temperature": own.temperature,
+            },
+            compute,
+            batch_size=spec.loop.batch_size,
+            parallel=computing.parallel,
+            progress=partial(computing.progress, TEACHER),
+        )
+
+    training, held_out = supervised.packed(spec, corpus)
+    return replace(corpus, known=(known(training), known(held_out)))
+
+
+def data(spec: RunSpec, corpus: Corpus, models: Models, parallel: Parallel) -> Data:
+    """Packed conversations as SFT reads them, with what a cached teacher says; on policy prompts, which the student
+    answers.
+    """
+    training, held_out = map(_with_known, supervised.packed(spec, corpus), corpus.known or (None, None))
+    batches: FiniteSource = supervised.batches(spec, training, parallel)
+    if settings(spec).on_policy:
+        batches = Rollouts(_prompts(spec, corpus, parallel), models, writing(spec, corpus.tokenizer))
+    return Data(
+        batches, supervised.measured(spec, held_out, parallel), supervised.held_out_text(spec, corpus, parallel)
+    )
+
+
+def _prompts(spec: RunSpec, corpus: Corpus, parallel: Parallel) -> OrderedBatches[PromptBatch]:
+    rows = learnable(corpus.rows, spec.data.max_seq_len)
+    if corpus.held_out is None:
+        rows, _ = hold_out(corpus.rows, spec.eval.fraction, spec.eval.max_documents, rows)
+    return OrderedBatches(
+        PromptRows(corpus.rows, rows, spec.data.max_seq_len, corpus.tokenizer.pad_id),
+        batch_size=spec.loop.batch_size,
+        seed=spec.seed,
+        epochs=spec.loop.epochs,
+        rank=parallel.rank,
+        world=parallel.world,
+    )
+
+
+def _with_known(rows: PackedRows, known: RowValues | None) -> Rows[TokenBatch]:
+    return rows if known is None else RowsWithValues(rows, known, _add)
+
+
+def _add(batch: TokenBatch, values: Values) -> TaughtBatch:
+    return TaughtBatch.of(batch, values["ids"], values["logprobs"])
+
+
+def writing(spec: RunSpec, tokenizer: Tokenizer | None = None) -> Writing:
+    """How the student writes. tokenizer: None for a plan, which writes nothing."""
+    own = settings(spec)
+    return Writing(
+        seed=spec.seed,
+        answers=1,
+        max_tokens=own.max_new_tokens,
+        context_tokens=spec.data.max_seq_len,
+        stop_id=tokenizer.eos_id if tokenizer else 0,
+        temperature=own.sampling_temperature,
+        pad_id=tokenizer.pad_id if tokenizer else 0,
+    )
+
+
+def worst(spec: RunSpec) -> TokenBatch:
+    """Full rows, of which every token is predicted."""
+    batch, own = supervised.worst(spec), settings(spec)
+    if own.distillation.top_k is None:
+        return batch
+    shape = (len(batch.predicted_N), own.distillation.top_k)
+    return TaughtBatch.of(batch, torch.ones(shape, dtype=torch.int32), torch.zeros(shape))
+
+
+def worst_take(spec: RunSpec, models: Models) -> None:
+    """What the student's writing takes."""
+    if settings(spec).on_policy:
+        policy = models["policy"]
+        assert isinstance(policy, MiniMind)
+        worst_writing(policy, writing(spec))
+
+
+STAGE = Stage(
+    title="learn from a larger model: its distributions, of given texts or of what the student writes itself",
+    rows="sft",
+    settings=DistillConfig,
+    preset=distill,
+    continues=True,
+    prompt=sft.question,
+    sampling=answering,
+    models=models,
+    annotate=annotate,
+    objective=objective,
+    data=data,
+    worst=worst,
+    worst_take=worst_take,
+    roles=(TEACHER,),
+    needs=(TEACHER,),
+    metrics={
+        "cross_entropy": Metric("nats/token", "how likely the student finds the texts", "lower"),
+        "divergence": Metric("nats/token", "how far the student is from its teacher", "lower"),
+        "agreement": Metric("", "how often the student's likeliest token is its teacher's", "higher"),
+        "layer_distance": Metric("", "1 - cosine of matched hidden states", "lower"),
+    },
+)
