@@ -123,6 +123,14 @@ def settings(spec: RunSpec) -> DistillConfig:
 def models(spec: RunSpec, weights: ModelSource) -> dict[str, nn.Module]:
     """The student, its teacher where that is to be in memory, and what maps hidden states of one to the other's."""
     found, own = supervised.models(spec, weights), settings(spec)
+    if own.cached and spec.data.mix:
+        raise ValueError(
+            say("data.mix = {mix}: a cached teacher has not read the text that is replayed", mix=spec.data.mix)
+        )
+    if (kept := own.distillation.top_k) is not None and kept >= spec.model.vocab_size:
+        raise ValueError(
+            say("stage.top_k = {top_k}: there are {count} tokens; take fewer", top_k=kept, count=spec.model.vocab_size)
+        )
     if not own.cached:
         found[TEACHER] = teacher = weights.role(TEACHER)
         if own.layers:
@@ -142,10 +150,6 @@ def annotate(spec: RunSpec, corpus: Corpus, computing: Computing) -> Corpus:
     own = settings(spec)
     if not own.cached:
         return corpus
-    if spec.data.mix:
-        raise ValueError(
-            say("data.mix = {mix}: a cached teacher has not read the text that is replayed", mix=spec.data.mix)
-        )
     kept, model = own.distillation.top_k, cast(MiniMind | None, None)
     assert kept is not None
 

@@ -19,7 +19,7 @@ from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
 from minimind.checkpoints.checkpoint import require_language_model
 from minimind.checkpoints.convert import from_hf_config
-from minimind.checkpoints.manifest import verify
+from minimind.checkpoints.manifest import read_manifest, verify
 from minimind.language import say
 from minimind.network.model import MODEL_PRESETS, ModelConfig
 
@@ -54,7 +54,28 @@ def new_spec(
             say("stage.kind = {kind!r}: a stage is chosen by its name, `train {kind}`", kind=spec.stage.kind)
         )
     require_weights(spec)
+    if weights is not None:
+        _require_same_tokens(spec, weights)
     return spec
+
+
+def _require_same_tokens(spec: RunSpec, weights: Weights) -> None:
+    """Raise ValueError for the model of a role that reads other tokens than the first weights."""
+    own = read_manifest(weights.folder)["tokenizer_fingerprint"]
+    for role, named in spec.roles.items():
+        other = read_manifest(find_weights(named).folder)["tokenizer_fingerprint"]
+        if other != own:
+            raise ValueError(
+                say(
+                    "roles.{role} = {named} has another tokenizer: its fingerprint is {other}, that of the first "
+                    "weights, {weights}, is {own}; name a model that was trained with the same one",
+                    role=role,
+                    named=named,
+                    other=other,
+                    weights=weights.name,
+                    own=own,
+                )
+            )
 
 
 def require_weights(spec: RunSpec) -> None:

@@ -429,7 +429,7 @@ class RunHooks:
                 "batches": batches,
                 "rng": rng,
                 "modules": {
-                    role: model.state_dict() for role, model in trained.items() if not isinstance(model, MiniMind)
+                    role: dict(model.state_dict()) for role, model in trained.items() if not isinstance(model, MiniMind)
                 },
             },
             lineage=self.lineage,

@@ -1,0 +1,271 @@
+"""The stages that learn from preferences and from a teacher, as runs from settings to their end."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import minimind.checkpoints.checkpoint as checkpoints
+from jobs import paths
+from jobs.runs.directory import RunDirectory
+from jobs.runs.references import find_weights
+from jobs.stages import dpo
+from jobs.stages.origin import new_spec
+from jobs.stages.recipe import trial_recipe
+from jobs.stages.spec import RunSpec
+from jobs.text.prepare import prepare
+from jobs.training.build import build
+from jobs.training.run import resolve, resume, start
+from minimind.checkpoints import folders as checkpoint_folders
+from minimind.checkpoints.manifest import CheckpointError
+from minimind.device.distributed import Parallel
+from minimind.device.limit import MemoryLimit
+from minimind.events import metric_series, read_events
+from minimind.memory.trace import trace
+from minimind.training.loop import train
+from minimind.training.train_state import TrainState
+from minimind.training.trial_steps import run_trial_steps
+from tests.ranks import run_ranks
+from tests.small import Screen, end_of, kill_at, small_spec
+from tests.toys import RecordingHooks
+
+PAIRS = str(paths.checkout() / "data" / "samples" / "dpo.jsonl")
+STEPS = 5
+
+RUNS: dict[str, tuple[str, dict[str, Any]]] = {
+    "dpo": ("dpo", {"data__path": PAIRS}),
+    "cached": ("dpo", {"data__path": PAIRS, "stage__reference": "cached"}),
+    "adapted": ("dpo", {"data__path": PAIRS, "adapter": '{"rank": 2, "dropout": 0.25}'}),
+    "simpo": ("dpo", {"data__path": PAIRS, "stage__loss": "simpo", "stage__gamma": 0.5, "stage__sft_weight": 0.1}),
+    "scores": ("reward", {"data__path": PAIRS}),
+    "taught": ("distill", {"roles__teacher": "wide"}),
+    "kept": ("distill", {"roles__teacher": "wide", "stage__cached": True, "stage__top_k": 16}),
+    "matched": ("distill", {"roles__teacher": "wide", "stage__layers": "[[1, 2], [2, 2]]"}),
+    "own": ("distill", {"roles__teacher": "wide", "stage__on_policy": True, "stage__max_new_tokens": 8}),
+}
+"""Run -> its stage and settings. Their weights are those of a run `small`, those of the teacher of `wide`."""
+
+
+def spec_of(run: str, /, **settings: Any) -> RunSpec:
+    stage, own = RUNS[run]
+    every = {"loop__max_steps": STEPS, "loop__save_interval": 1, "loop__keep_last": 99, "loop__batch_size": 2}
+    usual = {"name": run, "init_from": "small", "loop__epochs": 9}
+    return small_spec(stage, **{**usual, **every, **own, **settings})
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with all runs, each with a checkpoint of every step."""
+    home = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINIMIND_HOME", str(home))
+        runs = [start(small_spec(loop__max_steps=2), Screen())]
+        runs.append(start(small_spec(name="wide", model__hidden_size=64, loop__max_steps=2), Screen()))
+        runs += [start(spec_of(name), Screen()) for name in RUNS]
+    assert {run.state().word for run in runs} == {"SUCCEEDED"}
+    return home
+
+
+@pytest.fixture
+def home(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it."""
+    path = tmp_path / "home"
+    shutil.copytree(trained, path)
+    monkeypatch.setenv("MINIMIND_HOME", str(path))
+    return path
+
+
+def run_of(home: Path, name: str) -> RunDirectory:
+    return RunDirectory(home / "runs" / name)
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.slow
+def test_stopped_at_any_step_it_ends_as_if_it_had_not_been(home: Path, name: str) -> None:
+    run = run_of(home, name)
+    whole = end_of(run)
+    for step in (4, 1):
+        kill_at(run, step)
+        assert resume(name, {}, Screen()).state().word == "SUCCEEDED"
+        assert end_of(run) == whole
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_plan_is_what_real_steps_take(home: Path, name: str) -> None:
+    spec = spec_of(name)
+
+    def make() -> Any:
+        return trial_recipe(spec, torch.float32)
+
+    recipe = make()
+    with MemoryLimit() as limit:
+        run_trial_steps(recipe, 2)
+    assert trace(make, "cpu").peak_bytes == pytest.approx(limit.peak_bytes, rel=1e-3)
+
+
+def learnt(name: str, home: str, parallel: Parallel) -> list[torch.Tensor]:
+    """What two steps of a run make of its weights, on so many ranks."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINIMIND_HOME", home)
+        each = {"scaling__workers": parallel.world, "loop__accumulation_steps": 4 // parallel.world}
+        spec = spec_of(name, loop__max_steps=2, loop__batch_size=1, optim__name="adamw", **each)
+        spec, _ = resolve(spec, None, Screen())
+        built = build(spec, prepare(spec, Screen()), parallel)
+        train(built.recipe, TrainState(), RecordingHooks(), parallel)
+    return [parameter.detach().clone() for parameter in built.policy.parameters()]
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.slow
+def test_two_workers_learn_what_one_does(home: Path, tmp_path: Path, name: str) -> None:
+    if name == "adapted":
+        pytest.skip("each worker draws its own dropout")
+    two = run_ranks(2, partial(learnt, name, str(home)), tmp_path)
+    one = learnt(name, str(home), Parallel())
+    for mine, *others in zip(one, *two, strict=True):
+        for other in others:
+            torch.testing.assert_close(other, mine, rtol=1e-3, atol=1e-5)
+
+
+def test_a_cached_reference_gives_the_same_numbers(home: Path) -> None:
+    for metric in ("train/loss", "val/loss", "val/accuracy", "val/kl"):
+        live, cached = (metric_series(run_of(home, name).events_path, metric) for name in ("dpo", "cached"))
+        assert cached[0] == live[0]
+        assert cached[1] == pytest.approx(live[1], abs=1e-5)
+    assert len(list((home / "cache" / "known").iterdir())) == 4  # rows to train on and held-out ones, of two runs
+
+
+def test_a_cache_that_is_gone_is_computed_again_of_the_weights_that_the_run_began_with(home: Path) -> None:
+    run = run_of(home, "cached")
+    whole = end_of(run)
+    kill_at(run, 2)
+    shutil.rmtree(home / "cache" / "known")
+    assert resume("cached", {}, Screen()).state().word == "SUCCEEDED"
+    assert end_of(run) == whole
+
+
+def test_other_weights_have_a_cache_of_their_own(home: Path) -> None:
+    start(spec_of("cached", name="again", loop__max_steps=1), Screen())
+    assert len(list((home / "cache" / "known").iterdir())) == 4
+    start(small_spec(name="other", seed=7, loop__max_steps=1), Screen())
+    start(spec_of("cached", name="later", loop__max_steps=1, init_from="other"), Screen())
+    assert len(list((home / "cache" / "known").iterdir())) == 6
+
+
+def test_a_reference_may_be_another_run_but_not_one_of_other_tokens(home: Path) -> None:
+    run = start(spec_of("dpo", name="held", roles__reference="wide", loop__max_steps=1), Screen())
+    assert metric_series(run.events_path, "val/kl")[1][0] > 0
+    start(small_spec(name="words", model__vocab_size=500, loop__max_steps=1), Screen())
+    for name, role in (("dpo", "reference"), ("taught", "teacher")):
+        settings = {"init_from": "small", f"roles.{role}": "words"}
+        with pytest.raises(ValueError, match=rf"roles.{role} = words .*[0-9a-f]{{64}}.*[0-9a-f]{{64}}"):
+            new_spec(RUNS[name][0], settings)
+
+
+def test_a_reward_model_is_one_that_others_load_and_no_model_to_talk_with(home: Path) -> None:
+    from transformers import AutoModelForSequenceClassification
+
+    folder = find_weights("scores").folder
+    peer = AutoModelForSequenceClassification.from_pretrained(folder)
+    assert type(peer).__name__ == "Qwen3ForSequenceClassification"
+    model, _ = checkpoints.load_score_model(folder)
+    tokens_BT = torch.arange(1, 13).view(2, 6)
+    with torch.no_grad():
+        theirs_B = peer(tokens_BT).logits[:, 0]
+        torch.testing.assert_close(model.scores(tokens_BT)[:, -1], theirs_B, rtol=1e-4, atol=1e-5)
+    with pytest.raises(CheckpointError, match="is a reward model: it gives scores .* and writes nothing"):
+        new_spec("sft", {"init_from": "scores"})
+    with pytest.raises(CheckpointError, match="is a reward model"):
+        start(spec_of("taught", name="wrong", roles__teacher="scores"), Screen())
+    with pytest.raises(CheckpointError, match="writes text and gives no scores: .*`minimind train reward`"):
+        checkpoints.load_score_model(find_weights("small").folder)
+    assert not run_of(home, "scores").samples_path.exists()
+    with pytest.raises(ValueError, match="a reward model trains all of its weights"):
+        start(spec_of("scores", name="wrong", adapter="{}"), Screen())
+
+
+def test_pairs_that_are_too_long_are_left_out_of_a_reward_model_and_counted(home: Path) -> None:
+    said = {}
+    for name in ("dpo", "scores"):
+        screen = Screen()
+        spec, _ = resolve(spec_of(name, data__max_seq_len=48, data__limits__max_bad_turns=99), None, screen)
+        prepare(spec, screen)
+        (said[name],) = [line for line in screen.text.splitlines() if line.startswith("Data: dpo.jsonl")]
+    assert "longer than 48 tokens lose their end" in said["dpo"]
+    assert "longer than 48 tokens left out" in said["scores"]
+    assert "lose their end" not in said["scores"]
+
+
+def test_the_settings_of_a_stage_are_checked_against_each_other() -> None:
+    wrong: dict[str, tuple[str, dict[str, Any]]] = {
+        "loss = sigmoid has no gamma": ("dpo", {"stage__gamma": 0.5}),
+        "loss = hinge has no label_smoothing": ("dpo", {"stage__loss": "hinge", "stage__label_smoothing": 0.1}),
+        "loss = simpo has no reference that could be cached": (
+            "dpo", {"stage__loss": "simpo", "stage__reference": "cached"},
+        ),
+        r"stage.beta = 0.*greater than 0": ("dpo", {"stage__beta": 0}),
+        r"alpha.*less than or equal to 1": ("taught", {"stage__alpha": 1.5}),
+        r"temperature.*greater than 0": ("taught", {"stage__temperature": 0}),
+        "on_policy = True: what the student writes is not known beforehand": ("own", {"stage__cached": True}),
+        "alpha = 0.5: what the student writes is no model to it": ("own", {"stage__alpha": 0.5}),
+        "top_k = 5: a teacher in memory tells of all tokens": ("taught", {"stage__top_k": 5}),
+        "layers = .*: of a cached teacher its tokens alone are kept": ("kept", {"stage__layers": "[[1, 1]]"}),
+    }  # fmt: skip
+    for message, (name, settings) in wrong.items():
+        with pytest.raises(ValueError, match=message):
+            spec_of(name, **settings)
+
+
+def test_what_cannot_be_taught_is_refused_before_anything_runs(home: Path) -> None:
+    with pytest.raises(ValueError, match="distill needs a teacher: name it with --teacher RUN"):
+        new_spec("distill", {"init_from": "small"})
+    with pytest.raises(ValueError, match=r"hidden states of \[9\]: this model has 0 \(the embedding\) to 2"):
+        start(spec_of("matched", name="wrong", stage__layers="[[9, 2]]"), Screen())
+    with pytest.raises(ValueError, match="stage.top_k = 600: there are 600 tokens; take fewer"):
+        start(spec_of("kept", name="wrong", stage__top_k=600), Screen())
+    with pytest.raises(ValueError, match=r"data.mix = 0.3: a cached teacher has not read the text that is replayed"):
+        start(spec_of("kept", name="wrong", data__mix=0.3), Screen())
+    assert not (home / "runs" / "wrong").exists()
+
+
+def test_a_student_on_policy_learns_from_what_it_writes(home: Path) -> None:
+    run = run_of(home, "own")
+    divergences = metric_series(run.events_path, "train/divergence")[1]
+    assert len(divergences) == STEPS
+    assert metric_series(run.events_path, "train/loss")[1] == pytest.approx(divergences)  # alpha is 0, beta 1
+
+
+def test_better_answers_that_become_less_likely_are_told_of(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "from -1.00 to -1.50 nats per token" in dpo.remark({"chosen_logprob": -1.0}, {"chosen_logprob": -1.5})
+    assert not dpo.remark({"chosen_logprob": -1.0}, {"chosen_logprob": -0.5})
+    monkeypatch.setattr(dpo, "FALL", -99.0)  # whatever has become of them
+    run = start(spec_of("dpo", name="far"), Screen())
+    was, *_, now = metric_series(run.events_path, "val/chosen_logprob")[1]
+    (note,) = [event for event in read_events(run.events_path, {"note"}) if event["kind"] == "remark"]
+    assert f"from {was:.2f} to {now:.2f} nats per token" in note["text"]
+    assert "sft_weight" in note["text"]
+
+
+def test_a_line_of_a_validation_fits_a_terminal(home: Path) -> None:
+    from jobs.runs.progress import RunProgress
+
+    screen = Screen()
+    with RunProgress(screen) as shown:
+        for event in read_events(run_of(home, "dpo").events_path):
+            shown.update(event)
+    (line, *_) = [line for line in screen.text.splitlines() if "validation" in line]
+    assert "accuracy" in line
+    assert "chosen_reward" not in line
+
+
+def test_specs_keep_what_a_stage_was_told(home: Path) -> None:
+    for name in RUNS:
+        stored = json.loads(run_of(home, name).spec_path.read_text("utf-8"))
+        assert RunSpec.model_validate(run_of(home, name).spec()).stage.kind == stored["stage"]["kind"] == RUNS[name][0]
+    assert checkpoint_folders.steps(run_of(home, "dpo").checkpoints) == list(range(STEPS + 1))[1:]
