@@ -130,7 +130,7 @@ class Ours:
         batch = self.conversations.rows.batch(rows)
         self.models["policy"].zero_grad(set_to_none=True)
         loss = distil(self.models, batch, self.distillation)
-        (loss.total / loss.weight).backward()
+        (loss.total / loss.weight).backward()  # type: ignore[no-untyped-call]
         return float(loss.total.detach() / loss.weight)
 
 
@@ -169,7 +169,7 @@ class Peer:
         )
         cross_entropy = F.cross_entropy(logits, tokens[learnt])
         loss = alpha * cross_entropy + (1 - alpha) * temperature**2 * divergence
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
 
     def answers(self, model: nn.Module, tokens: Tensor, real: Tensor, learnt: Tensor) -> Tensor:
@@ -205,8 +205,9 @@ def require_same(ours: Ours, peer: Peer) -> None:
 def compare(name: str, distillation: Distillation, args: argparse.Namespace, console: Console) -> dict[str, float]:
     """Speed of both sides in one of SETTINGS."""
     conversations = Conversations(SETTINGS[name], args.steps)
-    sides = {what: make(conversations, distillation) for what, make in SIDES.items()}
-    require_same(sides["ours"], sides["peer"])
+    ours, peer = Ours(conversations, distillation), Peer(conversations, distillation)
+    require_same(ours, peer)
+    sides: dict[str, Ours | Peer] = {"ours": ours, "peer": peer}
     for side in sides.values():
         side.round()
     seconds: dict[str, list[tuple[float, float]]] = {what: [] for what in sides}
