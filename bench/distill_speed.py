@@ -38,7 +38,6 @@ import os
 import statistics
 import subprocess
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -49,103 +48,109 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.train_speed import initial_weights, peak_rise, timed, write_shards
-from data.batches import in_order
-from data.pack import pack_shards
+from data.pack import order, pack_shards
 from data.rows import PackedRows
 from minimind.checkpoints.convert import to_hf_config
 from minimind.network.model import MODEL_PRESETS, MiniMind, ModelConfig
-from minimind.training.batch import TokenBatch
 from minimind.training.distillation import Distillation, distil
 
 STUDENT = MODEL_PRESETS["tiny"]
 TEACHER = ModelConfig(hidden_size=320, num_hidden_layers=6, num_attention_heads=8, num_key_value_heads=4)
-PROMPT_TOKENS = (25, 35)
-"""Median and 95th percentile."""
+CONVERSATIONS = 4000
+"""From which rows are packed; a round takes a few steps of them."""
+PROMPT_TOKENS = (25, 35, 47)
+"""Median, 95th percentile and most."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """conversations: in a round. answer_tokens: median and 95th percentile, or least and most. width, rows: of ours."""
+    """answer_tokens: median, 95th percentile and most, or least and most. width, rows: of a step of ours."""
 
-    conversations: int
-    answer_tokens: tuple[int, int]
-    uniform: bool
+    answer_tokens: tuple[int, int, int] | tuple[int, int]
     width: int
     rows: int
 
-    def draw(self) -> list[tuple[np.ndarray, int]]:
-        """Conversations of random ids, and where the answer of each begins."""
+
+SETTINGS = {"stock": Setting((14, 103, 181), width=256, rows=4), "long": Setting((200, 400), width=640, rows=3)}
+
+
+class Conversations:
+    """Conversations of random ids, packed as a whole, and the rows of so many steps that are taken from them.
+
+    answers: where the answer of each begins. steps: the rows of each step. taken: the conversations in these rows, in
+    random order.
+    """
+
+    def __init__(self, setting: Setting, steps: int) -> None:
         rng = np.random.default_rng(0)
-        prompts = log_normal(rng, PROMPT_TOKENS, self.conversations)
-        if self.uniform:
-            answers = rng.integers(*self.answer_tokens, self.conversations, endpoint=True)
-        else:
-            answers = log_normal(rng, self.answer_tokens, self.conversations)
-        lengths = np.minimum(prompts + answers, self.width)
-        ids = [rng.integers(0, STUDENT.vocab_size, length, dtype=np.uint16) for length in lengths.tolist()]
-        return list(zip(ids, prompts.tolist(), strict=True))
+        prompts, answers = draw(rng, PROMPT_TOKENS), draw(rng, setting.answer_tokens)
+        lengths = np.minimum(prompts + answers, setting.width).tolist()
+        self.ids = [rng.integers(0, STUDENT.vocab_size, length, dtype=np.uint16) for length in lengths]
+        self.answers = prompts.tolist()
+        spans = [[begin, length] for begin, length in zip(self.answers, lengths, strict=True)]
+        shards = write_shards(self.ids, STUDENT.vocab_size, spans)
+        self.packing = pack_shards(shards, setting.width)
+        self.rows = PackedRows(shards, self.packing)
+        chosen = order(self.packing.rows, 0, 0)[: steps * setting.rows]
+        self.steps: list[list[int]] = chosen.reshape(steps, setting.rows).tolist()
+        self.taken: list[int] = rng.permutation(self.documents(chosen.tolist())).tolist()
+
+    def documents(self, rows: list[int]) -> list[int]:
+        """The conversations in these rows."""
+        offsets = self.packing.row_offsets
+        return [int(at) for row in rows for at in self.packing.piece_document[offsets[row] : offsets[row + 1]]]
 
 
-SETTINGS = {
-    "stock": Setting(144, (14, 103), uniform=False, width=256, rows=4),
-    "long": Setting(48, (200, 400), uniform=True, width=512, rows=4),
-}
-
-
-def log_normal(rng: np.random.Generator, of: tuple[int, int], count: int) -> np.ndarray:
-    """Lengths with this median and 95th percentile."""
-    median, high = of
-    return np.exp(rng.normal(np.log(median), np.log(high / median) / 1.6449, count)).astype(int).clip(2)
+def draw(rng: np.random.Generator, lengths: tuple[int, ...]) -> np.ndarray:
+    """Lengths: log-normal with this median, 95th percentile and most, or even between least and most."""
+    if len(lengths) == 2:
+        return rng.integers(*lengths, CONVERSATIONS, endpoint=True)
+    median, high, most = lengths
+    spread = np.log(high / median) / 1.6449
+    return np.exp(rng.normal(np.log(median), spread, CONVERSATIONS)).astype(int).clip(2, most)
 
 
 class Ours:
     """`distil` over packed rows."""
 
-    def __init__(self, setting: Setting, distillation: Distillation) -> None:
+    def __init__(self, conversations: Conversations, distillation: Distillation) -> None:
+        self.conversations, self.distillation = conversations, distillation
         self.models = {"policy": MiniMind(STUDENT), "teacher": MiniMind(TEACHER)}
         self.models["policy"].load_state_dict(initial_weights(STUDENT))
         self.models["teacher"].load_state_dict(initial_weights(TEACHER))
         self.models["teacher"].requires_grad_(False)
-        self.distillation = distillation
-        drawn = setting.draw()
-        targets = [[begin, len(ids)] for ids, begin in drawn]
-        shards = write_shards([ids for ids, _ in drawn], STUDENT.vocab_size, targets)
-        self.rows = PackedRows(shards, pack_shards(shards, setting.width))
-        self.batch_size = setting.rows
 
     def round(self) -> None:
-        """Once over all conversations."""
-        for batch in in_order(self.rows, batch_size=self.batch_size):
-            self.step(batch)
+        """Once over all conversations that are taken."""
+        for rows in self.conversations.steps:
+            self.step(rows)
 
-    def step(self, batch: TokenBatch) -> float:
+    def step(self, rows: list[int]) -> float:
         """The mean loss; gradients are of the mean as well."""
+        batch = self.conversations.rows.batch(rows)
         self.models["policy"].zero_grad(set_to_none=True)
         loss = distil(self.models, batch, self.distillation)
-        (loss.total / loss.weight).backward()
+        (loss.total / loss.weight).backward()  # type: ignore[no-untyped-call]
         return float(loss.total.detach() / loss.weight)
 
 
 class Peer:
     """transformers' Qwen3 twice, over padded conversations."""
 
-    def __init__(self, setting: Setting, distillation: Distillation) -> None:
+    def __init__(self, conversations: Conversations, distillation: Distillation) -> None:
+        self.conversations, self.distillation = conversations, distillation
         self.policy, self.teacher = hf_model(STUDENT).train(), hf_model(TEACHER).eval().requires_grad_(False)
-        self.distillation = distillation
-        self.drawn = setting.draw()
-        packed = pack_shards(
-            write_shards([ids for ids, _ in self.drawn], STUDENT.vocab_size, [[1, 2]] * len(self.drawn)), setting.width
-        )
-        self.batch_size = round(len(self.drawn) / packed.rows * setting.rows)
+        self.batch_size = round(len(conversations.taken) / len(conversations.steps))
 
     def round(self) -> None:
-        """Once over all conversations, in the order they were drawn in."""
-        for start in range(0, len(self.drawn), self.batch_size):
-            self.step(self.drawn[start : start + self.batch_size])
+        """Once over all conversations that are taken."""
+        for start in range(0, len(self.conversations.taken), self.batch_size):
+            self.step(self.conversations.taken[start : start + self.batch_size])
 
-    def step(self, conversations: list[tuple[np.ndarray, int]]) -> float:
+    def step(self, documents: list[int]) -> float:
         """The mean loss; gradients are of the mean as well."""
         self.policy.zero_grad(set_to_none=True)
+        conversations = [(self.conversations.ids[at], self.conversations.answers[at]) for at in documents]
         width = max(len(ids) for ids, _ in conversations)
         tokens = torch.zeros(len(conversations), width, dtype=torch.int64)
         real, learnt = torch.zeros_like(tokens), torch.zeros_like(tokens, dtype=torch.bool)
@@ -164,7 +169,7 @@ class Peer:
         )
         cross_entropy = F.cross_entropy(logits, tokens[learnt])
         loss = alpha * cross_entropy + (1 - alpha) * temperature**2 * divergence
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         return float(loss.detach())
 
     def answers(self, model: nn.Module, tokens: Tensor, real: Tensor, learnt: Tensor) -> Tensor:
@@ -188,10 +193,8 @@ def hf_model(config: ModelConfig) -> Any:
 
 def require_same(ours: Ours, peer: Peer) -> None:
     """Raise AssertionError unless both sides compute the same loss and gradients of the same conversations."""
-    batch = next(iter(in_order(ours.rows, batch_size=1)))
-    packing = ours.rows.packing
-    documents = packing.piece_document[: packing.row_offsets[1]].tolist()
-    mine, theirs = ours.step(batch), peer.step([peer.drawn[document] for document in documents])
+    rows = ours.conversations.steps[0][:1]
+    mine, theirs = ours.step(rows), peer.step(ours.conversations.documents(rows))
     torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=0)
     gradients = dict(peer.policy.named_parameters())
     for name, parameter in ours.models["policy"].named_parameters():
@@ -199,33 +202,33 @@ def require_same(ours: Ours, peer: Peer) -> None:
         torch.testing.assert_close(parameter.grad, gradients[name].grad, rtol=1e-3, atol=1e-4 * scale)
 
 
-def compare(name: str, distillation: Distillation, rounds: int, console: Console) -> dict[str, float]:
+def compare(name: str, distillation: Distillation, args: argparse.Namespace, console: Console) -> dict[str, float]:
     """Speed of both sides in one of SETTINGS."""
-    setting = SETTINGS[name]
-    ours, peer = Ours(setting, distillation), Peer(setting, distillation)
+    conversations = Conversations(SETTINGS[name], args.steps)
+    ours, peer = Ours(conversations, distillation), Peer(conversations, distillation)
     require_same(ours, peer)
-    sides = {"ours": ours, "peer": peer}
+    sides: dict[str, Ours | Peer] = {"ours": ours, "peer": peer}
     for side in sides.values():
         side.round()
     seconds: dict[str, list[tuple[float, float]]] = {what: [] for what in sides}
-    for number in range(rounds):
+    for number in range(args.rounds):
         for what in list(sides) if number % 2 else list(sides)[::-1]:
             seconds[what].append(timed(sides[what].round, 1))
-    lengths = [len(ids) for ids, _ in setting.draw()]
-    learnt = sum(len(ids) - begin for ids, begin in setting.draw())
-    title = f"{name}: {len(lengths)} conversations, {sum(lengths)} tokens, {learnt} of them learnt; {rounds} rounds"
-    table = Table("", "conversations a step", "CPU s", "wall s", "learnt tokens / CPU s", title=title)
+    tokens = sum(len(conversations.ids[at]) for at in conversations.taken)
+    learnt = tokens - sum(conversations.answers[at] for at in conversations.taken)
+    title = f"{name}: {args.rounds} rounds of {args.steps} steps, {len(conversations.taken)} conversations, "
+    title += f"{tokens} tokens, {learnt} of them learnt"
+    table = Table("", "CPU s", "wall s", "learnt tokens / CPU s", title=title)
     for what, values in seconds.items():
         cpu, wall = (statistics.median(value[clock] for value in values) for clock in (0, 1))
-        count = peer.batch_size if what == "peer" else len(lengths) / ours.rows.count * setting.rows
-        table.add_row(what, f"{count:.1f}", f"{cpu:.2f}", f"{wall:.2f}", f"{learnt / cpu:.0f}")
+        table.add_row(what, f"{cpu:.2f}", f"{wall:.2f}", f"{learnt / cpu:.0f}")
     ratios = [
         [theirs[clock] / mine[clock] for mine, theirs in zip(seconds["ours"], seconds["peer"], strict=True)]
         for clock in (0, 1)
     ]
     cpu_ratio, wall_ratio = (statistics.median(values) for values in ratios)
     spread = [f"{min(values):.2f} to {max(values):.2f}" for values in ratios]
-    table.add_row("ratio (spread)", "", f"{cpu_ratio:.2f} ({spread[0]})", f"{wall_ratio:.2f} ({spread[1]})", "")
+    table.add_row("ratio (spread)", f"{cpu_ratio:.2f} ({spread[0]})", f"{wall_ratio:.2f} ({spread[1]})", "")
     console.print(table)
     return {f"ratio_{name}": round(cpu_ratio, 3), f"wall_ratio_{name}": round(wall_ratio, 3)}
 
@@ -235,7 +238,7 @@ def memory(name: str, args: argparse.Namespace, console: Console) -> dict[str, f
     rises: dict[str, list[int]] = {what: [] for what in SIDES}
     # Without the threshold freed memory stays with the allocator and adds noise of a hundred megabytes.
     environment = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536"}
-    options = ["--threads", str(args.threads), "--temperature", str(args.temperature)]
+    options = [f"--{option}={getattr(args, option)}" for option in ("threads", "temperature", "steps")]
     for _ in range(1 if args.quick else 3):
         for what, values in rises.items():
             command = [sys.executable, __file__, "--memory_of", what, name, *options]
@@ -249,21 +252,24 @@ def memory(name: str, args: argparse.Namespace, console: Console) -> dict[str, f
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=8, help="of each side in a round")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--temperature", type=float, default=2.0)
     parser.add_argument("--quick", action="store_true", help="a smoke run: its figures mean little")
     parser.add_argument("--memory_of", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.quick:
+        args.rounds = args.steps = 1
     torch.set_num_threads(args.threads)
     distillation = Distillation(alpha=0.5, temperature=args.temperature)
     if args.memory_of:
         what, name = args.memory_of
-        print(peak_rise(partial(SIDES[what].round, SIDES[what](SETTINGS[name], distillation))))
+        print(peak_rise(SIDES[what](Conversations(SETTINGS[name], args.steps), distillation).round))
         return
     console = Console(width=130)
     figures: dict[str, float] = {}
     for name in SETTINGS:
-        figures |= compare(name, distillation, 1 if args.quick else args.rounds, console)
+        figures |= compare(name, distillation, args, console)
         figures |= memory(name, args, console)
     worst = {
         "ratio": min(figures[f"ratio_{name}"] for name in SETTINGS),

@@ -452,8 +452,8 @@ CHINESE: dict[str, str] = {
         "保存时用的是别的行或别的 top_k"
     ),
     (
-        "the teacher has {theirs} tokens in its vocabulary, the student {own}: a student learns from a teacher with "
-        "its tokenizer"
+        "the teacher has {theirs} tokens in its vocabulary, the student {own}: a student learns from a teacher "
+        "that has its tokenizer"
     ): "教师的词表有 {theirs} 个词元，学生的有 {own} 个：学生只能跟使用同一个分词器的教师学习",
     "optim.lr_scale names {unknown}; what trains here is {trained}": (
         "optim.lr_scale 写了 {unknown}；这里训练的是 {trained}"
