@@ -416,8 +416,9 @@ class _Doctor:
         self.tokens.append(longest)
         if limit is None or longest <= limit:
             return
-        if isinstance(row, PreferenceRow) and (unread := _unread_answers(found, limit)) is not None:
-            self.found("fully_masked", line, unread)
+        if isinstance(row, PreferenceRow) and (cut := _cut_pair(found, limit)) is not None:
+            kind, detail = cut
+            self.found(kind, line, detail)
             return
         masked = max(document.first_target or 0 for document in found)
         if masked >= limit:
@@ -482,8 +483,10 @@ class _Doctor:
             self.found("one_label", 0, all_of_them, self.report.file)
 
 
-def _unread_answers(found: list[Document], limit: int) -> str | None:
-    """Why nothing can be learnt of two answers of which the first `limit` tokens are read; None where something can."""
+def _cut_pair(found: list[Document], limit: int) -> tuple[str, str] | None:
+    """The problem with two answers of which nothing can be learnt once they are cut after `limit` tokens, and what
+    exactly; None where something can.
+    """
     one, other = (document.ids for document in found)
     if one == other:
         return None
@@ -491,14 +494,14 @@ def _unread_answers(found: list[Document], limit: int) -> str | None:
     spans = [span for document in found for span in document.targets.reshape(-1, 2).tolist()]
     begin = min((start for start, end in spans if end > shared), default=shared)
     if begin >= limit:
-        return say(
+        return "fully_masked", say(
             "the prompt alone is {count} tokens long, max_seq_len = {limit}: nothing of the answers is read. "
             "Shorten it, or give rows more tokens",
             count=begin,
             limit=limit,
         )
     if shared >= limit:
-        return say(
+        return "truncated", say(
             "the first {limit} tokens (max_seq_len) of both are the same, so nothing tells them apart", limit=limit
         )
     return None

@@ -132,11 +132,14 @@ def test_a_pair_of_which_no_answer_is_read_teaches_nothing(tmp_path: Path) -> No
         pair("q", "yes" * 30, "no"),
     ]
     report = check_file(write(tmp_path / "a.jsonl", rows), "dpo", tokenizer=tokenizer, max_seq_len=60)
-    assert placed(report) == {"fully_masked": [2, 3, 4], "truncated": [5]}
-    alone, later, alike = (issue.detail for issue in report.examples["fully_masked"])
+    assert placed(report) == {"fully_masked": [2, 3], "truncated": [4, 5]}
+    alone, later = (issue.detail for issue in report.examples["fully_masked"])
     assert "the prompt alone is 79 tokens long" in alone
     assert "nothing of the answers is read" in later
-    assert alike == "the first 60 tokens (max_seq_len) of both are the same, so nothing tells them apart"
+    assert (
+        report.examples["truncated"][0].detail
+        == "the first 60 tokens (max_seq_len) of both are the same, so nothing tells them apart"
+    )
 
 
 def test_a_pair_leaks_where_its_prompt_is_measured_on(tmp_path: Path) -> None:
@@ -165,7 +168,7 @@ def test_it_is_told_where_length_decides_which_answer_is_better(tmp_path: Path) 
     screen = io.StringIO()
     Console(width=200, file=screen).print(report.table())
     assert "28 characters on average against 13; the better one is longer in 75%" in screen.getvalue()
-    turned = [{"chosen": row["rejected"], "rejected": row["chosen"]} for row in rows if isinstance(row, dict)]
+    turned: Rows = [{"chosen": row["rejected"], "rejected": row["chosen"]} for row in rows if isinstance(row, dict)]
     (warning,) = check_file(write(tmp_path / "b.jsonl", turned), "dpo").warnings()
     assert "taking the shorter one is right in 75%" in warning
     even = check_file(write(tmp_path / "c.jsonl", [*rows[:10], *rows[30:]]), "dpo")

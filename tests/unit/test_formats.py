@@ -12,7 +12,7 @@ from data.encode import documents
 from data.examples import EXAMPLES
 from data.formats import READING, stage_of
 from data.rules import problems
-from data.schema import STAGE_ROWS, ChatRow, LabelledRow, PreferenceRow, parse
+from data.schema import STAGE_ROWS, ChatRow, LabelledRow, PreferenceRow, Row, parse
 from minimind.text.chat import render
 from minimind.text.tokenizer import Tokenizer
 
@@ -414,7 +414,7 @@ def test_the_examples_are_rows_of_their_stage(tokenizer: Tokenizer, stage: str) 
 
 def test_rows_are_read_as_this_number_of_the_reading_says(tokenizer: Tokenizer) -> None:
     """Whoever changes what rows become raises READING, so that nothing is taken from a cache that is no longer so."""
-    rows = [parse(ChatRow, row) for row, _ in SAME.values()]
+    rows: list[Row] = [parse(ChatRow, row) for row, _ in SAME.values()]
     rows += [parse(PreferenceRow, row) for row, _ in PREFERENCES.values()]
     rows += [parse(LabelledRow, row) for row in LABELLED.values()]
     found = [documents(tokenizer, row) for row in rows]
