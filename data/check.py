@@ -10,18 +10,21 @@ from array import array
 from bisect import bisect
 from collections import Counter
 from dataclasses import asdict, dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 from rich.table import Table
 
-from data.encode import documents, require_documents
+from data.bias import LengthBias, bias_of_labels, bias_of_pairs
+from data.encode import Document, documents, require_documents
 from data.formats import form_of, refuse_upstream, stage_of
 from data.read import TEXTS, DataError, RowFile, as_row, row_files
-from data.rules import conversations, excerpt, keys, problems
-from data.schema import STAGE_ROWS, PretrainRow, PromptRow, Row
+from data.rules import answer_characters, conversations, excerpt, keys, opposite, problems
+from data.schema import STAGE_ROWS, LabelledRow, PreferenceRow, PretrainRow, PromptRow, Row
 from minimind.config import Config
 from minimind.language import phrase, say
 from minimind.text.tokenizer import Tokenizer
@@ -29,6 +32,9 @@ from minimind.units import amount
 
 PASSAGES = "passages of text"
 """How the rows of a text are written, as a report says."""
+
+LOPSIDED = 4
+"""So many times as many answers of one label as of the other are worth a warning."""
 
 EXAMPLES = 10
 """How many rows of a kind are listed; all are counted."""
@@ -48,6 +54,9 @@ class CheckLimits(Config):
     )
     max_leaked: int | None = Field(default=0, ge=0, description="rows that stand in the evaluation file too")
     max_duplicates: int | None = Field(default=None, ge=0, description="rows that came before, word for word")
+    max_contradictions: int | None = Field(
+        default=None, ge=0, description="rows that say the contrary of one before: neither is learnt"
+    )
     max_truncated: int | None = Field(
         default=None, ge=0, description="conversations longer than max_seq_len: their end is lost"
     )
@@ -76,9 +85,11 @@ PROBLEMS = {
     "fully_masked": Problem("nothing to learn from: no answer, or none before max_seq_len", "max_bad_turns"),
     "same_answers": Problem("chosen and rejected are the same", "max_bad_turns"),
     "different_prompts": Problem("chosen and rejected answer different prompts", "max_bad_turns"),
+    "one_label": Problem("all labels are the same: nothing to tell good from bad by", "max_bad_turns"),
     "unread_fields": Problem("fields that nothing reads", "max_unread_fields"),
     "leaked": Problem("also in the evaluation file", "max_leaked"),
     "duplicate": Problem("the same row again", "max_duplicates"),
+    "contradiction": Problem("the contrary of a row before", "max_contradictions"),
     "truncated": Problem("longer than max_seq_len, the end is lost", "max_truncated"),
     "cut": Problem("longer than max_seq_len, read in pieces, nothing is lost", None),
 }
@@ -117,7 +128,9 @@ class Report:
 
     files: how many were read. first: what the first good row says, in short. forms: how the good rows are written, as
     `form_of` says, with their number. lengths: of the good rows, in "characters" and, with a tokenizer, in "tokens".
-    ignored_fields: fields that no stage reads, with the number of rows that have them.
+    ignored_fields: fields that no stage reads, with the number of rows that have them. labels: of labelled answers, how
+    many are good and how many bad. bias: how the lengths of better and worse answers differ; None of other rows. The
+    same row again counts for neither.
     """
 
     file: str
@@ -130,6 +143,8 @@ class Report:
     examples: dict[str, list[Issue]] = field(default_factory=dict)
     lengths: dict[str, Lengths] = field(default_factory=dict)
     ignored_fields: Counter[str] = field(default_factory=Counter)
+    labels: dict[bool, int] = field(default_factory=dict)
+    bias: LengthBias | None = None
 
     @property
     def bad_rows(self) -> int:
@@ -144,6 +159,33 @@ class Report:
         """The report as plain JSON."""
         counters = {"forms": self.forms, "counts": self.counts, "ignored_fields": self.ignored_fields}
         return asdict(self) | {name: dict(counter) for name, counter in counters.items()}
+
+    def warnings(self) -> list[str]:
+        """What is no fault of any row, but of all of them: what a model would learn instead of what they mean."""
+        found = []
+        if self.bias is not None and self.bias.clear:
+            found.append(
+                say(
+                    "Length gives the better answer away: {rule} is right in {decided:.0%} of all cases, where 50% is "
+                    "chance (p = {p:.1g}; {better:,.0f} characters on average against {worse:,.0f}). A model may learn "
+                    "that and nothing else: add rows that go the other way, or leave some of these out.",
+                    rule=say("taking the longer one") if self.bias.longer > 0.5 else say("taking the shorter one"),
+                    decided=self.bias.decided,
+                    p=self.bias.p,
+                    better=self.bias.mean_better,
+                    worse=self.bias.mean_worse,
+                )
+            )
+        if 0 < LOPSIDED * min(self.labels.values(), default=0) <= max(self.labels.values(), default=0):
+            found.append(
+                say(
+                    "{good:,} answers are good and {bad:,} bad: what is rare is hardly learnt. Add some of the rarer "
+                    "ones, or leave out some of the others.",
+                    good=self.labels[True],
+                    bad=self.labels[False],
+                )
+            )
+        return found
 
     def written(self) -> str:
         """How the rows are written, and in how many files, in words; "" for rows {"text": ...} of one file."""
@@ -175,6 +217,17 @@ class Report:
                 longest=lengths.longest,
             )
             table.add_row(say("{unit} per row", unit=phrase(unit)), f"{lengths.mean:,.0f}", spread)
+        if self.labels:
+            counts = say("{good:,} good, {bad:,} bad", good=self.labels.get(True, 0), bad=self.labels.get(False, 0))
+            table.add_row(say("labels"), "", counts)
+        if self.bias is not None:
+            apart = say(
+                "{better:,.0f} characters on average against {worse:,.0f}; the better one is longer in {longer:.0%}",
+                better=self.bias.mean_better,
+                worse=self.bias.mean_worse,
+                longer=self.bias.longer,
+            )
+            table.add_row(say("better and worse answers"), "", apart)
         for name, count in self.ignored_fields.most_common():
             table.add_row(say("field {name!r} is not used", name=name), f"{count:,}", "")
         for kind, problem in PROBLEMS.items():
@@ -297,6 +350,7 @@ class _Doctor:
         self.files: list[tuple[int, str]] = []  # the first row of each, counted among the good ones, and its path
         self.lines, self.digests = array("Q"), array("Q")
         self.characters, self.tokens = array("Q"), array("Q")
+        self.opposites, self.better, self.worse = array("Q"), array("q"), array("q")
 
     def open(self, file: RowFile) -> None:
         """What is looked at from here on stands in this file."""
@@ -315,7 +369,7 @@ class _Doctor:
         if isinstance(row, DataError):
             self.found(row.kind, line, row.problem)
             return
-        if self.form or self.report.stage == "sft":
+        if self.form or self.report.stage in ("sft", "kto"):
             self.report.forms[self.form or form_of(cast(dict[str, Any], content))] += 1
         if row.ignored:
             self.report.ignored_fields.update(set(row.ignored))
@@ -327,7 +381,10 @@ class _Doctor:
         parts = [part for conversation in conversations(row) for part in conversation]
         self.report.first = self.report.first or "; ".join(_said(*part) for part in parts[:4])
         self.lines.append(line)
-        self.digests.append(_digest("\0".join(f"{role}\0{text}" for role, text in parts)))
+        self.digests.append(_row_digest(row))
+        if (contrary := opposite(row)) is not None:
+            self.opposites.append(_row_digest(contrary))
+            self._compare_lengths(row)
         self.characters.append(sum(len(text) for _, text in parts))
         try:
             if self.tokenizer is not None:
@@ -341,11 +398,27 @@ class _Doctor:
         if leaked:
             self.found("leaked", line, excerpt(leaked[0]))
 
+    def _compare_lengths(self, row: Row) -> None:
+        """Note how long a better answer and a worse one are; -1 where there is none."""
+        better = worse = -1
+        match row:
+            case PreferenceRow():
+                better, worse = answer_characters(row.chosen), answer_characters(row.rejected)
+            case LabelledRow():
+                length = answer_characters(row.conversations)
+                better, worse = (length, -1) if row.label else (-1, length)
+        self.better.append(better)
+        self.worse.append(worse)
+
     def _measure(self, line: int, row: Row, tokenizer: Tokenizer) -> None:
         found = documents(tokenizer, row)
         limit, longest = self.max_seq_len, max(len(document.ids) for document in found)
         self.tokens.append(longest)
         if limit is None or longest <= limit:
+            return
+        if isinstance(row, PreferenceRow) and (cut := _cut_pair(found, limit)) is not None:
+            kind, detail = cut
+            self.found(kind, line, detail)
             return
         masked = max(document.first_target or 0 for document in found)
         if masked >= limit:
@@ -370,9 +443,68 @@ class _Doctor:
                 else say("the same as line {line} of {path}", line=lines[before], path=path_before)
             )
             self.found("duplicate", int(lines[again]), same, path)
+        if self.opposites:
+            self._finish_preferences(digests, lines, first[inverse] == np.arange(len(digests)))
         for unit, values in (("characters", self.characters), ("tokens", self.tokens)):
             if values:
                 self.report.lengths[unit] = _lengths(np.array(values, np.int64))
+
+    def _finish_preferences(
+        self, digests: NDArray[np.uint64], lines: NDArray[np.int64], new: NDArray[np.bool_]
+    ) -> None:
+        """Contradictions, labels and lengths. new: whether a row is no duplicate."""
+        opposites = np.array(self.opposites, np.uint64)
+        before: dict[int, int] = {}
+        for row in np.flatnonzero(np.isin(opposites, digests) & (opposites != digests)).tolist():
+            if (other := before.get(int(opposites[row]))) is not None:
+                path, path_before = self._file_of(row), self._file_of(other)
+                detail = (
+                    say("the contrary of line {line}: keep one of them", line=lines[other])
+                    if path == path_before
+                    else say(
+                        "the contrary of line {line} of {path}: keep one of them", line=lines[other], path=path_before
+                    )
+                )
+                self.found("contradiction", int(lines[row]), detail, path)
+            before.setdefault(int(digests[row]), row)
+        better, worse = np.array(self.better, np.int64)[new], np.array(self.worse, np.int64)[new]
+        if self.row_type is PreferenceRow:
+            self.report.bias = bias_of_pairs(better, worse)
+            return
+        good, bad = better[better >= 0], worse[worse >= 0]
+        self.report.bias = bias_of_labels(good, bad)
+        self.report.labels = {True: len(good), False: len(bad)}
+        if not len(good) or not len(bad):
+            all_of_them = say(
+                "all {count:,} answers are labelled {label}: add some of the other kind",
+                count=len(new),
+                label="true" if len(good) else "false",
+            )
+            self.found("one_label", 0, all_of_them, self.report.file)
+
+
+def _cut_pair(found: list[Document], limit: int) -> tuple[str, str] | None:
+    """The problem with two answers of which nothing can be learnt once they are cut after `limit` tokens, and what
+    exactly; None where something can.
+    """
+    one, other = (document.ids for document in found)
+    if one == other:
+        return None
+    shared = next(at for at, (a, b) in enumerate(zip_longest(one, other)) if a != b)
+    spans = [span for document in found for span in document.targets.reshape(-1, 2).tolist()]
+    begin = min((start for start, end in spans if end > shared), default=shared)
+    if begin >= limit:
+        return "fully_masked", say(
+            "the prompt alone is {count} tokens long, max_seq_len = {limit}: nothing of the answers is read. "
+            "Shorten it, or give rows more tokens",
+            count=begin,
+            limit=limit,
+        )
+    if shared >= limit:
+        return "truncated", say(
+            "the first {limit} tokens (max_seq_len) of both are the same, so nothing tells them apart", limit=limit
+        )
+    return None
 
 
 def _said(role: str, text: str) -> str:
@@ -395,6 +527,13 @@ def _held_out(path: str | Path) -> frozenset[int]:
                 raise row
             digests.update(map(_normal_digest, keys(row)))
     return frozenset(digests)
+
+
+def _row_digest(row: Row) -> int:
+    """The same for rows that say the same."""
+    parts = [part for conversation in conversations(row) for part in conversation]
+    label = f"\0{row.label}" if isinstance(row, LabelledRow) else ""
+    return _digest("\0".join(f"{role}\0{text}" for role, text in parts) + label)
 
 
 def _normal_digest(text: str) -> int:

@@ -7,20 +7,69 @@ CHINESE: dict[str, str] = {
     "also in the evaluation file": ("验证数据里也有"),
     "an answer without content": ("回答没有内容"),
     "bytes that aren't UTF-8": ("有不是 UTF-8 的字节"),
+    "all labels are the same: nothing to tell good from bad by": ("所有标签都相同：无从分辨好坏"),
     "chosen and rejected answer different prompts": ("chosen 和 rejected 回答的不是同一个提示"),
     "chosen and rejected are the same": ("chosen 和 rejected 相同"),
+    "data of answers with labels": ("带标签的回答数据"),
     "conversation data": ("对话数据"),
     "data of questions and exact answers": ("问题与标准答案数据"),
     "fields missing or of another type": ("缺少字段，或字段类型不对"),
     "fields that nothing reads": ("有不会被读取的字段"),
     "longer than max_seq_len, read in pieces, nothing is lost": ("超过 max_seq_len，分段读取，不丢内容"),
     "longer than max_seq_len, the end is lost": ("超过 max_seq_len，结尾会丢掉"),
+    "the contrary of a row before": ("与前面某一行的说法相反"),
     "no text at all": ("没有任何文字"),
     "not JSON": ("不是 JSON"),
     "nothing to learn from: no answer, or none before max_seq_len": (
         "没有可学的内容：没有回答，或回答在 max_seq_len 之后"
     ),
     "preference data": ("偏好数据"),
+    (
+        "Length gives the better answer away: {rule} is right in {decided:.0%} of all cases, where 50% is chance (p = "
+        "{p:.1g}; {better:,.0f} characters on average against {worse:,.0f}). A model may learn that and nothing else: "
+        "add rows that go the other way, or leave some of these out."
+    ): (
+        "看长度就能猜出哪个回答更好：{rule}，有 {decided:.0%} 能猜对，而随便猜是 50%（p = {p:.1g}；平均 {better:,.0f} "
+        "个字符对 {worse:,.0f} 个）。模型可能只学到这一点：请加入相反的例子，或去掉一部分这样的行。"
+    ),
+    "better and worse answers": ("较好与较差的回答"),
+    (
+        "label = {value!r}: write true for a good answer and false for a bad one (1 and 0 are read too); a score is to "
+        "become one of them first, and a row without a label is to be left out"
+    ): ("label = {value!r}：好的回答写 true，差的写 false（1 和 0 也可以）；评分请先换成其中之一，没有标签的行请去掉"),
+    "labels": ("标签"),
+    "prompt and completion must be texts or lists of messages": ("prompt 和 completion 必须是文字或消息列表"),
+    "taking the longer one": ("总选较长的"),
+    "taking the shorter one": ("总选较短的"),
+    "the contrary of line {line} of {path}: keep one of them": ("与 {path} 的第 {line} 行说法相反：请只留一个"),
+    "the contrary of line {line}: keep one of them": ("与第 {line} 行说法相反：请只留一个"),
+    "the first {limit} tokens (max_seq_len) of both are the same, so nothing tells them apart": (
+        "两者的前 {limit} 个词元（max_seq_len）完全相同，看不出区别"
+    ),
+    (
+        "the prompt alone is {count} tokens long, max_seq_len = {limit}: nothing of the answers is read. Shorten it, "
+        "or give rows more tokens"
+    ): ("光是提示就有 {count} 个词元，max_seq_len = {limit}：回答一个字也读不到。请缩短提示，或加大 max_seq_len"),
+    "the prompt is written by a chat template already ({tag}): give its turns as messages, {row}": (
+        "提示已经套用了对话模板（{tag}）：请按轮写成消息，{row}"
+    ),
+    ("turn {number} is {chosen} in chosen and {rejected} in rejected; up to the last question both must be the same"): (
+        "第 {number} 轮在 chosen 里是 {chosen}，在 rejected 里是 {rejected}；到最后一个问题为止，两者必须相同"
+    ),
+    "{better:,.0f} characters on average against {worse:,.0f}; the better one is longer in {longer:.0%}": (
+        "平均 {better:,.0f} 个字符对 {worse:,.0f} 个；{longer:.0%} 是较好的更长"
+    ),
+    (
+        "{good:,} answers are good and {bad:,} bad: what is rare is hardly learnt. Add some of the rarer ones, or "
+        "leave out some of the others."
+    ): ("好的回答有 {good:,} 个，差的有 {bad:,} 个：太少的一种几乎学不到。请补充较少的一种，或去掉一部分较多的。"),
+    "{good:,} good, {bad:,} bad": ("{good:,} 个好，{bad:,} 个差"),
+    "{count} texts in a list are no messages: write a row for each": (
+        "列表里的 {count} 段文字不是消息：请每段写成一行"
+    ),
+    "{name} is a text, and no prompt says what it answers: write the question beside it, {row}": (
+        "{name} 是文字，却没有提示说明它回答什么：请把问题写在旁边，{row}"
+    ),
     "rows of another stage": ("属于其他阶段的行"),
     "tags in a text: learnt as letters": ("文本里有标签：会被当作普通文字学习"),
     "the file breaks off: always refused": ("文件不完整：一律拒绝"),
@@ -55,7 +104,9 @@ CHINESE: dict[str, str] = {
     ),
     "a row needs {fields}, the fields here are {names}": ("一行需要 {fields}，这里的字段是 {names}"),
     "agents that call tools": ("会调用工具的智能体"),
-    "all turns but the last must be the same": ("除最后一轮外，其余各轮必须相同"),
+    "all {count:,} answers are labelled {label}: add some of the other kind": (
+        "{count:,} 个回答的标签全是 {label}：请加入另一种"
+    ),
     "both are empty": ("两者都为空"),
     "broken JSON: {at}{text}": ("JSON 有误：{at}{text}"),
     (

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from data.formats import READING
 from data.pack import Packing
 from data.read import LeaveOut, RowFile, read_each, read_texts
-from data.schema import ChatRow, Message, PreferenceRow, PretrainRow, PromptRow, Row
+from data.schema import ChatRow, LabelledRow, Message, PreferenceRow, PretrainRow, PromptRow, Row
 from data.shards import TokenShards, shard_schema
 from minimind.text.chat import chat_template, render, require_renderable
 from minimind.text.template import order_problem
@@ -100,38 +100,42 @@ def encode_chats(tokenizer: Tokenizer, batch: RowBatch, schema: pa.Schema) -> pa
 
     One that the template refuses becomes a document without tokens, which nobody trains on: `data check` counts it.
     """
-    written = [_written(tokenizer, row.conversations) for row in batch.rows]
-    dtype = schema.field("tokens").type.value_type.to_pandas_dtype()
-    columns = [
-        _lists([np.asarray(document.ids, dtype) for document in written]),
-        *_about(
-            batch,
-            [_content(row) for row in batch.rows],
-            [text_bytes(tokenizer, document.ids, document.targets) for document in written],
-        ),
-        _lists([document.targets for document in written]),
-    ]
-    return pa.record_batch(columns, schema=schema)
+    return _record_batch(tokenizer, batch, [[_written(tokenizer, row.conversations)] for row in batch.rows], schema)
 
 
 def encode_pairs(tokenizer: Tokenizer, batch: RowBatch, schema: pa.Schema) -> pa.RecordBatch:
     """Preference rows as rows of `schema`: the chosen conversation, then the rejected one, with one digest. Where the
     template refuses either, both become documents without tokens.
     """
-    written: list[Document] = []
-    for row in batch.rows:
-        pair = [_written(tokenizer, row.chosen), _written(tokenizer, row.rejected)]
-        written += pair if all(side.ids for side in pair) else [_NOTHING, _NOTHING]
+    pairs = [[_written(tokenizer, row.chosen), _written(tokenizer, row.rejected)] for row in batch.rows]
+    whole = [pair if all(side.ids for side in pair) else [_NOTHING, _NOTHING] for pair in pairs]
+    return _record_batch(tokenizer, batch, whole, schema)
+
+
+def encode_labelled(tokenizer: Tokenizer, batch: RowBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Labelled rows as rows of `schema`, two each, as a pair has: the conversation stands where the chosen one would if
+    its answer is good, where the rejected one would if it is bad. The other is a document without tokens.
+    """
+    sides = [(_written(tokenizer, row.conversations), row.label) for row in batch.rows]
+    written = [[document, _NOTHING] if label else [_NOTHING, document] for document, label in sides]
+    return _record_batch(tokenizer, batch, written, schema)
+
+
+def _record_batch(
+    tokenizer: Tokenizer, batch: RowBatch, written: Sequence[Sequence[Document]], schema: pa.Schema
+) -> pa.RecordBatch:
+    """The documents of each row as rows of `schema`; all of a row have its digest."""
+    documents = list(chain.from_iterable(written))
+    each = len(documents) // len(batch.rows)
     dtype = schema.field("tokens").type.value_type.to_pandas_dtype()
-    twice = RowBatch(batch.file, [line for line in batch.lines for _ in range(2)], written, batch.read_bytes)
     columns = [
-        _lists([np.asarray(document.ids, dtype) for document in written]),
+        _lists([np.asarray(document.ids, dtype) for document in documents]),
         *_about(
-            twice,
-            [content for row in batch.rows for content in [row.model_dump_json().encode()] * 2],
-            [text_bytes(tokenizer, document.ids, document.targets) for document in written],
+            RowBatch(batch.file, [line for line in batch.lines for _ in range(each)], documents, batch.read_bytes),
+            [content for row in batch.rows for content in [_content(row)] * each],
+            [text_bytes(tokenizer, document.ids, document.targets) for document in documents],
         ),
-        _lists([document.targets for document in written]),
+        _lists([document.targets for document in documents]),
     ]
     return pa.record_batch(columns, schema=schema)
 
@@ -161,7 +165,7 @@ def documents(tokenizer: Tokenizer, row: Row) -> list[Document]:
         case PretrainRow():
             ids = [tokenizer.bos_id, *tokenizer.encode(row.text), tokenizer.eos_id]
             return [Document(ids, np.array([1, len(ids)], np.int32))]
-        case ChatRow():
+        case ChatRow() | LabelledRow():
             return [conversation(tokenizer, row.conversations)]
         case PreferenceRow():
             return [conversation(tokenizer, row.chosen), conversation(tokenizer, row.rejected)]
@@ -174,7 +178,7 @@ def documents(tokenizer: Tokenizer, row: Row) -> list[Document]:
 def require_documents(row: Row) -> None:
     """Raise the ValueError that `documents` would raise for a row, without a tokenizer."""
     match row:
-        case ChatRow():
+        case ChatRow() | LabelledRow():
             sides = [row.conversations]
         case PreferenceRow():
             sides = [row.chosen, row.rejected]
@@ -254,9 +258,14 @@ def _read_pairs(file: RowFile, leave_out: LeaveOut) -> Iterator[tuple[int, Prefe
     return read_each(PreferenceRow, file, leave_out)
 
 
-def _content(row: ChatRow) -> bytes:
+def _read_labelled(file: RowFile, leave_out: LeaveOut) -> Iterator[tuple[int, LabelledRow]]:
+    return read_each(LabelledRow, file, leave_out)
+
+
+def _content(row: ChatRow | PreferenceRow | LabelledRow) -> bytes:
     """All that decides what is learnt of a row, as bytes to hash."""
-    unlearnt = [number for number, message in enumerate(row.conversations) if not message.learn]
+    messages = [*row.chosen, *row.rejected] if isinstance(row, PreferenceRow) else row.conversations
+    unlearnt = [number for number, message in enumerate(messages) if not message.learn]
     return row.model_dump_json().encode() + (f" without {unlearnt}".encode() if unlearnt else b"")
 
 
@@ -264,8 +273,13 @@ def _template(tokenizer: Tokenizer) -> str:
     return f"{chat_template(tokenizer)}\nreading {READING}"
 
 
+def _labelled_template(tokenizer: Tokenizer) -> str:
+    """Another than for conversations: a file of these, read without its labels, becomes other documents."""
+    return f"{_template(tokenizer)}\nlabels"
+
+
 def _chat_characters(row: Any) -> int:
-    return sum(len(m.content) + len(m.reasoning_content) for m in cast(ChatRow, row).conversations)
+    return sum(len(m.content) + len(m.reasoning_content) for m in cast(ChatRow | LabelledRow, row).conversations)
 
 
 def _pair_characters(row: Any) -> int:
@@ -277,5 +291,8 @@ ENCODINGS: dict[str, Encoding] = {
     "pretrain": Encoding(read_texts, len, encode_texts, _no_template, chosen_targets=False),
     "sft": Encoding(_read_chats, _chat_characters, encode_chats, _template, chosen_targets=True),
     "dpo": Encoding(_read_pairs, _pair_characters, encode_pairs, _template, chosen_targets=True, documents_per_row=2),
+    "kto": Encoding(
+        _read_labelled, _chat_characters, encode_labelled, _labelled_template, chosen_targets=True, documents_per_row=2
+    ),
 }
 """The kinds of rows, as STAGE_ROWS calls them, that are tokenised once and for all."""

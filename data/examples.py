@@ -61,6 +61,23 @@ EXAMPLES: dict[str, list[dict[str, Any]]] = {
             "chosen": [{"role": "assistant", "content": "北京。"}],
             "rejected": [{"role": "assistant", "content": "上海。"}],
         },
+        {"prompt": "What do bees make?", "chosen": "Bees make honey.", "rejected": "Bees make"},
+        {
+            "conversations": [{"from": "human", "value": "Hi"}],
+            "chosen": {"from": "gpt", "value": "Hello! How are you?"},
+            "rejected": {"from": "gpt", "value": "The capital of France is Paris."},
+        },
+    ],
+    "kto": [
+        {"conversations": [_QUESTION, {"role": "assistant", "content": "Four."}], "label": True},
+        {"messages": [_QUESTION, {"role": "assistant", "content": "Five."}], "label": False},
+        {"prompt": "中国的首都？", "completion": "北京。", "label": True},
+        {
+            "prompt": [{"role": "user", "content": "中国的首都？"}],
+            "completion": [{"role": "assistant", "content": "上海。"}],
+            "label": False,
+        },
+        {"instruction": "Translate into English.", "input": "月亮", "output": "The moon.", "kto_tag": True},
     ],
     "rl": [{"prompt": "What is 12 + 30?", "answer": "42"}, {"prompt": "三乘以七等于几？", "answer": "21"}],
 }

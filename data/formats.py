@@ -1,4 +1,5 @@
-"""Rows as others write them, in the form of data.schema: OpenAI, TRL, ShareGPT, LLaMA-Factory, Hermes and Alpaca.
+"""Rows as others write them, in the form of data.schema: OpenAI, Anthropic, TRL, ShareGPT, LLaMA-Factory, Hermes and
+Alpaca.
 
 A field is obeyed, or it is named: what only tells about a row (an id, a score) under `ignored`, everything else that
 says something under `unread`, which the data doctor refuses above a limit. null, "", [] and {} say nothing.
@@ -10,12 +11,13 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from typing import Any
 
 from minimind.language import phrase, say
 from minimind.text.chat import read_call
 
-READING = 3
+READING = 4
 """How rows are understood. Raise it when the same row is read otherwise, so that what was made of it by other rules is
 made again; tests/unit/test_formats.py holds what rows have become.
 """
@@ -34,6 +36,17 @@ _ROLES = {
     "tool_call": "assistant",
 }
 _OUR_ROLES = ("system", "user", "assistant", "tool")
+_PROMPTS = ("prompt", "conversations", "messages", "question", "instruction")
+"""Where the turns before two answers may stand, beside them."""
+
+_SPEAKER = re.compile(r"\n\n(Human|Assistant):")
+"""Who speaks, in Anthropic's texts of whole conversations."""
+
+_TEMPLATE = re.compile(
+    r"<\|(?:im_start|start_header_id|user|assistant|system)\|>|<start_of_turn>|\[INST\]|### Instruction:"
+)
+"""What a prompt has in it that a chat template has written."""
+
 _ONLY_CALLS = ("function_call", "tool_call")
 """Roles of an assistant's turn whose content is the JSON of its calls."""
 
@@ -42,6 +55,9 @@ _LEARN = ("weight", "train", "training", "trainable", "loss", "loss_mask", "loss
 
 _LEARN_OF_ROW = (*_LEARN, "weights", "loss_masks", "assistant_masks")
 """The same beside a conversation: for all of it, or a list with an entry for each message."""
+
+_LABEL = ("label", "kto_tag")
+"""Fields that say whether an answer is good: TRL's name, and LLaMA-Factory's."""
 
 _ONLY_ANSWERS = "only what an assistant says is learnt"
 
@@ -53,10 +69,10 @@ _ABOUT = re.compile(
     r"|types?|topics?|domains?|subject|task|tags?|lang|languages?|locale|level|difficulty|scores?|ratings?|quality"
     r"|likes|votes|rank|perplexity|ppl|ur[il]s?|links?|paths?|file|filename|title|authors?|date|time|timestamps?"
     r"|created|updated|at|year|version|licen[cs]e|counts?|lengths?|models?|model_name|generator|meta\w*|info|comments?"
-    r"|notes?|annotator|toxicity|redacted|finish_reason|parallel_tool_calls|(?:num|n|score|rating)_\w+)"
+    r"|notes?|famil(?:y|ies)|annotator|toxicity|redacted|finish_reason|parallel_tool_calls|(?:num|n|score|rating)_\w+)"
 )
-"""Names of fields that tell about a row and are no part of it. The path of a picture is a part of it; LLaMA-Factory's
-kto_tag says whether an answer is good.
+"""Names of fields that tell about a row and are no part of it, with hyphens or without. The path of a picture is a part
+of it; LLaMA-Factory's kto_tag says whether an answer is good.
 """
 
 _ABOUT_CALL, _FUNCTION = {"id", "type", "index", "function"}, {"name", "arguments"}
@@ -71,9 +87,12 @@ _UPSTREAM = re.compile(r"(?P<what>rlaif|agent_rl)([_-].*)?\.jsonl(\.gz)?")
 to learn: it is empty, or a word that says so.
 """
 
+_CHATS: tuple[set[str], ...] = ({"conversations"}, {"messages"}, {"instruction", "output"}, {"prompt", "completion"})
+
 _SIGNS: dict[str, tuple[set[str], ...]] = {
     "dpo": ({"chosen", "rejected"},),
-    "sft": ({"conversations"}, {"messages"}, {"instruction", "output"}, {"prompt", "completion"}),
+    "kto": tuple(form | {name} for form in _CHATS for name in _LABEL),
+    "sft": _CHATS,
     "rl": ({"prompt", "answer"},),
     "pretrain": ({"text"},),
 }
@@ -91,8 +110,9 @@ class Notes:
 
     def meant(self, left: Sequence[str]) -> list[str]:
         """Those of the fields left of an object that might mean something; the others are ignored."""
-        self.ignored += [name for name in left if _ABOUT.fullmatch(name)]
-        return [name for name in left if not _ABOUT.fullmatch(name)]
+        about = [name for name in left if _ABOUT.fullmatch(name.replace("-", "_"))]
+        self.ignored += about
+        return [name for name in left if name not in about]
 
 
 class Fields:
@@ -149,8 +169,12 @@ def read_row(stage: str, content: Json) -> Json:
 
 
 def stage_of(content: Mapping[str, Any]) -> str | None:
-    """The stage whose rows look like this one; None if none does."""
+    """The stage whose rows look like this one; None if none does. A label that is neither good nor bad may be what a
+    conversation is about, but beside a completion it can mean nothing else.
+    """
     there = {name for name, value in content.items() if value is not None}
+    if _good(content.get("label")) is None and "completion" not in there:
+        there.discard("label")
     return next((stage for stage, forms in _SIGNS.items() if any(form <= there for form in forms)), None)
 
 
@@ -204,6 +228,47 @@ def _prompt_row(fields: Fields, notes: Notes) -> Json:
 
 
 def _chat_row(fields: Fields, notes: Notes) -> Json:
+    return _conversation_row(fields, notes, _prompt_and_completion)
+
+
+def _labelled_row(fields: Fields, notes: Notes) -> Json:
+    """A conversation and what is thought of its answer, as TRL and LLaMA-Factory write them."""
+    row = _conversation_row(fields, notes, _question_and_answer)
+    if isinstance(row.get("conversations"), list):
+        row["conversations"] = _only_answer_learnt(row["conversations"])
+    if any(name in fields.content for name in _LABEL):
+        value = fields.take(*_LABEL)
+        good = _good(value)
+        if good is None:
+            raise ValueError(
+                say(
+                    "label = {value!r}: write true for a good answer and false for a bad one (1 and 0 are read too); "
+                    "a score is to become one of them first, and a row without a label is to be left out",
+                    value=value,
+                )
+            )
+        row["label"] = good
+    return row
+
+
+def _good(value: Any) -> bool | None:
+    """What a label says of an answer; None for one that says neither. A CSV file has it as a text."""
+    if isinstance(value, str):
+        return {"true": True, "1": True, "false": False, "0": False}.get(value.strip().lower())
+    return bool(value) if isinstance(value, (bool, int, float)) and value in (0, 1) else None
+
+
+def _only_answer_learnt(turns: list[Any]) -> list[Any]:
+    """The conversation with what the assistant said before the last question only read: no label is about that."""
+    asked = max((number for number, turn in enumerate(turns) if _role(turn) == "user"), default=0)
+    return [_unlearnt(turn) if number < asked else turn for number, turn in enumerate(turns)]
+
+
+def _unlearnt(turn: Any) -> Any:
+    return turn | {"learn": False} if _role(turn) == "assistant" else turn
+
+
+def _conversation_row(fields: Fields, notes: Notes, prompt_and_completion: Callable[[Fields, Notes], Any]) -> Json:
     content = fields.content
     names = [name for name in ("conversations", "messages") if content.get(name) is not None]
     found = list(filter(fields.has, names)) or names[:1]
@@ -219,7 +284,7 @@ def _chat_row(fields: Fields, notes: Notes) -> Json:
                     say("{name} and {other} are different conversations: keep one of them", name=name, other=other)
                 )
     elif content.get("prompt") is not None and content.get("completion") is not None:
-        messages = _prompt_and_completion(fields, notes)
+        messages = prompt_and_completion(fields, notes)
     elif content.get("instruction") is not None and content.get("output") is not None:
         messages = _messages(_alpaca(fields), notes)
     else:
@@ -229,32 +294,82 @@ def _chat_row(fields: Fields, notes: Notes) -> Json:
 
 def _preference_row(fields: Fields, notes: Notes) -> Json:
     content = fields.content
-    sides = {}
-    for name in ("chosen", "rejected"):
-        if name in content:
-            fields.take(name)
-            sides[name] = _messages([content[name]] if isinstance(content[name], dict) else content[name], notes)
+    names = [name for name in ("chosen", "rejected") if name in content]
+    sides = {name: _messages(_spoken(fields.take(name), "assistant"), notes) for name in names}
     if content.get("messages") == content.get("chosen"):
         fields.take("messages")
-    prompt = next((content[name] for name in ("prompt", "conversations") if fields.has(name)), None)
-    if isinstance(prompt, list):
-        before = _messages(fields.take("prompt", "conversations"), notes)
-        sides = {
-            name: side if not isinstance(side, list) or side[: len(before)] == before else [*before, *side]
-            for name, side in sides.items()
-        }
-    elif isinstance(prompt, str) and all(
-        isinstance(side, list) and {"role": "user", "content": prompt} in side for side in sides.values()
-    ):
-        fields.take("prompt")
+    if not all(isinstance(side, list) for side in sides.values()):
+        return sides
+    for name in (name for name in _PROMPTS if name in fields.left()):
+        asked = _instructed(Fields(content)) if name == "instruction" else _spoken(content[name], "user")
+        before = _messages(asked, notes)
+        if not isinstance(before, list) or any(_asks_else(side, before) for side in sides.values()):
+            continue
+        sides = {one: side if _repeats(side, before) else [*before, *side] for one, side in sides.items()}
+        for read in ("instruction", "input", "history") if name == "instruction" else (name,):
+            fields.take(read)
+    for name, side in sides.items():
+        if isinstance(content[name], str) and not _asks(side):
+            raise ValueError(
+                say(
+                    "{name} is a text, and no prompt says what it answers: write the question beside it, {row}",
+                    name=name,
+                    row='{"prompt": "…", "chosen": "…", "rejected": "…"}',
+                )
+            )
     system, tools = _take_system(fields)
     return {name: _put_system(side, system, tools) for name, side in sides.items()}
+
+
+def _asks(turns: list[Any]) -> bool:
+    return any(_role(turn) == "user" for turn in turns)
+
+
+def _repeats(side: list[Any], before: list[Any]) -> bool:
+    """Whether a side has the turns that stand beside it."""
+    return all(turn in side for turn in before)
+
+
+def _asks_else(side: list[Any], before: list[Any]) -> bool:
+    """Whether a side has questions of its own, so that those beside it can't be what it answers."""
+    return _asks(before) and _asks(side) and not _repeats(side, before)
+
+
+def _spoken(said: Any, role: str) -> Any:
+    """Messages. A text is one of `role`, without the space that sets it off from a prompt; or, in Anthropic's form, all
+    that both said.
+
+    Raises ValueError for a question in the words of a chat template: it would be written as a question once more.
+    """
+    if isinstance(said, dict):
+        return [said]
+    if isinstance(said, list) and said and all(isinstance(text, str) for text in said):
+        raise ValueError(say("{count} texts in a list are no messages: write a row for each", count=len(said)))
+    if not isinstance(said, str):
+        return said
+    before, *parts = _SPEAKER.split(f"\n\n{said.strip()}")
+    if not before and parts[0] == "Human" and "Assistant" in parts[::2]:
+        turns = [
+            {"role": "user" if who == "Human" else "assistant", "content": text.strip()}
+            for who, text in zip(parts[::2], parts[1::2], strict=True)
+        ]
+        return turns[:-1] if role == "user" and turns[-1]["content"] == "" else turns
+    if role == "user" and (tag := _TEMPLATE.search(said)):
+        raise ValueError(
+            say(
+                "the prompt is written by a chat template already ({tag}): give its turns as messages, {row}",
+                tag=tag[0],
+                row='[{"role": "user", "content": "…"}]',
+            )
+        )
+    return [{"role": role, "content": said if role == "user" else said.lstrip()}]
 
 
 _READERS: dict[str, Callable[[Fields, Notes], Json]] = {
     "pretrain": _text_row,
     "sft": _chat_row,
     "dpo": _preference_row,
+    "kto": _labelled_row,
     "rl": _prompt_row,
 }
 
@@ -270,24 +385,34 @@ def _prompt_and_completion(fields: Fields, notes: Notes) -> Any:
                 '{"text": "…"} for --stage pretrain'
             )
         )
-    before = _messages(prompt, notes)
-    unlearnt = [turn | {"learn": False} if _role(turn) == "assistant" else turn for turn in before]
-    return [*unlearnt, *_messages(completion, notes)]
+    return [*map(_unlearnt, _messages(prompt, notes)), *_messages(completion, notes)]
+
+
+def _question_and_answer(fields: Fields, notes: Notes) -> Any:
+    """A prompt and a completion, each a conversation or a text: what is judged is an answer, so who speaks is known."""
+    prompt, completion = _spoken(fields.take("prompt"), "user"), _spoken(fields.take("completion"), "assistant")
+    if not isinstance(prompt, list) or not isinstance(completion, list):
+        raise ValueError(say("prompt and completion must be texts or lists of messages"))
+    return [*_messages(prompt, notes), *_messages(completion, notes)]
 
 
 def _alpaca(fields: Fields) -> list[Json]:
-    """An instruction with its input, the output, and what was said before, as LLaMA-Factory understands them."""
+    """An instruction with its output, as LLaMA-Factory understands them."""
+    if str(fields.content["output"]) in str(fields.content.get("text")):
+        fields.take("text")  # the same once more, in the words of a prompt
+    return [*_instructed(fields), {"role": "assistant", "content": fields.take("output")}]
+
+
+def _instructed(fields: Fields) -> list[Json]:
+    """An instruction with its input, and what was said before."""
     question = [fields.take("instruction"), fields.take("input")]
     history = fields.take("history") or []
     if not all(isinstance(part, (str, type(None))) for part in question):
         raise ValueError(say("instruction and input must be texts"))
     if not isinstance(history, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in history):
         raise ValueError(say("history must be a list of pairs, a question and its answer each"))
-    if str(fields.content["output"]) in str(fields.content.get("text")):
-        fields.take("text")  # the same once more, in the words of a prompt
-    pairs = [*history, ["\n".join(filter(None, question)), fields.take("output")]]
-    roles = ("user", "assistant")
-    return [{"role": role, "content": text} for pair in pairs for role, text in zip(roles, pair, strict=True)]
+    said = [*(text for pair in history for text in pair), "\n".join(filter(None, question))]
+    return [{"role": role, "content": text} for role, text in zip(cycle(("user", "assistant")), said, strict=False)]
 
 
 def _with_system(fields: Fields, messages: Any) -> Any:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 
-from data.schema import ChatRow, Message, PreferenceRow, PretrainRow, PromptRow, Row
+from data.schema import ChatRow, LabelledRow, Message, PreferenceRow, PretrainRow, PromptRow, Row
 from minimind.language import say
 from minimind.text.template import order_problem
 from minimind.text.tokenizer import CONTROL_TOKENS, MARKUP_TOKENS
@@ -15,7 +16,7 @@ def conversations(row: Row) -> list[list[tuple[str, str]]]:
     match row:
         case PretrainRow():
             return [[("", row.text)]]
-        case ChatRow():
+        case ChatRow() | LabelledRow():
             return [_turns(row.conversations)]
         case PreferenceRow():
             return [_turns(row.chosen), _turns(row.rejected)]
@@ -35,18 +36,57 @@ def _turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
 def problems(row: Row) -> Iterator[tuple[str, str]]:
     """What is wrong with a row whose fields are right, each kind at most once."""
     match row:
-        case ChatRow():
+        case ChatRow() | LabelledRow():
             yield from _turn_problems(row.conversations)
         case PreferenceRow():
-            yield from dict([*_turn_problems(row.chosen), *_turn_problems(row.rejected)]).items()
+            chosen = {kind: f"chosen: {detail}" for kind, detail in _turn_problems(row.chosen)}
+            rejected = {kind: f"rejected: {detail}" for kind, detail in _turn_problems(row.rejected)}
+            yield from (rejected | chosen).items()
             if row.chosen == row.rejected:
                 yield "same_answers", excerpt(row.chosen[-1].content) if row.chosen else say("both are empty")
-            elif row.chosen[:-1] != row.rejected[:-1]:
-                yield "different_prompts", say("all turns but the last must be the same")
+            elif (differing := _differing_prompt(row)) is not None:
+                yield "different_prompts", differing
         case PromptRow():
             for kind, text in (("empty", row.prompt), ("empty_answer", row.answer)):
                 if not text.strip():
                     yield kind, say("the prompt is empty") if kind == "empty" else say("the answer is empty")
+
+
+def _differing_prompt(row: PreferenceRow) -> str | None:
+    """Where the turns before the answers differ; None where they do not."""
+    prompts = (row.chosen[: _asked(row.chosen)], row.rejected[: _asked(row.rejected)])
+    for number, (one, other) in enumerate(zip_longest(*prompts), start=1):
+        if one != other:
+            return say(
+                "turn {number} is {chosen} in chosen and {rejected} in rejected; up to the last question "
+                "both must be the same",
+                number=number,
+                chosen=repr(excerpt(one.content)) if one else say("missing"),
+                rejected=repr(excerpt(other.content)) if other else say("missing"),
+            )
+    return None
+
+
+def _asked(messages: Sequence[Message]) -> int:
+    """How many turns there are up to the last question; what follows is the answer."""
+    return max((number for number, message in enumerate(messages, start=1) if message.role == "user"), default=0)
+
+
+def answer_characters(messages: Sequence[Message]) -> int:
+    """How long the answer to the last question of a conversation is."""
+    return sum(len(text) for _, text in _turns(messages[_asked(messages) :]))
+
+
+def opposite(row: Row) -> Row | None:
+    """The row that says the contrary: of two answers the other one is better, or the answer has the other label. None
+    for rows that prefer nothing.
+    """
+    match row:
+        case PreferenceRow():
+            return row.model_copy(update={"chosen": row.rejected, "rejected": row.chosen})
+        case LabelledRow():
+            return row.model_copy(update={"label": not row.label})
+    return None
 
 
 def _turn_problems(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:
@@ -106,7 +146,7 @@ def keys(row: Row) -> list[str]:
     match row:
         case PretrainRow():
             return [row.text]
-        case ChatRow():
+        case ChatRow() | LabelledRow():
             return _questions(row.conversations)
         case PreferenceRow():
             return _questions(row.chosen)

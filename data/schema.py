@@ -103,6 +103,16 @@ class PreferenceRow(Row):
     rejected: list[Message]
 
 
+class LabelledRow(Row):
+    """A conversation whose answer is good or bad: {"conversations": [{role, content, ...}, ...], "label": true}.
+
+    The answer is what the assistant says after the last question.
+    """
+
+    conversations: list[Message]
+    label: bool
+
+
 class PromptRow(Row):
     """A question and its exact answer, for reinforcement learning: {"prompt": ..., "answer": ...}."""
 
@@ -110,7 +120,13 @@ class PromptRow(Row):
     answer: str
 
 
-STAGE_ROWS: dict[str, type[Row]] = {"pretrain": PretrainRow, "sft": ChatRow, "dpo": PreferenceRow, "rl": PromptRow}
+STAGE_ROWS: dict[str, type[Row]] = {
+    "pretrain": PretrainRow,
+    "sft": ChatRow,
+    "dpo": PreferenceRow,
+    "kto": LabelledRow,
+    "rl": PromptRow,
+}
 """Which rows a stage reads."""
 
 _STAGE_OF = {rows: stage for stage, rows in STAGE_ROWS.items()}
@@ -119,6 +135,7 @@ LOOKS = {
     "pretrain": "plain text",
     "sft": "conversation data",
     "dpo": "preference data",
+    "kto": "data of answers with labels",
     "rl": "data of questions and exact answers",
 }
 

@@ -14,7 +14,7 @@ from jobs.stages.old_names import ROWS_OF
 from jobs.terminal.console import Terminal
 from minimind.language import say
 
-_FORMATS = ["pretrain", "sft", "dpo", "rl"]
+_FORMATS = ["pretrain", "sft", "dpo", "kto", "rl"]
 
 
 def add_data(parser: Parser, program: Program) -> None:
@@ -37,7 +37,7 @@ def add_data(parser: Parser, program: Program) -> None:
         default="sft",
         choices=[*_FORMATS, *ROWS_OF, "tools"],
         metavar="STAGE",
-        help=say("pretrain, sft, tools, lora, dpo, rl (default: sft)"),
+        help=say("pretrain, sft, tools, lora, dpo, kto, rl (default: sft)"),
     )
     example.set_defaults(command=show_example)
     _add_show(
@@ -67,7 +67,9 @@ def _add_check(parser: argparse.ArgumentParser, program: Program) -> None:
 
 def _add_show(parser: argparse.ArgumentParser, program: Program) -> None:
     _add_file(parser, program)
-    parser.add_argument("--stage", choices=["pretrain", "sft"], help=say("(default: that of the first row, else sft)"))
+    parser.add_argument(
+        "--stage", choices=["pretrain", "sft", "dpo", "kto"], help=say("(default: that of the first row, else sft)")
+    )
     parser.add_argument("--rows", type=positive, default=5, metavar="N", help=say("how many (default: 5)"))
     parser.add_argument(
         "--tokenizer", metavar="TEXT", help=say("a run, or a folder; default: a byte counts as a token")

@@ -20,9 +20,10 @@ from jobs.stock.dialogue import LINKS, Exchange, Links, converse, referring_ques
 from jobs.stock.generators import problems
 from jobs.stock.knowledge import Knowledge, choose, gather
 from jobs.stock.mix import pretraining_documents
+from jobs.stock.preferences import Couple, Pair, held_preferences, labels, preferences
 from jobs.stock.scales import SCALES, Scale
 from jobs.stock.sources import PACKAGES, licence_table
-from jobs.stock.topics import MADE, TOPICS, UNKNOWN, Language
+from jobs.stock.topics import LANGUAGES, MADE, TOPICS, UNKNOWN
 from jobs.stock.unknown import unknowns
 from minimind.language import phrase, say
 
@@ -32,18 +33,19 @@ FILES = (
     "sft.jsonl",
     "lora.jsonl",
     "dpo.jsonl",
+    "dpo_eval.jsonl",
+    "kto.jsonl",
     "rl.jsonl",
     "eval.jsonl",
     "topics.json",
     "LICENSES.md",
 )
-VERSION = 4
+VERSION = 5
 """Counts what `build` writes: raised whenever the same packages give other files."""
 IDENTITY = Path(__file__).with_name("identity.jsonl")
 """Who the model is, in conversations: what an adapter teaches."""
 KEPT_BESIDE = 4
 """Questions of sft.jsonl for each of those, lest an adapter forget what it was taught."""
-LANGUAGES: tuple[Language, ...] = ("zh", "en")
 
 Row = dict[str, Any]
 
@@ -75,11 +77,14 @@ def build(
     the file is `epochs` passes over the facts; None takes the scale's own number.
 
     pretrain.jsonl {"text"}; sft.jsonl {"conversations"}; lora.jsonl the same: who the model is, beside some of
-    sft.jsonl; dpo.jsonl {"chosen", "rejected"}: a right and a wrong fact;
-    rl.jsonl {"prompt", "answer"}; eval.jsonl {"before", "prompt", "answer", "sentence", "topic", "language", "kind",
-    "held"} where kind is "heldout_phrasing" (a fact that is taught, in words that are not; `held` names the parts),
-    "heldout_fact", "follow_up" (it refers to the question in `before`) or "unknown"; topics.json: what is taught;
-    LICENSES.md: what it was made of.
+    sft.jsonl; dpo.jsonl {"chosen", "rejected", "family"}: a better and a worse answer, see `preferences`; kto.jsonl
+    {"conversations", "label", "family"}: one answer of each of these pairs; dpo_eval.jsonl {"chosen", "rejected",
+    "family", "length", "language"}: what is taught, in words that are not, with other worse answers, where `length` is
+    that of the better answer beside the worse one ("same", "shorter", "longer"); rl.jsonl {"prompt", "answer"};
+    eval.jsonl {"before", "prompt", "answer", "sentence", "topic", "language", "kind", "held"} where kind is
+    "heldout_phrasing" (a fact that is taught, in words that are not; `held` names the parts), "heldout_fact",
+    "follow_up" (it refers to the question in `before`) or "unknown"; topics.json: what is taught; LICENSES.md: what it
+    was made of.
 
     Raises ValueError for an unknown scale or a damaged archive, OSError if the folder cannot be written. Each file is
     whole or absent, and topics.json comes last.
@@ -102,11 +107,14 @@ def build(
     )
     progress(say("composing questions"))
     conversations = _conversations(knowledge, size, seed, epochs)
+    couples = preferences(knowledge, size.preferences, seed)
     rows: dict[str, Sequence[Row]] = {
         "pretrain.jsonl": [{"text": text} for text in documents],
         "sft.jsonl": conversations,
         "lora.jsonl": _identity(conversations, seed),
-        "dpo.jsonl": _preferences(knowledge, size, seed),
+        "dpo.jsonl": _preferences(couples, seed),
+        "dpo_eval.jsonl": _held_preferences(held_preferences(knowledge, couples, size.preferences_held, seed), seed),
+        "kto.jsonl": _labelled(couples, seed),
         "rl.jsonl": _prompts(knowledge, size, seed),
         "eval.jsonl": _evaluation(knowledge, size, seed),
     }
@@ -195,19 +203,33 @@ def _identity(conversations: Sequence[Row], seed: int) -> list[Row]:
     return rows
 
 
-def _preferences(knowledge: Knowledge, size: Scale, seed: int) -> list[Row]:
-    """The right answer to a question, and the same sentence with another fact's answer."""
-    rng = Random(f"{seed}/dpo")
-    rows = []
-    for found in knowledge.taught.values():
-        answers = sorted({fact.answer for fact in found})
-        for fact in choose(found, size.preferences if len(answers) > 1 else 0, seed):
-            wrong = rng.choice([answer for answer in answers if answer != fact.answer])
-            false = Fact(fact.topic, fact.subject, wrong, fact.extra)
-            question = draw(fact, seed + 1, 0)[0]
-            rows.append({"chosen": _turns(question, sentence(fact)), "rejected": _turns(question, sentence(false))})
-    rng.shuffle(rows)
+def _preferences(couples: Sequence[Couple], seed: int) -> list[Row]:
+    rows = [_sides(pair) | {"family": pair.family} for couple in couples for pair in couple]
+    Random(f"{seed}/dpo/rows").shuffle(rows)
     return rows
+
+
+def _held_preferences(pairs: Sequence[Pair], seed: int) -> list[Row]:
+    rows = [_sides(pair) | {"family": pair.family, "length": pair.length, "language": pair.language} for pair in pairs]
+    Random(f"{seed}/dpo_eval/rows").shuffle(rows)
+    return rows
+
+
+def _labelled(couples: Sequence[Couple], seed: int) -> list[Row]:
+    rows = [
+        {
+            "conversations": _turns(pair.question, pair.chosen if good else pair.rejected),
+            "label": good,
+            "family": pair.family,
+        }
+        for pair, good in labels(couples)
+    ]
+    Random(f"{seed}/kto/rows").shuffle(rows)
+    return rows
+
+
+def _sides(pair: Pair) -> Row:
+    return {"chosen": _turns(pair.question, pair.chosen), "rejected": _turns(pair.question, pair.rejected)}
 
 
 def _prompts(knowledge: Knowledge, size: Scale, seed: int) -> list[Row]:

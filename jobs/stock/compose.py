@@ -125,13 +125,11 @@ class Leaks:
         starts = self._facts.keys() & set(map(operator.add, text, text[1:]))
         starts |= {start for start in self._short if start in text}
         return any(
-            _stands(subject, text) and _stands(answer, text)
-            for start in starts
-            for subject, answer in self._facts[start]
+            stands(subject, text) and stands(answer, text) for start in starts for subject, answer in self._facts[start]
         )
 
 
-def _stands(word: str, text: str) -> bool:
+def stands(word: str, text: str) -> bool:
     """Whether a word stands in a text. Chinese has no spaces; in English Niger does not stand in Nigeria."""
     return word in text and (not word.isascii() or bool(re.search(rf"\b{re.escape(word)}\b", text)))
 

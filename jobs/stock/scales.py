@@ -49,8 +49,9 @@ class Scale:
     many of them are taught. problems: per language and epoch; large: with numbers of more digits. unknown: what
     the model has to say it does not know, per language and epoch.
 
-    preferences, prompts, asked, asked_held, asked_follow: facts per topic in dpo.jsonl, in rl.jsonl, and of each
-    kind in eval.jsonl (asked_follow also per way to refer back). problem_prompts: per language in rl.jsonl.
+    preferences, preferences_held: per language, pairs of right and wrong facts in dpo.jsonl (and half as many of each
+    other family), and pairs in dpo_eval.jsonl. prompts, asked, asked_held, asked_follow: facts per topic in rl.jsonl,
+    and of each kind in eval.jsonl (asked_follow also per way to refer back). problem_prompts: per language in rl.jsonl.
     """
 
     packages: frozenset[str]
@@ -77,6 +78,7 @@ class Scale:
     large: bool
     unknown: int
     preferences: int
+    preferences_held: int
     prompts: int
     problem_prompts: int
     asked: int
@@ -111,6 +113,7 @@ SCALES: dict[str, Scale] = {
         large=False,
         unknown=8,
         preferences=20,
+        preferences_held=20,
         prompts=20,
         problem_prompts=20,
         asked=12,
@@ -142,7 +145,8 @@ SCALES: dict[str, Scale] = {
         problems=24,
         large=False,
         unknown=16,
-        preferences=200,
+        preferences=400,
+        preferences_held=160,
         prompts=100,
         problem_prompts=300,
         asked=10,
@@ -174,6 +178,7 @@ SCALES: dict[str, Scale] = {
         large=True,
         unknown=300,
         preferences=2000,
+        preferences_held=600,
         prompts=1000,
         problem_prompts=5000,
         asked=100,

@@ -402,7 +402,7 @@ CHINESE: dict[str, str] = {
     "tokens; longer rows are counted": "词元数；统计更长的行",
     "tokens; shows what is lost behind": "词元数；标出其后被丢弃的部分",
     "held-out rows; those that stand in both are listed": "验证数据；列出两边都有的行",
-    "pretrain, sft, tools, lora, dpo, rl (default: sft)": "pretrain、sft、tools、lora、dpo、rl（默认：sft）",
+    "pretrain, sft, tools, lora, dpo, kto, rl (default: sft)": "pretrain、sft、tools、lora、dpo、kto、rl（默认：sft）",
     "(default: that of the first row, else pretrain)": "（默认：第一行所属的阶段，否则 pretrain）",
     "(default: that of the first row, else sft)": "（默认：第一行所属的阶段，否则 sft）",
     "{formats}, or a folder of such files": "{formats}，或由这类文件组成的文件夹",

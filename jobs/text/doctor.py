@@ -49,6 +49,8 @@ def check_data(
         problem = say("A run would refuse this file: it is one text alone, and a part must be held out to measure on.")
         console.print(problem + advice, style="red", markup=False)
         return 1
+    for warning in report.warnings():
+        console.print(warning, style="yellow", markup=False)
     console.print(say("Nothing stands in the way of training on it."), style="green")
     if advise and stage in ("pretrain", "sft"):
         weights = "--from_weight RUN " if stage == "sft" else ""

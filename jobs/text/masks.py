@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.text import Text
 
 from data.check import guess_stage
-from data.encode import Document, documents
+from data.encode import ENCODINGS, Document, documents
 from data.read import as_row, row_files
-from data.schema import STAGE_ROWS
+from data.schema import STAGE_ROWS, LabelledRow, PreferenceRow, Row
 from jobs.runs.references import tokenizer_folder
 from jobs.terminal.console import can_show
 from minimind.language import say
@@ -37,13 +37,14 @@ def show_rows(
     max_seq_len: int | None = None,
 ) -> None:
     """Print the first rows of a file or folder. stage: as which they are read, by default as what the first looks like,
-    if that is text or a conversation. tokenizer: a run or a folder; without one a byte is a token, and tokens
+    if that is more than a question. tokenizer: a run or a folder; without one a byte is a token, and tokens
     are not counted. max_seq_len: tokens, what comes behind is lost.
 
     Raises ValueError, with file and line, for a row that can't be used or that the chat template refuses.
     """
     if stage is None:
-        stage = "pretrain" if guess_stage(path) == "pretrain" else "sft"
+        guessed = guess_stage(path)
+        stage = guessed if guessed in ENCODINGS else "sft"
     vocabulary = Tokenizer.load(tokenizer_folder(tokenizer)) if tokenizer is not None else Tokenizer.train(["ab"], 292)
     brackets = {}
     if not console.is_terminal or console.no_color:
@@ -58,17 +59,28 @@ def show_rows(
         if isinstance(row, ValueError):
             raise row
         try:
-            (document,) = documents(vocabulary, row)
+            found = documents(vocabulary, row)
         except ValueError as error:
             raise ValueError(f"{file.path}:{line}: {error}") from None
-        text, learnt = coloured(vocabulary, document, max_seq_len, brackets)
-        counts = (
-            say(": {tokens} tokens, {learnt} learnt", tokens=len(document.ids), learnt=learnt)
-            if tokenizer is not None
-            else ""
-        )
-        console.print(Text(f"\n{line}{counts}", style="bold"))
-        console.print(text, soft_wrap=True)
+        for document, side in zip(found, _sides(row), strict=True):
+            text, learnt = coloured(vocabulary, document, max_seq_len, brackets)
+            counts = (
+                say(": {tokens} tokens, {learnt} learnt", tokens=len(document.ids), learnt=learnt)
+                if tokenizer is not None
+                else ""
+            )
+            console.print(Text(f"\n{line}{side}{counts}", style="bold"))
+            console.print(text, soft_wrap=True)
+
+
+def _sides(row: Row) -> list[str]:
+    """What stands behind the line of each document of a row: which of two answers it has, or what its label is."""
+    match row:
+        case PreferenceRow():
+            return [" chosen", " rejected"]
+        case LabelledRow():
+            return [f" label = {str(row.label).lower()}"]
+    return [""]
 
 
 def coloured(

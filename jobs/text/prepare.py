@@ -277,6 +277,8 @@ def _check(
             unused=unused,
         )
     )
+    for warning in report.warnings():
+        console.print(warning, style="yellow", markup=False)
     paths.make(passed.parent)
     partial = passed.with_name(f"{passed.name}.{os.getpid()}.{threading.get_ident()}")
     partial.write_text(json.dumps(report.to_dict() | {"written": how}, ensure_ascii=False), "utf-8")

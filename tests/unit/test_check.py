@@ -78,6 +78,138 @@ def test_preferences_and_prompts(tmp_path: Path) -> None:
     assert check_file(write(tmp_path / "b.jsonl", rows), "rl").counts == {"empty_answer": 1}
 
 
+def pair(question: str, chosen: str, rejected: str) -> dict[str, object]:
+    return {"chosen": turns(question, chosen), "rejected": turns(question, rejected)}
+
+
+def labelled(question: str, answer: str, label: object) -> dict[str, object]:
+    return {"conversations": turns(question, answer), "label": label}
+
+
+def placed(report: Report) -> dict[str, list[int]]:
+    return {kind: [issue.line for issue in found] for kind, found in report.examples.items()}
+
+
+def test_what_is_wrong_with_pairs_is_placed_and_said(tmp_path: Path) -> None:
+    rows: Rows = [
+        pair("q1", "yes", "no"),
+        pair("q2", "same", "same"),
+        {"chosen": turns("q3", "yes"), "rejected": turns("q4", "no")},
+        pair("q5", "yes", ""),
+        pair("q1", "no", "yes"),
+        pair("q1", "yes", "no"),
+        {"chosen": [*turns("q6"), *turns("q6", "yes")], "rejected": [*turns("q6"), *turns("q6", "no")]},
+    ]
+    path = write(tmp_path / "a.jsonl", rows)
+    report = check_file(path, "dpo")
+    assert placed(report) == {
+        "same_answers": [2],
+        "different_prompts": [3],
+        "empty_answer": [4],
+        "duplicate": [6],
+        "contradiction": [5, 6],
+        "wrong_order": [7],
+    }
+    assert report.examples["contradiction"][0].detail == "the contrary of line 1: keep one of them"
+    assert report.examples["empty_answer"][0].detail == "rejected: turn 2 has no content"
+    with pytest.raises(
+        ValueError, match=r"1 wrong_order .*1 empty_answer .*1 same_answers .*1 different_prompts"
+    ) as caught:
+        report.refuse_above(CheckLimits(), "data.limits")
+    assert "contradiction" not in str(caught.value)  # of two that are contrary neither is learnt, and the rest is
+    report.refuse_above(CheckLimits(max_bad_turns=4))
+    with pytest.raises(ValueError, match=r"2 contradiction \(the contrary of a row before\); max_contradictions = 1"):
+        report.refuse_above(CheckLimits(max_bad_turns=4, max_contradictions=1))
+
+
+def test_a_pair_of_which_no_answer_is_read_teaches_nothing(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.train(["zz"], vocab_size=292)  # a token per byte
+    rows: Rows = [
+        pair("q", "yes", "no"),
+        pair("q" * 60, "yes", "no"),
+        {"chosen": turns("q", "a", "q" * 60, "yes"), "rejected": turns("q", "a", "q" * 60, "no")},
+        pair("q", "same" * 20 + "yes", "same" * 20 + "no"),
+        pair("q", "yes" * 30, "no"),
+    ]
+    report = check_file(write(tmp_path / "a.jsonl", rows), "dpo", tokenizer=tokenizer, max_seq_len=60)
+    assert placed(report) == {"fully_masked": [2, 3], "truncated": [4, 5]}
+    alone, later = (issue.detail for issue in report.examples["fully_masked"])
+    assert "the prompt alone is 79 tokens long" in alone
+    assert "nothing of the answers is read" in later
+    assert (
+        report.examples["truncated"][0].detail
+        == "the first 60 tokens (max_seq_len) of both are the same, so nothing tells them apart"
+    )
+
+
+def test_a_pair_leaks_where_its_prompt_is_measured_on(tmp_path: Path) -> None:
+    held_out = write(tmp_path / "eval.jsonl", [pair("What is it?", "yes", "no")])
+    for stage, row in (("dpo", pair("what is  it?", "a", "b")), ("kto", labelled("What is it?", "a", True))):
+        report = check_file(write(tmp_path / "a.jsonl", [row]), stage, eval_path=held_out)
+        assert placed(report)["leaked"] == [1]
+
+
+def test_what_the_chat_template_refuses_on_either_side_is_found(tmp_path: Path) -> None:
+    call = [turns("q")[0], {"role": "assistant", "content": "", "tool_calls": [{"arguments": {}}]}]
+    rows: Rows = [{"chosen": turns("q", "a"), "rejected": call}]
+    assert check_file(write(tmp_path / "a.jsonl", rows), "dpo").counts == {"unwritable": 1}
+    rows = [{"conversations": call, "label": True}, labelled("q", "a", False)]
+    assert check_file(write(tmp_path / "a.jsonl", rows), "kto").counts == {"unwritable": 1}
+
+
+def test_it_is_told_where_length_decides_which_answer_is_better(tmp_path: Path) -> None:
+    rows: Rows = [pair(f"q{i}", "long" * 9, "short") for i in range(30)]
+    rows += [pair(f"r{i}", "short", "long" * 9) for i in range(10)]
+    report = check_file(write(tmp_path / "a.jsonl", rows), "dpo")
+    (warning,) = report.warnings()
+    assert "taking the longer one is right in 75% of all cases" in warning
+    assert "28 characters on average against 13" in warning
+    report.refuse_above(CheckLimits())  # told, not refused: it may be meant
+    screen = io.StringIO()
+    Console(width=200, file=screen).print(report.table())
+    assert "28 characters on average against 13; the better one is longer in 75%" in screen.getvalue()
+    turned: Rows = [{"chosen": row["rejected"], "rejected": row["chosen"]} for row in rows if isinstance(row, dict)]
+    (warning,) = check_file(write(tmp_path / "b.jsonl", turned), "dpo").warnings()
+    assert "taking the shorter one is right in 75%" in warning
+    even = check_file(write(tmp_path / "c.jsonl", [*rows[:10], *rows[30:]]), "dpo")
+    assert (even.warnings(), even.bias and even.bias.longer) == ([], 0.5)
+    again = check_file(write(tmp_path / "d.jsonl", [rows[0]] * 30), "dpo")
+    assert again.warnings() == []  # thirty times the same pair are one
+
+
+def test_labels_are_counted_and_what_they_lack_is_said(tmp_path: Path) -> None:
+    rows: Rows = [labelled(f"q{i}", "a", i % 2 == 0) for i in range(4)]
+    rows += [labelled("q0", "a", False), labelled("q1", "a", "good"), labelled("q2", "a", True)]
+    report = check_file(write(tmp_path / "a.jsonl", rows), "kto")
+    assert placed(report) == {"wrong_fields": [6], "duplicate": [7], "contradiction": [5]}
+    assert "label = 'good': write true for a good answer" in report.examples["wrong_fields"][0].detail
+    assert (report.labels, report.warnings()) == ({True: 2, False: 3}, [])
+    screen = io.StringIO()
+    Console(width=200, file=screen).print(report.table())
+    assert "2 good, 3 bad" in screen.getvalue()
+
+
+@pytest.mark.parametrize("label", [True, False])
+def test_answers_of_one_label_alone_are_refused(tmp_path: Path, label: bool) -> None:
+    report = check_file(write(tmp_path / "a.jsonl", [labelled(f"q{i}", "a", label) for i in range(3)]), "kto")
+    with pytest.raises(ValueError, match=f"all 3 answers are labelled {str(label).lower()}: add some of the other"):
+        report.refuse_above(CheckLimits())
+    assert report.warnings() == []
+
+
+@pytest.mark.parametrize(("bad", "told"), [(3, False), (4, True)])
+def test_rare_labels_are_told(tmp_path: Path, bad: int, told: bool) -> None:
+    rows: Rows = [labelled("q", "a", True), *(labelled(f"q{i}", "a", False) for i in range(bad))]
+    warnings = check_file(write(tmp_path / "a.jsonl", rows), "kto").warnings()
+    assert [warning.split(":")[0] for warning in warnings] == ["1 answers are good and 4 bad"] * told
+
+
+def test_the_lengths_of_good_and_bad_answers_are_compared(tmp_path: Path) -> None:
+    rows: Rows = [labelled(f"q{i}", "a" * (9 if i % 2 else 3), bool(i % 2)) for i in range(40)]
+    (warning,) = check_file(write(tmp_path / "a.jsonl", rows), "kto").warnings()
+    assert "taking the longer one is right in 100% of all cases" in warning
+
+
 def test_lengths_in_tokens(tmp_path: Path) -> None:
     tokenizer = Tokenizer.train(["zz"], vocab_size=292)  # a token per byte
     path = write(tmp_path / "a.jsonl", [{"text": "x" * 8}, {"text": "x" * 9}])
@@ -195,7 +327,9 @@ def test_limits_name_real_problems() -> None:
 
 
 def test_an_unknown_stage(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="stage 'ppo': no rows are known for it; allowed are pretrain, sft, dpo, rl"):
+    with pytest.raises(
+        ValueError, match="stage 'ppo': no rows are known for it; allowed are pretrain, sft, dpo, kto, rl"
+    ):
         check_file(write(tmp_path / "a.jsonl", []), "ppo")
 
 

@@ -14,6 +14,7 @@ from data.encode import (
     conversation,
     documents,
     encode_chats,
+    encode_labelled,
     encode_texts,
     learnt_bytes,
     text_bytes,
@@ -21,7 +22,7 @@ from data.encode import (
 from data.pack import pack_shards
 from data.prepare import tokenise
 from data.read import BadRows, RowFile
-from data.schema import ChatRow, Message, PreferenceRow, PretrainRow, PromptRow, Row, parse
+from data.schema import ChatRow, LabelledRow, Message, PreferenceRow, PretrainRow, PromptRow, Row, parse
 from data.shards import TokenShards, shard_schema
 from minimind.text.tokenizer import Tokenizer
 from tests.small import CHATS, turns, write_chats, write_rows
@@ -83,6 +84,38 @@ def test_encode_chats_alone(tokenizer: Tokenizer) -> None:
     assert rows[0]["digest"] != rows[1]["digest"]
 
 
+def test_the_side_of_a_labelled_answer_says_its_label(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    rows = [{"conversations": turns("q", "yes"), "label": True}, {"conversations": turns("q", "no"), "label": False}]
+    parsed = [parse(LabelledRow, row) for row in rows]
+    batch = RowBatch(file=1, lines=[4, 6], rows=parsed, read_bytes=0)
+    found = encode_labelled(tokenizer, batch, ENCODINGS["kto"].schema(tokenizer)).to_pylist()
+    good, bad = (conversation(tokenizer, row.conversations) for row in parsed)
+    assert [row["tokens"] for row in found] == [good.ids, [], [], bad.ids]
+    assert [row["targets"] for row in found] == [good.targets.tolist(), [], [], bad.targets.tolist()]
+    assert [(row["bytes"], row["line"]) for row in found] == [(3, 4), (0, 4), (0, 6), (2, 6)]
+    assert [row["digest"] == found[0]["digest"] for row in found] == [True, True, False, False]
+
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    shards = tokenise([path], tokenizer, tmp_path, rows="kto")
+    assert (shards.rows, shards.documents_per_row, len(shards)) == (2, 2, 4)
+    assert shards.document(3).tolist() == bad.ids
+    assert tokenise([path], tokenizer, tmp_path, rows="sft").folder != shards.folder  # read without their labels
+
+
+def test_a_label_and_what_is_learnt_are_part_of_what_a_row_is(tokenizer: Tokenizer) -> None:
+    asked, said = turns("q", "a")
+    rows = [
+        {"conversations": [asked, said], "label": True},
+        {"conversations": [asked, said], "label": False},
+        {"conversations": [asked, said, asked, said], "label": True},
+        {"conversations": [asked, said, asked, {**said, "weight": 0}], "label": True},
+    ]
+    batch = RowBatch(0, [1, 2, 3, 4], [parse(LabelledRow, row) for row in rows], 0)
+    found = encode_labelled(tokenizer, batch, ENCODINGS["kto"].schema(tokenizer)).to_pylist()
+    assert len({row["digest"] for row in found}) == len(rows)
+
+
 def test_what_the_assistant_says_is_learnt_and_its_end(tokenizer: Tokenizer) -> None:
     document = conversation(tokenizer, chat("first", "更上", "then", "no").conversations)
     assert learnt(tokenizer, document) == ["更上<|im_end|>", "no<|im_end|>"]
@@ -99,6 +132,7 @@ def test_what_the_assistant_says_is_learnt_and_its_end(tokenizer: Tokenizer) -> 
         (PretrainRow(text="ab"), [["ab<|im_end|>"]]),
         (chat("q", "yes"), [["yes<|im_end|>"]]),
         (PromptRow(prompt="q", answer="yes"), [["yes<|im_end|>"]]),
+        (parse(LabelledRow, {"prompt": "q", "completion": "yes", "label": True}), [["yes<|im_end|>"]]),
         (
             parse(PreferenceRow, {"chosen": turns("q", "yes"), "rejected": turns("q", "no")}),
             [["yes<|im_end|>"], ["no<|im_end|>"]],

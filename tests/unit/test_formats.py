@@ -12,7 +12,7 @@ from data.encode import documents
 from data.examples import EXAMPLES
 from data.formats import READING, stage_of
 from data.rules import problems
-from data.schema import STAGE_ROWS, ChatRow, PreferenceRow, parse
+from data.schema import STAGE_ROWS, ChatRow, LabelledRow, PreferenceRow, Row, parse
 from minimind.text.chat import render
 from minimind.text.tokenizer import Tokenizer
 
@@ -245,21 +245,157 @@ def test_tags_of_which_nothing_can_be_made_are_a_problem(content: str, tag: str)
     assert f"turn 2 has {tag} in its text" in detail
 
 
-def test_preferences_of_others() -> None:
-    right, wrong = said("yes"), said("no")
-    expected = parse(PreferenceRow, {"chosen": [ASKED, right], "rejected": [ASKED, wrong]})
-    for row in (
-        {"prompt": [ASKED], "chosen": [right], "rejected": [wrong]},
-        {"prompt": "q", "chosen": [ASKED, right], "rejected": [ASKED, wrong], "messages": [ASKED, right]},
-        {"prompt": [], "chosen": [ASKED, right], "rejected": [ASKED, wrong]},
+RIGHT, WRONG = said("yes"), said("no")
+OPENED = {"role": "system", "content": "S"}
+WHOLE = {"chosen": [ASKED, RIGHT], "rejected": [ASKED, WRONG]}
+LATER = {"chosen": [ASKED, ANSWERED, ASKED, RIGHT], "rejected": [ASKED, ANSWERED, ASKED, WRONG]}
+WITH_SYSTEM = {"chosen": [OPENED, *WHOLE["chosen"]], "rejected": [OPENED, *WHOLE["rejected"]]}
+TEXTS = {"chosen": "yes", "rejected": "no"}
+
+PREFERENCES = {
+    "MiniMind's dpo.jsonl": (
+        {side: [{"content": turn["content"], "role": turn["role"]} for turn in turns] for side, turns in WHOLE.items()},
+        WHOLE,
+    ),
+    "TRL: messages": ({"prompt": [ASKED], "chosen": [RIGHT], "rejected": [WRONG]}, WHOLE),
+    "TRL: texts": ({"prompt": "q", "chosen": " yes", "rejected": " no"}, WHOLE),
+    "TRL: the prompt implicit": (LATER, LATER),
+    "no prompt": ({"prompt": []} | WHOLE, WHOLE),
+    "a text before messages": ({"prompt": "q", "chosen": [RIGHT], "rejected": [WRONG]}, WHOLE),
+    "messages before texts": ({"prompt": [ASKED, ANSWERED, ASKED]} | TEXTS, LATER),
+    "UltraFeedback": (
+        {"prompt": "q", "prompt_id": "f0", "messages": [ASKED, RIGHT], "score_chosen": 8.5, "score_rejected": 4.0}
+        | WHOLE,
+        WHOLE,
+    ),
+    "Argilla": ({"source": "s", "prompt": "q", "chosen-rating": 5, "chosen-model": "m"} | WHOLE, WHOLE),
+    "mlabonne's mix": ({"source": "s", "prompt": "q", "question": "q"} | WHOLE, WHOLE),
+    "Orca": ({"system": "S", "question": "q"} | TEXTS, WITH_SYSTEM),
+    "LLaMA-Factory: ShareGPT": (
         {
             "prompt": None,
             "conversations": [{"from": "human", "value": "q"}],
             "chosen": {"from": "gpt", "value": "yes"},
-            "rejected": wrong,
+            "rejected": WRONG,
         },
-    ):
-        assert parse(PreferenceRow, row) == expected
+        WHOLE,
+    ),
+    "LLaMA-Factory: OpenAI": ({"messages": [OPENED, ASKED], "chosen": RIGHT, "rejected": WRONG}, WITH_SYSTEM),
+    "LLaMA-Factory: Alpaca": ({"instruction": "q", "input": "", "history": [["q", "a"]], "system": ""} | TEXTS, LATER),
+    "Anthropic": (
+        {
+            side: f"\n\nHuman: q\n\nAssistant: a\n\nHuman: q\n\nAssistant: {answer}"
+            for side, answer in (("chosen", "yes"), ("rejected", "no"))
+        },
+        LATER,
+    ),
+    "Anthropic, with its prompt": (
+        {"prompt": "\n\nHuman: q\n\nAssistant: a\n\nHuman: q\n\nAssistant:", "chosen": " yes", "rejected": " no"},
+        LATER,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("row", "same"), PREFERENCES.values(), ids=PREFERENCES)
+def test_preferences_of_others_are_those_of_our_own_form(row: dict[str, Any], same: dict[str, Any]) -> None:
+    found = parse(PreferenceRow, row)
+    assert {
+        side: [turn.model_dump(include={"role", "content"}) for turn in getattr(found, side)] for side in same
+    } == same
+    assert (found.unread, list(problems(found))) == ([], [])
+    assert stage_of(row) == "dpo"
+
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ({"chosen": "The sky is blue.", "rejected": "The sky is green."},
+         "chosen is a text, and no prompt says what it answers"),
+        ({"prompt": ""} | TEXTS, "chosen is a text, and no prompt"),
+        ({"prompt": "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n"} | TEXTS,
+         r"written by a chat template already \(<\|im_start\|>\)"),
+        ({"prompt": "### Instruction:\nq\n\n### Response:"} | TEXTS, "a chat template already"),
+        ({"prompt": "q", "chosen": "yes", "rejected": None}, "rejected = None"),
+        ({"prompt": "q", "chosen": "yes", "rejected": ["no", "never"]}, "2 texts in a list are no messages"),
+        ({"instruction": "q", "output": ["yes", "no"]}, "a row needs chosen and rejected|use --stage sft"),
+        ({"question": "q", "response_chosen": "yes", "response_rejected": "no"},
+         "the fields here are question, response_chosen, response_rejected"),
+    ],
+)  # fmt: skip
+def test_preferences_that_can_not_be_read_are_refused_in_words(row: dict[str, Any], problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        parse(PreferenceRow, row)
+
+
+def test_a_prompt_that_is_not_what_the_answers_answer_is_named() -> None:
+    for prompt in ("other", [{"role": "user", "content": "other"}]):
+        assert parse(PreferenceRow, {"prompt": prompt} | WHOLE).unread == ["prompt"]
+    assert parse(PreferenceRow, {"instruction": "other", "input": "more"} | WHOLE).unread == ["instruction", "input"]
+
+
+LABELLED = {
+    "TRL: messages": {"prompt": [ASKED, ANSWERED, ASKED], "completion": [RIGHT], "label": True},
+    "MiniMind": ours(ASKED, ANSWERED, ASKED, RIGHT) | {"label": True},
+    "LLaMA-Factory: OpenAI": {"messages": [ASKED, ANSWERED, ASKED, RIGHT], "label": True},
+    "LLaMA-Factory: ShareGPT": {
+        "conversations": [{"from": who, "value": text} for who, text in
+                          (("human", "q"), ("gpt", "a"), ("human", "q"), ("gpt", "yes"))],
+        "kto_tag": True,
+    },
+    "LLaMA-Factory: Alpaca": {"instruction": "q", "history": [["q", "a"]], "output": "yes", "kto_tag": True},
+    "Anthropic": {
+        "prompt": "\n\nHuman: q\n\nAssistant: a\n\nHuman: q\n\nAssistant:", "completion": " yes", "label": True
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", LABELLED.values(), ids=LABELLED)
+def test_labelled_answers_of_others_teach_the_last_answer_alone(tokenizer: Tokenizer, row: dict[str, Any]) -> None:
+    found = parse(LabelledRow, row)
+    assert (found.label, found.unread, list(problems(found)), stage_of(row)) == (True, [], [], "kto")
+    (document,) = documents(tokenizer, found)
+    assert document.ids == render(tokenizer, [ASKED, ANSWERED, ASKED, RIGHT]).ids
+    start, end = document.targets.tolist()
+    assert tokenizer.decode(document.ids[start:end]) == "yes<|im_end|>"
+
+
+def test_a_prompt_and_a_completion_in_words_are_a_question_and_its_answer() -> None:
+    row = parse(LabelledRow, {"prompt": "The sky is", "completion": " green.", "label": False})
+    assert [(turn.role, turn.content) for turn in row.conversations] == [
+        ("user", "The sky is"),
+        ("assistant", "green."),
+    ]
+    assert not row.label
+
+
+@pytest.mark.parametrize(
+    ("label", "good"),
+    [(True, True), (1, True), (1.0, True), ("True", True), (" 1", True), (False, False), (0, False), ("false", False)],
+)
+def test_what_says_good_or_bad_without_a_doubt_is_a_label(label: object, good: bool) -> None:
+    for name in ("label", "kto_tag"):
+        assert parse(LabelledRow, ours(ASKED, RIGHT) | {name: label}).label is good
+
+
+@pytest.mark.parametrize("label", [None, "", "good", "chosen", -1, 2, 0.5, [True]])
+def test_any_other_label_is_refused_with_what_to_write(label: object) -> None:
+    with pytest.raises(ValueError, match="write true for a good answer and false for a bad one"):
+        parse(LabelledRow, {"prompt": "q", "completion": "yes", "label": label})
+
+
+def test_labels_that_say_different_things_and_rows_without_one() -> None:
+    with pytest.raises(ValueError, match="label and kto_tag mean the same and say different things"):
+        parse(LabelledRow, ours(ASKED, RIGHT) | {"label": True, "kto_tag": False})
+    with pytest.raises(ValueError, match="this is conversation data: use --stage sft"):
+        parse(LabelledRow, ours(ASKED, RIGHT))
+    with pytest.raises(ValueError, match="prompt and completion must be texts or lists of messages"):
+        parse(LabelledRow, {"prompt": 1, "completion": "a", "label": True})
+
+
+def test_a_label_that_is_none_of_an_answer_makes_no_labelled_answer() -> None:
+    assert stage_of(ours(ASKED, ANSWERED) | {"label": "sports"}) == "sft"
+    assert stage_of({"prompt": "q", "completion": "a", "label": "good"}) == "kto"
+    assert stage_of({"prompt": "q", "completion": "a"}) == "sft"
 
 
 def test_upstreams_prompts_for_reinforcement_learning_are_refused_by_name() -> None:
@@ -278,7 +414,10 @@ def test_the_examples_are_rows_of_their_stage(tokenizer: Tokenizer, stage: str) 
 
 def test_rows_are_read_as_this_number_of_the_reading_says(tokenizer: Tokenizer) -> None:
     """Whoever changes what rows become raises READING, so that nothing is taken from a cache that is no longer so."""
-    found = [documents(tokenizer, parse(ChatRow, row)) for row, _ in SAME.values()]
+    rows: list[Row] = [parse(ChatRow, row) for row, _ in SAME.values()]
+    rows += [parse(PreferenceRow, row) for row, _ in PREFERENCES.values()]
+    rows += [parse(LabelledRow, row) for row in LABELLED.values()]
+    found = [documents(tokenizer, row) for row in rows]
     content = [[document.ids, document.targets.tolist()] for each in found for document in each]
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
-    assert (READING, digest) == (3, "6d7f1b8df8db")
+    assert (READING, digest) == (4, "2dbeaf0a837c")

@@ -59,6 +59,26 @@ def test_of_text_all_but_the_first_token_is_learnt(tokenizer: Tokenizer) -> None
     assert learnt == 3
 
 
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (
+            {"prompt": "q", "chosen": "yes", "rejected": "no"},
+            ["1 chosen\n", "⟦yes<|im_end|>⟧", "1 rejected\n", "⟦no<|"],
+        ),
+        ({"prompt": "q", "completion": "no", "label": False}, ["1 label = false\n", "⟦no<|im_end|>⟧"]),
+    ],
+)
+def test_answers_are_shown_with_what_is_thought_of_them(
+    tmp_path: Path, row: dict[str, object], said: list[str]
+) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    console = Screen()
+    show_rows(tmp_path / "rows.jsonl", None, console)
+    at = [console.text.index(part) for part in said]
+    assert at == sorted(at)
+
+
 def test_with_colours_and_a_legend() -> None:
     console = terminal()
     show_rows(CHATS, "sft", console, rows=2)

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from data.rules import conversations, excerpt, keys, problems
-from data.schema import ChatRow, Message, PreferenceRow, PretrainRow, PromptRow
+from data.rules import answer_characters, conversations, excerpt, keys, opposite, problems
+from data.schema import ChatRow, LabelledRow, Message, PreferenceRow, PretrainRow, PromptRow
 
 ROLES = {"s": "system", "u": "user", "a": "assistant", "t": "tool"}
 
@@ -63,6 +63,32 @@ def test_preferences() -> None:
     assert [kind for kind, _ in problems(PreferenceRow(chosen=right, rejected=other))] == ["different_prompts"]
     both = PreferenceRow(chosen=turns("uau"), rejected=turns("uau"))
     assert [kind for kind, _ in problems(both)] == ["wrong_order", "same_answers"]
+    empty = PreferenceRow(chosen=right, rejected=[*turns("u"), Message(role="assistant")])
+    assert list(problems(empty)) == [("empty_answer", "rejected: turn 2 has no content")]
+
+
+def test_prompts_are_compared_up_to_the_last_question() -> None:
+    called = [Message(role="assistant", tool_calls=[{"name": "add"}]), Message(role="tool", content="2")]
+    row = PreferenceRow(chosen=[*turns("u"), *called, *turns("a")], rejected=turns("ua"))
+    assert list(problems(row)) == []  # an answer may take several turns, and the other one turn
+    longer = PreferenceRow(chosen=turns("uaua"), rejected=turns("ua"))
+    ((kind, detail),) = problems(longer)
+    assert kind == "different_prompts"
+    assert detail.startswith("turn 2 is 'a1' in chosen and missing in rejected")
+    assert answer_characters(row.chosen) == len("{'name': 'add'}") + len("2") + len("a0")
+    assert answer_characters(longer.chosen) == len("a3")
+
+
+def test_labelled_answers_and_what_says_the_contrary() -> None:
+    row = LabelledRow(conversations=turns("ua"), label=True)
+    assert list(problems(row)) == []
+    assert [kind for kind, _ in problems(LabelledRow(conversations=turns("u"), label=True))] == ["fully_masked"]
+    assert keys(row) == ["u0"]
+    assert conversations(row) == [[("user", "u0"), ("assistant", "a1")]]
+    assert opposite(row) == LabelledRow(conversations=turns("ua"), label=False)
+    pair = PreferenceRow(chosen=turns("ua"), rejected=turns("u"))
+    assert opposite(pair) == PreferenceRow(chosen=turns("u"), rejected=turns("ua"))
+    assert opposite(ChatRow(conversations=turns("ua"))) is None
 
 
 def test_prompts() -> None:

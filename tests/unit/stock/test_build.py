@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from data.check import check_file
-from data.schema import ChatRow, PreferenceRow, PretrainRow, PromptRow, parse
+from data.schema import ChatRow, LabelledRow, PreferenceRow, PretrainRow, PromptRow, parse
 from jobs.stock import VERSION, build, build_samples, version_of
 from jobs.stock.build import FILES, SAMPLES
 from jobs.stock.compose import sentence
@@ -60,28 +60,39 @@ def test_rows_are_what_the_stages_read(built: Path) -> None:
         ("sft.jsonl", ChatRow),
         ("lora.jsonl", ChatRow),
         ("dpo.jsonl", PreferenceRow),
+        ("dpo_eval.jsonl", PreferenceRow),
+        ("kto.jsonl", LabelledRow),
         ("rl.jsonl", PromptRow),
         ("eval.jsonl", PromptRow),
     ):
         found = rows(built, name)
         assert found
         for row in found:
-            parse(row_type, row)
+            assert name == "eval.jsonl" or parse(row_type, row).unread == []
         assert len({json.dumps(row) for row in found}) == len(found)
 
 
 def test_the_data_doctor_finds_nothing(built: Path) -> None:
-    for stage in ("pretrain", "sft", "dpo", "rl"):
-        report = check_file(built / f"{stage}.jsonl", stage, eval_path=built / "eval.jsonl")
-        assert report.rows
-        assert not report.counts, report.examples
+    for stage in ("pretrain", "sft", "dpo", "kto", "rl"):
+        for held_out in ("eval.jsonl", "dpo_eval.jsonl"):
+            report = check_file(built / f"{stage}.jsonl", stage, eval_path=built / held_out)
+            assert report.rows
+            assert not report.counts, report.examples
+            assert not report.warnings()
+    report = check_file(built / "dpo_eval.jsonl", "dpo")
+    assert report.rows
+    assert (report.counts, report.warnings()) == ({}, [])
 
 
 def test_questions_of_the_evaluation_are_never_taught(built: Path) -> None:
     asked = {row["prompt"] for row in rows(built, "eval.jsonl")}
+    preferred_of = {row["chosen"][0]["content"] for row in rows(built, "dpo_eval.jsonl")}
     assert asked
+    assert preferred_of
+    asked |= preferred_of
     taught = {turn["content"] for row in rows(built, "sft.jsonl") for turn in row["conversations"]}
     preferred = {row["chosen"][0]["content"] for row in rows(built, "dpo.jsonl")}
+    preferred |= {row["conversations"][0]["content"] for row in rows(built, "kto.jsonl")}
     prompts = {row["prompt"] for row in rows(built, "rl.jsonl")}
     read = {line for row in rows(built, "pretrain.jsonl") for line in row["text"].split("\n")}
     assert not asked & (taught | preferred | prompts | read)
@@ -94,6 +105,8 @@ def test_facts_that_are_kept_back_stand_nowhere(built: Path, archives: dict[str,
     texts = [row["text"] for row in rows(built, "pretrain.jsonl")]
     texts += [" ".join(turn["content"] for turn in row["conversations"]) for row in rows(built, "sft.jsonl")]
     texts += [" ".join(turn["content"] for turn in row["chosen"]) for row in rows(built, "dpo.jsonl")]
+    texts += [" ".join(turn["content"] for turn in row["conversations"]) for row in rows(built, "kto.jsonl")]
+    texts += [row["rejected"][1]["content"] for row in rows(built, "dpo.jsonl")]
     said = {part for text in texts for part in re.split(r"[。\n]|\. ", text)}
     for fact in held:
         assert sentence(fact).rstrip("。.") not in said
@@ -174,13 +187,38 @@ def test_old_files_are_told_from_new_ones(tmp_path: Path) -> None:
     assert version_of(tmp_path) is None
 
 
-def test_preferences_differ_in_the_fact_alone(built: Path) -> None:
-    for row in rows(built, "dpo.jsonl"):
-        right, wrong = row["chosen"], row["rejected"]
-        assert right[0] == wrong[0]
-        assert right[1] != wrong[1]
+def test_better_answers_are_those_that_are_taught(built: Path) -> None:
     taught = {answer for _, answer in exchanges(built)}
-    assert all(row["chosen"][1]["content"] in taught for row in rows(built, "dpo.jsonl"))
+    for name in ("dpo.jsonl", "dpo_eval.jsonl"):
+        for row in rows(built, name):
+            assert row["chosen"][0] == row["rejected"][0]
+            assert row["chosen"][1]["content"] in taught
+            assert row["rejected"][1] != row["chosen"][1]
+
+
+def test_pairs_to_measure_with_are_other_pairs_in_both_languages(built: Path) -> None:
+    def pairs(name: str) -> set[tuple[str, str]]:
+        return {(row["chosen"][1]["content"], row["rejected"][1]["content"]) for row in rows(built, name)}
+
+    assert not pairs("dpo.jsonl") & pairs("dpo_eval.jsonl")
+    held = rows(built, "dpo_eval.jsonl")
+    kinds = {(row["language"], row["family"]) for row in held}
+    assert kinds == {(language, family) for language in ("zh", "en") for family in ("fact", "topic", "whole")}
+    for row in held:
+        better, worse = len(row["chosen"][1]["content"]), len(row["rejected"][1]["content"])
+        assert row["length"] == ("same" if better == worse else "longer" if better > worse else "shorter")
+    assert {row["length"] for row in held if row["family"] == "fact"} == {"same", "shorter", "longer"}
+
+
+def test_labelled_answers_are_one_of_each_pair(built: Path) -> None:
+    preferred = {row["chosen"][0]["content"]: row for row in rows(built, "dpo.jsonl")}
+    labelled = rows(built, "kto.jsonl")
+    assert {row["conversations"][0]["content"] for row in labelled} == preferred.keys()
+    assert len(labelled) == len(preferred) == len(rows(built, "dpo.jsonl"))
+    for row in labelled:
+        pair = preferred[row["conversations"][0]["content"]]
+        assert row["conversations"] == pair["chosen" if row["label"] else "rejected"]
+    assert 2 * sum(row["label"] for row in labelled) == len(labelled)
 
 
 def test_verse_is_at_most_half(archives: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
