@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 from pydantic import Field, ValidationError, field_validator
 
 from data.read import RowFile, suffix_of
+from data.schema import PreferenceRow, parse
 from data.suites import grammar
 from data.table import read_table
 from minimind.config import Config, explain
@@ -24,7 +25,7 @@ from minimind.text.chat import require_renderable
 from minimind.text.template import MAY_FOLLOW
 
 How = Literal["text", "pair", "choice", "answer"]
-"""How likely a text is; which of two sentences is likelier; which of some choices; what the model says."""
+"""How likely a text is; which of two sentences or answers is likelier; which of some choices; what the model says."""
 
 SUITES = Path(__file__).parent / "suites"
 
@@ -97,10 +98,10 @@ class Suite(Config):
 class SuiteRow:
     """A row as it is asked. id: its own, or which of the rows it is, from 1. groups: of GROUPS, those it has.
 
-    texts: the text; the good and the bad sentence; or the choices, with `right` the number of the right one. messages:
-    the conversation up to the question, before: questions that are asked first, one after the other, of the same model.
-    expected: the answer to the letter; fact: what it has to hold. checks: else. answer_language: the one in which an
-    answer is to be, None where any will do.
+    texts: the text; the good and the bad sentence, or answer; or the choices, with `right` the number of the right one.
+    messages: the conversation up to the question. before: questions that are asked first, one after the other, of the
+    same model. expected: the answer to the letter; fact: what it has to hold. checks: else. answer_language: the one in
+    which an answer is to be, None where any will do.
     """
 
     id: str
@@ -340,6 +341,19 @@ def _pair(row: Mapping[str, Any]) -> SuiteRow:
     )
 
 
+def _preference(row: Mapping[str, Any]) -> SuiteRow:
+    """A better and a worse answer to a conversation, in any form that preference data has."""
+    pair = parse(PreferenceRow, dict(row))
+    *prompt, better = pair.chosen
+    *same, worse = pair.rejected
+    if prompt != same or "assistant" not in (better.role, worse.role) or better.role != worse.role:
+        raise ValueError(say("both answers are to follow the same conversation, and to be its last message"))
+    messages = tuple(message.model_dump() for message in prompt)
+    require_renderable(messages, add_generation_prompt=True)
+    family = {"kind": str(row["family"])} if row.get("family") else {}
+    return SuiteRow("", family, texts=(better.content, worse.content), messages=messages)
+
+
 def _arc(row: Mapping[str, Any]) -> SuiteRow:
     """ARC's: choices {"text": [...], "label": [...]}, answerKey one of the labels; or, as ARC's own files have it, a
     choice {"text", "label"} each, in question {"stem", "choices"}.
@@ -442,6 +456,7 @@ def _expected(row: Mapping[str, Any]) -> SuiteRow:
 
 FORMS = (
     Form("pair", frozenset({"sentence_good", "sentence_bad"}), _pair),
+    Form("pair", frozenset({"chosen", "rejected"}), _preference),
     Form("choice", frozenset({"question", "choices", "answerKey"}), _arc),
     Form("choice", frozenset({"question", "answerKey"}), _arc),
     Form("choice", frozenset({"question", "A", "B", "answer"}), _letters),

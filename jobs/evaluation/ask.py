@@ -20,6 +20,7 @@ from minimind.evaluation.diagnostics import diagnose
 from minimind.inference.engine import Engine
 from minimind.inference.sampling import SamplingParams
 from minimind.language import say
+from minimind.text.chat import render
 from minimind.text.tokenizer import Tokenizer
 
 SCORING = 2
@@ -97,8 +98,8 @@ def _texts(engine: Engine, tokenizer: Tokenizer, rows: Rows, progress: Progress)
 
 
 def _pairs(engine: Engine, tokenizer: Tokenizer, rows: Rows, progress: Progress) -> list[Record]:
-    """Which of two sentences is likelier; of two equally likely ones half a point."""
-    asked = asking.continuations_ids(tokenizer, [("", text) for row in rows.rows for text in row.texts])
+    """Which of two sentences, or of two answers, is likelier; of two equally likely ones half a point."""
+    asked = [ids for row in rows.rows for ids in _pair_ids(tokenizer, row)]
     with _naming(rows.suite, [row for row in rows.rows for _ in row.texts]):
         found = asking.likelihoods(engine, asked, progress)
     return [
@@ -112,6 +113,14 @@ def _pairs(engine: Engine, tokenizer: Tokenizer, rows: Rows, progress: Progress)
         }
         for row, good, bad in zip(rows.rows, found[::2], found[1::2], strict=True)
     ]
+
+
+def _pair_ids(tokenizer: Tokenizer, row: SuiteRow) -> list[tuple[list[int], list[int]]]:
+    """What stands before each of both texts of a row, and its own ids: of an answer with the token that ends it."""
+    if not row.messages:
+        return asking.continuations_ids(tokenizer, [("", text) for text in row.texts])
+    before = render(tokenizer, [dict(turn) for turn in row.messages], add_generation_prompt=True).ids
+    return [(before, [*tokenizer.encode(text), tokenizer.eos_id]) for text in row.texts]
 
 
 def _point(good: Likelihood, bad: Likelihood) -> float:

@@ -71,11 +71,11 @@ def fitting(*models: Weights | RemoteExaminee) -> list[str]:
 
 def fitting_what(*, answers: bool, stock: bool) -> list[str]:
     """The same of models that have learnt to answer or not, and were taught the stock data or not."""
-    stock = stock and (paths.stock_folder() / "eval.jsonl").is_file()
     found = []
     for name in suites.bundled():
         suite = suites.read_suite(suites.SUITES / f"{name}.json")
-        if suite.rows.startswith("stock:") and not stock:
+        kind, _, file = suite.rows.partition(":")
+        if kind == "stock" and not (stock and answers and (paths.stock_folder() / file).is_file()):
             continue
         if suite.ask.how != "answer" or answers:
             found.append(name)

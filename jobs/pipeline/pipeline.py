@@ -34,6 +34,7 @@ from jobs.runs.show import show
 from jobs.stages import flags
 from jobs.stages.origin import first_weights, new_spec
 from jobs.stages.spec import FILES, RunSpec, other_results
+from jobs.stages.table import STAGES
 from jobs.text.prepare import prepare
 from jobs.text.tokenizer import TokenizerSpec, run_tokenizer
 from jobs.training import launch
@@ -41,6 +42,7 @@ from jobs.training.request import JobRequest
 from jobs.training.run import choose_sizes, join_and_place, resume, start
 from minimind.checkpoints import folders as checkpoint_folders
 from minimind.checkpoints.manifest import weights_sha256
+from minimind.events import metric_series
 from minimind.language import phrase, say
 from minimind.units import duration
 
@@ -69,7 +71,7 @@ def run(options: PipelineOptions, console: Console) -> int:
 
         fetch_stock(console)
     for step in options.steps():
-        options.file(step.stage)  # all of them are there before anything begins
+        options.file(step.file)  # all of them are there before anything begins
     record = Record(options.name)
     with record.held():
         return _run(options, record, console)
@@ -230,11 +232,13 @@ def _end(options: PipelineOptions, done: list[Done], console: Console) -> None:
     names = list(dict.fromkeys(log.suite for one in done for log in one.logs))
     for name in names:
         table.add_column(phrase(name), justify="right", no_wrap=True)
+    table.add_column(say("held-out rows"), justify="right", no_wrap=True)
     table.add_column("sha256", no_wrap=True)
     for one in done:
         scores = {log.suite: evals.number(log.summary, log.score) for log in one.logs}
         sha256 = weights_sha256(one.weights.folder)[:12]
-        table.add_row(phrase(one.step.stage), duration(one.seconds), *(scores.get(name, "") for name in names), sha256)
+        told = [scores.get(name, "") for name in names]
+        table.add_row(phrase(one.step.stage), duration(one.seconds), *told, _measured(one.weights), sha256)
     console.print(table, soft_wrap=False)
     for one in done:
         pairs = [(a, b) for a in one.before for b in one.logs if a.suite == b.suite]
@@ -244,7 +248,7 @@ def _end(options: PipelineOptions, done: list[Done], console: Console) -> None:
             console.print(say("Report: {path}", path=report.write(compared)[0]), soft_wrap=True)
     if not done:
         return
-    last = done[-1].weights.run
+    last = next(one.weights.run for one in reversed(done) if STAGES[one.step.stage].writes)
     if options.serve:
         from jobs.serving import server
         from jobs.serving.server import ServeFlags
@@ -253,6 +257,14 @@ def _end(options: PipelineOptions, done: list[Done], console: Console) -> None:
         console.print(say("Talk with it: {url}/", url=address), style="bold")
     else:
         console.print(say("Talk with it: minimind chat {name}, or minimind serve", name=last), style="bold")
+
+
+def _measured(weights: Weights) -> str:
+    """What a run was judged by on its held-out rows, at its end, where that says more than its loss."""
+    run = RunDirectory.find(paths.runs(), str(weights.run))
+    best = RunSpec.model_validate(run.spec()).eval.best
+    _, values = metric_series(run.events_path, best)
+    return f"{best.removeprefix('val/')} {values[-1]:.3f}" if values and best != "val/loss" else ""
 
 
 def _title(console: Console, text: str) -> None:

@@ -27,15 +27,29 @@ from minimind.language import say
 @dataclass(frozen=True)
 class Step:
     """A stage of the pipeline. after: the stage whose weights it begins with. optional: left out where the data folder
-    has no file for it.
+    has no file for it. rows: what its file is called, its own name if not otherwise. measured: what a file of held-out
+    rows is called, where the folder may have one.
     """
 
     stage: str
     after: str | None = None
     optional: bool = False
+    rows: str = ""
+    measured: str = ""
+
+    @property
+    def file(self) -> str:
+        """What its file is called, without an ending."""
+        return self.rows or self.stage
 
 
-STEPS = (Step("pretrain"), Step("sft", after="pretrain"), Step("lora", after="sft", optional=True))
+STEPS = (
+    Step("pretrain"),
+    Step("sft", after="pretrain"),
+    Step("lora", after="sft", optional=True),
+    Step("dpo", after="sft", optional=True, measured="dpo_eval"),
+    Step("reward", after="sft", optional=True, rows="dpo", measured="dpo_eval"),
+)
 """In their order. A stage that comes adds itself here."""
 
 
@@ -105,20 +119,20 @@ class PipelineOptions(Config):
             return []
         names = [step.stage for step in STEPS]
         wanted = STEPS if self.until is None else STEPS[: names.index(self.until) + 1]
-        return [step for step in wanted if not step.optional or self._found(step.stage) is not None]
+        return [step for step in wanted if not step.optional or self._found(step.file) is not None]
 
-    def file(self, stage: str) -> Path:
-        """The rows of a stage. Raises ValueError where the folder has none, or two."""
+    def file(self, name: str) -> Path:
+        """The file of this name, whatever it ends in. Raises ValueError where the folder has none, or two."""
         if self.has_data and not self._folder.is_dir():
             raise ValueError(say("{folder}: no such folder", folder=self._folder))
-        found = self._found(stage)
+        found = self._found(name)
         if found is None:
             raise ValueError(
                 say(
                     "{folder} has no rows for {stage}: a file called {names}",
                     folder=self._folder,
-                    stage=stage,
-                    names=", ".join(f"{stage}{suffix}" for suffix in SUFFIXES),
+                    stage=name,
+                    names=", ".join(f"{name}{suffix}" for suffix in SUFFIXES),
                 )
             )
         return found
@@ -151,6 +165,8 @@ class PipelineOptions(Config):
 
     def suites(self, step: Step, spec: RunSpec) -> Sequence[str]:
         """The suites that a stage will end with."""
+        if not STAGES[step.stage].writes:
+            return ()
         if spec.eval.suites is not None:
             return spec.eval.suites
         answers = STAGES[step.stage].rows != "pretrain"
@@ -160,23 +176,23 @@ class PipelineOptions(Config):
     def _folder(self) -> Path:
         return stock_folder() if self.data is None else paths.absolute(self.data)
 
-    def _found(self, stage: str) -> Path | None:
+    def _found(self, name: str) -> Path | None:
         if not self.has_data:
-            return self._folder / f"{stage}.jsonl"  # as it will be called
-        here = [self._folder / f"{stage}{suffix}" for suffix in SUFFIXES]
+            return self._folder / f"{name}.jsonl"  # as it will be called
+        here = [self._folder / f"{name}{suffix}" for suffix in SUFFIXES]
         found = [file for file in here if file.is_file()]
         if len(found) > 1:
             raise ValueError(
                 say(
                     "{folder} has two files for {stage}: {names}",
                     folder=self._folder,
-                    stage=stage,
+                    stage=name,
                     names=", ".join(file.name for file in found),
                 )
             )
         if found:
             return found[0]
-        folder = self._folder / stage
+        folder = self._folder / name
         if folder.is_dir():
             return folder
         return None
@@ -187,7 +203,9 @@ class PipelineOptions(Config):
             for path, value in self.settings.items()
             if path.partition(".")[0] == step.stage
         }
-        settings: dict[str, Any] = {"name": self.run(step.stage), "data.path": str(self.file(step.stage))}
+        settings: dict[str, Any] = {"name": self.run(step.stage), "data.path": str(self.file(step.file))}
+        if step.measured and (held_out := self._found(step.measured)) is not None:
+            settings["eval.path"] = str(held_out)
         if step.after is None:
             settings["data.tokenizer"] = self.tokenizer
         else:

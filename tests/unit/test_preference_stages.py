@@ -36,6 +36,7 @@ from tests.small import Screen, end_of, kill_at, small_spec
 from tests.toys import RecordingHooks
 
 PAIRS = str(paths.checkout() / "data" / "samples" / "dpo.jsonl")
+LABELS = str(paths.checkout() / "data" / "samples" / "kto.jsonl")
 STEPS = 5
 
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -43,6 +44,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "cached": ("dpo", {"data__path": PAIRS, "stage__reference": "cached"}),
     "adapted": ("dpo", {"data__path": PAIRS, "adapter": '{"rank": 2, "dropout": 0.25}'}),
     "simpo": ("dpo", {"data__path": PAIRS, "stage__loss": "simpo", "stage__gamma": 0.5, "stage__sft_weight": 0.1}),
+    "labelled": ("kto", {"data__path": LABELS}),
     "scores": ("reward", {"data__path": PAIRS}),
     "taught": ("distill", {"roles__teacher": "wide"}),
     "kept": ("distill", {"roles__teacher": "wide", "stage__cached": True, "stage__top_k": 16}),
