@@ -375,4 +375,21 @@ CHINESE: dict[str, str] = {
     ),
     "{count} fields, where the first line names {named}": "有 {count} 个字段，而第一行有 {named} 个列名",
     "two columns are called {name!r}": "有两列都叫 {name!r}",
+    "both answers are to follow the same conversation, and to be its last message": (
+        "两个回答必须接在同一段对话之后，并且是最后一条消息"
+    ),
+    "delete {folder}, and they are computed again": ("删除 {folder}，就会重新计算"),
+    "{part} is damaged": ("{part} 已损坏"),
+    "the values in {folder} can't be read ({error}): {again}": ("{folder} 里的数值读不出来（{error}）：{again}"),
+    "the values in {folder} are of other rows, or of another model: {again}": (
+        "{folder} 里的数值属于别的数据行或别的模型：{again}"
+    ),
+    (
+        "writing what a model says of the rows into {folder} failed: {error}. What was computed is kept: make "
+        "room, or set MINIMIND_HOME to another disk, and start again."
+    ): (
+        "把模型对数据行的计算结果写入 {folder} 失败：{error}。已算好的会保留：请腾出空间，或把 MINIMIND_HOME 设到"
+        "另一块磁盘，然后重新开始。"
+    ),
+    "{file} line {line}: its two answers are to different prompts": ("{file} 第 {line} 行：两个回答的提问不同"),
 }

@@ -517,4 +517,16 @@ CHINESE: dict[str, str] = {
     ),
     "{first} and {second} rows: a comparison is of the same ones": ("{first} 行和 {second} 行：只能比较同样的行"),
     "k = {k}: allowed is 1 to the {samples} answers that there are": ("k = {k}：允许 1 到现有的 {samples} 个回答"),
+    "at most {count} answers are written at once from now on": ("从现在起一次最多同时写 {count} 个回答"),
+    (
+        "step {step} of the run {run_id!r} is a reward model: it gives scores (minimind reward score FILE) and "
+        "writes nothing"
+    ): ("运行 {run_id!r} 的第 {step} 步是奖励模型：它只打分（minimind reward score FILE），不写文本"),
+    (
+        "step {step} of the run {run_id!r} writes text and gives no scores: a reward model comes of `minimind "
+        "train reward`"
+    ): ("运行 {run_id!r} 的第 {step} 步写文本，不打分：奖励模型由 `minimind train reward` 训练得到"),
+    "text {number} has {count} tokens: a score is given to 1 to {most}": (
+        "第 {number} 个文本有 {count} 个词元：可以打分的是 1 到 {most} 个"
+    ),
 }

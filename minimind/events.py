@@ -13,7 +13,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -70,9 +70,8 @@ def declare(metrics: Mapping[str, Metric]) -> None:
     Raises ValueError for a name that means something else already.
     """
     for name, metric in metrics.items():
-        held_out = replace(metric, meaning=f"{metric.meaning}, on held-out rows")
-        for whole, meant in ((f"train/{name}", metric), (f"val/{name}", held_out)):
-            if METRICS.setdefault(whole, meant) != meant:
+        for whole in (f"train/{name}", f"val/{name}"):
+            if METRICS.setdefault(whole, metric) != metric:
                 raise ValueError(
                     say(
                         "metric {name!r} is {meant} already: call the other one something else",

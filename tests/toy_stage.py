@@ -20,11 +20,11 @@ from data.rows import PairRows
 from data.shards import TokenShards
 from data.split import hold_out
 from jobs.stages import sft, supervised
+from jobs.stages.preferences import METRICS
 from jobs.stages.sampling import answering
 from jobs.stages.spec import RunSpec, StageSettings
 from jobs.stages.stage import DEFAULT_MODEL, Corpus, Data, HeldOut, ModelSource, Stage
 from minimind.device.distributed import Parallel
-from minimind.events import Metric
 from minimind.network.model import MiniMind
 from minimind.training.answers import Answer, AnswerBatch, answer_batch, answer_logprobs, summed, worst_answers
 from minimind.training.objectives import Loss, Models, Objective
@@ -250,5 +250,5 @@ STAGE = Stage(
     worst=worst,
     worst_take=worst_take,
     roles=("reference",),
-    metrics={"accuracy": Metric("", "share of pairs whose better answer is preferred", "higher")},
+    metrics={"accuracy": METRICS["accuracy"]},
 )

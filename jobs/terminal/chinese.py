@@ -1890,4 +1890,130 @@ CHINESE: dict[str, str] = {
         "old file back"
     ): ("{setting}：{path} 不是运行 {name!r} 当初读的文件：sha256 是 {found}，当时是 {known}。请放回原来的文件"),
     "{training}, held out {value:.4f}": "{training}，验证 {value:.4f}",
+    "(default: that of the first row)": ("（默认：与第一行相同）"),
+    "1 - cosine of matched hidden states": ("对齐的隐藏状态之间的 1 - 余弦"),
+    "; {count} longer than {width} tokens left out": ("；{count} 条超过 {width} 个词元，不使用"),
+    "Scores: {path}": ("分数：{path}"),
+    (
+        "The better answers themselves have become less likely, from {was:.2f} to {now:.2f} nats per token: the "
+        "loss asks for a distance to the worse ones and for nothing else. Where what the model writes suffers, "
+        "--set stage.sft_weight=0.2 holds them."
+    ): (
+        "较好的回答本身也变得不那么可能了：每个词元从 {was:.2f} 到 {now:.2f} 奈特。这个损失只要求与较差的回答拉开"
+        "距离，别的不管。如果模型写出的内容变差，可以用 --set stage.sft_weight=0.2 稳住它们。"
+    ),
+    "a reward model: learn from pairs to give the better answer the higher score": (
+        "奖励模型：从成对的回答学习给较好的回答更高的分数"
+    ),
+    "a teacher in memory tells of all tokens": ("教师在内存里时，所有词元的概率都能得到"),
+    "adapter: a reward model trains all of its weights, with a head of its own: leave it out": (
+        "adapter：奖励模型训练全部权重，并带有自己的打分层：请去掉这个设置"
+    ),
+    "by how much the better answers' reward is above the worse ones'": ("较好回答的奖励比较差回答高出多少"),
+    "conversations, pairs of answers, or answers with a label; {counting}": (
+        "对话、成对的回答，或带标签的回答；{counting}"
+    ),
+    "data.mix = {mix}: a cached teacher has not read the text that is replayed": (
+        "data.mix = {mix}：缓存的教师没有读过混入的文本"
+    ),
+    "held-out rows": ("验证行"),
+    "how far the student is from its teacher": ("学生与教师相差多少"),
+    "how likely the better answers are; in many runs it falls": ("较好的回答有多可能；许多训练中它会下降"),
+    "how likely the student finds the texts": ("学生认为这些文本有多可能"),
+    "how often the student's likeliest token is its teacher's": ("学生最看好的词元与教师相同的比例"),
+    "learn from a larger model: its distributions, of given texts or of what the student writes itself": (
+        "向更大的模型学习：学它在给定文本上、或在学生自己所写文本上的概率分布"
+    ),
+    "loss = {loss} has no reference that could be cached": ("loss = {loss} 没有可以缓存的参考模型"),
+    "loss = {loss} has no {names}": ("loss = {loss} 没有 {names}"),
+    "mean score of all answers": ("所有回答的平均分"),
+    "of a cached teacher its tokens alone are kept": ("缓存的教师只保留了词元的概率"),
+    "one JSON object in place of the table": ("输出一个 JSON 对象，不输出表格"),
+    "prefer good answers to bad ones, from single answers with a label (KTO)": (
+        "从带标签的单个回答学习偏好好的回答（KTO）"
+    ),
+    "prefer the better of two answers, from pairs (DPO and its relatives)": (
+        "从成对的回答学习偏好较好的那个（DPO 及其变体）"
+    ),
+    "preferences": ("偏好"),
+    "reward of the bad answers": ("坏回答的奖励"),
+    "reward of the better answers: beta times what they gained on the reference": (
+        "较好回答的奖励：相对参考模型的增益乘以 beta"
+    ),
+    "reward of the good answers: beta times what they gained on the reference": (
+        "好回答的奖励：相对参考模型的增益乘以 beta"
+    ),
+    "reward of the worse answers": ("较差回答的奖励"),
+    (
+        "roles.{role} = {named} has another tokenizer: its fingerprint is {other}, that of the first weights, "
+        "{weights}, is {own}; name a model that was trained with the same one"
+    ): (
+        "roles.{role} = {named} 用的是另一个分词器：它的指纹是 {other}，初始权重 {weights} 的是 {own}；请换一个用"
+        "同一分词器训练的模型"
+    ),
+    "scoring": ("打分"),
+    "share of what is to be preferred, or not, that is as the data says": ("偏好与数据一致的比例"),
+    "so far, at least, the policy is from its reference": ("策略离参考模型至少有多远"),
+    "stage.top_k = {top_k}: there are {count} tokens; take fewer": (
+        "stage.top_k = {top_k}：一共只有 {count} 个词元；请取小一些"
+    ),
+    "the better answer is": ("较好的回答"),
+    "any": ("全部"),
+    "shorter": ("更短"),
+    "as long": ("一样长"),
+    "longer": ("更长"),
+    "ahead": ("领先"),
+    "the reward model: a run, run@step or run@best (default: reward)": (
+        "奖励模型：运行名、run@step 或 run@best（默认：reward）"
+    ),
+    "the score of every answer of a file, and of pairs how often the better one is ahead": (
+        "文件中每个回答的分数；成对时还有较好回答领先的比例"
+    ),
+    "what a reward model says of answers": ("奖励模型给回答打的分"),
+    "what is learnt": ("学什么"),
+    "what roles.{role} says of the rows: {percent:.0f} %, {left} left": (
+        "正在计算 roles.{role} 对数据行的看法：{percent:.0f} %，还需 {left}"
+    ),
+    "what the student writes is no model to it": ("学生自己写的文本不能当作它的榜样"),
+    "what the student writes is not known beforehand": ("学生会写什么，事先并不知道"),
+    "write the score of every answer into this file, as JSON lines": ("把每个回答的分数写入这个文件，每行一个 JSON"),
+    "{answers} answers, mean score {mean:.3f}, from {low:.3f} to {high:.3f}": (
+        "{answers} 个回答，平均分 {mean:.3f}，从 {low:.3f} 到 {high:.3f}"
+    ),
+    "{file} line {line}": ("{file} 第 {line} 行"),
+    "{name} = {value}: {problem}": ("{name} = {value}：{problem}"),
+    "{path}: its rows have no answers to score; those of {stages} have. Name the kind with --stage": (
+        "{path}：这些行没有可以打分的回答；{stages} 的行才有。请用 --stage 指明种类"
+    ),
+    (
+        "{stage} needs a {role}: name it with --{role} RUN, such as a larger model that has learnt from the same "
+        "data with the same tokenizer"
+    ): ("{stage} 需要一个 {role}：用 --{role} RUN 指明，例如用同样的数据和同一个分词器训练的更大的模型"),
+    "{where}: the better answer is {by:.3f} behind": ("{where}：较好的回答落后 {by:.3f}"),
+    "sigmoid (DPO), ipo, hinge, or without a reference: simpo, orpo": (
+        "sigmoid（DPO）、ipo、hinge，或不需要参考模型的 simpo、orpo"
+    ),
+    "how strongly the policy is held to its reference": ("策略被拉向参考模型的力度"),
+    (
+        "model: in memory beside the policy, or with an adapter the policy with its adapter off; cached: what it "
+        "says of the answers is computed once before the training and kept, the choice for a small card"
+    ): (
+        "model：放在内存里，与策略并列；用适配器时就是关掉适配器的策略自己；cached：训练前一次算好它对回答的看法"
+        "并保存，适合小显存"
+    ),
+    (
+        "weight of the text's own tokens, the teacher's is 1 - alpha; default: 0.5, on policy 0, for what the "
+        "student writes is no model to it"
+    ): ("文本自身词元的权重，教师的权重是 1 - alpha；默认 0.5，on policy 时为 0，因为学生自己写的文本不能当榜样"),
+    "what the logits of both are divided by before they are compared": ("比较之前两边的 logits 除以多少"),
+    "the student writes the answers itself, and the teacher says what it thinks of them": (
+        "回答由学生自己写，教师给出它的看法"
+    ),
+    (
+        "the teacher is not in memory beside the student: its likeliest tokens are computed once before the "
+        "training and kept, the choice for a small card"
+    ): ("教师不放在学生旁边的内存里：训练前一次算好它最看好的词元并保存，适合小显存"),
+    "the frozen model of that role: a run, run@step, run@best or ./folder": (
+        "这个角色的冻结模型：运行名、run@step、run@best 或 ./文件夹"
+    ),
 }

@@ -252,10 +252,10 @@ def test_metrics_have_a_meaning_and_names_with_a_group() -> None:
 def test_what_a_stage_declares_has_one_meaning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("minimind.events.METRICS", dict(METRICS))
     accuracy = Metric("", "share of pairs", "higher")
-    declare({"accuracy": accuracy})
-    declare({"accuracy": accuracy})  # two stages may measure the same
-    with pytest.raises(ValueError, match="metric 'train/accuracy' is Metric"):
-        declare({"accuracy": Metric("", "share of answers", "higher")})
+    declare({"hits": accuracy})
+    declare({"hits": accuracy})  # two stages may measure the same
+    with pytest.raises(ValueError, match="metric 'train/hits' is Metric"):
+        declare({"hits": Metric("", "share of answers", "higher")})
     with pytest.raises(ValueError, match="metric 'train/loss' is Metric"):
         declare({"loss": accuracy})
 

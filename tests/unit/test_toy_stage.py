@@ -320,7 +320,7 @@ def test_lists_show_it(home: Path, capsys: pytest.CaptureFixture[str], monkeypat
     screen = Screen()
     show(run_of(home), screen)
     assert "val/accuracy   " in screen.text  # a curve of its own
-    assert "share of pairs whose better answer is preferred, on held-out rows" in screen.text
+    assert "share of what is to be preferred" in screen.text
     table = screen.text.partition("\ncheckpoints\n")[2].splitlines()
     assert table[0].split() == ["step", "size", "val/accuracy"]
     marked = [line.split()[0] for line in table if line.endswith("best so far") or ", best so far" in line]

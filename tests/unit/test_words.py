@@ -143,6 +143,11 @@ def declared() -> set[str]:
     texts |= set(COLUMNS)
     texts |= {problem.meaning for problem in PROBLEMS.values()} | set(LOOKS.values())
     fields = [flags.field_of(RunSpec, path) for path in (*flags.FLAGS.values(), *flags.ADAPTER_FLAGS.values())]
+    fields += [
+        flags.field_in(STAGES[name].preset("tiny"), path)
+        for name, own in flags.STAGE_FLAGS.items()
+        for path in own.values()
+    ]
     fields += [flags.field_of(TokenizerSpec, path) for path in TOKENIZER_FLAGS.values()]
     texts |= {*bundled(), *GROUPS_OF_ROWS, *WAYS.values(), *get_args(Verdict)}
     texts |= {NOT_FINITE, DIED, *DISK_FULL, *(package.used for package in PACKAGES)}
