@@ -23,7 +23,7 @@ from data.bias import LengthBias, bias_of_labels, bias_of_pairs
 from data.encode import Document, documents, require_documents
 from data.formats import form_of, refuse_upstream, stage_of
 from data.read import TEXTS, DataError, RowFile, as_row, row_files
-from data.rules import answer_characters, conversations, excerpt, keys, opposite, problems
+from data.rules import Turns, answer_characters, conversations, excerpt, keys, problems
 from data.schema import STAGE_ROWS, LabelledRow, PreferenceRow, PretrainRow, PromptRow, Row
 from minimind.config import Config
 from minimind.language import phrase, say
@@ -350,6 +350,7 @@ class _Doctor:
         self.files: list[tuple[int, str]] = []  # the first row of each, counted among the good ones, and its path
         self.lines, self.digests = array("Q"), array("Q")
         self.characters, self.tokens = array("Q"), array("Q")
+        # Of rows that prefer something: the digest of the contrary, and how long the answers are, -1 for none.
         self.opposites, self.better, self.worse = array("Q"), array("q"), array("q")
 
     def open(self, file: RowFile) -> None:
@@ -378,13 +379,17 @@ class _Doctor:
         known = list(problems(row))
         for kind, detail in known:
             self.found(kind, line, detail)
-        parts = [part for conversation in conversations(row) for part in conversation]
+        said = conversations(row)
+        parts = [part for conversation in said for part in conversation]
         self.report.first = self.report.first or "; ".join(_said(*part) for part in parts[:4])
         self.lines.append(line)
-        self.digests.append(_row_digest(row))
-        if (contrary := opposite(row)) is not None:
-            self.opposites.append(_row_digest(contrary))
-            self._compare_lengths(row)
+        sides = _sides(row, said)
+        self.digests.append(_sides_digest(sides))
+        if len(sides) == 2:
+            self.opposites.append(_sides_digest(sides[::-1]))
+            better, worse = (-1 if side is None else answer_characters(side) for side in sides)
+            self.better.append(better)
+            self.worse.append(worse)
         self.characters.append(sum(len(text) for _, text in parts))
         try:
             if self.tokenizer is not None:
@@ -397,18 +402,6 @@ class _Doctor:
         leaked = [key for key in keys(row) if _normal_digest(key) in self.held_out]
         if leaked:
             self.found("leaked", line, excerpt(leaked[0]))
-
-    def _compare_lengths(self, row: Row) -> None:
-        """Note how long a better answer and a worse one are; -1 where there is none."""
-        better = worse = -1
-        match row:
-            case PreferenceRow():
-                better, worse = answer_characters(row.chosen), answer_characters(row.rejected)
-            case LabelledRow():
-                length = answer_characters(row.conversations)
-                better, worse = (length, -1) if row.label else (-1, length)
-        self.better.append(better)
-        self.worse.append(worse)
 
     def _measure(self, line: int, row: Row, tokenizer: Tokenizer) -> None:
         found = documents(tokenizer, row)
@@ -529,11 +522,18 @@ def _held_out(path: str | Path) -> frozenset[int]:
     return frozenset(digests)
 
 
-def _row_digest(row: Row) -> int:
+def _sides(row: Row, said: list[Turns]) -> list[Turns | None]:
+    """The better conversation and the worse one, as a row's two documents have them: of a labelled answer one is None.
+    Of rows that prefer nothing what they say. said: the row's `conversations`.
+    """
+    if isinstance(row, LabelledRow):
+        return [said[0], None] if row.label else [None, said[0]]
+    return [*said]
+
+
+def _sides_digest(sides: list[Turns | None]) -> int:
     """The same for rows that say the same."""
-    parts = [part for conversation in conversations(row) for part in conversation]
-    label = f"\0{row.label}" if isinstance(row, LabelledRow) else ""
-    return _digest("\0".join(f"{role}\0{text}" for role, text in parts) + label)
+    return _digest("\1".join("\0".join(map("\0".join, side or ())) for side in sides))
 
 
 def _normal_digest(text: str) -> int:

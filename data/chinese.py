@@ -107,7 +107,7 @@ CHINESE: dict[str, str] = {
     "all {count:,} answers are labelled {label}: add some of the other kind": (
         "{count:,} 个回答的标签全是 {label}：请加入另一种"
     ),
-    "both are empty": ("两者都为空"),
+    "both are {answer!r}: give another one, or leave the row out": ("两者都是 {answer!r}：请换一个，或去掉这一行"),
     "broken JSON: {at}{text}": ("JSON 有误：{at}{text}"),
     (
         "can't continue here: {what} was {theirs} and is {mine} now, so rows would be trained on "

@@ -294,8 +294,8 @@ def _conversation_row(fields: Fields, notes: Notes, prompt_and_completion: Calla
 
 def _preference_row(fields: Fields, notes: Notes) -> Json:
     content = fields.content
-    names = [name for name in ("chosen", "rejected") if name in content]
-    sides = {name: _messages(_spoken(fields.take(name), "assistant"), notes) for name in names}
+    given = _given(fields, "chosen", "rejected")
+    sides = {name: _messages(_spoken(side, "assistant"), notes) for name, side in given.items()}
     if content.get("messages") == content.get("chosen"):
         fields.take("messages")
     if not all(isinstance(side, list) for side in sides.values()):
@@ -390,7 +390,8 @@ def _prompt_and_completion(fields: Fields, notes: Notes) -> Any:
 
 def _question_and_answer(fields: Fields, notes: Notes) -> Any:
     """A prompt and a completion, each a conversation or a text: what is judged is an answer, so who speaks is known."""
-    prompt, completion = _spoken(fields.take("prompt"), "user"), _spoken(fields.take("completion"), "assistant")
+    given = _given(fields, "prompt", "completion")
+    prompt, completion = _spoken(given["prompt"], "user"), _spoken(given["completion"], "assistant")
     if not isinstance(prompt, list) or not isinstance(completion, list):
         raise ValueError(say("prompt and completion must be texts or lists of messages"))
     return [*_messages(prompt, notes), *_messages(completion, notes)]

@@ -10,9 +10,12 @@ from minimind.language import say
 from minimind.text.template import order_problem
 from minimind.text.tokenizer import CONTROL_TOKENS, MARKUP_TOKENS
 
+Turns = list[tuple[str, str]]
+"""What the model would read at a time, as (role, text)."""
 
-def conversations(row: Row) -> list[list[tuple[str, str]]]:
-    """What the model would read at a time, as (role, text)."""
+
+def conversations(row: Row) -> list[Turns]:
+    """Each text or conversation of a row."""
     match row:
         case PretrainRow():
             return [[("", row.text)]]
@@ -25,8 +28,8 @@ def conversations(row: Row) -> list[list[tuple[str, str]]]:
     raise TypeError(f"unknown row {type(row).__name__}")
 
 
-def _turns(messages: Sequence[Message]) -> list[tuple[str, str]]:
-    turns: list[tuple[str, str]] = []
+def _turns(messages: Sequence[Message]) -> Turns:
+    turns: Turns = []
     for message in messages:
         calls = [repr(call) for call in (*message.tools, *message.tool_calls)]
         turns.append((message.role, "\n".join(filter(None, [message.reasoning_content, message.content, *calls]))))
@@ -43,7 +46,8 @@ def problems(row: Row) -> Iterator[tuple[str, str]]:
             rejected = {kind: f"rejected: {detail}" for kind, detail in _turn_problems(row.rejected)}
             yield from (rejected | chosen).items()
             if row.chosen == row.rejected:
-                yield "same_answers", excerpt(row.chosen[-1].content) if row.chosen else say("both are empty")
+                answer = excerpt(row.chosen[-1].content) if row.chosen else ""
+                yield "same_answers", say("both are {answer!r}: give another one, or leave the row out", answer=answer)
             elif (differing := _differing_prompt(row)) is not None:
                 yield "different_prompts", differing
         case PromptRow():
@@ -72,21 +76,10 @@ def _asked(messages: Sequence[Message]) -> int:
     return max((number for number, message in enumerate(messages, start=1) if message.role == "user"), default=0)
 
 
-def answer_characters(messages: Sequence[Message]) -> int:
+def answer_characters(turns: Turns) -> int:
     """How long the answer to the last question of a conversation is."""
-    return sum(len(text) for _, text in _turns(messages[_asked(messages) :]))
-
-
-def opposite(row: Row) -> Row | None:
-    """The row that says the contrary: of two answers the other one is better, or the answer has the other label. None
-    for rows that prefer nothing.
-    """
-    match row:
-        case PreferenceRow():
-            return row.model_copy(update={"chosen": row.rejected, "rejected": row.chosen})
-        case LabelledRow():
-            return row.model_copy(update={"label": not row.label})
-    return None
+    asked = max((number for number, (role, _) in enumerate(turns, start=1) if role == "user"), default=0)
+    return sum(len(text) for _, text in turns[asked:])
 
 
 def _turn_problems(messages: Sequence[Message]) -> Iterator[tuple[str, str]]:

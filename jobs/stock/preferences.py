@@ -194,13 +194,12 @@ class _Composer:
         """At most `count` couples, of as many rounds as it takes and there may be."""
         found: list[Couple] = []
         for _ in range(_ROUNDS):
-            for one, other in drafts():
-                if (
-                    len(found) < count
-                    and (first := self._pair(family, *one))
-                    and (second := self._pair(family, *other))
-                ):
+            for one, other in drafts() if len(found) < count else ():
+                first, second = self._pair(family, *one), self._pair(family, *other)
+                if first and second:
                     found.append((first, second))
+                if len(found) == count:
+                    break
         return found
 
     def _pair(self, family: Family, subject: _Subject, rejected: str) -> Pair | None:
@@ -287,7 +286,7 @@ def _ends(subject: _Subject) -> list[str]:
     spaces = [at for at, sign in enumerate(text) if sign == " "]
     if isinstance(subject.of, Fact) and (answer_at := text.rindex(subject.of.answer)):
         if subject.language == "en":
-            return [text[at:] for at in spaces if len(text) <= 3 * at < 3 * answer_at]
+            return [text[at:] for at in spaces if min(len(text) // 3, answer_at - 1) <= at < answer_at]
         verbs = [len(verb) for verb in ("是", "属于", "位于") if text[:answer_at].endswith(verb)]
         return [text[answer_at - length :] for length in (0, *verbs)]
     clause = max(text.rfind(mark, 0, -1) for mark in ".!?:，。！？：；") + 1

@@ -10,6 +10,7 @@ from rich.console import Console
 from data.check import CheckLimits, check_file, guess_stage
 from data.texts import SHORT
 from jobs.runs.references import tokenizer_folder
+from jobs.stages.table import STAGES
 from minimind.language import say
 from minimind.text.tokenizer import Tokenizer
 
@@ -52,8 +53,8 @@ def check_data(
     for warning in report.warnings():
         console.print(warning, style="yellow", markup=False)
     console.print(say("Nothing stands in the way of training on it."), style="green")
-    if advise and stage in ("pretrain", "sft"):
-        weights = "--from_weight RUN " if stage == "sft" else ""
+    if advise and stage in STAGES:
+        weights = "--from_weight RUN " if STAGES[stage].continues else ""
         console.print(say("Next: {command}", command=f"minimind train {stage} {weights}--data_path {quote(str(path))}"))
     elif advise:
         console.print(say("The stage that learns from it, {stage}, is not there yet, but comes.", stage=stage))

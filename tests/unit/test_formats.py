@@ -327,6 +327,14 @@ def test_preferences_that_can_not_be_read_are_refused_in_words(row: dict[str, An
         parse(PreferenceRow, row)
 
 
+def test_texts_that_say_nothing_are_empty_questions_and_answers() -> None:
+    row = parse(PreferenceRow, {"prompt": "q", "chosen": "yes", "rejected": ""})
+    assert list(problems(row)) == [("empty_answer", "rejected: turn 2 has no content")]
+    for empty, kind in (({"completion": ""}, "empty_answer"), ({"prompt": ""}, "empty_question")):
+        labelled = parse(LabelledRow, {"prompt": "q", "completion": "a", "label": True} | empty)
+        assert [found for found, _ in problems(labelled)] == [kind]
+
+
 def test_a_prompt_that_is_not_what_the_answers_answer_is_named() -> None:
     for prompt in ("other", [{"role": "user", "content": "other"}]):
         assert parse(PreferenceRow, {"prompt": prompt} | WHOLE).unread == ["prompt"]

@@ -361,7 +361,7 @@ def test_its_rows_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
 def test_pairs_are_counted_as_pairs(home: Path) -> None:
     screen = Screen()
     prepare(resolve(toy_spec(data__max_seq_len=48, data__limits__max_bad_turns=99), None, screen)[0], screen)
-    width, rows = 48, 120
+    width, rows = 48, len(PAIRS.read_text("utf-8").splitlines())
     shards = TokenShards.open(prepared(toy_spec())[1].shards, Tokenizer.load(find_weights("small").folder).fingerprint)
     kept = learnable(shards, width)
     long = sum(bool((shards.lengths[2 * row : 2 * row + 2] > width).any()) for row in kept)

@@ -129,12 +129,25 @@ def test_the_same_seed_gives_the_same_pairs_and_another_one_others() -> None:
     assert preferences(KNOWLEDGE, 80, 1) != COUPLES
 
 
-def test_where_there_is_little_there_are_few_pairs_and_none_is_made_up() -> None:
-    one = Fact("capital_zh", "法国", "巴黎")
-    knowledge = Knowledge({"capital_zh": [one]}, {}, [], [], [], [], KNOWLEDGE.leaks)
-    couples = preferences(knowledge, 100, 0)
+@pytest.mark.parametrize(
+    ("fact", "broken"),
+    [
+        (Fact("capital_zh", "法国", "巴黎"), {"法国的首都是", "法国的首都"}),
+        (Fact("region_en", "Cuba", "Latin America and the Caribbean"), {"Cuba is in"}),
+        (
+            Fact("capital_en", "Peru", "Lima"),
+            {"The capital", "The capital of", "The capital of Peru", "The capital of Peru is"},
+        ),
+        (Fact("next_line_zh", "白日依山尽", "黄河入海流"), {"黄河入"}),
+    ],
+)
+def test_where_there_is_little_there_are_few_pairs_and_none_is_made_up(fact: Fact, broken: set[str]) -> None:
+    couples = preferences(Knowledge({fact.topic: [fact]}, {}, [], [], [], [], KNOWLEDGE.leaks), 100, 0)
     assert {pair.family for couple in couples for pair in couple} == {"whole"}
-    assert {first.rejected for first, _ in couples} <= {"法国的首都是", "法国的首都"}
+    assert {first.rejected for first, _ in couples} <= broken
+
+
+def test_of_nothing_there_are_no_pairs() -> None:
     assert preferences(Knowledge({}, {}, [], [], [], [], KNOWLEDGE.leaks), 100, 0) == []
 
 
