@@ -6,7 +6,7 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextvars import copy_context
 from email.utils import parsedate_to_datetime
 from queue import Empty, SimpleQueue
@@ -142,12 +142,12 @@ class Endpoint:
             told()
         return found
 
-    def stream(self, bodies: Iterable[Body | None], read: Read[T]) -> Iterator[tuple[int, T | EndpointError]]:
+    def stream(self, bodies: Iterable[Body | None], read: Read[T]) -> Generator[tuple[int, T | EndpointError]]:
         """What `read` makes of the chat completion for each body, or why it did not come, with its number: in the order
         in which they come. What `read` raises as ValueError and the like is said with the number of the question.
 
-        bodies: taken one by one, in the caller's thread, whenever one more may be asked; None: not before another answer
-        has come. What is still asked where the caller stops is not waited for.
+        bodies: taken one by one, in the caller's thread, whenever one more may be asked; None: only after another
+        answer. What is still asked where the caller stops is not waited for.
         """
         asked: SimpleQueue[tuple[int, Body] | None] = SimpleQueue()
         come: SimpleQueue[tuple[int, T | BaseException]] = SimpleQueue()

@@ -18,11 +18,12 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
 from jobs import paths
-from jobs.evaluation import remote, suites
+from jobs.evaluation import suites
 from jobs.evaluation.remote import RemoteExaminee
 from jobs.runs import evals
 from jobs.serving import endpoint
 from jobs.serving.endpoint import Endpoint, EndpointError
+from jobs.serving.reply import read_reply
 from minimind.language import speaking
 from tests.browser.scripted import listening
 from tests.small import Screen
@@ -183,16 +184,18 @@ def test_only_answers_can_be_asked_of_it(home: Path) -> None:
     ],
 )
 def test_what_comes_in_our_words(message: dict[str, Any] | None, text: str, calls: tuple[tuple[str, str], ...]) -> None:
-    reply = remote._reply({"choices": [{"message": message}]}, 1.0)
+    reply = read_reply({"choices": [{"message": message}]}, 1.0)
     assert (reply.text, reply.calls, reply.finish) == (text, calls, "stop")
 
 
-@pytest.mark.parametrize("choice", [3, {"message": {"tool_calls": [1]}}, {"message": 5}])
+@pytest.mark.parametrize(
+    "choice", [3, {"message": {"tool_calls": [1]}}, {"message": 5}, {"message": {"content": 5}}, {"message": "text"}]
+)
 def test_an_answer_that_is_not_as_openais_are(choice: Any) -> None:
     said = r"127.0.0.1:\d+/v1: the answer to question 1 is not as OpenAI's are"
     odd = JSONResponse({"choices": [choice]})
     with served(lambda body: odd) as url, pytest.raises(EndpointError, match=said):
-        Endpoint(url, "m", at_once=1).chat(BODIES, remote._reply)
+        Endpoint(url, "m", at_once=1).chat(BODIES, read_reply)
 
 
 @pytest.mark.parametrize(
