@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -19,10 +18,11 @@ from rich.console import Console
 
 from data.check import fault
 from data.prompts import Prompt, Prompts
+from jobs import paths
 from jobs.serving.endpoint import Body, Endpoint, EndpointError, QuestionRefusedError, RefusedError
 from jobs.serving.reply import read_reply
 from jobs.synthesis.journal import Entry, Journal
-from jobs.synthesis.rows import known, messages_of, turn_of
+from jobs.synthesis.rows import known, messages_of, summed, turn_of
 from jobs.terminal.counting import counting
 from minimind.language import say
 
@@ -87,7 +87,7 @@ def distill(
         "prompts": known(prompts),
         **asdict(asking),
     }
-    with Journal.open(out, asked, licence=licence) as journal:
+    with Journal.open(out, asked, prompts=paths.kept(str(prompts.path)), licence=licence) as journal:
         if journal.is_finished:
             return Distilled(journal.record)
         work = _Work(teacher, prompts, asking, journal, budget_tokens)
@@ -260,20 +260,9 @@ def _legal(text: str) -> str:
 
 def _summed(prompts: Prompts, journal: Journal) -> dict[str, Any]:
     """What the record says of all that came."""
-    rows = tokens = estimated = 0
-    left_out: list[dict[str, str]] = []
-    for number, entry in journal.entries():
-        rows += "row" in entry
-        tokens += entry["tokens"]
-        estimated += entry.get("estimated", False)
-        if "why" in entry:
-            where = prompts.each[number].where
-            left_out.append({"where": where, "why": entry["why"], "detail": entry["detail"]})
+    entries = [entry for _, entry in journal.entries()]
     return {
-        "prompts_in_all": len(prompts.each),
-        "rows": rows,
-        "tokens": tokens,
-        "tokens_estimated_of": estimated,
-        "left_out": dict(Counter(one["why"] for one in left_out).most_common()),
-        "prompts_left_out": left_out,
+        **summed(prompts, journal),
+        "tokens": sum(entry["tokens"] for entry in entries),
+        "tokens_estimated_of": sum("estimated" in entry for entry in entries),
     }

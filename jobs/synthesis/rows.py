@@ -1,23 +1,35 @@
-"""Prompts as a record knows them, and turns between rows and OpenAI's messages."""
+"""Turns between rows and OpenAI's messages, and what a record says of prompts."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data.prepare import content_sha256
 from data.prompts import Prompts, Turn
-from jobs import paths
+from jobs.synthesis.journal import Journal
 from minimind.evaluation.asking import Reply
 
 
 def known(prompts: Prompts) -> dict[str, Any]:
     """What decides which prompts these are."""
+    return {"sha256": content_sha256(prompts.path), "system": prompts.system}
+
+
+def summed(prompts: Prompts, journal: Journal) -> dict[str, Any]:
+    """How many prompts there are, how many rows have come of them, and which have none and why."""
+    left_out = [
+        {"where": prompts.each[number].where, "why": entry["why"], "detail": entry["detail"]}
+        for number, entry in journal.entries()
+        if "why" in entry
+    ]
     return {
-        "path": paths.kept(str(prompts.path)),
-        "sha256": content_sha256(prompts.path),
-        "system": prompts.system,
+        "prompts_in_all": len(prompts.each),
+        "rows": len(journal) - len(left_out),
+        "left_out": dict(Counter(one["why"] for one in left_out).most_common()),
+        "prompts_left_out": left_out,
     }
 
 

@@ -20,11 +20,11 @@ LEFT_OUT = {
     "refused": "refused by the endpoint",
     "garbled": "what came is no answer as OpenAI's are",
     "unfit": "an answer that can't be learnt as it is",
-    "all_right": "all samples equally good, all right: harder prompts would teach more",
-    "all_wrong": "all samples equally good, all wrong: more SFT, or easier prompts",
-    "equal": "all samples equally good",
-    "too_few": "fewer than two samples that ended by themselves and say something",
-    "too_long": "the prompt leaves no room for an answer",
+    "all_right": "all samples are right",
+    "all_wrong": "all samples are wrong",
+    "equal": "all samples are equally good",
+    "too_few": "fewer than two samples that end by themselves and can be learnt",
+    "unaskable": "the model can't be asked it",
 }
 """Why a prompt has no row -> what that means."""
 
@@ -67,6 +67,24 @@ def show_distilled(distilled: Distilled, out: Path, console: Console) -> None:
         )
     if record.get("rows") and distilled.is_finished:
         _show_next("sft", out, console)
+
+
+def show_pairs(record: Mapping[str, Any], out: Path, best_of: Path | None, console: Console) -> None:
+    """What there is, and what it says of the model."""
+    _show_rows(record, out, console)
+    if record["samples_cut_off"]:
+        console.print(
+            say("  {count} samples were cut off and not compared (--max_tokens)", count=record["samples_cut_off"])
+        )
+    right, wrong = (record["left_out"].get(why, 0) for why in ("all_right", "all_wrong"))
+    if right > max(wrong, record["rows"]):
+        console.print(say("Most prompts are too easy for this model: harder ones would give more pairs."))
+    if wrong > max(right, record["rows"]):
+        console.print(say("Most prompts are too hard for this model: SFT comes first, or easier prompts."))
+    if best_of is not None:
+        console.print(say("{out}: {rows} rows, the best sample of each", out=best_of, rows=record["best_rows"]))
+    if record["rows"]:
+        _show_next("dpo", out, console)
 
 
 def _show_rows(record: Mapping[str, Any], out: Path, console: Console) -> None:

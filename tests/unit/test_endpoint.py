@@ -7,14 +7,12 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import FastAPI, Request, Response
+from fastapi import Response
 from fastapi.responses import JSONResponse
 
 from jobs import paths
@@ -25,39 +23,15 @@ from jobs.serving import endpoint
 from jobs.serving.endpoint import Endpoint, EndpointError
 from jobs.serving.reply import read_reply
 from minimind.language import speaking
-from tests.browser.scripted import listening
+from tests.endpoints import Answer, said, served
 from tests.small import Screen
 
-Answer = Callable[[dict[str, Any]], Response | Awaitable[Response]]
 BODIES = [{"messages": [{"role": "user", "content": str(number)}]} for number in range(20)]
 
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint, "WAIT_S", 0.01)
-
-
-@contextmanager
-def served(answer: Answer, *models: str) -> Iterator[str]:
-    """The address of a server whose chat completions are these."""
-    app = FastAPI(openapi_url=None)
-
-    @app.get("/v1/models")
-    def list_models() -> dict[str, Any]:
-        return {"data": [{"id": name} for name in models]}
-
-    @app.post("/v1/chat/completions")
-    async def chat(request: Request) -> Response:
-        found = answer(await request.json())
-        return found if isinstance(found, Response) else await found
-
-    with listening(app) as there:
-        yield there.address
-
-
-def said(text: str | None, **message: Any) -> JSONResponse:
-    choice = {"message": {"content": text, **message}, "finish_reason": "stop"}
-    return JSONResponse({"choices": [choice], "usage": {"completion_tokens": 3}})
 
 
 def echo(body: dict[str, Any]) -> Response:
