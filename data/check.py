@@ -6,6 +6,7 @@ Memory is a dozen bytes per row: texts are hashed, not kept.
 from __future__ import annotations
 
 import hashlib
+import json
 from array import array
 from bisect import bisect
 from collections import Counter
@@ -27,7 +28,7 @@ from data.rules import Turns, answer_characters, conversations, excerpt, keys, p
 from data.schema import STAGE_ROWS, LabelledRow, PreferenceRow, PretrainRow, PromptRow, Row
 from minimind.config import Config
 from minimind.language import phrase, say
-from minimind.text.tokenizer import Tokenizer
+from minimind.text.tokenizer import Tokenizer, encodable
 from minimind.units import amount
 
 PASSAGES = "passages of text"
@@ -336,6 +337,21 @@ def guess_stage(path: str | Path) -> str | None:
     """
     first = next((content for file in row_files(path) for _, content in file), None)
     return _stage(first)
+
+
+def fault(stage: str, content: dict[str, Any]) -> str | None:
+    """What the doctor would find wrong with a row that is about to be written, in words; None for nothing."""
+    try:
+        encodable(json.dumps(content, ensure_ascii=False))
+        row = as_row(STAGE_ROWS[stage], content, Path(), 0)
+        if isinstance(row, DataError):
+            return row.problem
+        if found := next((detail for _, detail in problems(row)), None):
+            return found
+        require_documents(row)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 class _Doctor:

@@ -81,6 +81,41 @@ def declare(metrics: Mapping[str, Metric]) -> None:
                 )
 
 
+class JsonLines:
+    """Appends JSON objects to a file, a line each. Open it only while nobody else writes it: opening cuts off a torn
+    last line, which a killed writer may leave. A line is written by one system call; durable: and reaches the disk.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
+        _cut_torn_tail(self._descriptor)
+
+    def append(self, content: Mapping[str, Any], durable: bool = False) -> None:
+        """Raises OSError, and leaves whole lines only, where the disk does not take it."""
+        line = json.dumps(_legal(content), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        size = os.fstat(self._descriptor).st_size
+        written = os.write(self._descriptor, line)
+        if written != len(line):  # the disk filled up in the middle of the line: leave whole lines only
+            os.ftruncate(self._descriptor, size)
+            raise OSError(
+                say(
+                    "{path}: only {written} of {count} bytes could be written; is the disk full?",
+                    path=self.path,
+                    written=written,
+                    count=len(line),
+                )
+            )
+        if durable:
+            os.fsync(self._descriptor)
+
+    def close(self) -> None:
+        """Closes the file; closing twice is harmless."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
 class EventLog:
     """Appends to events.jsonl. Open it only while you hold the run's lock: opening repairs a torn last line."""
 
@@ -91,8 +126,7 @@ class EventLog:
         self.path = path
         self._clock = clock
         self._listener = listener
-        self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
-        _cut_torn_tail(self._descriptor)
+        self._lines = JsonLines(path)
 
     def state(self, word: str, **details: Any) -> None:
         """The run is now in this state (one of STATES).
@@ -130,9 +164,7 @@ class EventLog:
 
     def close(self) -> None:
         """Closes the file; closing twice is harmless."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._lines.close()
 
     def __enter__(self) -> EventLog:
         return self
@@ -150,21 +182,7 @@ class EventLog:
                 )
             )
         event = {"time": round(self._clock(), 3), "type": kind, **fields, **details}
-        line = json.dumps(_legal(event), ensure_ascii=False, allow_nan=False).encode() + b"\n"
-        size = os.fstat(self._descriptor).st_size
-        written = os.write(self._descriptor, line)
-        if written != len(line):  # the disk filled up in the middle of the line: leave whole lines only
-            os.ftruncate(self._descriptor, size)
-            raise OSError(
-                say(
-                    "{path}: only {written} of {count} bytes could be written; is the disk full?",
-                    path=self.path,
-                    written=written,
-                    count=len(line),
-                )
-            )
-        if durable:
-            os.fsync(self._descriptor)
+        self._lines.append(event, durable)
         if self._listener:
             self._listener(event)
 

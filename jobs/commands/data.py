@@ -10,6 +10,7 @@ from rich.console import Console
 from data.read import SUFFIXES
 from jobs.commands.arguments import Parser, add_switch, positive
 from jobs.commands.program import Program
+from jobs.commands.synthesis import add_distill, add_pairs
 from jobs.stages.old_names import ROWS_OF
 from jobs.terminal.console import Terminal
 from minimind.language import say
@@ -44,6 +45,14 @@ def add_data(parser: Parser, program: Program) -> None:
         verbs.add_parser(
             "show", help=say("the first rows as a stage reads them: what is learnt, and what is only read")
         ),
+        program,
+    )
+    add_distill(
+        verbs.add_parser("distill", help=say("a teacher behind an endpoint answers prompts: rows for SFT")),
+        program,
+    )
+    add_pairs(
+        verbs.add_parser("pairs", help=say("the best of a model's own samples against the worst: rows for dpo")),
         program,
     )
 

@@ -13,7 +13,6 @@ from data.read import suffix_of
 from jobs.commands.arguments import Parser, add_json, add_switch, print_json
 from jobs.commands.program import Program
 from jobs.runs.references import Weights, find_weights
-from jobs.serving.keys import read_key
 from jobs.stages.old_names import STAGES_CALLED
 from jobs.terminal.console import Terminal
 from minimind.language import say
@@ -100,8 +99,7 @@ def _model(program: Program, text: str) -> Weights | RemoteExaminee:
     from jobs.serving.endpoint import Endpoint
 
     if text.lower().startswith(("http://", "https://")):
-        url, _, model = text.partition("#")
-        return RemoteExaminee(Endpoint(url, model or None, read_key(os.environ)))
+        return RemoteExaminee(Endpoint.named(text))
     return find_weights(program.place_reference(STAGES_CALLED.get(text, text)) or "")
 
 

@@ -262,9 +262,7 @@ def _sum(values: Sequence[float | None]) -> float | None:
 
 def _judged(row: SuiteRow, prompt: str, reply: Reply) -> tuple[float, dict[str, float], tuple[str, ...]]:
     """Whether an answer is right, what else is measured of it, and what is wrong with it as a text."""
-    calls = tuple((name, _object(arguments)) for name, arguments in reply.calls)
-    finish = "tool_calls" if calls else reply.finish  # in OpenAI's words
-    answer = Answer(text=reply.text, finish=finish, calls=calls, prompt=prompt, thinking=reply.thinking)
+    answer = answer_of(reply, prompt)
     wrong = diagnose(answer, language=row.answer_language, max_tokens_reached=reply.finish == "length")
     metrics: dict[str, float] = {}
     if row.expected is not None:
@@ -275,6 +273,13 @@ def _judged(row: SuiteRow, prompt: str, reply: Reply) -> tuple[float, dict[str, 
         return float(right), metrics, wrong
     share, each = score(row.checks, answer)
     return float(all(each)), {"checks": share}, wrong
+
+
+def answer_of(reply: Reply, prompt: str) -> Answer:
+    """What a model said to a question, as checks look at it."""
+    calls = tuple((name, _object(arguments)) for name, arguments in reply.calls)
+    finish = "tool_calls" if calls else reply.finish  # in OpenAI's words
+    return Answer(text=reply.text, finish=finish, calls=calls, prompt=prompt, thinking=reply.thinking)
 
 
 def _object(arguments: str) -> dict[str, Any]:

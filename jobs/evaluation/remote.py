@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from jobs.evaluation.evaluate import elsewhere
 from jobs.runs.evals import Record
 from jobs.runs.program import program
 from jobs.serving.endpoint import Endpoint, EndpointError
+from jobs.serving.reply import read_reply
 from minimind.evaluation.asking import Progress, Reply
 from minimind.inference.sampling import SamplingParams
 from minimind.language import say
@@ -62,7 +62,8 @@ class RemoteExaminee:
                 progress(0)
 
             offered = tools or [()] * len(talks)
-            return self.endpoint.chat([_body(*one) for one in zip(talks, params, offered, strict=True)], _reply, told)
+            bodies = [_body(*one) for one in zip(talks, params, offered, strict=True)]
+            return self.endpoint.chat(bodies, read_reply, told)
 
         try:
             return answers(reply, (), rows, progress)
@@ -80,47 +81,3 @@ def _body(talk: list[dict[str, Any]], params: SamplingParams, tools: Tools) -> d
         "seed": (params.seed or 0) % 2**31,  # some servers read 32 bits
         **({"tools": list(tools)} if tools else {}),
     }
-
-
-def _reply(answer: dict[str, Any], seconds: float) -> Reply:
-    """What came, in our words. Raises whatever comes of an answer that is not as OpenAI's are."""
-    choice = answer["choices"][0]
-    message = choice.get("message") or {}  # none where a filter kept it back
-    made = [call["function"] for call in message.get("tool_calls") or ()]
-    calls = [(str(call["name"]), _arguments(call.get("arguments"))) for call in made]
-    thinking, text = _thought(_text(message.get("content")))
-    usage = (answer.get("usage") or {}).get("completion_tokens")
-    return Reply(
-        text=text + "".join(arguments for _, arguments in calls if not _is_json(arguments)),
-        thinking=str(message.get("reasoning_content") or message.get("reasoning") or thinking),
-        calls=tuple(call for call in calls if _is_json(call[1])),
-        finish=str(choice.get("finish_reason") or "stop"),
-        tokens=None if usage is None else int(usage),
-        logprob=None,
-        seconds=seconds,
-    )
-
-
-def _text(content: Any) -> str:
-    """What a message says: a text, or a list of parts of which some are texts."""
-    if isinstance(content, list):
-        return "".join(str(part.get("text") or "") for part in content if part.get("type", "text") == "text")
-    return str(content or "")
-
-
-def _thought(text: str) -> tuple[str, str]:
-    """What a model thought, where its server leaves that in the answer, and the answer."""
-    before, end, answer = text.partition("</think>")
-    return (before.strip().removeprefix("<think>").strip(), answer.lstrip()) if end else ("", text)
-
-
-def _arguments(value: Any) -> str:
-    return value or "{}" if isinstance(value, str | None) else json.dumps(value, ensure_ascii=False)
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True

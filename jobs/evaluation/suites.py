@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from data import suite as suites
@@ -24,8 +22,8 @@ from jobs.runs.directory import RunDirectory
 from jobs.runs.evals import EvalLog
 from jobs.runs.references import Weights
 from jobs.serving.models import is_from_stock, learnt_to_answer
+from jobs.terminal.counting import counting
 from minimind.checkpoints.manifest import verify
-from minimind.evaluation.asking import Progress as Tell
 from minimind.language import phrase, say
 from minimind.network.model import MiniMind
 from minimind.text.tokenizer import Tokenizer
@@ -123,8 +121,8 @@ def evaluate_all(
 
 def put(rows: Rows, examinee: Examinee, console: Console) -> EvalLog:
     """A suite put to a model, with a bar while it takes its time and a line at its end. Raises what `evaluate` does."""
-    with _progress(f"{examinee.name}  {rows.suite.name}", requests_of(rows), console) as tell:
-        log = evaluate(examinee, rows, tell)
+    with counting(f"{examinee.name}  {rows.suite.name}", requests_of(rows), console) as tell:
+        log = evaluate(examinee, rows, lambda tokens: tell())
     console.print(
         say(
             "Evaluated {model} by {suite}: {rows} rows in {time}",
@@ -152,15 +150,3 @@ def expected_s(model: MiniMind, tokenizer: Tokenizer, wanted: Sequence[Rows]) ->
         ask(engine, tokenizer, replace(rows, suite=rows.suite.model_copy(update={"ask": how}), rows=few))
         seconds += (time.perf_counter() - began) * len(rows.rows) / len(few)
     return seconds
-
-
-@contextmanager
-def _progress(title: str, total: int, console: Console) -> Iterator[Tell]:
-    """A bar with the time that is left, where there is a terminal."""
-    if not console.is_terminal:
-        yield lambda tokens: None
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda tokens: bar.advance(task)

@@ -10,7 +10,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,11 +87,16 @@ def write(path: Path, records: list[Record], summary: dict[str, Any]) -> EvalLog
 
 def write_text(path: Path, text: str) -> Path:
     """Write a file in one move. Raises ValueError where the disk does not take it: an older one stays."""
+    return write_parts(path, [text])
+
+
+def write_parts(path: Path, parts: Iterable[str]) -> Path:
+    """The same of a text in parts, which need not be in memory together."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         paths.make(path.parent)
         with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
+            file.writelines(parts)
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)

@@ -6,17 +6,22 @@ import os
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextvars import copy_context
 from email.utils import parsedate_to_datetime
+from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import requests
 
+from jobs.serving.keys import read_key
 from minimind.language import say
 
 T = TypeVar("T")
+Body = dict[str, Any]
+Read = Callable[[dict[str, Any], float], T]
+"""What is made of an answer, given it and how many seconds it took, in the thread that asked."""
 
 TRIES = 5
 """A request is sent at most so often: its server may be starting, busy, or gone for a moment."""
@@ -30,11 +35,15 @@ WAIT_S = 1.0
 AGAIN = (408, 429, 500, 502, 503, 504)
 """What a server says that may be otherwise a moment later."""
 
+OF_THE_QUESTION = (400, 413, 422)
+"""What a server says of one question; all else that it refuses it refuses of any."""
+
 LIMIT, NEWER_LIMIT = "max_tokens", "max_completion_tokens"
 """OpenAI's names for how long an answer may be: some servers take the one, some the other."""
 
-_TIMEOUT_S = (5, 120)
+_CONNECT_S, _ANSWER_S = 5, 120
 _MOST_WAIT_S = 60.0
+_NOTICE_S = 0.1
 _HAS_VERSION = re.compile(r"/v\d+\w*(/openai)?$")
 """How the addresses of OpenAI's API end; where one does not, /v1 is added."""
 
@@ -43,15 +52,53 @@ class EndpointError(ValueError):
     """An endpoint does not answer, or refuses; in words, with its address."""
 
 
+class RefusedError(EndpointError):
+    """It refuses whatever it is asked: a wrong key, no credit, no such model."""
+
+
+class QuestionRefusedError(EndpointError):
+    """It refuses this question: too long, against its rules, or with a setting that it does not know."""
+
+
+class GarbledError(EndpointError):
+    """What came is no answer as OpenAI's are."""
+
+
+class Pace:
+    """At most so many requests a minute, at equal distances; None: as many as come. Any thread may ask."""
+
+    def __init__(self, per_minute: float | None) -> None:
+        self._apart_s = 60 / per_minute if per_minute else 0.0
+        self._next_s = 0.0
+        self._lock = threading.Lock()
+
+    def wait_s(self, now_s: float) -> float:
+        """How long the next request has to wait, which has its turn then."""
+        with self._lock:
+            turn_s = max(now_s, self._next_s)
+            self._next_s = turn_s + self._apart_s
+        return turn_s - now_s
+
+
 class Endpoint:
     """A model of a server. url: as the server's maker gives it, with or without /v1 or /chat/completions. model: None
     takes the only one that it has.
 
-    at_once: how many questions it is asked at the same time. Raises EndpointError where the model is not there, and for
-    an address with a password in it: what is asked is kept in files.
+    at_once: how many questions it is asked at the same time. per_minute: how many requests it is sent a minute, tries
+    counted. answer_s: how long it may say nothing before it is asked again. Raises EndpointError where the model is not
+    there, and for an address with a password in it: what is asked is kept in files.
     """
 
-    def __init__(self, url: str, model: str | None = None, key: str | None = None, *, at_once: int = 8) -> None:
+    def __init__(
+        self,
+        url: str,
+        model: str | None = None,
+        key: str | None = None,
+        *,
+        at_once: int = 8,
+        per_minute: float | None = None,
+        answer_s: float = _ANSWER_S,
+    ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
             raise EndpointError(
@@ -64,10 +111,17 @@ class Endpoint:
         base = url.rstrip("/").removesuffix("/chat/completions").rstrip("/")
         self.url = base if _HAS_VERSION.search(base) else f"{base}/v1"
         self.at_once = at_once
+        self._pace, self._answer_s = Pace(per_minute), answer_s
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._threads = threading.local()
         self._limit = LIMIT
         self.model = model or self._only_model()
+
+    @classmethod
+    def named(cls, text: str, **settings: Any) -> Endpoint:
+        """The endpoint that URL#MODEL names, with the key of the environment. settings: as above."""
+        url, _, model = text.partition("#")
+        return cls(url, model or None, read_key(os.environ), **settings)
 
     @property
     def name(self) -> str:
@@ -75,65 +129,72 @@ class Endpoint:
         parts = urlsplit(self.url)
         return f"{self.model} ({parts.netloc}{parts.path.removesuffix('/v1')})"
 
-    def chat(
-        self,
-        bodies: Sequence[dict[str, Any]],
-        read: Callable[[dict[str, Any], float], T],
-        told: Callable[[], None] = lambda: None,
-    ) -> list[T]:
-        """What `read` makes of the chat completion for each body, in their order.
+    def chat(self, bodies: Sequence[Body], read: Read[T], told: Callable[[], None] = lambda: None) -> list[T]:
+        """What `read` makes of the chat completion for each body, in their order. told: of each that has come.
 
-        read: is given the answer and how many seconds it took, in the thread that asked; what it raises as ValueError
-        is said with the place of the question. told: of each that has come.
-
-        Raises EndpointError for the first that does not come. What is still asked then, or where the caller is
-        interrupted, is not waited for.
+        Raises EndpointError for the first that does not come.
         """
         found: list[Any] = [None] * len(bodies)
-        problems: list[BaseException] = []
-        places = iter(range(len(bodies)))
-        lock, over = threading.Lock(), threading.Event()
-
-        def work() -> None:
-            while not over.is_set():
-                with lock:
-                    place = next(places, None)
-                if place is None:
-                    return
-                try:
-                    body = {"model": self.model, **bodies[place]}
-                    answer, seconds = self._json("POST", "/chat/completions", body, over)
-                    found[place] = self._read(read, answer, seconds, place)
-                    with lock:
-                        told()
-                except BaseException as problem:  # noqa: BLE001  # a thread's is lost: it is raised where it is waited for
-                    problems.append(problem)
-                    over.set()
-
-        threads = [
-            # What is said in a thread is in the caller's language: each has a copy of its context.
-            threading.Thread(target=copy_context().run, args=(work,), daemon=True)
-            for _ in range(min(self.at_once, len(bodies)))
-        ]
-        for thread in threads:
-            thread.start()
-        try:
-            while not problems and any(thread.is_alive() for thread in threads):
-                for thread in threads:
-                    thread.join(0.05)
-        finally:
-            over.set()
-        if problems:
-            raise problems[0]
+        for place, answer in self.stream(bodies, read):
+            if isinstance(answer, EndpointError):
+                raise answer
+            found[place] = answer
+            told()
         return found
 
-    def _read(
-        self, read: Callable[[dict[str, Any], float], T], answer: dict[str, Any], seconds: float, place: int
-    ) -> T:
+    def stream(self, bodies: Iterable[Body | None], read: Read[T]) -> Generator[tuple[int, T | EndpointError]]:
+        """What `read` makes of the chat completion for each body, or why it did not come, with its number: in the order
+        in which they come. What `read` raises as ValueError and the like is said with the number of the question.
+
+        bodies: taken one by one, in the caller's thread, whenever one more may be asked; None: only after another
+        answer. What is still asked where the caller stops is not waited for.
+        """
+        asked: SimpleQueue[tuple[int, Body] | None] = SimpleQueue()
+        come: SimpleQueue[tuple[int, T | BaseException]] = SimpleQueue()
+        over = threading.Event()
+
+        def work() -> None:
+            while (question := asked.get()) is not None:
+                place, body = question
+                try:
+                    answer, seconds = self._json("POST", "/chat/completions", {"model": self.model, **body}, over)
+                    come.put((place, self._read(read, answer, seconds, place)))
+                except BaseException as problem:  # noqa: BLE001  # a thread's is lost: it is raised where it is waited for
+                    come.put((place, problem))
+
+        rest, place, under_way, threads, more = iter(bodies), 0, 0, 0, True
+        try:
+            while more or under_way:
+                while more and under_way < self.at_once:
+                    try:
+                        body = next(rest)
+                    except StopIteration:
+                        more = False
+                        break
+                    if body is None:
+                        break
+                    asked.put((place, body))
+                    place, under_way = place + 1, under_way + 1
+                    if threads < under_way:
+                        # What is said in a thread is in the caller's language: each has a copy of its context.
+                        threading.Thread(target=copy_context().run, args=(work,), daemon=True).start()
+                        threads += 1
+                if under_way:
+                    number, answer = _got(come)
+                    under_way -= 1
+                    if isinstance(answer, BaseException) and not isinstance(answer, EndpointError):
+                        raise answer
+                    yield number, answer
+        finally:
+            over.set()
+            for _ in range(threads):
+                asked.put(None)
+
+    def _read(self, read: Read[T], answer: dict[str, Any], seconds: float, place: int) -> T:
         try:
             return read(answer, seconds)
         except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise EndpointError(
+            raise GarbledError(
                 say(
                     "{url}: the answer to question {number} is not as OpenAI's are: {error}",
                     url=self.url,
@@ -162,9 +223,14 @@ class Endpoint:
         """The answer, and how many seconds the try took that it came of. over: set where nobody waits any more."""
         url, wait_s, silent = self.url + path, WAIT_S, 0
         for attempt in range(1, TRIES + 1):
-            began, limit = time.perf_counter(), self._limit
+            problem, limit = "", self._limit
+            if over.wait(self._pace.wait_s(time.monotonic())):
+                break
+            began = time.perf_counter()
             try:
-                response = self._session().request(method, url, json=_limited(body, limit), timeout=_TIMEOUT_S)
+                response = self._session().request(
+                    method, url, json=_limited(body, limit), timeout=(_CONNECT_S, self._answer_s)
+                )
                 if response.ok:
                     return _answer(url, response), time.perf_counter() - began
                 problem = f"HTTP {response.status_code}: {_said(response)}"
@@ -172,10 +238,11 @@ class Endpoint:
                     self._limit = NEWER_LIMIT  # by which it is asked from now on
                     continue
                 if response.status_code not in AGAIN:
-                    raise EndpointError(say("{url} refuses: {problem}", url=url, problem=problem))
+                    kind = QuestionRefusedError if response.status_code in OF_THE_QUESTION else RefusedError
+                    raise kind(say("{url} refuses: {problem}", url=url, problem=problem))
                 wait_s = max(wait_s, min(_seconds(response.headers.get("Retry-After")), _MOST_WAIT_S))
             except (requests.exceptions.SSLError, requests.TooManyRedirects, requests.exceptions.InvalidURL) as error:
-                raise EndpointError(say("{url} does not answer: {problem}", url=url, problem=error)) from None
+                raise RefusedError(say("{url} does not answer: {problem}", url=url, problem=error)) from None
             except requests.RequestException as error:
                 problem = type(error).__name__
                 silent += isinstance(error, requests.ReadTimeout)
@@ -196,6 +263,15 @@ class Endpoint:
         return found
 
 
+def _got(queue: SimpleQueue[T]) -> T:
+    """What comes next. An interruption that another thread received is noticed between two waits only."""
+    while True:
+        try:
+            return queue.get(timeout=_NOTICE_S)
+        except Empty:
+            continue
+
+
 def _limited(body: dict[str, Any] | None, limit: str) -> dict[str, Any] | None:
     """A body with the limit of its tokens under the name that the server takes."""
     if body is None or LIMIT not in body:
@@ -209,7 +285,7 @@ def _answer(url: str, response: requests.Response) -> dict[str, Any]:
     except (requests.JSONDecodeError, RecursionError):
         answer = None
     if not isinstance(answer, dict):
-        raise EndpointError(say("{url}: its answer is no JSON object", url=url))
+        raise GarbledError(say("{url}: its answer is no JSON object", url=url))
     if answer.get("error"):
         raise EndpointError(say("{url} refuses: {problem}", url=url, problem=_said(response)))
     return answer

@@ -7,56 +7,31 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import FastAPI, Request, Response
+from fastapi import Response
 from fastapi.responses import JSONResponse
 
 from jobs import paths
-from jobs.evaluation import remote, suites
+from jobs.evaluation import suites
 from jobs.evaluation.remote import RemoteExaminee
 from jobs.runs import evals
 from jobs.serving import endpoint
 from jobs.serving.endpoint import Endpoint, EndpointError
+from jobs.serving.reply import read_reply
 from minimind.language import speaking
-from tests.browser.scripted import listening
+from tests.endpoints import Answer, said, served
 from tests.small import Screen
 
-Answer = Callable[[dict[str, Any]], Response | Awaitable[Response]]
 BODIES = [{"messages": [{"role": "user", "content": str(number)}]} for number in range(20)]
 
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(endpoint, "WAIT_S", 0.01)
-
-
-@contextmanager
-def served(answer: Answer, *models: str) -> Iterator[str]:
-    """The address of a server whose chat completions are these."""
-    app = FastAPI(openapi_url=None)
-
-    @app.get("/v1/models")
-    def list_models() -> dict[str, Any]:
-        return {"data": [{"id": name} for name in models]}
-
-    @app.post("/v1/chat/completions")
-    async def chat(request: Request) -> Response:
-        found = answer(await request.json())
-        return found if isinstance(found, Response) else await found
-
-    with listening(app) as there:
-        yield there.address
-
-
-def said(text: str | None, **message: Any) -> JSONResponse:
-    choice = {"message": {"content": text, **message}, "finish_reason": "stop"}
-    return JSONResponse({"choices": [choice], "usage": {"completion_tokens": 3}})
 
 
 def echo(body: dict[str, Any]) -> Response:
@@ -183,16 +158,18 @@ def test_only_answers_can_be_asked_of_it(home: Path) -> None:
     ],
 )
 def test_what_comes_in_our_words(message: dict[str, Any] | None, text: str, calls: tuple[tuple[str, str], ...]) -> None:
-    reply = remote._reply({"choices": [{"message": message}]}, 1.0)
+    reply = read_reply({"choices": [{"message": message}]}, 1.0)
     assert (reply.text, reply.calls, reply.finish) == (text, calls, "stop")
 
 
-@pytest.mark.parametrize("choice", [3, {"message": {"tool_calls": [1]}}, {"message": 5}])
+@pytest.mark.parametrize(
+    "choice", [3, {"message": {"tool_calls": [1]}}, {"message": 5}, {"message": {"content": 5}}, {"message": "text"}]
+)
 def test_an_answer_that_is_not_as_openais_are(choice: Any) -> None:
     said = r"127.0.0.1:\d+/v1: the answer to question 1 is not as OpenAI's are"
     odd = JSONResponse({"choices": [choice]})
     with served(lambda body: odd) as url, pytest.raises(EndpointError, match=said):
-        Endpoint(url, "m", at_once=1).chat(BODIES, remote._reply)
+        Endpoint(url, "m", at_once=1).chat(BODIES, read_reply)
 
 
 @pytest.mark.parametrize(
@@ -233,11 +210,10 @@ def test_the_limit_under_its_newer_name() -> None:
     assert taken == [7] * 20
 
 
-def test_a_server_that_says_nothing_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(endpoint, "_TIMEOUT_S", (5, 0.2))
+def test_a_server_that_says_nothing_is_not_waited_for_long() -> None:
     asked: list[int] = []
     with served(held(asked)) as url, pytest.raises(EndpointError, match="does not answer: ReadTimeout"):
-        Endpoint(url, "m", at_once=1).chat(BODIES[:1], words)
+        Endpoint(url, "m", at_once=1, answer_s=0.2).chat(BODIES[:1], words)
     assert len(asked) == endpoint.SILENT_TRIES
 
 

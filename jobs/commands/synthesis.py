@@ -1,0 +1,164 @@
+"""`data distill` and `data pairs`: rows that models write."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+
+from jobs.commands.arguments import Parser, positive, seconds
+from jobs.commands.program import Program
+from minimind.language import say
+
+
+def add_distill(parser: Parser, program: Program) -> None:
+    """Which prompts, which teacher, and how it is asked."""
+    _add_prompts(parser, program)
+    parser.add_argument(
+        "--teacher",
+        required=True,
+        metavar="URL#MODEL",
+        help=say("an OpenAI-compatible endpoint and its model; its key stands in MINIMIND_API_KEY"),
+    )
+    parser.add_argument("--max_tokens", type=positive, default=2048, metavar="N", help=_of_an_answer(2048))
+    own = say("(default: the teacher's own)")
+    parser.add_argument("--temperature", type=amount, metavar="T", help=own)
+    parser.add_argument("--seed", type=int, metavar="N", help=own)
+    parser.add_argument(
+        "--system",
+        metavar="TEXT",
+        help=say("a system turn where there is none; it stands in the rows too"),
+    )
+    parser.add_argument("--at_once", type=positive, default=8, metavar="N", help=say("questions (default: 8)"))
+    parser.add_argument("--per_minute", type=positive, metavar="N", help=say("requests at most (default: any number)"))
+    parser.add_argument(
+        "--answer_s",
+        type=seconds,
+        default=600.0,
+        metavar="S",
+        help=say("how long an answer may take before it is asked for again (default: 600)"),
+    )
+    parser.add_argument(
+        "--budget_tokens",
+        type=positive,
+        metavar="N",
+        help=say("of prompts and answers in all; before it would be exceeded it ends, and can go on"),
+    )
+    parser.add_argument("--licence", metavar="TEXT", help=say("under which the answers may be used: kept beside them"))
+    parser.set_defaults(command=distill)
+
+
+def add_pairs(parser: Parser, program: Program) -> None:
+    """Which model, which prompts, how it is sampled, and what is better."""
+    parser.add_argument("model", metavar="RUN", help=say("a run, run@step, run@best, or ./folder"))
+    _add_prompts(parser, program)
+    parser.add_argument(
+        "--samples", type=positive, default=8, metavar="N", help=say("answers to each prompt (default: 8)")
+    )
+    parser.add_argument("--temperature", type=amount, default=1.0, metavar="T", help=say("(default: 1)"))
+    parser.add_argument("--max_tokens", type=positive, default=256, metavar="N", help=_of_an_answer(256))
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help=say("(default: 0)"))
+    parser.add_argument(
+        "--by",
+        nargs="+",
+        default=["contains"],
+        metavar="CHECK",
+        help=say(
+            "what a good answer passes: contains, exact or number, by the right answer of each prompt, or checks in "
+            "JSON as suites have them (default: contains)"
+        ),
+    )
+    parser.add_argument(
+        "--best_of", metavar="FILE.jsonl", help=say("also rows for SFT: the best sample of each prompt, if any is good")
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help=say("(default: cpu)"))
+    parser.set_defaults(command=pairs)
+
+
+def _add_prompts(parser: Parser, program: Program) -> None:
+    what = say("rows of prompts, conversations or preferences: what is asked in them is answered anew")
+    parser.add_argument("prompts", help=say("; ").join((what, program.counting)))
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="FILE.jsonl",
+        help=say("the rows; what was asked for and what came of it is kept beside them, in FILE.jsonl.json"),
+    )
+
+
+def _of_an_answer(count: int) -> str:
+    return say("of an answer, thoughts included; one that is cut off is left out (default: {count})", count=count)
+
+
+def amount(text: str) -> float:
+    """A number of at least 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(say("{text!r} is not a number of at least 0", text=text))
+    return value
+
+
+def distill(args: argparse.Namespace, program: Program, console: Console) -> int:
+    """A teacher's answers as rows for SFT. 1 where prompts are left that got no answer."""
+    from data.prompts import read_prompts
+    from jobs.serving.endpoint import Endpoint
+    from jobs.synthesis import distill as teaching
+    from jobs.synthesis import view
+
+    prompts = read_prompts(program.place(args.prompts), args.system)
+    view.show_prompts(prompts, console)
+    teacher = Endpoint.named(args.teacher, at_once=args.at_once, per_minute=args.per_minute, answer_s=args.answer_s)
+    asking = teaching.Asking(args.max_tokens, args.temperature, args.seed)
+    out = program.place(args.out)
+    with _kept_where_stopped(console):
+        done = teaching.distill(
+            teacher, prompts, out, asking, console, budget_tokens=args.budget_tokens, licence=args.licence
+        )
+    view.show_distilled(done, out, console)
+    return 1 if done.unanswered else 0
+
+
+def pairs(args: argparse.Namespace, program: Program, console: Console) -> int:
+    """A model's own samples as rows for DPO."""
+    import torch
+
+    from data.prompts import read_prompts
+    from jobs import paths
+    from jobs.evaluation.evaluate import LocalExaminee
+    from jobs.runs.directory import RunDirectory
+    from jobs.runs.references import find_weights
+    from jobs.serving.models import learnt_to_answer
+    from jobs.synthesis import view
+    from jobs.synthesis.pairs import Sampling, make_pairs
+    from jobs.synthesis.ranking import by_checks
+
+    sampling = Sampling(args.samples, args.temperature, args.max_tokens, args.seed)
+    weights = find_weights(program.place_reference(args.model) or "")
+    if weights.run is not None and not learnt_to_answer(RunDirectory(paths.runs() / weights.run)):
+        raise ValueError(say("{model} has not learnt to answer yet: SFT comes first", model=weights.name))
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise ValueError(say("--device cuda: PyTorch sees no GPU here"))
+    prompts = read_prompts(program.place(args.prompts))
+    view.show_prompts(prompts, console)
+    rank = by_checks(args.by, prompts.each)
+    out, best_of = program.place(args.out), program.place(args.best_of) if args.best_of is not None else None
+    model = LocalExaminee.load(weights, torch.device(args.device))
+    with _kept_where_stopped(console):
+        record = make_pairs(model, prompts, out, sampling, rank, console, by=args.by, best_of=best_of)
+    view.show_pairs(record, out, best_of, console)
+    return 0
+
+
+@contextmanager
+def _kept_where_stopped(console: Console) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        console.print(say("Stopped. What is done is kept; the same command goes on."))
+        raise
