@@ -91,7 +91,7 @@ $(CLIENTS)/.installed: tests/clients/constraints.txt | $(BIN)/python
 	@$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$($(CLIENTS)/bin/python -c \
 		'import sysconfig; print(sysconfig.get_path("purelib"))')/ours.pth"
 	@$(CLIENTS)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --retries 1 \
-		'lm-eval[api]' litellm langchain-openai -c tests/clients/constraints.txt
+		'lm-eval[api]' litellm langchain-openai trl -c tests/clients/constraints.txt
 	@touch $@
 
 $(BIN)/python:
