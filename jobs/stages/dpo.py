@@ -1,4 +1,10 @@
-"""The DPO stage: learn which of two answers is better, from pairs."""
+"""The DPO stage: learn which of two answers is better, from pairs.
+
+Measured: the learning rate of `tiny`, a fortieth of that of SFT, on the stock pairs (one epoch; held-out pairs preferred, facts
+answered to the letter / bits per byte of plain text, before it 50.0 % / 95.5 % / 2.098; at 2e-5 95.6 / 96.2 / 2.099, at
+1e-4 95.3 / 95.5 / 2.103, at 2e-4 with an SFT term of 0.2 95.3 / 94.9 / 2.111). Not measured: larger models, which take
+the same share of their SFT's rate.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +27,9 @@ from minimind.network.model import MiniMind
 from minimind.training.answers import AnswerBatch, answer_logprobs
 from minimind.training.objectives import Loss, Models, Objective
 from minimind.training.preference import WITHOUT_REFERENCE, LossName, PreferenceLoss, preference_loss
+
+HELD_OUT = 0.05
+"""Share of the pairs: there are fewer of them than of conversations."""
 
 FALL = 0.1
 """In nats per token: what the better answers may lose before it is said."""
@@ -65,16 +74,15 @@ class DpoConfig(ReferenceSettings):
 
 def dpo(size: str = DEFAULT_MODEL) -> RunSpec:
     """The settings of SFT, but for its rate, its data and what is measured."""
-    spec = sft.sft(size)
-    small = size == "tiny"
+    spec, small = sft.sft(size), size == "tiny"
     return spec.model_copy(
         update={
             "name": "dpo",
             "stage": DpoConfig(),
             "data": spec.data.model_copy(update={"path": "data/stock/dpo.jsonl"}),
-            "optim": spec.optim.model_copy(update={"learning_rate": spec.optim.learning_rate / 20}),
-            "loop": spec.loop.model_copy(update={"epochs": 2, "batch_size": 1 if small else 4}),
-            "eval": spec.eval.model_copy(update={"best": "val/accuracy", "best_is": "highest"}),
+            "optim": spec.optim.model_copy(update={"learning_rate": spec.optim.learning_rate / 40}),
+            "loop": spec.loop.model_copy(update={"epochs": 1, "batch_size": 1 if small else 4}),
+            "eval": spec.eval.model_copy(update={"best": "val/accuracy", "best_is": "highest", "fraction": HELD_OUT}),
         }
     )
 
