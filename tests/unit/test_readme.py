@@ -22,7 +22,7 @@ from tests.shell import Shell
 
 PAGES = [
     f"{name}{language}.md"
-    for name in ("README", "docs/data", "docs/evaluation", "docs/from_minimind")
+    for name in ("README", "docs/data", "docs/stages", "docs/evaluation", "docs/from_minimind")
     for language in ("", "_zh")
 ]
 """What a newcomer reads, in English and in Chinese."""
@@ -43,6 +43,9 @@ def test_the_rows_on_the_page_of_data_are_rows(page: str) -> None:
         assert f"`{name}`" in text
     assert all(f"`{flag}`" in text for flag in ("weight", "train", "loss_mask", "thinking", "functions"))
 
+
+NAMED = (["train"], ["convert"], ["data", "check"], ["data", "distill"], ["data", "pairs"], ["reward", "score"])
+"""What stands in sentences as the name of a verb, without what it needs."""
 
 COMMAND = re.compile(r"^(ray job submit .* -- python -m jobs|(?:eval \"\$\()?minimind) +(\w.*?)(?:\)\"| >.*)?$")
 
@@ -68,7 +71,7 @@ def test_the_command_lines_on_a_page_are_understood(
     for program, *words in found:
         if words[0] == "resume":  # takes all that comes after a name for flags of `train`
             assert len(words) == 2
-        elif words in (["train"], ["convert"], ["data", "check"]):  # named as verbs
+        elif words in NAMED:
             assert shell(cli.minimind, *words, "--help") == 0
         else:
             assert shell(cli.main if program == "ray" else cli.minimind, *words, "--nosuchflag") == 2
