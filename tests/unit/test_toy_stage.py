@@ -358,6 +358,18 @@ def test_its_rows_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Nothing stands in the way of training on it." in capsys.readouterr().out
 
 
+def test_where_length_decides_it_is_said_before_a_run(home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    row = '{{"prompt": "q{number}", "chosen": "the longer one", "rejected": "short"}}\n'
+    path.write_text("".join(row.format(number=number) for number in range(20)))
+    screen = Screen()
+    prepare(resolve(toy_spec(data__path=str(path)), None, screen)[0], screen)
+    assert "Length gives the better answer away: taking the longer one is right in 100%" in " ".join(
+        screen.text.split()
+    )
+    assert main(["data", "check", str(path)]) == 0
+
+
 def test_pairs_are_counted_as_pairs(home: Path) -> None:
     screen = Screen()
     prepare(resolve(toy_spec(data__max_seq_len=48, data__limits__max_bad_turns=99), None, screen)[0], screen)
