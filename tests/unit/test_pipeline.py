@@ -23,7 +23,7 @@ from minimind.checkpoints import folders as checkpoint_folders
 from minimind.checkpoints.manifest import weights_sha256
 from tests.small import CHATS, SAMPLES, Screen, kill_at, pipeline_settings
 
-STAGES = [step.stage for step in STEPS]
+STAGES = [step.stage for step in STEPS if not step.needs]
 
 
 def small(**more: Any) -> dict[str, Any]:
@@ -38,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
     shutil.copy(SAMPLES, folder / "pretrain.jsonl")
     for stage in ("sft", "lora"):
         shutil.copy(CHATS, folder / f"{stage}.jsonl")
-    for name in ("dpo", "dpo_eval"):
+    for name in ("dpo", "dpo_eval", "kto"):
         shutil.copy(CHATS.with_name(f"{name}.jsonl"), folder)
     return folder
 
@@ -51,14 +51,19 @@ def test_what_a_pipeline_may_be_asked_for(folder: Path) -> None:
     assert [step.stage for step in options(folder).steps()] == STAGES
     assert [step.stage for step in options(folder, until="sft").steps()] == ["pretrain", "sft"]
     assert options(folder, until="tokenizer").steps() == []
-    assert options(folder).request(STEPS[3]).settings["eval.path"] == str(folder / "dpo_eval.jsonl")
-    assert options(folder).request(STEPS[4]).settings["data.path"] == str(folder / "dpo.jsonl")
+    steps = {step.stage: step for step in STEPS}
+    assert options(folder).request(steps["dpo"]).settings["eval.path"] == str(folder / "dpo_eval.jsonl")
+    assert options(folder).request(steps["reward"]).settings["data.path"] == str(folder / "dpo.jsonl")
+    taught = options(folder, settings={**small(), "distill.roles.teacher": "p-sft"})
+    assert [step.stage for step in taught.steps()] == [*STAGES, "distill"]
+    assert taught.request(steps["distill"]).settings["data.path"] == str(folder / "sft.jsonl")
     (folder / "lora.jsonl").unlink()
-    assert [step.stage for step in options(folder).steps()] == ["pretrain", "sft", "dpo", "reward"]
+    assert [step.stage for step in options(folder).steps()] == ["pretrain", "sft", "kto", "dpo", "reward"]
     (folder / "dpo.jsonl").unlink()
+    (folder / "kto.jsonl").unlink()
     assert [step.stage for step in options(folder).steps()] == ["pretrain", "sft"]
     for wrong, said in (
-        ({"until": "ppo"}, "there are tokenizer, pretrain, sft, lora, dpo, reward"),
+        ({"until": "ppo"}, "there are tokenizer, pretrain, sft, lora, kto, dpo, reward, distill"),
         ({"settings": {"loop.epochs": 2}}, "--set loop.epochs: it begins with a stage"),
         ({"name": "a b"}, "a name has 1 to 100 letters"),
     ):

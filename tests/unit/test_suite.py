@@ -325,7 +325,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         load("", tmp_path, write(tmp_path / "d.jsonl", [{"x": 1}]))
     with pytest.raises(ValueError, match=r"e.jsonl: no form of row that is known"):
         load("", tmp_path, write(tmp_path / "e.jsonl", []))
-    with pytest.raises(ValueError, match=r"there is no suite 'gramar'; there are facts, grammar, language, preferences"):
+    with pytest.raises(ValueError, match=r"no suite 'gramar'; there are facts, grammar, language, preferences, skills"):
         load("gramar", tmp_path)
 
 
