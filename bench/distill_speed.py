@@ -16,7 +16,8 @@ fp32, which is what the loop takes for `tiny` on a CPU. Conversations are random
 
     stock   of the stock data's conversations: questions of 25 tokens (95th percentile 35), answers of 14 (103); ours
             are in rows of 256 tokens, as SFT of `tiny` has them
-    long    the same questions, answers of 200 to 400 tokens; rows of 640 tokens, which hold two
+    long    the same questions, answers of 200 to 400 tokens; rows of 640 tokens, which hold two and are 95 % full. The
+            width decides: rows of 512 hold one (75 % full, ratio 1.2), in those of 1024 attention reads more (1.4)
 
 Rounds alternate between the sides, each once over all conversations of a setting. CPU time is the judge (what else runs
 on the machine hardly changes it), wall time is shown beside it. Memory: how far the peak RSS of a fresh process rises
