@@ -22,7 +22,8 @@ CHUNK_TOKENS = 512
 
 KEPT_LOGITS = 1 << 24
 """For so many, 67 MB in fp32, what the gradient needs is kept and not computed again: those of 2621 tokens with
-MiniMind's vocabulary. At 480 tokens of 160 numbers each it saves two fifths of the time of both passes.
+MiniMind's vocabulary. For 480 of them at a width of 160 both passes take a third less time than with logits computed
+twice.
 """
 
 MOST_SUM = 32768
