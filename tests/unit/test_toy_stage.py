@@ -286,7 +286,7 @@ def test_a_reference_is_refused_before_anything_starts(home: Path, tmp_path: Pat
         toy_spec(name="n", roles__teacher="other")
     strange = start(small_spec(name="strange", model__vocab_size=500, loop__max_steps=1), Screen())
     assert strange.state().word == "SUCCEEDED"
-    with pytest.raises(ValueError, match=r"roles.reference = strange has another tokenizer: its fingerprint is [0-9a-f]{64}"):
+    with pytest.raises(ValueError, match=r"roles.reference = strange has another tokenizer: .* [0-9a-f]{64}"):
         start(toy_spec(name="n", roles__reference="strange"), Screen())
     assert not run_of(home, "n").exists
 
