@@ -326,6 +326,23 @@ def test_a_file_of_somebody_else_stays(prompts: Prompts, out: Path) -> None:
             run(url, prompts, out.with_name("held.jsonl"))
 
 
+def test_a_damaged_journal_is_said_and_stays(prompts: Prompts, out: Path) -> None:
+    part = out.with_name("rows.jsonl.part")
+    with served(Teacher()) as url:
+        run(url, prompts, out, budget_tokens=100)
+        part.write_bytes(b"no entry\n" + part.read_bytes())
+        kept = part.read_bytes()
+        with pytest.raises(ValueError, match="rows.jsonl.part:1: not an entry of this program"):
+            run(url, prompts, out)
+        assert part.read_bytes() == kept
+        part.unlink()
+        with pytest.raises(ValueError, match="rows.jsonl.part is gone"):
+            run(url, prompts, out)
+        out.with_name("rows.jsonl.json").write_text("{}")
+        with pytest.raises(ValueError, match="rows.jsonl.json is no record of this program"):
+            run(url, prompts, out)
+
+
 def test_the_budget_is_never_exceeded_and_can_be_raised(prompts: Prompts, out: Path) -> None:
     most = about_tokens(body_of(prompts.each[0], SETTINGS)) + 50  # more than the 17 that an answer takes
     teacher = Teacher()
