@@ -161,7 +161,7 @@ def entry_of(prompt: Prompt, answers: Sequence[Reply], rank: Rank) -> Entry:
     usable = [(reply, turn) for reply, turn, fits in zip(whole, turns, fit, strict=True) if fits]
     counts = {"cut_off": len(answers) - len(whole)}
     if len(usable) < 2:
-        return {"why": "too_few", "detail": say("{count} of {all}", count=len(usable), all=len(answers)), **counts}
+        return {"why": "too_few", "detail": f"{len(usable)} / {len(answers)}", **counts}
     scores = list(rank(prompt, [reply for reply, _ in usable]))
     best, worst = (usable[scores.index(score)][1] for score in (max(scores), min(scores)))
     if max(scores) == min(scores) or best == worst:

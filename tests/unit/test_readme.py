@@ -17,7 +17,8 @@ from data.schema import STAGE_ROWS, parse
 from jobs import __main__ as cli
 from jobs.paths import checkout
 from jobs.stages.flags import FLAGS
-from jobs.stages.old_names import FLAGS_ELSEWHERE, NOT_YET
+from jobs.stages.names import STAGE_NAMES
+from jobs.stages.old_names import FLAGS_ELSEWHERE, NOT_YET, STAGES_CALLED
 from tests.shell import Shell
 
 PAGES = [
@@ -84,9 +85,12 @@ def test_the_page_for_those_who_come_from_minimind_is_true(page: str) -> None:
     for flag in ("save_dir", "out_dir", "weight", "tokenizer_path", "device", "use_wandb", "use_moe"):
         assert f"`--{flag}" in text
         assert flag in FLAGS_ELSEWHERE
-    for stage in ("dpo", "ppo", "grpo", "spo", "distillation"):
+    for stage in ("ppo", "grpo", "spo"):
         assert f"`train_{stage}.py`" in text
         assert stage in NOT_YET
+    for stage in ("dpo", "distillation"):
+        assert f"`train_{stage}.py`" in text
+        assert STAGES_CALLED.get(f"train_{stage}") in STAGE_NAMES
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if not page.endswith("_zh.md")])
@@ -99,7 +103,7 @@ def test_both_languages_have_the_same_commands(page: str) -> None:
 
 
 def _in_english(words: list[str]) -> list[str]:
-    english = {"名字": "NAME", "文件": "FILE", "阶段": "STAGE", "标准": "standard"}
+    english = {"名字": "NAME", "教师": "TEACHER", "文件": "FILE", "阶段": "STAGE", "标准": "standard"}
     return [english.get(word, word) for word in words]
 
 
