@@ -121,7 +121,7 @@ class _Work:
         self._teacher, self._prompts, self._asking, self._journal = teacher, prompts.each, asking, journal
         self._budget_tokens = budget_tokens
         self._spent_tokens = sum(entry["tokens"] for _, entry in journal.entries())
-        self._asked: list[tuple[int, Body]] = []
+        self._asked: list[int] = []  # the number of each question of the stream
         self._under_way: dict[int, int] = {}  # the most tokens that each may take
         self._failed: list[tuple[int, Entry | None, str]] = []  # since the last answer
         self._has_answered = len(journal) > 0
@@ -132,12 +132,12 @@ class _Work:
         """Ask; after each answer, or failure to get one, a step. Raises EndpointError where the teacher is gone."""
         with closing(self._teacher.stream(self._bodies(), lambda answer, seconds: answer)) as answers:
             for place, answer in answers:
-                number, body = self._asked[place]
+                number = self._asked[place]
                 del self._under_way[number]
                 if isinstance(answer, EndpointError):
                     self._take_failure(number, answer)
                 else:
-                    self._take(number, entry_of(self._prompts[number], body, answer))
+                    self._take(number, entry_of(self._prompts[number], answer))
                 yield
         if self._failed and not self._has_answered:
             raise EndpointError(self._failed[-1][2])
@@ -156,7 +156,7 @@ class _Work:
                     return
                 yield None
             self._under_way[number] = most
-            self._asked.append((number, body))
+            self._asked.append(number)
             yield body
 
     def _has_room(self, tokens: int) -> bool:
@@ -220,11 +220,11 @@ def about_tokens(content: object) -> int:
     return -(-len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN)
 
 
-def entry_of(prompt: Prompt, body: Body, answer: Mapping[str, Any]) -> Entry:
+def entry_of(prompt: Prompt, answer: Mapping[str, Any]) -> Entry:
     """What is kept of an answer: its row, or `why` there is none, of LEFT_OUT, and in detail; `tokens`, and `estimated`
     where the endpoint does not say how many.
     """
-    cost = _cost(body, answer)
+    cost = _cost(prompt, answer)
     try:
         reply = read_reply(answer, 0.0)
         message = answer["choices"][0].get("message") or {}
@@ -250,11 +250,11 @@ def _left_out(why: str, detail: str, cost: Entry) -> Entry:
     return {"why": why, "detail": detail[:200].encode("utf-8", "replace").decode(), **cost}
 
 
-def _cost(body: Body, answer: Mapping[str, Any]) -> Entry:
+def _cost(prompt: Prompt, answer: Mapping[str, Any]) -> Entry:
     both = (tokens_of(answer, "prompt") or 0) + (tokens_of(answer, "completion") or 0)
     if tokens := max(tokens_of(answer, "total") or 0, both):
         return {"tokens": tokens}
-    return {"tokens": about_tokens(body["messages"]) + about_tokens(answer.get("choices")), "estimated": True}
+    return {"tokens": about_tokens(prompt.turns) + about_tokens(answer.get("choices")), "estimated": True}
 
 
 def _summed(prompts: Prompts, journal: Journal) -> dict[str, Any]:

@@ -117,6 +117,8 @@ def _sample(
             except AskingError as error:  # this one alone: the others are asked without it
                 number = chunk.pop(error.place // sampling.samples)
                 journal.add(number, {"why": "unaskable", "detail": str(error)})
+                for _ in range(sampling.samples):
+                    progress(0)
                 continue
             for number, answers in zip(chunk, said, strict=True):
                 journal.add(number, entry_of(prompts[number], answers, rank))

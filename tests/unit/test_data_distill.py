@@ -326,6 +326,16 @@ def test_a_file_of_somebody_else_stays(prompts: Prompts, out: Path) -> None:
             run(url, prompts, out.with_name("held.jsonl"))
 
 
+def test_what_was_killed_before_anything_came_binds_nobody(prompts: Prompts, out: Path) -> None:
+    out.parent.mkdir()
+    asked = {"teacher": {"url": "http://gone/v1", "model": "m"}}
+    out.with_name("rows.jsonl.json").write_text(json.dumps({"format": 1, "asked": asked, "finished": False}), "utf-8")
+    out.with_name("rows.jsonl.part").write_bytes(b'{"number": 0, "ro')
+    with served(Teacher()) as url:
+        assert run(url, prompts, out).is_finished
+    assert numbers(out) == list(range(COUNT))
+
+
 def test_a_damaged_journal_is_said_and_stays(prompts: Prompts, out: Path) -> None:
     part = out.with_name("rows.jsonl.part")
     with served(Teacher()) as url:
