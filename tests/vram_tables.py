@@ -1,4 +1,5 @@
-"""The tables of docs/vram.md and docs/vram_zh.md: made here, checked by tests/unit/test_vram_tables.py.
+"""The tables of docs/vram.md and docs/stages.md, and of both in Chinese: made here, checked by
+tests/unit/test_vram_tables.py.
 
     python -m tests.vram_tables [NAME ...]      writes them anew (some minutes)
 
@@ -7,8 +8,10 @@ A table stands between `<!-- table: NAME -->` and `<!-- end -->`. Cards are plan
 
 from __future__ import annotations
 
+import json
 import re
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,19 +24,32 @@ from jobs.fit.plan import BUDGETS, CHINESE_PRESETS, Planner
 from jobs.fit.view import CARD_SIZES, largest_batches
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
+from minimind.checkpoints.convert import to_hf_config
+from minimind.checkpoints.manifest import MANIFEST
 from minimind.config import override
 from minimind.memory.closed_form import closed_form
+from minimind.memory.plan import MemoryPlan
 from minimind.memory.trace import trace
 from minimind.network.model import MODEL_PRESETS
 from minimind.units import memory
 from tests.plans import HELD_OUT_SHAPES, MORE_REAL_CASES, REAL_CASES, SHAPES, Case, allocator_peaks
 
-PAGES = [Path(__file__).parent.parent / "docs" / name for name in ("vram.md", "vram_zh.md")]
+PAGES = [
+    Path(__file__).parent.parent / "docs" / f"{name}{language}.md"
+    for name in ("vram", "stages")
+    for language in ("", "_zh")
+]
 
 SYSTEM = "wsl2"
 
 KNOWN = Needs()
 """Shared by all tables: most ask about the same steps."""
+
+SHOWN = ("pretrain", "sft", "lora", "dpo", "distill")
+"""The stages in the tables of what fits; kto takes what dpo does, reward less."""
+
+BY_TEXT = ("pretrain", "sft", "lora")
+"""Those that have one model, and learn from texts alone."""
 
 Rows = list[list[str]]
 
@@ -44,8 +60,8 @@ def planner(vram: str) -> Planner:
 
 
 def parts() -> Rows:
-    """Where the memory of each stage and size goes, with its preset's sizes, on an 8 GB card."""
-    specs = {f"{stage} {size}": STAGES[stage].preset(size) for stage in STAGES for size in MODEL_PRESETS}
+    """Where the memory of stages that learn from texts goes, with their presets' sizes, on an 8 GB card."""
+    specs = {f"{stage} {size}": STAGES[stage].preset(size) for stage in BY_TEXT for size in MODEL_PRESETS}
     plans = {name: planner("8GB").plan(spec) for name, spec in specs.items()}
     names = list(dict.fromkeys(part for plan in plans.values() for part in plan.breakdown))
     head = ["", "batch_size x accumulation_steps x max_seq_len", *names, "together"]
@@ -61,6 +77,55 @@ def parts() -> Rows:
             for name, plan in plans.items()
         ),
     ]
+
+
+WAYS: dict[str, tuple[str, dict[str, Any]]] = {
+    "train sft": ("sft", {}),
+    "train dpo": ("dpo", {}),
+    "train dpo --reference cached": ("dpo", {"stage.reference": "cached"}),
+    "train dpo --loss simpo": ("dpo", {"stage.loss": "simpo"}),
+    "train dpo --set adapter={}": ("dpo", {"adapter": "{}"}),
+    "train kto": ("kto", {}),
+    "train reward": ("reward", {}),
+    "train distill": ("distill", {}),
+    "train distill --cached 1": ("distill", {"stage.cached": True}),
+    "train distill --on_policy 1": ("distill", {"stage.on_policy": True}),
+}
+"""Command line -> its stage, and its settings."""
+
+TEACHERS = {"30m": "64m", "64m": "123m"}
+"""Size of a student -> that of its teacher."""
+
+SHARES = ("weights", "reference", "teacher", "gradients", "optimizer", "activations", "logits")
+"""The parts by which the ways of training differ most."""
+
+
+def ways(models: Sequence[str] = tuple(TEACHERS), commands: Sequence[str] = tuple(WAYS)) -> Rows:
+    """What SFT takes, and what the stages take that compare two models or two answers, on an 8 GB card."""
+    rows = []
+    with tempfile.TemporaryDirectory() as folder:
+        for size in models:
+            for command in commands:
+                stage, changes = WAYS[command]
+                teacher = {"roles.teacher": _shape_alone(TEACHERS[size], Path(folder))} if stage == "distill" else {}
+                spec = override(STAGES[stage].preset(size), {**changes, **teacher})
+                rows.append([f"`{command}`", size, _sizes(spec), *_shares(planner("8GB").plan(spec))])
+    return [["", "model", "batch_size x accumulation_steps x max_seq_len", *SHARES, "all else", "together"], *rows]
+
+
+def _shape_alone(size: str, folder: Path) -> str:
+    """A checkpoint of this size, as much of it as a plan looks at."""
+    place = folder / size
+    place.mkdir(exist_ok=True)
+    (place / MANIFEST).touch()
+    (place / "config.json").write_text(json.dumps(to_hf_config(MODEL_PRESETS[size])), "utf-8")
+    return str(place)
+
+
+def _shares(plan: MemoryPlan) -> list[str]:
+    there = [plan.breakdown.get(part, 0) for part in SHARES]
+    cells = [memory(count) if count else "–" for count in there]
+    return [*cells, memory(plan.needed_bytes - sum(there)), memory(plan.needed_bytes)]
 
 
 KNOBS: dict[str, dict[str, Any]] = {
@@ -92,24 +157,32 @@ def fits(models: Sequence[str] = tuple(MODEL_PRESETS)) -> Rows:
     planners = [planner(card) for card in CARD_SIZES]
     rows = [
         [stage, size, str(spec.data.max_seq_len), *(largest_batches(each, spec) for each in planners)]
-        for stage in STAGES
+        for stage in SHOWN
         for size in models
         for spec in [STAGES[stage].preset(size)]
     ]
-    return [["stage", "model", "max_seq_len", *(f"{card[:-2]} GB" for card in CARD_SIZES)], *rows]
+    return [["stage", "model", "max_seq_len", *(f"{card[:-2]} GB" for card in CARD_SIZES)], *_merged(rows, 0)]
 
 
 def presets(models: Sequence[str] = tuple(MODEL_PRESETS)) -> Rows:
     """What each preset chooses for each stage, size and card."""
     rows = []
-    for stage in STAGES:
+    for stage in SHOWN:
         for size in models:
             spec = STAGES[stage].preset(size)
             for card in ("4GB", "6GB", "8GB"):
                 chosen = [_chosen(planner(card), spec, budget) for budget in BUDGETS]
                 rows.append([stage, size, f"{card[:-2]} GB", *chosen])
     names = [f"{english} / {chinese}" for chinese, english in CHINESE_PRESETS.items()]
-    return [["stage", "model", "card", *names], *rows]
+    return [["stage", "model", "card", *names], *_merged(_merged(rows, 0), 2)]
+
+
+def _merged(rows: Rows, column: int) -> Rows:
+    """Rows that differ in one column alone as one row, which has there what all of them have."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
+        found.setdefault((*row[:column], *row[column + 1 :]), []).append(row[column])
+    return [[*rest[:column], ", ".join(cells), *rest[column:]] for rest, cells in found.items()]
 
 
 def closed_form_errors() -> Rows:
@@ -134,6 +207,7 @@ def allocator_errors() -> Rows:
 
 TABLES: dict[str, Callable[[], Rows]] = {
     "parts": parts,
+    "ways": ways,
     "knobs": knobs,
     "fits": fits,
     "presets": presets,
@@ -149,6 +223,11 @@ def markdown(rows: Rows) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, rule, *body))
 
 
+def pages_with(name: str) -> list[Path]:
+    """The pages that have a table of this name."""
+    return [path for path in PAGES if f"<!-- table: {name} -->" in path.read_text("utf-8")]
+
+
 def written(page: str, name: str) -> str:
     """The table of this name as a page has it."""
     found = re.search(rf"<!-- table: {name} -->\n\n(.*?)\n\n<!-- end -->", page, re.DOTALL)
@@ -160,7 +239,7 @@ def main() -> None:
     torch.set_num_threads(1)  # kernels take a workspace for each thread
     for name in sys.argv[1:] or TABLES:
         table = markdown(TABLES[name]())
-        for path in PAGES:
+        for path in pages_with(name):
             page = path.read_text("utf-8")
             block = f"<!-- table: {name} -->\n\n{table}\n\n<!-- end -->"
             old = rf"<!-- table: {name} -->.*?<!-- end -->"
