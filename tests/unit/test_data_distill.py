@@ -234,6 +234,14 @@ def test_what_is_no_answer_to_learn_is_left_out_with_its_line(
     check_file(out, "sft").refuse_above(CheckLimits())
 
 
+def test_many_prompts_that_a_teacher_does_not_take_are_no_reason_to_end(prompts: Prompts, out: Path) -> None:
+    teacher = Teacher(**{f"q{number}": refusal(413, "too long") for number in range(3, 9)})
+    with served(teacher) as url:
+        done = run(url, prompts, out, at_once=1)
+    assert (done.is_finished, done.record["left_out"]) == (True, {"refused": 6})
+    assert numbers(out) == [0, 1, 2, 9, 10, 11]
+
+
 def busy(body: dict[str, Any]) -> Response:
     return JSONResponse({"error": {"message": "too many"}}, 429)
 
