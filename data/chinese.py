@@ -374,6 +374,9 @@ CHINESE: dict[str, str] = {
         "不是 CSV（{error}）：是不是有引号没有关上，或字段里的引号没有写两次？"
     ),
     "{count} fields, where the first line names {named}": "有 {count} 个字段，而第一行有 {named} 个列名",
+    "{path}: it has no prompt": "{path}：里面没有要问的问题",
+    "it can't be asked: {problem}": "无法提问：{problem}",
+    "a text asks nothing: a prompt is {row}, or a conversation": "纯文本没有提问：应是 {row}，或者一段对话",
     "two columns are called {name!r}": "有两列都叫 {name!r}",
     "both answers are to follow the same conversation, and to be its last message": (
         "两个回答必须接在同一段对话之后，并且是最后一条消息"

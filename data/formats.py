@@ -269,6 +269,7 @@ def _unlearnt(turn: Any) -> Any:
 
 
 def _conversation_row(fields: Fields, notes: Notes, prompt_and_completion: Callable[[Fields, Notes], Any]) -> Json:
+    """A conversation in any form; {} where there is none. prompt_and_completion: reads one out of these two fields."""
     content = fields.content
     names = [name for name in ("conversations", "messages") if content.get(name) is not None]
     found = list(filter(fields.has, names)) or names[:1]

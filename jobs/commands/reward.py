@@ -72,7 +72,8 @@ def score_rows(args: argparse.Namespace, program: Program, console: Console) -> 
         screen.print(say("Scores: {path}", path=path), soft_wrap=True)
     found = summary(scored)
     if args.json:
-        print_json({"model": weights.name, **asdict(found)})
+        pairs = {name: {"pairs": count, "ahead": right.known()} for name, (count, right) in found.pairs.items()}
+        print_json({"model": weights.name, **found.spread, "pairs": pairs})
         return 0
     show(found, console)
     show_behind(scored, console)

@@ -32,14 +32,20 @@ def add_distill(parser: Parser, program: Program) -> None:
         metavar="TEXT",
         help=say("a system turn where there is none; it stands in the rows too"),
     )
-    parser.add_argument("--at_once", type=positive, default=8, metavar="N", help=say("questions (default: 8)"))
+    parser.add_argument(
+        "--at_once",
+        type=positive,
+        default=8,
+        metavar="N",
+        help=say("questions at the same time (default: {value})", value=8),
+    )
     parser.add_argument("--per_minute", type=positive, metavar="N", help=say("requests at most (default: any number)"))
     parser.add_argument(
         "--answer_s",
         type=seconds,
         default=600.0,
         metavar="S",
-        help=say("how long an answer may take before it is asked for again (default: 600)"),
+        help=say("how long an answer may take before it is asked for again (default: {value})", value=600),
     )
     parser.add_argument(
         "--budget_tokens",
@@ -56,11 +62,15 @@ def add_pairs(parser: Parser, program: Program) -> None:
     parser.add_argument("model", metavar="RUN", help=say("a run, run@step, run@best, or ./folder"))
     _add_prompts(parser, program)
     parser.add_argument(
-        "--samples", type=positive, default=8, metavar="N", help=say("answers to each prompt (default: 8)")
+        "--samples",
+        type=positive,
+        default=8,
+        metavar="N",
+        help=say("answers to each prompt (default: {value})", value=8),
     )
-    parser.add_argument("--temperature", type=amount, default=1.0, metavar="T", help=say("(default: 1)"))
+    parser.add_argument("--temperature", type=amount, default=1.0, metavar="T", help=say("(default: {value})", value=1))
     parser.add_argument("--max_tokens", type=positive, default=256, metavar="N", help=_of_an_answer(256))
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help=say("(default: 0)"))
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help=say("(default: {value})", value=0))
     parser.add_argument(
         "--by",
         nargs="+",
@@ -74,7 +84,7 @@ def add_pairs(parser: Parser, program: Program) -> None:
     parser.add_argument(
         "--best_of", metavar="FILE.jsonl", help=say("also rows for SFT: the best sample of each prompt, if any is good")
     )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help=say("(default: cpu)"))
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help=say("(default: {value})", value="cpu"))
     parser.set_defaults(command=pairs)
 
 
@@ -89,8 +99,8 @@ def _add_prompts(parser: Parser, program: Program) -> None:
     )
 
 
-def _of_an_answer(count: int) -> str:
-    return say("of an answer, thoughts included; one that is cut off is left out (default: {count})", count=count)
+def _of_an_answer(value: int) -> str:
+    return say("of an answer, thoughts included; one that is cut off is left out (default: {value})", value=value)
 
 
 def amount(text: str) -> float:

@@ -33,11 +33,15 @@ GATES: Mapping[str, tuple[Gate, ...]] = {
         Gate(suite="grammar", most_worse=0.1),
         Gate(suite="facts", most_worse=0.1),
     ),
-    "dpo": (
-        Gate(suite="language", most_worse=0.05),
-        Gate(suite="grammar", most_worse=0.1),
-        Gate(suite="facts", most_worse=0.02),
+    **dict.fromkeys(
+        ("dpo", "kto"),
+        (
+            Gate(suite="language", most_worse=0.05),
+            Gate(suite="grammar", most_worse=0.1),
+            Gate(suite="facts", most_worse=0.02),
+        ),
     ),
+    "distill": (Gate(suite="grammar", most_worse=0.1),),
 }
 """Stage -> its gates. A model that has learnt no language at all guesses half of the pairs right."""
 

@@ -28,7 +28,7 @@ from minimind.language import say
 class Step:
     """A stage of the pipeline. after: the stage whose weights it begins with. optional: left out where the data folder
     has no file for it. rows: what its file is called, its own name if not otherwise. measured: what a file of held-out
-    rows is called, where the folder may have one.
+    rows is called, where the folder may have one. needs: a setting without which it is left out.
     """
 
     stage: str
@@ -36,6 +36,7 @@ class Step:
     optional: bool = False
     rows: str = ""
     measured: str = ""
+    needs: str = ""
 
     @property
     def file(self) -> str:
@@ -47,8 +48,10 @@ STEPS = (
     Step("pretrain"),
     Step("sft", after="pretrain"),
     Step("lora", after="sft", optional=True),
+    Step("kto", after="sft", optional=True),
     Step("dpo", after="sft", optional=True, measured="dpo_eval"),
     Step("reward", after="sft", optional=True, rows="dpo", measured="dpo_eval"),
+    Step("distill", after="pretrain", rows="sft", needs="roles.teacher"),
 )
 """In their order. A stage that comes adds itself here."""
 
@@ -119,7 +122,7 @@ class PipelineOptions(Config):
             return []
         names = [step.stage for step in STEPS]
         wanted = STEPS if self.until is None else STEPS[: names.index(self.until) + 1]
-        return [step for step in wanted if not step.optional or self._found(step.file) is not None]
+        return [step for step in wanted if self._has(step)]
 
     def file(self, name: str) -> Path:
         """The file of this name, whatever it ends in. Raises ValueError where the folder has none, or two."""
@@ -171,6 +174,12 @@ class PipelineOptions(Config):
             return spec.eval.suites
         answers = STAGES[step.stage].rows != "pretrain"
         return fitting_what(answers=answers, stock=answers and self.from_stock)
+
+    def _has(self, step: Step) -> bool:
+        """Whether there is what a stage needs; of one that is not optional that is looked at later, and said."""
+        if step.needs and f"{step.stage}.{step.needs}" not in self.settings:
+            return False
+        return not step.optional or self._found(step.file) is not None
 
     @property
     def _folder(self) -> Path:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from minimind.evaluation.asking import Reply
 from minimind.language import say
 
 
-def read_reply(answer: dict[str, Any], seconds: float) -> Reply:
+def read_reply(answer: Mapping[str, Any], seconds: float) -> Reply:
     """What came, in our words; seconds: how long it took. Raises LookupError, TypeError, ValueError or AttributeError,
     whichever comes of an answer that is not as OpenAI's are.
     """
@@ -18,16 +19,22 @@ def read_reply(answer: dict[str, Any], seconds: float) -> Reply:
     made = [call["function"] for call in message.get("tool_calls") or ()]
     calls = [(str(call["name"]), _arguments(call.get("arguments"))) for call in made]
     thinking, text = _thought(_text(message.get("content")))
-    usage = (answer.get("usage") or {}).get("completion_tokens")
     return Reply(
         text=text + "".join(arguments for _, arguments in calls if not _is_json(arguments)),
         thinking=_text(message.get("reasoning_content") or message.get("reasoning")) or thinking,
         calls=tuple(call for call in calls if _is_json(call[1])),
         finish=str(choice.get("finish_reason") or "stop"),
-        tokens=None if usage is None else int(usage),
+        tokens=tokens_of(answer, "completion"),
         logprob=None,
         seconds=seconds,
     )
+
+
+def tokens_of(answer: Mapping[str, Any], what: Literal["prompt", "completion", "total"]) -> int | None:
+    """How many tokens the server counted; None where it does not say."""
+    usage = answer.get("usage")
+    count = usage.get(f"{what}_tokens") if isinstance(usage, dict) else None
+    return count if type(count) is int else None
 
 
 def _text(content: Any) -> str:

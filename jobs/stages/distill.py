@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from data.batches import OrderedBatches
 from data.pack import learnable
-from data.row_values import RowsWithValues, RowValues, Values, row_values
+from data.row_values import RowsWithValues, RowValues, Values
 from data.rows import PackedRows, PromptRows, Rows
 from data.split import hold_out
-from jobs import paths
 from jobs.stages import sft, supervised
+from jobs.stages.known import known
 from jobs.stages.sampling import answering
 from jobs.stages.spec import RunSpec, StageSettings
 from jobs.stages.stage import DEFAULT_MODEL, Computing, Corpus, Data, FiniteSource, ModelSource, Stage
@@ -80,14 +80,14 @@ class DistillConfig(StageSettings):
     @model_validator(mode="after")
     def _fitting(self) -> DistillConfig:
         self.distillation  # noqa: B018  # says what is out of range
-        wrong = {
-            "on_policy": self.on_policy and self.cached and say("what the student writes is not known beforehand"),
-            "layers": bool(self.layers) and self.cached and say("of a cached teacher its tokens alone are kept"),
-            "top_k": self.top_k is not None and not self.cached and say("a teacher in memory tells of all tokens"),
-            "alpha": self.on_policy and bool(self.alpha) and say("what the student writes is no model to it"),
-        }
-        for name, problem in wrong.items():
-            if problem:
+        beside = (
+            ("on_policy", self.on_policy and self.cached, say("what the student writes is not known beforehand")),
+            ("layers", self.layers and self.cached, say("of a cached teacher its tokens alone are kept")),
+            ("top_k", self.top_k is not None and not self.cached, say("a teacher in memory tells of all tokens")),
+            ("alpha", self.alpha and self.on_policy, say("what the student writes is no model to it")),
+        )
+        for name, is_wrong, problem in beside:
+            if is_wrong:
                 raise ValueError(
                     say("{name} = {value}: {problem}", name=name, value=getattr(self, name), problem=problem)
                 )
@@ -148,41 +148,18 @@ def objective(spec: RunSpec) -> Objective:
 def annotate(spec: RunSpec, corpus: Corpus, computing: Computing) -> Corpus:
     """With the teacher's likeliest tokens, where it is not to be in memory beside the student."""
     own = settings(spec)
-    if not own.cached:
+    kept = own.distillation.top_k
+    if kept is None:
         return corpus
-    kept, model = own.distillation.top_k, cast(MiniMind | None, None)
-    assert kept is not None
 
-    @torch.no_grad()
-    def compute(batch: TokenBatch) -> tuple[Tensor, Values]:
-        nonlocal model
-        model = model or computing.weights.role(TEACHER).to(computing.parallel.device)
-        there = batch.to(computing.parallel.device)
-        with computing.precision.autocast():
-            (hidden_ND,) = states_that_predict(model, there, ())
-            ids_NK, logprobs_NK = top_k_logprobs(hidden_ND, model.head_weight_VD, kept, own.temperature)
-        row_N = batch.predicted_N // batch.width
-        ids_NK = ids_NK.to(torch.int32)
-        return torch.bincount(row_N, minlength=len(batch.rows)), {"ids": ids_NK, "logprobs": logprobs_NK}
+    def ask(teacher: MiniMind, batch: TokenBatch) -> tuple[Tensor, Values]:
+        (hidden_ND,) = states_that_predict(teacher, batch, ())
+        ids_NK, logprobs_NK = top_k_logprobs(hidden_ND, teacher.head_weight_VD, kept, own.temperature)
+        return batch.predicted_N // batch.width, {"ids": ids_NK.to(torch.int32), "logprobs": logprobs_NK}
 
-    def known(rows: PackedRows) -> RowValues:
-        return row_values(
-            paths.cache() / "known",
-            rows,
-            {
-                "model": computing.weights.fingerprint(TEACHER),
-                "dtype": computing.precision.name,
-                "top_k": kept,
-                "temperature": own.temperature,
-            },
-            compute,
-            batch_size=spec.loop.batch_size,
-            parallel=computing.parallel,
-            progress=partial(computing.progress, TEACHER),
-        )
-
-    training, held_out = supervised.packed(spec, corpus)
-    return replace(corpus, known=(known(training), known(held_out)))
+    rows = supervised.packed(spec, corpus)
+    found = known(spec, computing, TEACHER, ask, rows, top_k=kept, temperature=own.temperature)
+    return replace(corpus, known=found)
 
 
 def data(spec: RunSpec, corpus: Corpus, models: Models, parallel: Parallel) -> Data:
@@ -212,8 +189,8 @@ def _prompts(spec: RunSpec, corpus: Corpus, parallel: Parallel) -> OrderedBatche
     )
 
 
-def _with_known(rows: PackedRows, known: RowValues | None) -> Rows[TokenBatch]:
-    return rows if known is None else RowsWithValues(rows, known, _add)
+def _with_known(rows: PackedRows, values: RowValues | None) -> Rows[TokenBatch]:
+    return rows if values is None else RowsWithValues(rows, values, _add)
 
 
 def _add(batch: TokenBatch, values: Values) -> TaughtBatch:

@@ -27,12 +27,15 @@ STAGES_CALLED = {
     "train_reward_model": "reward",
     "reward_model": "reward",
     "rlhf": "dpo",
+    "train_distill": "distill",
+    "train_distillation": "distill",
+    "distillation": "distill",
+    "distill_reason": "distill",
 }
 """Stage as upstream calls it -> stage here."""
 
 _COMING = {
-    "distill": "distill", "ppo": "ppo", "grpo": "grpo", "spo": "spo",
-    "distillation": "distill", "distill_reason": "distill", "rlaif": "ppo", "reason": "grpo", "agent": "grpo",
+    "ppo": "ppo", "grpo": "grpo", "spo": "spo", "rlaif": "ppo", "reason": "grpo", "agent": "grpo",
 }  # fmt: skip
 """Stage that comes, as upstream or anybody calls it -> as it will be called."""
 
@@ -43,7 +46,7 @@ ROWS_OF = {
     "tokenizer": "pretrain",
     "lora": "sft",
     "reward": "dpo",
-    "distillation": "sft",
+    "distill": "sft",
     "ppo": "rl",
     "grpo": "rl",
     "spo": "rl",

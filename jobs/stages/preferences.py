@@ -11,11 +11,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from data.batches import OrderedBatches, in_order
-from data.row_values import RowsWithValues, RowValues, Values, row_values
+from data.row_values import RowsWithValues, RowValues, Values
 from data.rows import AnswerRows, Rows
 from data.split import hold_out
-from jobs import paths
 from jobs.stages import supervised
+from jobs.stages.known import known
 from jobs.stages.spec import RunSpec, StageSettings
 from jobs.stages.stage import Computing, Corpus, Data, HeldOut, ModelSource, Usable
 from minimind.device.distributed import Parallel
@@ -108,8 +108,7 @@ def data(
     rows: type[AnswerRows], usable: Usable, spec: RunSpec, corpus: Corpus, models: Models, parallel: Parallel
 ) -> Data:
     """Packed answers in an order of their own, with what the reference says of them where that is cached."""
-    known = corpus.known or (None, None)
-    training, held_out = map(_with_known, packed(rows, usable, spec, corpus), known)
+    training, held_out = map(_with_known, packed(rows, usable, spec, corpus), corpus.known or (None, None))
     share: dict[str, Any] = {"batch_size": spec.loop.batch_size, "rank": parallel.rank, "world": parallel.world}
     return Data(
         OrderedBatches(training, seed=spec.seed, epochs=spec.loop.epochs, num_workers=spec.data.num_workers, **share),
@@ -122,34 +121,16 @@ def annotate(rows: type[AnswerRows], usable: Usable, spec: RunSpec, corpus: Corp
     """With what the reference says of the answers, where it is not to be in memory beside the policy."""
     if not settings(spec).is_cached:
         return corpus
-    model: MiniMind | None = None
-
-    @torch.no_grad()
-    def compute(batch: AnswerBatch) -> tuple[Tensor, Values]:
-        nonlocal model
-        model = model or computing.weights.role(REFERENCE).to(computing.parallel.device)
-        with computing.precision.autocast():
-            logprob_M = answer_logprobs(model, batch.to(computing.parallel.device))
-        row_M = rows_of(batch)[batch.answer_M]
-        return torch.bincount(row_M, minlength=len(batch.rows)), {"logprob": logprob_M.float()}
-
-    def known(of: AnswerRows) -> RowValues:
-        return row_values(
-            paths.cache() / "known",
-            of,
-            {"model": computing.weights.fingerprint(REFERENCE), "dtype": computing.precision.name},
-            compute,
-            batch_size=spec.loop.batch_size,
-            parallel=computing.parallel,
-            progress=partial(computing.progress, REFERENCE),
-        )
-
-    training, held_out = packed(rows, usable, spec, corpus)
-    return replace(corpus, known=(known(training), known(held_out)))
+    found = known(spec, computing, REFERENCE, _ask, packed(rows, usable, spec, corpus))
+    return replace(corpus, known=found)
 
 
-def _with_known(rows: AnswerRows, known: RowValues | None) -> Rows[AnswerBatch]:
-    return rows if known is None else RowsWithValues(rows, known, _add)
+def _ask(reference: MiniMind, batch: AnswerBatch) -> tuple[Tensor, Values]:
+    return rows_of(batch)[batch.answer_M], {"logprob": answer_logprobs(reference, batch).float()}
+
+
+def _with_known(rows: AnswerRows, values: RowValues | None) -> Rows[AnswerBatch]:
+    return rows if values is None else RowsWithValues(rows, values, _add)
 
 
 def _add(batch: AnswerBatch, values: Values) -> AnswerBatch:

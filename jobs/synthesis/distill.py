@@ -19,8 +19,8 @@ from rich.console import Console
 from data.check import fault
 from data.prompts import Prompt, Prompts
 from jobs import paths
-from jobs.serving.endpoint import Body, Endpoint, EndpointError, QuestionRefusedError, RefusedError
-from jobs.serving.reply import read_reply
+from jobs.serving.endpoint import Body, Endpoint, EndpointError, GarbledError, QuestionRefusedError, RefusedError
+from jobs.serving.reply import read_reply, tokens_of
 from jobs.synthesis.journal import Entry, Journal
 from jobs.synthesis.rows import known, messages_of, summed, turn_of
 from jobs.terminal.counting import counting
@@ -121,7 +121,7 @@ class _Work:
         self._teacher, self._prompts, self._asking, self._journal = teacher, prompts.each, asking, journal
         self._budget_tokens = budget_tokens
         self._spent_tokens = sum(entry["tokens"] for _, entry in journal.entries())
-        self._asked: list[tuple[int, Body]] = []
+        self._asked: list[int] = []  # the number of each question of the stream
         self._under_way: dict[int, int] = {}  # the most tokens that each may take
         self._failed: list[tuple[int, Entry | None, str]] = []  # since the last answer
         self._has_answered = len(journal) > 0
@@ -132,12 +132,12 @@ class _Work:
         """Ask; after each answer, or failure to get one, a step. Raises EndpointError where the teacher is gone."""
         with closing(self._teacher.stream(self._bodies(), lambda answer, seconds: answer)) as answers:
             for place, answer in answers:
-                number, body = self._asked[place]
+                number = self._asked[place]
                 del self._under_way[number]
                 if isinstance(answer, EndpointError):
                     self._take_failure(number, answer)
                 else:
-                    self._take(number, entry_of(self._prompts[number], body, answer))
+                    self._take(number, entry_of(self._prompts[number], answer))
                 yield
         if self._failed and not self._has_answered:
             raise EndpointError(self._failed[-1][2])
@@ -156,7 +156,7 @@ class _Work:
                     return
                 yield None
             self._under_way[number] = most
-            self._asked.append((number, body))
+            self._asked.append(number)
             yield body
 
     def _has_room(self, tokens: int) -> bool:
@@ -166,7 +166,11 @@ class _Work:
     def _take(self, number: int, entry: Entry) -> None:
         self._spent_tokens += entry["tokens"]
         if entry.get("why") == "garbled":
-            self._fail(number, entry, say("{url}: {problem}", url=self._teacher.url, problem=entry["detail"]))
+            self._fail(
+                number,
+                entry,
+                say("{url}: what came is no answer: {problem}", url=self._teacher.url, problem=entry["detail"]),
+            )
             return
         self._has_answered = True
         self._settle_failures()
@@ -175,15 +179,17 @@ class _Work:
     def _take_failure(self, number: int, error: EndpointError) -> None:
         if isinstance(error, RefusedError):
             raise error
-        problem, cost = _legal(str(error)), {"tokens": 0}
-        if not isinstance(error, QuestionRefusedError):
+        problem, nothing = str(error), {"tokens": 0}
+        if isinstance(error, GarbledError):
+            self._fail(number, _left_out("garbled", problem, nothing), problem)
+        elif not isinstance(error, QuestionRefusedError):
             self._fail(number, None, problem)
         elif _BY_A_FILTER.search(problem):
-            self._take(number, {"why": "filtered", "detail": problem, **cost})
+            self._take(number, _left_out("filtered", problem, nothing))
         elif self._has_answered:  # so its settings are right, and it is this prompt that it does not take
-            self._journal.add(number, {"why": "refused", "detail": problem, **cost})
+            self._journal.add(number, _left_out("refused", problem, nothing))
         else:
-            self._fail(number, {"why": "refused", "detail": problem, **cost}, problem)
+            self._fail(number, _left_out("refused", problem, nothing), problem)
 
     def _fail(self, number: int, entry: Entry | None, problem: str) -> None:
         """entry: what is kept of it once it is known that the teacher does answer; None: it can be asked again."""
@@ -214,11 +220,11 @@ def about_tokens(content: object) -> int:
     return -(-len(text.encode("utf-8", "replace")) // BYTES_PER_TOKEN)
 
 
-def entry_of(prompt: Prompt, body: Body, answer: dict[str, Any]) -> Entry:
+def entry_of(prompt: Prompt, answer: Mapping[str, Any]) -> Entry:
     """What is kept of an answer: its row, or `why` there is none, of LEFT_OUT, and in detail; `tokens`, and `estimated`
     where the endpoint does not say how many.
     """
-    cost = _cost(body, answer)
+    cost = _cost(prompt, answer)
     try:
         reply = read_reply(answer, 0.0)
         message = answer["choices"][0].get("message") or {}
@@ -240,22 +246,15 @@ def entry_of(prompt: Prompt, body: Body, answer: dict[str, Any]) -> Entry:
 
 
 def _left_out(why: str, detail: str, cost: Entry) -> Entry:
-    return {"why": why, "detail": _legal(detail)[:200], **cost}
+    """detail: half a character in it, which no file takes, becomes "?"."""
+    return {"why": why, "detail": detail[:200].encode("utf-8", "replace").decode(), **cost}
 
 
-def _cost(body: Body, answer: Mapping[str, Any]) -> Entry:
-    usage = answer.get("usage")
-    counts = usage if isinstance(usage, dict) else {}
-    names = ("prompt_tokens", "completion_tokens", "total_tokens")
-    prompt, completion, total = (counts[name] if type(counts.get(name)) is int else 0 for name in names)
-    if tokens := max(total, prompt + completion):
+def _cost(prompt: Prompt, answer: Mapping[str, Any]) -> Entry:
+    both = (tokens_of(answer, "prompt") or 0) + (tokens_of(answer, "completion") or 0)
+    if tokens := max(tokens_of(answer, "total") or 0, both):
         return {"tokens": tokens}
-    return {"tokens": about_tokens(body["messages"]) + about_tokens(answer.get("choices")), "estimated": True}
-
-
-def _legal(text: str) -> str:
-    """A text that can be written; half a character of it, as "?"."""
-    return text.encode("utf-8", "replace").decode()
+    return {"tokens": about_tokens(prompt.turns) + about_tokens(answer.get("choices")), "estimated": True}
 
 
 def _summed(prompts: Prompts, journal: Journal) -> dict[str, Any]:

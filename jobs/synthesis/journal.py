@@ -58,12 +58,11 @@ class Journal:
             raise ValueError(say("{out} is being made by another process", out=out)) from None
         try:
             journal = cls(out, asked, noted)
-            journal._begin()
             try:
+                journal._begin()
                 yield journal
             finally:
-                if journal._lines is not None:
-                    journal._lines.close()
+                journal._end()
         finally:
             lock.release()
 
@@ -94,11 +93,9 @@ class Journal:
 
     def keep(self, found: Mapping[str, Any], *, finished: bool) -> None:
         """Write the rows that there are, and the record with what was found. finished: nothing is left to do. Where
-        nothing has come of any prompt, nothing is left behind.
+        nothing has come of any prompt, no file is left.
         """
         if not self._places:
-            self.part_path.unlink()
-            self.record_path.unlink()
             self.record = {}
             return
         write_parts(self.out, lines(entry["row"] for _, entry in self.entries() if entry.get("row")))
@@ -130,6 +127,13 @@ class Journal:
             self._require_same()
         else:  # killed before anything came: nothing of it is used
             self._write_record({"finished": False})
+
+    def _end(self) -> None:
+        if self._lines is not None:
+            self._lines.close()
+            if self.part_path.exists() and not self.part_path.stat().st_size:
+                self.part_path.unlink()
+                self.record_path.unlink()
 
     def _require(self, path: Path) -> None:
         if not path.is_file():

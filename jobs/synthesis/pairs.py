@@ -117,6 +117,8 @@ def _sample(
             except AskingError as error:  # this one alone: the others are asked without it
                 number = chunk.pop(error.place // sampling.samples)
                 journal.add(number, {"why": "unaskable", "detail": str(error)})
+                for _ in range(sampling.samples):
+                    progress(0)
                 continue
             for number, answers in zip(chunk, said, strict=True):
                 journal.add(number, entry_of(prompts[number], answers, rank))
@@ -161,7 +163,7 @@ def entry_of(prompt: Prompt, answers: Sequence[Reply], rank: Rank) -> Entry:
     usable = [(reply, turn) for reply, turn, fits in zip(whole, turns, fit, strict=True) if fits]
     counts = {"cut_off": len(answers) - len(whole)}
     if len(usable) < 2:
-        return {"why": "too_few", "detail": say("{count} of {all}", count=len(usable), all=len(answers)), **counts}
+        return {"why": "too_few", "detail": f"{len(usable)} / {len(answers)}", **counts}
     scores = list(rank(prompt, [reply for reply, _ in usable]))
     best, worst = (usable[scores.index(score)][1] for score in (max(scores), min(scores)))
     if max(scores) == min(scores) or best == worst:

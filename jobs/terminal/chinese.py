@@ -2016,4 +2016,127 @@ CHINESE: dict[str, str] = {
     "the frozen model of that role: a run, run@step, run@best or ./folder": (
         "这个角色的冻结模型：运行名、run@step、run@best 或 ./文件夹"
     ),
+    # rows that models write
+    "  What the answers may be used for is decided by the terms of the teacher.": (
+        "  这些回答可以用来做什么，由教师模型的使用条款决定。"
+    ),
+    "  all of them are listed in {path}": "  完整清单在 {path}",
+    "  left out: {count}, {why}: {places}": "  略去 {count} 条，{why}：{places}",
+    "  licence of the answers: {licence}": "  回答的许可：{licence}",
+    "  nothing reads {name} ({count} rows)": "  字段 {name} 不会用到（{count} 行）",
+    "  {count} rows ask what another asks: each is asked once": "  有 {count} 行与别的行问的一样：每个问题只问一次",
+    "  {count} samples were cut off and not compared (--max_tokens)": (
+        "  有 {count} 个样本被截断（--max_tokens），没有参加比较"
+    ),
+    "  {tokens:,} tokens of prompts and answers": "  问题和回答共 {tokens:,} 个词元",
+    " (estimated for {count} answers, of which the endpoint does not say it)": (
+        "（其中 {count} 条回答是估计的，接口没有给出数目）"
+    ),
+    "(default: the teacher's own)": "（默认：由教师模型决定）",
+    ", a number,": "（一个数）",
+    ", {left} are left": "，还剩 {left} 个",
+    "--best_of {path}: it is to be another file that ends in .jsonl": (
+        "--best_of {path}：应是另一个以 .jsonl 结尾的文件"
+    ),
+    (
+        "--by {name}: allowed are {names}, by the right answer of each prompt, or a check as suites have it, "
+        "such as {example}"
+    ): "--by {name}：可用的有 {names}（按每个问题的正确答案判断），或者像评测里那样的检查，例如 {example}",
+    "--by {name}: {problem}": "--by {name}：{problem}",
+    "--out {out}: rows are written to a file that ends in .jsonl": "--out {out}：数据要写到以 .jsonl 结尾的文件里",
+    "Most prompts are too easy for this model: harder ones would give more pairs.": (
+        "大多数问题对这个模型太容易：换更难的问题能得到更多的对。"
+    ),
+    "Most prompts are too hard for this model: SFT comes first, or easier prompts.": (
+        "大多数问题对这个模型太难：先做 SFT，或者换更容易的问题。"
+    ),
+    "Stopped. What is done is kept; the same command goes on.": "已停止。做完的都已保存；再运行同样的命令就会继续。",
+    (
+        "The budget is used up: with the next prompt it may be {needed:,} tokens. A larger --budget_tokens "
+        "with the same command goes on."
+    ): "预算用完了：加上下一个问题可能达到 {needed:,} 个词元。把 --budget_tokens 调大，再运行同样的命令就会继续。",
+    "a run, run@step, run@best, or ./folder": "训练名、训练名@步数、训练名@best，或 ./目录",
+    "a system turn where there is none; it stands in the rows too": (
+        "给没有 system 的对话加上的 system；也会写进数据里"
+    ),
+    "a teacher behind an endpoint answers prompts: rows for SFT": "由接口后面的教师模型回答问题，得到 SFT 数据",
+    "all samples are equally good": "所有样本一样好",
+    "all samples are right": "所有样本都对",
+    "all samples are wrong": "所有样本都错",
+    "also rows for SFT: the best sample of each prompt, if any is good": (
+        "同时写出 SFT 数据：每个问题最好的样本（全错的除外）"
+    ),
+    "an OpenAI-compatible endpoint and its model; its key stands in MINIMIND_API_KEY": (
+        "兼容 OpenAI 的接口和其中的模型；密钥放在 MINIMIND_API_KEY 里"
+    ),
+    "an answer that can't be learnt as it is": "回答不能原样拿来学习",
+    "answers to each prompt (default: {value})": "每个问题回答几次（默认：{value}）",
+    "fewer than two samples that end by themselves and can be learnt": "自己结束、又能拿来学习的样本不到两个",
+    "how long an answer may take before it is asked for again (default: {value})": (
+        "一个回答等多少秒后重新请求（默认：{value}）"
+    ),
+    "its content is no text: {content}": "它的 content 不是文字：{content}",
+    "kept back by a filter of the teacher's": "被教师模型的过滤器拦下",
+    "of an answer, thoughts included; one that is cut off is left out (default: {value})": (
+        "一个回答的长度，思考也算；被截断的回答不用（默认：{value}）"
+    ),
+    "of prompts and answers in all; before it would be exceeded it ends, and can go on": (
+        "问题和回答的总量；快要超出时停下，之后可以继续"
+    ),
+    "questions at the same time (default: {value})": "同时问几个问题（默认：{value}）",
+    "refused by the endpoint": "被接口拒绝",
+    "requests at most (default: any number)": "每分钟最多几次请求（默认：不限）",
+    "rows of prompts, conversations or preferences: what is asked in them is answered anew": (
+        "问题、对话或偏好数据：其中的提问会被重新回答"
+    ),
+    (
+        "samples = {samples}, temperature = {temperature}: pairs need two samples or more that can differ, "
+        "so a temperature above 0"
+    ): "samples = {samples}，temperature = {temperature}：成对需要至少两个可能不同的样本，所以温度要大于 0",
+    "the answer was cut off (--max_tokens)": "回答被截断（--max_tokens）",
+    "the arguments of a call are no JSON": "调用的参数不是 JSON",
+    "the best of a model's own samples against the worst: rows for dpo": "模型自己的样本里最好的对最差的：dpo 数据",
+    "the model can't be asked it": "这个问题无法问这个模型",
+    "the rows; what was asked for and what came of it is kept beside them, in FILE.jsonl.json": (
+        "数据文件；要求了什么、结果如何，记在旁边的 FILE.jsonl.json 里"
+    ),
+    "under which the answers may be used: kept beside them": "回答的使用许可：记在数据旁边",
+    (
+        "what a good answer passes: contains, exact or number, by the right answer of each prompt, or checks "
+        "in JSON as suites have them (default: contains)"
+    ): (
+        "怎样算好回答：contains、exact 或 number（按每个问题的正确答案判断），"
+        "或者像评测里那样用 JSON 写的检查（默认：contains）"
+    ),
+    "what came is no answer as OpenAI's are": "收到的内容不符合 OpenAI 的格式",
+    "{url}: what came is no answer: {problem}": "{url}：收到的不是回答：{problem}",
+    "{count} prompts got no answer ({places}): the same command asks them again": (
+        "有 {count} 个问题没有得到回答（{places}）：再运行同样的命令会重新问"
+    ),
+    "{error}. {done} of {total} prompts are done and kept; the same command goes on": (
+        "{error}。{total} 个问题已完成 {done} 个，都已保存；再运行同样的命令就会继续"
+    ),
+    "{model} answers": "{model} 正在回答",
+    "{model} has not learnt to answer yet: SFT comes first": "{model} 还没有学会回答：先做 SFT",
+    "{model} is sampled": "{model} 正在采样",
+    "{out} is being made by another process": "{out} 正由另一个进程生成",
+    "{out} was begun with {name} = {before}, and this is {now}: go on as it was begun, or name another --out": (
+        "{out} 开始时 {name} = {before}，现在是 {now}：请按原来的设置继续，或另取一个 --out"
+    ),
+    "{out}: {rows} rows of {done} prompts": "{out}：{done} 个问题得到 {rows} 行",
+    "{out}: {rows} rows, the best sample of each": "{out}：{rows} 行，每个问题最好的样本",
+    "{part}:{line}: not an entry of this program": "{part}:{line}：不是本程序写的内容",
+    "{path} is gone; remove {record} to make everything anew, or name another --out": (
+        "{path} 不见了；删除 {record} 可从头再做，或另取一个 --out"
+    ),
+    "{path}: {count} prompts": "{path}：{count} 个问题",
+    "{record} is no record of this program; name another --out": "{record} 不是本程序的记录；请另取一个 --out",
+    "{text!r} is not a number of at least 0": "{text!r} 不是大于等于 0 的数",
+    "{there} is there already, and was not begun by this command; name another --out": (
+        "{there} 已经存在，而且不是用这个命令开始的；请另取一个 --out"
+    ),
+    "{title}: {done} of {total}, about {time} left": "{title}：{done} / {total}，大约还需 {time}",
+    "{where}: --by {name} needs the right answer{a_number} beside the prompt, as in {row}": (
+        "{where}：--by {name} 需要问题旁边有正确答案{a_number}，例如 {row}"
+    ),
 }

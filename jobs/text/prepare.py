@@ -229,8 +229,8 @@ def _roles(spec: RunSpec) -> dict[str, str]:
 def _role_folder(role: str, named: str, tokenizer: Tokenizer) -> Path:
     """The checkpoint that a spec names for a role, which must read the same tokens."""
     folder = find_weights(named).folder
-    require_language_model(folder)
     tokenizer.require_same(verify(folder)["tokenizer_fingerprint"], f"{folder} (roles.{role})")
+    require_language_model(folder)
     return folder
 
 

@@ -277,8 +277,9 @@ def load_model(folder: Path, expect: ModelConfig | None = None) -> tuple[MiniMin
     The third part is what `load` gives, without the train state. Raises CheckpointError as `load` does, for a model
     that gives scores, and for an adapter whose base is not there, is damaged, or has other weights by now.
     """
-    require_language_model(folder)
     model, checkpoint = _model(folder, expect)
+    if isinstance(model, ScoreModel):
+        raise _gives_scores(checkpoint.step, checkpoint.lineage.run_id)
     return model, Tokenizer.load(folder), checkpoint
 
 
@@ -301,14 +302,18 @@ def require_language_model(folder: Path) -> None:
     """Raise CheckpointError for a checkpoint whose model gives scores and writes nothing."""
     manifest = read_manifest(folder)
     if json.loads((folder / "config.json").read_text("utf-8")).get("architectures") == [ScoreModel.architecture]:
-        raise CheckpointError(
-            say(
-                "step {step} of the run {run_id!r} is a reward model: it gives scores (minimind reward score FILE) and "
-                "writes nothing",
-                step=manifest["step"],
-                run_id=manifest["run_id"],
-            )
+        raise _gives_scores(manifest["step"], manifest["run_id"])
+
+
+def _gives_scores(step: int, run_id: str) -> CheckpointError:
+    return CheckpointError(
+        say(
+            "step {step} of the run {run_id!r} is a reward model: it gives scores (minimind reward score FILE) and "
+            "writes nothing",
+            step=step,
+            run_id=run_id,
         )
+    )
 
 
 def _model(folder: Path, expect: ModelConfig | None) -> tuple[MiniMind, Checkpoint]:

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import jobs
+from jobs.stages.recipe import trial_recipe
+from jobs.stages.table import STAGES
 from minimind.device.deterministic import deterministic
 from minimind.device.distributed import Parallel
 from minimind.memory.trace import Trace, trace
@@ -23,6 +25,7 @@ from minimind.training.recipe import LoopConfig, Recipe
 from minimind.training.train_state import TrainState
 from minimind.training.trial_steps import run_trial_steps
 from tests.plans import BF16, FP16, Case
+from tests.small import small_spec
 from tests.toys import OnCuda, RecordingHooks, RowBatches, ToyRun, toy_rows
 
 CUDA = torch.device("cuda", 0)
@@ -74,6 +77,21 @@ def test_no_operation_of_a_step_is_refused() -> None:
         torch.use_deterministic_algorithms(False)
     assert seen.names >= {"embedding_dense_backward", "scatter_add_", "bernoulli_", "cummax", "_foreach_norm"}
     assert seen.names & CHANGED
+    assert not seen.names & REFUSED
+
+
+@pytest.mark.parametrize("name", [name for name in STAGES if not STAGES[name].closed_form])
+@pytest.mark.parametrize("settings", [{}, {"adapter": '{"rank": 2}'}], ids=["whole", "adapter"])
+def test_no_operation_of_a_stage_is_refused(name: str, settings: dict[str, str]) -> None:
+    if name == "reward" and settings:
+        pytest.skip("a reward model has no adapter")
+    torch.use_deterministic_algorithms(True)
+    try:
+        with Seen() as seen:
+            run_trial_steps(trial_recipe(small_spec(name, **settings), torch.float32), 2)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert len(seen.names) > 40
     assert not seen.names & REFUSED
 
 

@@ -7,6 +7,7 @@ import json
 import signal
 import threading
 import time
+from collections.abc import Iterator
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,14 @@ from jobs.evaluation import suites
 from jobs.evaluation.remote import RemoteExaminee
 from jobs.runs import evals
 from jobs.serving import endpoint
-from jobs.serving.endpoint import Endpoint, EndpointError
+from jobs.serving.endpoint import (
+    Endpoint,
+    EndpointError,
+    GarbledError,
+    Pace,
+    QuestionRefusedError,
+    RefusedError,
+)
 from jobs.serving.reply import read_reply
 from minimind.language import speaking
 from tests.endpoints import Answer, said, served
@@ -102,6 +110,70 @@ def test_what_may_help_is_tried_again() -> None:
 def test_what_does_not_help_is_said(answer: Answer, complaint: str) -> None:
     with served(answer) as url, pytest.raises(EndpointError, match=complaint):
         Endpoint(url, "m").chat(BODIES[:3], words)
+
+
+def test_a_stream_asks_as_it_may_and_goes_on_after_a_failure() -> None:
+    taken: list[int] = []
+    come: list[int] = []
+
+    def asking() -> Iterator[dict[str, Any] | None]:
+        for number, body in enumerate(BODIES):
+            while number - len(come) >= 2:  # two under way at most, whatever --at_once allows
+                yield None
+            taken.append(number)
+            yield body
+
+    def odd(body: dict[str, Any]) -> Response:
+        return echo(body) if body["messages"][0]["content"] != "5" else JSONResponse({"detail": "too long"}, 413)
+
+    found: dict[int, str | EndpointError] = {}
+    with served(odd) as url:
+        for number, answer in Endpoint(url, "m", at_once=8).stream(asking(), words):
+            assert len(taken) - len(come) <= 2
+            found[number] = answer
+            come.append(number)
+    assert taken == list(range(20))
+    assert sorted(found) == taken
+    assert isinstance(found.pop(5), QuestionRefusedError)
+    assert found == {number: f"m: {number}" for number in taken if number != 5}
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind"),
+    [
+        (lambda body: JSONResponse({"error": "no"}, 400), QuestionRefusedError),
+        (lambda body: JSONResponse({"error": "no"}, 422), QuestionRefusedError),
+        (lambda body: JSONResponse({"error": "no"}, 401), RefusedError),
+        (lambda body: JSONResponse({"error": "no"}, 404), RefusedError),
+        (lambda body: Response("<html>"), GarbledError),
+        (lambda body: JSONResponse({"choices": []}), GarbledError),
+        (lambda body: JSONResponse({"error": "no"}, 503), EndpointError),
+        (lambda body: JSONResponse({"error": "no"}), EndpointError),
+    ],
+)
+def test_failures_of_one_question_and_of_all(answer: Answer, kind: type[EndpointError]) -> None:
+    with served(answer) as url:
+        ((_, found),) = Endpoint(url, "m").stream(BODIES[:1], words)
+    assert type(found) is kind
+
+
+def test_a_pace_is_kept_by_whoever_asks() -> None:
+    pace = Pace(120)
+    assert [pace.wait_s(now) for now in (100.0, 100.0, 100.25, 103.0, 103.0)] == [0.0, 0.5, 0.75, 0.0, 0.5]
+    assert {Pace(None).wait_s(5.0) for _ in range(3)} == {0.0}
+
+
+def test_every_try_waits_for_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[float] = []
+
+    def turn(self: Pace, now_s: float) -> float:
+        turns.append(now_s)
+        return 0.0
+
+    monkeypatch.setattr(Pace, "wait_s", turn)
+    with served(lambda body: JSONResponse({"error": "busy"}, 503)) as url, pytest.raises(EndpointError):
+        Endpoint(url, "m").chat(BODIES[:1], words)
+    assert len(turns) == endpoint.TRIES
 
 
 def test_what_goes_wrong_in_a_thread_is_not_lost_and_speaks_the_callers_language() -> None:

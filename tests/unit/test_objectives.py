@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from minimind.training import objectives
 from minimind.training.batch import TokenBatch, predicted
 from minimind.training.objectives import CHUNK_TOKENS, Loss, cross_entropy, next_token_loss, token_logprobs
 from tests.toys import toy_model, toy_rows
@@ -212,9 +213,13 @@ def logprobs_and_gradients(function: Any, rows: int, width: int, *, temperature:
     return logprobs.detach(), hidden.grad, head.grad
 
 
+@pytest.mark.parametrize("kept_chunks", [0, 2, 9])
 @pytest.mark.parametrize("temperature", [1.0, 0.7, 3.0])
 @pytest.mark.parametrize(("rows", "width"), [(1, 3), (2, 2 * CHUNK_TOKENS + 5)])
-def test_token_logprobs_are_those_of_all_logits_at_once(rows: int, width: int, temperature: float) -> None:
+def test_token_logprobs_are_those_of_all_logits_at_once(
+    rows: int, width: int, temperature: float, kept_chunks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objectives, "KEPT_LOGITS", kept_chunks * CHUNK_TOKENS * V)
     found = logprobs_and_gradients(token_logprobs, rows, width, temperature=temperature)
     expected = logprobs_and_gradients(plain_logprobs, rows, width, temperature=temperature)
     for mine, theirs in zip(found, expected, strict=True):
@@ -250,6 +255,18 @@ def test_token_logprobs_make_no_gradient_that_nobody_asks_for() -> None:
     assert head.grad is None
     with torch.no_grad():
         assert not token_logprobs(hidden, head, tokens, predicted(mask)).requires_grad
+
+
+def test_what_the_gradient_of_token_logprobs_needs_is_computed_once_where_it_may_be_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hidden, head, tokens, _ = data(1, 4 * CHUNK_TOKENS + 1)
+    at = torch.arange(1, 4 * CHUNK_TOKENS + 1)
+    for kept_chunks, products in ((0, 16), (1, 15), (4, 12), (9, 12)):
+        monkeypatch.setattr(objectives, "KEPT_LOGITS", kept_chunks * CHUNK_TOKENS * V)
+        with Watch() as watch:
+            token_logprobs(hidden, head, tokens, at).sum().backward()  # type: ignore[no-untyped-call]
+        assert watch.products == products
 
 
 def test_token_logprobs_never_hold_the_logits_of_all_tokens() -> None:

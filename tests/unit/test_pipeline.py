@@ -23,7 +23,7 @@ from minimind.checkpoints import folders as checkpoint_folders
 from minimind.checkpoints.manifest import weights_sha256
 from tests.small import CHATS, SAMPLES, Screen, kill_at, pipeline_settings
 
-STAGES = [step.stage for step in STEPS]
+STAGES = [step.stage for step in STEPS if not step.needs]
 
 
 def small(**more: Any) -> dict[str, Any]:
@@ -38,6 +38,8 @@ def folder(tmp_path: Path) -> Path:
     shutil.copy(SAMPLES, folder / "pretrain.jsonl")
     for stage in ("sft", "lora"):
         shutil.copy(CHATS, folder / f"{stage}.jsonl")
+    for name in ("dpo", "dpo_eval", "kto"):
+        shutil.copy(CHATS.with_name(f"{name}.jsonl"), folder)
     return folder
 
 
@@ -49,10 +51,19 @@ def test_what_a_pipeline_may_be_asked_for(folder: Path) -> None:
     assert [step.stage for step in options(folder).steps()] == STAGES
     assert [step.stage for step in options(folder, until="sft").steps()] == ["pretrain", "sft"]
     assert options(folder, until="tokenizer").steps() == []
+    steps = {step.stage: step for step in STEPS}
+    assert options(folder).request(steps["dpo"]).settings["eval.path"] == str(folder / "dpo_eval.jsonl")
+    assert options(folder).request(steps["reward"]).settings["data.path"] == str(folder / "dpo.jsonl")
+    taught = options(folder, settings={**small(), "distill.roles.teacher": "p-sft"})
+    assert [step.stage for step in taught.steps()] == [*STAGES, "distill"]
+    assert taught.request(steps["distill"]).settings["data.path"] == str(folder / "sft.jsonl")
     (folder / "lora.jsonl").unlink()
+    assert [step.stage for step in options(folder).steps()] == ["pretrain", "sft", "kto", "dpo", "reward"]
+    (folder / "dpo.jsonl").unlink()
+    (folder / "kto.jsonl").unlink()
     assert [step.stage for step in options(folder).steps()] == ["pretrain", "sft"]
     for wrong, said in (
-        ({"until": "dpo"}, "there are tokenizer, pretrain, sft, lora"),
+        ({"until": "ppo"}, "there are tokenizer, pretrain, sft, lora, kto, dpo, reward, distill"),
         ({"settings": {"loop.epochs": 2}}, "--set loop.epochs: it begins with a stage"),
         ({"name": "a b"}, "a name has 1 to 100 letters"),
     ):
@@ -87,7 +98,7 @@ def test_it_ends_in_the_same_weights_wherever_it_broke_off(
 ) -> None:
     screen = Screen()
     assert run(options(folder), screen) == 0
-    for word in ("What it will take", "Stage sft", "What came of it", "minimind chat p-lora"):
+    for word in ("What it will take", "Stage sft", "What came of it", "minimind chat p-dpo", "accuracy"):
         assert word in screen.text
     whole = hashes()
     # Again: nothing is left to do.

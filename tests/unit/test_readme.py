@@ -106,7 +106,7 @@ def test_both_languages_have_the_same_commands(page: str) -> None:
 
 
 def _in_english(words: list[str]) -> list[str]:
-    english = {"名字": "NAME", "文件": "FILE", "阶段": "STAGE", "标准": "standard"}
+    english = {"名字": "NAME", "教师": "TEACHER", "文件": "FILE", "阶段": "STAGE", "标准": "standard"}
     return [english.get(word, word) for word in words]
 
 

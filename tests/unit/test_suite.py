@@ -325,10 +325,29 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         load("", tmp_path, write(tmp_path / "d.jsonl", [{"x": 1}]))
     with pytest.raises(ValueError, match=r"e.jsonl: no form of row that is known"):
         load("", tmp_path, write(tmp_path / "e.jsonl", []))
-    with pytest.raises(ValueError, match=r"there is no suite 'gramar'; there are facts, grammar, language, skills"):
+    with pytest.raises(ValueError, match=r"no suite 'gramar'; there are facts, grammar, language, preferences, skills"):
         load("gramar", tmp_path)
 
 
 def test_every_form_is_known_by_its_fields() -> None:
     for place, form in enumerate(FORMS):
         assert all(not other.fields <= form.fields for other in FORMS[:place])
+
+
+def test_pairs_of_answers_are_asked_after_their_conversation(tmp_path: Path) -> None:
+    talk = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2 + 2?"}]
+    rows = [
+        {"prompt": "2 + 2?", "chosen": "4", "rejected": "5", "family": "fact"},
+        {
+            "chosen": [*talk, {"role": "assistant", "content": "4"}],
+            "rejected": [*talk, {"role": "assistant", "content": "Five."}],
+        },
+    ]
+    found = load("pairs", tmp_path, write(tmp_path / "pairs.jsonl", rows))
+    assert found.suite.ask.how == "pair"
+    assert [row.texts for row in found.rows] == [("4", "5"), ("4", "Five.")]
+    assert [[turn["content"] for turn in row.messages] for row in found.rows] == [["2 + 2?"], ["Be brief.", "2 + 2?"]]
+    assert found.rows[0].groups == {"kind": "fact"}
+    wrong = {"chosen": [*talk, {"role": "assistant", "content": "4"}], "rejected": [{"role": "user", "content": "?"}]}
+    with pytest.raises(ValueError, match=r"wrong.jsonl:1: both answers are to follow the same conversation"):
+        load("wrong", tmp_path, write(tmp_path / "wrong.jsonl", [wrong]))

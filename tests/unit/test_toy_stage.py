@@ -286,7 +286,7 @@ def test_a_reference_is_refused_before_anything_starts(home: Path, tmp_path: Pat
         toy_spec(name="n", roles__teacher="other")
     strange = start(small_spec(name="strange", model__vocab_size=500, loop__max_steps=1), Screen())
     assert strange.state().word == "SUCCEEDED"
-    with pytest.raises(ValueError, match=r"step_00000001 \(roles.reference\)"):
+    with pytest.raises(ValueError, match=r"roles.reference = strange has another tokenizer: .* [0-9a-f]{64}"):
         start(toy_spec(name="n", roles__reference="strange"), Screen())
     assert not run_of(home, "n").exists
 
@@ -356,6 +356,18 @@ def test_it_is_listed_and_served_as_any_model(home: Path) -> None:
 def test_its_rows_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "check", str(PAIRS), "--stage", "dpo"]) == 0
     assert "Nothing stands in the way of training on it." in capsys.readouterr().out
+
+
+def test_where_length_decides_it_is_said_before_a_run(home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    row = '{{"prompt": "q{number}", "chosen": "the longer one", "rejected": "short"}}\n'
+    path.write_text("".join(row.format(number=number) for number in range(20)))
+    screen = Screen()
+    prepare(resolve(toy_spec(data__path=str(path)), None, screen)[0], screen)
+    assert "Length gives the better answer away: taking the longer one is right in 100%" in " ".join(
+        screen.text.split()
+    )
+    assert main(["data", "check", str(path)]) == 0
 
 
 def test_pairs_are_counted_as_pairs(home: Path) -> None:

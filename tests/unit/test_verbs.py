@@ -93,9 +93,9 @@ def test_data_takes_upstreams_names_of_stages(shell: Shell, home: Path) -> None:
 
 def test_what_is_missing_on_a_command_line_is_named_with_what_there_is(shell: Shell) -> None:
     assert shell(cli.minimind, "train") == 2
-    assert "are required: STAGE; there are tokenizer, pretrain, sft, lora\n" in shell.err
+    assert f"are required: STAGE; there are tokenizer, {', '.join(STAGES)}\n" in shell.err
     assert shell(cli.minimind, "data") == 2
-    assert "are required: VERB; there are fetch, check, example, show\n" in shell.err
+    assert "are required: VERB; there are fetch, check, example, show, distill, pairs\n" in shell.err
     assert shell(cli.minimind, "resume") == 2
     assert "are required: run\n" in shell.err
 

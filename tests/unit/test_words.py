@@ -33,6 +33,7 @@ from jobs.stock.sources import PACKAGES
 from jobs.sweeps.report import OUTCOMES
 from jobs.sweeps.sweep import DIED
 from jobs.sweeps.trial import DISK_FULL, outcome_of
+from jobs.synthesis.view import LEFT_OUT
 from jobs.text.tokenizer import DATA_FILE, TOKENIZER_FLAGS, TokenizerSpec
 from minimind.config import JSON_WORDS, WORDS
 from minimind.evaluation.diagnostics import DIAGNOSES
@@ -150,7 +151,7 @@ def declared() -> set[str]:
     ]
     fields += [flags.field_of(TokenizerSpec, path) for path in TOKENIZER_FLAGS.values()]
     texts |= {*bundled(), *GROUPS_OF_ROWS, *WAYS.values(), *get_args(Verdict)}
-    texts |= {NOT_FINITE, DIED, *DISK_FULL, *(package.used for package in PACKAGES)}
+    texts |= {NOT_FINITE, *LEFT_OUT.values(), DIED, *DISK_FULL, *(package.used for package in PACKAGES)}
     return texts | {field.description for field in fields if field.description}
 
 
