@@ -21,7 +21,7 @@ import torch
 from jobs.fit.card import named_card
 from jobs.fit.needs import Needs
 from jobs.fit.plan import BUDGETS, CHINESE_PRESETS, Planner
-from jobs.fit.view import CARD_SIZES, largest_batches
+from jobs.fit.view import CARD_SIZES, PARTS, largest_batches
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
 from minimind.checkpoints.convert import to_hf_config
@@ -59,11 +59,11 @@ def planner(vram: str) -> Planner:
     return Planner(named_card(vram, os=SYSTEM), KNOWN)
 
 
-def parts() -> Rows:
+def parts(models: Sequence[str] = tuple(MODEL_PRESETS)) -> Rows:
     """Where the memory of stages that learn from texts goes, with their presets' sizes, on an 8 GB card."""
-    specs = {f"{stage} {size}": STAGES[stage].preset(size) for stage in BY_TEXT for size in MODEL_PRESETS}
+    specs = {f"{stage} {size}": STAGES[stage].preset(size) for stage in BY_TEXT for size in models}
     plans = {name: planner("8GB").plan(spec) for name, spec in specs.items()}
-    names = list(dict.fromkeys(part for plan in plans.values() for part in plan.breakdown))
+    names = [part for part in PARTS if any(part in plan.breakdown for plan in plans.values())]
     head = ["", "batch_size x accumulation_steps x max_seq_len", *names, "together"]
     return [
         head,

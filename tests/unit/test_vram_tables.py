@@ -28,7 +28,7 @@ def holds(name: str, table: str) -> None:
 
 
 def test_where_memory_goes() -> None:
-    holds("parts", markdown(parts()))
+    holds("parts", markdown(parts(("30m",))))
 
 
 def test_what_ways_of_training_take() -> None:
@@ -44,6 +44,6 @@ def test_what_fits() -> None:
 
 
 @pytest.mark.skipif(not WHOLE_GRID, reason="some minutes; MINIMIND_WHOLE_GRID=1 runs it")
-@pytest.mark.parametrize("name", ["ways", "knobs", "presets", "fits", "closed form", "allocator"])
+@pytest.mark.parametrize("name", ["parts", "ways", "knobs", "presets", "fits", "closed form", "allocator"])
 def test_the_tables_that_take_minutes(name: str) -> None:
     holds(name, markdown(TABLES[name]()))
