@@ -36,7 +36,7 @@ def asked(folder: Path, **settings: object) -> list[str]:
     more = {"loop.max_steps": 150, "loop.epochs": 40, "loop.save_interval": 9, "loop.eval_interval": None}
     values = pipeline_settings(STAGES, more | settings)
     given = (part for path, value in values.items() if value is not None for part in ("--set", f"{path}={value}"))
-    return ["pipeline", "--name", "p", "--data", str(folder), "--model", "tiny", *given]
+    return ["pipeline", "--name", "p", "--data", str(folder), "--model", "tiny", "--until", STAGES[-1], *given]
 
 
 @pytest.mark.timeout(600)
