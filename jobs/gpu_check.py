@@ -242,6 +242,9 @@ def plans(bench: Bench) -> list[RunSpec]:
         bench.spec("dpo", adapter="{}", loop__activation_checkpointing=True),
         bench.spec("kto", loop__batch_size=small),
         bench.spec("reward", loop__batch_size=small),
+        bench.spec("distill", loop__batch_size=small),
+        bench.spec("distill", loop__batch_size=small, stage__cached=True),
+        bench.spec("distill", loop__batch_size=small, stage__on_policy=True),
     ]
 
 

@@ -13,21 +13,20 @@ import pytest
 from jobs import paths
 from jobs.cluster import local as cluster
 from jobs.cluster import submit
-from jobs.pipeline.steps import STEPS
 from jobs.runs.directory import RunDirectory
 from tests.conftest import at_home
 from tests.ray.killing import driver, kill_cluster, until, until_steps
 from tests.small import CHATS, SAMPLES, end_of, pipeline_settings
 
-STAGES = [step.stage for step in STEPS]
+ROWS = {"pretrain": SAMPLES, "sft": CHATS, "dpo": CHATS.with_name("dpo.jsonl")}
+STAGES = list(ROWS)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     folder = tmp_path / "mine"
     folder.mkdir()
-    for stage in STAGES:
-        rows = SAMPLES if stage == "pretrain" else CHATS
+    for stage, rows in ROWS.items():
         (folder / f"{stage}.jsonl").write_bytes(rows.read_bytes())
     return folder
 
@@ -37,7 +36,7 @@ def asked(folder: Path, **settings: object) -> list[str]:
     more = {"loop.max_steps": 150, "loop.epochs": 40, "loop.save_interval": 9, "loop.eval_interval": None}
     values = pipeline_settings(STAGES, more | settings)
     given = (part for path, value in values.items() if value is not None for part in ("--set", f"{path}={value}"))
-    return ["pipeline", "--name", "p", "--data", str(folder), "--model", "tiny", *given]
+    return ["pipeline", "--name", "p", "--data", str(folder), "--model", "tiny", "--until", STAGES[-1], *given]
 
 
 @pytest.mark.timeout(600)
@@ -55,14 +54,14 @@ def test_killed_in_each_stage_it_ends_in_the_same_weights(tmp_path: Path, folder
     argv = asked(folder, **as_a_job)
     home = tmp_path / "home"
     names = ("tokenizer", *STAGES)
-    tokenizer, pretrain, sft, lora = runs = [RunDirectory(home / "runs" / f"p-{name}") for name in names]
+    tokenizer, pretrain, sft, dpo = runs = [RunDirectory(home / "runs" / f"p-{name}") for name in names]
     moments: list[tuple[Callable[[], None], bool]] = [
         (lambda: until(tokenizer.path.exists, "the tokenizer"), False),
         (lambda: until_steps(pretrain, 1, 20), False),
         (lambda: until_steps(pretrain, 2, 20), True),
         (lambda: until_steps(sft, 1, 20), False),
         (lambda: until(lambda: sft.exists and sft.state().word == "SUCCEEDED", "the evaluation of SFT"), False),
-        (lambda: until_steps(lora, 1, 20), True),
+        (lambda: until_steps(dpo, 1, 20), True),
     ]
     with at_home(home):
         try:
