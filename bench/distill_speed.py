@@ -134,7 +134,7 @@ class Ours:
         batch = self.conversations.rows.batch(rows)
         self.models["policy"].zero_grad(set_to_none=True)
         loss = distil(self.models, batch, self.distillation)
-        (loss.total / loss.weight).backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss.total / loss.weight)
         return float(loss.total.detach() / loss.weight)
 
 
@@ -173,7 +173,7 @@ class Peer:
         )
         cross_entropy = F.cross_entropy(logits, tokens[learnt])
         loss = alpha * cross_entropy + (1 - alpha) * temperature**2 * divergence
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         return float(loss.detach())
 
     def answers(self, model: nn.Module, tokens: Tensor, real: Tensor, learnt: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
@@ -103,7 +104,7 @@ class PackedRows:
         return *self._beside, row - self.count
 
 
-class AnswerRows:
+class AnswerRows(ABC):
     """Packed rows of prompts with their answers: base of those that read pairs, and of those that read single ones.
 
     A row is 2 x `max_seq_len` tokens wide, so that two answers to a prompt fit, each of which is at most `max_seq_len`
@@ -133,9 +134,9 @@ class AnswerRows:
         self.packing = (pack_in_order if in_order else pack)(lengths, 2 * max_seq_len, whole=True)
         self.count, self.block = self.packing.rows, self.packing.row_block
 
+    @abstractmethod
     def answers(self, place: int) -> list[Answer]:
         """The prompt with each of its answers, of the row that stands there among the chosen ones."""
-        raise NotImplementedError
 
     def identity(self) -> dict[str, Any]:
         """The data, the width, and the choice of rows."""

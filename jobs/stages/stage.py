@@ -36,6 +36,10 @@ class ModelSource(Protocol):
         """The frozen model of the checkpoint that the spec names for a role; where it names none, the first weights."""
         ...
 
+
+class WeightSource(ModelSource, Protocol):
+    """Models with their numbers."""
+
     def fingerprint(self, role: str) -> str:
         """What tells the weights of a role's model from all others."""
         ...
@@ -66,7 +70,7 @@ class Computing:
     progress: told, on every rank, of what is being computed, of how much of it there is and of how much there will be.
     """
 
-    weights: ModelSource
+    weights: WeightSource
     parallel: Parallel
     precision: Precision
     progress: Callable[[str, int, int], None]

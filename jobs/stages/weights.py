@@ -29,10 +29,6 @@ class Shapes:
         """The model of a frozen role."""
         return MiniMind(role_config(self.spec, role)).requires_grad_(False)
 
-    def fingerprint(self, role: str) -> str:
-        """Shapes have no weights."""
-        raise NotImplementedError
-
 
 def role_config(spec: RunSpec, role: str) -> ModelConfig:
     """The shape of a role's model. Raises ValueError for a checkpoint that is not there."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from minimind.network.model import MiniMind
+from minimind.training.batch import Segmented
 from minimind.training.objectives import target_logprobs
 
 Ints = NDArray[np.int64]
@@ -31,7 +32,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class AnswerBatch:
+class AnswerBatch(Segmented):
     """Rows [B, T] of prompts with their answers, A of these in all.
 
     rows: which rows of the data these are. tokens_BT: int64. segment_BT: int32, which prompt of its row a token belongs
@@ -61,25 +62,9 @@ class AnswerBatch:
         return len(self.last_A)
 
     @property
-    def real_tokens(self) -> int:
-        """How many tokens are not padding; what answers share counts once."""
-        return int((self.segment_BT > 0).sum())
-
-    @property
-    def slots(self) -> int:
-        """How many tokens are computed, padding included."""
-        return self.tokens_BT.numel()
-
-    @property
     def width(self) -> int:
         """0: answers are not cut."""
         return 0
-
-    def to(self, device: torch.device) -> Self:
-        """The same answers on another device."""
-        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
-        moved: dict[str, Any] = {name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()}
-        return replace(self, **moved)
 
     def split(self, rows: int) -> Sequence[Self]:
         """The same rows in order, as batches of at most n each."""

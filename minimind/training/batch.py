@@ -52,7 +52,22 @@ class Batch(Protocol):
 
 
 @dataclass(frozen=True)
-class WholeRows:
+class Movable:
+    """Base of batches, frozen dataclasses among whose fields are tensors."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Those that are not None, by the names of their fields."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+    def to(self, device: torch.device) -> Self:
+        """The same batch on another device."""
+        moved: dict[str, Any] = {name: tensor.to(device, non_blocking=True) for name, tensor in self.tensors().items()}
+        return replace(self, **moved)
+
+
+@dataclass(frozen=True)
+class WholeRows(Movable):
     """Base of batches whose rows make sense only whole: a frozen dataclass of tensors, all with one entry a row.
 
     rows: which rows of the data these are. What a stage adds are fields, and `real_tokens` where some are padding.
@@ -68,22 +83,17 @@ class WholeRows:
     @property
     def slots(self) -> int:
         """How many token ids there are, padding included: those of all fields of int64."""
-        return sum(tensor.numel() for tensor in self._tensors().values() if tensor.dtype == torch.int64)
+        return sum(tensor.numel() for tensor in self.tensors().values() if tensor.dtype == torch.int64)
 
     @property
     def width(self) -> int:
         """0: rows are not cut."""
         return 0
 
-    def to(self, device: torch.device) -> Self:
-        """The same batch on another device."""
-        moved: dict[str, Any] = {name: tensor.to(device, non_blocking=True) for name, tensor in self._tensors().items()}
-        return replace(self, **moved)
-
     def split(self, rows: int) -> list[Self]:
         """The same rows in order, as batches of at most n each."""
         parts = [slice(start, start + rows) for start in range(0, len(self.rows), rows)]
-        tensors = self._tensors()
+        tensors = self.tensors()
         return [
             replace(self, rows=self.rows[part], **{name: tensor[part] for name, tensor in tensors.items()})
             for part in parts
@@ -93,13 +103,26 @@ class WholeRows:
         """Raises TypeError: rows are not cut."""
         raise TypeError(f"the rows of a {type(self).__name__} make sense only whole")
 
-    def _tensors(self) -> dict[str, Tensor]:
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+class Segmented(Movable):
+    """Base of batches of packed rows. segment_BT: int32, which document of its row a token belongs to; 0 is padding."""
+
+    tokens_BT: Tensor
+    segment_BT: Tensor
+
+    @property
+    def real_tokens(self) -> int:
+        """How many of the tokens are not padding."""
+        return int((self.segment_BT > 0).sum())
+
+    @property
+    def slots(self) -> int:
+        """How many tokens are computed, padding included."""
+        return self.tokens_BT.numel()
 
 
 @dataclass(frozen=True)
-class TokenBatch:
+class TokenBatch(Segmented):
     """Packed rows of token ids. No shifted labels: the objective does the one shift there is.
 
     tokens_BT: int64 token ids.
@@ -130,16 +153,6 @@ class TokenBatch:
     def branch_BT(self) -> None:  # noqa: N802
         """Documents do not part: see `minimind.training.answers`, whose batches do."""
         return None
-
-    def to(self, device: torch.device) -> Self:
-        """The same batch on another device."""
-        return replace(
-            self,
-            tokens_BT=self.tokens_BT.to(device, non_blocking=True),
-            loss_mask_BT=self.loss_mask_BT.to(device, non_blocking=True),
-            segment_BT=self.segment_BT.to(device, non_blocking=True),
-            predicted_N=self.predicted_N.to(device, non_blocking=True),
-        )
 
     def split(self, rows: int) -> list[Self]:
         """The same rows in order, as batches of at most n each."""
@@ -173,16 +186,6 @@ class TokenBatch:
         return type(self)(
             cut(self.tokens_BT), loss_mask_BT, cut(self.segment_BT), tuple(row for row in self.rows for _ in range(2))
         )
-
-    @property
-    def real_tokens(self) -> int:
-        """How many of the tokens are not padding."""
-        return int((self.segment_BT > 0).sum())
-
-    @property
-    def slots(self) -> int:
-        """How many tokens are computed, padding included."""
-        return self.tokens_BT.numel()
 
     @property
     def width(self) -> int:

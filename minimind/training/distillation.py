@@ -21,7 +21,7 @@ The tokens may be those of a text, or (on-policy) such as the student wrote itse
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import Any, Self, cast
 
 import torch
@@ -179,14 +179,14 @@ class TopK:
         return _Comparison(divergence_C1, descent_CV, ids_CK[:, :1])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TaughtBatch(TokenBatch):
     """Packed rows with the teacher's likeliest tokens of each place that is predicted. ids_NK: int32; logprobs_NK: see
     `TopK`. Rows are not cut: the teacher has read them whole.
     """
 
-    ids_NK: Tensor = field(default=None)  # type: ignore[assignment]  # `of` gives both
-    logprobs_NK: Tensor = field(default=None)  # type: ignore[assignment]
+    ids_NK: Tensor
+    logprobs_NK: Tensor
 
     @classmethod
     def of(cls, batch: TokenBatch, ids_NK: Tensor, logprobs_NK: Tensor) -> TaughtBatch:
@@ -197,10 +197,6 @@ class TaughtBatch(TokenBatch):
     def width(self) -> int:
         """0: rows are not cut."""
         return 0
-
-    def to(self, device: torch.device) -> Self:
-        """The same batch on another device."""
-        return replace(super().to(device), ids_NK=self.ids_NK.to(device), logprobs_NK=self.logprobs_NK.to(device))
 
     def split(self, rows: int) -> list[Self]:
         """The same rows in order, as batches of at most n each."""
