@@ -17,6 +17,7 @@ from data.shards import TokenShards
 from minimind.language import say
 from minimind.training.answers import Answer, AnswerBatch, answer_batch, shared_tokens, tree_tokens
 from minimind.training.batch import Batch, TokenBatch
+from minimind.training.replay import ReplayBatch
 from minimind.training.rollout import PromptBatch
 
 Ints = NDArray[np.int64]
@@ -102,6 +103,24 @@ class PackedRows:
         if self._beside is None or row < self.count:
             return self.shards, self.packing, row
         return *self._beside, row - self.count
+
+
+class ReplayRows:
+    """Packed rows whose batches tell what is replayed: rows from beside stand last in them."""
+
+    def __init__(self, rows: PackedRows) -> None:
+        self._rows = rows
+        self.count, self.beside, self.block = rows.count, rows.beside, rows.block
+
+    def identity(self) -> dict[str, Any]:
+        """That of the rows."""
+        return self._rows.identity()
+
+    def batch(self, rows: Sequence[int]) -> ReplayBatch:
+        """The rows of these numbers, the stage's own first."""
+        own = [row for row in rows if row < self.count]
+        replayed = [row for row in rows if row >= self.count]
+        return ReplayBatch(**vars(self._rows.batch([*own, *replayed])), replayed=len(replayed))
 
 
 class AnswerRows(ABC):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Literal
@@ -127,6 +128,10 @@ def models(spec: RunSpec, weights: ModelSource) -> dict[str, nn.Module]:
         raise ValueError(
             say("data.mix = {mix}: a cached teacher has not read the text that is replayed", mix=spec.data.mix)
         )
+    if own.on_policy and spec.data.mix:
+        raise ValueError(
+            say("data.mix = {mix}: on policy the student writes all that it learns from", mix=spec.data.mix)
+        )
     if (kept := own.distillation.top_k) is not None and kept >= spec.model.vocab_size:
         raise ValueError(
             say("stage.top_k = {top_k}: there are {count} tokens; take fewer", top_k=kept, count=spec.model.vocab_size)
@@ -228,6 +233,19 @@ def worst_take(spec: RunSpec, models: Models) -> None:
         worst_writing(policy, writing(spec))
 
 
+def remark(first: Mapping[str, float], last: Mapping[str, float]) -> str:
+    """That the student is further from its teacher than it was, where it is."""
+    was, now = first.get("divergence", 0.0), last.get("divergence", 0.0)
+    if now <= was:
+        return ""
+    return say(
+        "The student is further from its teacher than at the beginning: {was:.2f} nats per token then, {now:.2f} now. "
+        "A lower --learning_rate helps; on policy a tenth of what given texts take.",
+        was=was,
+        now=now,
+    )
+
+
 STAGE = Stage(
     title="learn from a larger model: its distributions, of given texts or of what the student writes itself",
     rows="sft",
@@ -244,6 +262,8 @@ STAGE = Stage(
     worst_take=worst_take,
     roles=(TEACHER,),
     needs=(TEACHER,),
+    replays=True,
+    remark=remark,
     metrics={
         "cross_entropy": Metric("nats/token", "how likely the student finds the texts", "lower"),
         "divergence": Metric("nats/token", "how far the student is from its teacher", "lower"),

@@ -11,13 +11,14 @@ from dataclasses import replace
 from typing import Literal
 
 from jobs.stages import sft
-from jobs.stages.spec import RunSpec, StageSettings
+from jobs.stages.replay import ReplaySettings
+from jobs.stages.spec import RunSpec
 from jobs.stages.stage import DEFAULT_MODEL
 from minimind.network.lora import LoraConfig
 from minimind.training.optim import OptimConfig
 
 
-class LoraStageConfig(StageSettings):
+class LoraStageConfig(ReplaySettings):
     """An adapter's settings stand under `adapter`: any stage may have one, this one must."""
 
     kind: Literal["lora"] = "lora"

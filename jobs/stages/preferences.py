@@ -50,6 +50,11 @@ class ReferenceSettings(StageSettings):
         return True
 
     @property
+    def does_without(self) -> tuple[str, ...]:
+        """The reference, where there is none."""
+        return () if self.has_reference else (REFERENCE,)
+
+    @property
     def is_cached(self) -> bool:
         """Whether what it says is computed before the training."""
         return self.has_reference and self.reference == "cached"

@@ -55,4 +55,5 @@ STAGE = Stage(
     data=supervised.data,
     worst=supervised.worst,
     closed_form=True,
+    replays=True,
 )

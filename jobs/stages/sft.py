@@ -9,19 +9,20 @@ from __future__ import annotations
 
 from typing import Literal
 
-from jobs.stages import supervised
+from jobs.stages import replay
 from jobs.stages.sampling import answering
-from jobs.stages.spec import DataConfig, EvalConfig, RunSpec, StageSettings
+from jobs.stages.spec import DataConfig, EvalConfig, RunSpec
 from jobs.stages.stage import DEFAULT_MODEL, Stage
 from minimind.network.model import MODEL_PRESETS
 from minimind.text.chat import render
 from minimind.text.tokenizer import Tokenizer
 from minimind.training.optim import OptimConfig
 from minimind.training.recipe import LoopConfig
+from minimind.training.replay import BEFORE
 
 
-class SftConfig(StageSettings):
-    """Supervised fine-tuning has no settings of its own: its data and weights say it all."""
+class SftConfig(replay.ReplaySettings):
+    """What supervised fine-tuning has to be told beside its data and weights."""
 
     kind: Literal["sft"] = "sft"
 
@@ -53,9 +54,12 @@ STAGE = Stage(
     continues=True,
     prompt=question,
     sampling=answering,
-    models=supervised.models,
-    objective=supervised.objective,
-    data=supervised.data,
-    worst=supervised.worst,
+    models=replay.models,
+    objective=replay.objective,
+    data=replay.data,
+    worst=replay.worst,
+    roles=(BEFORE,),
+    metrics=replay.METRICS,
     closed_form=True,
+    replays=True,
 )

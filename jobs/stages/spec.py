@@ -159,6 +159,11 @@ class StageSettings(Config):
 
     kind: str
 
+    @property
+    def does_without(self) -> tuple[str, ...]:
+        """Those of the stage's roles that a run of these settings needs no model for."""
+        return ()
+
 
 class RunSpec(Config):
     """One run. Sections are declared beside the code that reads them."""
@@ -226,6 +231,14 @@ class RunSpec(Config):
                     best=self.eval.best,
                     stage=self.stage.kind,
                     names=", ".join(measured),
+                )
+            )
+        if self.data.mix and not stage.replays:
+            raise ValueError(
+                say(
+                    "data.mix = {mix}: {stage} replays no text; leave it out",
+                    mix=self.data.mix,
+                    stage=self.stage.kind,
                 )
             )
         known = stage.roles

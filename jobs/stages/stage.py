@@ -125,7 +125,8 @@ class Stage:
     must name of those in `needs`.
     metrics: what its objective measures beside the loss, by name; `train/NAME` and `val/NAME` are made of them.
     closed_form: whether `minimind.memory.plan.closed_form` tells what its step takes. remark: what is to be said at the
-    end of a run, of its metrics on held-out rows at the beginning and at the end; "" for nothing.
+    end of a run, of its metrics on held-out rows at the beginning and at the end; "" for nothing. replays: whether it
+    reads the plain text that `data.mix` puts among its rows.
     """
 
     title: str
@@ -145,6 +146,7 @@ class Stage:
     needs: tuple[str, ...] = ()
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     closed_form: bool = False
+    replays: bool = False
     usable: Usable = learnable
     remark: Callable[[Mapping[str, float], Mapping[str, float]], str] | None = None
 

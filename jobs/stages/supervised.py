@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -40,11 +41,20 @@ def worst(spec: RunSpec) -> TokenBatch:
     return worst_batch(spec.loop.batch_size, spec.data.max_seq_len)
 
 
-def data(spec: RunSpec, corpus: Corpus, models: Models, parallel: Parallel) -> Data:
-    """Packed rows in an order of their own, among them plain text where `data.mix` says so."""
+def data(
+    spec: RunSpec,
+    corpus: Corpus,
+    models: Models,
+    parallel: Parallel,
+    *,
+    marked: Callable[[PackedRows], Rows[TokenBatch]] | None = None,
+) -> Data:
+    """Packed rows in an order of their own, among them plain text where `data.mix` says so. marked: tells the rows that
+    are trained on how to tell these apart.
+    """
     training, held_out = packed(spec, corpus)
     return Data(
-        batches(spec, training, parallel),
+        batches(spec, marked(training) if marked else training, parallel),
         measured(spec, held_out, parallel, corpus.tokenizer),
         held_out_text(spec, corpus, parallel),
     )

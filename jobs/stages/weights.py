@@ -34,6 +34,7 @@ def role_config(spec: RunSpec, role: str) -> ModelConfig:
     """The shape of a role's model. Raises ValueError for a checkpoint that is not there."""
     # A run that goes on would look for its model in vain: first weights are kept for roles that are declared.
     assert role in STAGES[spec.stage.kind].roles, f"the stage {spec.stage.kind} uses the role {role}: add it to `roles`"
+    assert role not in spec.stage.does_without, f"the settings say that they do without the role {role}"
     reference = spec.roles.get(role)
     if reference is None:
         return spec.model

@@ -1913,6 +1913,22 @@ CHINESE: dict[str, str] = {
     "conversations, pairs of answers, or answers with a label; {counting}": (
         "对话、成对的回答，或带标签的回答；{counting}"
     ),
+    "data.mix = {mix}: on policy the student writes all that it learns from": (
+        "data.mix = {mix}：在线蒸馏时，学生学的全是它自己写的内容"
+    ),
+    "data.mix = {mix}: {stage} replays no text; leave it out": ("data.mix = {mix}：{stage} 不混入文本；请去掉它"),
+    "stage.replay = teacher: no text is replayed, data.mix = 0; --set data.mix=0.1 makes a tenth of it": (
+        "stage.replay = teacher：没有混入文本（data.mix = 0）；--set data.mix=0.1 让十分之一的行是文本"
+    ),
+    "stage.replay = teacher: weights that are drawn anew have nothing to keep": (
+        "stage.replay = teacher：随机初始化的权重没有什么可保住的"
+    ),
+    "how far the model is, on replayed text, from what it was before": ("在混入的文本上，模型离训练前的自己有多远"),
+    "The student is further from its teacher than at the beginning: {was:.2f} nats per token then, {now:.2f} now. A "
+    "lower --learning_rate helps; on policy a tenth of what given texts take.": (
+        "学生离教师比开始时更远：每 token 从 {was:.2f} 变为 {now:.2f} nats。请降低 --learning_rate；"
+        "在线蒸馏时取给定文本所用的十分之一。"
+    ),
     "data.mix = {mix}: a cached teacher has not read the text that is replayed": (
         "data.mix = {mix}：缓存的教师没有读过混入的文本"
     ),

@@ -219,10 +219,11 @@ def _first_weights(spec: RunSpec, weights: Weights | None, own: Path | None) -> 
 
 
 def _roles(spec: RunSpec) -> dict[str, str]:
-    """The checkpoint of each role that the stage may name one for: the one that is named, else the first weights, also
-    of a run that goes on. Where those are drawn from the seed there is none.
+    """The checkpoint of each role that the run needs a model for: the one that is named, else the first weights, also
+    where the run goes on. Where those are drawn from the seed there is none.
     """
-    first = {} if spec.weights is None else dict.fromkeys(STAGES[spec.stage.kind].roles, spec.weights)
+    needed = [role for role in STAGES[spec.stage.kind].roles if role not in spec.stage.does_without]
+    first = {} if spec.weights is None else dict.fromkeys(needed, spec.weights)
     return first | spec.roles
 
 

@@ -15,10 +15,11 @@ import minimind.checkpoints.checkpoint as checkpoints
 from jobs import paths
 from jobs.runs.directory import RunDirectory
 from jobs.runs.references import find_weights
-from jobs.stages import dpo
+from jobs.stages import distill, dpo
 from jobs.stages.origin import new_spec
 from jobs.stages.recipe import trial_recipe
 from jobs.stages.spec import RunSpec
+from jobs.stages.weights import without_numbers
 from jobs.text.prepare import prepare
 from jobs.training.build import build
 from jobs.training.run import resolve, resume, start
@@ -49,6 +50,8 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "taught": ("distill", {"roles__teacher": "wide"}),
     "kept": ("distill", {"roles__teacher": "wide", "stage__cached": True, "stage__top_k": 16}),
     "matched": ("distill", {"roles__teacher": "wide", "stage__layers": "[[1, 2], [2, 2]]"}),
+    "replayed": ("sft", {"data__mix": 0.5, "stage__replay": "teacher"}),
+    "adapted-replayed": ("lora", {"data__mix": 0.5, "stage__replay": "teacher"}),
     "own": ("distill", {"roles__teacher": "wide", "stage__on_policy": True, "stage__max_new_tokens": 8}),
 }
 """Run -> its stage and settings. Their weights are those of a run `small`, those of the teacher of `wide`."""
@@ -216,6 +219,7 @@ def test_the_settings_of_a_stage_are_checked_against_each_other() -> None:
         r"temperature.*greater than 0": ("taught", {"stage__temperature": 0}),
         "on_policy = True: what the student writes is not known beforehand": ("own", {"stage__cached": True}),
         "alpha = 0.5: what the student writes is no model to it": ("own", {"stage__alpha": 0.5}),
+        "data.mix = 0.1: reward replays no text": ("scores", {"data__mix": 0.1}),
         "top_k = 5: a teacher in memory tells of all tokens": ("taught", {"stage__top_k": 5}),
         "layers = .*: of a cached teacher its tokens alone are kept": ("kept", {"stage__layers": "[[1, 1]]"}),
     }  # fmt: skip
@@ -233,6 +237,12 @@ def test_what_cannot_be_taught_is_refused_before_anything_runs(home: Path) -> No
         start(spec_of("kept", name="wrong", stage__top_k=600), Screen())
     with pytest.raises(ValueError, match=r"data.mix = 0.3: a cached teacher has not read the text that is replayed"):
         start(spec_of("kept", name="wrong", data__mix=0.3), Screen())
+    with pytest.raises(ValueError, match=r"data.mix = 0.3: on policy the student writes all that it learns from"):
+        start(spec_of("own", name="wrong", data__mix=0.3), Screen())
+    with pytest.raises(ValueError, match=r"stage.replay = teacher: no text is replayed, data.mix = 0"):
+        start(spec_of("replayed", name="wrong", data__mix=0.0), Screen())
+    with pytest.raises(ValueError, match="stage.replay = teacher: weights that are drawn anew have nothing to keep"):
+        without_numbers(spec_of("replayed", init_from="none"))
     assert not (home / "runs" / "wrong").exists()
 
 
@@ -252,6 +262,25 @@ def test_better_answers_that_become_less_likely_are_told_of(home: Path, monkeypa
     (note,) = [event for event in read_events(run.events_path, {"note"}) if event["kind"] == "remark"]
     assert f"from {was:.2f} to {now:.2f} nats per token" in note["text"]
     assert "sft_weight" in note["text"]
+
+
+def test_a_student_that_goes_away_from_its_teacher_is_told_of() -> None:
+    assert "1.39 nats per token then, 2.20 now" in distill.remark({"divergence": 1.39}, {"divergence": 2.2})
+    assert not distill.remark({"divergence": 1.39}, {"divergence": 1.2})
+
+
+def test_how_far_a_model_drifts_on_replayed_text_is_measured(home: Path) -> None:
+    drifts = metric_series(run_of(home, "replayed").events_path, "train/drift")[1]
+    assert drifts
+    assert all(drift > 0 for drift in drifts[1:])
+
+
+def test_a_run_needs_the_models_of_those_roles_that_its_settings_use(home: Path) -> None:
+    needs = {name: set(prepare(resolve(spec_of(name), None, Screen())[0], Screen()).role_folders) for name in RUNS}
+    assert needs["simpo"] == needs["scores"] == set()
+    assert needs["replayed"] == {"before"}
+    assert needs["cached"] == {"reference"}
+    assert needs["taught"] == {"teacher"}
 
 
 def test_a_line_of_a_validation_fits_a_terminal(home: Path) -> None:
