@@ -31,7 +31,9 @@ demo: venv
 
 demo-all: venv
 	@$(BIN)/minimind pipeline --name demo-all --model tiny --set pretrain.loop.epochs=2 \
-		--set pretrain.loop.max_steps=200 --set sft.loop.eval_interval=250
+		--set pretrain.loop.max_steps=200 --set sft.loop.eval_interval=250 \
+		--set distill.model.hidden_size=64 --set distill.model.num_hidden_layers=4 \
+		--set distill.optim.learning_rate=0.006
 
 gpu-check: venv
 	@$(BIN)/minimind gpu-check

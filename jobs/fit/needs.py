@@ -85,7 +85,7 @@ def step_kind(spec: RunSpec) -> str:
     for file in sorted(file for file in files if file is not None):
         digest.update(Path(file).read_bytes())
     digest.update(spec.stage.model_dump_json(exclude={"kind"}).encode())
-    for role in sorted(spec.roles):
+    for role in (role for role in stage.roles if role not in spec.stage.does_without):
         digest.update(f"{role} {role_config(spec, role).model_dump_json()}".encode())
     return digest.hexdigest()[:16]
 

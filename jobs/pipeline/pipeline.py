@@ -50,7 +50,7 @@ from minimind.units import duration
 @dataclass(frozen=True)
 class Done:
     """A stage at its end. asked: the suites that it ends with; logs: what they found; before: what they found of the
-    weights that it began with.
+    weights that it began with, or of its teacher where it began with none.
     """
 
     step: Step
@@ -191,6 +191,8 @@ def _stage(options: PipelineOptions, step: Step, record: Record, console: Consol
         killed = facts_of(run).seconds + sum(float(log.summary["seconds"]) for log in logs)
         seconds = time.time() - began if began is not None else killed
         record.write(step.stage, weights=weights_sha256(end.folder), seconds=seconds)
+    if weights is None and step.teacher:
+        weights = find_weights(RunSpec.model_validate(run.spec()).roles["teacher"])
     earlier = _evaluated(weights, asked, console) if weights is not None else []
     return Done(step, end, seconds, asked, logs, earlier)
 
@@ -248,7 +250,7 @@ def _end(options: PipelineOptions, done: list[Done], console: Console) -> None:
             console.print(say("Report: {path}", path=report.write(compared)[0]), soft_wrap=True)
     if not done:
         return
-    last = next(one.weights.run for one in reversed(done) if STAGES[one.step.stage].writes)
+    last = next(one.weights.run for one in reversed(done) if STAGES[one.step.stage].writes and not one.step.teacher)
     if options.serve:
         from jobs.serving import server
         from jobs.serving.server import ServeFlags

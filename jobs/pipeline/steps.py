@@ -15,9 +15,10 @@ from jobs.evaluation.suites import fitting_what
 from jobs.paths import stock_folder
 from jobs.runs.directory import require_name
 from jobs.stages import flags
-from jobs.stages.spec import FILES, RunSpec
+from jobs.stages.spec import FILES, NO_WEIGHTS, RunSpec
 from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
+from jobs.stages.weights import ExpectedSpec
 from jobs.stock import VERSION, version_of
 from jobs.training.request import JobRequest
 from minimind.config import Config
@@ -28,7 +29,8 @@ from minimind.language import say
 class Step:
     """A stage of the pipeline. after: the stage whose weights it begins with. optional: left out where the data folder
     has no file for it. rows: what its file is called, its own name if not otherwise. measured: what a file of held-out
-    rows is called, where the folder may have one. needs: a setting without which it is left out.
+    rows is called, where the folder may have one. teacher: the stage whose model teaches it, unless another is named.
+    needs: settings, or sections of them, without one of which it is left out.
     """
 
     stage: str
@@ -36,7 +38,8 @@ class Step:
     optional: bool = False
     rows: str = ""
     measured: str = ""
-    needs: str = ""
+    teacher: str = ""
+    needs: tuple[str, ...] = ()
 
     @property
     def file(self) -> str:
@@ -51,7 +54,7 @@ STEPS = (
     Step("kto", after="sft", optional=True),
     Step("dpo", after="sft", optional=True, measured="dpo_eval"),
     Step("reward", after="sft", optional=True, rows="dpo", measured="dpo_eval"),
-    Step("distill", after="pretrain", rows="sft", needs="roles.teacher"),
+    Step("distill", after="pretrain", rows="sft", teacher="sft", needs=("model", "roles")),
 )
 """In their order. A stage that comes adds itself here."""
 
@@ -145,22 +148,27 @@ class PipelineOptions(Config):
         return JobRequest(
             stage=step.stage,
             settings=self._settings_of(step),
-            model=self.model if step.after is None else None,
+            model=self.model if self._after(step) is None else None,
             preset=self.preset,
         )
 
     def asked(self, step: Step) -> dict[str, Any]:
         """What a stage is asked for, but for where things lie: of files the content counts."""
         settings = {path: value for path, value in self._settings_of(step).items() if path not in ("name", *FILES)}
-        return settings | {"model": self.model if step.after is None else None, "preset": self.preset}
+        return settings | {"model": self.model if self._after(step) is None else None, "preset": self.preset}
 
     def planned(self, step: Step) -> RunSpec:
-        """The spec of a stage before the weights that it begins with, whose shape it will have, are there."""
+        """The spec of a stage before the weights that it begins with, whose shape it will have, are there, and those of
+        a stage that teaches it.
+        """
         settings = {path: value for path, value in self._settings_of(step).items() if path != "init_from"}
         preset = STAGES[step.stage].preset(self.model)
-        if step.after is not None:
-            before = next(one for one in STEPS if one.stage == step.after)
-            preset = preset.model_copy(update={"model": self.planned(before).model})
+        if (after := self._after(step)) is not None:
+            preset = preset.model_copy(update={"model": self.planned(self._step(after)).model})
+        if step.teacher and settings["roles.teacher"] == self.run(step.teacher):
+            del settings["roles.teacher"]
+            expected = {"teacher": self.planned(self._step(step.teacher)).model}
+            preset = ExpectedSpec(**{name: getattr(preset, name) for name in RunSpec.model_fields}, expected=expected)
         try:
             return flags.apply(preset, settings)
         except ValueError as error:
@@ -177,7 +185,7 @@ class PipelineOptions(Config):
 
     def _has(self, step: Step) -> bool:
         """Whether there is what a stage needs; of one that is not optional that is looked at later, and said."""
-        if step.needs and f"{step.stage}.{step.needs}" not in self.settings:
+        if step.needs and not any(path.startswith(step.needs) for path in self._given(step)):
             return False
         return not step.optional or self._found(step.file) is not None
 
@@ -206,26 +214,43 @@ class PipelineOptions(Config):
             return folder
         return None
 
+    @staticmethod
+    def _step(stage: str) -> Step:
+        return next(step for step in STEPS if step.stage == stage)
+
+    def _given(self, step: Step) -> dict[str, Any]:
+        """What the user says of a stage."""
+        parts = [(path.partition("."), value) for path, value in self.settings.items()]
+        return {path: value for (stage, _, path), value in parts if stage == step.stage}
+
+    def _after(self, step: Step) -> str | None:
+        """The stage whose weights it begins with; None for one that is given a shape of its own, or no weights."""
+        own = self._given(step)
+        has_shape = any(path.startswith("model.") for path in own)
+        return None if has_shape or own.get("init_from") == NO_WEIGHTS else step.after
+
     def _settings_of(self, step: Step) -> dict[str, Any]:
-        own = {
-            path.partition(".")[2]: value
-            for path, value in self.settings.items()
-            if path.partition(".")[0] == step.stage
-        }
         settings: dict[str, Any] = {"name": self.run(step.stage), "data.path": str(self.file(step.file))}
         if step.measured and (held_out := self._found(step.measured)) is not None:
             settings["eval.path"] = str(held_out)
-        if step.after is None:
-            settings["data.tokenizer"] = self.tokenizer
+        if (after := self._after(step)) is not None:
+            settings["init_from"] = self.run(after)
         else:
-            settings["init_from"] = self.run(step.after)
-        if step.stage == "sft" and self.from_stock:
+            settings |= {"data.tokenizer": self.tokenizer}
+        if step.after and after is None:
+            vocab_size = self.planned(self._step("pretrain")).model.vocab_size
+            settings |= {"init_from": NO_WEIGHTS, "model.vocab_size": vocab_size}
+        if step.teacher:
+            settings["roles.teacher"] = self.run(step.teacher)
+        if step.file == "sft" and self.from_stock:
             # Single questions first, conversations later; one pass holds eleven phrasings of each. See jobs.stock.
-            settings |= {"data.in_order": True, "data.mix": 0.1, "loop.epochs": 1}
+            settings |= {"data.in_order": True, "loop.epochs": 1}
+        if step.stage == "sft" and self.from_stock:
+            settings |= {"data.mix": 0.1}
         if step.stage == "lora" and self.from_stock:
             # A third of the usual rate, and plain text beside: few rows are not worth what was learnt before.
             settings |= {
                 "data.mix": 0.2,
                 "optim.learning_rate": STAGES["lora"].preset(self.model).optim.learning_rate / 3,
             }
-        return settings | own
+        return settings | self._given(step)

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 
 import torch
+from pydantic import Field
 from torch import nn
 
 from jobs.runs.references import find_weights
@@ -13,6 +14,12 @@ from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
 from minimind.checkpoints.convert import from_hf_config
 from minimind.network.model import MiniMind, ModelConfig
+
+
+class ExpectedSpec(RunSpec):
+    """For plans: a run whose further models are not there yet. expected: their shapes, by role."""
+
+    expected: dict[str, ModelConfig] = Field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,8 @@ def role_config(spec: RunSpec, role: str) -> ModelConfig:
     # A run that goes on would look for its model in vain: first weights are kept for roles that are declared.
     assert role in STAGES[spec.stage.kind].roles, f"the stage {spec.stage.kind} uses the role {role}: add it to `roles`"
     assert role not in spec.stage.does_without, f"the settings say that they do without the role {role}"
+    if isinstance(spec, ExpectedSpec) and role in spec.expected:
+        return spec.expected[role]
     reference = spec.roles.get(role)
     if reference is None:
         return spec.model

@@ -11,24 +11,28 @@ from pydantic import ValidationError
 from jobs import paths
 from jobs.__main__ import main
 from jobs.commands import pipeline as command
+from jobs.fit.needs import step_kind
 from jobs.pipeline import pipeline
 from jobs.pipeline.pipeline import run
 from jobs.pipeline.record import Record
 from jobs.pipeline.steps import STEPS, PipelineOptions
 from jobs.runs.directory import RunDirectory
 from jobs.runs.references import find_weights
+from jobs.stages import flags
+from jobs.stages.weights import without_numbers
 from jobs.stock import build_samples
 from jobs.training import run as runs
 from minimind.checkpoints import folders as checkpoint_folders
 from minimind.checkpoints.manifest import weights_sha256
+from minimind.network.model import MiniMind
 from tests.small import CHATS, SAMPLES, Screen, kill_at, pipeline_settings
 
-STAGES = [step.stage for step in STEPS if not step.needs]
+STAGES = [step.stage for step in STEPS]
 
 
 def small(**more: Any) -> dict[str, Any]:
-    """Settings of every stage at toy size; nothing is evaluated but what `more` names."""
-    return pipeline_settings(STAGES, more)
+    """Settings of every stage at toy size, of a narrower student too; nothing is evaluated but what `more` names."""
+    return {**pipeline_settings(STAGES, more), "distill.model.hidden_size": 16, "distill.model.num_hidden_layers": 1}
 
 
 @pytest.fixture
@@ -54,14 +58,18 @@ def test_what_a_pipeline_may_be_asked_for(folder: Path) -> None:
     steps = {step.stage: step for step in STEPS}
     assert options(folder).request(steps["dpo"]).settings["eval.path"] == str(folder / "dpo_eval.jsonl")
     assert options(folder).request(steps["reward"]).settings["data.path"] == str(folder / "dpo.jsonl")
-    taught = options(folder, settings={**small(), "distill.roles.teacher": "p-sft"})
-    assert [step.stage for step in taught.steps()] == [*STAGES, "distill"]
-    assert taught.request(steps["distill"]).settings["data.path"] == str(folder / "sft.jsonl")
+    assert options(folder).request(steps["distill"]).settings["data.path"] == str(folder / "sft.jsonl")
+    plain = pipeline_settings(STAGES[:-1])
+    assert [step.stage for step in options(folder, settings=plain).steps()] == STAGES[:-1]
+    taught = options(folder, settings={**plain, "distill.roles.teacher": "elsewhere"})
+    assert [step.stage for step in taught.steps()] == STAGES
+    assert taught.request(steps["distill"]).settings["init_from"] == "p-pretrain"
+    assert taught.planned(steps["distill"]).roles == {"teacher": "elsewhere"}
     (folder / "lora.jsonl").unlink()
-    assert [step.stage for step in options(folder).steps()] == ["pretrain", "sft", "kto", "dpo", "reward"]
+    assert [step.stage for step in options(folder).steps()] == ["pretrain", "sft", "kto", "dpo", "reward", "distill"]
     (folder / "dpo.jsonl").unlink()
     (folder / "kto.jsonl").unlink()
-    assert [step.stage for step in options(folder).steps()] == ["pretrain", "sft"]
+    assert [step.stage for step in options(folder).steps()] == ["pretrain", "sft", "distill"]
     for wrong, said in (
         ({"until": "ppo"}, "there are tokenizer, pretrain, sft, lora, kto, dpo, reward, distill"),
         ({"settings": {"loop.epochs": 2}}, "--set loop.epochs: it begins with a stage"),
@@ -69,6 +77,27 @@ def test_what_a_pipeline_may_be_asked_for(folder: Path) -> None:
     ):
         with pytest.raises(ValidationError, match=said):
             options(folder, **wrong)
+
+
+def test_a_student_of_another_shape_is_taught_by_the_pipelines_own_model(folder: Path) -> None:
+    step = STEPS[-1]
+    smaller = options(folder)
+    request, planned = smaller.request(step), smaller.planned(step)
+    assert (request.model, request.settings["init_from"], request.settings["roles.teacher"]) == (
+        "tiny",
+        "none",
+        "p-sft",
+    )
+    assert request.settings["data.tokenizer"] == "p-tokenizer"
+    # It is planned while its teacher is not there yet.
+    shapes = without_numbers(planned)
+    assert {role: model.config.hidden_size for role, model in shapes.items() if isinstance(model, MiniMind)} == {
+        "policy": 16,
+        "teacher": 32,
+    }
+    same_size = flags.apply(planned, {"model.hidden_size": 32})
+    assert step_kind(planned) == step_kind(same_size)
+    assert step_kind(planned) != step_kind(planned.model_copy(update={"expected": {"teacher": planned.model}}))
 
 
 def test_a_folder_without_rows_or_with_two_files(folder: Path) -> None:
@@ -218,7 +247,7 @@ def test_in_a_fresh_home_the_stock_data_is_fetched(home: Path, monkeypatch: pyte
     assert main(["pipeline", "--name", "p", "--model", "tiny", "--until", "tokenizer"]) == 0
     assert len(fetched) == 1
     assert (before, asked.has_data) == (False, True)
-    assert [step.stage for step in PipelineOptions().steps()] == STAGES
+    assert [step.stage for step in PipelineOptions().steps()] == STAGES[:-1]  # nobody asked for a student
     assert main(["pipeline", "--name", "p", "--model", "tiny", "--until", "tokenizer"]) == 0
     assert len(fetched) == 1
 
