@@ -71,7 +71,8 @@ def add_pairs(parser: Parser, program: Program) -> None:
     parser.add_argument("--temperature", type=amount, default=1.0, metavar="T", help=say("(default: {value})", value=1))
     parser.add_argument("--max_tokens", type=positive, default=256, metavar="N", help=_of_an_answer(256))
     parser.add_argument("--seed", type=int, default=0, metavar="N", help=say("(default: {value})", value=0))
-    parser.add_argument(
+    better = parser.add_mutually_exclusive_group()
+    better.add_argument(
         "--by",
         nargs="+",
         default=["contains"],
@@ -80,6 +81,11 @@ def add_pairs(parser: Parser, program: Program) -> None:
             "what a good answer passes: contains, exact or number, by the right answer of each prompt, or checks in "
             "JSON as suites have them (default: contains)"
         ),
+    )
+    better.add_argument(
+        "--reward",
+        metavar="RUN",
+        help=say("a reward model, whose higher score is the better answer: a run, run@step or run@best"),
     )
     parser.add_argument(
         "--best_of", metavar="FILE.jsonl", help=say("also rows for SFT: the best sample of each prompt, if any is good")
@@ -146,7 +152,8 @@ def pairs(args: argparse.Namespace, program: Program, console: Console) -> int:
     from jobs.serving.models import learnt_to_answer
     from jobs.synthesis import view
     from jobs.synthesis.pairs import Sampling, make_pairs
-    from jobs.synthesis.ranking import by_checks
+    from jobs.synthesis.ranking import by_checks, by_reward
+    from minimind.checkpoints.manifest import weights_sha256
 
     sampling = Sampling(args.samples, args.temperature, args.max_tokens, args.seed)
     weights = find_weights(program.place_reference(args.model) or "")
@@ -156,11 +163,15 @@ def pairs(args: argparse.Namespace, program: Program, console: Console) -> int:
         raise ValueError(say("--device cuda: PyTorch sees no GPU here"))
     prompts = read_prompts(program.place(args.prompts))
     view.show_prompts(prompts, console)
-    rank = by_checks(args.by, prompts.each)
+    if args.reward is not None:
+        judge = find_weights(program.place_reference(args.reward) or "")
+        rank, by = by_reward(judge), [f"reward {judge.name} {weights_sha256(judge.folder)}"]
+    else:
+        rank, by = by_checks(args.by, prompts.each), args.by
     out, best_of = program.place(args.out), program.place(args.best_of) if args.best_of is not None else None
     model = LocalExaminee.load(weights, torch.device(args.device))
     with _kept_where_stopped(console):
-        record = make_pairs(model, prompts, out, sampling, rank, console, by=args.by, best_of=best_of)
+        record = make_pairs(model, prompts, out, sampling, rank, console, by=by, best_of=best_of)
     view.show_pairs(record, out, best_of, console)
     return 0
 

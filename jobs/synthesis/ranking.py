@@ -6,11 +6,17 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from data.encode import documents
 from data.prompts import Prompt
+from data.schema import ChatRow
 from jobs.evaluation.ask import answer_of
+from jobs.runs.references import Weights
+from jobs.synthesis.rows import turn_of
+from minimind.checkpoints.checkpoint import load_score_model
 from minimind.evaluation.asking import Reply
 from minimind.evaluation.checkers import Check, parse_check, score
 from minimind.evaluation.numbers import last_number
+from minimind.inference.reward import scores
 from minimind.language import say
 
 Rank = Callable[[Prompt, Sequence[Reply]], Sequence[float]]
@@ -35,6 +41,20 @@ def by_checks(names: Sequence[str], prompts: Sequence[Prompt]) -> Rank:
 
     def rank(prompt: Prompt, replies: Sequence[Reply]) -> list[float]:
         return [score(checks[prompt.where], answer_of(reply, prompt.question))[0] for reply in replies]
+
+    return rank
+
+
+def by_reward(weights: Weights) -> Rank:
+    """The scores of a reward model, of each answer in its conversation as the model learnt to read it.
+
+    Raises CheckpointError for a model that gives none.
+    """
+    model, tokenizer = load_score_model(weights.folder)
+
+    def rank(prompt: Prompt, replies: Sequence[Reply]) -> list[float]:
+        rows = [ChatRow.model_validate({"conversations": [*prompt.turns, turn_of(reply)]}) for reply in replies]
+        return scores(model, [documents(tokenizer, row)[0].ids for row in rows])
 
     return rank
 

@@ -1913,6 +1913,9 @@ CHINESE: dict[str, str] = {
     "conversations, pairs of answers, or answers with a label; {counting}": (
         "对话、成对的回答，或带标签的回答；{counting}"
     ),
+    "a reward model, whose higher score is the better answer: a run, run@step or run@best": (
+        "一个奖励模型，分数高的回答更好：运行、run@step 或 run@best"
+    ),
     "data.mix = {mix}: on policy the student writes all that it learns from": (
         "data.mix = {mix}：在线蒸馏时，学生学的全是它自己写的内容"
     ),

@@ -8,18 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from data.check import CheckLimits, check_file
 from data.prompts import Prompt, Prompts, read_prompts
 from jobs import __main__ as cli
 from jobs import paths
 from jobs.evaluation.evaluate import LocalExaminee
+from jobs.evaluation.rewards import score_file
 from jobs.runs.references import find_weights
 from jobs.synthesis import pairs
 from jobs.synthesis.pairs import Sampling, entry_of, make_pairs
-from jobs.synthesis.ranking import Rank, by_checks
+from jobs.synthesis.ranking import Rank, by_checks, by_reward
+from jobs.synthesis.rows import turn_of
+from minimind.checkpoints.manifest import CheckpointError
 from minimind.evaluation.asking import Reply
 from minimind.network.model import MiniMind
+from minimind.network.score import ScoreModel
 from minimind.text.tokenizer import Tokenizer
 from tests import taught
 from tests.shell import Shell
@@ -192,6 +197,25 @@ def test_a_prompt_that_is_too_long_is_left_out_alone(model: LocalExaminee, tmp_p
     assert record["rows"] + sum(record["left_out"].values()) == 3
 
 
+def test_a_reward_model_judges_as_it_scores_files(
+    home: Path, tmp_path: Path, known: tuple[MiniMind, Tokenizer]
+) -> None:
+    taught.write_run(paths.runs(), "taught", *known)
+    judge = ScoreModel.of(known[0])
+    with torch.no_grad():
+        judge.score.weight.normal_(generator=torch.Generator().manual_seed(1))
+    taught.write_run(paths.runs(), "judge", judge, known[1])
+    weights = find_weights("judge")
+    answers = [said("42"), said("It is 41."), said("Ten.", thinking="Let me count.")]
+    found = by_reward(weights)(QUESTION, answers)
+    file = tmp_path / "answers.jsonl"
+    write(file, [{"conversations": [*QUESTION.turns, turn_of(answer)]} for answer in answers])
+    assert found == pytest.approx([one.scores[0] for one in score_file(weights, file, "sft")])
+    assert len(set(found)) == 3
+    with pytest.raises(CheckpointError, match="writes text and gives no scores"):
+        by_reward(find_weights("taught"))
+
+
 def test_the_command(
     home: Path, tmp_path: Path, known: tuple[MiniMind, Tokenizer], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -210,6 +234,8 @@ def test_the_command(
     assert f"{best_of}: 3 rows, the best sample of each" in shell.out
     assert shell(cli.main, *words, *more, "--by", "number") == 1
     assert "prompts.jsonl:1: --by number needs the right answer, a number" in shell.err
+    assert shell(cli.main, *words, "--reward", "taught", *more) == 1
+    assert "writes text and gives no scores" in shell.err
     assert shell(cli.main, *words, "--temperature", "0") == 1
     assert "pairs need two samples or more that can differ" in shell.err
     assert shell(cli.main, *words[:-1], str(out)) == 1
