@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +16,7 @@ import pytest
 import torch
 
 import minimind.checkpoints.checkpoint as checkpoints
+from data.row_values import MANIFEST
 from jobs import paths
 from jobs.runs.directory import RunDirectory
 from jobs.runs.references import find_weights
@@ -34,7 +39,7 @@ from minimind.training.train_state import TrainState
 from minimind.training.trial_steps import run_trial_steps
 from tests.ranks import run_ranks
 from tests.small import Screen, end_of, kill_at, small_spec
-from tests.toys import RecordingHooks
+from tests.toys import RecordingHooks, assert_same
 
 PAIRS = str(paths.checkout() / "data" / "samples" / "dpo.jsonl")
 LABELS = str(paths.checkout() / "data" / "samples" / "kto.jsonl")
@@ -153,6 +158,33 @@ def test_a_cache_that_is_gone_is_computed_again_of_the_weights_that_the_run_bega
     shutil.rmtree(home / "cache" / "known")
     assert resume("cached", {}, Screen()).state().word == "SUCCEEDED"
     assert end_of(run) == whole
+
+
+@pytest.mark.slow
+def test_killed_while_it_caches_it_ends_as_if_it_had_not_been(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = (
+        "import os, signal, sys, data.row_values as values\n"
+        "from jobs.training.run import start; from tests.small import Screen\n"
+        "from tests.unit.test_preference_stages import spec_of\n"
+        "sync, written = values.sync, []\n"
+        "def killed(path):\n"
+        "    written.append(path)\n"
+        "    if len(written) == 4: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    sync(path)\n"
+        "values.sync, values.PART_ROWS = killed, 2\n"
+        "start(spec_of('cached', name='killed'), Screen())"
+    )
+    shutil.rmtree(home / "cache" / "known")
+    command, environment = [sys.executable, "-c", program], os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, cwd=paths.checkout(), capture_output=True, timeout=300, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr.decode()
+    (folder,) = (home / "cache" / "known").iterdir()
+    assert "part-00000.safetensors" in {part.name for part in folder.iterdir()}
+    assert MANIFEST not in {part.name for part in folder.iterdir()}
+    monkeypatch.setattr("data.row_values.PART_ROWS", 2)
+    assert resume("killed", {}, Screen()).state().word == "SUCCEEDED"
+    assert not list((home / "cache" / "known").rglob("*.partial"))
+    assert_same(end_of(run_of(home, "killed")), end_of(run_of(home, "cached")))
 
 
 def test_other_weights_have_a_cache_of_their_own(home: Path) -> None:
