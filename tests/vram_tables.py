@@ -81,6 +81,7 @@ def parts(models: Sequence[str] = tuple(MODEL_PRESETS)) -> Rows:
 
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "train sft": ("sft", {}),
+    "train sft --set data.mix=0.1 --set stage.replay=teacher": ("sft", {"data.mix": 0.1, "stage.replay": "teacher"}),
     "train dpo": ("dpo", {}),
     "train dpo --reference cached": ("dpo", {"stage.reference": "cached"}),
     "train dpo --loss simpo": ("dpo", {"stage.loss": "simpo"}),

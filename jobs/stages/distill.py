@@ -28,6 +28,7 @@ from minimind.network.model import MiniMind
 from minimind.text.tokenizer import Tokenizer
 from minimind.training.batch import TokenBatch
 from minimind.training.distillation import (
+    TEACHER,
     Distillation,
     Projections,
     TaughtBatch,
@@ -38,7 +39,7 @@ from minimind.training.distillation import (
 from minimind.training.objectives import Models, Objective
 from minimind.training.rollout import PromptBatch, Rollouts, Writing, worst_writing
 
-TEACHER, PROJECTIONS = "teacher", "projections"
+PROJECTIONS = "projections"
 KEPT = 64
 """How many of a cached teacher's likeliest tokens are kept for each place, unless somebody says otherwise."""
 

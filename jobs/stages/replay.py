@@ -9,14 +9,15 @@ from torch import nn
 
 from data.rows import ReplayRows
 from jobs.stages import supervised
-from jobs.stages.spec import RunSpec, StageSettings
+from jobs.stages.spec import NO_WEIGHTS, RunSpec, StageSettings
 from jobs.stages.stage import Corpus, Data, ModelSource
 from minimind.device.distributed import Parallel
 from minimind.events import Metric
 from minimind.language import say
 from minimind.training.batch import TokenBatch
+from minimind.training.distillation import TEACHER
 from minimind.training.objectives import Models, Objective
-from minimind.training.replay import BEFORE, ReplayBatch, replay_loss
+from minimind.training.replay import ReplayBatch, replay_loss
 
 METRICS = {"drift": Metric("nats/token", "how far the model is, on replayed text, from what it was before", "lower")}
 
@@ -33,7 +34,7 @@ class ReplaySettings(StageSettings):
     @property
     def does_without(self) -> tuple[str, ...]:
         """The model from before, where it does not teach."""
-        return () if self.replay == "teacher" else (BEFORE,)
+        return () if self.replay == "teacher" else (TEACHER,)
 
 
 def models(spec: RunSpec, weights: ModelSource) -> dict[str, nn.Module]:
@@ -45,10 +46,10 @@ def models(spec: RunSpec, weights: ModelSource) -> dict[str, nn.Module]:
         raise ValueError(
             say("stage.replay = teacher: no text is replayed, data.mix = 0; --set data.mix=0.1 makes a tenth of it")
         )
-    if spec.weights is None:
+    if spec.init_from == NO_WEIGHTS:
         raise ValueError(say("stage.replay = teacher: weights that are drawn anew have nothing to keep"))
-    if spec.adapter is None or BEFORE in spec.roles:
-        found[BEFORE] = weights.role(BEFORE)
+    if spec.adapter is None or TEACHER in spec.roles:
+        found[TEACHER] = weights.role(TEACHER)
     return found
 
 

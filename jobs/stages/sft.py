@@ -16,9 +16,9 @@ from jobs.stages.stage import DEFAULT_MODEL, Stage
 from minimind.network.model import MODEL_PRESETS
 from minimind.text.chat import render
 from minimind.text.tokenizer import Tokenizer
+from minimind.training.distillation import TEACHER
 from minimind.training.optim import OptimConfig
 from minimind.training.recipe import LoopConfig
-from minimind.training.replay import BEFORE
 
 
 class SftConfig(replay.ReplaySettings):
@@ -58,7 +58,7 @@ STAGE = Stage(
     objective=replay.objective,
     data=replay.data,
     worst=replay.worst,
-    roles=(BEFORE,),
+    roles=(TEACHER,),
     metrics=replay.METRICS,
     closed_form=True,
     replays=True,

@@ -37,6 +37,9 @@ from minimind.training.answers import AnswerBatch
 from minimind.training.batch import TokenBatch
 from minimind.training.objectives import CHUNK_TOKENS, Loss, Models, add_product
 
+TEACHER = "teacher"
+"""The role of the model that is learnt from."""
+
 CHUNK = CHUNK_TOKENS // 2
 """Rows of which logits are held at once. They are those of two models; more rows took no less time."""
 
@@ -219,7 +222,7 @@ def distil(models: Models, batch: TokenBatch | AnswerBatch, distillation: Distil
         (student_ND,) = states_that_predict(policy, batch, ())
         known = TopK(batch.ids_NK.long(), batch.logprobs_NK)
         return distillation_loss(student_ND, policy.head_weight_VD, target_N, known, distillation)
-    teacher = cast(MiniMind, models["teacher"])
+    teacher = cast(MiniMind, models[TEACHER])
     student_layers = [pair[0] for pair in distillation.layers]
     teacher_layers = [pair[1] for pair in distillation.layers]
     with torch.no_grad():

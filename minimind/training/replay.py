@@ -16,11 +16,8 @@ from torch import Tensor
 from minimind.network.lora import adapter_off
 from minimind.network.model import MiniMind
 from minimind.training.batch import TokenBatch
-from minimind.training.distillation import Distillation, WholeTeacher, distillation_loss
+from minimind.training.distillation import TEACHER, Distillation, WholeTeacher, distillation_loss
 from minimind.training.objectives import Loss, Models, cross_entropy, predicting
-
-BEFORE = "before"
-"""The role of the model from before the stage."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +58,11 @@ class ReplayBatch(TokenBatch):
 
 
 def replay_loss(models: Models, batch: TokenBatch) -> Loss:
-    """Cross-entropy of what is to be learnt in the stage's own rows, and KL(before || policy) of every token that the
+    """Cross-entropy of what is to be learnt in the stage's own rows, and KL(teacher || policy) of every token that the
     replayed rows predict, in nats.
 
-    Roles: policy; before, frozen, and where there is none the policy with its adapter off.
+    Roles: policy; teacher, the model from before the stage, frozen, and where there is none the policy with its adapter
+    off.
     Metric: drift, the second part as a mean over its tokens; none where nothing is replayed.
     """
     policy = models["policy"]
@@ -78,7 +76,7 @@ def replay_loss(models: Models, batch: TokenBatch) -> Loss:
         predicting(hidden_BTD, text_N),
         policy.head_weight_VD,
         batch.tokens_BT.flatten()[text_N],
-        _before(models, policy, batch, text_N),
+        _teacher(models, policy, batch, text_N),
         Distillation(alpha=0.0),
     )
     metrics = {"drift": (drift.total.detach(), drift.weight)}
@@ -86,15 +84,15 @@ def replay_loss(models: Models, batch: TokenBatch) -> Loss:
 
 
 @torch.no_grad()
-def _before(models: Models, policy: MiniMind, batch: ReplayBatch, text_N: Tensor) -> WholeTeacher:
+def _teacher(models: Models, policy: MiniMind, batch: ReplayBatch, text_N: Tensor) -> WholeTeacher:
     """The model from before the stage, at the replayed places."""
     rows, first = slice(batch.own_rows, None), batch.own_rows * batch.width
-    before = models.get(BEFORE)
-    if before is None:
+    teacher = models.get(TEACHER)
+    if teacher is None:
         with adapter_off(policy):
             hidden_BTD = policy(batch.tokens_BT[rows], batch.segment_BT[rows])
-        before = policy
+        teacher = policy
     else:
-        hidden_BTD = before(batch.tokens_BT[rows], batch.segment_BT[rows])
-    assert isinstance(before, MiniMind)
-    return WholeTeacher(predicting(hidden_BTD, text_N - first), before.head_weight_VD)
+        hidden_BTD = teacher(batch.tokens_BT[rows], batch.segment_BT[rows])
+    assert isinstance(teacher, MiniMind)
+    return WholeTeacher(predicting(hidden_BTD, text_N - first), teacher.head_weight_VD)

@@ -310,7 +310,7 @@ def test_how_far_a_model_drifts_on_replayed_text_is_measured(home: Path) -> None
 def test_a_run_needs_the_models_of_those_roles_that_its_settings_use(home: Path) -> None:
     needs = {name: set(prepare(resolve(spec_of(name), None, Screen())[0], Screen()).role_folders) for name in RUNS}
     assert needs["simpo"] == needs["scores"] == set()
-    assert needs["replayed"] == {"before"}
+    assert needs["replayed"] == {"teacher"}
     assert needs["cached"] == {"reference"}
     assert needs["taught"] == {"teacher"}
 

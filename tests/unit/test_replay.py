@@ -15,10 +15,11 @@ from minimind.memory.trace import trace
 from minimind.network.lora import LoraConfig, attach
 from minimind.network.model import MiniMind
 from minimind.training.batch import TokenBatch, worst_batch
+from minimind.training.distillation import TEACHER
 from minimind.training.objectives import Loss, Models, next_token_loss
 from minimind.training.precision import Precision
 from minimind.training.recipe import LoopConfig, Recipe
-from minimind.training.replay import BEFORE, ReplayBatch, replay_loss
+from minimind.training.replay import ReplayBatch, replay_loss
 from minimind.training.trial_steps import Repeated
 from tests.toys import TOY_CONFIG, toy_model
 
@@ -34,12 +35,12 @@ def make(replayed: int = 2) -> ReplayBatch:
 def roles() -> dict[str, MiniMind]:
     """A policy, and another model as the one from before."""
     before = toy_model(seed=3).eval().requires_grad_(False)
-    return {"policy": toy_model(seed=4), BEFORE: before}
+    return {"policy": toy_model(seed=4), TEACHER: before}
 
 
 def by_hand(models: Models, batch: ReplayBatch) -> tuple[Tensor, Tensor]:
     """What the two kinds of rows add up to, from all logits at once."""
-    policy, before = models["policy"], models[BEFORE]
+    policy, before = models["policy"], models[TEACHER]
     assert isinstance(policy, MiniMind)
     assert isinstance(before, MiniMind)
     own, drift = torch.zeros(()), torch.zeros(())
@@ -72,7 +73,7 @@ def test_own_rows_learn_their_tokens_and_replayed_ones_what_was_said_before() ->
 
 def test_what_has_not_changed_has_not_drifted() -> None:
     policy = toy_model(seed=4)
-    models = {"policy": policy, BEFORE: copy.deepcopy(policy).requires_grad_(False)}
+    models = {"policy": policy, TEACHER: copy.deepcopy(policy).requires_grad_(False)}
     loss = replay_loss(models, make(replayed=3))
     assert loss.total.item() == pytest.approx(0.0, abs=1e-5)
 
@@ -84,7 +85,7 @@ def test_an_adapted_policy_is_its_own_teacher() -> None:
     for name, parameter in policy.named_parameters():
         if name.endswith("lora_B"):
             torch.nn.init.normal_(parameter, std=0.1)
-    found, expected = replay_loss({"policy": policy}, batch), replay_loss({"policy": policy, BEFORE: before}, batch)
+    found, expected = replay_loss({"policy": policy}, batch), replay_loss({"policy": policy, TEACHER: before}, batch)
     assert float(found.metrics["drift"][0]) > 0.01
     torch.testing.assert_close(found.total, expected.total)
 
