@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from data.shards import TokenShards
 from minimind.language import say
+from minimind.training.answers import shared_tokens
 
 Ints = NDArray[np.int64]
 
@@ -89,6 +90,24 @@ def pack_shards(
 def learnable(shards: TokenShards, max_seq_len: int) -> Ints:
     """The numbers of the rows whose every document has a target among its first `max_seq_len` tokens, ascending."""
     return np.flatnonzero(_have_targets(shards, max_seq_len).all(1))
+
+
+def paired(shards: TokenShards, max_seq_len: int) -> Ints:
+    """Those of the `learnable` rows, ascending, both of whose documents have a target in a turn that ends behind the
+    tokens that both begin with: what both say alike is the prompt of a pair.
+    """
+
+    def is_answered(row: int) -> bool:
+        documents = (2 * row, 2 * row + 1)
+        texts = [shards.document(document)[:max_seq_len] for document in documents]
+        shared, is_left = shared_tokens(texts), True
+        for document, text in zip(documents, texts, strict=True):
+            first, last = np.minimum(shards.targets(document), len(text)).T
+            is_left &= bool(((first < last) & (last > shared)).any())
+        return is_left
+
+    rows = learnable(shards, max_seq_len)
+    return rows[[is_answered(row) for row in rows.tolist()]] if len(rows) else rows
 
 
 def labelled(shards: TokenShards, max_seq_len: int) -> Ints:

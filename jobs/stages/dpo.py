@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from data.pack import learnable
+from data.pack import paired
 from data.rows import PairRows
 from jobs.stages import preferences, sft
 from jobs.stages.preferences import METRICS, REFERENCE, ReferenceSettings, reference_logprobs
@@ -130,10 +130,11 @@ STAGE = Stage(
     prompt=sft.question,
     sampling=answering,
     models=preferences.models,
-    annotate=partial(preferences.annotate, PairRows, learnable),
+    annotate=partial(preferences.annotate, PairRows, paired),
     objective=objective,
-    data=partial(preferences.data, PairRows, learnable),
+    data=partial(preferences.data, PairRows, paired),
     worst=preferences.worst,
+    usable=paired,
     roles=(REFERENCE,),
     remark=remark,
     metrics=METRICS
