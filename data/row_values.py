@@ -163,7 +163,8 @@ def _compute_parts(
                 found.setdefault(name, []).append(tensor.cpu())
         offsets = torch.from_numpy(np.cumsum([0, *counts]))
         tensors = {name: torch.cat(pieces) for name, pieces in found.items()}
-        _write(parts[number], save({_OFFSETS: offsets, **tensors}))
+        if not parts[number].exists():  # another run with the same rows may have been faster
+            _write(parts[number], save({_OFFSETS: offsets, **tensors}))
         progress(min(number + parallel.world, len(parts)), len(parts))
 
 
@@ -173,7 +174,7 @@ def _parts(folder: Path, rows: int) -> list[Path]:
 
 def _write(path: Path, content: bytes) -> None:
     """A file that is there whole or not at all."""
-    partial = path.with_name(f"{path.name}.partial")
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # two runs may compute the same values at once
     try:
         partial.write_bytes(content)
         sync(partial)

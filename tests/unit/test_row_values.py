@@ -160,3 +160,14 @@ def test_ranks_compute_a_share_each(tmp_path: Path) -> None:
     found = run_ranks(2, partial(share, folder), tmp_path)
     assert found == [(3, 64 + 22), (3, 64)]
     assert torch.equal(made(folder, Model()).of(range(150))["one"], expected(range(150)))
+
+
+def alone(folder: Path, parallel: Parallel) -> bool:
+    """Whether a run of its own gets the values, however many others compute the same."""
+    rows = Rows(64 * 50)
+    values = made(folder, Model(), rows).of(range(rows.count))["one"]
+    return torch.equal(values, expected(range(rows.count)))
+
+
+def test_runs_that_compute_the_same_values_at_once_are_not_in_each_others_way(tmp_path: Path) -> None:
+    assert run_ranks(2, partial(alone, tmp_path / "known"), tmp_path) == [True, True]
