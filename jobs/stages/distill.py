@@ -101,7 +101,7 @@ class DistillConfig(StageSettings):
             alpha=own_texts if self.alpha is None else self.alpha,
             temperature=self.temperature,
             beta=float(self.on_policy) if self.beta is None else self.beta,
-            top_k=(self.top_k or KEPT) if self.cached else None,
+            top_k=(KEPT if self.top_k is None else self.top_k) if self.cached else None,
             layers=self.layers,
             layer_weight=self.layer_weight,
         )
