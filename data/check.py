@@ -423,11 +423,10 @@ class _Doctor:
         found = documents(tokenizer, row)
         limit, longest = self.max_seq_len, max(len(document.ids) for document in found)
         self.tokens.append(longest)
-        if limit is None or longest <= limit:
+        if isinstance(row, PreferenceRow) and (detail := _teaches_nothing(found, limit)):
+            self.found("fully_masked", line, detail)
             return
-        if isinstance(row, PreferenceRow) and (cut := _cut_pair(found, limit)) is not None:
-            kind, detail = cut
-            self.found(kind, line, detail)
+        if limit is None or longest <= limit:
             return
         masked = max(document.first_target or 0 for document in found)
         if masked >= limit:
@@ -492,28 +491,31 @@ class _Doctor:
             self.found("one_label", 0, all_of_them, self.report.file)
 
 
-def _cut_pair(found: list[Document], limit: int) -> tuple[str, str] | None:
-    """The problem with two answers of which nothing can be learnt once they are cut after `limit` tokens, and what
-    exactly; None where something can.
+def _teaches_nothing(found: list[Document], limit: int | None) -> str:
+    """Why nothing can be learnt of two answers of which at most `limit` tokens are read; "" where something can, and
+    where a side says nothing at all, which is found elsewhere. `data.pack.paired` leaves such a pair out.
     """
     one, other = (document.ids for document in found)
-    if one == other:
-        return None
+    spans = [document.targets.reshape(-1, 2).tolist() for document in found]
+    if one == other or not all(spans):
+        return ""
     shared = next(at for at, (a, b) in enumerate(zip_longest(one, other)) if a != b)
-    spans = [span for document in found for span in document.targets.reshape(-1, 2).tolist()]
-    begin = min((start for start, end in spans if end > shared), default=shared)
-    if begin >= limit:
-        return "fully_masked", say(
+    begins = [[start for start, end in each if end > shared] for each in spans]
+    if not all(begins):
+        return say("an answer has weight 0, so of one side nothing is learnt; of a pair both answers are")
+    begin = max(map(min, begins))
+    if limit is not None and begin >= limit:
+        return say(
             "the prompt alone is {count} tokens long, max_seq_len = {limit}: nothing of the answers is read. "
             "Shorten it, or give rows more tokens",
             count=begin,
             limit=limit,
         )
-    if shared >= limit:
-        return "truncated", say(
+    if limit is not None and shared >= limit:
+        return say(
             "the first {limit} tokens (max_seq_len) of both are the same, so nothing tells them apart", limit=limit
         )
-    return None
+    return ""
 
 
 def _said(role: str, text: str) -> str:

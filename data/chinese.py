@@ -43,6 +43,9 @@ CHINESE: dict[str, str] = {
     "taking the shorter one": ("总选较短的"),
     "the contrary of line {line} of {path}: keep one of them": ("与 {path} 的第 {line} 行说法相反：请只留一个"),
     "the contrary of line {line}: keep one of them": ("与第 {line} 行说法相反：请只留一个"),
+    "an answer has weight 0, so of one side nothing is learnt; of a pair both answers are": (
+        "有一个回答的 weight 是 0，这一边什么也学不到；成对的两个回答都要学"
+    ),
     "the first {limit} tokens (max_seq_len) of both are the same, so nothing tells them apart": (
         "两者的前 {limit} 个词元（max_seq_len）完全相同，看不出区别"
     ),

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from data.shards import TokenShards
 from minimind.language import say
+from minimind.training.answers import shared_tokens
 
 Ints = NDArray[np.int64]
 
@@ -89,6 +90,25 @@ def pack_shards(
 def learnable(shards: TokenShards, max_seq_len: int) -> Ints:
     """The numbers of the rows whose every document has a target among its first `max_seq_len` tokens, ascending."""
     return np.flatnonzero(_have_targets(shards, max_seq_len).all(1))
+
+
+def paired(shards: TokenShards, max_seq_len: int) -> Ints:
+    """Those of the `learnable` rows, ascending, whose documents are not the same as far as there is room, and both of
+    which have a target in a turn that ends behind what both begin with: what both say alike is the prompt of a pair.
+    """
+
+    def tells_apart(row: int) -> bool:
+        documents = (2 * row, 2 * row + 1)
+        texts = [shards.document(document)[:max_seq_len] for document in documents]
+        shared = shared_tokens(texts)
+        for document, text in zip(documents, texts, strict=True):
+            spans = np.minimum(shards.targets(document), len(text))
+            if not ((spans[:, 0] < spans[:, 1]) & (spans[:, 1] > shared)).any():
+                return False
+        return not np.array_equal(texts[0], texts[1])
+
+    rows = learnable(shards, max_seq_len)
+    return rows[np.array([tells_apart(row) for row in rows.tolist()], dtype=np.bool_)]
 
 
 def labelled(shards: TokenShards, max_seq_len: int) -> Ints:

@@ -11,11 +11,13 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
+from filelock import FileLock
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -30,6 +32,7 @@ B = TypeVar("B", bound=Batch)
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+LOCK = ".lock"
 PART_ROWS = 64
 _OFFSETS = "offsets"
 
@@ -120,10 +123,30 @@ def row_values(
     folder = root / hashlib.sha256(json.dumps(_plain(whole), sort_keys=True).encode()).hexdigest()[:24]
     if all(parallel.gather((folder / MANIFEST).exists())):
         return RowValues(folder, whole)
+
+    def begin() -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        if parallel.rank == 0:  # for all ranks: another run may compute the same values
+            held.enter_context(FileLock(folder / LOCK))
+
+    def end() -> None:
+        if parallel.rank == 0:
+            parts = {part.name: sha256_of(part) for part in _parts(folder, rows.count)}
+            manifest = {"format": FORMAT, "identity": _plain(whole), "parts": parts}
+            _write(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
+
+    with ExitStack() as held:
+        _together(parallel, folder, begin)
+        _together(parallel, folder, lambda: _compute_parts(folder, rows, compute, batch_size, parallel, progress))
+        _together(parallel, folder, end)
+    return RowValues(folder, whole)
+
+
+def _together(parallel: Parallel, folder: Path, work: Callable[[], None]) -> None:
+    """Work of all ranks, each of which goes on when all are done. Raises OSError on all of them where one has it."""
     problem = ""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _compute_parts(folder, rows, compute, batch_size, parallel, progress)
+        work()
     except OSError as error:
         problem = say(
             "writing what a model says of the rows into {folder} failed: {error}. What was computed is kept: "
@@ -133,12 +156,6 @@ def row_values(
         )
     if problem := next(filter(None, parallel.gather(problem)), ""):
         raise OSError(problem)
-    if parallel.rank == 0:
-        parts = {part.name: sha256_of(part) for part in _parts(folder, rows.count)}
-        manifest = {"format": FORMAT, "identity": _plain(whole), "parts": parts}
-        _write(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
-    parallel.gather(0)  # nobody reads the manifest before it is there
-    return RowValues(folder, whole)
 
 
 def _compute_parts(

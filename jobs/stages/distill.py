@@ -103,7 +103,7 @@ class DistillConfig(StageSettings):
             alpha=own_texts if self.alpha is None else self.alpha,
             temperature=self.temperature,
             beta=float(self.on_policy) if self.beta is None else self.beta,
-            top_k=(self.top_k or KEPT) if self.cached else None,
+            top_k=(KEPT if self.top_k is None else self.top_k) if self.cached else None,
             layers=self.layers,
             layer_weight=self.layer_weight,
         )
@@ -237,7 +237,7 @@ def worst_take(spec: RunSpec, models: Models) -> None:
 def remark(first: Mapping[str, float], last: Mapping[str, float]) -> str:
     """That the student is further from its teacher than it was, where it is."""
     was, now = first.get("divergence", 0.0), last.get("divergence", 0.0)
-    if now <= was:
+    if not now > was:
         return ""
     return say(
         "The student is further from its teacher than at the beginning: {was:.2f} nats per token then, {now:.2f} now. "

@@ -14,7 +14,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from data.pack import learnable
+from data.pack import paired
 from data.rows import PairRows
 from jobs.stages import preferences, sft
 from jobs.stages.preferences import METRICS, REFERENCE, ReferenceSettings, reference_logprobs
@@ -110,7 +110,7 @@ def objective(spec: RunSpec) -> Objective:
 def remark(first: Mapping[str, float], last: Mapping[str, float]) -> str:
     """That the better answers have become less likely, where they have."""
     was, now = first.get("chosen_logprob", 0.0), last.get("chosen_logprob", 0.0)
-    if was - now < FALL:
+    if not was - now >= FALL:  # nor where one is not a number
         return ""
     return say(
         "The better answers themselves have become less likely, from {was:.2f} to {now:.2f} nats per token: the loss "
@@ -130,10 +130,11 @@ STAGE = Stage(
     prompt=sft.question,
     sampling=answering,
     models=preferences.models,
-    annotate=partial(preferences.annotate, PairRows, learnable),
+    annotate=partial(preferences.annotate, PairRows, paired),
     objective=objective,
-    data=partial(preferences.data, PairRows, learnable),
+    data=partial(preferences.data, PairRows, paired),
     worst=preferences.worst,
+    usable=paired,
     roles=(REFERENCE,),
     remark=remark,
     metrics=METRICS

@@ -690,8 +690,8 @@ CHINESE: dict[str, str] = {
     "; {count} broken rows left out": "；跳过 {count} 行坏数据",
     "; {count} longer than {width} tokens are read in pieces": "；{count} 篇超过 {width} 词元，分段读取",
     "; {count} longer than {width} tokens lose their end": "；{count} 条超过 {width} 词元，丢弃结尾",
-    "; {count} with no answer in their first {width} tokens left out": (
-        "；{count} 条在前 {width} 词元内没有回答，已跳过"
+    "; {count} of which nothing can be learnt in {width} tokens left out": (
+        "；{count} 条在 {width} 词元内学不到任何东西，已跳过"
     ),
     "A Ray cluster needs Linux or macOS; on Windows use WSL2.": (
         "Ray 集群需要 Linux 或 macOS；在 Windows 上请用 WSL2。"
@@ -1186,14 +1186,6 @@ CHINESE: dict[str, str] = {
         "{kind} 没有初始权重：请用 --tokenizer 名称 给出分词器"
     ),
     (
-        "{named}: none of its {shards} conversations has an answer in its first {width} tokens; the "
-        "earliest begins after {first}. Give rows more tokens with --max_seq_len, or name another "
-        "file"
-    ): (
-        "{named}：{shards} 条对话在前 {width} 词元内都没有回答；最早的在 {first} 之后。请用 "
-        "--max_seq_len 加长，或换一个文件"
-    ),
-    (
         "{named}: the run has {then!r}, asked for is {now!r}; that both hold the same cannot be "
         "seen, and a resumed run keeps its data: leave it out"
     ): ("{named}：该运行是 {then!r}，现在给的是 {now!r}；无法确认两者内容相同，而继续的运行保持其数据：请去掉它"),
@@ -1241,9 +1233,9 @@ CHINESE: dict[str, str] = {
         "{program} 30 秒没有响应：驱动卡住了。请重启机器（WSL2 上：`wsl --shutdown`）"
     ),
     (
-        "{source}: none of {shards} conversations has an answer in its first {width} tokens: give "
-        "others, or a longer --max_seq_len"
-    ): ("{source}：{shards} 条对话在前 {width} 词元内都没有回答：请换数据，或加大 --max_seq_len"),
+        "{source}: of none of {shards} {documents} can anything be learnt in {width} tokens: give others, or a longer "
+        "--max_seq_len"
+    ): ("{source}：{shards} 条{documents}在 {width} 词元内都学不到任何东西：请换数据，或加大 --max_seq_len"),
     "{spec_path} cannot be read: it holds no object": "{spec_path} 无法读取：里面不是一个对象",
     "{spec_path} cannot be read: {error}": "{spec_path} 无法读取：{error}",
     (

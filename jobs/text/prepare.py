@@ -120,16 +120,10 @@ def prepare(
         _check(spec, held_out, rows, None, console, tokenizer, setting="eval.path")
         _check(spec, source, rows, held_out, console, tokenizer)
 
-    def tokenised(path: Path | None, rows: str, held_out_by: str = "") -> str | None:
-        if path is None:
-            return None
-        shards = _tokenised(path, rows, tokenizer, spec, pipeline, console)
-        if held_out_by:
-            _require_learnable(shards, spec, f"{held_out_by} = {path}")
-        return str(shards.folder)
+    def tokenised(path: Path | None, rows: str) -> str | None:
+        return None if path is None else str(_tokenised(path, rows, tokenizer, spec, pipeline, console).folder)
 
     shards = _tokenised(source, rows, tokenizer, spec, pipeline, console)
-    _require_learnable(shards, spec, f"data.path = {source}")
     role_folders = {role: _role_folder(role, named, tokenizer) for role, named in _roles(spec).items()}
     first = {"init_from": init} if init else {}
     first |= {f"roles.{role}": role_folder for role, role_folder in role_folders.items()}
@@ -137,9 +131,9 @@ def prepare(
         tokenizer=str(folder),
         tokenizer_fingerprint=tokenizer.fingerprint,
         shards=str(shards.folder),
-        validation_shards=tokenised(held_out, rows, "eval.path"),
+        validation_shards=tokenised(held_out, rows),
         text_shards=tokenised(text, "pretrain"),
-        held_out_text_shards=tokenised(held_out_text, "pretrain", "eval.pretrain_path"),
+        held_out_text_shards=tokenised(held_out_text, "pretrain"),
         data_fingerprint=shards.fingerprint,
         init_folder=str(init) if init else None,
         parent_run=manifest["run_id"] if manifest else None,
@@ -286,23 +280,6 @@ def _check(
     partial.replace(passed)  # whoever reads it meanwhile reads all of it
 
 
-def _require_learnable(shards: TokenShards, spec: RunSpec, named: str) -> None:
-    """Raise ValueError for conversations of which nothing is learnt. named: the setting and its file."""
-    width = spec.data.max_seq_len
-    if shards.conversations and not len(STAGES[spec.stage.kind].usable(shards, width)):
-        raise ValueError(
-            say(
-                "{named}: none of its {shards} conversations has an answer in its first {width} tokens; "
-                "the earliest begins after {first}. Give rows more tokens with --max_seq_len, or name "
-                "another file",
-                named=named,
-                shards=amount(len(shards)),
-                width=width,
-                first=int(shards.first_targets.min()),
-            )
-        )
-
-
 def _key(content: object) -> str:
     """A name in the cache for what was made of `content`."""
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:24]
@@ -389,10 +366,11 @@ def _tokenised(
         if not len(kept):
             raise ValueError(
                 say(
-                    "{source}: none of {shards} conversations has an answer in its first {width} tokens: "
-                    "give others, or a longer --max_seq_len",
+                    "{source}: of none of {shards} {documents} can anything be learnt in {width} tokens: give others, "
+                    "or a longer --max_seq_len",
                     source=source,
                     shards=shards.rows,
+                    documents=documents,
                     width=width,
                 )
             )
@@ -403,7 +381,7 @@ def _tokenised(
             cut = say("; {count} longer than {width} tokens left out", count=amount(too_long), width=width)
         if lost := shards.rows - len(kept) - too_long:
             cut += say(
-                "; {count} with no answer in their first {width} tokens left out", count=amount(lost), width=width
+                "; {count} of which nothing can be learnt in {width} tokens left out", count=amount(lost), width=width
             )
     else:
         documents, text = say("documents"), say("text")

@@ -130,16 +130,18 @@ def test_a_pair_of_which_no_answer_is_read_teaches_nothing(tmp_path: Path) -> No
         {"chosen": turns("q", "a", "q" * 60, "yes"), "rejected": turns("q", "a", "q" * 60, "no")},
         pair("q", "same" * 20 + "yes", "same" * 20 + "no"),
         pair("q", "yes" * 30, "no"),
+        {
+            "chosen": turns("q", "a", "more", "yes"),
+            "rejected": [*turns("q", "a", "more"), {"role": "assistant", "content": "no", "weight": 0}],
+        },
     ]
     report = check_file(write(tmp_path / "a.jsonl", rows), "dpo", tokenizer=tokenizer, max_seq_len=60)
-    assert placed(report) == {"fully_masked": [2, 3], "truncated": [4, 5]}
-    alone, later = (issue.detail for issue in report.examples["fully_masked"])
+    assert placed(report) == {"fully_masked": [2, 3, 4, 6], "truncated": [5]}
+    alone, later, alike, weightless = (issue.detail for issue in report.examples["fully_masked"])
     assert "the prompt alone is 79 tokens long" in alone
     assert "nothing of the answers is read" in later
-    assert (
-        report.examples["truncated"][0].detail
-        == "the first 60 tokens (max_seq_len) of both are the same, so nothing tells them apart"
-    )
+    assert alike == "the first 60 tokens (max_seq_len) of both are the same, so nothing tells them apart"
+    assert "an answer has weight 0, so of one side nothing is learnt" in weightless
 
 
 def test_a_pair_leaks_where_its_prompt_is_measured_on(tmp_path: Path) -> None:

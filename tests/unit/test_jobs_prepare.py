@@ -229,7 +229,9 @@ def test_held_out_rows_are_looked_at_before_a_run(home: Path, tmp_path: Path, sc
     settings = {"init_from": str(folder), "eval__path": str(chats)}
     with pytest.raises(ValueError, match=r"eval\.path: .*chats\.jsonl.*1 fully_masked"):
         prepare(small_spec("sft", **settings), screen)
-    with pytest.raises(ValueError, match=r"chats\.jsonl: none of 1 conversations has an answer in its first 96 tokens"):
+    with pytest.raises(
+        ValueError, match=r"chats\.jsonl: of none of 1 conversations can anything be learnt in 96 tokens"
+    ):
         prepare(small_spec("sft", **settings, data__limits__max_bad_turns=1), screen)
 
 

@@ -252,6 +252,7 @@ def test_the_settings_of_a_stage_are_checked_against_each_other() -> None:
         "on_policy = True: what the student writes is not known beforehand": ("own", {"stage__cached": True}),
         "alpha = 0.5: what the student writes is no model to it": ("own", {"stage__alpha": 0.5}),
         "data.mix = 0.1: reward replays no text": ("scores", {"data__mix": 0.1}),
+        r"stage.top_k = 0.*greater than or equal to 1": ("kept", {"stage__top_k": 0}),
         "top_k = 5: a teacher in memory tells of all tokens": ("taught", {"stage__top_k": 5}),
         "layers = .*: of a cached teacher its tokens alone are kept": ("kept", {"stage__layers": "[[1, 1]]"}),
     }  # fmt: skip

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 import data.row_values
-from data.row_values import MANIFEST, RowsWithValues, RowValues, Values, row_values
+from data.row_values import LOCK, MANIFEST, RowsWithValues, RowValues, Values, row_values
 from data.rows import Ints
 from minimind.device.distributed import Parallel
 from minimind.training.batch import WholeRows
@@ -135,7 +135,7 @@ def test_a_full_disk_is_said_and_what_is_there_is_kept(tmp_path: Path, monkeypat
     with pytest.raises(OSError, match=r"failed: .*No space left on device\. What was computed is kept: make room"):
         made(tmp_path, Model())
     (folder,) = tmp_path.iterdir()
-    assert [file.name for file in folder.iterdir()] == ["part-00000.safetensors"]
+    assert {file.name for file in folder.iterdir()} == {LOCK, "part-00000.safetensors"}
     monkeypatch.undo()
     again = Model()
     made(tmp_path, again)
@@ -160,3 +160,14 @@ def test_ranks_compute_a_share_each(tmp_path: Path) -> None:
     found = run_ranks(2, partial(share, folder), tmp_path)
     assert found == [(3, 64 + 22), (3, 64)]
     assert torch.equal(made(folder, Model()).of(range(150))["one"], expected(range(150)))
+
+
+def alone(folder: Path, parallel: Parallel) -> bool:
+    """Whether a run of its own gets the values, however many others compute the same."""
+    rows = Rows(64 * 50)
+    values = made(folder, Model(), rows).of(range(rows.count))["one"]
+    return torch.equal(values, expected(range(rows.count)))
+
+
+def test_runs_that_compute_the_same_values_at_once_are_not_in_each_others_way(tmp_path: Path) -> None:
+    assert run_ranks(2, partial(alone, tmp_path / "known"), tmp_path) == [True, True]

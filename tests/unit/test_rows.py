@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from data.batches import OrderedBatches, in_order
-from data.pack import learnable
+from data.pack import learnable, paired
 from data.prepare import tokenise
 from data.rows import PairRows
 from data.shards import TokenShards
@@ -93,6 +93,20 @@ def test_turns_that_both_answers_have_are_read_and_not_learnt(tmp_path: Path) ->
     shards = tokenise([path], TOKENIZER, tmp_path / "out", rows="dpo")
     found = texts_of(PairRows(shards, np.arange(1), 256).batch([0]))
     assert [said for _, said in found] == ["aab<|im_end|>", "aac<|im_end|>"]
+
+
+def test_a_pair_of_which_no_answer_is_left_but_one_that_both_give_is_not_read(tmp_path: Path) -> None:
+    before = turns("one", "first")
+    rows: list[dict[str, Any]] = [
+        {side: [*before, *turns(question, answer)] for side, answer in (("chosen", "aab"), ("rejected", "aac"))}
+        for question in ("two", "q" * 256)
+    ]
+    rows.append({**rows[0], "rejected": [*rows[0]["rejected"][:-1], rows[0]["rejected"][-1] | {"weight": 0}]})
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    shards = tokenise([path], TOKENIZER, tmp_path / "out", rows="dpo")
+    assert learnable(shards, 256).tolist() == [0, 1, 2]
+    assert paired(shards, 256).tolist() == [0]
 
 
 def test_answers_to_different_prompts_are_refused_with_their_line(tmp_path: Path) -> None:

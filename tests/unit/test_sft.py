@@ -195,7 +195,10 @@ def test_what_cannot_be_learnt_from_is_refused_or_left_out(home: Path, tmp_path:
     screen = Screen()
     start(override(spec, {"data.limits.max_bad_turns": 1}), screen)
     assert "22 conversations" in screen.text
-    assert "; 1 longer than 96 tokens lose their end; 1 with no answer in their first 96 tokens left out" in screen.text
+    assert (
+        "; 1 longer than 96 tokens lose their end; 1 of which nothing can be learnt in 96 tokens left out"
+        in screen.text
+    )
 
 
 BAD_ROWS: dict[str, tuple[str, list[dict[str, Any]], str]] = {

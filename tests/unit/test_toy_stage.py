@@ -380,7 +380,7 @@ def test_pairs_are_counted_as_pairs(home: Path) -> None:
     (line,) = [line for line in screen.text.splitlines() if line.startswith("Data: dpo.jsonl")]
     assert line.startswith(f"Data: dpo.jsonl: {rows} pairs of answers, ")
     assert f"; {long} longer than {width} tokens lose their end" in line
-    assert f"; {rows - len(kept)} with no answer in their first {width} tokens left out" in line
+    assert f"; {rows - len(kept)} of which nothing can be learnt in {width} tokens left out" in line
     assert 0 < len(kept) < rows
     assert long
 
