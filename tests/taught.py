@@ -129,4 +129,5 @@ def write_checkpoint(run: RunDirectory, step: int, model: MiniMind, tokenizer: T
         tokenizer=tokenizer,
         train_state={},
         lineage=Lineage(run.name),
+        architecture=model.architecture,
     )
