@@ -3,27 +3,33 @@ and its gradients.
 
 Run with what is asked, as JSON: by name the trainer, its settings, the folders of the policy and of the reference, the
 file of rows, a chat template to use in place of the policy's own, and a file for the gradients. Says for each the loss,
-and of each text its token ids and which of them are learnt.
+and of each text its token ids and which of them are learnt. Of the trainer "gkd" the divergence alone is asked, of
+texts.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import load_dataset
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
-from trl import DPOConfig, DPOTrainer
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, RewardConfig, RewardTrainer
 from trl.experimental.cpo import CPOConfig, CPOTrainer
+from trl.experimental.gkd import GKDTrainer
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
 
 TRAINERS: dict[str, tuple[Any, Any]] = {
     "dpo": (DPOTrainer, DPOConfig),
     "cpo": (CPOTrainer, CPOConfig),
     "orpo": (ORPOTrainer, ORPOConfig),
+    "kto": (KTOTrainer, KTOConfig),
+    "reward": (RewardTrainer, RewardConfig),
 }
 
 USUAL = {"use_cpu": True, "bf16": False, "disable_tqdm": True, "report_to": "none"}
@@ -42,7 +48,8 @@ def trained(
     kind, config = TRAINERS[trainer]
     tokenizer = AutoTokenizer.from_pretrained(policy)
     tokenizer.chat_template = template or tokenizer.chat_template
-    models = {"model": AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32)}
+    of = AutoModelForSequenceClassification if trainer == "reward" else AutoModelForCausalLM
+    models = {"model": of.from_pretrained(policy, dtype=torch.float32)}
     if reference is not None:
         models["ref_model"] = AutoModelForCausalLM.from_pretrained(reference, dtype=torch.float32)
     made = kind(
@@ -55,19 +62,43 @@ def trained(
     made.model.train()
     loss = made.compute_loss(made.model, dict(batch))
     loss.backward()
-    save_file({name: weight.grad for name, weight in made.model.named_parameters()}, gradients)
+    save(made.model, gradients)
     return {"loss": loss.item(), "texts": texts(batch)}
 
 
+def distilled(settings: dict[str, Any], policy: str, reference: str, rows: str, gradients: str) -> dict[str, Any]:
+    """The divergence of policy and reference over the learnt tokens of texts, which stand in the file as `texts` gives
+    them.
+    """
+    student, teacher = (AutoModelForCausalLM.from_pretrained(each, dtype=torch.float32) for each in (policy, reference))
+    ids, learnt = zip(*json.loads(Path(rows).read_text("utf-8")), strict=True)
+    ids_BT, learnt_BT = (pad_sequence(list(map(torch.tensor, part)), batch_first=True) for part in (ids, learnt))
+    with torch.no_grad():
+        teacher_BTV = teacher(ids_BT).logits
+    labels_BT = ids_BT.masked_fill(~learnt_BT, -100)
+    loss = GKDTrainer.generalized_jsd_loss(
+        student(ids_BT).logits[:, :-1], teacher_BTV[:, :-1], labels_BT[:, 1:], **settings
+    )
+    loss.backward()
+    save(student, gradients)
+    return {"loss": loss.item()}
+
+
+def save(model: torch.nn.Module, gradients: str) -> None:
+    save_file({name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}, gradients)
+
+
 def texts(batch: dict[str, torch.Tensor]) -> list[tuple[list[int], list[bool]]]:
-    """The token ids of each text of a batch, and which of them are learnt: all better answers, then all worse ones."""
-    if "completion_mask" in batch:
-        parts = [(batch["input_ids"], batch["attention_mask"], batch["completion_mask"] == 1)]
-    else:
-        parts = [
-            (batch[f"{side}_input_ids"], batch[f"{side}_attention_mask"], batch[f"{side}_labels"] != -100)
-            for side in ("chosen", "rejected")
-        ]
+    """The token ids of each text of a batch, and which of them are learnt: all better answers, then all worse ones; of
+    labelled ones all answers, then all to other prompts; for scores nothing is learnt.
+    """
+    parts = []
+    for side in ("", "KL_", "chosen_", "rejected_"):
+        if f"{side}input_ids" in batch:
+            ids_BT = batch[f"{side}input_ids"]
+            mask_BT = batch.get(f"{side}completion_mask", torch.zeros_like(ids_BT)) == 1
+            labels_BT = batch.get(f"{side}labels", torch.full_like(ids_BT, -100))
+            parts.append((ids_BT, batch[f"{side}attention_mask"], mask_BT | (labels_BT != -100)))
     return [
         (ids_T[real_T == 1].tolist(), learnt_T[real_T == 1].tolist())
         for part in parts
@@ -75,8 +106,12 @@ def texts(batch: dict[str, torch.Tensor]) -> list[tuple[list[int], list[bool]]]:
     ]
 
 
+def said(trainer: str, **how: Any) -> dict[str, Any]:
+    return distilled(**how) if trainer == "gkd" else trained(trainer, **how)
+
+
 def main(asked: str) -> None:
-    print(json.dumps({name: trained(**how) for name, how in json.loads(asked).items()}))
+    print(json.dumps({name: said(**how) for name, how in json.loads(asked).items()}))
 
 
 if __name__ == "__main__":

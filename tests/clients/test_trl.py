@@ -1,17 +1,30 @@
-"""Preference training as TRL does it: the same file and checkpoints give the same tokens, losses and gradients.
+"""Learning from preferences, from labels and from a teacher as TRL does it: the same files and checkpoints give the
+same tokens, losses and gradients.
 
-TRL is asked as its users ask it, with conversations and the checkpoint's own tokenizer. Three things differ, and are
-taken account of here. TRL learns the line's end that the chat template writes behind an answer as well; no model of
-ours ever has to say it, and where numbers are compared TRL's template leaves it out. Its ORPO adds the cross-entropy of
-prompts and answers together, a mean over all tokens of the batch; ours, as the paper has it, is that of the answer
-alone, a mean over its tokens. And it smooths no labels of the sigmoid loss any more; what label_smoothing means is
-compared for SimPO.
+TRL is asked as its users ask it, with conversations and the checkpoint's own tokenizer. What differs is taken account
+of here:
+
+- TRL learns the line's end that the chat template writes behind an answer as well; no model of ours ever has to say it,
+  and where numbers are compared TRL's template leaves it out. Scores are read behind it by both.
+- Its ORPO adds the cross-entropy of prompts and answers together, a mean over all tokens of the batch; ours, as the
+  paper has it, is that of the answer alone, a mean over its tokens.
+- It smooths no labels of the sigmoid loss any more; what label_smoothing means is compared for SimPO.
+- KTO's reference point, what any text gains, is estimated of other answers. TRL puts behind each prompt the answer of
+  the row before it in a batch of `per_device_train_batch_size`, which is why it reads the file in its order, and takes
+  the mean over the batches of all ranks; an answer that its own prompt cuts off is whole there, and a last batch of one
+  row has its own answer for another. Ours is the answer of the row that lies half of all rows further, as cut off as
+  it is learnt, and the mean is a packed row's. An odd number of rows, read by us in steps of two, has the same
+  neighbours in both ways: in one batch and one packed row, and where no answer is cut off by its own prompt, both
+  estimates are the same.
+- Its divergences are not multiplied by temperature^2, so their gradients shrink as the temperature grows. Its
+  GKDTrainer tells the loss no temperature at all; what is compared is the function that it calls, with one.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +35,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 import minimind.checkpoints.checkpoint as checkpoints
-from data.pack import learnable
+from data.pack import labelled, learnable, whole
 from data.prepare import tokenise
-from data.rows import AnswerRows, PairRows
+from data.rows import AnswerRows, LabelledRows, PairRows
 from jobs.runs.directory import RunDirectory
+from jobs.stages import kto, reward
 from minimind.network.model import MiniMind
-from minimind.training.answers import Answer, answer_logprobs
+from minimind.network.score import ScoreModel
+from minimind.training.answers import Answer, answer_batch, answer_logprobs, summed
+from minimind.training.distillation import Distillation, distil
 from minimind.training.objectives import token_logprobs
 from minimind.training.preference import WITHOUT_REFERENCE, PreferenceLoss, pair_answers, preference_loss
 from tests import taught
@@ -36,7 +52,7 @@ from tests.small import turns
 
 pytestmark = pytest.mark.timeout(900)
 
-WIDTH = 96
+WIDTH = 128
 """How many tokens of prompt and answer are read: less than those of the longest pair."""
 
 TOLERANCE = 1e-5
@@ -93,6 +109,23 @@ PAIRS = [
 ]
 
 
+def judged(answer: str, good: bool, *before: str) -> dict[str, Any]:
+    """A row as TRL's users have it."""
+    *prompt, completion = turns(*before, answer)
+    return {"prompt": prompt, "completion": [completion], "label": good}
+
+
+LABELLED = [
+    judged("Paris.", True, taught.CAPITAL),
+    judged("罗马。", False, taught.CAPITAL_ZH),
+    judged("1, 2, 3, 4, 5, 6", True, taught.COUNT),
+    judged("Yes.", True, taught.CAPITAL, "Paris.", taught.COUNT, taught.COUNTED, "Prime? " * 7 + taught.PRIME),
+    judged("No, 7.", False, taught.PRIME),
+    judged("Yes.", False, taught.CAPITAL, "Paris.", "Is it raining? " * 40),
+]
+"""The prompt of the fourth leaves room for its own answer alone, that of the last for none."""
+
+
 @dataclass(frozen=True)
 class Checkpoints:
     """Two of them, as folders and in memory, and rows in a file and as ours are read."""
@@ -108,7 +141,7 @@ class Checkpoints:
             "trainer": trainer,
             "settings": {"max_length": WIDTH, **settings},
             "policy": str(self.policy),
-            "reference": str(self.reference) if trainer == "dpo" else None,
+            "reference": str(self.reference) if trainer in ("dpo", "kto") else None,
             "rows": str(self.file),
             "template": template,
             "gradients": str(gradients),
@@ -144,20 +177,15 @@ def test_tokens_losses_and_gradients_are_those_of_trl(python: Path, there: Check
         [answer.tokens.tolist(), (np.arange(len(answer.tokens)) >= answer.targets.argmax()).tolist()]
         for answer in sides
     ]
-    ends = [int(answer.targets.nonzero()[0].max()) + 1 for answer in sides]
-    texts = [[side.tokens[:end].tolist(), side.targets[:end].tolist()] for side, end in zip(sides, ends, strict=True)]
+    texts = list(map(up_to_last_target, sides))
     for name, case in CASES.items():
         assert said[name]["texts"] == texts, name
-        loss, gradients = ours(there, case.loss)
-        assert float(loss) == pytest.approx(said[name]["loss"], rel=TOLERANCE), name
-        for weight, expected in load_file(files[name]).items():
-            difference = torch.linalg.vector_norm(gradients[weight] - expected)
-            assert difference <= TOLERANCE * torch.linalg.vector_norm(expected), (name, weight)
+        policy = checkpoints.load_model(there.policy)[0]
+        require_same(name, policy, ours(there, policy, case.loss), said[name]["loss"], files[name])
 
 
-def ours(there: Checkpoints, how: PreferenceLoss) -> tuple[Tensor, dict[str, Tensor]]:
-    """The mean loss of all pairs and its gradients, of ORPO with the cross-entropy that TRL adds to it."""
-    policy = checkpoints.load_model(there.policy)[0]
+def ours(there: Checkpoints, policy: MiniMind, how: PreferenceLoss) -> Tensor:
+    """The mean loss of all pairs, of ORPO with the cross-entropy that TRL adds to it."""
     batch = there.rows.batch(range(there.rows.count))
     reference_M = None
     if how.name not in WITHOUT_REFERENCE:
@@ -170,8 +198,7 @@ def ours(there: Checkpoints, how: PreferenceLoss) -> tuple[Tensor, dict[str, Ten
         chosen = pair_answers(logprob_M, batch)
         loss = loss + (chosen.chosen_P / chosen.chosen_tokens_P).mean()
         loss = loss + whole_cross_entropy(policy, [there.rows.answers(place)[0] for place in range(len(PAIRS))])
-    loss.backward()  # type: ignore[no-untyped-call]
-    return loss.detach(), {name: weight.grad for name, weight in policy.named_parameters() if weight.grad is not None}
+    return loss
 
 
 def whole_cross_entropy(policy: MiniMind, chosen: list[Answer]) -> Tensor:
@@ -182,6 +209,118 @@ def whole_cross_entropy(policy: MiniMind, chosen: list[Answer]) -> Tensor:
         tokens = torch.from_numpy(answer.tokens[:end].astype(np.int64))[None]
         found.append(token_logprobs(policy(tokens), policy.head_weight_VD, tokens, torch.arange(1, end)))
     return -torch.cat(found).mean()
+
+
+def test_labelled_answers_are_learnt_as_trl_does(python: Path, there: Checkpoints, tmp_path: Path) -> None:
+    """The policy has gained on the reference in other answers or, when the two are exchanged, has lost: then what any
+    text gains is taken to be 0.
+    """
+    file = tmp_path / "labelled.jsonl"
+    file.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in LABELLED), "utf-8")
+    tokenizer = checkpoints.load_model(there.policy)[1]
+    shards = tokenise([file], tokenizer, tmp_path / "shards", rows="kto")
+    read = labelled(shards, WIDTH)
+    count = len(read)
+    assert count == len(LABELLED) - 1
+    order = np.arange(0, 2 * count, 2) % count
+    rows = LabelledRows(shards, read[order], WIDTH, tokenizer.pad_id)
+    assert rows.count == 1
+    lost = replace(there, file=file, rows=rows)
+    cases = {"lost": lost, "gained": replace(lost, policy=there.reference, reference=there.policy)}
+    files = {name: tmp_path / f"{name}.safetensors" for name in cases}
+    settings = {"beta": 0.3, "undesirable_weight": 1.5, "per_device_train_batch_size": count}
+    shorter = template_without_last_line_end(there.policy)
+    asked = {name: case.asked("kto", settings, files[name], shorter) for name, case in cases.items()}
+    said = said_by(python, "ask_trl.py", tmp_path, json.dumps(asked))
+    texts = [rows.answers(place) for place in np.argsort(order)]
+    assert max(len(other.tokens) for _, other in texts) == WIDTH
+    spec = kto.kto().model_copy(update={"stage": kto.KtoConfig(beta=0.3, bad_weight=1.5)})
+    batch = rows.batch([0])
+    for name, case in cases.items():
+        assert said[name]["texts"] == [up_to_last_target(pair[side]) for side in (0, 1) for pair in texts], name
+        policy, reference = (checkpoints.load_model(folder)[0] for folder in (case.policy, case.reference))
+        with torch.no_grad():
+            gained_A = summed(answer_logprobs(policy, batch) - answer_logprobs(reference, batch), batch)
+        assert bool(gained_A[1::2].mean() > 0) == (name == "gained")
+        found = kto.objective(spec)({"policy": policy, "reference": reference}, batch)
+        require_same(name, policy, found.total / found.weight, said[name]["loss"], files[name])
+
+
+def test_a_reward_model_learns_as_trl_has_it(python: Path, there: Checkpoints, tmp_path: Path) -> None:
+    writes, tokenizer, _ = checkpoints.load_model(there.policy)
+    scores = ScoreModel.of(writes)
+    torch.nn.init.normal_(scores.score.weight, std=0.3, generator=torch.Generator().manual_seed(0))
+    run = RunDirectory(tmp_path / "reward")
+    run.create({"stage": {"kind": "reward"}})
+    case = replace(there, policy=taught.write_checkpoint(run, 1, scores, tokenizer))
+    files = {center: tmp_path / f"{center}.safetensors" for center in (0.0, 0.1)}
+    asked = {
+        str(center): case.asked("reward", {"center_rewards_coefficient": center}, file, None)
+        for center, file in files.items()
+    }
+    said = said_by(python, "ask_trl.py", tmp_path, json.dumps(asked))
+    rows = PairRows(there.rows.shards, whole(there.rows.shards, WIDTH), WIDTH, tokenizer.pad_id)
+    pairs = [rows.answers(place) for place in range(len(rows.chosen))]
+    assert len(pairs) == len(PAIRS) - 1
+    texts = [pair[side].tokens.tolist() for side in (0, 1) for pair in pairs]
+    batch = rows.batch(range(rows.count))
+    for center, file in files.items():
+        name = str(center)
+        assert [ids for ids, _ in said[name]["texts"]] == texts
+        policy = checkpoints.load_score_model(case.policy)[0]
+        spec = reward.reward().model_copy(update={"stage": reward.RewardConfig(center=center)})
+        found = reward.objective(spec)({"policy": policy}, batch)
+        require_same(name, policy, found.total / found.weight, said[name]["loss"], file)
+
+
+def test_a_student_is_compared_with_its_teacher_as_trl_does(python: Path, there: Checkpoints, tmp_path: Path) -> None:
+    answers = [answer for place in range(len(PAIRS)) for answer in there.rows.answers(place)]
+    texts = tmp_path / "texts.json"
+    texts.write_text(json.dumps([[answer.tokens.tolist(), answer.targets.tolist()] for answer in answers]))
+    settings = [
+        Distillation(alpha=0.0, beta=beta, temperature=temperature)
+        for beta, temperature in product((0.0, 0.25, 0.5, 1.0), (1.0, 2.0))
+    ]
+    names = [f"beta {each.beta} temperature {each.temperature}" for each in settings]
+    files = {name: tmp_path / f"{name}.safetensors" for name in names}
+    asked = {
+        name: {
+            "trainer": "gkd",
+            "settings": {"beta": each.beta, "temperature": each.temperature},
+            "policy": str(there.policy),
+            "reference": str(there.reference),
+            "rows": str(texts),
+            "gradients": str(files[name]),
+        }
+        for name, each in zip(names, settings, strict=True)
+    }
+    said = said_by(python, "ask_trl.py", tmp_path, json.dumps(asked))
+    batch = answer_batch([[[answer]] for answer in answers], range(len(answers)), WIDTH)
+    teacher = checkpoints.load_model(there.reference)[0]
+    for name, each in zip(names, settings, strict=True):
+        student = checkpoints.load_model(there.policy)[0]
+        found = distil({"policy": student, "teacher": teacher}, batch, each)
+        loss = found.total / found.weight / each.temperature**2
+        require_same(name, student, loss, said[name]["loss"], files[name])
+
+
+def require_same(name: str, policy: MiniMind, loss: Tensor, expected: float, file: Path) -> None:
+    """Of the loss its value and its gradients, which are in the file."""
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert loss.item() == pytest.approx(expected, rel=TOLERANCE), name
+    theirs = load_file(file)
+    for weight, own in policy.named_parameters():
+        gradient = theirs.pop(weight)
+        assert own.grad is not None
+        difference = torch.linalg.vector_norm(own.grad - gradient)
+        assert difference <= TOLERANCE * torch.linalg.vector_norm(gradient), (name, weight)
+    assert not theirs
+
+
+def up_to_last_target(answer: Answer) -> list[list[Any]]:
+    """Its token ids and which of them are learnt."""
+    end = int(answer.targets.nonzero()[0].max()) + 1
+    return [answer.tokens[:end].tolist(), answer.targets[:end].tolist()]
 
 
 def template_without_last_line_end(folder: Path) -> str:
