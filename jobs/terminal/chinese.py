@@ -1615,7 +1615,22 @@ CHINESE: dict[str, str] = {
     "topic": ("主题"),
     "subject": ("科目"),
     "source": ("来源"),
-    "no difference at all in {what}": ("{what} 没有任何差别"),
+    "every row of {what} scores the same": ("{what} 每一题的得分都相同"),
+    "pairs": ("成对的题"),
+    "B further ahead": ("B 领先更多"),
+    "further ahead": ("领先更多"),
+    "less far ahead": ("领先更少"),
+    "How far ahead the better text is": ("较好的文本领先多少"),
+    "pairs in which B holds the better text further ahead of the worse than A does; chance is 50 %": (
+        "与 A 相比，较好的文本比较差的文本领先更多的题；随便猜得 50 %"
+    ),
+    "{low} … {high}; chance 50 %": ("{low} … {high}；随便猜得 50 %"),
+    "{b} holds the better text further ahead of the worse in {share} of {rows} pairs of {suite} ({interval})": (
+        "{b} 在 {suite} 的 {rows} 对里有 {share} 让较好的文本比较差的领先更多（{interval}）"
+    ),
+    "{b} holds the better text less far ahead of the worse in {share} of {rows} pairs of {suite} ({interval})": (
+        "{b} 在 {suite} 的 {rows} 对里有 {share} 让较好的文本比较差的领先更少（{interval}）"
+    ),
     "not here": ("这里没有"),
     (
         "It was at its best at step {step} ({best:.4f}), and {last:.4f} at the end: it has learnt its rows by heart. "
