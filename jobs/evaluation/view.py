@@ -13,7 +13,7 @@ from rich.text import Text
 from jobs.evaluation.ask import LOST_FACT
 from jobs.evaluation.compare import Compared, Finding, Lead, asked_otherwise, ranked
 from jobs.runs.evals import EvalLog, number
-from jobs.terminal.wrap import wrapped
+from jobs.terminal.wrap import tell
 from minimind.evaluation.diagnostics import describe
 from minimind.evaluation.statistics import Comparison, Verdict
 from minimind.language import language, phrase, say
@@ -37,7 +37,7 @@ def show_scores(logs: Sequence[EvalLog], console: Console) -> None:
     for log in logs:
         found = log.summary
         table.add_row(
-            _label(found, log.suite),
+            label(found, log.suite),
             number(found, found["score"]),
             f"{number(found, found['low'])} … {number(found, found['high'])}",
             number(found, found["chance"]) if found["chance"] is not None else "",
@@ -45,16 +45,18 @@ def show_scores(logs: Sequence[EvalLog], console: Console) -> None:
             duration(found["seconds"]),
         )
     console.print(table, soft_wrap=False)
-    _explain([log.summary for log in logs], console)
+    explain([log.summary for log in logs], console)
 
 
-def _label(summary: dict[str, Any], name: str) -> str:
+def label(summary: dict[str, Any], name: str) -> str:
+    """A suite's name in a table, marked where less is better; `explain` says what the mark means."""
     return f"{name} ↓" if summary["lower_is_better"] else name
 
 
-def _explain(summaries: Sequence[dict[str, Any]], console: Console) -> None:
+def explain(summaries: Sequence[dict[str, Any]], console: Console) -> None:
+    """The mark that `label` makes, where one of these suites has it."""
     if any(summary["lower_is_better"] for summary in summaries):
-        console.print(say("↓ bits per byte of text that it never saw: less is better"), style="dim")
+        tell(console, say("↓ bits per byte of text that it never saw: less is better"), style="dim")
 
 
 def show_groups(log: EvalLog, console: Console) -> None:
@@ -78,9 +80,9 @@ def show_comparison(compared: Sequence[Compared], console: Console) -> None:
         table.add_column(phrase(title), justify="right", no_wrap=True)
     table.add_column(say("verdict"), no_wrap=True)
     for one in compared:
-        table.add_row(_label(one.a.summary, phrase(one.a.suite)), *cells(one.a.summary, one.whole))
+        table.add_row(label(one.a.summary, phrase(one.a.suite)), *cells(one.a.summary, one.whole))
     console.print(table, soft_wrap=False)
-    _explain([one.a.summary for one in compared], console)
+    explain([one.a.summary for one in compared], console)
     _show_leads(compared, console)
     for line in asked_otherwise(compared):
         console.print(line, style="yellow")
@@ -129,7 +131,7 @@ def _show_leads(compared: Sequence[Compared], console: Console) -> None:
         )
     console.print()
     console.print(table, soft_wrap=False)
-    console.print("\n".join(wrapped(what_leads_say(), console.width)), style="dim")
+    tell(console, what_leads_say(), style="dim", indent="")
 
 
 def what_leads_say() -> str:

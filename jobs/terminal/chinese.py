@@ -1931,7 +1931,7 @@ CHINESE: dict[str, str] = {
     "data.mix = {mix}: a cached teacher has not read the text that is replayed": (
         "data.mix = {mix}：缓存的教师没有读过混入的文本"
     ),
-    "held-out rows": ("验证行"),
+    "{names}: of each stage's own held-out rows": ("{names}：各阶段自己留出的数据上的值"),
     "how far the student is from its teacher": ("学生与教师相差多少"),
     "how likely the better answers are; in many runs it falls": ("较好的回答有多可能；许多训练中它会下降"),
     "how likely the student finds the texts": ("学生认为这些文本有多可能"),
