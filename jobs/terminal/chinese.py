@@ -940,6 +940,7 @@ CHINESE: dict[str, str] = {
         "的数"
     ),
     "pairs of answers": "对回答",
+    "answers with a label": "个带标签的回答",
     "conversations": "条对话",
     ("data.mix = {mix}: it is not known which text the weights learnt from; name it with --set data.mix_path=FILE"): (
         "data.mix = {mix}：不知道这些权重学过哪些文本；请用 --set data.mix_path=文件 给出"
