@@ -29,6 +29,12 @@ def duration(seconds: float) -> str:
     return say("{days} d {hours} h", days=hours // 24, hours=hours % 24)
 
 
+def clock(seconds: float) -> str:
+    """A length of time as a clock counts it, for columns: 0:03:20, 25:00:00."""
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
+
+
 def amount(count: float) -> str:
     """A count with three digits or so: 987, 12.3k, 4.56M."""
     unit = 0

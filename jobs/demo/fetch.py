@@ -9,6 +9,7 @@ from jobs.paths import stock_folder
 from jobs.stock.build import Built, build
 from jobs.stock.scales import SCALES
 from jobs.stock.sources import PACKAGES, fetch
+from jobs.terminal.wrap import tell
 from minimind.language import say
 from minimind.units import size
 
@@ -35,9 +36,10 @@ def fetch_stock(console: Console, *, scale: str = "demo", npm: bool = True) -> B
     for note in built.notes:
         console.print(f"  {note}", style="yellow")
     rows = say(", ").join(say("{count} in {name}", count=count, name=name) for name, count in built.rows.items())
-    console.print(
+    tell(
+        console,
         say(
             "Stock data: {size_bytes} in {folder}: {rows}.", size_bytes=size(built.size_bytes), folder=folder, rows=rows
-        )
+        ),
     )
     return built

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from html import escape
 from math import isfinite
 
-from jobs.evaluation.compare import Compared, Finding
+from jobs.evaluation.compare import Compared
+from minimind.evaluation.statistics import Interval
 from minimind.language import say
 
 Curve = tuple[str, Sequence[int], Sequence[float]]
@@ -24,12 +25,14 @@ def widest(compared: Sequence[Compared]) -> dict[bool, float]:
     return reach
 
 
-def interval(finding: Finding, reach: float) -> str:
-    """A difference with its interval, where that is known, on a line whose middle is none."""
-    found = finding.comparison.difference.known()
+def interval(of: Interval, reach: float, middle: float = 0.0) -> str:
+    """A number with its interval, where that is known, on a line that reaches so far both ways from its middle, which
+    is what no difference or chance would be.
+    """
+    found = of.known()
 
     def x(value: float) -> float:
-        return 80 + 76 * max(-1.0, min(1.0, value / reach))
+        return 80 + 76 * max(-1.0, min(1.0, (value - middle) / reach))
 
     value, low, high = found["value"], found["low"], found["high"]
     span = (
@@ -40,7 +43,7 @@ def interval(finding: Finding, reach: float) -> str:
     return (
         '<svg class="interval" viewBox="0 0 160 16" role="img" aria-hidden="true">'
         '<line class="none" x1="80" x2="80" y1="1" y2="15"/>'
-        f'{span}<circle cx="{x(value or 0.0):.1f}" cy="8" r="3.5"/></svg>'
+        f'{span}<circle cx="{x(middle if value is None else value):.1f}" cy="8" r="3.5"/></svg>'
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from jobs.runs.evals import EvalLog, Record
 from minimind.evaluation import statistics
-from minimind.evaluation.statistics import AMOUNTS, SHARES, Comparison
+from minimind.evaluation.statistics import AMOUNTS, SHARES, Comparison, SignTest, Verdict
 from minimind.language import phrase, say
 
 
@@ -39,13 +39,35 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Lead:
+    """In how many pairs B holds the better text further ahead of the worse one than A does, by their log-probs. held:
+    whether that stands among the pairs of all suites that were compared.
+
+    With A as DPO's reference this is the accuracy of its implicit reward (Rafailov et al. 2023, arXiv:2305.18290).
+    """
+
+    test: SignTest
+    held: bool
+
+    @property
+    def verdict(self) -> Verdict:
+        """B's lead is larger, better, or smaller, worse, in more pairs than chance would make it."""
+        if not self.held:
+            return "cannot tell"
+        return "better" if self.test.more > self.test.less else "worse"
+
+
+@dataclass(frozen=True)
 class Compared:
-    """A suite's rows of both. findings: of the whole suite first, then by group."""
+    """A suite's rows of both. findings: of the whole suite first, then by group. lead: of a suite of pairs whose logs
+    have the log-probs of both texts.
+    """
 
     a: EvalLog
     b: EvalLog
     findings: tuple[Finding, ...]
     cases: tuple[Case, ...]
+    lead: Lead | None = None
 
     @property
     def whole(self) -> Finding:
@@ -100,22 +122,24 @@ class Compared:
 
 
 def compare(pairs: Sequence[tuple[EvalLog, EvalLog]]) -> list[Compared]:
-    """Each suite's two logs. What holds is decided over all suites together, and over all groups (Holm), so that many
-    tests do not find something by chance.
+    """Each suite's two logs. What holds is decided over all suites together, over all groups, and over the leads of all
+    suites of pairs (Holm), so that many tests do not find something by chance.
 
     Raises ValueError where two logs are not of the same rows.
     """
-    made = [(a, b, _findings(a, b)) for a, b in pairs]
-    wholes = iter(statistics.levels([findings[0].comparison.p for _, _, findings in made]))
-    groups = iter(statistics.levels([one.comparison.p for _, _, findings in made for one in findings[1:]]))
+    made = [(a, b, _findings(a, b), _lead(a, b)) for a, b in pairs]
+    wholes = iter(statistics.levels([findings[0].comparison.p for _, _, findings, _ in made]))
+    groups = iter(statistics.levels([one.comparison.p for _, _, findings, _ in made for one in findings[1:]]))
+    leads = iter(statistics.levels([lead.p for *_, lead in made if lead is not None]))
     return [
         Compared(
             a,
             b,
             (replace(whole, held=next(wholes)), *(replace(group, held=next(groups)) for group in rest)),
             tuple(_cases(a, b)),
+            None if lead is None else Lead(lead, next(leads)),
         )
-        for a, b, (whole, *rest) in made
+        for a, b, (whole, *rest), lead in made
     ]
 
 
@@ -126,12 +150,27 @@ def facts_of(finding: Finding) -> dict[str, Any]:
     return facts
 
 
+def margin(record: Record) -> float | None:
+    """Of a pair: by how many nats the better text is likelier than the worse one; None of other rows, and of a log
+    without log-probs.
+
+    Not of a choice: the wrong one of several that comes nearest may be another one for each model.
+    """
+    if "good" not in record or "logprobs" not in record:
+        return None
+    good, bad = record["logprobs"]
+    return float(good) - float(bad)
+
+
+def lead_facts(lead: Lead | None) -> dict[str, Any] | None:
+    """A lead for JSON."""
+    return None if lead is None else {**asdict(lead.test), "held": lead.held}
+
+
 def _surer(case: Case) -> float:
-    """Of a pair of sentences: by how many nats the right one gained on the other; 0 of other rows."""
-    if "good" not in case.a:
-        return 0.0
-    a, b = (record["logprobs"][0] - record["logprobs"][1] for record in (case.a, case.b))
-    return float(b - a)
+    """Of a pair: by how many nats the better text gained on the worse one; 0 where that is not known."""
+    a, b = margin(case.a), margin(case.b)
+    return 0.0 if a is None or b is None else b - a
 
 
 def differ(a: object, b: object) -> bool:
@@ -206,6 +245,15 @@ def _finding(log: EvalLog, field: str | None, value: str, rows: Sequence[tuple[R
     compared = statistics.compare(first, second, weights, lower_is_better=lower, within=AMOUNTS if lower else SHARES)
     mean_a, mean_b = (statistics.average(scores, weights) for scores in (first, second))
     return Finding(field, value, mean_a, mean_b, compared, held=False)
+
+
+def _lead(a: EvalLog, b: EvalLog) -> SignTest | None:
+    """Of the rows that count, where all of them have the log-probs of a pair."""
+    rows = [(margin(one), margin(other)) for one, other in zip(a.records, b.records, strict=True) if _counts(a, one)]
+    known = [(one, other) for one, other in rows if one is not None and other is not None]
+    if not known or len(known) < len(rows):
+        return None
+    return statistics.sign_test(*zip(*known, strict=True))
 
 
 def _cases(a: EvalLog, b: EvalLog) -> list[Case]:

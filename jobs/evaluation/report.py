@@ -21,9 +21,20 @@ from markupsafe import Markup, escape
 
 from jobs import paths
 from jobs.evaluation.chart import curves, interval, widest
-from jobs.evaluation.compare import Case, Compared, Finding, asked_otherwise, differ, facts_of, ranked
+from jobs.evaluation.compare import (
+    Case,
+    Compared,
+    Finding,
+    Lead,
+    asked_otherwise,
+    differ,
+    facts_of,
+    lead_facts,
+    margin,
+    ranked,
+)
 from jobs.evaluation.texts import cell, quoted, visible
-from jobs.evaluation.view import title_of, verdict_of, wrong_with
+from jobs.evaluation.view import lead_verdict, title_of, verdict_of, what_leads_say, wrong_with
 from jobs.runs import evals, reports
 from jobs.runs.directory import RunDirectory
 from minimind.events import all_series, read_events
@@ -84,6 +95,7 @@ def as_json(one: Compared) -> dict[str, Any]:
         "a": str(one.a.path),
         "b": str(one.b.path),
         "findings": [_finding_as_json(finding) for finding in one.findings],
+        "lead": lead_facts(one.lead),
         "regressions": [case.a["id"] for case in one.regressions],
         "gains": [case.a["id"] for case in one.gains],
     }
@@ -137,13 +149,38 @@ def verdict(compared: Sequence[Compared]) -> str:
     unsure = [one for one in compared if verdict_of(one.whole) == "cannot tell"]
     same = [one for one in unsure if not one.whole.comparison.better and not one.whole.comparison.worse]
     if same:
-        said.append(say("no difference at all in {what}", what=say(", ").join(map(title_or_name, same))))
+        said.append(say("every row of {what} scores the same", what=say(", ").join(map(title_or_name, same))))
     if rest := [one for one in unsure if one not in same]:
         said.append(say("these rows cannot tell about {what}", what=say(", ").join(map(title_or_name, rest))))
     if parts := [(one, part) for one, part in ranked(compared) if one in unsure and verdict_of(part) == "worse"]:
         worst = [f"{title_or_name(one)} · {part.value} ({_change_of(one, part)})" for one, part in parts[:3]]
         said.append(say("worse in parts of them: {what}", what=say(", ").join(worst)))
+    said += [_lead(one, one.lead) for one in compared if one.lead and _adds(one, one.lead)]
     return say("; ").join(said) + say(".")
+
+
+def _adds(one: Compared, lead: Lead) -> bool:
+    """Whether the leads say more than the scores: they hold, and the scores do not say the same."""
+    return lead.held and lead.verdict != verdict_of(one.whole)
+
+
+def _lead(one: Compared, lead: Lead) -> str:
+    """The lead of the better text in a sentence, said of the greater part of the pairs."""
+    b, suite, found = one.b.summary["model"], title_or_name(one), lead.test.share
+    further = lead.test.more > lead.test.less
+    ends = (found.value, found.low, found.high) if further else (1 - found.value, 1 - found.high, 1 - found.low)
+    share, low, high = (evals.number(one.a.summary, end) for end in ends)
+    reach = say("{low} … {high}; chance 50 %", low=low, high=high)
+    values = {"b": b, "suite": suite, "share": share, "rows": lead.test.rows, "interval": reach}
+    if further:
+        return say(
+            "{b} holds the better text further ahead of the worse in {share} of {rows} pairs of {suite} ({interval})",
+            **values,
+        )
+    return say(
+        "{b} holds the better text less far ahead of the worse in {share} of {rows} pairs of {suite} ({interval})",
+        **values,
+    )
 
 
 def _change(one: Compared) -> str:
@@ -176,8 +213,9 @@ def case_of(case: Case) -> dict[str, Any]:
             "said": [_said(a), _said(b)],
         }
     elif "good" in a:
-        margins = [record["logprobs"][0] - record["logprobs"][1] for record in (a, b)]
-        shown |= {"prompt": visible(a["good"]), "bad": visible(a["bad"]), "margins": margins}
+        margins = [margin(record) for record in (a, b)]
+        shown |= {"prompt": visible(a["good"]), "bad": visible(a["bad"])}
+        shown |= {} if None in margins else {"margins": margins}
     elif "choices" in a:
         shown |= {"prompt": visible(a["prompt"]), "choices": [visible(text) for text in a["choices"]]}
         shown |= {"right": a["right"], "a_chosen": a["chosen"], "b_chosen": b["chosen"]}
@@ -305,7 +343,9 @@ def templates(folder: Path) -> Environment:
         "cell": cell,
         "marked": marked,
         "wrong_with": wrong_with,
-        "interval": lambda finding, widest: Markup(interval(finding, widest)),
+        "lead_verdict": lead_verdict,
+        "what_leads_say": what_leads_say,
+        "interval": lambda found, reach, middle=0.0: Markup(interval(found, reach, middle)),
         "visible": visible,
     }
     return made

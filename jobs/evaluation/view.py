@@ -11,10 +11,11 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.evaluation.ask import LOST_FACT
-from jobs.evaluation.compare import Compared, Finding, asked_otherwise, ranked
+from jobs.evaluation.compare import Compared, Finding, Lead, asked_otherwise, ranked
 from jobs.runs.evals import EvalLog, number
+from jobs.terminal.wrap import tell
 from minimind.evaluation.diagnostics import describe
-from minimind.evaluation.statistics import Comparison
+from minimind.evaluation.statistics import Comparison, Verdict
 from minimind.language import language, phrase, say
 from minimind.units import duration
 
@@ -22,6 +23,9 @@ SHOWN_GROUPS = 10
 """Of the parts of suites that differ so many are shown in the terminal."""
 
 _STYLES = {"better": "green", "worse": "red", "cannot tell": "dim"}
+
+_LEADS: dict[Verdict, str] = {"better": "further ahead", "worse": "less far ahead", "cannot tell": "cannot tell"}
+"""What is said of the lead of the better text."""
 
 
 def show_scores(logs: Sequence[EvalLog], console: Console) -> None:
@@ -33,7 +37,7 @@ def show_scores(logs: Sequence[EvalLog], console: Console) -> None:
     for log in logs:
         found = log.summary
         table.add_row(
-            _label(found, log.suite),
+            label(found, log.suite),
             number(found, found["score"]),
             f"{number(found, found['low'])} … {number(found, found['high'])}",
             number(found, found["chance"]) if found["chance"] is not None else "",
@@ -41,16 +45,18 @@ def show_scores(logs: Sequence[EvalLog], console: Console) -> None:
             duration(found["seconds"]),
         )
     console.print(table, soft_wrap=False)
-    _explain([log.summary for log in logs], console)
+    explain([log.summary for log in logs], console)
 
 
-def _label(summary: dict[str, Any], name: str) -> str:
+def label(summary: dict[str, Any], name: str) -> str:
+    """A suite's name in a table, marked where less is better; `explain` says what the mark means."""
     return f"{name} ↓" if summary["lower_is_better"] else name
 
 
-def _explain(summaries: Sequence[dict[str, Any]], console: Console) -> None:
+def explain(summaries: Sequence[dict[str, Any]], console: Console) -> None:
+    """The mark that `label` makes, where one of these suites has it."""
     if any(summary["lower_is_better"] for summary in summaries):
-        console.print(say("↓ bits per byte of text that it never saw: less is better"), style="dim")
+        tell(console, say("↓ bits per byte of text that it never saw: less is better"), style="dim")
 
 
 def show_groups(log: EvalLog, console: Console) -> None:
@@ -74,9 +80,10 @@ def show_comparison(compared: Sequence[Compared], console: Console) -> None:
         table.add_column(phrase(title), justify="right", no_wrap=True)
     table.add_column(say("verdict"), no_wrap=True)
     for one in compared:
-        table.add_row(_label(one.a.summary, phrase(one.a.suite)), *cells(one.a.summary, one.whole))
+        table.add_row(label(one.a.summary, phrase(one.a.suite)), *cells(one.a.summary, one.whole))
     console.print(table, soft_wrap=False)
-    _explain([one.a.summary for one in compared], console)
+    explain([one.a.summary for one in compared], console)
+    _show_leads(compared, console)
     for line in asked_otherwise(compared):
         console.print(line, style="yellow")
     groups = ranked(compared)
@@ -99,6 +106,42 @@ def show_comparison(compared: Sequence[Compared], console: Console) -> None:
                 ),
                 style="dim",
             )
+
+
+def _show_leads(compared: Sequence[Compared], console: Console) -> None:
+    """Of suites of pairs: how often B holds the better text further ahead of the worse one than A does."""
+    found = [(one, one.lead) for one in compared if one.lead is not None]
+    if not found:
+        return
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(say("pairs"), no_wrap=True)
+    for title in ("B further ahead", "95 % interval", "rows + / -"):
+        table.add_column(phrase(title), justify="right", no_wrap=True)
+    table.add_column(say("verdict"), no_wrap=True)
+    for one, lead in found:
+        share = [
+            number(one.a.summary, end) for end in (lead.test.share.value, lead.test.share.low, lead.test.share.high)
+        ]
+        table.add_row(
+            phrase(one.a.suite),
+            share[0],
+            f"{share[1]} … {share[2]}",
+            f"{lead.test.more} / {lead.test.less}",
+            Text(lead_verdict(lead), style=_STYLES[lead.verdict]),
+        )
+    console.print()
+    console.print(table, soft_wrap=False)
+    tell(console, what_leads_say(), style="dim", indent="")
+
+
+def what_leads_say() -> str:
+    """What the numbers of leads are, for whoever sees them."""
+    return say("pairs in which B holds the better text further ahead of the worse than A does; chance is 50 %")
+
+
+def lead_verdict(lead: Lead) -> str:
+    """Where the better text is in most pairs, as far as that can be told."""
+    return phrase(_LEADS[lead.verdict])
 
 
 def cells(summary: dict[str, Any], finding: Finding) -> list[Text]:

@@ -10,6 +10,7 @@ import minimind.checkpoints.checkpoint as checkpoints
 from jobs.runs.directory import RunDirectory
 from jobs.stages.spec import RunSpec
 from jobs.stages.weights import optimizer_states, trained_parameters
+from jobs.terminal.wrap import tell
 from minimind.language import say
 from minimind.units import size
 
@@ -24,7 +25,8 @@ def disk_plan(spec: RunSpec, run: RunDirectory, console: Console) -> None:
     needed = max(one, one * kept - there)
     existing = next(parent for parent in run.path.parents if parent.exists())
     free = shutil.disk_usage(existing).free
-    console.print(
+    tell(
+        console,
         say(
             "Disk: up to {needed} for {kept} checkpoints of {one}; {free} are free in {existing}.",
             needed=size(needed),
@@ -32,7 +34,7 @@ def disk_plan(spec: RunSpec, run: RunDirectory, console: Console) -> None:
             one=size(one),
             free=size(free),
             existing=existing,
-        )
+        ),
     )
     if needed > free:
         raise ValueError(

@@ -16,6 +16,7 @@ from jobs.fit.card import here
 from jobs.runs.directory import RunDirectory
 from jobs.stages.recipe import trial_recipe
 from jobs.stages.spec import RunSpec
+from jobs.terminal.wrap import tell
 from minimind.events import read_events
 from minimind.language import say
 from minimind.training.precision import Precision
@@ -44,14 +45,13 @@ def decide_dtype(spec: RunSpec, console: Console) -> RunSpec:
     if multiplies_bfloat16() and not _several_machines():
         share = bfloat16_share(spec)
         name = "bfloat16" if share <= CLEARLY_FASTER else "float32"
-        console.print(
+        tell(
+            console,
             say(
                 "Precision: {name}; bfloat16 takes {share:.2f} of float32's time here (--dtype takes either)",
                 name=name,
                 share=share,
             ),
-            highlight=False,
-            soft_wrap=True,
         )
     return with_dtype(spec, name)
 

@@ -27,7 +27,7 @@ from jobs.stages.spec import RunSpec
 from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
 from jobs.stages.weights import policy_shape
-from jobs.terminal.wrap import wrapped
+from jobs.terminal.wrap import tell, wrapped
 from minimind.language import phrase, say
 from minimind.memory.plan import MemoryPlan, Verdict, largest_batch
 from minimind.network.model import MODEL_PRESETS, ModelConfig
@@ -75,7 +75,8 @@ def show_plan(plan: MemoryPlan, card: Card, spec: RunSpec, console: Console) -> 
         if card.platform.rules == "cpu"
         else say("Memory plan: {shape} on {card}", shape=_shape(spec), card=card.title)
     )
-    console.print(f"\n{title}", style="bold", highlight=False)
+    console.print()
+    tell(console, title, style="bold")
     console.print(table, soft_wrap=False)
     share = f"{100 * plan.needed_bytes / plan.capacity_bytes:.0f} %"
     if not plan.calibrated and card.platform.rules != "cpu":

@@ -12,9 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from data.prepare import content_sha256
 from jobs import paths
@@ -23,10 +21,10 @@ from jobs.evaluation.compare import compare
 from jobs.evaluation.gates import GATES, closed
 from jobs.experiment.facts import facts_of
 from jobs.fit.precision import decide_dtype, with_dtype
-from jobs.pipeline import forecast
+from jobs.pipeline import forecast, results
 from jobs.pipeline.record import Record, another_pipelines, require_asked
+from jobs.pipeline.results import Result
 from jobs.pipeline.steps import PipelineOptions, Step
-from jobs.runs import evals
 from jobs.runs.directory import RunDirectory
 from jobs.runs.evals import EvalLog
 from jobs.runs.references import Weights, find_weights
@@ -35,6 +33,7 @@ from jobs.stages import flags
 from jobs.stages.origin import first_weights, new_spec
 from jobs.stages.spec import FILES, RunSpec, other_results
 from jobs.stages.table import STAGES
+from jobs.terminal.wrap import tell
 from jobs.text.prepare import prepare
 from jobs.text.tokenizer import TokenizerSpec, run_tokenizer
 from jobs.training import launch
@@ -44,7 +43,6 @@ from minimind.checkpoints import folders as checkpoint_folders
 from minimind.checkpoints.manifest import weights_sha256
 from minimind.events import metric_series
 from minimind.language import phrase, say
-from minimind.units import duration
 
 
 @dataclass(frozen=True)
@@ -228,25 +226,13 @@ def _changes(options: PipelineOptions, step: Step, run: RunDirectory, record: Re
 
 
 def _end(options: PipelineOptions, done: list[Done], console: Console) -> None:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
-    table.add_column(say("stage"), no_wrap=True)
-    table.add_column(say("time"), justify="right", no_wrap=True)
-    names = list(dict.fromkeys(log.suite for one in done for log in one.logs))
-    for name in names:
-        table.add_column(phrase(name), justify="right", no_wrap=True)
-    table.add_column(say("held-out rows"), justify="right", no_wrap=True)
-    table.add_column("sha256", no_wrap=True)
-    for one in done:
-        scores = {log.suite: evals.number(log.summary, log.score) for log in one.logs}
-        sha256 = weights_sha256(one.weights.folder)[:12]
-        told = [scores.get(name, "") for name in names]
-        table.add_row(phrase(one.step.stage), duration(one.seconds), *told, _measured(one.weights), sha256)
-    console.print(table, soft_wrap=False)
+    results.show([_result(one) for one in done], console)
     for one in done:
         pairs = [(a, b) for a in one.before for b in one.logs if a.suite == b.suite]
         if pairs:
             compared = compare(pairs)
-            console.print(f"\n{report.verdict(compared)}")
+            console.print()
+            tell(console, report.verdict(compared))
             console.print(say("Report: {path}", path=report.write(compared)[0]), soft_wrap=True)
     if not done:
         return
@@ -261,12 +247,18 @@ def _end(options: PipelineOptions, done: list[Done], console: Console) -> None:
         console.print(say("Talk with it: minimind chat {name}, or minimind serve", name=last), style="bold")
 
 
-def _measured(weights: Weights) -> str:
+def _result(one: Done) -> Result:
+    return Result(
+        one.step.stage, one.seconds, weights_sha256(one.weights.folder), one.logs, measured=_measured(one.weights)
+    )
+
+
+def _measured(weights: Weights) -> tuple[str, float] | None:
     """What a run was judged by on its held-out rows, at its end, where that says more than its loss."""
     run = RunDirectory.find(paths.runs(), str(weights.run))
     best = RunSpec.model_validate(run.spec()).eval.best
     _, values = metric_series(run.events_path, best)
-    return f"{best.removeprefix('val/')} {values[-1]:.3f}" if values and best != "val/loss" else ""
+    return (best.removeprefix("val/"), values[-1]) if values and best != "val/loss" else None
 
 
 def _title(console: Console, text: str) -> None:

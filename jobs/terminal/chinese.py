@@ -940,6 +940,7 @@ CHINESE: dict[str, str] = {
         "的数"
     ),
     "pairs of answers": "对回答",
+    "answers with a label": "个带标签的回答",
     "conversations": "条对话",
     ("data.mix = {mix}: it is not known which text the weights learnt from; name it with --set data.mix_path=FILE"): (
         "data.mix = {mix}：不知道这些权重学过哪些文本；请用 --set data.mix_path=文件 给出"
@@ -1607,7 +1608,22 @@ CHINESE: dict[str, str] = {
     "topic": ("主题"),
     "subject": ("科目"),
     "source": ("来源"),
-    "no difference at all in {what}": ("{what} 没有任何差别"),
+    "every row of {what} scores the same": ("{what} 每一题的得分都相同"),
+    "pairs": ("成对的题"),
+    "B further ahead": ("B 领先更多"),
+    "further ahead": ("领先更多"),
+    "less far ahead": ("领先更少"),
+    "How far ahead the better text is": ("较好的文本领先多少"),
+    "pairs in which B holds the better text further ahead of the worse than A does; chance is 50 %": (
+        "与 A 相比，较好的文本比较差的文本领先更多的题；随便猜得 50 %"
+    ),
+    "{low} … {high}; chance 50 %": ("{low} … {high}；随便猜得 50 %"),
+    "{b} holds the better text further ahead of the worse in {share} of {rows} pairs of {suite} ({interval})": (
+        "{b} 在 {suite} 的 {rows} 对里有 {share} 让较好的文本比较差的领先更多（{interval}）"
+    ),
+    "{b} holds the better text less far ahead of the worse in {share} of {rows} pairs of {suite} ({interval})": (
+        "{b} 在 {suite} 的 {rows} 对里有 {share} 让较好的文本比较差的领先更少（{interval}）"
+    ),
     "not here": ("这里没有"),
     (
         "It was at its best at step {step} ({best:.4f}), and {last:.4f} at the end: it has learnt its rows by heart. "
@@ -1927,7 +1943,7 @@ CHINESE: dict[str, str] = {
     "data.mix = {mix}: a cached teacher has not read the text that is replayed": (
         "data.mix = {mix}：缓存的教师没有读过混入的文本"
     ),
-    "held-out rows": ("验证行"),
+    "{names}: of each stage's own held-out rows": ("{names}：各阶段自己留出的数据上的值"),
     "how far the student is from its teacher": ("学生与教师相差多少"),
     "how likely the better answers are; in many runs it falls": ("较好的回答有多可能；许多训练中它会下降"),
     "how likely the student finds the texts": ("学生认为这些文本有多可能"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from rich.cells import cell_len
+from rich.console import Console
 
 _BEGINS_NO_LINE = "，。、；：！？）》」』”’…%,.;:!?)]}"
 _ENDS_NO_LINE = "（《「『“‘([{"
@@ -20,6 +21,11 @@ def wrapped(text: str, width: int, indent: str = "") -> list[str]:
     A word that is longer than a line stands on a line of its own, whole: a path or a command can be copied.
     """
     return [line for paragraph in text.split("\n") for line in _wrapped(paragraph, max(width, 8), indent)]
+
+
+def tell(console: Console, text: str, *, style: str | None = None, indent: str = "  ") -> None:
+    """Print a sentence that may be longer than the console is wide."""
+    console.print("\n".join(wrapped(text, console.width, indent)), style=style, highlight=False, soft_wrap=True)
 
 
 def _wrapped(text: str, width: int, indent: str) -> list[str]:

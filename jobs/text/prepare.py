@@ -30,6 +30,7 @@ from jobs.runs.program import typed
 from jobs.runs.references import Weights, find_weights, tokenizer_folder
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
+from jobs.terminal.wrap import tell
 from jobs.text.tokenizer import DATA_FILE, TokenizerSpec, learn
 from minimind.checkpoints import adapter_base
 from minimind.checkpoints.checkpoint import require_language_model
@@ -262,7 +263,8 @@ def _check(
     counts = [say("{count} {kind}", count=count, kind=kind) for kind, count in report.counts.items()]
     found = say(", ").join(counts) or say("nothing wrong")
     unused = say(" Not used: {names}.", names=", ".join(sorted(report.ignored_fields))) if report.ignored_fields else ""
-    console.print(
+    tell(
+        console,
         say(
             "Checked {name}: {rows} rows{how}, {found}.{unused}",
             name=source.name,
@@ -270,7 +272,7 @@ def _check(
             how=f" ({how})" if how else "",
             found=found,
             unused=unused,
-        )
+        ),
     )
     for warning in report.warnings():
         console.print(warning, style="yellow", markup=False)
@@ -359,8 +361,8 @@ def _tokenised(
     width = spec.data.max_seq_len
     long, cut = shards.lengths.reshape(-1, shards.documents_per_row).max(axis=1) > width, ""
     if shards.conversations:
-        pairs = shards.documents_per_row == 2
-        documents, text = say("pairs of answers") if pairs else say("conversations"), say("answers")
+        kinds = {"dpo": say("pairs of answers"), "kto": say("answers with a label")}
+        documents, text = kinds.get(rows, say("conversations")), say("answers")
         usable = STAGES[spec.stage.kind].usable
         kept = usable(shards, width)
         if not len(kept):
@@ -387,7 +389,8 @@ def _tokenised(
         documents, text = say("documents"), say("text")
         if count := long.sum():
             cut = say("; {count} longer than {width} tokens are read in pieces", count=amount(count), width=width)
-    console.print(
+    tell(
+        console,
         say(
             "Data: {name}: {shards} {documents}, {tokens} tokens, {bytes} of {text}{cut}{skipped}.",
             name=source.name,
@@ -398,7 +401,7 @@ def _tokenised(
             text=text,
             cut=cut,
             skipped=skipped,
-        )
+        ),
     )
     return shards
 

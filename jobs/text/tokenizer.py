@@ -14,6 +14,7 @@ from data.read import BadRows, iter_texts
 from jobs import paths
 from jobs.runs.directory import RunDirectory, require_name
 from jobs.runs.references import TOKENIZER_FOLDER
+from jobs.terminal.wrap import tell
 from minimind.config import Config
 from minimind.events import EventLog
 from minimind.language import phrase, say
@@ -86,13 +87,14 @@ def run_tokenizer(spec: TokenizerSpec, console: Console, *, overwrite: bool = Fa
         say("{value:.2f} characters per token in {language}", value=value, language=names[lang])
         for lang, value in measured.items()
     )
-    console.print(
+    tell(
+        console,
         say(
             "Tokenizer of {vocab_size} ids in {path}: {words}.",
             vocab_size=spec.vocab_size,
             path=run.path / TOKENIZER_FOLDER,
             words=words or say("no letters"),
-        )
+        ),
     )
     console.print(say("Use it with: --tokenizer {name}", name=spec.name))
     return run

@@ -84,6 +84,19 @@ class Comparison:
     needed_rows: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class SignTest:
+    """In how many rows B has more than A, whatever by how much. share: of the rows, those that are equal counted half,
+    with its interval; p: how likely it is that as many or more go one way, were both as likely. Chance is one half.
+    """
+
+    share: Interval
+    p: float
+    more: int
+    less: int
+    rows: int
+
+
 def share(passed: float, rows: int) -> Interval:
     """A share of rows, by Wilson's interval (1927), which is sound for few rows and for none and all of them too.
 
@@ -132,12 +145,8 @@ def compare(
     randomisation test), which is sound for few rows too; the interval is Newcombe's or a bootstrap's. within:
     where scores lie. level: of p, below which they differ; a family of tests hands each its own (see `levels`).
     """
-    first, weight = _rows(a, weights)
-    second, _ = _rows(b, weights)
-    if len(first) != len(second):
-        raise ValueError(
-            say("{first} and {second} rows: a comparison is of the same ones", first=len(first), second=len(second))
-        )
+    first, second = _same_rows(a, b)
+    _, weight = _rows(a, weights)
     difference = second - first
     gains = -difference if lower_is_better else difference
     better, worse = int((gains > 0).sum()), int((gains < 0).sum())
@@ -153,9 +162,18 @@ def compare(
     return Comparison(verdict, found, p, better, worse, len(first), rows_needed(difference, weights))
 
 
+def sign_test(a: ArrayLike, b: ArrayLike) -> SignTest:
+    """In how many of the same rows B has more than A, where how much more says little, as of log-probs: the sign test,
+    which leaves out those that are equal, and Wilson's interval. Raises ValueError for other numbers of rows.
+    """
+    first, second = _same_rows(a, b)
+    more, less, rows = int((second > first).sum()), int((second < first).sum()), len(first)
+    return SignTest(share((rows + more - less) / 2, rows), mcnemar(more, less), more, less, rows)
+
+
 def mcnemar(better: int, worse: int) -> float:
     """How likely it is that of so many rows that changed so many or more changed one way, were both ways as likely:
-    the exact two-sided test (McNemar 1947, by the binomial distribution).
+    the exact two-sided test (McNemar 1947, by the binomial distribution), which is the sign test too.
     """
     changed = better + worse
     if changed == 0:
@@ -215,6 +233,15 @@ def pass_at(samples: int, right: int, k: int) -> float:
 def _rows(scores: ArrayLike, weights: ArrayLike | None) -> tuple[Floats, Floats]:
     values = np.asarray(scores, np.float64)
     return values, np.ones(len(values)) if weights is None else np.asarray(weights, np.float64)
+
+
+def _same_rows(a: ArrayLike, b: ArrayLike) -> tuple[Floats, Floats]:
+    first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if len(first) != len(second):
+        raise ValueError(
+            say("{first} and {second} rows: a comparison is of the same ones", first=len(first), second=len(second))
+        )
+    return first, second
 
 
 def _binary(values: Floats) -> bool:

@@ -20,6 +20,7 @@ from minimind.evaluation.statistics import (
     pass_at,
     rows_needed,
     share,
+    sign_test,
 )
 
 
@@ -144,6 +145,17 @@ def test_many_rows_take_no_time_and_no_memory(monkeypatch: pytest.MonkeyPatch) -
 )
 def test_mcnemar_is_the_exact_binomial_test(better: int, worse: int, p: float) -> None:
     assert mcnemar(better, worse) == pytest.approx(p, abs=1e-5)
+
+
+def test_the_sign_test_leaves_out_what_is_equal_and_its_share_halves_it() -> None:
+    found = sign_test([0.0, 0.0, 0.0, 1.0, -7.0], [1e-9, 100.0, 0.0, 0.5, -6.0])
+    assert (found.more, found.less, found.rows) == (3, 1, 5)
+    assert found.share == share(3.5, 5)
+    assert found.p == pytest.approx(10 / 16)  # 0, 1, 3 or 4 of 4 coins
+    same = sign_test([1.0] * 8, [1.0] * 8)
+    assert (same.share.value, same.p) == (0.5, 1.0)
+    with pytest.raises(ValueError, match="2 and 1 rows: a comparison is of the same ones"):
+        sign_test([1.0, 2.0], [1.0])
 
 
 def test_a_model_is_not_better_than_itself() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from minimind.units import amount, duration, memory, parse_memory, size
+from minimind.units import amount, clock, duration, memory, parse_memory, size
 
 
 @pytest.mark.parametrize(
@@ -33,6 +33,13 @@ def test_size(count: float, text: str) -> None:
 )
 def test_duration(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0:00:00"), (59.6, "0:01:00"), (3599.9, "1:00:00"), (93_784, "26:03:04")]
+)
+def test_clock(seconds: float, text: str) -> None:
+    assert clock(seconds) == text
 
 
 @pytest.mark.parametrize(
