@@ -11,10 +11,10 @@ import torch
 from jobs.fit.card import Card
 from jobs.fit.needs import Needs, step_kind
 from jobs.stages import flags
-from jobs.stages.recipe import trial_recipe
+from jobs.stages.recipe import asking_recipe, trial_recipe
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
-from minimind.language import say
+from minimind.language import phrase, say
 from minimind.memory.closed_form import Shape
 from minimind.memory.plan import PLATFORMS, MemoryPlan, Need, judge, rejected
 from minimind.units import memory
@@ -54,12 +54,20 @@ class Planner:
             plan = rejected(shape, capacity, platform, calibration)
             if plan is not None:
                 return plan
-        return judge(self.need(spec), capacity, platform, calibration)
+        plans = [judge(self.need(spec), capacity, platform, calibration)]
+        if STAGES[spec.stage.kind].asks(spec) is not None:
+            plans.append(judge(self.need_of_asking(spec), capacity, platform, calibration))
+        return max(plans, key=lambda plan: plan.needed_bytes)
 
     def need(self, spec: RunSpec) -> Need:
         """What a run's step takes, whatever the card has: a trace, unless it is known."""
         shape = self.shape(spec)
         return self.needs.of(step_kind(spec), shape, self.card.platform, lambda: trial_recipe(spec, shape.dtype))
+
+    def need_of_asking(self, spec: RunSpec) -> Need:
+        """What it takes to ask a frozen model about a run's rows before that trains."""
+        shape, kind = self.shape(spec), f"asking before {step_kind(spec)}"
+        return self.needs.of(kind, shape, self.card.platform, lambda: asking_recipe(spec, shape.dtype))
 
     def shape(self, spec: RunSpec) -> Shape:
         """What the memory of a run's step depends on."""
@@ -147,6 +155,13 @@ class Planner:
                 "No batch of it fits, not even {row} with activation checkpointing. Train an adapter (lora), take a "
                 "smaller --model, or close what else uses the card.",
                 row=say("one short row") if shorter else say("one row"),
+            )
+        asking = STAGES[spec.stage.kind].asks(spec)
+        if asking is not None and self.need_of_asking(spec).reserved_bytes > self.need(spec).reserved_bytes:
+            advice += "\n" + say(
+                "Most is taken before the training, by the {role} that is asked about the rows: a smaller one "
+                "needs less.",
+                role=phrase(asking.role),
             )
         return f"{verdict}\n{advice}"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -17,10 +16,9 @@ from data.row_values import RowsWithValues, RowValues, Values
 from data.rows import PackedRows, PromptRows, Rows
 from data.split import hold_out
 from jobs.stages import sft, supervised
-from jobs.stages.known import known
 from jobs.stages.sampling import answering
 from jobs.stages.spec import RunSpec, StageSettings
-from jobs.stages.stage import DEFAULT_MODEL, Computing, Corpus, Data, FiniteSource, ModelSource, Stage
+from jobs.stages.stage import DEFAULT_MODEL, Asking, Corpus, Data, FiniteSource, ModelSource, Stage
 from minimind.device.distributed import Parallel
 from minimind.events import Metric
 from minimind.language import say
@@ -151,21 +149,20 @@ def objective(spec: RunSpec) -> Objective:
     return partial(distil, distillation=settings(spec).distillation)
 
 
-def annotate(spec: RunSpec, corpus: Corpus, computing: Computing) -> Corpus:
-    """With the teacher's likeliest tokens, where it is not to be in memory beside the student."""
+def asks(spec: RunSpec) -> Asking | None:
+    """The teacher's likeliest tokens, where it is not to be in memory beside the student."""
     own = settings(spec)
     kept = own.distillation.top_k
     if kept is None:
-        return corpus
+        return None
 
     def ask(teacher: MiniMind, batch: TokenBatch) -> tuple[Tensor, Values]:
         (hidden_ND,) = states_that_predict(teacher, batch, ())
         ids_NK, logprobs_NK = top_k_logprobs(hidden_ND, teacher.head_weight_VD, kept, own.temperature)
-        return batch.predicted_N // batch.width, {"ids": ids_NK.to(torch.int32), "logprobs": logprobs_NK}
+        return batch.predicted_N // batch.tokens_BT.shape[1], {"ids": ids_NK.to(torch.int32), "logprobs": logprobs_NK}
 
-    rows = supervised.packed(spec, corpus)
-    found = known(spec, computing, TEACHER, ask, rows, top_k=kept, temperature=own.temperature)
-    return replace(corpus, known=found)
+    identity = {"top_k": kept, "temperature": own.temperature}
+    return Asking(TEACHER, ask, partial(supervised.packed, spec), token_bytes=8 * kept, identity=identity)
 
 
 def data(spec: RunSpec, corpus: Corpus, models: Models, parallel: Parallel) -> Data:
@@ -256,7 +253,7 @@ STAGE = Stage(
     prompt=sft.question,
     sampling=answering,
     models=models,
-    annotate=annotate,
+    asks=asks,
     objective=objective,
     data=data,
     worst=worst,

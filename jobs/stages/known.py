@@ -3,54 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from data.row_values import RowValues, Values, row_values
 from data.rows import Rows
 from jobs import paths
 from jobs.stages.spec import RunSpec
-from jobs.stages.stage import Computing
+from jobs.stages.stage import Asking, Corpus, WeightSource
+from minimind.device.distributed import Parallel
 from minimind.network.model import MiniMind
 from minimind.training.batch import Batch
-
-B = TypeVar("B", bound=Batch)
-
-Ask = Callable[[MiniMind, B], tuple[Tensor, Values]]
-"""(the model, a batch) -> (the row of the batch that each value is of, ascending; the values)."""
+from minimind.training.precision import Precision
 
 
-def known(
-    spec: RunSpec, computing: Computing, role: str, ask: Ask[B], rows: tuple[Rows[B], Rows[B]], **identity: int | float
-) -> tuple[RowValues, RowValues]:
-    """What the model of a role says of the rows that are trained on, and of those that are held out.
+def with_known(
+    corpus: Corpus,
+    spec: RunSpec,
+    asking: Asking,
+    weights: WeightSource,
+    parallel: Parallel,
+    precision: Precision,
+    progress: Callable[[str, int, int], None],
+) -> Corpus:
+    """The corpus with what the model says of its rows: computed, or found in the cache.
 
-    identity: what that depends on, beside the model, the precision and the rows.
+    progress: told, on every rank, of which role is asked, of how much is there and of how much there will be.
     """
-    device = computing.parallel.device
+    device = parallel.device
     loaded: list[MiniMind] = []
 
-    @torch.no_grad()
-    def compute(batch: B) -> tuple[Tensor, Values]:
+    def compute(batch: Batch) -> tuple[torch.Tensor, Values]:
         if not loaded:  # where all is known already it need not be
-            loaded.append(computing.weights.role(role).to(device))
-        with computing.precision.autocast():
-            row_N, values = ask(loaded[0], batch.to(device))
+            loaded.append(weights.role(asking.role).to(device))
+        row_N, values = answered(asking, loaded[0], batch.to(device), precision)
         return torch.bincount(row_N, minlength=len(batch.rows)), values
 
-    def of(each: Rows[B]) -> RowValues:
+    def of(rows: Rows[Any]) -> RowValues:
         return row_values(
             paths.cache() / "known",
-            each,
-            {"model": computing.weights.fingerprint(role), "dtype": computing.precision.name, **identity},
+            rows,
+            {"model": weights.fingerprint(asking.role), "dtype": precision.name, **asking.identity},
             compute,
             batch_size=spec.loop.batch_size,
-            parallel=computing.parallel,
-            progress=partial(computing.progress, role),
+            parallel=parallel,
+            progress=partial(progress, asking.role),
         )
 
-    training, held_out = rows
-    return of(training), of(held_out)
+    training, held_out = asking.rows(corpus)
+    return replace(corpus, known=(of(training), of(held_out)))
+
+
+@torch.no_grad()
+def answered(asking: Asking, model: MiniMind, batch: Batch, precision: Precision) -> tuple[torch.Tensor, Values]:
+    """What the model says of a batch that is on its device."""
+    with precision.autocast():
+        return asking.ask(model, batch)

@@ -15,9 +15,8 @@ from data.row_values import RowsWithValues, RowValues, Values
 from data.rows import AnswerRows, Rows
 from data.split import hold_out
 from jobs.stages import supervised
-from jobs.stages.known import known
 from jobs.stages.spec import RunSpec, StageSettings
-from jobs.stages.stage import Computing, Corpus, Data, HeldOut, ModelSource, Usable
+from jobs.stages.stage import Asking, Corpus, Data, HeldOut, ModelSource, Usable
 from minimind.device.distributed import Parallel
 from minimind.events import Metric
 from minimind.network.lora import adapter_off
@@ -122,12 +121,11 @@ def data(
     )
 
 
-def annotate(rows: type[AnswerRows], usable: Usable, spec: RunSpec, corpus: Corpus, computing: Computing) -> Corpus:
-    """With what the reference says of the answers, where it is not to be in memory beside the policy."""
+def asks(rows: type[AnswerRows], usable: Usable, spec: RunSpec) -> Asking | None:
+    """What the reference is asked about the answers, where it is not to be in memory beside the policy."""
     if not settings(spec).is_cached:
-        return corpus
-    found = known(spec, computing, REFERENCE, _ask, packed(rows, usable, spec, corpus))
-    return replace(corpus, known=found)
+        return None
+    return Asking(REFERENCE, _ask, partial(packed, rows, usable, spec), token_bytes=4)
 
 
 def _ask(reference: MiniMind, batch: AnswerBatch) -> tuple[Tensor, Values]:

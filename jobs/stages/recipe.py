@@ -7,11 +7,13 @@ from functools import partial
 import torch
 from torch import nn
 
+from jobs.stages.known import answered
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
 from jobs.stages.weights import Shapes
 from minimind.network.model import MiniMind
-from minimind.training.objectives import Models
+from minimind.training.batch import Batch
+from minimind.training.objectives import Loss, Models
 from minimind.training.optim import build_optimizer, learning_rate_factor
 from minimind.training.precision import Precision
 from minimind.training.recipe import BatchSource, LoopConfig, Recipe
@@ -48,6 +50,34 @@ def trial_recipe(spec: RunSpec, dtype: torch.dtype, device: torch.device | None 
     place(models, spec, device)
     batches = Repeated(stage.worst(spec))
     return recipe_of(spec, models, batches, Precision(dtype, device), spec.loop, total_steps=1)
+
+
+def asking_recipe(spec: RunSpec, dtype: torch.dtype, device: torch.device | None = None) -> Recipe:
+    """As `trial_recipe`, of what a frozen model is asked before a run trains: steps of next to nothing, before each of
+    which it answers for the worst batch.
+    """
+    stage, device = STAGES[spec.stage.kind], device or torch.device("cpu")
+    asking = stage.asks(spec)
+    assert asking is not None, f"the settings of {spec.name} want nothing to be known beforehand"
+    model, idle = Shapes(spec).role(asking.role), nn.Linear(1, 1, bias=False)
+    place({asking.role: model, "idle": idle}, spec, device)
+    worst, precision = stage.worst(spec), Precision(dtype, device)
+
+    def nothing(models: Models, batch: Batch) -> Loss:
+        return Loss(idle.weight.sum(), torch.ones(()))
+
+    return Recipe(
+        models={asking.role: model, "idle": idle},
+        objective=nothing,
+        batches=Repeated(worst),
+        optimizer=torch.optim.SGD(idle.parameters()),
+        learning_rate=lambda step: 0.0,
+        precision=precision,
+        loop=spec.loop,
+        total_steps=1,
+        worst=worst,
+        worst_take=lambda: answered(asking, model, worst.to(device), precision),
+    )
 
 
 def place(models: Models, spec: RunSpec, device: torch.device) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from data.pack import Ints, learnable
-from data.row_values import RowValues
+from data.row_values import RowValues, Values
+from data.rows import Rows
 from data.shards import TokenShards
 from jobs.stages.spec import RunSpec, StageSettings
 from minimind.device.distributed import Parallel
@@ -19,7 +20,6 @@ from minimind.network.model import MiniMind, ModelConfig
 from minimind.text.tokenizer import Tokenizer
 from minimind.training.batch import Batch
 from minimind.training.objectives import Models, Objective
-from minimind.training.precision import Precision
 from minimind.training.recipe import BatchSource
 
 DEFAULT_MODEL = "30m"
@@ -64,16 +64,19 @@ class Corpus:
 
 
 @dataclass(frozen=True)
-class Computing:
-    """What is at hand to compute with before a run's models are made.
+class Asking:
+    """What a frozen model is asked about a run's rows before it trains, and is not in memory beside the others then.
 
-    progress: told, on every rank, of what is being computed, of how much of it there is and of how much there will be.
+    role: of the model. ask: (the model, a batch) -> (the row of the batch that each value is of, ascending; the
+    values). rows: those to train on, and the held-out ones. token_bytes: how much is kept of each learnt token.
+    identity: what the values depend on, beside the model, the precision and the rows.
     """
 
-    weights: WeightSource
-    parallel: Parallel
-    precision: Precision
-    progress: Callable[[str, int, int], None]
+    role: str
+    ask: Callable[[MiniMind, Any], tuple[Tensor, Values]]
+    rows: Callable[[Corpus], tuple[Rows[Any], Rows[Any]]]
+    token_bytes: int
+    identity: Mapping[str, int | float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,10 @@ class Data:
     text: HeldOut | None = None
 
 
+def _nothing(spec: RunSpec) -> Asking | None:
+    return None
+
+
 Usable = Callable[[TokenShards, int], Ints]
 """(shards, tokens of a text) -> the numbers of the rows of which something can be learnt: see `data.pack`."""
 
@@ -118,11 +125,11 @@ class Stage:
     nothing. sampling: how its models are sampled unless a request says otherwise.
 
     models: by role, the one that is trained and served being "policy"; those of frozen roles ask for no gradient.
-    annotate: adds to the corpus what frozen models say of it, before the run's models are made; None where nothing is
-    to be known beforehand. objective: what is minimised. data: where its batches come from. worst: a batch that costs
-    as much memory as one can. worst_take: the most that a source computes while it makes one, from shapes alone; None
-    where it computes nothing. roles: all that `ModelSource.role` is asked for, whose checkpoints a spec may name, and
-    must name of those in `needs`.
+    asks: what a frozen model is asked about the rows before the run's models are made; it gives None where the settings
+    want nothing to be known beforehand. objective: what is minimised. data: where its batches come from. worst: a batch
+    that costs as much memory as one can. worst_take: the most that a source computes while it makes one, from shapes
+    alone; None where it computes nothing. roles: all that `ModelSource.role` is asked for, whose checkpoints a spec may
+    name, and must name of those in `needs`.
     metrics: what its objective measures beside the loss, by name; `train/NAME` and `val/NAME` are made of them.
     closed_form: whether `minimind.memory.plan.closed_form` tells what its step takes. remark: what is to be said at the
     end of a run, of its metrics on held-out rows at the beginning and at the end; "" for nothing. replays: whether it
@@ -140,7 +147,7 @@ class Stage:
     objective: Callable[[RunSpec], Objective]
     data: Callable[[RunSpec, Corpus, Models, Parallel], Data]
     worst: Callable[[RunSpec], Batch]
-    annotate: Callable[[RunSpec, Corpus, Computing], Corpus] | None = None
+    asks: Callable[[RunSpec], Asking | None] = _nothing
     worst_take: Callable[[RunSpec, Models], object] | None = None
     roles: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()

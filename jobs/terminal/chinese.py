@@ -1924,6 +1924,9 @@ CHINESE: dict[str, str] = {
     "a reward model, whose higher score is the better answer: a run, run@step or run@best": (
         "一个奖励模型，分数高的回答更好：运行、run@step 或 run@best"
     ),
+    "Most is taken before the training, by the {role} that is asked about the rows: a smaller one needs less.": (
+        "占得最多的是训练之前：向{role}询问每一行的时候。换一个小一些的就够"
+    ),
     "data.mix = {mix}: on policy the student writes all that it learns from": (
         "data.mix = {mix}：在线蒸馏时，学生学的全是它自己写的内容"
     ),

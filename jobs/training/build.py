@@ -11,9 +11,10 @@ import torch
 
 import minimind.checkpoints.checkpoint as checkpoints
 from data.shards import TokenShards
+from jobs.stages.known import with_known
 from jobs.stages.recipe import place, recipe_of
 from jobs.stages.spec import RunSpec
-from jobs.stages.stage import Computing, Corpus, HeldOut
+from jobs.stages.stage import Corpus, HeldOut
 from jobs.stages.table import STAGES
 from jobs.text.prepare import Prepared
 from minimind.checkpoints import adapter_base
@@ -58,7 +59,7 @@ def build(
 ) -> Built:
     """Open the data and make the models on this rank's device: from checkpoints, or drawn anew from the seed.
 
-    progress: see `jobs.stages.stage.Computing`.
+    progress: see `jobs.stages.known.with_known`.
     """
     torch.manual_seed(spec.seed + parallel.rank)
     stage, corpus = STAGES[spec.stage.kind], corpus_of(prepared)
@@ -68,8 +69,8 @@ def build(
         parallel.device,
         units_per_step=spec.global_batch_size * spec.data.max_seq_len,
     )
-    if stage.annotate is not None:
-        corpus = stage.annotate(spec, corpus, Computing(weights, parallel, precision, progress or _silent))
+    if (asking := stage.asks(spec)) is not None:
+        corpus = with_known(corpus, spec, asking, weights, parallel, precision, progress or _silent)
     models = stage.models(spec, weights)
     place(models, spec, parallel.device)
     if spec.loop.compile:

@@ -18,11 +18,13 @@ import torch
 import minimind.checkpoints.checkpoint as checkpoints
 from data.row_values import MANIFEST
 from jobs import paths
+from jobs.fit.card import this_card
+from jobs.fit.plan import Planner
 from jobs.runs.directory import RunDirectory
 from jobs.runs.references import find_weights
 from jobs.stages import distill, dpo
 from jobs.stages.origin import new_spec
-from jobs.stages.recipe import trial_recipe
+from jobs.stages.recipe import asking_recipe, trial_recipe
 from jobs.stages.spec import RunSpec
 from jobs.stages.weights import without_numbers
 from jobs.text.prepare import prepare
@@ -33,6 +35,7 @@ from minimind.checkpoints.manifest import CheckpointError
 from minimind.device.distributed import Parallel
 from minimind.device.limit import MemoryLimit
 from minimind.events import metric_series, read_events
+from minimind.memory.plan import judge
 from minimind.memory.trace import trace
 from minimind.training.loop import train
 from minimind.training.train_state import TrainState
@@ -117,6 +120,26 @@ def test_the_plan_is_what_real_steps_take(home: Path, name: str) -> None:
     with MemoryLimit() as limit:
         run_trial_steps(recipe, 2)
     assert trace(make, "cpu").peak_bytes == pytest.approx(limit.peak_bytes, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["cached", "kept"])
+def test_the_plan_of_asking_beforehand_is_what_that_takes(home: Path, name: str) -> None:
+    spec = spec_of(name)
+    with MemoryLimit() as limit:
+        run_trial_steps(asking_recipe(spec, torch.float32), 2)
+    assert trace(lambda: asking_recipe(spec, torch.float32), "cpu").peak_bytes == pytest.approx(
+        limit.peak_bytes, rel=1e-3
+    )
+
+
+def test_a_teacher_that_has_no_room_to_be_asked_is_refused(home: Path) -> None:
+    start(small_spec(name="huge", model__hidden_size=512, model__num_hidden_layers=4, loop__max_steps=1), Screen())
+    spec = spec_of("kept", name="wrong", roles__teacher="huge", memory__vram="20MB")
+    planner = Planner(this_card("20MB"))
+    assert judge(planner.need(spec), 20 << 20, planner.card.platform).verdict == "fits"
+    with pytest.raises(ValueError, match="by the teacher that is asked about the rows: a smaller one needs less"):
+        start(spec, Screen())
+    assert planner.fits(spec_of("kept", name="fits", memory__vram="20MB"))
 
 
 def learnt(name: str, home: str, parallel: Parallel) -> list[torch.Tensor]:
