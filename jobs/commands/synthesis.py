@@ -45,7 +45,7 @@ def add_distill(parser: Parser, program: Program) -> None:
         type=seconds,
         default=600.0,
         metavar="S",
-        help=say("how long an answer may take before it is asked for again (default: {value})", value=600),
+        help=say("for how long the teacher may say nothing before it is asked again (default: {value})", value=600),
     )
     parser.add_argument(
         "--budget_tokens",

@@ -6,16 +6,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import cast
 
 from data.check import guess_stage
 from data.encode import documents
 from data.read import as_row, row_files
-from data.schema import STAGE_ROWS
+from data.schema import STAGE_ROWS, ChatRow, PreferenceRow, Row
 from jobs.runs.references import Weights
 from minimind.checkpoints.checkpoint import load_score_model
 from minimind.evaluation.statistics import Interval, share
 from minimind.inference.reward import scores
 from minimind.language import say
+from minimind.network.score import ScoreModel
+from minimind.text.tokenizer import Tokenizer
 
 SCORED = ("sft", "dpo", "kto")
 """The kinds of rows that have answers."""
@@ -73,11 +76,13 @@ def score_file(
             if isinstance(row, ValueError):
                 raise row
             try:
-                written = [document.ids for document in documents(tokenizer, row) if document.ids]
+                written = _written(model, tokenizer, row)
             except ValueError as error:
                 raise ValueError(f"{file.path}:{line}: {error}") from None
             texts += written
             rows.append((str(file.path), line, len(written)))
+    if not rows:
+        raise ValueError(say("{path}: it has no rows", path=path))
     finished = 0
 
     def told(more: int) -> None:
@@ -92,6 +97,18 @@ def score_file(
         scored.append(Scored(name, line, tuple(found[part]), tuple(map(len, texts[part]))))
         at += count
     return scored
+
+
+def _written(model: ScoreModel, tokenizer: Tokenizer, row: Row) -> list[list[int]]:
+    """The token ids of a row's answers with their prompts. Raises ValueError for what cannot be scored."""
+    sides = [row.chosen, row.rejected] if isinstance(row, PreferenceRow) else [cast(ChatRow, row).conversations]
+    if any(not turns or turns[-1].role != "assistant" for turns in sides):
+        raise ValueError(say("it does not end in an answer, which is what gets a score"))
+    written = [document.ids for document in documents(tokenizer, row)]
+    longest, most = max(map(len, written)), model.config.max_position_embeddings
+    if longest > most:
+        raise ValueError(say("it has {count} tokens; the model reads {most}", count=longest, most=most))
+    return written
 
 
 def summary(scored: Sequence[Scored]) -> Summary:

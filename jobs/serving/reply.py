@@ -34,7 +34,7 @@ def tokens_of(answer: Mapping[str, Any], what: Literal["prompt", "completion", "
     """How many tokens the server counted; None where it does not say."""
     usage = answer.get("usage")
     count = usage.get(f"{what}_tokens") if isinstance(usage, dict) else None
-    return count if type(count) is int else None
+    return count if type(count) is int and count >= 0 else None
 
 
 def _text(content: Any) -> str:

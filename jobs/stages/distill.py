@@ -38,6 +38,9 @@ from minimind.training.objectives import Models, Objective
 from minimind.training.rollout import PromptBatch, Rollouts, Writing, worst_writing
 
 PROJECTIONS = "projections"
+WRITTEN = ("max_new_tokens", "sampling_temperature")
+"""What is for writing alone."""
+
 KEPT = 64
 """How many of a cached teacher's likeliest tokens are kept for each place, unless somebody says otherwise."""
 
@@ -85,6 +88,11 @@ class DistillConfig(StageSettings):
             ("layers", self.layers and self.cached, say("of a cached teacher its tokens alone are kept")),
             ("top_k", self.top_k is not None and not self.cached, say("a teacher in memory tells of all tokens")),
             ("alpha", self.alpha and self.on_policy, say("what the student writes is no model to it")),
+            *(
+                (name, not self.on_policy and self._is_given(name), say("it is for on_policy alone"))
+                for name in WRITTEN
+            ),
+            ("layer_weight", not self.layers and self._is_given("layer_weight"), say("no layers are matched")),
         )
         for name, is_wrong, problem in beside:
             if is_wrong:
@@ -92,6 +100,10 @@ class DistillConfig(StageSettings):
                     say("{name} = {value}: {problem}", name=name, value=getattr(self, name), problem=problem)
                 )
         return self
+
+    def _is_given(self, name: str) -> bool:
+        """Whether it is not what it is where nobody says anything."""
+        return bool(getattr(self, name) != type(self).model_fields[name].default)
 
     @property
     def distillation(self) -> Distillation:

@@ -19,6 +19,7 @@ from jobs.stages.spec import RunSpec, StageSettings
 from jobs.stages.stage import Asking, Corpus, Data, HeldOut, ModelSource, Usable
 from minimind.device.distributed import Parallel
 from minimind.events import Metric
+from minimind.language import say
 from minimind.network.lora import adapter_off
 from minimind.network.model import MiniMind
 from minimind.training.answers import AnswerBatch, answer_logprobs, rows_of, worst_answers
@@ -68,6 +69,10 @@ def settings(spec: RunSpec) -> ReferenceSettings:
 def models(spec: RunSpec, weights: ModelSource) -> dict[str, nn.Module]:
     """The policy, and where it is needed in memory the frozen model that it began as."""
     found, own = supervised.models(spec, weights), settings(spec)
+    if not own.has_reference and REFERENCE in spec.roles:
+        raise ValueError(
+            say("roles.reference = {named}: this loss has no reference; leave it out", named=spec.roles[REFERENCE])
+        )
     adapter_is_enough = spec.adapter is not None and REFERENCE not in spec.roles
     if own.has_reference and not own.is_cached and not adapter_is_enough:
         found[REFERENCE] = weights.role(REFERENCE)

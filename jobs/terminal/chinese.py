@@ -1927,6 +1927,14 @@ CHINESE: dict[str, str] = {
     "Most is taken before the training, by the {role} that is asked about the rows: a smaller one needs less.": (
         "占得最多的是训练之前：向{role}询问每一行的时候。换一个小一些的就够"
     ),
+    "it is for on_policy alone": ("它只用于 on_policy"),
+    "no layers are matched": ("没有要匹配的层"),
+    "roles.reference = {named}: this loss has no reference; leave it out": (
+        "roles.reference = {named}：这个损失没有参考模型；请去掉它"
+    ),
+    "{path}: it has no rows": ("{path}：没有数据行"),
+    "it does not end in an answer, which is what gets a score": ("它不是以回答结尾的，而打分的对象是回答"),
+    "it has {count} tokens; the model reads {most}": ("它有 {count} 个词元；模型最多读 {most} 个"),
     "data.mix = {mix}: on policy the student writes all that it learns from": (
         "data.mix = {mix}：在线蒸馏时，学生学的全是它自己写的内容"
     ),
@@ -2102,8 +2110,8 @@ CHINESE: dict[str, str] = {
     "an answer that can't be learnt as it is": "回答不能原样拿来学习",
     "answers to each prompt (default: {value})": "每个问题回答几次（默认：{value}）",
     "fewer than two samples that end by themselves and can be learnt": "自己结束、又能拿来学习的样本不到两个",
-    "how long an answer may take before it is asked for again (default: {value})": (
-        "一个回答等多少秒后重新请求（默认：{value}）"
+    "for how long the teacher may say nothing before it is asked again (default: {value})": (
+        "教师多少秒没有任何回应就重新请求（默认：{value}）"
     ),
     "its content is no text: {content}": "它的 content 不是文字：{content}",
     "kept back by a filter of the teacher's": "被教师模型的过滤器拦下",

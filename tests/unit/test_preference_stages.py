@@ -274,6 +274,8 @@ def test_the_settings_of_a_stage_are_checked_against_each_other() -> None:
         r"temperature.*greater than 0": ("taught", {"stage__temperature": 0}),
         "on_policy = True: what the student writes is not known beforehand": ("own", {"stage__cached": True}),
         "alpha = 0.5: what the student writes is no model to it": ("own", {"stage__alpha": 0.5}),
+        "max_new_tokens = 8: it is for on_policy alone": ("taught", {"stage__max_new_tokens": 8}),
+        "layer_weight = 2.0: no layers are matched": ("taught", {"stage__layer_weight": 2.0}),
         "data.mix = 0.1: reward replays no text": ("scores", {"data__mix": 0.1}),
         r"stage.top_k = 0.*greater than or equal to 1": ("kept", {"stage__top_k": 0}),
         "top_k = 5: a teacher in memory tells of all tokens": ("taught", {"stage__top_k": 5}),
@@ -295,6 +297,8 @@ def test_what_cannot_be_taught_is_refused_before_anything_runs(home: Path) -> No
         start(spec_of("kept", name="wrong", data__mix=0.3), Screen())
     with pytest.raises(ValueError, match=r"data.mix = 0.3: on policy the student writes all that it learns from"):
         start(spec_of("own", name="wrong", data__mix=0.3), Screen())
+    with pytest.raises(ValueError, match="roles.reference = wide@2: this loss has no reference"):
+        start(spec_of("simpo", name="wrong", roles__reference="wide"), Screen())
     with pytest.raises(ValueError, match=r"stage.replay = teacher: no text is replayed, data.mix = 0"):
         start(spec_of("replayed", name="wrong", data__mix=0.0), Screen())
     with pytest.raises(ValueError, match="stage.replay = teacher: weights that are drawn anew have nothing to keep"):
