@@ -74,6 +74,7 @@ GIVEN: dict[str, Any] = {
     "init_from": "small",
     "roles.reference": "other@best",
     "data.path": str(PAIRS),
+    "data.limits.max_bad_turns": 99,
     "data.max_seq_len": 64,
     "eval.fraction": 0.2,
     "eval.sample_tokens": 4,
