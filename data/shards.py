@@ -191,6 +191,13 @@ class TokenShards:
         return spans.reshape(-1, 2)
 
     @cached_property
+    def target_tokens(self) -> int:
+        """How many tokens are to be learnt, of all documents."""
+        if not self.conversations:
+            return self.tokens - len(self)
+        return sum(int(spans[1::2].sum(dtype=np.int64) - spans[::2].sum(dtype=np.int64)) for spans in self._spans)
+
+    @cached_property
     def first_targets(self) -> NDArray[np.int32]:
         """[documents], the position of the first token that is to be learnt; one past the end where there is none."""
         if not self.conversations:

@@ -7,7 +7,9 @@ import shutil
 from rich.console import Console
 
 import minimind.checkpoints.checkpoint as checkpoints
+from jobs import paths
 from jobs.runs.directory import RunDirectory
+from jobs.stages.known import KNOWN
 from jobs.stages.spec import RunSpec
 from jobs.stages.weights import optimizer_states, trained_parameters
 from jobs.terminal.wrap import tell
@@ -15,10 +17,11 @@ from minimind.language import say
 from minimind.units import size
 
 
-def disk_plan(spec: RunSpec, run: RunDirectory, console: Console) -> None:
-    """Say what the run will take on disk; raises ValueError if it is not there.
+def disk_plan(spec: RunSpec, run: RunDirectory, console: Console, known_bytes: int = 0) -> None:
+    """Say what the run will take on disk; raises ValueError if the room for its checkpoints is not there.
 
-    Checkpoints that the run has already are not needed twice.
+    Checkpoints that the run has already are not needed twice. known_bytes: of what a frozen model is asked before the
+    training, which is kept in the cache and may be there already.
     """
     one, kept = checkpoint_disk(spec)
     there = sum(file.stat().st_size for file in run.checkpoints.rglob("*") if file.is_file())
@@ -36,6 +39,15 @@ def disk_plan(spec: RunSpec, run: RunDirectory, console: Console) -> None:
             existing=existing,
         ),
     )
+    if known_bytes:
+        console.print(
+            say(
+                "Besides, up to {size} in {folder} for what is computed before the training, where it is not there "
+                "yet.",
+                size=size(known_bytes),
+                folder=paths.cache() / KNOWN,
+            )
+        )
     if needed > free:
         raise ValueError(
             say(

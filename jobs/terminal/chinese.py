@@ -1935,6 +1935,9 @@ CHINESE: dict[str, str] = {
     "{path}: it has no rows": ("{path}：没有数据行"),
     "it does not end in an answer, which is what gets a score": ("它不是以回答结尾的，而打分的对象是回答"),
     "it has {count} tokens; the model reads {most}": ("它有 {count} 个词元；模型最多读 {most} 个"),
+    "Besides, up to {size} in {folder} for what is computed before the training, where it is not there yet.": (
+        "另外，训练前要算好的内容最多占 {size}，放在 {folder}；已经算过的不再占用。"
+    ),
     "data.mix = {mix}: on policy the student writes all that it learns from": (
         "data.mix = {mix}：在线蒸馏时，学生学的全是它自己写的内容"
     ),

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import minimind.checkpoints.checkpoint as checkpoints
 from data.row_values import MANIFEST
@@ -23,12 +24,14 @@ from jobs.fit.plan import Planner
 from jobs.runs.directory import RunDirectory
 from jobs.runs.references import find_weights
 from jobs.stages import distill, dpo
+from jobs.stages.known import known_bytes
 from jobs.stages.origin import new_spec
 from jobs.stages.recipe import asking_recipe, trial_recipe
 from jobs.stages.spec import RunSpec
+from jobs.stages.table import STAGES
 from jobs.stages.weights import without_numbers
 from jobs.text.prepare import prepare
-from jobs.training.build import build
+from jobs.training.build import build, corpus_of
 from jobs.training.run import resolve, resume, start
 from minimind.checkpoints import folders as checkpoint_folders
 from minimind.checkpoints.manifest import CheckpointError
@@ -40,6 +43,7 @@ from minimind.memory.trace import trace
 from minimind.training.loop import train
 from minimind.training.train_state import TrainState
 from minimind.training.trial_steps import run_trial_steps
+from minimind.units import size
 from tests.ranks import run_ranks
 from tests.small import Screen, end_of, kill_at, small_spec
 from tests.toys import RecordingHooks, assert_same
@@ -181,6 +185,19 @@ def test_a_cache_that_is_gone_is_computed_again_of_the_weights_that_the_run_bega
     shutil.rmtree(home / "cache" / "known")
     assert resume("cached", {}, Screen()).state().word == "SUCCEEDED"
     assert end_of(run) == whole
+
+
+def test_what_is_kept_of_a_teacher_is_said_before_and_is_no_more_than_that(home: Path) -> None:
+    shutil.rmtree(home / "cache" / "known")
+    screen = Screen()
+    start(spec_of("kept", name="said", loop__max_steps=1), screen)
+    (line,) = [line for line in screen.text.splitlines() if line.startswith("Besides, up to ")]
+    corpus = corpus_of(prepare(resolve(spec_of("kept"), None, Screen())[0], Screen()))
+    most = known_bytes(corpus, STAGES["distill"].asks(spec_of("kept")))
+    assert size(most) in line
+    tensors = [load_file(part) for part in (home / "cache" / "known").rglob("*.safetensors")]
+    kept = sum(each[name].numel() * each[name].element_size() for each in tensors for name in ("ids", "logprobs"))
+    assert 0.5 * most < kept <= most  # what is behind max_seq_len is not kept
 
 
 @pytest.mark.slow
