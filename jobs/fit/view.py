@@ -21,8 +21,7 @@ from jobs.fit.measure import Measured, measure
 from jobs.fit.needs import Needs
 from jobs.fit.plan import BUDGETS, CHINESE_PRESETS, Planner, command_flags, to_json
 from jobs.fit.precision import decide_dtype
-from jobs.stages import flags
-from jobs.stages.origin import new_spec
+from jobs.stages.origin import new_spec, of_preset
 from jobs.stages.spec import RunSpec
 from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
@@ -120,7 +119,7 @@ def plan_stage(
     budget: a name in BUDGETS, for which sizes are chosen that `settings` leave open. Raises ValueError.
     """
     if settings.get("init_from") is None:
-        spec = flags.apply(STAGES[stage].preset(model or DEFAULT_MODEL), settings)
+        spec = of_preset(STAGES[stage].preset(model or DEFAULT_MODEL), settings)
     else:
         spec = new_spec(stage, settings, model)
     vram = spec.memory.vram

@@ -14,7 +14,7 @@ from jobs import paths
 from jobs.evaluation.suites import fitting_what
 from jobs.paths import stock_folder
 from jobs.runs.directory import require_name
-from jobs.stages import flags
+from jobs.stages.origin import of_preset
 from jobs.stages.spec import FILES, NO_WEIGHTS, RunSpec
 from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
@@ -170,7 +170,7 @@ class PipelineOptions(Config):
             expected = {"teacher": self.planned(self._step(step.teacher)).model}
             preset = ExpectedSpec(**{name: getattr(preset, name) for name in RunSpec.model_fields}, expected=expected)
         try:
-            return flags.apply(preset, settings)
+            return of_preset(preset, settings)
         except ValueError as error:
             raise ValueError(f"{step.stage}: {error}") from None
 

@@ -41,6 +41,9 @@ PROJECTIONS = "projections"
 WRITTEN = ("max_new_tokens", "sampling_temperature")
 """What is for writing alone."""
 
+ON_POLICY_RATE = 0.1
+"""Of the rate that given texts take. See docs/benchmarks.md."""
+
 KEPT = 64
 """How many of a cached teacher's likeliest tokens are kept for each place, unless somebody says otherwise."""
 
@@ -250,7 +253,7 @@ def remark(first: Mapping[str, float], last: Mapping[str, float]) -> str:
         return ""
     return say(
         "The student is further from its teacher than at the beginning: {was:.2f} nats per token then, {now:.2f} now. "
-        "A lower --learning_rate helps; on policy a tenth of what given texts take.",
+        "A lower --learning_rate helps.",
         was=was,
         now=now,
     )
@@ -272,6 +275,7 @@ STAGE = Stage(
     worst_take=worst_take,
     roles=(TEACHER,),
     needs=(TEACHER,),
+    rate=lambda spec: ON_POLICY_RATE if settings(spec).on_policy else 1.0,
     replays=True,
     remark=remark,
     metrics={

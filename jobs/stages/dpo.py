@@ -42,7 +42,12 @@ class DpoConfig(ReferenceSettings):
     loss: LossName = Field(
         default="sigmoid", description="sigmoid (DPO), ipo, hinge, or without a reference: simpo, orpo"
     )
-    gamma: float = Field(default=0.0, ge=0, description="simpo: the margin that is aimed at")
+    beta: float | None = Field(
+        default=None,
+        gt=0,
+        description="how strongly the policy is held to its reference; default: 0.1, simpo 2, which multiplies means",
+    )
+    gamma: float | None = Field(default=None, ge=0, description="simpo: the margin that is aimed at; default: 1")
     label_smoothing: float = Field(
         default=0.0, ge=0, lt=0.5, description="sigmoid, simpo: the share of pairs taken to be the wrong way round"
     )
@@ -65,6 +70,18 @@ class DpoConfig(ReferenceSettings):
         if self.reference == "cached" and not self.has_reference:
             raise ValueError(say("loss = {loss} has no reference that could be cached", loss=self.loss))
         return self
+
+    @property
+    def preference_loss(self) -> PreferenceLoss:
+        """The loss."""
+        simpo = self.loss == "simpo"
+        return PreferenceLoss(
+            self.loss,
+            beta=(2.0 if simpo else 0.1) if self.beta is None else self.beta,
+            gamma=float(simpo) if self.gamma is None else self.gamma,
+            label_smoothing=self.label_smoothing,
+            by_length=self.by_length,
+        )
 
     @property
     def has_reference(self) -> bool:
@@ -96,7 +113,7 @@ def settings(spec: RunSpec) -> DpoConfig:
 def objective(spec: RunSpec) -> Objective:
     """The loss of pairs that the settings name."""
     own = settings(spec)
-    loss = PreferenceLoss(own.loss, own.beta, own.gamma, own.label_smoothing, own.by_length)
+    loss = own.preference_loss
 
     def preference(models: Models, batch: AnswerBatch) -> Loss:
         policy = models["policy"]

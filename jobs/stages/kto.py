@@ -27,6 +27,7 @@ class KtoConfig(ReferenceSettings):
     """What the stage has to be told; the loss is in `minimind/training/preference.py`."""
 
     kind: Literal["kto"] = "kto"
+    beta: float = Field(default=0.1, gt=0, description="how strongly the policy is held to its reference")
     good_weight: float = Field(default=1.0, gt=0, description="what a good answer counts")
     bad_weight: float = Field(default=1.0, gt=0, description="what a bad answer counts")
 

@@ -20,6 +20,7 @@ from jobs.stages.table import STAGES
 from minimind.checkpoints.checkpoint import require_language_model
 from minimind.checkpoints.convert import from_hf_config
 from minimind.checkpoints.manifest import read_manifest, verify
+from minimind.config import override
 from minimind.language import say
 from minimind.network.model import MODEL_PRESETS, ModelConfig
 
@@ -44,10 +45,10 @@ def new_spec(
     preset = STAGES[stage].preset
     weights = weights or first_weights(settings)
     if weights is None:
-        spec = flags.apply(preset(model or DEFAULT_MODEL), settings)
+        spec = of_preset(preset(model or DEFAULT_MODEL), settings)
     else:
         shape = _shape(weights.folder)
-        spec = flags.apply(preset(model or _nearest(shape)).model_copy(update={"model": shape}), settings)
+        spec = of_preset(preset(model or _nearest(shape)).model_copy(update={"model": shape}), settings)
         _require_shape(spec, model, settings, shape)
     if spec.stage.kind != stage:
         raise ValueError(
@@ -57,6 +58,13 @@ def new_spec(
     if weights is not None:
         _require_same_tokens(spec, weights)
     return spec
+
+
+def of_preset(preset: RunSpec, settings: Mapping[str, Any]) -> RunSpec:
+    """The preset with the settings, and with the learning rate that these want where they name none."""
+    spec = flags.apply(preset, settings)
+    factor = 1.0 if "optim.learning_rate" in settings else STAGES[spec.stage.kind].rate(spec)
+    return override(spec, {"optim.learning_rate": factor * spec.optim.learning_rate}) if factor != 1 else spec
 
 
 def _require_same_tokens(spec: RunSpec, weights: Weights) -> None:

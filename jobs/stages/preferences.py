@@ -42,7 +42,6 @@ class ReferenceSettings(StageSettings):
         description="model: in memory beside the policy, or with an adapter the policy with its adapter off; cached: "
         "what it says of the answers is computed once before the training and kept, the choice for a small card",
     )
-    beta: float = Field(default=0.1, gt=0, description="how strongly the policy is held to its reference")
 
     @property
     def has_reference(self) -> bool:

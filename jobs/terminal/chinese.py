@@ -1938,6 +1938,9 @@ CHINESE: dict[str, str] = {
     "Besides, up to {size} in {folder} for what is computed before the training, where it is not there yet.": (
         "另外，训练前要算好的内容最多占 {size}，放在 {folder}；已经算过的不再占用。"
     ),
+    "how strongly the policy is held to its reference; default: 0.1, simpo 2, which multiplies means": (
+        "策略被拉向参考模型的力度；默认 0.1，simpo 是 2（乘在平均值上）"
+    ),
     "data.mix = {mix}: on policy the student writes all that it learns from": (
         "data.mix = {mix}：在线蒸馏时，学生学的全是它自己写的内容"
     ),
@@ -1950,9 +1953,8 @@ CHINESE: dict[str, str] = {
     ),
     "how far the model is, on replayed text, from what it was before": ("在混入的文本上，模型离训练前的自己有多远"),
     "The student is further from its teacher than at the beginning: {was:.2f} nats per token then, {now:.2f} now. A "
-    "lower --learning_rate helps; on policy a tenth of what given texts take.": (
-        "学生离教师比开始时更远：每 token 从 {was:.2f} 变为 {now:.2f} nats。请降低 --learning_rate；"
-        "在线蒸馏时取给定文本所用的十分之一。"
+    "lower --learning_rate helps.": (
+        "学生离教师比开始时更远：每 token 从 {was:.2f} 变为 {now:.2f} nats。请降低 --learning_rate。"
     ),
     "data.mix = {mix}: a cached teacher has not read the text that is replayed": (
         "data.mix = {mix}：缓存的教师没有读过混入的文本"

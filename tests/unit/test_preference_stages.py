@@ -303,6 +303,20 @@ def test_the_settings_of_a_stage_are_checked_against_each_other() -> None:
             spec_of(name, **settings)
 
 
+def test_settings_have_the_defaults_that_suit_them(home: Path) -> None:
+    losses = {name: dpo.settings(spec_of("dpo", stage__loss=name)).preference_loss for name in ("sigmoid", "simpo")}
+    assert (losses["sigmoid"].beta, losses["simpo"].beta, losses["simpo"].gamma) == (0.1, 2.0, 1.0)
+    given = dpo.settings(spec_of("simpo", stage__beta=3.0, stage__gamma=0.0)).preference_loss
+    assert (given.beta, given.gamma) == (3.0, 0.0)
+    usual = {"init_from": "small", "roles.teacher": "wide"}
+    rates = [
+        new_spec("distill", usual | more).optim.learning_rate
+        for more in ({}, {"stage.on_policy": True}, {"stage.on_policy": True, "optim.learning_rate": 0.5})
+    ]
+    assert rates[1] == pytest.approx(rates[0] / 10)
+    assert rates[2] == 0.5
+
+
 def test_what_cannot_be_taught_is_refused_before_anything_runs(home: Path) -> None:
     with pytest.raises(ValueError, match="distill needs a teacher: name it with --teacher RUN"):
         new_spec("distill", {"init_from": "small"})
