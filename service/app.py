@@ -27,7 +27,7 @@ from jobs.cluster.access import require_token
 from jobs.serving.model_card import ModelCard
 from minimind.language import VARIABLE
 from service import errors
-from service.backend import Failure, Generation, Reply, Status
+from service.backend import Asked, Failure, Reply, Status
 from service.errors import ApiError
 from service.settings import Settings
 
@@ -62,9 +62,9 @@ class Models:
         torch.set_num_threads(settings.threads)
         self._replica = ModelReplica(settings, context.replica_id.unique_id)
 
-    async def generate(self, generation: Generation) -> AsyncGenerator[Reply]:
+    async def generate(self, asked: Asked) -> AsyncGenerator[Reply]:
         """The replies to a request."""
-        async for reply in self._replica.generate(generation):
+        async for reply in self._replica.generate(asked):
             yield reply
 
     async def models(self) -> list[ModelCard]:
@@ -94,12 +94,12 @@ class Replicas:
         self._status = handle.options(method_name="status")
         self._ready_s = settings.load_timeout_s + LOADED_S
 
-    async def generate(self, generation: Generation) -> AsyncGenerator[Reply]:
+    async def generate(self, asked: Asked) -> AsyncGenerator[Reply]:
         """The replies to a request. One that a dead replica never began is sent again, to another."""
         end = asyncio.get_running_loop().time() + self._ready_s
         while True:
             begun = ended = False
-            response = cast("DeploymentResponseGenerator[Reply]", self._generate.remote(generation))
+            response = cast("DeploymentResponseGenerator[Reply]", self._generate.remote(asked))
             try:
                 async with asyncio.timeout_at(end):
                     reply = await anext(response)

@@ -1,8 +1,8 @@
 """The seam between HTTP and the models: what a request asks of a replica, and what comes back.
 
 Everything here is plain data, so it crosses a process boundary as it is. A replica answers a `Generation` with one
-`Accepted`, then lists of `Piece`s until every choice has a `finish`; or with a `Failure`, at any point, and nothing
-after it.
+`Accepted`, then lists of `Piece`s until every choice has a `finish`; a `Scoring` with one `Accepted`, then `Scores`; or
+either with a `Failure`, at any point, and nothing after it.
 """
 
 from __future__ import annotations
@@ -72,8 +72,18 @@ class Generation:
 
 
 @dataclass(frozen=True, slots=True)
+class Scoring:
+    """Conversations that a reward model is to judge, each with an answer at its end."""
+
+    model: str
+    conversations: list[list[dict[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
 class Accepted:
-    """The model is in memory and the prompts fit. fingerprint: equal for equal weights in equal precision."""
+    """The model is in memory and the prompts fit. model: of a generation as it was asked for; of a scoring as run@step,
+    for scores of two checkpoints are not to be compared. fingerprint: equal for equal weights in equal precision.
+    """
 
     model: str
     fingerprint: str
@@ -109,13 +119,22 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
+class Scores:
+    """What a reward model says of each conversation, and how many tokens this has."""
+
+    scores: list[float]
+    tokens: list[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
     """The request cannot be answered, or not to its end."""
 
     error: ApiError
 
 
-Reply = Accepted | list[Piece] | Failure
+Asked = Generation | Scoring
+Reply = Accepted | list[Piece] | Scores | Failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +161,7 @@ class Status:
 class Backend(Protocol):
     """Whoever answers: replicas behind Serve, or one in this process."""
 
-    def generate(self, generation: Generation) -> AsyncGenerator[Reply]:
+    def generate(self, asked: Asked) -> AsyncGenerator[Reply]:
         """The replies to a request. Closing the generator cancels it."""
 
     async def models(self) -> list[ModelCard]:

@@ -11,6 +11,7 @@ from jobs.runs import references
 from jobs.runs.directory import RunDirectory, list_runs
 from jobs.serving.model_card import ModelCard
 from jobs.serving.models import learnt_to_answer, model_cards
+from minimind.checkpoints.checkpoint import gives_scores
 from minimind.checkpoints.manifest import CheckpointError, weights_sha256
 from service.errors import ApiError, unknown_model
 
@@ -19,12 +20,15 @@ _FRESH_S = 1.0
 
 @dataclass(frozen=True)
 class Found:
-    """A checkpoint that a model's name means now. id: run@step. fingerprint: of its weights. chat: it can answer."""
+    """A checkpoint that a model's name means now. id: run@step. fingerprint: of its weights. chat: it can answer.
+    scores: it gives scores and writes nothing.
+    """
 
     id: str
     folder: Path
     fingerprint: str
     chat: bool
+    scores: bool
 
 
 class Catalog:
@@ -34,7 +38,9 @@ class Catalog:
         self._recent: dict[str, tuple[float, str, Path]] = {}
 
     def cards(self) -> list[ModelCard]:
-        """Everything that can be asked for: what has learnt to answer first, and of that the run that wrote last."""
+        """Everything that can be asked for: what has learnt to answer first, and of that the run that wrote last; what
+        gives scores at the end.
+        """
         return model_cards(paths.runs())
 
     def card(self, model: str) -> ModelCard:
@@ -48,14 +54,15 @@ class Catalog:
     def find(self, model: str) -> Found:
         """The checkpoint that `model` means: run, run@step, run@latest or run@best.
 
-        Raises ApiError: 404 with the models there are, 500 for a checkpoint whose manifest is damaged.
+        Raises ApiError: 404 with the models there are, 500 for a checkpoint whose manifest or config is damaged.
         """
         if paths.is_path(model):
             raise self._unknown(model, "a model is the name of a run, not a path")
         try:
             name, folder = self._place(model)
-            chat = learnt_to_answer(RunDirectory(folder.parent.parent))
-            return Found(name, folder, weights_sha256(folder), chat)
+            fingerprint, scores = weights_sha256(folder), gives_scores(folder)
+            chat = not scores and learnt_to_answer(RunDirectory(folder.parent.parent))
+            return Found(name, folder, fingerprint, chat, scores)
         except ValueError as error:
             run = model.partition("@")[0]
             there = run in {row.name for row in list_runs(paths.runs())}

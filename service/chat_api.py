@@ -1,10 +1,12 @@
-"""The endpoints of OpenAI's API: a request is checked, handed to the backend, and its replies are put into words."""
+"""The endpoints below /v1, OpenAI's but for scores: a request is checked, handed to the backend, and its replies are
+put into words.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from itertools import groupby
 from typing import Any, TypeVar
 
@@ -15,9 +17,18 @@ from starlette.types import Receive, Scope, Send
 
 from jobs.serving.model_card import ModelCard
 from service import stream
-from service.backend import Backend, Chat, Generation, Texts
+from service.backend import Backend, Chat, Generation, Scoring, Texts
 from service.errors import ApiError, invalid
-from service.schemas import NO_LIMIT, ChatRequest, CompletionRequest, Message, NamedTool, TextPart, ToolMessage
+from service.schemas import (
+    NO_LIMIT,
+    ChatRequest,
+    CompletionRequest,
+    Message,
+    NamedTool,
+    ScoreRequest,
+    TextPart,
+    ToolMessage,
+)
 
 T = TypeVar("T")
 
@@ -35,7 +46,7 @@ _STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 def router(backend: Backend) -> APIRouter:
-    """/v1/models, /v1/chat/completions and /v1/completions over a backend."""
+    """/v1/models, /v1/chat/completions, /v1/completions and /v1/scores over a backend."""
     routes = APIRouter(prefix="/v1", responses=_ERRORS)
 
     @routes.get("/models")
@@ -59,6 +70,13 @@ def router(backend: Backend) -> APIRouter:
         """How texts go on."""
         words = stream.TextFormat(body.logprobs is not None)
         return await _answer(backend, request, _of_texts(body), words, body.include_usage)
+
+    @routes.post("/scores")
+    async def score(body: ScoreRequest, request: Request) -> Response:
+        """How good a reward model finds the answers at the end of conversations."""
+        async with aclosing(backend.generate(_of_scores(body))) as replies:
+            answer = await _unless_gone(request, stream.scores(replies))
+        return Response(to_json(answer), media_type="application/json")
 
     return routes
 
@@ -121,6 +139,7 @@ def _card(card: ModelCard) -> dict[str, Any]:
             "stage": card.stage,
             "step": card.step,
             "chat": card.chat,
+            "scores": card.scores,
             "stock": card.stock,
             "parent": card.parent,
             "weights": card.weights,
@@ -134,7 +153,7 @@ def _of_chat(body: ChatRequest) -> Generation:
     tools = [tool.model_dump(exclude_none=True, exclude={"function": {"strict"}}) for tool in body.tools or ()]
     forced = choice.function.name if isinstance(choice, NamedTool) else "" if choice == "required" else None
     prompt = Chat(
-        messages=[plain_message(message) for message in _with_results_bound(body.messages)],
+        messages=_plain(body.messages, "messages"),
         tools=[] if choice == "none" else tools,
         thinking=body.thinking,
         forced=forced,
@@ -152,6 +171,11 @@ def _of_texts(body: CompletionRequest) -> Generation:
     limit = 16 if body.max_tokens is None else body.max_tokens
     prompt = Texts(body.prompts, echo=bool(body.echo), begin=bool(body.add_special_tokens))
     return _generation(body, prompt, max_tokens=limit, logprobs=body.logprobs)
+
+
+def _of_scores(body: ScoreRequest) -> Scoring:
+    conversations = enumerate(body.conversations)
+    return Scoring(body.model, [_plain(messages, f"conversations[{number}]") for number, messages in conversations])
 
 
 def _generation(
@@ -177,8 +201,13 @@ def _generation(
     )
 
 
-def _with_results_bound(messages: Sequence[Message]) -> list[Message]:
+def _plain(messages: Sequence[Message], where: str) -> list[dict[str, Any]]:
+    return [plain_message(message) for message in _with_results_bound(messages, where)]
+
+
+def _with_results_bound(messages: Sequence[Message], where: str) -> list[Message]:
     """The messages with the results of tools in the order of the calls that they answer: the template knows no ids.
+    where: the field that they stand in.
 
     Raises ApiError for a result of no call, two of one, and a call that is left without while others have theirs.
     """
@@ -191,16 +220,16 @@ def _with_results_bound(messages: Sequence[Message]) -> list[Message]:
             last = bound[-1]
             calls = [call.id for call in last.tool_calls or ()] if last.role == "assistant" else []
         elif bound and bound[-1].role == "assistant":
-            bound += _in_order_of(calls, [(place, turn) for place, turn in run if turn.role == "tool"])
+            bound += _in_order_of(calls, [(f"{where}[{place}]", turn) for place, turn in run if turn.role == "tool"])
         else:  # the order of the turns is wrong, which whoever renders them says
             bound += [message for _, message in run]
     return bound
 
 
-def _in_order_of(calls: list[str], run: list[tuple[int, ToolMessage]]) -> list[ToolMessage]:
+def _in_order_of(calls: list[str], run: list[tuple[str, ToolMessage]]) -> list[ToolMessage]:
     results: dict[str, ToolMessage] = {}
     for place, result in run:
-        where, answered = f"messages[{place}].tool_call_id", result.tool_call_id
+        where, answered = f"{place}.tool_call_id", result.tool_call_id
         if answered not in calls:
             there = ", ".join(map(repr, calls)) or "none"
             raise invalid(
@@ -212,8 +241,7 @@ def _in_order_of(calls: list[str], run: list[tuple[int, ToolMessage]]) -> list[T
     if missing := [call for call in calls if call not in results]:
         place = run[0][0]
         raise invalid(
-            f"messages[{place}]: of the calls before it {', '.join(map(repr, missing))} have no result; each needs one",
-            f"messages[{place}]",
+            f"{place}: of the calls before it {', '.join(map(repr, missing))} have no result; each needs one", place
         )
     return [results[call] for call in calls]
 

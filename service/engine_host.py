@@ -23,6 +23,7 @@ from typing import Any, TypeVar
 
 from minimind.inference.completion import RequestEvent
 from minimind.inference.engine import Engine
+from minimind.inference.reward import Scorer
 from minimind.inference.sampling import SamplingParams
 
 logger = logging.getLogger(__name__)
@@ -94,9 +95,11 @@ class Ticket:
 
 
 class EngineHost:
-    """An engine in a thread of its own. Made and used in one event loop."""
+    """An engine, of a model that writes or of one that gives scores, in a thread of its own. Made and used in one event
+    loop.
+    """
 
-    def __init__(self, engine: Engine, name: str) -> None:
+    def __init__(self, engine: Engine | Scorer, name: str) -> None:
         self.open = 0
         self.failed = False
         self._engine = engine
@@ -118,7 +121,7 @@ class EngineHost:
         stream: bool,
         watches: Sequence[Watch | None] = (),
     ) -> Ticket:
-        """Hand in sequences to generate. watches: run in the thread, each given the events of its sequence."""
+        """Hand in sequences to generate or score. watches: run in the thread, each given the events of its sequence."""
         ticket = Ticket(len(prompts), stream=stream, watches=watches)
         if self.failed:
             ticket.fail(EngineStoppedError("the model's engine has stopped"))
@@ -134,7 +137,7 @@ class EngineHost:
             self._tickets.discard(ticket)
             self._calls.put(partial(self._cancel, ticket))
 
-    async def call(self, work: Callable[[Engine], T]) -> T:
+    async def call(self, work: Callable[[Any], T]) -> T:
         """`work(engine)`, in the thread, between two steps. Raises what it raises."""
         if self.failed:
             raise EngineStoppedError("the model's engine has stopped")
@@ -173,7 +176,7 @@ class EngineHost:
         finally:
             self._tell(self._stopped, error)
 
-    def _work(self, work: Callable[[Engine], Any], future: asyncio.Future[Any]) -> None:
+    def _work(self, work: Callable[[Any], Any], future: asyncio.Future[Any]) -> None:
         try:
             result, error = work(self._engine), None
         except Exception as failure:  # noqa: BLE001

@@ -120,6 +120,38 @@ def continues_text(model: str) -> ApiError:
     )
 
 
+def too_long_to_score(where: str, tokens: int, context_tokens: int, *, at_least: bool) -> ApiError:
+    """400 for a conversation. at_least: it was not cut into tokens, it cannot have fewer."""
+    return ApiError(
+        400,
+        f"{where} has {'at least ' if at_least else ''}{tokens} tokens; a score is given to {context_tokens} at most. "
+        f"Shorten it, or start the server with more (minimind serve --context N)",
+        code="context_length_exceeded",
+        param=where,
+    )
+
+
+def gives_scores(model: str) -> ApiError:
+    """400: a reward model is to write."""
+    return ApiError(
+        400,
+        f"model {model!r} is a reward model: it gives scores and writes nothing; it is asked at /v1/scores",
+        code="not_a_language_model",
+        param="model",
+    )
+
+
+def gives_no_scores(model: str, chat: bool) -> ApiError:
+    """400: a model that writes is to give scores. chat: it has learnt to answer."""
+    return ApiError(
+        400,
+        f"model {model!r} writes text and gives no scores: it is asked at /v1/{'chat/' if chat else ''}completions; a "
+        f"reward model comes of `minimind train reward`",
+        code="not_a_reward_model",
+        param="model",
+    )
+
+
 def queue_full(waiting: int) -> ApiError:
     """429: come again in a moment."""
     return ApiError(

@@ -11,13 +11,15 @@ from pathlib import Path
 import torch
 
 from jobs import paths
-from minimind.checkpoints.checkpoint import load_model
+from minimind.checkpoints.checkpoint import gives_scores, load_model, load_score_model
 from minimind.checkpoints.convert import from_hf_config
 from minimind.checkpoints.manifest import weights_sha256
 from minimind.inference.cache import kv_cache_bytes
 from minimind.inference.engine import Engine
 from minimind.inference.quantize import WEIGHT_TYPES, WeightType, choose_precision
+from minimind.inference.reward import Scorer
 from minimind.network.model import MiniMind, ModelConfig
+from minimind.network.score import ScoreModel
 from minimind.text.tokenizer import Tokenizer
 from service.settings import Settings
 
@@ -57,12 +59,15 @@ class LoadPlan:
 def plan(folder: Path, settings: Settings) -> LoadPlan:
     """What the model of a checkpoint takes, from its shape alone: at most, while its precision is not decided.
 
-    While it loads, the weights are there in fp32 as well, unless it keeps them so. Raises ValueError or OSError for a
-    damaged config.
+    While it loads, the weights are there in fp32 as well, unless it keeps them so. One that gives scores does, so that
+    they are those of `minimind reward score`; it needs no KV cache, for it reads a text once. Raises ValueError or
+    OSError for a damaged config.
     """
     config = _config(folder)
-    weight_type = None if settings.dtype == "auto" else settings.dtype
     context = min(settings.context_tokens, config.max_position_embeddings)
+    if gives_scores(folder):
+        return LoadPlan(weight_bytes(config, "float32", ScoreModel), 0, "float32", settings.slots, context)
+    weight_type = None if settings.dtype == "auto" else settings.dtype
     return LoadPlan(
         weight_bytes=max(
             weight_bytes(config, kind) for kind in (WEIGHT_TYPES if weight_type is None else [weight_type])
@@ -75,20 +80,23 @@ def plan(folder: Path, settings: Settings) -> LoadPlan:
     )
 
 
-def weight_bytes(config: ModelConfig, weight_type: WeightType) -> int:
+def weight_bytes(config: ModelConfig, weight_type: WeightType, kind: type[MiniMind] = MiniMind) -> int:
     """What the weights of a serving model take, but for norms and scales. In the smaller types the embedding stays in
     fp32, and a head that is tied to it is a copy.
     """
     with torch.device("meta"):
-        numbers = sum(parameter.numel() for parameter in MiniMind(config).parameters())
+        numbers = sum(parameter.numel() for parameter in kind(config).parameters())
     if weight_type == "float32":
         return 4 * numbers
     embedding = config.vocab_size * config.hidden_size
     return 4 * embedding + _BYTES[weight_type] * (numbers if config.tie_word_embeddings else numbers - embedding)
 
 
-def load(folder: Path, needs: LoadPlan) -> tuple[Engine, Tokenizer, LoadPlan]:
+def load(folder: Path, needs: LoadPlan) -> tuple[Engine | Scorer, Tokenizer, LoadPlan]:
     """The engine of a checkpoint, and the plan with its precision. Raises CheckpointError for one that is not whole."""
+    if gives_scores(folder):
+        judge, tokenizer = load_score_model(folder)
+        return Scorer(judge, needs.slots), tokenizer, needs
     model, tokenizer, _ = load_model(folder)
     weight_type = needs.weight_type or fastest(folder, model, tokenizer)
     engine = Engine(

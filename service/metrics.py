@@ -16,7 +16,7 @@ from prometheus_client import (
 )
 
 from jobs.serving.model_card import ModelCard
-from service.backend import Accepted, Backend, Generation, Reply, Status
+from service.backend import Accepted, Asked, Backend, Reply, Status
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second line for each number, which nobody reads
 
@@ -90,9 +90,9 @@ class MeteredBackend:
         self._backend = backend
         self._metrics = metrics
 
-    def generate(self, generation: Generation) -> AsyncGenerator[Reply]:
+    def generate(self, asked: Asked) -> AsyncGenerator[Reply]:
         """The replies to a request."""
-        return self._metrics.watch(self._backend.generate(generation))
+        return self._metrics.watch(self._backend.generate(asked))
 
     async def models(self) -> list[ModelCard]:
         """What can be asked for now."""

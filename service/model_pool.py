@@ -14,6 +14,7 @@ from minimind.checkpoints.manifest import CheckpointError
 from minimind.inference.sampling import Sampling
 from minimind.text.tokenizer import Tokenizer
 from minimind.units import size
+from service import errors
 from service.backend import Loaded
 from service.catalog import Catalog, Found, damaged
 from service.engine_host import EngineHost
@@ -75,13 +76,16 @@ class ModelPool:
         self._one_at_a_time = asyncio.Lock()
 
     @asynccontextmanager
-    async def use(self, name: str) -> AsyncGenerator[PooledModel]:
-        """The model that `name` means now, which stays in memory inside the `async with`.
+    async def use(self, name: str, *, scores: bool = False) -> AsyncGenerator[PooledModel]:
+        """The model that `name` means now, which stays in memory inside the `async with`. scores: it is to give scores,
+        not to write.
 
         Raises ApiError: 404 for one that is not there, 500 for a damaged one, 503 if it takes too long to load or if
-        there is no room beside those in use, 400 if it can never fit.
+        there is no room beside those in use, 400 if it can never fit, or does not do what it is to do.
         """
         found = await asyncio.to_thread(self._catalog.find, name)
+        if found.scores != scores:
+            raise errors.gives_scores(name) if found.scores else errors.gives_no_scores(name, found.chat)
         model = self._models.get(found.id)
         if model is not None and model.found == found and not model.host.failed:
             model.users += 1

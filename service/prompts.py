@@ -1,11 +1,14 @@
-"""What a request asks a model to go on from, as token ids."""
+"""What a request asks a model to go on from, or to score, as token ids."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
+from data.encode import conversation
+from data.schema import Message
 from minimind.text.chat import render
 from minimind.text.tokenizer import Tokenizer
 from service import errors
@@ -23,10 +26,8 @@ class Prompts:
 
     def least_tokens(self, prompt: Chat | Texts) -> int:
         """How many tokens the longest text of the prompt has at least, told by its bytes alone."""
-        texts = ["".join(_texts(prompt))] if isinstance(prompt, Chat) else prompt.prompts
-        return max(
-            (-(-len(text.encode()) // self._longest_bytes) for text in texts if isinstance(text, str)), default=0
-        )
+        texts = ["".join(_texts(prompt.messages, prompt.tools))] if isinstance(prompt, Chat) else prompt.prompts
+        return max((self._least(text) for text in texts if isinstance(text, str)), default=0)
 
     def encode(self, prompt: Chat | Texts) -> list[list[int]]:
         """The ids of each text. Raises ApiError for a conversation in no order, and for ids that are not there."""
@@ -40,6 +41,28 @@ class Prompts:
         except ValueError as error:
             raise errors.invalid(str(error), "messages") from None
         return [rendered.ids + self.forced(prompt)]
+
+    def conversations(self, conversations: Sequence[Sequence[dict[str, Any]]], context_tokens: int) -> list[list[int]]:
+        """The ids of whole conversations, as a reward model learns from them.
+
+        Raises ApiError that names the first that the template refuses, or that has more than `context_tokens`.
+        """
+        written = []
+        for number, messages in enumerate(conversations):
+            where = f"conversations[{number}]"
+            if (least := self._least("".join(_texts(messages)))) > context_tokens:
+                raise errors.too_long_to_score(where, least, context_tokens, at_least=True)
+            try:
+                ids = conversation(self._tokenizer, [Message.model_validate(message) for message in messages]).ids
+            except ValueError as error:
+                raise errors.invalid(f"{where}: {error}", where) from None
+            if len(ids) > context_tokens:
+                raise errors.too_long_to_score(where, len(ids), context_tokens, at_least=False)
+            written.append(ids)
+        return written
+
+    def _least(self, text: str) -> int:
+        return -(-len(text.encode()) // self._longest_bytes)
 
     def forced(self, prompt: Chat) -> list[int]:
         """How an answer begins that must be a tool call: the prompt says it already, so the model goes on with it."""
@@ -66,12 +89,12 @@ class Prompts:
         return text
 
 
-def _texts(chat: Chat) -> Iterator[str]:
+def _texts(messages: Sequence[dict[str, Any]], tools: Sequence[dict[str, Any]] = ()) -> Iterator[str]:
     """What the template writes of a conversation at least; its own words come on top."""
-    for message in chat.messages:
+    for message in messages:
         yield message["content"].strip()
         yield message.get("reasoning_content", "").strip()
         for call in message.get("tool_calls", ()):
             yield call["function"]["arguments"]
-    for tool in chat.tools:
+    for tool in tools:
         yield json.dumps(tool, ensure_ascii=False)

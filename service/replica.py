@@ -13,7 +13,20 @@ from minimind.inference.sampling import SamplingParams, TopLogprobs
 from minimind.text.chat import Delta, ends_in_thought
 from service import errors
 from service.answers import ChatText, Named, PlainText, Text, watch
-from service.backend import Accepted, Chat, Failure, Generation, Piece, Reply, Status, Texts, TokenProb
+from service.backend import (
+    Accepted,
+    Asked,
+    Chat,
+    Failure,
+    Generation,
+    Piece,
+    Reply,
+    Scores,
+    Scoring,
+    Status,
+    Texts,
+    TokenProb,
+)
 from service.catalog import Catalog
 from service.engine_host import AnswerFailedError, EngineStoppedError
 from service.errors import ApiError
@@ -32,11 +45,11 @@ class ModelReplica:
         self._catalog = Catalog()
         self._pool = ModelPool(self._catalog, settings)
 
-    async def generate(self, generation: Generation) -> AsyncGenerator[Reply]:
+    async def generate(self, asked: Asked) -> AsyncGenerator[Reply]:
         """The replies to a request. Closing the generator gives its slots away."""
         try:
-            async with self._pool.use(generation.model) as model:
-                async for reply in _generate(model, generation, self._settings):
+            async with self._pool.use(asked.model, scores=isinstance(asked, Scoring)) as model:
+                async for reply in _replies(model, asked, self._settings):
                     yield reply
         except ApiError as error:
             yield Failure(error)
@@ -45,7 +58,7 @@ class ModelReplica:
         except EngineStoppedError as error:
             yield Failure(ApiError(503, str(error), code="engine_stopped", retry_after_s=1))
         except Exception as error:  # the replica's top: the client is told, and the log has the traceback
-            logger.exception("a request to %s failed", generation.model)
+            logger.exception("a request to %s failed", asked.model)
             yield Failure(errors.broken(error))
 
     async def models(self) -> list[ModelCard]:
@@ -65,6 +78,10 @@ class ModelReplica:
         self._pool.close()
 
 
+def _replies(model: PooledModel, asked: Asked, settings: Settings) -> AsyncGenerator[Reply]:
+    return _score(model, asked, settings) if isinstance(asked, Scoring) else _generate(model, asked, settings)
+
+
 async def _generate(model: PooledModel, generation: Generation, settings: Settings) -> AsyncGenerator[Reply]:
     if isinstance(generation.prompt, Chat) and not model.found.chat:
         raise errors.continues_text(generation.model)
@@ -78,8 +95,7 @@ async def _generate(model: PooledModel, generation: Generation, settings: Settin
         if len(prompt) + (1 if limit is None else limit) > context_tokens:
             raise errors.too_long(len(prompt), limit, context_tokens, param)
     copies = [prompt for prompt in prompts for _ in range(generation.n)]
-    if model.host.open and model.host.open + len(copies) > model.plan.slots + settings.queue:
-        raise errors.queue_full(max(0, model.host.open - model.plan.slots))
+    _require_room(model, len(copies), settings)
     yield Accepted(generation.model, model.fingerprint, sum(map(len, prompts)))
     writers = [_Writer(model, generation, prompt) for prompt in copies]
     params = [_params(model, generation, len(prompt), choice) for choice, prompt in enumerate(copies)]
@@ -99,6 +115,23 @@ async def _generate(model: PooledModel, generation: Generation, settings: Settin
             yield list(pieces.values())
     finally:
         model.host.cancel(ticket)
+
+
+async def _score(model: PooledModel, scoring: Scoring, settings: Settings) -> AsyncGenerator[Reply]:
+    texts = await asyncio.to_thread(model.prompts.conversations, scoring.conversations, model.plan.context_tokens)
+    _require_room(model, len(texts), settings)
+    yield Accepted(model.found.id, model.fingerprint, sum(map(len, texts)))
+    ticket = model.host.submit(texts, [SamplingParams(max_tokens=0)] * len(texts), stream=False)
+    try:
+        scores = {number: event.score for number, event in await ticket.take()}
+    finally:
+        model.host.cancel(ticket)
+    yield Scores([scores[number] for number in range(len(texts))], list(map(len, texts)))
+
+
+def _require_room(model: PooledModel, sequences: int, settings: Settings) -> None:
+    if model.host.open and model.host.open + sequences > model.plan.slots + settings.queue:
+        raise errors.queue_full(max(0, model.host.open - model.plan.slots))
 
 
 def _forced(model: PooledModel, generation: Generation) -> list[int]:

@@ -103,8 +103,8 @@ ELSEWHERE = {
     "num_return_sequences": "n",
     "system": "messages (a first one with role 'system')",
     "system_prompt": "messages (a first one with role 'system')",
-    "input": "messages, or prompt at /v1/completions",
-    "inputs": "messages, or prompt at /v1/completions",
+    "input": "messages, prompt at /v1/completions, or conversations at /v1/scores",
+    "inputs": "messages, prompt at /v1/completions, or conversations at /v1/scores",
     "think": "enable_thinking",
     "thinking_budget": "enable_thinking, on or off",
     "chat_template_kwargs.thinking": "chat_template_kwargs.enable_thinking",
@@ -118,7 +118,8 @@ def unknown_field(path: str) -> str:
         return f"is not supported: {UNSUPPORTED[path][0]}"
     if path in ELSEWHERE:
         return f"there is no such field; here it is {ELSEWHERE[path]}"
-    fields = {"/v1/chat/completions": ChatRequest.model_fields, "/v1/completions": CompletionRequest.model_fields}
+    requests = (("chat/completions", ChatRequest), ("completions", CompletionRequest), ("scores", ScoreRequest))
+    fields = {f"/v1/{endpoint}": request.model_fields for endpoint, request in requests}
     if other := next((endpoint for endpoint, known in fields.items() if path in known), None):
         return f"there is no such field here; {other} has it"
     known = [name for names in fields.values() for name in names]
@@ -275,6 +276,7 @@ class ToolMessage(_Message):
 
 
 Message = Annotated[SystemMessage | UserMessage | AssistantMessage | ToolMessage, Field(discriminator="role")]
+Messages = Annotated[Some[Message], Field(min_length=1, max_length=10_000)]
 
 
 def _object_schema(schema: dict[str, Any]) -> dict[str, Any]:
@@ -354,10 +356,27 @@ def _some(tokens: int) -> int:
 AnswerTokens = Annotated[int, Field(ge=NO_LIMIT), AfterValidator(_some)]
 
 
-class _Sampling(_Body):
-    """What both endpoints share. None stands for the default, as with OpenAI."""
+class _Request(_Body):
+    """What all endpoints share. None stands for the default, as with OpenAI."""
 
     model: Annotated[str, Field(min_length=1, max_length=200)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _can_be_written(cls, values: Any) -> Any:
+        if isinstance(values, dict):
+            _require_plain(values)
+        return values
+
+    @classmethod
+    def _asks_for_nothing(cls, name: str, values: dict[str, Any]) -> bool:
+        changes_nothing = UNSUPPORTED[name][1] if name in UNSUPPORTED else ()
+        return name in IGNORED or values[name] in changes_nothing or super()._asks_for_nothing(name, values)
+
+
+class _Sampling(_Request):
+    """What the endpoints share that write."""
+
     n: Annotated[int, Field(ge=1, le=128)] | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
@@ -371,18 +390,6 @@ class _Sampling(_Body):
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     ignore_eos: bool | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _can_be_written(cls, values: Any) -> Any:
-        if isinstance(values, dict):
-            _require_plain(values)
-        return values
-
-    @classmethod
-    def _asks_for_nothing(cls, name: str, values: dict[str, Any]) -> bool:
-        changes_nothing = UNSUPPORTED[name][1] if name in UNSUPPORTED else ()
-        return name in IGNORED or values[name] in changes_nothing or super()._asks_for_nothing(name, values)
 
     @model_validator(mode="after")
     def _stream_options_need_stream(self) -> _Sampling:
@@ -404,7 +411,7 @@ class _Sampling(_Body):
 class ChatRequest(_Sampling):
     """POST /v1/chat/completions."""
 
-    messages: Annotated[Some[Message], Field(min_length=1, max_length=10_000)]
+    messages: Messages
     max_tokens: AnswerTokens | None = None
     max_completion_tokens: AnswerTokens | None = None
     logprobs: bool | None = None
@@ -496,6 +503,18 @@ class CompletionRequest(_Sampling):
         if self.prompt and isinstance(self.prompt[0], int):
             return [self.prompt]
         return list(cast("list[str | list[int]]", self.prompt))
+
+
+def _answered(messages: list[Message]) -> list[Message]:
+    if (role := messages[-1].role) != "assistant":
+        raise ValueError(f"a score is that of the assistant's answer at the end; here the role at the end is {role!r}")
+    return messages
+
+
+class ScoreRequest(_Request):
+    """POST /v1/scores. conversations: each with the answer at its end that is to be judged."""
+
+    conversations: Annotated[Some[Annotated[Messages, AfterValidator(_answered)]], Field(min_length=1, max_length=128)]
 
 
 def _require_plain(body: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Replies of a replica in OpenAI's words: server-sent events as they come, or one answer at the end.
+"""Replies of a replica in OpenAI's words: server-sent events as they come, or one answer at the end; and scores.
 
 Written for many streams at once: plain dicts, serialised by pydantic's Rust core, one event for all that came together.
 """
@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from pydantic_core import to_json
 
-from service.backend import Accepted, Failure, Piece, Reply, TokenProb
+from service.backend import Accepted, Failure, Piece, Reply, Scores, TokenProb
 from service.errors import ApiError
 
 DONE = b"data: [DONE]\n\n"
@@ -264,6 +264,26 @@ async def whole(accepted: Accepted, replies: AsyncGenerator[Reply], words: Forma
     }
 
 
+async def scores(replies: AsyncGenerator[Reply]) -> Json:
+    """The answer of /v1/scores, in the words of vLLM's /score. Raises ApiError for a failure."""
+    first = await accepted(replies)
+    async for reply in replies:
+        if isinstance(reply, Failure):
+            raise reply.error
+        if isinstance(reply, Scores):
+            judged = enumerate(zip(reply.scores, reply.tokens, strict=True))
+            return {
+                "object": "list",
+                "model": first.model,
+                "data": [
+                    {"object": "score", "index": index, "score": score, "tokens": tokens}
+                    for index, (score, tokens) in judged
+                ],
+                "usage": {"prompt_tokens": first.prompt_tokens, "total_tokens": first.prompt_tokens},
+            }
+    raise _no_answer()
+
+
 async def accepted(replies: AsyncGenerator[Reply]) -> Accepted:
     """The first reply. Raises ApiError if the request was refused."""
     async for reply in replies:
@@ -272,7 +292,11 @@ async def accepted(replies: AsyncGenerator[Reply]) -> Accepted:
         if isinstance(reply, Failure):
             raise reply.error
         break
-    raise ApiError(500, "the replica gave no answer; its log says why", code="internal_error")
+    raise _no_answer()
+
+
+def _no_answer() -> ApiError:
+    return ApiError(500, "the replica gave no answer; its log says why", code="internal_error")
 
 
 def _head(accepted: Accepted, kind: str, prefix: str) -> Json:

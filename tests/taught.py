@@ -13,6 +13,7 @@ from jobs.runs.directory import RunDirectory
 from minimind.checkpoints.checkpoint import Lineage
 from minimind.events import EventLog
 from minimind.network.model import MiniMind, ModelConfig
+from minimind.network.score import ScoreModel
 from minimind.text.chat import render
 from minimind.text.tokenizer import Tokenizer
 from minimind.training.batch import TokenBatch
@@ -97,6 +98,13 @@ def taught(steps: int = 60) -> tuple[MiniMind, Tokenizer]:
     return model.eval(), tokenizer
 
 
+def judge(model: MiniMind) -> ScoreModel:
+    """A reward model on these weights, with a head that nobody taught."""
+    scoring = ScoreModel.of(model)
+    torch.nn.init.normal_(scoring.score.weight, generator=torch.Generator().manual_seed(1))
+    return scoring.eval()
+
+
 def write_run(
     runs: Path,
     name: str,
@@ -109,7 +117,7 @@ def write_run(
     """A run folder with checkpoints of the model, in this state."""
     run = RunDirectory(runs / name)
     if not run.exists:
-        run.create({"stage": {"kind": "sft"}})
+        run.create({"stage": {"kind": "reward" if isinstance(model, ScoreModel) else "sft"}})
     for step in steps:
         write_checkpoint(run, step, model, tokenizer)
     with EventLog(run.events_path) as log:

@@ -26,12 +26,11 @@ class InProcess:
         self._loaded: tuple[str, Any, Any, Any] | None = None
 
     def models(self) -> list[Model]:
-        """The checkpoints of all runs."""
+        """The checkpoints of all runs that write."""
         from jobs.serving.models import model_cards
 
-        return [
-            Model(card.id, card.chat, card.sampling["temperature"], card.weights) for card in model_cards(paths.runs())
-        ]
+        cards = [card for card in model_cards(paths.runs()) if not card.scores]
+        return [Model(card.id, card.chat, card.sampling["temperature"], card.weights) for card in cards]
 
     def find(self, name: str) -> Model:
         """The model of a run, or of a folder with a slash in it."""

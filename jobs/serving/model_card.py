@@ -10,10 +10,10 @@ class ModelCard:
     """A model.
 
     created: unix seconds. root: the checkpoint it means, as run@step. chat: whether it has learnt to answer; one that
-    has not continues text. stock: it learnt that from the stock data, so its topics can be asked. parent: the
-    checkpoint whose weights it started from, as run@step. weights: equal for equal weights, "" where the checkpoint is
-    damaged. sampling: how it is sampled unless a request says otherwise, under the names of
-    minimind.inference.sampling.Sampling.
+    has not continues text, or, where `scores` is true, judges answers and writes nothing. stock: it learnt to answer
+    from the stock data, so its topics can be asked. parent: the checkpoint whose weights it started from, as run@step.
+    weights: equal for equal weights, "" where the checkpoint is damaged. sampling: how it is sampled unless a request
+    says otherwise, under the names of minimind.inference.sampling.Sampling; empty where it gives scores.
     """
 
     id: str
@@ -22,6 +22,7 @@ class ModelCard:
     stage: str
     step: int
     chat: bool = True
+    scores: bool = False
     stock: bool = False
     parent: str | None = None
     weights: str = ""

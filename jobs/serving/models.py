@@ -35,18 +35,17 @@ _UNKNOWN = _Facts(None, None, "", Sampling())
 
 
 def model_cards(runs: Path) -> list[ModelCard]:
-    """Every model below `runs` that writes: those that have learnt to answer before those that continue text, and of
-    each kind the run that wrote last first. A run that succeeded is a model under its name; any checkpoint is one as
-    run@step.
+    """Every model below `runs`: those that have learnt to answer, those that continue text, and those that give scores,
+    and of each kind the run that wrote last first. A run that succeeded is a model under its name; any checkpoint is
+    one as run@step.
     """
     cards = []
     for row in sorted(list_runs(runs), key=_wrote_at, reverse=True):
-        if row.stage in STAGES and not STAGES[row.stage].writes:
-            continue
+        scores = row.stage in STAGES and not STAGES[row.stage].writes
         run = RunDirectory(runs / row.name)
         steps = sorted(checkpoint_folders.steps(run.checkpoints), reverse=True)
         newest = row.name if row.state.word == "SUCCEEDED" else f"{row.name}@latest"
-        chat, stock = (learnt_to_answer(run), is_from_stock(run)) if steps else (False, False)
+        chat, stock = (learnt_to_answer(run), is_from_stock(run)) if steps and not scores else (False, False)
         for name, step in [(newest, step) for step in steps[:1]] + [(f"{row.name}@{step}", step) for step in steps]:
             fact = _facts(run.checkpoints, step)
             cards.append(
@@ -57,13 +56,14 @@ def model_cards(runs: Path) -> list[ModelCard]:
                     stage=row.stage,
                     step=step,
                     chat=chat,
+                    scores=scores,
                     stock=stock,
                     parent=None if fact.parent_run is None else f"{fact.parent_run}@{fact.parent_step}",
                     weights=fact.weights,
-                    sampling=asdict(fact.sampling),
+                    sampling={} if scores else asdict(fact.sampling),
                 )
             )
-    return sorted(cards, key=lambda card: not card.chat)  # a stable sort
+    return sorted(cards, key=lambda card: (not card.chat, card.scores))  # a stable sort
 
 
 def learnt_to_answer(run: RunDirectory) -> bool:

@@ -25,10 +25,11 @@ class Server:
             self._session.headers["Authorization"] = f"Bearer {key}"
 
     def models(self) -> list[Model]:
-        """What is at /v1/models. Servers of other makers say no more than the ids."""
+        """What writes of /v1/models. Servers of other makers say no more than the ids."""
         with closing(self._ask("GET", "/v1/models")) as response:
             try:
-                return [_model(card) for card in response.json()["data"] or ()]
+                cards = response.json()["data"] or ()
+                return [_model(card) for card in cards if not (card.get("minimind") or {}).get("scores")]
             except (requests.JSONDecodeError, LookupError, TypeError, AttributeError):
                 raise ValueError(f"{self.url}/v1/models: {say('no list of models')}") from None
 

@@ -301,8 +301,18 @@ def load_score_model(folder: Path) -> tuple[ScoreModel, Tokenizer]:
 def require_language_model(folder: Path) -> None:
     """Raise CheckpointError for a checkpoint whose model gives scores and writes nothing."""
     manifest = read_manifest(folder)
-    if json.loads((folder / "config.json").read_text("utf-8")).get("architectures") == [ScoreModel.architecture]:
+    if gives_scores(folder):
         raise _gives_scores(manifest["step"], manifest["run_id"])
+
+
+def gives_scores(folder: Path) -> bool:
+    """Whether a checkpoint's model gives scores and writes nothing. Raises CheckpointError for a damaged config."""
+    file = folder / "config.json"
+    try:
+        settings = json.loads(file.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(say("{file} cannot be read: {error}", file=file.absolute(), error=error)) from None
+    return bool(settings.get("architectures") == [ScoreModel.architecture])
 
 
 def _gives_scores(step: int, run_id: str) -> CheckpointError:

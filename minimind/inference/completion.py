@@ -30,6 +30,7 @@ class RequestEvent:
     rest: where a stop string begins in the middle of a token, the text before it.
     error: what went wrong, where finish is "failed".
     written_tokens: how many tokens were computed so far, those of a stop string included.
+    score: of a text that a reward model was given (see minimind.inference.reward.Scorer), with its only event.
     """
 
     request: int
@@ -41,6 +42,7 @@ class RequestEvent:
     written_tokens: int = 0
     prompt: tuple[PromptToken, ...] | None = None
     error: str = ""
+    score: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

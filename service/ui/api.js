@@ -4,8 +4,9 @@ import { session } from "./storage.js";
 
 /**
  * @typedef {{language: string, title_en: string, title_zh: string, examples: string[]}} Topic
- * @typedef {{stage?: string, step?: number, chat?: boolean, stock?: boolean, parent?: string | null, weights?: string,
- *     sampling?: {temperature?: number}}} Card `chat`: can answer; `stock`: taught the topics; `parent`: a root
+ * @typedef {{stage?: string, step?: number, chat?: boolean, scores?: boolean, stock?: boolean, parent?: string | null,
+ *     weights?: string, sampling?: {temperature?: number}}} Card `chat`: can answer; `scores`: writes nothing; `stock`:
+ *     taught the topics; `parent`: a root
  * @typedef {{id: string, root?: string, minimind?: Card}} Model
  * @typedef {{name: string, a: string, b: string}} Report of the checkpoint `b` against `a`, both as roots
  * @typedef {{id: string, type: "function", function: {name: string, arguments: string}}} ToolCall
@@ -89,6 +90,8 @@ async function request(path, options) {
 }
 
 /**
+ * The models that write: one that gives scores has nothing to say.
+ *
  * @returns {Promise<Model[]>}
  * @throws {ApiError}
  */
@@ -96,7 +99,7 @@ export async function listModels() {
   const response = await request("v1/models", {});
   const body = await response.json().catch(() => null);
   if (!Array.isArray(body?.data)) throw new ApiError("server", "GET /v1/models gave no list");
-  return body.data;
+  return body.data.filter((/** @type {Model} */ { minimind }) => !minimind?.scores);
 }
 
 /**

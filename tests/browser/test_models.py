@@ -75,6 +75,11 @@ def test_a_model_that_can_answer_comes_before_a_newer_one_that_cannot(
     ]
 
 
+def test_a_reward_model_is_not_offered(open_chat: OpenChat, server: ScriptedServer) -> None:
+    server.models[:] = [card("reward@9", "reward", chat=False, stage="reward", scores=True, sampling={}), SFT[0]]
+    assert options(open_chat().page.locator("#model-a")) == ["talk"]
+
+
 def test_a_newer_model_is_taken_until_the_reader_chose_or_asked(open_chat: OpenChat, server: ScriptedServer) -> None:
     server.models[:] = SFT
     chat = open_chat()

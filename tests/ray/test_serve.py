@@ -143,6 +143,15 @@ def test_a_checkpoint_that_appears_can_be_asked_for_at_once(server: Server) -> N
     assert _counted(server, "late@3") == taught.COUNTED
 
 
+def test_a_reward_model_scores(server: Server) -> None:
+    taught.write_run(server.runs, "judge", taught.judge(server.learnt[0]), server.learnt[1])
+    answers = [[*COUNT, {"role": "assistant", "content": text}] for text in (taught.COUNTED, "No.")]
+    body = {"model": "judge", "conversations": answers}
+    response = httpx.post(f"http://127.0.0.1:{server.port}/v1/scores", json=body, timeout=60)
+    assert response.status_code == 200, response.text
+    assert [one["index"] for one in response.json()["data"]] == [0, 1]
+
+
 def test_a_killed_replica_ends_its_own_streams_only_and_comes_back(server: Server) -> None:
     before = _replicas()
     assert len(before) == 2

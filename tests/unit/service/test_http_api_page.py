@@ -51,6 +51,8 @@ def page(tmp_path_factory: pytest.TempPathFactory, known_by_heart: tuple[MiniMin
         taught.write_run(home / "runs", name, *known_by_heart, steps=(840, 847))
     RunDirectory(home / "runs" / "demo").create({"stage": {"kind": "pretrain"}})
     taught.write_run(home / "runs", "demo", *known_by_heart, steps=(366,))
+    model, tokenizer = known_by_heart
+    taught.write_run(home / "runs", "demo-all-reward", taught.judge(model), tokenizer, steps=(408,))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINIMIND_HOME", str(home))
         with serving(SETTINGS.model_copy(update={"context_tokens": 2048})) as there:

@@ -13,6 +13,7 @@ from jobs import paths
 from jobs.runs.directory import RunDirectory
 from minimind.checkpoints import folders as checkpoint_folders
 from minimind.checkpoints.manifest import WEIGHTS
+from minimind.inference.engine import Engine
 from minimind.inference.quantize import quantized
 from minimind.inference.sampling import SamplingParams
 from minimind.network.model import MiniMind, ModelConfig
@@ -57,6 +58,7 @@ def test_a_plan_is_what_the_engine_then_takes(runs: Path) -> None:
     needs = plan(folder(runs, "a"), Settings(**SMALL))
     engine, _, holds = load(folder(runs, "a"), needs)
     assert holds == needs
+    assert isinstance(engine, Engine)
     assert needs.kv_bytes == engine.kv_cache_bytes
     assert needs.bytes == one_model()
 

@@ -22,12 +22,21 @@ HANGS_S = 60
 
 Case = schemathesis.Case[Any]
 
+HI = {"role": "user", "content": "hi"}
+ASKS: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": {"messages": [HI]},
+    "/v1/completions": {"prompt": "hi"},
+    "/v1/scores": {"conversations": [[HI, {"role": "assistant", "content": "hello"}]]},
+}
+
 
 @pytest.fixture(scope="module")
 def document(tmp_path_factory: pytest.TempPathFactory, known_by_heart: tuple[MiniMind, Tokenizer]) -> Iterator[Any]:
     """The document of a server whose answers are short."""
     home: Path = tmp_path_factory.mktemp("described")
-    taught.write_run(home / "runs", "taught", *known_by_heart)
+    model, tokenizer = known_by_heart
+    taught.write_run(home / "runs", "taught", model, tokenizer)
+    taught.write_run(home / "runs", "judge", taught.judge(model), tokenizer)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINIMIND_HOME", str(home))
         with serving(SHORT) as there:
@@ -35,15 +44,15 @@ def document(tmp_path_factory: pytest.TempPathFactory, known_by_heart: tuple[Min
 
 
 @pytest.mark.parametrize("mode", list(GenerationMode))
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions"])
+@pytest.mark.parametrize("path", ASKS)
 def test_no_request_breaks_it(document: Any, path: str, mode: GenerationMode) -> None:
-    asks: dict[str, Any] = {"messages": [{"role": "user", "content": "hi"}]} if "chat" in path else {"prompt": "hi"}
+    name = "judge" if "scores" in path else "taught"
 
     @given(case=document[path]["POST"].as_strategy(generation_mode=mode), reaches_the_model=st.booleans())
     @settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
     def check(case: Case, reaches_the_model: bool) -> None:
         if reaches_the_model and isinstance(case.body, dict):
-            case.body |= {"model": "taught", **asks}
+            case.body |= {"model": name, **ASKS[path]}
         _require_words(case.call(timeout=HANGS_S))
 
     check()
@@ -56,6 +65,7 @@ def test_every_other_path_answers_as_well(document: Any) -> None:
         "/v1/models/{model}",
         "/v1/chat/completions",
         "/v1/completions",
+        "/v1/scores",
         "/healthz",
         "/metrics",
     }
