@@ -66,13 +66,15 @@ PRETRAINING = {
 """Of the teacher: the rate is two thirds of what `tiny` takes, for it is wider."""
 TUNING = {
     "loop.eval_interval": 250,
-    "optim.learning_rate": 0.003,
     "loop.dtype": "bfloat16",
+    "optim.learning_rate": 0.003,
     "data.max_seq_len": 256,
     "loop.batch_size": 4,
     "loop.accumulation_steps": 1,
 }
-"""Likewise."""
+"""Likewise: those of `tiny`, whose preset a model of this size is not given."""
+AGAIN = TUNING | {"loop.max_steps": 300, "optim.learning_rate": 0.0015, "data.in_order": False}
+"""Half a pass more, for after one it knew no more facts than `tiny`."""
 
 AFTER: dict[str, Any] = {"loop.max_steps": EXTRA, "loop.epochs": 1, "loop.eval_interval": 25}
 CHOSEN: dict[str, dict[str, Any]] = {
@@ -124,8 +126,10 @@ def teacher(args: argparse.Namespace, console: Console) -> Trained:
     """Pretrained and tuned by our own stages."""
     asked = pipeline("pretrain") | SHAPE | PRETRAINING | {"data.tokenizer": args.tokenizer}
     first = trained("pretrain", "bench-teacher-pretrain", asked | args.quickly, console, model="tiny")
-    asked = pipeline("sft") | TUNING | {"init_from": first.name}
-    return trained("sft", "bench-teacher", asked | args.quickly, console)
+    for name, tuning in (("bench-teacher-sft", TUNING), ("bench-teacher", AGAIN)):
+        asked = pipeline("sft") | tuning | {"init_from": first.name}
+        first = trained("sft", name, asked | args.quickly, console)
+    return first
 
 
 def student(kind: str, seed: int, start: str, args: argparse.Namespace, console: Console) -> Student:
