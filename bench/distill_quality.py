@@ -1,17 +1,16 @@
 """Whether a student learns more from a teacher than from the texts alone, at equal steps: off policy, and on policy.
 
-    python bench/distill_quality.py [--from_weight demo-all-pretrain] [--tokenizer demo-all-tokenizer]
-        [--teacher RUN] [--seeds 1 2 3] [--picture]
+    python bench/distill_quality.py [--home_of demo-all] [--teacher RUN] [--seeds 1 2 3] [--picture]
 
 The teacher has four times the parameters of `tiny` (320 x 6, 9.8M) and is trained first, on the stock data as the
-pipeline trains `tiny`, unless --teacher names a run. The students are `tiny` as `make demo-all` ends pretraining with
-it. A seed decides the order of the rows and what a student writes. STEPS is less than the pipeline takes (625), for
-there `tiny` knows nearly all of the facts from the texts alone.
+pipeline trains `tiny`, unless --teacher names a run. The students are `tiny`, from runs of `make demo-all`. A seed
+decides the order of the rows and what a student writes.
 
-    hard    `train sft` with the pipeline's settings
+    hard    `train sft` with the pipeline's settings, from pretraining. STEPS_OF_STUDENTS is half of what the pipeline
+            takes (625): there `tiny` knows nearly all of the facts from the texts alone
     off     `train distill`, the same rows in the same order, the same rate: off policy
-    more    EXTRA further steps of `train sft`, from what hard ended with
-    on      as many steps of `train distill --on_policy 1`, from the same
+    more    EXTRA further steps of `train sft`, from what the pipeline's SFT ended with
+    on      as many steps of `train distill --on_policy 1`, from the same: it wants a student that answers already
 
 loss: cross-entropy of the held-out conversations in nats per token, the same rows for all. match: the suite `facts`, to
 the letter, with a 95 % interval; beside it the difference to hard labels, row by row. text: held-out plain text in bits
@@ -76,6 +75,9 @@ TUNING = {
 AGAIN = TUNING | {"loop.max_steps": 300, "optim.learning_rate": 0.0015, "data.in_order": False}
 """Half a pass more, for after one it knew no more facts than `tiny`."""
 
+FURTHER = ("more", "on")
+"""Of the kinds of students those that go on from SFT."""
+
 AFTER: dict[str, Any] = {"loop.max_steps": EXTRA, "loop.epochs": 1, "loop.eval_interval": 25}
 CHOSEN: dict[str, dict[str, Any]] = {
     "hard": {},
@@ -124,7 +126,7 @@ def pipeline(stage: str) -> dict[str, Any]:
 
 def teacher(args: argparse.Namespace, console: Console) -> Trained:
     """Pretrained and tuned by our own stages."""
-    asked = pipeline("pretrain") | SHAPE | PRETRAINING | {"data.tokenizer": args.tokenizer}
+    asked = pipeline("pretrain") | SHAPE | PRETRAINING | {"data.tokenizer": f"{args.home_of}-tokenizer"}
     first = trained("pretrain", "bench-teacher-pretrain", asked | args.quickly, console, model="tiny")
     for name, tuning in (("bench-teacher-sft", TUNING), ("bench-teacher", AGAIN)):
         asked = pipeline("sft") | tuning | {"init_from": first.name}
@@ -181,37 +183,44 @@ def show(master: Student, found: Mapping[int, Mapping[str, Student]], console: C
 
 def draw(master: Student, found: Mapping[int, Mapping[str, Student]]) -> Path:
     """Validation loss while the students train, and what each knows at its end."""
-    colours = {"hard": "#7a7a7a", "off": "#2a78b5", "more": "#b0b0b0", "on": "#d9662b"}
-    names = {"hard": "hard labels", "off": "off policy", "more": "more hard labels", "on": "on policy"}
-    made = figure(f"A student of {2.3:g}M parameters and its teacher of {9.8:g}M, held-out rows")
-    losses, facts = made.subplots(1, 2, width_ratios=[1.6, 1])
+    kinds = {
+        "hard": ("hard labels", "#7a7a7a"),
+        "off": ("off policy", "#2a78b5"),
+        "more": ("more hard labels", "#a8a8a8"),
+        "on": ("on policy", "#d9662b"),
+    }
+    made = figure("A student of 2.3M parameters and its teacher of 9.8M", width=11)
+    first, further, facts = made.subplots(1, 3, width_ratios=[1.3, 1.3, 1])
     for number, students in enumerate(found.values()):
-        begins = students["hard"].run.steps
         for kind, one in students.items():
-            steps, values = one.run.series[loss_name(one.run)]
-            after = begins if kind in ("more", "on") else 0
-            label = None if number else names[kind]
-            losses.plot([step + after for step in steps], values, color=colours[kind], linewidth=1.5, label=label)
-            middle = 100 * one.match
-            place = list(colours).index(kind) + 0.18 * (number - (len(found) - 1) / 2)
-            low, high = (100 * one.facts.summary[name] for name in ("low", "high"))
+            name, colour = kinds[kind]
+            label = None if number else name
+            losses = further if kind in FURTHER else first
+            losses.plot(*one.run.series[loss_name(one.run)], color=colour, linewidth=1.5, label=label)
+            middle, low, high = (100 * value for value in (one.match, *ends(one)))
+            place = list(kinds).index(kind) + 0.18 * (number - (len(found) - 1) / 2)
             error = [[middle - low], [high - middle]]
-            facts.errorbar(place, middle, error, color=colours[kind], marker="o", markersize=4, linewidth=1.2)
-    losses.axhline(master.loss, color="#333333", linewidth=1, linestyle=(0, (4, 3)), label="teacher")
-    facts.axhline(100 * master.match, color="#333333", linewidth=1, linestyle=(0, (4, 3)))
-    losses.set_yscale("log")
-    losses.set_xlabel("step")
-    losses.set_ylabel("conversations: cross-entropy, nats/token")
-    losses.legend(frameon=False, loc="upper right")
-    facts.set_xticks(range(len(names)), [name.replace(" ", "\n") for name in names.values()])
+            facts.errorbar(place, middle, error, color=colour, marker="o", markersize=4, linewidth=1.2)
+    for losses, title in ((first, "from pretraining"), (further, "from SFT")):
+        losses.set_yscale("log")
+        losses.set_xlabel(f"step, {title}")
+        losses.legend(frameon=False, loc="upper right")
+    first.set_ylabel("held-out conversations: nats/token")
+    facts.axhline(100 * master.match, color="#333333", linewidth=1, linestyle=(0, (4, 3)), label="teacher")
+    facts.set_xticks(range(len(kinds)), [name.replace(" ", "\n") for name, _ in kinds.values()], fontsize=8)
     facts.set_ylabel("facts answered to the letter, %")
+    facts.legend(frameon=False, loc="lower right")
     return keep(made, "distill.png")
+
+
+def ends(student: Student) -> tuple[float, float]:
+    """Of the interval of its facts."""
+    return float(student.facts.summary["low"]), float(student.facts.summary["high"])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--from_weight", default="demo-all-pretrain", help="the run that students begin with")
-    parser.add_argument("--tokenizer", default="demo-all-tokenizer", help="the run of their tokenizer")
+    parser.add_argument("--home_of", default="demo-all", metavar="PIPELINE", help="whose runs students begin with")
     parser.add_argument("--teacher", help="a run; default: one is trained")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--steps", type=int, default=STEPS_OF_STUDENTS)
@@ -234,7 +243,7 @@ def main() -> None:
     for seed in args.seeds:
         found[seed] = students = {}
         for kind in args.kinds:
-            start = f"bench-distill-hard-{seed}" if kind in ("more", "on") else args.from_weight
+            start = f"{args.home_of}-{'sft' if kind in FURTHER else 'pretrain'}"
             students[kind] = student(kind, seed, start, args, console)
     show(master, found, console)
     if args.picture:
