@@ -334,7 +334,8 @@ def samples(run: RunDirectory) -> list[dict[str, Any]]:
     if not run.samples_path.exists():
         return []
     found = []
-    for number, line in enumerate(run.samples_path.read_text("utf-8").rstrip("\n").split("\n"), start=1):
+    text = run.samples_path.read_text("utf-8").rstrip("\n")
+    for number, line in enumerate(text.split("\n") if text else (), start=1):  # none were asked for: an empty file
         sample = json.loads(line)
         if not isinstance(sample, dict) or not {"step", "prompt", "continuation"} <= sample.keys():
             raise ValueError(say("line {number} is no sample", number=number))
