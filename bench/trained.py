@@ -28,6 +28,8 @@ from jobs.runs.directory import RunDirectory
 from jobs.runs.evals import EvalLog
 from jobs.runs.references import find_weights
 from jobs.stages import flags
+from jobs.stages.origin import new_spec
+from jobs.stages.spec import RunSpec, differences
 from jobs.training.request import JobRequest
 from minimind.checkpoints.manifest import weights_sha256
 from minimind.events import all_series, read_events
@@ -85,7 +87,7 @@ def trained(stage: str, name: str, settings: Mapping[str, Any], console: Console
     asked = {"scaling.workers": 0, "eval.suites": [], "eval.sample_tokens": 0} | dict(settings) | {"name": name}
     run = RunDirectory(paths.runs() / name)
     took = run.path / "bench.json"
-    if not (took.is_file() and _is(run, asked)):
+    if not (took.is_file() and _is(run, stage, asked, model)):
         console.print(f"{time.strftime('%H:%M:%S')}  {name}", style="dim")
         request = JobRequest(stage=stage, settings=asked, model=model, overwrite=run.exists)
         began, cpu = time.monotonic(), _children_cpu_s()
@@ -105,22 +107,23 @@ def trained(stage: str, name: str, settings: Mapping[str, Any], console: Console
     return Trained(run, **json.loads(took.read_text("utf-8")))
 
 
-def _is(run: RunDirectory, asked: Mapping[str, Any]) -> bool:
-    """Whether the run that is there is the one that is asked for: its settings, and the weights that they name."""
+RESOLVED = ("init_from", "roles", "data.tokenizer", "data.path", "data.mix_path", "eval.path", "loop.dtype", "scaling")
+"""What a run stores otherwise than it was asked for."""
+
+
+def _is(run: RunDirectory, stage: str, asked: Mapping[str, Any], model: str | None) -> bool:
+    """Whether the run that is there is the one that is asked for: with its weights and files, and all that is usual."""
+    stored, wanted = RunSpec.model_validate(run.spec()), new_spec(stage, asked, model)
+    if any(not path.startswith(RESOLVED) for path in differences(stored.model_dump(), wanted.model_dump())):
+        return False
     weights = run.began_with["weights"]
     for path, value in flags.kept(asked).items():
         if path == "init_from" or path.startswith("roles."):
             if weights.get(path) != weights_sha256(find_weights(value).folder):
                 return False
-        elif path != "data.tokenizer" and _at(run.spec(), path) != value:  # a tokenizer is where the first weights are
+        elif path.startswith(RESOLVED) and path != "data.tokenizer" and flags.at(stored, path) != value:
             return False
     return True
-
-
-def _at(tree: Any, path: str) -> Any:
-    for part in path.split("."):
-        tree = tree.get(part)
-    return tree
 
 
 def _children_cpu_s() -> float:
