@@ -80,8 +80,8 @@ FURTHER = ("more", "on")
 
 AFTER: dict[str, Any] = {"loop.max_steps": EXTRA, "loop.epochs": 1, "loop.eval_interval": 25}
 CHOSEN: dict[str, dict[str, Any]] = {
-    "hard": {"data.in_order": False},
-    "off": {"data.in_order": False, "stage.alpha": 0.3},
+    "hard": {},
+    "off": {"stage.alpha": 0.5, "stage.temperature": 1.0},
     "more": AFTER | {"optim.learning_rate": 4e-4, "data.in_order": False, "data.mix": 0.0},
     "on": AFTER
     | {
