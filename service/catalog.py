@@ -10,7 +10,7 @@ from jobs import paths
 from jobs.runs import references
 from jobs.runs.directory import RunDirectory, list_runs
 from jobs.serving.model_card import ModelCard
-from jobs.serving.models import learnt_to_answer, model_cards
+from jobs.serving.models import learnt_to_answer, model_cards, writes
 from minimind.checkpoints.manifest import CheckpointError, weights_sha256
 from service.errors import ApiError, unknown_model
 
@@ -54,8 +54,10 @@ class Catalog:
             raise self._unknown(model, "a model is the name of a run, not a path")
         try:
             name, folder = self._place(model)
-            chat = learnt_to_answer(RunDirectory(folder.parent.parent))
-            return Found(name, folder, weights_sha256(folder), chat)
+            source = RunDirectory(folder.parent.parent)
+            if not writes(source):
+                raise self._unknown(model, "it gives scores (`minimind reward score FILE`) and writes nothing")
+            return Found(name, folder, weights_sha256(folder), learnt_to_answer(source))
         except ValueError as error:
             run = model.partition("@")[0]
             there = run in {row.name for row in list_runs(paths.runs())}

@@ -75,6 +75,12 @@ def learnt_to_answer(run: RunDirectory) -> bool:
     return False
 
 
+def writes(run: RunDirectory) -> bool:
+    """Whether a run's models write, and do not give scores instead; where nobody knows, perhaps."""
+    stage = STAGES.get(next(_lineage(run), {}).get("stage", {}).get("kind", ""))
+    return stage is None or stage.writes
+
+
 def is_from_stock(run: RunDirectory) -> bool:
     """Whether a run's models learnt to answer from the stock data, in this home or in the one they were made in."""
     for spec in _lineage(run):

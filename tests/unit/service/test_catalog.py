@@ -9,6 +9,7 @@ from jobs.runs.directory import RunDirectory
 from minimind.checkpoints.manifest import MANIFEST
 from minimind.events import EventLog
 from minimind.network.model import MiniMind
+from minimind.network.score import ScoreModel
 from minimind.text.tokenizer import Tokenizer
 from service.catalog import Catalog, damaged
 from service.errors import ApiError
@@ -84,6 +85,19 @@ def test_a_deleted_and_a_damaged_checkpoint(runs: Path) -> None:
         catalog.find("done")
     assert gone.value.status == 404
     assert catalog.find("done").id == "done@1"  # now the last one
+
+
+def test_a_reward_model_is_none_that_writes(runs: Path, known_by_heart: tuple[MiniMind, Tokenizer]) -> None:
+    model, tokenizer = known_by_heart
+    run = RunDirectory(runs / "judge")
+    run.create({"stage": {"kind": "reward"}})
+    write_run(runs, "judge", ScoreModel.of(model), tokenizer, steps=(3,))
+    catalog = Catalog()
+    assert not [card for card in catalog.cards() if card.root == "judge@3"]
+    for ask in (catalog.find, catalog.card):
+        with pytest.raises(ApiError, match="'judge': it gives scores .* and writes nothing; models: ") as told:
+            ask("judge")
+        assert (told.value.status, told.value.code) == (404, "model_not_found")
 
 
 def test_the_card_of_a_name_that_is_not_in_the_list(runs: Path) -> None:
