@@ -17,7 +17,7 @@ from typing import Any
 from minimind.language import phrase, say
 from minimind.text.chat import read_call
 
-READING = 4
+READING = 5
 """How rows are understood. Raise it when the same row is read otherwise, so that what was made of it by other rules is
 made again; tests/unit/test_formats.py holds what rows have become.
 """
@@ -36,7 +36,7 @@ _ROLES = {
     "tool_call": "assistant",
 }
 _OUR_ROLES = ("system", "user", "assistant", "tool")
-_PROMPTS = ("prompt", "conversations", "messages", "question", "instruction")
+_PROMPTS = ("prompt", "conversations", "messages", "question", "instruction", "input")
 """Where the turns before two answers may stand, beside them."""
 
 _SPEAKER = re.compile(r"\n\n(Human|Assistant):")
@@ -301,13 +301,15 @@ def _preference_row(fields: Fields, notes: Notes) -> Json:
         fields.take("messages")
     if not all(isinstance(side, list) for side in sides.values()):
         return sides
+    whole = all(map(_asks, sides.values()))
     for name in (name for name in _PROMPTS if name in fields.left()):
-        asked = _instructed(Fields(content)) if name == "instruction" else _spoken(content[name], "user")
+        is_alpaca = name == "instruction"
+        asked = _instructed(Fields(content)) if is_alpaca else _spoken(content[name], "user", only_compared=whole)
         before = _messages(asked, notes)
         if not isinstance(before, list) or any(_asks_else(side, before) for side in sides.values()):
             continue
         sides = {one: side if _repeats(side, before) else [*before, *side] for one, side in sides.items()}
-        for read in ("instruction", "input", "history") if name == "instruction" else (name,):
+        for read in ("instruction", "input", "history") if is_alpaca else (name,):
             fields.take(read)
     for name, side in sides.items():
         if isinstance(content[name], str) and not _asks(side):
@@ -336,11 +338,12 @@ def _asks_else(side: list[Any], before: list[Any]) -> bool:
     return _asks(before) and _asks(side) and not _repeats(side, before)
 
 
-def _spoken(said: Any, role: str) -> Any:
+def _spoken(said: Any, role: str, *, only_compared: bool = False) -> Any:
     """Messages. A text is one of `role`, without the space that sets it off from a prompt; or, in Anthropic's form, all
     that both said.
 
     Raises ValueError for a question in the words of a chat template: it would be written as a question once more.
+    only_compared: it is not written, but stands beside conversations that have their questions.
     """
     if isinstance(said, dict):
         return [said]
@@ -355,7 +358,7 @@ def _spoken(said: Any, role: str) -> Any:
             for who, text in zip(parts[::2], parts[1::2], strict=True)
         ]
         return turns[:-1] if role == "user" and turns[-1]["content"] == "" else turns
-    if role == "user" and (tag := _TEMPLATE.search(said)):
+    if role == "user" and not only_compared and (tag := _TEMPLATE.search(said)):
         raise ValueError(
             say(
                 "the prompt is written by a chat template already ({tag}): give its turns as messages, {row}",

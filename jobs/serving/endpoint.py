@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import threading
@@ -32,11 +33,14 @@ SILENT_TRIES = 2
 WAIT_S = 1.0
 """Before the second try; each further wait is twice as long, or as long as the server asks for."""
 
-AGAIN = (408, 429, 500, 502, 503, 504)
-"""What a server says that may be otherwise a moment later."""
+AGAIN = (408, 425, 429)
+"""What a server says that may be otherwise a moment later, beside all from 500 on, of which gateways have their own."""
 
 OF_THE_QUESTION = (400, 413, 422)
 """What a server says of one question; all else that it refuses it refuses of any."""
+
+BROKEN_OFF = 502
+"""As which status an answer counts that came to no end. A gateway that loses a model while it writes has said 200."""
 
 LIMIT, NEWER_LIMIT = "max_tokens", "max_completion_tokens"
 """OpenAI's names for how long an answer may be: some servers take the one, some the other."""
@@ -46,6 +50,10 @@ _MOST_WAIT_S = 60.0
 _NOTICE_S = 0.1
 _HAS_VERSION = re.compile(r"/v\d+\w*(/openai)?$")
 """How the addresses of OpenAI's API end; where one does not, /v1 is added."""
+_FLAGGED = re.compile(r"flagged_input|input (?:was|is|has been) flagged|requires moderation", re.IGNORECASE)
+"""What stands in a refusal, with a status of its own, of a question that a moderation does not let through."""
+_FAILED = ("error", "network_error")
+"""How servers say that they failed while an answer was written."""
 
 
 class EndpointError(ValueError):
@@ -81,8 +89,8 @@ class Pace:
 
 
 class Endpoint:
-    """A model of a server. url: as the server's maker gives it, with or without /v1 or /chat/completions. model: None
-    takes the only one that it has.
+    """A model of a server. url: as the server's maker gives it, with or without /v1; one that ends in
+    /chat/completions is taken as it is. model: None takes the only one that it has.
 
     at_once: how many questions it is asked at the same time. per_minute: how many requests it is sent a minute, tries
     counted. answer_s: how long it may say nothing before it is asked again. Raises EndpointError where the model is not
@@ -108,8 +116,9 @@ class Endpoint:
                     url=f"{parts.scheme}://{parts.hostname or ''}…",
                 )
             )
-        base = url.rstrip("/").removesuffix("/chat/completions").rstrip("/")
-        self.url = base if _HAS_VERSION.search(base) else f"{base}/v1"
+        given = url.rstrip("/")
+        base = given.removesuffix("/chat/completions").rstrip("/")
+        self.url = base if base != given or _HAS_VERSION.search(base) else f"{base}/v1"
         self.at_once = at_once
         self._pace, self._answer_s = Pace(per_minute), answer_s
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -231,15 +240,16 @@ class Endpoint:
                 response = self._session().request(
                     method, url, json=_limited(body, limit), timeout=(_CONNECT_S, self._answer_s)
                 )
-                if response.ok:
-                    return _answer(url, response), time.perf_counter() - began
-                problem = f"HTTP {response.status_code}: {_said(response)}"
-                if response.status_code == 400 and limit != NEWER_LIMIT and NEWER_LIMIT in problem:
+                content = _content(response)
+                trouble = _trouble(response, content)
+                if trouble is None:
+                    return _answer(url, content), time.perf_counter() - began
+                status, problem = trouble
+                if status == 400 and limit != NEWER_LIMIT and NEWER_LIMIT in problem:
                     self._limit = NEWER_LIMIT  # by which it is asked from now on
                     continue
-                if response.status_code not in AGAIN:
-                    kind = QuestionRefusedError if response.status_code in OF_THE_QUESTION else RefusedError
-                    raise kind(say("{url} refuses: {problem}", url=url, problem=problem))
+                if status not in AGAIN and status < 500:
+                    raise _kind(status, response)(say("{url} refuses: {problem}", url=url, problem=problem))
                 wait_s = max(wait_s, min(_seconds(response.headers.get("Retry-After")), _MOST_WAIT_S))
             except (requests.exceptions.SSLError, requests.TooManyRedirects, requests.exceptions.InvalidURL) as error:
                 raise RefusedError(say("{url} does not answer: {problem}", url=url, problem=error)) from None
@@ -279,26 +289,61 @@ def _limited(body: dict[str, Any] | None, limit: str) -> dict[str, Any] | None:
     return {name: value for name, value in body.items() if name != LIMIT} | {limit: body[LIMIT]}
 
 
-def _answer(url: str, response: requests.Response) -> dict[str, Any]:
+def _content(response: requests.Response) -> Any:
+    """The JSON that came; None for anything else. It is in UTF-8, whatever a header says."""
     try:
-        answer = response.json()
-    except (requests.JSONDecodeError, RecursionError):
-        answer = None
-    if not isinstance(answer, dict):
+        return json.loads(response.content)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _trouble(response: requests.Response, content: Any) -> tuple[int, str] | None:
+    """As which status a response counts that is no answer, 0 where nobody says, and why it is none; None for one that
+    may be an answer. Where a server has said 200 already, what went wrong stands inside, at the top or in a choice.
+    """
+    if not response.ok:
+        return response.status_code, f"HTTP {response.status_code}: {_said(content, response.text)}"
+    if not response.content.strip():
+        return BROKEN_OFF, say("nothing came")
+    if not isinstance(content, dict):
+        return None
+    if content.get("error"):
+        return _status(content["error"], 0), _said(content, "")
+    choices = content.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+    error, finish = choice.get("error"), choice.get("finish_reason")
+    if finish in _FAILED or (error and finish is None):
+        return _status(error, BROKEN_OFF), _said(choice, str(finish))
+    return None
+
+
+def _status(error: Any, otherwise: int) -> int:
+    """The HTTP status that an error tells as its code."""
+    code = error.get("code") if isinstance(error, dict) else None
+    return int(code) if isinstance(code, int | str) and re.fullmatch(r"[45]\d\d", str(code)) else otherwise
+
+
+def _kind(status: int, response: requests.Response) -> type[EndpointError]:
+    """What a refusal is of."""
+    if not status:
+        return EndpointError
+    of_one = status in OF_THE_QUESTION or _FLAGGED.search(response.text)
+    return QuestionRefusedError if of_one else RefusedError
+
+
+def _answer(url: str, content: Any) -> dict[str, Any]:
+    if not isinstance(content, dict):
         raise GarbledError(say("{url}: its answer is no JSON object", url=url))
-    if answer.get("error"):
-        raise EndpointError(say("{url} refuses: {problem}", url=url, problem=_said(response)))
-    return answer
+    return content
 
 
-def _said(response: requests.Response) -> str:
+def _said(content: Any, otherwise: str) -> str:
     """The server's own sentence, in whichever field, or the beginning of what it sent."""
     try:
-        body = response.json()
-        error = next(body[name] for name in ("error", "message", "detail") if body.get(name))
+        error = next(content[name] for name in ("error", "message", "detail") if content.get(name))
         return str(error["message"] if isinstance(error, dict) else error)[:500]
-    except (ValueError, LookupError, TypeError, AttributeError, StopIteration, RecursionError):
-        return response.text[:200].strip()
+    except (LookupError, TypeError, AttributeError, StopIteration):
+        return otherwise[:200].strip()
 
 
 def _seconds(header: str | None) -> float:

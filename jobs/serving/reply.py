@@ -18,10 +18,11 @@ def read_reply(answer: Mapping[str, Any], seconds: float) -> Reply:
     message = choice.get("message") or {}  # none where a filter kept it back
     made = [call["function"] for call in message.get("tool_calls") or ()]
     calls = [(str(call["name"]), _arguments(call.get("arguments"))) for call in made]
-    thinking, text = _thought(_text(message.get("content")))
+    content, thought = message.get("content"), message.get("reasoning_content") or message.get("reasoning")
+    thinking, text = _thought(_text(content))
     return Reply(
         text=text + "".join(arguments for _, arguments in calls if not _is_json(arguments)),
-        thinking=_text(message.get("reasoning_content") or message.get("reasoning")) or thinking,
+        thinking=_text(thought) or _thought_parts(content) or thinking,
         calls=tuple(call for call in calls if _is_json(call[1])),
         finish=str(choice.get("finish_reason") or "stop"),
         tokens=tokens_of(answer, "completion"),
@@ -44,6 +45,12 @@ def _text(content: Any) -> str:
     if not isinstance(content, str | None):
         raise ValueError(say("its content is no text: {content}", content=repr(content)[:60]))
     return content or ""
+
+
+def _thought_parts(content: Any) -> str:
+    """What a model thought, where its server puts that among the parts of its answer (Mistral)."""
+    parts = content if isinstance(content, list) else []
+    return "".join(_text(part.get("thinking")) for part in parts if part.get("type") == "thinking")
 
 
 def _thought(text: str) -> tuple[str, str]:

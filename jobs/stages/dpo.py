@@ -97,7 +97,7 @@ def dpo(size: str = DEFAULT_MODEL) -> RunSpec:
             "name": "dpo",
             "stage": DpoConfig(),
             "data": spec.data.model_copy(update={"path": "data/stock/dpo.jsonl"}),
-            "optim": spec.optim.model_copy(update={"learning_rate": spec.optim.learning_rate / 40}),
+            "optim": spec.optim.model_copy(update={"learning_rate": 1e-4 if small else 7.5e-6}),
             "loop": spec.loop.model_copy(update={"epochs": 1, "batch_size": 1 if small else 4}),
             "eval": spec.eval.model_copy(update={"best": "val/accuracy", "best_is": "highest", "fraction": HELD_OUT}),
         }

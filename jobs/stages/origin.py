@@ -64,7 +64,8 @@ def of_preset(preset: RunSpec, settings: Mapping[str, Any]) -> RunSpec:
     """The preset with the settings, and with the learning rate that these want where they name none."""
     spec = flags.apply(preset, settings)
     factor = 1.0 if "optim.learning_rate" in settings else STAGES[spec.stage.kind].rate(spec)
-    return override(spec, {"optim.learning_rate": factor * spec.optim.learning_rate}) if factor != 1 else spec
+    rate = float(f"{factor * spec.optim.learning_rate:.6g}")
+    return override(spec, {"optim.learning_rate": rate}) if factor != 1 else spec
 
 
 def _require_same_tokens(spec: RunSpec, weights: Weights) -> None:

@@ -38,7 +38,12 @@ ENDED = ("stop", "tool_calls", "function_call", "eos", "eos_token", "end_turn")
 FILTERED = ("content_filter", "sensitive", "safety", "refusal")
 """How they say that a filter ended it."""
 
-_BY_A_FILTER = re.compile(r"content[ _-]?(filter|policy|management)|data_inspection|safety", re.IGNORECASE)
+_BY_A_FILTER = re.compile(
+    r"content[ _-]?(filter|policy|management)|data_inspection|safety|inappropriate content|flagged|moderation"
+    r"|敏感|不安全",
+    re.IGNORECASE,
+)
+"""What stands in the refusal of a question that a filter kept back, in their makers' words."""
 
 
 @dataclass(frozen=True)

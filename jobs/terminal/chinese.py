@@ -1349,6 +1349,7 @@ CHINESE: dict[str, str] = {
     "{url} does not answer: {problem}": "{url} 没有回答：{problem}",
     "{url} has the models {names}: name one, as {url}#MODEL": "{url} 上有模型 {names}：请指定一个，写成 {url}#模型名",
     "{url}: its answer is no JSON object": "{url}：它的回答不是 JSON 对象",
+    "nothing came": "什么也没有收到",
     "memory plan": "预计 显存",
     "memory peak": "实测 峰值",
     "{path}: a stage that begins with weights has their shape": "{path}：从已有权重开始的阶段沿用其形状",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.text import Text
 
@@ -16,6 +17,7 @@ from jobs.runs.references import tokenizer_folder
 from jobs.terminal.console import can_show
 from minimind.language import say
 from minimind.text.tokenizer import Tokenizer
+from minimind.training.answers import shared_tokens
 
 LEARNT, READ, LOST = "bold green underline", "dim", "red strike"
 BRACKETS = {LEARNT: ("⟦", "⟧"), LOST: ("✂", "✂")}
@@ -62,6 +64,8 @@ def show_rows(
             found = documents(vocabulary, row)
         except ValueError as error:
             raise ValueError(f"{file.path}:{line}: {error}") from None
+        if isinstance(row, PreferenceRow):
+            found = _as_pair(found, max_seq_len)
         for document, side in zip(found, _sides(row), strict=True):
             text, learnt = coloured(vocabulary, document, max_seq_len, brackets)
             counts = (
@@ -71,6 +75,17 @@ def show_rows(
             )
             console.print(Text(f"\n{line}{side}{counts}", style="bold"))
             console.print(text, soft_wrap=True)
+
+
+def _as_pair(pair: list[Document], max_seq_len: int | None) -> list[Document]:
+    """Two answers as they are learnt beside each other: turns that end in what both begin with are read."""
+    texts = [np.array(document.ids[:max_seq_len]) for document in pair]
+    shared = shared_tokens(texts)
+    spans = [document.targets.reshape(-1, 2) for document in pair]
+    return [
+        Document(document.ids, each[np.minimum(each[:, 1], len(text)) > shared].ravel())
+        for document, each, text in zip(pair, spans, texts, strict=True)
+    ]
 
 
 def _sides(row: Row) -> list[str]:

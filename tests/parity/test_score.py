@@ -57,6 +57,11 @@ def test_transformers_loads_the_folder_of_a_role_and_gives_the_same_score(tmp_pa
         for length in (1, 7):
             found = theirs(tokens_BT[1:2, :length]).logits[0, 0]
             torch.testing.assert_close(found, expected_BT[1, length - 1], rtol=1e-4, atol=1e-5)
+        texts = ["the quick fox", "the brown fox jumps over the lazy dog 天", "a"]
+        for side in ("left", "right"):
+            padded = read(texts, padding=True, padding_side=side, return_tensors="pt")
+            each = [critic.scores(torch.tensor([tokenizer.encode(text)]))[0, -1] for text in texts]
+            torch.testing.assert_close(theirs(**padded).logits[:, 0], torch.stack(each), rtol=1e-4, atol=1e-5)
         packed = critic.scores(tokens_BT.reshape(1, -1), torch.arange(3).repeat_interleave(20)[None] + 1)
         torch.testing.assert_close(packed.view(3, 20), expected_BT, rtol=1e-4, atol=1e-5)
     assert_same(load(folder).roles["critic"], weights(critic))

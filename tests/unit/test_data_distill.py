@@ -128,6 +128,9 @@ def test_what_an_answer_holds_is_kept_and_learnt(tmp_path: Path, out: Path) -> N
         tags=lambda body: said("<think>\nHm.\n</think>\n\nFive."),
         called=lambda body: said(None, "tool_calls", tool_calls=[call]),
         parts=lambda body: said([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]),
+        chunks=lambda body: said(
+            [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}, {"type": "text", "text": "Six."}]
+        ),
     )
     asked = write(
         tmp_path / "prompts.jsonl",
@@ -142,6 +145,7 @@ def test_what_an_answer_holds_is_kept_and_learnt(tmp_path: Path, out: Path) -> N
                 ]
             },
             {"prompt": "parts"},
+            {"prompt": "chunks"},
         ],
     )
     with served(teacher) as url:
@@ -152,12 +156,13 @@ def test_what_an_answer_holds_is_kept_and_learnt(tmp_path: Path, out: Path) -> N
         {"role": "assistant", "content": "Five.", "reasoning_content": "Hm."},
         {"role": "assistant", "content": "", "tool_calls": [{"name": "weather", "arguments": {"city": "Paris"}}]},
         {"role": "assistant", "content": "ab"},
+        {"role": "assistant", "content": "Six.", "reasoning_content": "Hm."},
     ]
     report = check_file(out, "sft")
     report.refuse_above(CheckLimits())
-    assert (report.rows, report.counts, report.ignored_fields) == (5, {}, {})
+    assert (report.rows, report.counts, report.ignored_fields) == (6, {}, {})
     shards = tokenise([out], Tokenizer.train([odd], 400), tmp_path / "shards", rows="sft")
-    assert all(len(shards.targets(number)) for number in range(5))
+    assert all(len(shards.targets(number)) for number in range(6))
 
 
 def test_earlier_turns_are_asked_with_and_stay(tmp_path: Path, out: Path) -> None:
@@ -204,6 +209,9 @@ def refusal(status: int, message: str) -> Answer:
         (lambda body: said("", "content_filter"), "filtered"),
         (lambda body: said(None, refusal="I can't."), "filtered"),
         (refusal(400, "triggered the content management policy"), "filtered"),
+        (refusal(400, "Input data may contain inappropriate content."), "filtered"),
+        (refusal(400, "系统检测到输入或生成内容可能包含不安全或敏感内容"), "filtered"),
+        (refusal(403, "m requires moderation. Your input was flagged"), "filtered"),
         (refusal(400, "maximum context length is 8"), "refused"),
         (lambda body: Response("<html>"), "garbled"),
         (lambda body: Response(b'{"choices": [{"messa'), "garbled"),

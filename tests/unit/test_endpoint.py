@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
 import threading
 import time
@@ -157,6 +158,68 @@ def test_failures_of_one_question_and_of_all(answer: Answer, kind: type[Endpoint
     assert type(found) is kind
 
 
+def inside(**choice: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "message": {"role": "assistant", "content": "Fo"}, **choice}]}
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        Response("error code: 524", 524),  # Cloudflare's, before many endpoints
+        JSONResponse({"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}, 529),
+        Response("\n\n\n", media_type="application/json"),  # lines that keep a connection, and nothing after them
+        JSONResponse({"error": {"message": "Provider returned error", "code": 502}}),
+        JSONResponse({"error": {"message": "Rate limit exceeded", "code": "429"}}),
+        JSONResponse(inside(finish_reason="error", error={"code": 502, "message": "Upstream idle timeout"})),
+        JSONResponse(inside(finish_reason="error")),
+        JSONResponse(inside(finish_reason="network_error")),
+        JSONResponse({"choices": [{"error": {"message": "Provider returned error", "code": 429}}]}),
+    ],
+)
+def test_what_fails_after_a_server_has_begun_to_answer_is_asked_again(failure: Response) -> None:
+    asked: list[int] = []
+
+    def once(body: dict[str, Any]) -> Response:
+        asked.append(1)
+        return failure if len(asked) == 1 else echo(body)
+
+    with served(once) as url:
+        assert Endpoint(url, "m", at_once=1).chat(BODIES[:2], words) == ["m: 0", "m: 1"]
+    assert len(asked) == 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "kind", "said"),
+    [
+        (
+            JSONResponse({"error": {"message": "Insufficient credits", "code": 402}}),
+            RefusedError,
+            "Insufficient credits",
+        ),
+        (JSONResponse({"error": {"message": "too long", "code": 400}}), QuestionRefusedError, "too long"),
+        (
+            JSONResponse({"error": {"message": "No.", "code": 403, "metadata": {"flagged_input": "..."}}}, 403),
+            QuestionRefusedError,
+            "HTTP 403: No.",
+        ),
+        (JSONResponse({"error": {"message": "Your account was flagged"}}, 403), RefusedError, "account was flagged"),
+        (JSONResponse({"error": {"message": ""}}), EndpointError, "refuses: $"),
+    ],
+)
+def test_whom_a_refusal_is_of(answer: Response, kind: type[EndpointError], said: str) -> None:
+    with served(lambda body: answer) as url:
+        ((_, found),) = Endpoint(url, "m").stream(BODIES[:1], words)
+    assert type(found) is kind
+    assert re.search(said, str(found))
+
+
+def test_an_answer_is_utf8_whatever_its_header_says() -> None:
+    body = json.dumps(inside(finish_reason="stop"), ensure_ascii=False).replace("Fo", "四").encode()
+    answers = [Response(body, media_type="text/plain"), Response(b"\xef\xbb\xbf" + body, media_type="text/html")]
+    with served(lambda body: answers.pop()) as url:
+        assert Endpoint(url, "m", at_once=1).chat(BODIES[:2], words) == ["四", "四"]
+
+
 def test_a_pace_is_kept_by_whoever_asks() -> None:
     pace = Pace(120)
     assert [pace.wait_s(now) for now in (100.0, 100.0, 100.25, 103.0, 103.0)] == [0.0, 0.5, 0.75, 0.0, 0.5]
@@ -251,6 +314,7 @@ def test_an_answer_that_is_not_as_openais_are(choice: Any) -> None:
         ("http://h/v1/", "http://h/v1", "m (h)"),
         ("https://h:8/api/paas/v4", "https://h:8/api/paas/v4", "m (h:8/api/paas/v4)"),
         ("http://h/v1/chat/completions", "http://h/v1", "m (h)"),
+        ("https://h/api/chat/completions/", "https://h/api", "m (h/api)"),
         ("https://h/v1beta/openai/", "https://h/v1beta/openai", "m (h/v1beta/openai)"),
         ("http://h/plain/v1", "http://h/plain/v1", "m (h/plain)"),
     ],

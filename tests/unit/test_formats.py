@@ -271,6 +271,7 @@ PREFERENCES = {
     "Argilla": ({"source": "s", "prompt": "q", "chosen-rating": 5, "chosen-model": "m"} | WHOLE, WHOLE),
     "mlabonne's mix": ({"source": "s", "prompt": "q", "question": "q"} | WHOLE, WHOLE),
     "Orca": ({"system": "S", "question": "q"} | TEXTS, WITH_SYSTEM),
+    "Argilla's Orca": ({"system": "S", "input": "q"} | TEXTS, WITH_SYSTEM),
     "LLaMA-Factory: ShareGPT": (
         {
             "prompt": None,
@@ -339,6 +340,14 @@ def test_a_prompt_that_is_not_what_the_answers_answer_is_named() -> None:
     for prompt in ("other", [{"role": "user", "content": "other"}]):
         assert parse(PreferenceRow, {"prompt": prompt} | WHOLE).unread == ["prompt"]
     assert parse(PreferenceRow, {"instruction": "other", "input": "more"} | WHOLE).unread == ["instruction", "input"]
+    assert parse(PreferenceRow, {"prompt": "q", "input": "more"} | TEXTS).unread == ["input"]
+    assert parse(PreferenceRow, {"prompt": "[INST] q [/INST]"} | WHOLE).unread == ["prompt"]
+
+
+def test_a_question_about_a_chat_template_is_one_where_its_answers_have_it() -> None:
+    question = {"role": "user", "content": "What does [INST] mean?"}
+    row = {"prompt": question["content"], "chosen": [question, RIGHT], "rejected": [question, WRONG]}
+    assert parse(PreferenceRow, row).unread == []
 
 
 LABELLED = {
@@ -428,4 +437,4 @@ def test_rows_are_read_as_this_number_of_the_reading_says(tokenizer: Tokenizer) 
     found = [documents(tokenizer, row) for row in rows]
     content = [[document.ids, document.targets.tolist()] for each in found for document in each]
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
-    assert (READING, digest) == (4, "2dbeaf0a837c")
+    assert (READING, digest) == (5, "5ef07bc11637")

@@ -66,6 +66,10 @@ def test_of_text_all_but_the_first_token_is_learnt(tokenizer: Tokenizer) -> None
             {"prompt": "q", "chosen": "yes", "rejected": "no"},
             ["1 chosen\n", "⟦yes<|im_end|>⟧", "1 rejected\n", "⟦no<|"],
         ),
+        (
+            {"prompt": turns("q", "before", "r"), "chosen": "yes", "rejected": "no"},
+            ["1 chosen\n", "\nbefore<|", "⟦yes<|im_end|>⟧", "1 rejected\n", "\nbefore<|", "⟦no<|"],
+        ),
         ({"prompt": "q", "completion": "no", "label": False}, ["1 label = false\n", "⟦no<|im_end|>⟧"]),
     ],
 )
@@ -75,8 +79,9 @@ def test_answers_are_shown_with_what_is_thought_of_them(
     (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
     console = Screen()
     show_rows(tmp_path / "rows.jsonl", None, console)
-    at = [console.text.index(part) for part in said]
-    assert at == sorted(at)
+    at = 0
+    for part in said:
+        at = console.text.index(part, at) + 1
 
 
 def test_with_colours_and_a_legend() -> None:
