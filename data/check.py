@@ -223,10 +223,10 @@ class Report:
             table.add_row(say("labels"), "", counts)
         if self.bias is not None:
             apart = say(
-                "{better:,.0f} characters on average against {worse:,.0f}; the better one is longer in {longer:.0%}",
+                "{better:,.0f} characters on average against {worse:,.0f}; the better one is longer in {longer:.0f} %",
                 better=self.bias.mean_better,
                 worse=self.bias.mean_worse,
-                longer=self.bias.longer,
+                longer=100 * self.bias.longer,
             )
             table.add_row(say("better and worse answers"), "", apart)
         for name, count in self.ignored_fields.most_common():

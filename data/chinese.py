@@ -59,14 +59,14 @@ CHINESE: dict[str, str] = {
     ("turn {number} is {chosen} in chosen and {rejected} in rejected; up to the last question both must be the same"): (
         "第 {number} 轮在 chosen 里是 {chosen}，在 rejected 里是 {rejected}；到最后一个问题为止，两者必须相同"
     ),
-    "{better:,.0f} characters on average against {worse:,.0f}; the better one is longer in {longer:.0%}": (
-        "平均 {better:,.0f} 个字符对 {worse:,.0f} 个；{longer:.0%} 是较好的更长"
+    "{better:,.0f} characters on average against {worse:,.0f}; the better one is longer in {longer:.0f} %": (
+        "平均 {better:,.0f} 个字符对 {worse:,.0f} 个；{longer:.0f} % 是较好的更长"
     ),
     (
         "{good:,} answers are good and {bad:,} bad: what is rare is hardly learnt. Add some of the rarer ones, or "
         "leave out some of the others."
     ): ("好的回答有 {good:,} 个，差的有 {bad:,} 个：太少的一种几乎学不到。请补充较少的一种，或去掉一部分较多的。"),
-    "{good:,} good, {bad:,} bad": ("{good:,} 个好，{bad:,} 个差"),
+    "{good:,} good, {bad:,} bad": ("{good:,} 个好，{bad:,} 个坏"),
     "{count} texts in a list are no messages: write a row for each": (
         "列表里的 {count} 段文字不是消息：请每段写成一行"
     ),

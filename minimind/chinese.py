@@ -523,7 +523,7 @@ CHINESE: dict[str, str] = {
         "writes nothing"
     ): ("运行 {run_id!r} 的第 {step} 步是奖励模型：它只打分（minimind reward score FILE），不写文本"),
     (
-        "step {step} of the run {run_id!r} writes text and gives no scores: a reward model comes of `minimind "
+        "step {step} of the run {run_id!r} writes text and gives no scores: a reward model comes from `minimind "
         "train reward`"
     ): ("运行 {run_id!r} 的第 {step} 步写文本，不打分：奖励模型由 `minimind train reward` 训练得到"),
     "text {number} has {count} tokens: a score is given to 1 to {most}": (

@@ -19,15 +19,20 @@ from minimind.network.model import MODEL_PRESETS
 
 def add_pipeline(parser: Parser, program: Program) -> None:
     """Its options."""
+    from jobs.pipeline.steps import STEPS
+
     parser.description = say(
-        "Tokenizer, pretraining, SFT, LoRA, with an evaluation and a gate behind each, and a report: one job. Killed "
-        "anywhere and started again it goes on where it was."
+        "All stages in a row, from the tokenizer to preferences and distillation, with an evaluation and a gate "
+        "behind them, and reports: one job. Killed anywhere and started again it goes on where it was."
     )
     parser.add_argument("--name", default="pipeline", help=say("its runs are called NAME-pretrain and so on"))
     parser.add_argument(
         "--data",
         metavar="FOLDER",
-        help=say("with pretrain.jsonl, sft.jsonl and, for LoRA, lora.jsonl (default: the stock data)"),
+        help=say(
+            "with pretrain.jsonl, sft.jsonl and, for their stages, lora.jsonl, kto.jsonl, dpo.jsonl (default: the "
+            "stock data)"
+        ),
     )
     parser.add_argument("--model", choices=sorted(MODEL_PRESETS), default=DEFAULT_MODEL, help=say("the size"))
     parser.add_argument(
@@ -36,13 +41,17 @@ def add_pipeline(parser: Parser, program: Program) -> None:
         metavar="conservative|standard|aggressive",
         help=say("choose sizes for a share of the card"),
     )
-    parser.add_argument("--until", metavar="STAGE", help=say("the last stage (default: all)"))
+    stages = say(", ").join(("tokenizer", *(step.stage for step in STEPS)))
+    parser.add_argument("--until", metavar="STAGE", help=say("the last stage: {names} (default: all)", names=stages))
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="STAGE.PATH=VALUE",
-        help=say("a setting of a stage, such as sft.loop.epochs=2"),
+        help=say(
+            "a setting of a stage, such as sft.loop.epochs=2; distill is left out unless it has a size of its own, "
+            "such as distill.model.hidden_size=64, or another teacher, distill.roles.teacher=RUN"
+        ),
     )
     add_switch(parser, "past_gates", say("go on where a gate between stages is closed"))
     add_switch(parser, "serve", say("serve the model at the end"))

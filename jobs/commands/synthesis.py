@@ -23,7 +23,7 @@ def add_distill(parser: Parser, program: Program) -> None:
         metavar="URL#MODEL",
         help=say("an OpenAI-compatible endpoint and its model; its key stands in MINIMIND_API_KEY"),
     )
-    parser.add_argument("--max_tokens", type=positive, default=2048, metavar="N", help=_of_an_answer(2048))
+    parser.add_argument("--max_tokens", type=positive, default=1024, metavar="N", help=_of_an_answer(1024))
     own = say("(default: the teacher's own)")
     parser.add_argument("--temperature", type=amount, metavar="T", help=own)
     parser.add_argument("--seed", type=int, metavar="N", help=own)

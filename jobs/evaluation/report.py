@@ -141,7 +141,12 @@ def verdict(compared: Sequence[Compared]) -> str:
     names = {word: [one for one in compared if verdict_of(one.whole) == word] for word in ("better", "worse")}
     b = compared[0].b.summary["model"]
     said = []
-    what = {word: say(", ").join(f"{title_or_name(one)} ({_change(one)})" for one in names[word]) for word in names}
+    what = {
+        word: say(", ").join(
+            say("{what} ({change})", what=title_or_name(one), change=_change(one)) for one in names[word]
+        )
+        for word in names
+    }
     if names["better"]:
         said.append(say("{b} is better at {what}", b=b, what=what["better"]))
     if names["worse"]:
@@ -153,7 +158,10 @@ def verdict(compared: Sequence[Compared]) -> str:
     if rest := [one for one in unsure if one not in same]:
         said.append(say("these rows cannot tell about {what}", what=say(", ").join(map(title_or_name, rest))))
     if parts := [(one, part) for one, part in ranked(compared) if one in unsure and verdict_of(part) == "worse"]:
-        worst = [f"{title_or_name(one)} · {part.value} ({_change_of(one, part)})" for one, part in parts[:3]]
+        worst = [
+            say("{what} ({change})", what=f"{title_or_name(one)} · {part.value}", change=_change_of(one, part))
+            for one, part in parts[:3]
+        ]
         said.append(say("worse in parts of them: {what}", what=say(", ").join(worst)))
     said += [_lead(one, one.lead) for one in compared if one.lead and _adds(one, one.lead)]
     return say("; ").join(said) + say(".")

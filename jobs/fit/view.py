@@ -41,8 +41,8 @@ MOST_ROWS = 64
 _BAR = 28
 
 PARTS = (
-    "weights", "adapters", "gradients", "optimizer", "activations", "logits", "casts", "workspace", "batch",
-    "temporaries", "fragmentation", "margin", "context", "display", "tensors",
+    "weights", "reference", "teacher", "adapters", "gradients", "optimizer", "activations", "logits", "casts",
+    "workspace", "batch", "temporaries", "fragmentation", "margin", "context", "display", "tensors",
 )  # fmt: skip
 """What a plan may be made of, by `minimind.memory.plan`."""
 

@@ -7,9 +7,10 @@ from typing import Any
 
 from jobs.runs.directory import RunDirectory, RunRow
 from jobs.runs.evals import scores
+from jobs.runs.meanings import metrics_of
 from jobs.runs.show import samples
 from minimind.checkpoints.folders import folder_of, steps
-from minimind.events import METRICS, all_series, read_events
+from minimind.events import all_series, read_events
 
 
 def row_as_json(row: RunRow) -> dict[str, Any]:
@@ -31,17 +32,17 @@ def row_as_json(row: RunRow) -> dict[str, Any]:
 
 def run_as_json(run: RunDirectory) -> dict[str, Any]:
     """All that is known of one."""
-    series = all_series(read_events(run.events_path))
+    row, series = run.row(), all_series(read_events(run.events_path))
     bits = dict(zip(*series.get("val/bits_per_byte", ([], [])), strict=True))
     kept = steps(run.checkpoints)
     return {
-        **row_as_json(run.row()),
+        **row_as_json(row),
         "folder": str(run.path),
         "settings": run.spec(),
         "plan": run.plan(),
         "metrics": {
             name: {"step": series[name][0][-1], "last": series[name][1][-1], "unit": metric.unit}
-            for name, metric in METRICS.items()
+            for name, metric in metrics_of(row.stage).items()
             if name in series
         },
         "checkpoints": [

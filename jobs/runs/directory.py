@@ -41,6 +41,9 @@ _FOLDERS = {"run": "runs", "sweep": "sweeps"}
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
+_MOST_NAMED = 5
+"""Of the runs that could have been meant so many are named."""
+
 
 class RunStateError(RuntimeError):
     """What was asked for does not go with the state the run is in."""
@@ -124,8 +127,9 @@ class RunDirectory:
         run = cls(runs / require_name(name))
         if not run.exists:
             names = [*(other.name for other in directories(runs)), *others]
-            near = difflib.get_close_matches(name, names, n=3) or names[:5]
-            hint = say("runs there: {names}", names=", ".join(near)) if near else say("there is no run yet")
+            near = difflib.get_close_matches(name, names, n=3) or [one for one in names if name in one] or names
+            shown = ", ".join(near[:_MOST_NAMED]) + (", …" if len(near) > _MOST_NAMED else "")
+            hint = say("runs there: {names}", names=shown) if near else say("there is no run yet")
             raise ValueError(say("no run {name!r} at {path}; {hint}", name=name, path=run.path, hint=hint))
         return run
 

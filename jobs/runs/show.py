@@ -17,11 +17,12 @@ from rich.text import Text
 
 from jobs.runs import evals, reports
 from jobs.runs.directory import CONTINUE, KILLED, RunDirectory, RunRow, RunState
+from jobs.runs.meanings import metrics_of
 from jobs.terminal.console import can_show
 from jobs.terminal.curves import Series, picture, terminal_curve
 from minimind.checkpoints import folders as checkpoint_folders
 from minimind.checkpoints.manifest import CheckpointError, read_manifest
-from minimind.events import METRICS, Event, Metric, all_series, best_first, read_events
+from minimind.events import Event, Metric, all_series, best_first, read_events
 from minimind.language import language, phrase, say
 from minimind.units import amount, duration, memory, size
 
@@ -110,11 +111,17 @@ def show(run: RunDirectory, console: Console, *, only: Collection[str] | None = 
         console.print(forgetting, soft_wrap=False)
     for line in _advice(run.name, series, judged) if row.state.word == "SUCCEEDED" else ():
         console.print(line, style="yellow")
-    path = picture(run.path / "curve.png", _picture_title(row), series, resumed=resumed)
+    path = picture(
+        run.path / "curve.png",
+        _picture_title(row),
+        series,
+        resumed=resumed,
+        unit=metrics_of(row.stage)["train/loss"].unit,
+    )
     environment = attempts[-1].get("environment", {}) if attempts else {}
     notes = [event for event in events if event["type"] == "note"][-_MOST_NOTES:]
     sections = {
-        "metrics": _metrics_table(series),
+        "metrics": _metrics_table(series, row.stage),
         "memory": pairs(_memory(run, series)),
         "checkpoints": _checkpoints_table(run, series, judged),
         "scores": _scores_table(run),
@@ -182,13 +189,14 @@ def _curves(series: Series, row: RunRow, resumed: list[int], console: Console, j
     if not names:
         return Group(*([] if series else [Text(f"\n{say('no metrics yet')}", style="dim")]))
     last_step = row.total_steps if row.state.word == "RUNNING" and row.total_steps else row.step or 0
-    plots = []
+    plots, meant = [], metrics_of(row.stage)
     for name in names:
         plots.append(Text())
         plots.append(
             terminal_curve(
                 name,
                 *series[name],
+                unit=meant[name].unit if name in meant else "",
                 last_step=last_step,
                 width=min(console.width, 90),
                 height=10 if name == "train/loss" else 7,
@@ -241,11 +249,12 @@ def _advice(name: str, series: Series, judged: str) -> list[str]:
     return []
 
 
-def _metrics_table(series: Series) -> Table:
+def _metrics_table(series: Series, stage: str) -> Table:
     table = _plain_table("", "last", "best", "at step", "meaning")
     # What a stage has declared is known where stages are loaded, which takes seconds.
-    own = {name: Metric("", "", None) for name in sorted(series.keys() - METRICS.keys())}
-    for name, metric in {**METRICS, **own}.items():
+    known = metrics_of(stage)
+    own = {name: Metric("", "", None) for name in sorted(series.keys() - known.keys())}
+    for name, metric in {**known, **own}.items():
         if name not in series:
             continue
         steps, values = series[name]

@@ -35,9 +35,10 @@ class InProcess:
     def find(self, name: str) -> Model:
         """The model of a run, or of a folder with a slash in it."""
         from jobs.serving.models import learnt_to_answer
-        from minimind.checkpoints.checkpoint import read_sampling
+        from minimind.checkpoints.checkpoint import read_sampling, require_language_model
 
         folder = self._folder(name)
+        require_language_model(folder)
         run = RunDirectory(folder.parent.parent)
         sampling = read_sampling(folder)
         return Model(name, not run.exists or learnt_to_answer(run), sampling.temperature if sampling else None)

@@ -87,10 +87,26 @@ class DistillConfig(StageSettings):
     def _fitting(self) -> DistillConfig:
         self.distillation  # noqa: B018  # says what is out of range
         beside = (
-            ("on_policy", self.on_policy and self.cached, say("what the student writes is not known beforehand")),
-            ("layers", self.layers and self.cached, say("of a cached teacher its tokens alone are kept")),
-            ("top_k", self.top_k is not None and not self.cached, say("a teacher in memory tells of all tokens")),
-            ("alpha", self.alpha and self.on_policy, say("what the student writes is no model to it")),
+            (
+                "on_policy",
+                self.on_policy and self.cached,
+                say("not with cached, for what the student writes is not known beforehand"),
+            ),
+            (
+                "layers",
+                self.layers and self.cached,
+                say("not with cached, which keeps of the teacher its tokens alone"),
+            ),
+            (
+                "top_k",
+                self.top_k is not None and not self.cached,
+                say("it is for cached alone: a teacher in memory tells of all tokens"),
+            ),
+            (
+                "alpha",
+                self.alpha and self.on_policy,
+                say("with on_policy it is 0, for what the student writes is no model to it"),
+            ),
             *(
                 (name, not self.on_policy and self._is_given(name), say("it is for on_policy alone"))
                 for name in WRITTEN

@@ -185,6 +185,8 @@ def model_size(text: str) -> str:
 
 def default_text(value: Any) -> str:
     """A default as it would be written on the command line."""
+    if isinstance(value, float):
+        return str(float(f"{value:.12g}"))  # a rate that is a fortieth of another has digits that nobody would type
     return str(int(value)) if isinstance(value, bool) else str(value)
 
 

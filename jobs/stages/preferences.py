@@ -29,7 +29,7 @@ REFERENCE = "reference"
 
 METRICS = {
     "accuracy": Metric("", "share of what is to be preferred, or not, that is as the data says", "higher"),
-    "kl": Metric("nats/token", "so far, at least, the policy is from its reference", None),
+    "kl": Metric("nats/token", "how far the policy is from its reference, at least", None),
 }
 """What more than one of these stages measures."""
 

@@ -106,6 +106,8 @@ CHINESE: dict[str, str] = {
     "gradient scale of float16 training": "float16 训练的梯度缩放系数",
     "steps refused so far because a number was not finite": "因出现非有限数值而跳过的步数",
     "mean cross-entropy of the held-out tokens": "验证集词元的平均交叉熵",
+    "loss of the stage, by its formula in docs/stages.md": "这个阶段的损失，公式见 docs/stages_zh.md",
+    "the same on held-out rows": "同上，在留出的数据上",
     "held-out cross-entropy per byte of text, whatever the tokenizer": "验证集每字节文本的交叉熵，可跨分词器比较",
     "the same on held-out plain text: how much is forgotten": "预训练文本上的同一指标：衡量遗忘",
     "real (non-padding) tokens per second, all workers together": "所有进程合计每秒处理的有效词元数",
@@ -546,6 +548,8 @@ CHINESE: dict[str, str] = {
     ),
     # plans
     "weights": "权重",
+    "reference": "参考模型",
+    "teacher": "教师模型",
     "adapters": "适配器",
     "gradients": "梯度",
     "optimizer": "优化器",
@@ -1574,17 +1578,24 @@ CHINESE: dict[str, str] = {
     ): ("两者的分词器不同：每字节比特数按文本的原始字节计算，可以比较；单个词元的对数概率不能比较。"),
     "Tokenizer": ("分词器"),
     (
-        "Tokenizer, pretraining, SFT, LoRA, with an evaluation and a gate behind each, and a report: one job. "
-        "Killed anywhere and started again it goes on where it was."
+        "All stages in a row, from the tokenizer to preferences and distillation, with an evaluation and a gate "
+        "behind them, and reports: one job. Killed anywhere and started again it goes on where it was."
     ): (
-        "分词器、预训练、SFT、LoRA，每个阶段之后有评测和关卡，最后有报告：一个任务做完。在任何地方被终止，再启动就从那里继续。"
+        "所有阶段依次完成，从分词器到偏好学习和蒸馏，其间有评测和关卡，最后有报告：一个任务做完。在任何地方被终止，再启动就"
+        "从那里继续。"
     ),
     "What got better": ("变好的"),
     "What got worse": ("变差的"),
     "What it will take": ("需要多少"),
     "Where they differ": ("不同之处"),
     "a second checkpoint: what is better, what is worse": ("第二个检查点：哪里更好，哪里更差"),
-    "a setting of a stage, such as sft.loop.epochs=2": ("某个阶段的设置，例如 sft.loop.epochs=2"),
+    (
+        "a setting of a stage, such as sft.loop.epochs=2; distill is left out unless it has a size of its own, such as "
+        "distill.model.hidden_size=64, or another teacher, distill.roles.teacher=RUN"
+    ): (
+        "某个阶段的设置，例如 sft.loop.epochs=2；distill 只有在另设大小（例如 distill.model.hidden_size=64）或另有教师"
+        "（distill.roles.teacher=运行名）时才做"
+    ),
     "about {rows} rows would tell": ("大约 {rows} 题才能看出"),
     "also what has been evaluated already": ("已经评测过的也重新评测"),
     "better": ("更好"),
@@ -1609,7 +1620,7 @@ CHINESE: dict[str, str] = {
     "topic": ("主题"),
     "subject": ("科目"),
     "source": ("来源"),
-    "every row of {what} scores the same": ("{what} 每一题的得分都相同"),
+    "every row of {what} scores the same": ("{what}每一题的得分都相同"),
     "pairs": ("成对的题"),
     "B further ahead": ("B 领先更多"),
     "further ahead": ("领先更多"),
@@ -1620,10 +1631,10 @@ CHINESE: dict[str, str] = {
     ),
     "{low} … {high}; chance 50 %": ("{low} … {high}；随便猜得 50 %"),
     "{b} holds the better text further ahead of the worse in {share} of {rows} pairs of {suite} ({interval})": (
-        "{b} 在 {suite} 的 {rows} 对里有 {share} 让较好的文本比较差的领先更多（{interval}）"
+        "{b} 在{suite}的 {rows} 对里有 {share} 让较好的文本比较差的领先更多（{interval}）"
     ),
     "{b} holds the better text less far ahead of the worse in {share} of {rows} pairs of {suite} ({interval})": (
-        "{b} 在 {suite} 的 {rows} 对里有 {share} 让较好的文本比较差的领先更少（{interval}）"
+        "{b} 在{suite}的 {rows} 对里有 {share} 让较好的文本比较差的领先更少（{interval}）"
     ),
     "not here": ("这里没有"),
     (
@@ -1655,10 +1666,13 @@ CHINESE: dict[str, str] = {
     "rows that got better / worse": ("变好 / 变差的题"),
     "serve the model at the end": ("最后启动模型服务"),
     "suite": ("题集"),
+    "score": ("得分"),
+    "scores": ("得分"),
+    "chance": ("随便猜"),
     "suites that come with the project, suite files, or files of rows (default: all that fit the model)": (
         "项目自带的题集、题集文件，或题目文件（默认：适合该模型的全部）"
     ),
-    "the last stage (default: all)": ("最后一个阶段（默认：全部）"),
+    "the last stage: {names} (default: all)": ("最后一个阶段：{names}（默认：全部）"),
     (
         "the run {name!r} is there, made with {what}. Another --name begins anew; or remove it and those behind it, "
         "minimind rm {name}"
@@ -1666,7 +1680,7 @@ CHINESE: dict[str, str] = {
     "the same, as the handbook writes it: full_sft is sft": ("同上，按手册的写法：full_sft 就是 sft"),
     "the size": ("大小"),
     "the suites that there are": ("有哪些题集"),
-    "these rows cannot tell about {what}": ("这些题看不出 {what} 的差别"),
+    "these rows cannot tell about {what}": ("这些题看不出{what}的差别"),
     "two suites are called {name}: their logs would be one file": ("有两个题集都叫 {name}：它们的记录会写进同一个文件"),
     "validation loss": ("验证损失"),
     "validation, bits per byte by step: each on its own held-out rows": (
@@ -1676,9 +1690,10 @@ CHINESE: dict[str, str] = {
     "which checkpoint? For example: minimind eval sft; `minimind runs` lists them": (
         "评测哪个检查点？例如：minimind eval sft；`minimind runs` 会列出"
     ),
-    "with pretrain.jsonl, sft.jsonl and, for LoRA, lora.jsonl (default: the stock data)": (
-        "里面有 pretrain.jsonl、sft.jsonl，LoRA 用 lora.jsonl（默认：自带数据）"
-    ),
+    (
+        "with pretrain.jsonl, sft.jsonl and, for their stages, lora.jsonl, kto.jsonl, dpo.jsonl (default: the stock "
+        "data)"
+    ): ("里面有 pretrain.jsonl、sft.jsonl；有 lora.jsonl、kto.jsonl、dpo.jsonl 时才做相应的阶段（默认：自带数据）"),
     "wrong with the text": ("文字上的毛病"),
     "{a} and {b} are not of the same rows: evaluate both anew with `minimind eval`": (
         "{a} 和 {b} 的题目不同：请用 `minimind eval` 把两者重新评测"
@@ -1710,9 +1725,10 @@ CHINESE: dict[str, str] = {
         "minimind eval {name}@latest --suite {name_of_suite}"
     ): ("{text!r}：{name} 没有检查点用 {suite!r} 评测过：minimind eval {name}@latest --suite {name_of_suite}"),
     "{value} bits per byte": ("{value} 比特/字节"),
-    "{value} points of 100": ("{value} 分（满分 100）"),
-    "{b} is better at {what}": ("{b} 在 {what} 上更好"),
-    "{b} is worse at {what}": ("{b} 在 {what} 上更差"),
+    "{value} points of 100": ("{value} 分，满分 100"),
+    "{what} ({change})": ("{what}（{change}）"),
+    "{b} is better at {what}": ("{b} 在{what}上更好"),
+    "{b} is worse at {what}": ("{b} 在{what}上更差"),
     "The fact is not in it.": ("里面没有这个事实。"),
     "time": ("时间"),
     "what it shows": ("说明什么"),
@@ -1914,7 +1930,9 @@ CHINESE: dict[str, str] = {
     "a reward model: learn from pairs to give the better answer the higher score": (
         "奖励模型：从成对的回答学习给较好的回答更高的分数"
     ),
-    "a teacher in memory tells of all tokens": ("教师在内存里时，所有词元的概率都能得到"),
+    "it is for cached alone: a teacher in memory tells of all tokens": (
+        "它只用于 cached：教师在内存里时，所有词元的概率都能得到"
+    ),
     "adapter: a reward model trains all of its weights, with a head of its own: leave it out": (
         "adapter：奖励模型训练全部权重，并带有自己的打分层：请去掉这个设置"
     ),
@@ -1926,7 +1944,7 @@ CHINESE: dict[str, str] = {
         "一个奖励模型，分数高的回答更好：运行、run@step 或 run@best"
     ),
     "Most is taken before the training, by the {role} that is asked about the rows: a smaller one needs less.": (
-        "占得最多的是训练之前：向{role}询问每一行的时候。换一个小一些的就够"
+        "占得最多的是训练之前：向{role}询问每一行的时候。换一个小一些的就够。"
     ),
     "it is for on_policy alone": ("它只用于 on_policy"),
     "no layers are matched": ("没有要匹配的层"),
@@ -1943,7 +1961,7 @@ CHINESE: dict[str, str] = {
         "策略被拉向参考模型的力度；默认 0.1，simpo 是 2（乘在平均值上）"
     ),
     "data.mix = {mix}: on policy the student writes all that it learns from": (
-        "data.mix = {mix}：在线蒸馏时，学生学的全是它自己写的内容"
+        "data.mix = {mix}：on policy 时，学生学的全是它自己写的内容"
     ),
     "data.mix = {mix}: {stage} replays no text; leave it out": ("data.mix = {mix}：{stage} 不混入文本；请去掉它"),
     "stage.replay = teacher: no text is replayed, data.mix = 0; --set data.mix=0.1 makes a tenth of it": (
@@ -1955,7 +1973,7 @@ CHINESE: dict[str, str] = {
     "how far the model is, on replayed text, from what it was before": ("在混入的文本上，模型离训练前的自己有多远"),
     "The student is further from its teacher than at the beginning: {was:.2f} nats per token then, {now:.2f} now. A "
     "lower --learning_rate helps.": (
-        "学生离教师比开始时更远：每 token 从 {was:.2f} 变为 {now:.2f} nats。请降低 --learning_rate。"
+        "学生离教师比开始时更远：每词元从 {was:.2f} 变为 {now:.2f} 奈特。请降低 --learning_rate。"
     ),
     "data.mix = {mix}: a cached teacher has not read the text that is replayed": (
         "data.mix = {mix}：缓存的教师没有读过混入的文本"
@@ -1971,7 +1989,7 @@ CHINESE: dict[str, str] = {
     "loss = {loss} has no reference that could be cached": ("loss = {loss} 没有可以缓存的参考模型"),
     "loss = {loss} has no {names}": ("loss = {loss} 没有 {names}"),
     "mean score of all answers": ("所有回答的平均分"),
-    "of a cached teacher its tokens alone are kept": ("缓存的教师只保留了词元的概率"),
+    "not with cached, which keeps of the teacher its tokens alone": ("不能与 cached 同用：缓存只保留教师的词元概率"),
     "one JSON object in place of the table": ("输出一个 JSON 对象，不输出表格"),
     "prefer good answers to bad ones, from single answers with a label (KTO)": (
         "从带标签的单个回答学习偏好好的回答（KTO）"
@@ -1997,7 +2015,7 @@ CHINESE: dict[str, str] = {
     ),
     "scoring": ("打分"),
     "share of what is to be preferred, or not, that is as the data says": ("偏好与数据一致的比例"),
-    "so far, at least, the policy is from its reference": ("策略离参考模型至少有多远"),
+    "how far the policy is from its reference, at least": ("策略离参考模型至少有多远"),
     "stage.top_k = {top_k}: there are {count} tokens; take fewer": (
         "stage.top_k = {top_k}：一共只有 {count} 个词元；请取小一些"
     ),
@@ -2018,8 +2036,12 @@ CHINESE: dict[str, str] = {
     "what roles.{role} says of the rows: {percent:.0f} %, {left} left": (
         "正在计算 roles.{role} 对数据行的看法：{percent:.0f} %，还需 {left}"
     ),
-    "what the student writes is no model to it": ("学生自己写的文本不能当作它的榜样"),
-    "what the student writes is not known beforehand": ("学生会写什么，事先并不知道"),
+    "with on_policy it is 0, for what the student writes is no model to it": (
+        "与 on_policy 同用时它是 0，因为学生自己写的文本不能当作它的榜样"
+    ),
+    "not with cached, for what the student writes is not known beforehand": (
+        "不能与 cached 同用，因为学生会写什么，事先并不知道"
+    ),
     "write the score of every answer into this file, as JSON lines": ("把每个回答的分数写入这个文件，每行一个 JSON"),
     "{answers} answers, mean score {mean:.3f}, from {low:.3f} to {high:.3f}": (
         "{answers} 个回答，平均分 {mean:.3f}，从 {low:.3f} 到 {high:.3f}"

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from rich.cells import cell_len
 from rich.text import Text
 
-from minimind.events import METRICS
 from minimind.language import language, phrase, say, speaking
 from minimind.units import amount
 
@@ -42,6 +41,7 @@ def terminal_curve(
     steps: Sequence[int],
     values: Sequence[float],
     *,
+    unit: str = "",
     last_step: int,
     width: int = 78,
     height: int = 10,
@@ -50,14 +50,14 @@ def terminal_curve(
 ) -> Text:
     """A plot of one metric against the step, `width` columns wide and `height` + 3 lines high.
 
-    The horizontal axis runs from 0 to `last_step`. resumed: steps that get a mark on it. braille: False draws with
-    ASCII characters, for terminals that have nothing else. Values that are not finite are left out.
+    unit: of the values, "" for none. The horizontal axis runs from 0 to `last_step`. resumed: steps that get a mark on
+    it. braille: False draws with ASCII characters, for terminals that have nothing else. Values that are not finite are
+    left out.
     """
     points = [(step, value) for step, value in zip(steps, values, strict=True) if math.isfinite(value)]
-    metric = METRICS.get(name)  # what a stage has declared is known where stages are loaded, which takes seconds
     title = Text(f"{name}", style="bold")
-    if metric is not None and metric.unit:
-        title.append(f"  {phrase(metric.unit)}", style="dim")
+    if unit:
+        title.append(f"  {phrase(unit)}", style="dim")
     if not points:
         return title.append(f"\n  {say('no metrics yet')}", style="dim")
     low, high = min(value for _, value in points), max(value for _, value in points)
@@ -95,12 +95,14 @@ def terminal_curve(
     return text
 
 
-def picture(path: Path, title: str, series: Series, *, resumed: Sequence[int] = ()) -> Path | None:
+def picture(
+    path: Path, title: str, series: Series, *, resumed: Sequence[int] = (), unit: str = "nats/token"
+) -> Path | None:
     """Draws the loss curve to a PNG file and returns its path; None, and no file, if there is nothing to draw.
 
     Above: training loss (light: as logged, strong: smoothed) and validation loss. Below: validation bits per byte.
     resumed: steps at which the run was continued, marked by a dashed line. Chinese labels need a Chinese font on the
-    machine; without one they are in English.
+    machine; without one they are in English. unit: of the loss, as `minimind.events.Metric` has it.
     """
     shown = {name: _finite(*series[name]) for name in ("train/loss", "val/loss", "val/bits_per_byte") if name in series}
     shown = {name: points for name, points in shown.items() if points[0]}
@@ -131,7 +133,7 @@ def picture(path: Path, title: str, series: Series, *, resumed: Sequence[int] = 
             loss.plot(steps, smoothed, color=_TRAIN, linewidth=2, label=label)
         if "val/loss" in shown:
             _points(loss, *shown["val/loss"], say("validation"))
-        loss.set_ylabel(f"{say('loss')}  ({say('nats/token')})")
+        loss.set_ylabel(f"{say('loss')}  ({phrase(unit)})" if unit else say("loss"))
         if below:
             steps, values = shown["val/bits_per_byte"]
             _points(axes[1][0], steps, values, say("validation"))

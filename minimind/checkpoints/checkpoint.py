@@ -289,8 +289,8 @@ def load_score_model(folder: Path) -> tuple[ScoreModel, Tokenizer]:
     if not isinstance(model, ScoreModel):
         raise CheckpointError(
             say(
-                "step {step} of the run {run_id!r} writes text and gives no scores: a reward model comes of `minimind "
-                "train reward`",
+                "step {step} of the run {run_id!r} writes text and gives no scores: a reward model comes from "
+                "`minimind train reward`",
                 step=checkpoint.step,
                 run_id=checkpoint.lineage.run_id,
             )

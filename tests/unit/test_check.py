@@ -169,7 +169,7 @@ def test_it_is_told_where_length_decides_which_answer_is_better(tmp_path: Path) 
     report.refuse_above(CheckLimits())  # told, not refused: it may be meant
     screen = io.StringIO()
     Console(width=200, file=screen).print(report.table())
-    assert "28 characters on average against 13; the better one is longer in 75%" in screen.getvalue()
+    assert "28 characters on average against 13; the better one is longer in 75 %" in screen.getvalue()
     turned: Rows = [{"chosen": row["rejected"], "rejected": row["chosen"]} for row in rows if isinstance(row, dict)]
     (warning,) = check_file(write(tmp_path / "b.jsonl", turned), "dpo").warnings()
     assert "taking the shorter one is right in 75%" in warning

@@ -21,7 +21,9 @@ def columns_of(line: str) -> list[int]:
 
 @pytest.mark.parametrize("braille", [True, False])
 def test_the_terminal_curve_falls_from_left_to_right_between_its_labels(braille: bool) -> None:
-    text = terminal_curve("train/loss", STEPS, VALUES, last_step=1000, width=70, height=10, braille=braille).plain
+    text = terminal_curve(
+        "train/loss", STEPS, VALUES, unit="nats/token", last_step=1000, width=70, height=10, braille=braille
+    ).plain
     title, *rows, axis, labels = text.splitlines()
     assert len(rows) == 10
     assert max(map(len, rows)) <= 70
@@ -61,7 +63,7 @@ def test_odd_curves_can_be_drawn() -> None:
 
 def test_in_chinese() -> None:
     with speaking("zh"):
-        text = terminal_curve("val/bits_per_byte", STEPS, VALUES, last_step=1000, width=60).plain
+        text = terminal_curve("val/bits_per_byte", STEPS, VALUES, unit="bits/byte", last_step=1000, width=60).plain
     assert "比特/字节" in text
     assert "步数" in text
 

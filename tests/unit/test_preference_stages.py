@@ -289,14 +289,14 @@ def test_the_settings_of_a_stage_are_checked_against_each_other() -> None:
         r"stage.beta = 0.*greater than 0": ("dpo", {"stage__beta": 0}),
         r"alpha.*less than or equal to 1": ("taught", {"stage__alpha": 1.5}),
         r"temperature.*greater than 0": ("taught", {"stage__temperature": 0}),
-        "on_policy = True: what the student writes is not known beforehand": ("own", {"stage__cached": True}),
-        "alpha = 0.5: what the student writes is no model to it": ("own", {"stage__alpha": 0.5}),
+        "on_policy = True: not with cached, for what the student writes is not known": ("own", {"stage__cached": True}),
+        "alpha = 0.5: with on_policy it is 0, for what the student writes is no": ("own", {"stage__alpha": 0.5}),
         "max_new_tokens = 8: it is for on_policy alone": ("taught", {"stage__max_new_tokens": 8}),
         "layer_weight = 2.0: no layers are matched": ("taught", {"stage__layer_weight": 2.0}),
         "data.mix = 0.1: reward replays no text": ("scores", {"data__mix": 0.1}),
         r"stage.top_k = 0.*greater than or equal to 1": ("kept", {"stage__top_k": 0}),
-        "top_k = 5: a teacher in memory tells of all tokens": ("taught", {"stage__top_k": 5}),
-        "layers = .*: of a cached teacher its tokens alone are kept": ("kept", {"stage__layers": "[[1, 1]]"}),
+        "top_k = 5: it is for cached alone: a teacher in memory tells of all tokens": ("taught", {"stage__top_k": 5}),
+        "layers = .*: not with cached, which keeps of the teacher its": ("kept", {"stage__layers": "[[1, 1]]"}),
     }  # fmt: skip
     for message, (name, settings) in wrong.items():
         with pytest.raises(ValueError, match=message):
