@@ -311,6 +311,7 @@ def gives_scores(folder: Path) -> bool:
     try:
         settings = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError) as error:
+        verify(folder)  # says what is damaged, of those that say what belongs to them
         raise CheckpointError(say("{file} cannot be read: {error}", file=file.absolute(), error=error)) from None
     return bool(settings.get("architectures") == [ScoreModel.architecture])
 
