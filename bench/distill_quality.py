@@ -189,24 +189,28 @@ def draw(master: Student, found: Mapping[int, Mapping[str, Student]]) -> Path:
         "more": ("more hard labels", "#a8a8a8"),
         "on": ("on policy", "#d9662b"),
     }
-    made = figure("A student of 2.3M parameters and its teacher of 9.8M", width=11)
-    first, further, facts = made.subplots(1, 3, width_ratios=[1.3, 1.3, 1])
+    there = {kind for students in found.values() for kind in students}
+    kinds = {kind: how for kind, how in kinds.items() if kind in there}
+    goes_on = bool(there & {*FURTHER})
+    made = figure("A student of 2.3M parameters and its teacher of 9.8M", width=11 if goes_on else 8)
+    first, *middle, facts = made.subplots(1, 3 if goes_on else 2, width_ratios=[1.3] * (1 + goes_on) + [1])
     for number, students in enumerate(found.values()):
         for kind, one in students.items():
             name, colour = kinds[kind]
             label = None if number else name
-            losses = further if kind in FURTHER else first
+            losses = middle[0] if kind in FURTHER else first
             losses.plot(*one.run.series[loss_name(one.run)], color=colour, linewidth=1.5, label=label)
-            middle, low, high = (100 * value for value in (one.match, *ends(one)))
+            match, low, high = (100 * value for value in (one.match, *ends(one)))
             place = list(kinds).index(kind) + 0.18 * (number - (len(found) - 1) / 2)
-            error = [[middle - low], [high - middle]]
-            facts.errorbar(place, middle, error, color=colour, marker="o", markersize=4, linewidth=1.2)
-    for losses, title in ((first, "from pretraining"), (further, "from SFT")):
+            error = [[match - low], [high - match]]
+            facts.errorbar(place, match, error, color=colour, marker="o", markersize=4, linewidth=1.2)
+    for losses, title in zip((first, *middle), ("from pretraining", "from SFT"), strict=False):
         losses.set_yscale("log")
         losses.set_xlabel(f"step, {title}")
         losses.legend(frameon=False, loc="upper right")
     first.set_ylabel("held-out conversations: nats/token")
     facts.axhline(100 * master.match, color="#333333", linewidth=1, linestyle=(0, (4, 3)), label="teacher")
+    facts.set_xlim(-0.5, len(kinds) - 0.5)
     facts.set_xticks(range(len(kinds)), [name.replace(" ", "\n") for name, _ in kinds.values()], fontsize=8)
     facts.set_ylabel("facts answered to the letter, %")
     facts.legend(frameon=False, loc="lower right")
