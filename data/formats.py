@@ -170,12 +170,14 @@ def read_row(stage: str, content: Json) -> Json:
 
 def stage_of(content: Mapping[str, Any]) -> str | None:
     """The stage whose rows look like this one; None if none does. A label that is neither good nor bad may be what a
-    conversation is about, but beside a completion it can mean nothing else.
+    conversation is about, but beside a completion it can mean nothing else. A row with one of two answers that are to
+    be compared is a preference that lacks the other one.
     """
     there = {name for name, value in content.items() if value is not None}
     if _good(content.get("label")) is None and "completion" not in there:
         there.discard("label")
-    return next((stage for stage, forms in _SIGNS.items() if any(form <= there for form in forms)), None)
+    known = next((stage for stage, forms in _SIGNS.items() if any(form <= there for form in forms)), None)
+    return known or ("dpo" if there & {"chosen", "rejected"} else None)
 
 
 def form_of(content: Json) -> str:

@@ -135,6 +135,9 @@ SAID_BY_ARGPARSE = {
     "argument {name}: invalid choice: {typed} (choose from {choices})": (
         r"argument (?P<name>\S+): invalid choice: (?P<typed>.*?) \(choose from (?P<choices>.*)\)"
     ),
+    "argument {name}: not allowed with argument {other}": (
+        r"argument (?P<name>\S+): not allowed with argument (?P<other>\S+)"
+    ),
     "argument {name}: expected one argument": r"argument (?P<name>\S+): expected one argument",
     "argument {name}: {problem}": r"argument (?P<name>\S+): (?P<problem>.*)",
 }

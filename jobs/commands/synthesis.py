@@ -127,6 +127,14 @@ def distill(args: argparse.Namespace, program: Program, console: Console) -> int
     from jobs.synthesis import distill as teaching
     from jobs.synthesis import view
 
+    if "://" not in args.teacher and "@" not in args.teacher:  # with an @ it may be a password, which is not said
+        raise ValueError(
+            say(
+                "--teacher {text!r} is no address, which is written URL#MODEL. A run of yours teaches by `minimind "
+                "train distill --teacher RUN`, or behind the address that `minimind serve` names",
+                text=args.teacher,
+            )
+        )
     prompts = read_prompts(program.place(args.prompts), args.system)
     view.show_prompts(prompts, console)
     teacher = Endpoint.named(args.teacher, at_once=args.at_once, per_minute=args.per_minute, answer_s=args.answer_s)

@@ -48,6 +48,7 @@ LIMIT, NEWER_LIMIT = "max_tokens", "max_completion_tokens"
 _CONNECT_S, _ANSWER_S = 5, 120
 _MOST_WAIT_S = 60.0
 _NOTICE_S = 0.1
+_MOST_NAMED = 10  # of the models that an endpoint has
 _HAS_VERSION = re.compile(r"/v\d+\w*(/openai)?$")
 """How the addresses of OpenAI's API end; where one does not, /v1 is added."""
 _FLAGGED = re.compile(r"flagged_input|input (?:was|is|has been) flagged|requires moderation", re.IGNORECASE)
@@ -222,7 +223,7 @@ class Endpoint:
             say(
                 "{url} has the models {names}: name one, as {url}#MODEL",
                 url=self.url,
-                names=", ".join(names) or say("(none)"),
+                names=_some(names) or say("(none)"),
             )
         )
 
@@ -287,6 +288,12 @@ def _limited(body: dict[str, Any] | None, limit: str) -> dict[str, Any] | None:
     if body is None or LIMIT not in body:
         return body
     return {name: value for name, value in body.items() if name != LIMIT} | {limit: body[LIMIT]}
+
+
+def _some(names: Sequence[str]) -> str:
+    """Some of the names of models, without the steps that `minimind serve` has of each beside it."""
+    whole = [name for name in names if name.partition("@")[0] not in names or "@" not in name]
+    return ", ".join(whole[:_MOST_NAMED]) + (", …" if len(whole) > _MOST_NAMED else "")
 
 
 def _content(response: requests.Response) -> Any:

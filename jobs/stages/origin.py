@@ -42,6 +42,7 @@ def new_spec(
     Raises ValueError for settings that make no sense, weights that are not there, and a shape that is not theirs;
     CheckpointError for weights that are damaged.
     """
+    _require_kind(stage, settings.get("stage.kind", stage))  # before the settings of another stage are found unknown
     preset = STAGES[stage].preset
     weights = weights or first_weights(settings)
     if weights is None:
@@ -50,10 +51,7 @@ def new_spec(
         shape = _shape(weights.folder)
         spec = of_preset(preset(model or _nearest(shape)).model_copy(update={"model": shape}), settings)
         _require_shape(spec, model, settings, shape)
-    if spec.stage.kind != stage:
-        raise ValueError(
-            say("stage.kind = {kind!r}: a stage is chosen by its name, `train {kind}`", kind=spec.stage.kind)
-        )
+    _require_kind(stage, spec.stage.kind)
     require_weights(spec)
     if weights is not None:
         _require_same_tokens(spec, weights)
@@ -66,6 +64,11 @@ def of_preset(preset: RunSpec, settings: Mapping[str, Any]) -> RunSpec:
     factor = 1.0 if "optim.learning_rate" in settings else STAGES[spec.stage.kind].rate(spec)
     rate = float(f"{factor * spec.optim.learning_rate:.6g}")
     return override(spec, {"optim.learning_rate": rate}) if factor != 1 else spec
+
+
+def _require_kind(stage: str, kind: object) -> None:
+    if kind != stage:
+        raise ValueError(say("stage.kind = {kind!r}: a stage is chosen by its name, `train {kind}`", kind=kind))
 
 
 def _require_same_tokens(spec: RunSpec, weights: Weights) -> None:
@@ -84,6 +87,11 @@ def _require_same_tokens(spec: RunSpec, weights: Weights) -> None:
                     weights=weights.name,
                     own=own,
                 )
+                + (
+                    say("; as a teacher it can still answer for SFT, behind an address: minimind data distill")
+                    if role == "teacher"
+                    else ""
+                )
             )
 
 
@@ -94,9 +102,10 @@ def require_weights(spec: RunSpec) -> None:
         raise ValueError(
             say(
                 "{stage} goes on from weights that have learnt language: name them with --from_weight, "
-                "such as --from_weight pretrain (a run), pretrain@500, pretrain@best or ./folder. On "
+                "such as --from_weight {run} (a run), {run}@500, {run}@best or ./folder. On "
                 "weights drawn anew, to see what that gives: --from_weight {no_weights}",
                 stage=stage,
+                run="pretrain" if stage == "sft" else "sft",
                 no_weights=NO_WEIGHTS,
             )
         )

@@ -14,13 +14,18 @@ from data.pack import Packing, learnable, pack_shards
 from data.rows import PackedRows, Rows
 from data.shards import TokenShards
 from data.split import hold_out
-from jobs.stages.spec import RunSpec
+from jobs.stages.spec import EvalConfig, RunSpec
 from jobs.stages.stage import Corpus, Data, HeldOut, ModelSource
 from minimind.device.distributed import Parallel
 from minimind.network.lora import attach
 from minimind.text.tokenizer import Tokenizer
 from minimind.training.batch import TokenBatch, worst_batch
 from minimind.training.objectives import Models, Objective, next_token_loss
+
+TEXT_HELD_OUT = float(EvalConfig.model_fields["fraction"].default)
+"""Of plain text no more is held out than pretraining holds out where nobody says anything: these are the same
+documents, and a larger part would have some that the weights have learnt from.
+"""
 
 
 def models(spec: RunSpec, weights: ModelSource) -> dict[str, nn.Module]:
@@ -107,16 +112,24 @@ Packed = tuple[TokenShards, Packing]
 def _text(spec: RunSpec, corpus: Corpus) -> tuple[Packed, Packed] | None:
     """Plain text to replay, and what of it is held out."""
     shards = corpus.text or corpus.held_out_text
-    return _divided(spec, shards, corpus.held_out_text) if shards is not None else None
+    fraction = min(spec.eval.fraction, TEXT_HELD_OUT)
+    return _divided(spec, shards, corpus.held_out_text, fraction=fraction) if shards is not None else None
 
 
 def _divided(
-    spec: RunSpec, shards: TokenShards, held_out: TokenShards | None, *, ordered: bool = False
+    spec: RunSpec,
+    shards: TokenShards,
+    held_out: TokenShards | None,
+    *,
+    ordered: bool = False,
+    fraction: float | None = None,
 ) -> tuple[Packed, Packed]:
-    """What is trained on, and what is held out: other shards, or a part of the same. ordered: as the file has it."""
-    width = spec.data.max_seq_len
+    """What is trained on, and what is held out: other shards, or a part of the same. ordered: as the file has it.
+    fraction: how large a part, by default what the run's settings say.
+    """
+    width, fraction = spec.data.max_seq_len, fraction or spec.eval.fraction
     if held_out is not None:
         return (shards, pack_shards(shards, width, in_order=ordered)), (held_out, pack_shards(held_out, width))
-    training, validation = hold_out(shards, spec.eval.fraction, spec.eval.max_documents, learnable(shards, width))
+    training, validation = hold_out(shards, fraction, spec.eval.max_documents, learnable(shards, width))
     rows = pack_shards(shards, width, training, in_order=ordered)
     return (shards, rows), (shards, pack_shards(shards, width, validation))

@@ -1249,11 +1249,11 @@ CHINESE: dict[str, str] = {
     ): ("{spec_path} 的 schema_version 是 {version!r}，本程序读取 {schema_version}：请用写它的版本，或开始新的运行"),
     (
         "{stage} goes on from weights that have learnt language: name them with --from_weight, such "
-        "as --from_weight pretrain (a run), pretrain@500, pretrain@best or ./folder. On weights "
+        "as --from_weight {run} (a run), {run}@500, {run}@best or ./folder. On weights "
         "drawn anew, to see what that gives: --from_weight {no_weights}"
     ): (
         "{stage} 要从学过语言的权重开始：用 --from_weight 给出，例如 --from_weight "
-        "pretrain（一个运行）、pretrain@500、pretrain@best 或 ./目录。要看看随机权重会怎样："
+        "{run}（一个运行）、{run}@500、{run}@best 或 ./目录。要看看随机权重会怎样："
         "--from_weight {no_weights}"
     ),
     "{state_path} cannot be read; remove it, and start the cluster again.": (
@@ -1311,7 +1311,15 @@ CHINESE: dict[str, str] = {
         "{url!r}: an endpoint is http://HOST:PORT/PATH, without a user, a password or a query; its key stands in "
         "MINIMIND_API_KEY"
     ): "{url!r}：接口地址写成 http://主机:端口/路径，不带用户名、密码或参数；密钥放在 MINIMIND_API_KEY 里",
+    "argument {name}: not allowed with argument {other}": "参数 {name}：不能与 {other} 同用",
     "{url} refuses: {problem}": "{url} 拒绝了：{problem}",
+    (
+        "--teacher {text!r} is no address, which is written URL#MODEL. A run of yours teaches by `minimind train "
+        "distill --teacher RUN`, or behind the address that `minimind serve` names"
+    ): (
+        "--teacher {text!r} 不是网址（写法是 URL#模型名）。你自己的运行可以这样当教师：`minimind train distill "
+        "--teacher 运行名`，或者用 `minimind serve` 显示的网址"
+    ),
     "{url}: the answer to question {number} is not as OpenAI's are: {error}": (
         "{url}：第 {number} 个问题的回答不符合 OpenAI 的格式：{error}"
     ),
@@ -2012,6 +2020,9 @@ CHINESE: dict[str, str] = {
     ): (
         "roles.{role} = {named} 用的是另一个分词器：它的指纹是 {other}，初始权重 {weights} 的是 {own}；请换一个用"
         "同一分词器训练的模型"
+    ),
+    "; as a teacher it can still answer for SFT, behind an address: minimind data distill": (
+        "；它仍可以在网址后面作答，再由 SFT 来学：minimind data distill"
     ),
     "scoring": ("打分"),
     "share of what is to be preferred, or not, that is as the data says": ("偏好与数据一致的比例"),

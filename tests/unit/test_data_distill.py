@@ -426,7 +426,7 @@ def test_it_may_be_killed_at_any_moment(prompts: Prompts, out: Path, home: Path)
         assert files(out) == {"rows.jsonl.json", "rows.jsonl.part"}
         with part.open("ab") as file:
             file.write(b'{"number": 3, "row": {"conversa')  # what a kill in the middle of a line leaves
-        assert run(url, prompts, out, Asking(2048)).is_finished
+        assert run(url, prompts, out, Asking(1024)).is_finished
     assert numbers(out) == list(range(COUNT))
     assert files(out) == {"rows.jsonl", "rows.jsonl.json"}
     again = {question for question, times in teacher.asked.items() if times > 1}
@@ -480,7 +480,7 @@ def test_the_command_says_what_came_of_it(
         assert f"minimind data check {out} --stage sft" in shell.out
     assert "secret" not in "".join(path.read_text("utf-8") for path in out.parent.iterdir())
     assert shell(cli.main, "data", "distill", str(prompts.path), "--out", str(out), "--teacher", "nowhere#m") == 1
-    assert "an endpoint is http://HOST:PORT/PATH" in shell.err
+    assert "--teacher 'nowhere#m' is no address, which is written URL#MODEL" in shell.err
     assert shell(cli.main, *words, "--temperature", "-1") == 2
     assert "'-1' is not a number of at least 0" in shell.err
     assert shell(cli.main, "--lang", "zh", *words, *more) == 0

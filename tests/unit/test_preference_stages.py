@@ -102,6 +102,16 @@ def run_of(home: Path, name: str) -> RunDirectory:
     return RunDirectory(home / "runs" / name)
 
 
+def test_the_text_that_may_be_forgotten_is_what_pretraining_held_out(home: Path) -> None:
+    # Of pairs a larger part is held out than of text.
+    assert spec_of("dpo").eval.fraction > small_spec().eval.fraction
+    forgotten = "val/pretrain_bits_per_byte"
+    before = {
+        metric_series(run_of(home, name).events_path, forgotten)[1][0] for name in ("dpo", "labelled", "replayed")
+    }
+    assert len(before) == 1
+
+
 @pytest.mark.parametrize("name", RUNS)
 @pytest.mark.slow
 def test_stopped_at_any_step_it_ends_as_if_it_had_not_been(home: Path, name: str) -> None:
