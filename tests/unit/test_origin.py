@@ -70,8 +70,8 @@ def test_without_weights_the_preset_is_what_it_says(home: Path) -> None:
 
 @pytest.mark.parametrize("settings", [{}, {"init_from": None}, {"init_from": "null"}])
 def test_a_stage_that_goes_on_says_what_to_type(home: Path, settings: dict[str, Any]) -> None:
-    for stage in ("sft", "lora"):
-        with pytest.raises(ValueError, match=f"^{stage} goes on from weights .* --from_weight pretrain") as caught:
+    for stage, before in (("sft", "pretrain"), ("lora", "sft"), ("dpo", "sft")):
+        with pytest.raises(ValueError, match=f"^{stage} goes on from weights .* --from_weight {before} ") as caught:
             new_spec(stage, settings)
         assert "--from_weight none" in str(caught.value)
 
