@@ -149,7 +149,7 @@ def test_how_often_the_better_text_is_further_ahead() -> None:
     assert back.lead.verdict == "worse"
     assert "b holds the better text less far ahead of the worse in 88.9 % of 36 pairs" in report.verdict([back])
     with speaking("zh"):
-        assert "b 在 偏好 的 36 对里有 88.9 % 让较好的文本比较差的领先更多（74.7 % … 95.6 %" in report.verdict([found])
+        assert "b 在偏好的 36 对里有 88.9 % 让较好的文本比较差的领先更多（74.7 % … 95.6 %" in report.verdict([found])
 
 
 def test_a_lead_is_said_where_it_holds_and_says_more_than_the_score() -> None:
