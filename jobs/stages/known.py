@@ -23,12 +23,6 @@ KNOWN = "known"
 """The folder of the cache where it is kept."""
 
 
-def known_bytes(corpus: Corpus, asking: Asking | None) -> int:
-    """How much is kept, at most, of what the model says of a run's rows."""
-    shards = [corpus.rows, *([corpus.held_out] if corpus.held_out is not None else [])]
-    return asking.token_bytes * sum(each.target_tokens for each in shards) if asking is not None else 0
-
-
 def with_known(
     corpus: Corpus,
     spec: RunSpec,

@@ -119,6 +119,16 @@ def _silent(what: str, done: int, total: int) -> None:
     """Progress that nobody wants to hear of."""
 
 
+def known_bytes(spec: RunSpec, prepared: Prepared) -> int:
+    """How much is kept, at most, of what a frozen model is asked before the run trains; 0 where none is."""
+    asking = STAGES[spec.stage.kind].asks(spec)
+    if asking is None:
+        return 0
+    corpus = corpus_of(prepared)
+    shards = [corpus.rows, *([corpus.held_out] if corpus.held_out is not None else [])]
+    return asking.token_bytes * sum(each.target_tokens for each in shards)
+
+
 def corpus_of(prepared: Prepared) -> Corpus:
     """The prepared data, opened."""
     tokenizer = Tokenizer.load(prepared.tokenizer)

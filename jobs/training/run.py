@@ -22,13 +22,12 @@ from jobs.runs.references import Weights, lasting_name
 from jobs.runs.show import show
 from jobs.stages import flags
 from jobs.stages.adapter import adapter_lines
-from jobs.stages.known import known_bytes
 from jobs.stages.origin import first_weights, new_spec, require_weights, with_text
 from jobs.stages.spec import FILES, NO_WEIGHTS, RunSpec, other_results
 from jobs.stages.table import STAGES
 from jobs.text.prepare import Prepared, prepare, require_files
 from jobs.training import launch
-from jobs.training.build import corpus_of
+from jobs.training.build import known_bytes
 from jobs.training.request import JobRequest
 from minimind.checkpoints import folders as checkpoint_folders
 from minimind.config import override
@@ -84,7 +83,7 @@ def start(
     prepared = prepare(
         placed, console, weights=weights, pipeline=launch.pipeline(), command=command, tokenizer_of=tokenizer_of
     )
-    disk_plan(placed, run, console, known_bytes(corpus_of(prepared), STAGES[placed.stage.kind].asks(placed)))
+    disk_plan(placed, run, console, known_bytes(placed, prepared))
     stored = with_measured(asked, placed)
     began_with = {"tokenizer": prepared.tokenizer_fingerprint, "weights": dict(prepared.weights)}
     if repeats is not None:
@@ -122,7 +121,7 @@ def resume(name: str, settings: Mapping[str, Any], console: Console) -> RunDirec
     own, _ = checkpoint_folders.newest(run.checkpoints)
     prepared = prepare(placed, console, own=own, pipeline=launch.pipeline())
     require_content(run, placed, prepared.sources)
-    disk_plan(placed, run, console, known_bytes(corpus_of(prepared), STAGES[placed.stage.kind].asks(placed)))
+    disk_plan(placed, run, console, known_bytes(placed, prepared))
     run.clear_stop()
     launch_and_follow(placed, prepared, run, identity, console)
     evaluate_after(run, placed, console)

@@ -306,7 +306,7 @@ def test_a_student_is_compared_with_its_teacher_as_trl_does(python: Path, there:
 
 def require_same(name: str, policy: MiniMind, loss: Tensor, expected: float, file: Path) -> None:
     """Of the loss its value and its gradients, which are in the file."""
-    loss.backward()  # type: ignore[no-untyped-call]
+    torch.autograd.backward(loss)
     assert loss.item() == pytest.approx(expected, rel=TOLERANCE), name
     theirs = load_file(file)
     for weight, own in policy.named_parameters():

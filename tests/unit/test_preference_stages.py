@@ -24,14 +24,12 @@ from jobs.fit.plan import Planner
 from jobs.runs.directory import RunDirectory
 from jobs.runs.references import find_weights
 from jobs.stages import distill, dpo
-from jobs.stages.known import known_bytes
 from jobs.stages.origin import new_spec
 from jobs.stages.recipe import asking_recipe, trial_recipe
 from jobs.stages.spec import RunSpec
-from jobs.stages.table import STAGES
 from jobs.stages.weights import without_numbers
 from jobs.text.prepare import prepare
-from jobs.training.build import build, corpus_of
+from jobs.training.build import build, known_bytes
 from jobs.training.run import resolve, resume, start
 from minimind.checkpoints import folders as checkpoint_folders
 from minimind.checkpoints.manifest import CheckpointError
@@ -202,8 +200,8 @@ def test_what_is_kept_of_a_teacher_is_said_before_and_is_no_more_than_that(home:
     screen = Screen()
     start(spec_of("kept", name="said", loop__max_steps=1), screen)
     (line,) = [line for line in screen.text.splitlines() if line.startswith("Besides, up to ")]
-    corpus = corpus_of(prepare(resolve(spec_of("kept"), None, Screen())[0], Screen()))
-    most = known_bytes(corpus, STAGES["distill"].asks(spec_of("kept")))
+    spec, _ = resolve(spec_of("kept"), None, Screen())
+    most = known_bytes(spec, prepare(spec, Screen()))
     assert size(most) in line
     tensors = [load_file(part) for part in (home / "cache" / "known").rglob("*.safetensors")]
     kept = sum(each[name].numel() * each[name].element_size() for each in tensors for name in ("ids", "logprobs"))

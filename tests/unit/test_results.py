@@ -31,11 +31,11 @@ def result(stage: str, number: int) -> Result:
 
 
 def shown(results: list[Result], width: int) -> list[str]:
-    console = Terminal(file=io.StringIO(), width=width)
-    show(results, console)
-    text = console.file.getvalue()  # type: ignore[attr-defined]
+    stream = io.StringIO()
+    show(results, Terminal(file=stream, width=width))
+    text = stream.getvalue()
     assert "…" not in text
-    lines: list[str] = text.splitlines()
+    lines = text.splitlines()
     assert max(map(cell_len, lines)) <= width
     return lines
 
@@ -79,6 +79,6 @@ def test_a_suite_of_a_long_name_leaves_room_for_fewer_stages() -> None:
 
 
 def test_of_no_stages_nothing_is_shown() -> None:
-    console = Terminal(file=io.StringIO(), width=80)
-    show([], console)
-    assert console.file.getvalue() == ""  # type: ignore[attr-defined]
+    stream = io.StringIO()
+    show([], Terminal(file=stream, width=80))
+    assert stream.getvalue() == ""
