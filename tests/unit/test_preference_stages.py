@@ -25,6 +25,7 @@ from jobs.runs.directory import RunDirectory
 from jobs.runs.references import find_weights
 from jobs.stages import distill, dpo
 from jobs.stages.origin import new_spec
+from jobs.stages.preferences import ReferenceSettings
 from jobs.stages.recipe import asking_recipe, trial_recipe
 from jobs.stages.spec import RunSpec
 from jobs.stages.weights import without_numbers
@@ -372,6 +373,16 @@ def test_how_far_a_model_drifts_on_replayed_text_is_measured(home: Path) -> None
     drifts = metric_series(run_of(home, "replayed").events_path, "train/drift")[1]
     assert drifts
     assert all(drift > 0 for drift in drifts[1:])
+
+
+def test_a_run_that_began_with_a_role_it_does_without_goes_on(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ReferenceSettings, "does_without", ())
+    run = start(spec_of("simpo", name="older"), Screen())
+    monkeypatch.undo()
+    monkeypatch.setenv("MINIMIND_HOME", str(home))
+    kill_at(run, 2)
+    assert resume("older", {}, Screen()).state().word == "SUCCEEDED"
+    assert end_of(run) == end_of(run_of(home, "simpo"))
 
 
 def test_a_run_needs_the_models_of_those_roles_that_its_settings_use(home: Path) -> None:
