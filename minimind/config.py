@@ -70,10 +70,10 @@ def explain(error: ValidationError) -> str:
     """A pydantic error as lines of `path = value: what is wrong`."""
     lines = []
     for item in error.errors():
-        path = ".".join(str(part) for part in item["loc"]) or error.title
+        path = ".".join(str(part) for part in item["loc"])
         # What is wrong with a whole section is said by its own validator, with the values that matter.
         value = "" if item["type"] == "missing" or isinstance(item["input"], dict) else f" = {item['input']!r}"
-        lines.append(say("{name}: {value}", name=path + value, value=_words(item)))
+        lines.append(say("{name}: {value}", name=path + value, value=_words(item)) if path else _words(item))
     return "\n".join(lines)
 
 

@@ -95,13 +95,15 @@ def too_long(
 ) -> ApiError:
     """400 with both numbers. at_least: the prompt was not cut into tokens, it cannot have fewer."""
     wanted = f"the prompt has {'at least ' if at_least else ''}{prompt_tokens} tokens"
+    ways = "Shorten it,"
     if prompt_tokens >= context_tokens or max_tokens is None:
         wanted += ", which leaves none for an answer"
     else:
         wanted += f" and {max_tokens} more were asked for, {prompt_tokens + max_tokens} together"
+        ways = "Ask for fewer (max_tokens), shorten the prompt,"
     return ApiError(
         400,
-        f"this model's context is {context_tokens} tokens; {wanted}. Shorten it, or start the server with more "
+        f"this model's context is {context_tokens} tokens; {wanted}. {ways} or start the server with more "
         f"(minimind serve --context N)",
         code="context_length_exceeded",
         param=param,

@@ -11,7 +11,7 @@ from data.read import SUFFIXES
 from jobs.commands.arguments import Parser, add_switch, positive
 from jobs.commands.program import Program
 from jobs.commands.synthesis import add_distill, add_pairs
-from jobs.stages.old_names import ROWS_OF
+from jobs.stages.old_names import ROWS_OF, stages_reading
 from jobs.terminal.console import Terminal
 from minimind.language import say
 
@@ -36,7 +36,7 @@ def add_data(parser: Parser, program: Program) -> None:
         "stage",
         nargs="?",
         default="sft",
-        choices=[*_FORMATS, *ROWS_OF, "tools"],
+        choices=[*stages_reading(_FORMATS), "tools"],
         metavar="STAGE",
         help=say("pretrain, sft, tools, lora, dpo, kto, rl (default: sft)"),
     )
@@ -67,7 +67,9 @@ def _add_fetch(parser: argparse.ArgumentParser) -> None:
 
 def _add_check(parser: argparse.ArgumentParser, program: Program) -> None:
     _add_file(parser, program)
-    parser.add_argument("--stage", choices=_FORMATS, help=say("(default: that of the first row, else pretrain)"))
+    parser.add_argument(
+        "--stage", choices=stages_reading(_FORMATS), help=say("(default: that of the first row, else pretrain)")
+    )
     parser.add_argument("--tokenizer", metavar="TEXT", help=say("a run, or a folder; then lengths are in tokens too"))
     parser.add_argument("--max_seq_len", type=positive, metavar="N", help=say("tokens; longer rows are counted"))
     parser.add_argument("--eval", metavar="FILE", help=say("held-out rows; those that stand in both are listed"))
@@ -77,7 +79,9 @@ def _add_check(parser: argparse.ArgumentParser, program: Program) -> None:
 def _add_show(parser: argparse.ArgumentParser, program: Program) -> None:
     _add_file(parser, program)
     parser.add_argument(
-        "--stage", choices=["pretrain", "sft", "dpo", "kto"], help=say("(default: that of the first row, else sft)")
+        "--stage",
+        choices=stages_reading(("pretrain", "sft", "dpo", "kto")),
+        help=say("(default: that of the first row, else sft)"),
     )
     parser.add_argument("--rows", type=positive, default=5, metavar="N", help=say("how many (default: 5)"))
     parser.add_argument(
@@ -106,7 +110,7 @@ def check(args: argparse.Namespace, program: Program, console: Console) -> int:
 
     return check_data(
         program.place(args.file),
-        args.stage,
+        ROWS_OF.get(args.stage, args.stage),
         console,
         tokenizer=program.place_reference(args.tokenizer),
         max_seq_len=args.max_seq_len,
@@ -137,7 +141,7 @@ def show(args: argparse.Namespace, program: Program, console: Console) -> int:
 
     show_rows(
         program.place(args.file),
-        args.stage,
+        ROWS_OF.get(args.stage, args.stage),
         console,
         rows=args.rows,
         tokenizer=program.place_reference(args.tokenizer),

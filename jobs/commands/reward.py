@@ -15,6 +15,7 @@ from rich.table import Table
 
 from jobs.commands.arguments import Parser, add_switch, print_json
 from jobs.commands.program import Program
+from jobs.stages.old_names import ROWS_OF, stages_reading
 from jobs.terminal.console import Terminal
 from minimind.language import phrase, say
 
@@ -41,7 +42,9 @@ def add_reward(parser: Parser, program: Program) -> None:
         default="reward",
         help=say("the reward model: a run, run@step or run@best (default: reward)"),
     )
-    score.add_argument("--stage", choices=["sft", "dpo", "kto"], help=say("(default: that of the first row)"))
+    score.add_argument(
+        "--stage", choices=stages_reading(("sft", "dpo", "kto")), help=say("(default: that of the first row)")
+    )
     score.add_argument(
         "-o", "--output", metavar="FILE", help=say("write the score of every answer into this file, as JSON lines")
     )
@@ -63,7 +66,7 @@ def score_rows(args: argparse.Namespace, program: Program, console: Console) -> 
         scored = score_file(
             weights,
             program.place(args.file),
-            args.stage,
+            ROWS_OF.get(args.stage, args.stage),
             lambda done, every: bar.update(task, completed=done, total=every),
         )
     if args.output is not None:
@@ -73,7 +76,7 @@ def score_rows(args: argparse.Namespace, program: Program, console: Console) -> 
     found = summary(scored)
     if args.json:
         pairs = {name: {"pairs": count, "ahead": right.known()} for name, (count, right) in found.pairs.items()}
-        print_json({"model": weights.name, **found.spread, "pairs": pairs})
+        print_json({"model": weights.name, **found.spread, "pairs": pairs, "labels": found.labels})
         return 0
     show(found, console)
     show_behind(scored, console)
@@ -84,6 +87,13 @@ def show(found: Summary, console: Console) -> None:
     """What the scores come to; of pairs, how often the better answer is ahead, and whether its length decides that."""
     answers = say("{answers} answers, mean score {mean:.3f}, from {low:.3f} to {high:.3f}", **found.spread)
     console.print(answers)
+    if found.labels:
+        line = say(
+            "{good} good ones, mean {mean_good:.3f}; {bad} bad ones, mean {mean_bad:.3f}. Of a good and a bad one "
+            "drawn at random the good one is ahead in {ahead:.1%}",
+            **found.labels,
+        )
+        console.print(line)
     if not found.pairs:
         return
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))

@@ -37,6 +37,7 @@ from jobs.evaluation.texts import cell, quoted, visible
 from jobs.evaluation.view import lead_verdict, title_of, verdict_of, what_leads_say, wrong_with
 from jobs.runs import evals, reports
 from jobs.runs.directory import RunDirectory
+from jobs.runs.meanings import LEARN_TOKENS
 from minimind.events import all_series, read_events
 from minimind.language import language, phrase, say, speaking
 from minimind.units import duration, memory
@@ -298,7 +299,10 @@ def _side(letter: str, summaries: Sequence[dict[str, Any]]) -> Side:
             facts.append((say("tokens/s"), f"{row.tokens_per_s:.0f}"))
         if row.peak_memory_bytes:
             facts.append((say("peak memory"), memory(row.peak_memory_bytes)))
-        for name, title in (("val/loss", say("validation loss")), ("val/bits_per_byte", say("bits/byte"))):
+        loss = say("validation loss")
+        if summary["stage"] not in LEARN_TOKENS:  # of something else than tokens: not to be compared with these
+            loss = say("validation loss of {stage}", stage=summary["stage"])
+        for name, title in (("val/loss", loss), ("val/bits_per_byte", say("bits/byte"))):
             if series.get(name):
                 facts.append((title, f"{series[name][1][-1]:.4f}"))
         found = series.get("val/bits_per_byte") or series.get("train/loss") or ([], [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import cast
 from data.check import guess_stage
 from data.encode import documents
 from data.read import as_row, row_files
-from data.schema import STAGE_ROWS, ChatRow, PreferenceRow, Row
+from data.schema import STAGE_ROWS, ChatRow, LabelledRow, PreferenceRow, Row
 from jobs.runs.references import Weights
 from minimind.checkpoints.checkpoint import load_score_model
 from minimind.evaluation.statistics import Interval, share
@@ -26,12 +27,15 @@ SCORED = ("sft", "dpo", "kto")
 
 @dataclass(frozen=True)
 class Scored:
-    """A row. scores: of its answer, or of its better and its worse one. tokens: how long each is with its prompt."""
+    """A row. scores: of its answer, or of its better and its worse one. tokens: how long each is with its prompt. good:
+    the row's label, where it has one.
+    """
 
     file: str
     line: int
     scores: tuple[float, ...]
     tokens: tuple[int, ...]
+    good: bool | None = None
 
     @property
     def margin(self) -> float:
@@ -42,11 +46,14 @@ class Scored:
 @dataclass(frozen=True)
 class Summary:
     """What scores come to. spread: of all answers, how many, their mean, the lowest and the highest. pairs: by a name
-    for which pairs, how many there are, and the share whose better answer is ahead, a tie counting half.
+    for which pairs, how many there are, and the share whose better answer is ahead, a tie counting half. labels: of
+    rows with labels of both kinds how many are good and bad, the mean score of each, and how often a good one is ahead
+    of a bad one, over all couples of them (the area under the ROC curve); of other rows nothing.
     """
 
     spread: dict[str, float]
     pairs: dict[str, tuple[int, Interval]]
+    labels: dict[str, float]
 
 
 def score_file(
@@ -69,7 +76,7 @@ def score_file(
         )
     model, tokenizer = load_score_model(weights.folder)
     texts: list[list[int]] = []
-    rows: list[tuple[str, int, int]] = []
+    rows: list[tuple[str, int, int, bool | None]] = []
     for file in row_files(path):
         for line, content in file:
             row = as_row(STAGE_ROWS[stage], content, file.path, line)
@@ -80,7 +87,7 @@ def score_file(
             except ValueError as error:
                 raise ValueError(f"{file.path}:{line}: {error}") from None
             texts += written
-            rows.append((str(file.path), line, len(written)))
+            rows.append((str(file.path), line, len(written), row.label if isinstance(row, LabelledRow) else None))
     if not rows:
         raise ValueError(say("{path}: it has no rows", path=path))
     finished = 0
@@ -92,9 +99,9 @@ def score_file(
 
     found = scores(model, texts, told)
     scored, at = [], 0
-    for name, line, count in rows:
+    for name, line, count, good in rows:
         part = slice(at, at + count)
-        scored.append(Scored(name, line, tuple(found[part]), tuple(map(len, texts[part]))))
+        scored.append(Scored(name, line, tuple(found[part]), tuple(map(len, texts[part])), good))
         at += count
     return scored
 
@@ -122,7 +129,22 @@ def summary(scored: Sequence[Scored]) -> Summary:
         "as long": [one for one in pairs if one.tokens[0] == one.tokens[1]],
         "longer": [one for one in pairs if one.tokens[0] > one.tokens[1]],
     }
-    return Summary(spread, {name: (len(group), _ahead(group)) for name, group in groups.items() if group})
+    ahead = {name: (len(group), _ahead(group)) for name, group in groups.items() if group}
+    return Summary(spread, ahead, _by_label(scored))
+
+
+def _by_label(scored: Sequence[Scored]) -> dict[str, float]:
+    good, bad = (sorted(one.scores[0] for one in scored if one.good is label) for label in (True, False))
+    if not (good and bad):
+        return {}
+    below = sum(bisect_left(bad, score) + bisect_right(bad, score) for score in good) / 2  # a tie counts half
+    return {
+        "good": len(good),
+        "bad": len(bad),
+        "mean_good": fmean(good),
+        "mean_bad": fmean(bad),
+        "ahead": below / (len(good) * len(bad)),
+    }
 
 
 def _ahead(pairs: Sequence[Scored]) -> Interval:

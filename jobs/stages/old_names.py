@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from itertools import pairwise
 
 from jobs.stages.names import STAGE_NAMES
@@ -52,6 +52,12 @@ ROWS_OF = {
     "spo": "rl",
 }
 """Stage -> the stage whose rows it reads, for those that have none of their own."""
+
+
+def stages_reading(kinds: Collection[str]) -> list[str]:
+    """The stages that read rows of these kinds, those that give the kinds their names first."""
+    return [*kinds, *(stage for stage, rows in ROWS_OF.items() if rows in kinds)]
+
 
 FLAGS_ELSEWHERE = {
     "weight": "weights to begin with are --from_weight RUN; a model to talk with: minimind chat RUN",

@@ -1691,6 +1691,7 @@ CHINESE: dict[str, str] = {
     "these rows cannot tell about {what}": ("这些题看不出{what}的差别"),
     "two suites are called {name}: their logs would be one file": ("有两个题集都叫 {name}：它们的记录会写进同一个文件"),
     "validation loss": ("验证损失"),
+    "validation loss of {stage}": ("{stage} 的验证损失"),
     "validation, bits per byte by step: each on its own held-out rows": (
         "验证集每字节比特数随步数的变化：各自用自己留出的数据"
     ),
@@ -2038,6 +2039,16 @@ CHINESE: dict[str, str] = {
     "ahead": ("领先"),
     "the reward model: a run, run@step or run@best (default: reward)": (
         "奖励模型：运行名、run@step 或 run@best（默认：reward）"
+    ),
+    "{good} good ones, mean {mean_good:.3f}; {bad} bad ones, mean {mean_bad:.3f}. Of a good and a bad one drawn "
+    "at random the good one is ahead in {ahead:.1%}": (
+        "好的 {good} 个，平均 {mean_good:.3f}；不好的 {bad} 个，平均 {mean_bad:.3f}。"
+        "随机各取一个，好的领先的比例为 {ahead:.1%}"
+    ),
+    "Validation has only {count:.0f} {unit} to measure on: its numbers tell little. Name a file of held-out "
+    "rows with --set eval.path=FILE, or hold out more, such as --set eval.fraction=0.1.": (
+        "验证只有 {count:.0f} {unit}可供测量，数值说明不了什么。请用 --set eval.path=FILE 指定一个留出数据文件，"
+        "或者留出更多，例如 --set eval.fraction=0.1。"
     ),
     "the score of every answer of a file, and of pairs how often the better one is ahead": (
         "文件中每个回答的分数；成对时还有较好回答领先的比例"

@@ -28,7 +28,7 @@ from minimind.checkpoints.manifest import CheckpointError, weights_sha256
 from minimind.device.distributed import Parallel
 from minimind.device.limit import limited_memory
 from minimind.events import Event, EventLog, all_series, best_first, metric_series, read_events
-from minimind.language import say
+from minimind.language import phrase, say
 from minimind.network.lora import adapter_state, load_adapter
 from minimind.network.model import MiniMind
 from minimind.training.evaluate import Validation, continuation, validate
@@ -38,6 +38,11 @@ from minimind.training.out_of_memory import DoesNotFitError, beyond_rungs
 from minimind.training.recipe import GeneratingSource
 from minimind.training.train_state import TrainState
 from minimind.units import duration
+
+ENOUGH_MEASURED = {"dpo": (20, "pairs of answers"), "kto": (20, "answers"), "pretrain": (200, "tokens")}
+"""Kind of rows -> how much of what has to be held out, below which a run says that its validation tells little; other
+kinds are as plain text. Of 20 pairs one is 5 points of accuracy.
+"""
 
 EXPECTED_FAILURES = (ValueError, CheckpointError, DoesNotFitError, NonFiniteLossError, RunStateError)
 """Failures that would come again: they end the run with their message instead of starting workers anew."""
@@ -329,8 +334,23 @@ class RunHooks:
                     names=", ".join(sorted(values)),
                 )
             )
+        if not self.validations:
+            self._note_few(found.tokens)
         self.validations[state.step] = values[best]
         self._metrics(state.step, values)
+
+    def _note_few(self, measured: float) -> None:
+        """A note where what is held out is too little to tell anything. measured: how much, in the loss's own unit."""
+        rows = STAGES[self.spec.stage.kind].rows
+        least, unit = ENOUGH_MEASURED.get(rows, ENOUGH_MEASURED["pretrain"])
+        if measured < least:
+            text = say(
+                "Validation has only {count:.0f} {unit} to measure on: its numbers tell little. Name a file of "
+                "held-out rows with --set eval.path=FILE, or hold out more, such as --set eval.fraction=0.1.",
+                count=measured,
+                unit=phrase(unit),
+            )
+            self.note("few_held_out", text)
 
     def _validate(self, objective: Objective, held_out: HeldOut, state: TrainState) -> Validation:
         recipe = self.recipe

@@ -111,7 +111,7 @@ class Rollouts:
         return self.prompts.total_steps(accumulation_steps)
 
     def take(self, count: int) -> list[AnswerBatch]:
-        """Micro-batches of prompts with the answers to them, one prompt a row."""
+        """Micro-batches of prompts with the answers to them, several prompts a row."""
         position = self.prompts.position
         batches = self.prompts.take(count)
         asked = [(row, prompt) for batch in batches for row, prompt in zip(batch.rows, batch.prompts(), strict=True)]
@@ -170,9 +170,13 @@ class Rollouts:
         ]
         return [answers[start : start + how.answers] for start in range(0, len(answers), how.answers)]
 
-    def _batch(self, answers: list[list[Answer]], rows: Sequence[int]) -> AnswerBatch:
-        width = max(tree_tokens([answer.tokens for answer in each]) for each in answers)
-        return answer_batch([[each] for each in answers], rows, width, self.writing.pad_id)
+    def _batch(self, answers: list[list[Answer]], numbers: Sequence[int]) -> AnswerBatch:
+        """Rows of prompts with their answers, each under the number of the first prompt in it."""
+        sizes = [tree_tokens([answer.tokens for answer in each]) for each in answers]
+        width = max(*sizes, min(sum(sizes), self.writing.context_tokens))
+        rows = _first_fit(sizes, width)
+        prompts = [[answers[at] for at in row] for row in rows]
+        return answer_batch(prompts, [numbers[row[0]] for row in rows], width, self.writing.pad_id)
 
 
 def worst_writing(policy: MiniMind, writing: Writing, slots: int = SLOTS) -> None:
@@ -185,6 +189,20 @@ def worst_writing(policy: MiniMind, writing: Writing, slots: int = SLOTS) -> Non
         policy(prompt_BT)
         policy.logits(policy(torch.ones(slots, 1, dtype=torch.int64, device=device))).float()
     del cache
+
+
+def _first_fit(sizes: Sequence[int], width: int) -> list[list[int]]:
+    """Which of these lie in each row of this width: the largest first, each in the first row that has room for it."""
+    rows: list[list[int]] = []
+    room: list[int] = []
+    for at in sorted(range(len(sizes)), key=lambda at: -sizes[at]):
+        row = next((row for row, left in enumerate(room) if left >= sizes[at]), len(room))
+        if row == len(room):
+            rows.append([])
+            room.append(width)
+        rows[row].append(at)
+        room[row] -= sizes[at]
+    return rows
 
 
 def _answer(prompt: list[int], written: list[int]) -> Answer:

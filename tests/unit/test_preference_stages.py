@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -362,6 +363,14 @@ def test_better_answers_that_become_less_likely_are_told_of(home: Path, monkeypa
     (note,) = [event for event in read_events(run.events_path, {"note"}) if event["kind"] == "remark"]
     assert f"from {was:.2f} to {now:.2f} nats per token" in note["text"]
     assert "sft_weight" in note["text"]
+
+
+def test_a_validation_on_a_handful_of_pairs_is_told_of(home: Path) -> None:
+    (note,) = [
+        event for event in read_events(run_of(home, "dpo").events_path, {"note"}) if event["kind"] == "few_held_out"
+    ]
+    assert re.search(r"Validation has only \d pairs of answers to measure on: its numbers tell little", note["text"])
+    assert "few_held_out" not in {event["kind"] for event in read_events(run_of(home, "taught").events_path, {"note"})}
 
 
 def test_a_student_that_goes_away_from_its_teacher_is_told_of() -> None:

@@ -89,6 +89,31 @@ def test_pairs_are_summed_up_by_which_answer_is_longer() -> None:
         "any": (3, 0.5), "shorter": (1, 1.0), "as long": (1, 0.5), "longer": (1, 0.0)
     }  # fmt: skip
     assert found.spread == {"answers": 7, "mean": pytest.approx(9 / 7), "low": 0.0, "high": 3.0}
+    assert found.labels == {}
+
+
+def test_good_answers_are_set_against_bad_ones() -> None:
+    rows = [(2.0, True), (0.0, True), (1.0, False), (0.0, False), (-2.0, False)]
+    scored = [Scored("a", line, (score,), (5,), good) for line, (score, good) in enumerate(rows, 1)]
+    of_six = 3 + 1 + 0.5  # couples whose good one is ahead, a tie counting half
+    assert summary(scored).labels == {
+        "good": 2, "bad": 3, "mean_good": 1.0, "mean_bad": pytest.approx(-1 / 3), "ahead": of_six / 6
+    }  # fmt: skip
+    assert summary(scored[:2]).labels == {}
+
+
+def test_labelled_rows_are_scored_by_the_name_of_any_stage_that_reads_them(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    turns = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "hello"}]
+    path = home / "labelled.jsonl"
+    lines = [json.dumps({"conversations": turns, "label": label}) for label in (True, False)]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    shell = Shell(capsys)
+    assert shell(main, "reward", "score", str(path), "--weight", "reward@1") == 0
+    assert "Of a good and a bad one drawn at random the good one is ahead in 50.0%" in " ".join(shell.out.split())
+    assert shell(main, "reward", "score", str(pairs(home)), "--stage", "reward", "--weight", "reward@1") == 0
+    assert "the better answer is" in shell.out
 
 
 def test_the_verb_tells_writes_and_speaks_both_languages(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
