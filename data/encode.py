@@ -103,6 +103,11 @@ def encode_chats(tokenizer: Tokenizer, batch: RowBatch, schema: pa.Schema) -> pa
     return _record_batch(tokenizer, batch, [[_written(tokenizer, row.conversations)] for row in batch.rows], schema)
 
 
+def encode_questions(tokenizer: Tokenizer, batch: RowBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Prompts with their right answers as rows of `schema`, as `encode_chats` has conversations."""
+    return _record_batch(tokenizer, batch, [[_written(tokenizer, asked(row))] for row in batch.rows], schema)
+
+
 def encode_pairs(tokenizer: Tokenizer, batch: RowBatch, schema: pa.Schema) -> pa.RecordBatch:
     """Preference rows as rows of `schema`: the chosen conversation, then the rejected one, with one digest. Where the
     template refuses either, both become documents without tokens.
@@ -170,8 +175,7 @@ def documents(tokenizer: Tokenizer, row: Row) -> list[Document]:
         case PreferenceRow():
             return [conversation(tokenizer, row.chosen), conversation(tokenizer, row.rejected)]
         case PromptRow():
-            turns = [Message(role="user", content=row.prompt), Message(role="assistant", content=row.answer)]
-            return [conversation(tokenizer, turns)]
+            return [conversation(tokenizer, asked(row))]
     raise TypeError(f"unknown row {type(row).__name__}")
 
 
@@ -189,6 +193,11 @@ def require_documents(row: Row) -> None:
         # Texts alone can be written wherever their order can be, and looking at them takes longer than reading the row.
         if not messages or special or order_problem([message.role for message in messages]):
             require_renderable([message.model_dump() for message in messages])
+
+
+def asked(row: PromptRow) -> list[Message]:
+    """The question and its right answer as a conversation."""
+    return [Message(role="user", content=row.prompt), Message(role="assistant", content=row.answer)]
 
 
 def conversation(tokenizer: Tokenizer, messages: Sequence[Message]) -> Document:
@@ -262,11 +271,21 @@ def _read_labelled(file: RowFile, leave_out: LeaveOut) -> Iterator[tuple[int, La
     return read_each(LabelledRow, file, leave_out)
 
 
-def _content(row: ChatRow | PreferenceRow | LabelledRow) -> bytes:
+def _content(row: ChatRow | PreferenceRow | LabelledRow | PromptRow) -> bytes:
     """All that decides what is learnt of a row, as bytes to hash."""
+    if isinstance(row, PromptRow):
+        return row.model_dump_json().encode()
     messages = [*row.chosen, *row.rejected] if isinstance(row, PreferenceRow) else row.conversations
     unlearnt = [number for number, message in enumerate(messages) if not message.learn]
     return row.model_dump_json().encode() + (f" without {unlearnt}".encode() if unlearnt else b"")
+
+
+def _read_questions(file: RowFile, leave_out: LeaveOut) -> Iterator[tuple[int, PromptRow]]:
+    return read_each(PromptRow, file, leave_out)
+
+
+def _question_characters(row: Any) -> int:
+    return len(row.prompt) + len(row.answer)
 
 
 def _template(tokenizer: Tokenizer) -> str:
@@ -294,5 +313,6 @@ ENCODINGS: dict[str, Encoding] = {
     "kto": Encoding(
         _read_labelled, _chat_characters, encode_labelled, _labelled_template, chosen_targets=True, documents_per_row=2
     ),
+    "rl": Encoding(_read_questions, _question_characters, encode_questions, _template, chosen_targets=True),
 }
 """The kinds of rows, as STAGE_ROWS calls them, that are tokenised once and for all."""

@@ -267,8 +267,17 @@ class PromptRows:
             tokens_BT[place, : len(prompt)] = prompt
         return PromptBatch(tuple(rows), torch.from_numpy(tokens_BT), torch.tensor(list(map(len, prompts))))
 
+    def right(self, row: int) -> list[int]:
+        """The token ids of the answer that the data has to the prompt of this number."""
+        document = int(self.chosen[row])
+        begin, end = self._answer(document)
+        return [int(token) for token in self.shards.document(document)[begin:end]]
+
     def _prompt(self, document: int) -> NDArray[Any]:
-        """What stands before the last answer that begins within the width."""
+        return self.shards.document(document)[: self._answer(document)[0]]
+
+    def _answer(self, document: int) -> tuple[int, int]:
+        """Where the last answer that begins within the width begins and ends."""
         spans = self.shards.targets(document)
-        begin = spans[spans[:, 0] < self.max_seq_len][-1, 0]
-        return self.shards.document(document)[:begin]
+        begin, end = spans[spans[:, 0] < self.max_seq_len][-1]
+        return int(begin), int(end)

@@ -81,23 +81,17 @@ class AnswerBatch(Segmented):
         width = self.tokens_BT.shape[1]
         begin, stop = first * width, end * width
         row = slice(first, end)
-        inside_N, inside_A = ((at >= begin) & (at < stop) for at in (self.predicted_N, self.last_A))
-        inside_M = inside_A[self.answer_M]
+        inside = {
+            "_N": (self.predicted_N >= begin) & (self.predicted_N < stop),
+            "_A": (self.last_A >= begin) & (self.last_A < stop),
+        }
+        inside["_M"] = inside["_A"][self.answer_M]
         before_N, before_A = (int((at < begin).sum()) for at in (self.predicted_N, self.last_A))
-        return replace(
-            self,
-            rows=self.rows[row],
-            tokens_BT=self.tokens_BT[row],
-            segment_BT=self.segment_BT[row],
-            branch_BT=self.branch_BT[row],
-            predicted_N=self.predicted_N[inside_N] - begin,
-            context_N=self.context_N[inside_N] - begin,
-            member_M=self.member_M[inside_M] - before_N,
-            answer_M=self.answer_M[inside_M] - before_A,
-            last_A=self.last_A[inside_A] - begin,
-            known_M=None if self.known_M is None else self.known_M[inside_M],
-            good_A=None if self.good_A is None else self.good_A[inside_A],
-        )
+        behind = {"predicted_N": begin, "context_N": begin, "last_A": begin, "member_M": before_N, "answer_M": before_A}
+        parts: dict[str, Any] = {name: tensor[inside.get(name[-2:], row)] for name, tensor in self.tensors().items()}
+        for name, count in behind.items():
+            parts[name] = parts[name] - count
+        return replace(self, rows=self.rows[row], **parts)
 
 
 def shared_tokens(texts: Sequence[NDArray[Any]]) -> int:
@@ -181,23 +175,32 @@ def worst_answers(rows: int, max_seq_len: int, *, known: bool = False) -> Answer
     """A batch that costs as much as one can: in each row two answers of `max_seq_len` tokens that have only their first
     in common, and of which every other one is learnt. known: with what another model says of them.
     """
-    width, each = 2 * max_seq_len, max_seq_len - 1
-    answers, learnt = 2 * rows, 2 * rows * each
-    place_RA = torch.arange(rows)[:, None] * width + torch.tensor([1, 1 + each])
-    predicted_N = (place_RA[..., None] + torch.arange(each)).flatten()
+    batch = worst_tree(rows, stem=1, answers=2, each=max_seq_len - 1, width=2 * max_seq_len)
+    return replace(batch, known_M=torch.zeros(len(batch.member_M))) if known else batch
+
+
+def worst_tree(rows: int, stem: int, answers: int, each: int, width: int) -> AnswerBatch:
+    """A batch whose every row of `width` tokens has one prompt of `stem` tokens with so many answers, all of whose `each`
+    tokens are learnt.
+    """
+    count, learnt = rows * answers, rows * answers * each
+    begin_RA = torch.arange(rows)[:, None] * width + stem + torch.arange(answers) * each
+    predicted_RAE = begin_RA[..., None] + torch.arange(each)
+    context_RAE = predicted_RAE - 1
+    context_RAE[..., 0] = torch.arange(rows)[:, None] * width + stem - 1
     branch_BT = torch.zeros(rows, width, dtype=torch.int32)
-    branch_BT[:, 1 : 1 + each], branch_BT[:, 1 + each :] = 1, 2
+    branches = torch.arange(1, answers + 1, dtype=torch.int32)
+    branch_BT[:, stem : stem + answers * each] = branches.repeat_interleave(each, output_size=answers * each)
     return AnswerBatch(
         rows=tuple(range(rows)),
         tokens_BT=torch.ones(rows, width, dtype=torch.int64),
         segment_BT=torch.ones(rows, width, dtype=torch.int32),
         branch_BT=branch_BT,
-        predicted_N=predicted_N,
-        context_N=predicted_N - 1,
+        predicted_N=predicted_RAE.flatten(),
+        context_N=context_RAE.flatten(),
         member_M=torch.arange(learnt),
-        answer_M=torch.arange(answers).repeat_interleave(each, output_size=learnt),
-        last_A=place_RA.flatten() + each - 1,
-        known_M=torch.zeros(learnt) if known else None,
+        answer_M=torch.arange(count).repeat_interleave(each, output_size=learnt),
+        last_A=begin_RA.flatten() + each - 1,
     )
 
 

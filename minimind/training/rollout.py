@@ -84,14 +84,37 @@ class Writing:
     pad_id: int = 0
 
 
-class Rollouts:
-    """A GeneratingSource: what a step trains on is written when it is taken, with the weights as they are then.
-
-    So nothing is left over between steps, and its state is that of its prompts.
+@dataclass(frozen=True)
+class Written:
+    """An answer that the policy wrote. row: of its prompt. tokens: those of the prompt, then its own; prompt: how many
+    are the prompt's. logprobs: of its own tokens as they were drawn, in nats. finished: whether it ended by itself, not
+    because there was no more room. room: how many tokens it could have had.
     """
 
-    def __init__(self, prompts: PromptSource, models: Models, writing: Writing) -> None:
-        self.prompts, self.models, self.writing = prompts, models, writing
+    row: int
+    tokens: list[int]
+    prompt: int
+    logprobs: list[float]
+    finished: bool
+    room: int
+
+    @property
+    def own(self) -> list[int]:
+        """Its own tokens, the one that ended it among them."""
+        return self.tokens[self.prompt :]
+
+    @property
+    def answer(self) -> Answer:
+        """The prompt with it, of which its own tokens are to be learnt."""
+        ids = np.array(self.tokens)
+        return Answer(ids, np.arange(len(ids)) >= self.prompt)
+
+
+class Writer:
+    """The policy, which answers prompts with the weights it has at the moment. slots: answers written at once."""
+
+    def __init__(self, models: Models, how: Writing) -> None:
+        self.models, self.how = models, how
         self.slots = SLOTS
 
     @property
@@ -100,6 +123,61 @@ class Rollouts:
         policy = self.models["policy"]
         assert isinstance(policy, MiniMind)
         return policy
+
+    def write(
+        self, position: int, asked: Sequence[tuple[int, list[int]]], *, greedy: bool = False
+    ) -> list[list[Written]]:
+        """To each numbered prompt its answers. position: how far the run is. greedy: one, of its likeliest tokens."""
+        how, answers = self.how, 1 if greedy else self.how.answers
+        if not asked:
+            return []
+        requests = [(row, prompt, number) for row, prompt in asked for number in range(answers)]
+        params = [
+            SamplingParams(
+                min(how.max_tokens, how.context_tokens - len(prompt)),
+                temperature=0.0 if greedy else how.temperature,
+                seed=_seed(how.seed, position, row, number),
+                stop_ids=(how.stop_id,),
+                logprobs=0,
+            )
+            for row, prompt, number in requests
+        ]
+        policy = self.policy
+        was_training = policy.training
+        policy.eval()  # an adapter's dropout is for learning
+        try:
+            engine = Engine(policy, slots=self.slots, context_tokens=how.context_tokens)
+            found = engine.generate([prompt for _, prompt, _ in requests], params)
+        finally:
+            policy.train(was_training)
+        written = [
+            Written(
+                row, [*prompt, *done.token_ids], len(prompt), done.logprobs, done.finish == "stop", limit.max_tokens
+            )
+            for (row, prompt, _), done, limit in zip(requests, found, params, strict=True)
+        ]
+        return [written[start : start + answers] for start in range(0, len(written), answers)]
+
+    def write_less(self) -> str:
+        """Write half as many answers at once; "" where it is one already."""
+        if self.slots == 1:
+            return ""
+        self.slots //= 2
+        return say("at most {count} answers are written at once from now on", count=self.slots)
+
+    def worst(self) -> None:
+        """What writing takes in memory, with nothing written."""
+        worst_writing(self.policy, self.how, self.slots)
+
+
+class Rollouts:
+    """A GeneratingSource: what a step trains on is written when it is taken, with the weights as they are then.
+
+    So nothing is left over between steps, and its state is that of its prompts.
+    """
+
+    def __init__(self, prompts: PromptSource, models: Models, writing: Writing) -> None:
+        self.prompts, self.writer = prompts, Writer(models, writing)
 
     @property
     def done(self) -> bool:
@@ -114,9 +192,13 @@ class Rollouts:
         """Micro-batches of prompts with the answers to them, several prompts a row."""
         position = self.prompts.position
         batches = self.prompts.take(count)
-        asked = [(row, prompt) for batch in batches for row, prompt in zip(batch.rows, batch.prompts(), strict=True)]
-        written = iter(self._written(position, asked))
-        return [self._batch([next(written) for _ in batch.rows], batch.rows) for batch in batches]
+        written = iter(self.writer.write(position, numbered(batches)))
+        how = self.writer.how
+        found = []
+        for batch in batches:
+            answers = [[one.answer for one in next(written)] for _ in batch.rows]
+            found.append(in_rows(answers, batch.rows, how.context_tokens, how.pad_id)[0])
+        return found
 
     def stop_reading_ahead(self) -> bool:
         """Whether the prompts were read ahead."""
@@ -124,59 +206,39 @@ class Rollouts:
 
     def generate_less(self) -> str:
         """Write half as many answers at once."""
-        if self.slots == 1:
-            return ""
-        self.slots //= 2
-        return say("at most {count} answers are written at once from now on", count=self.slots)
+        return self.writer.write_less()
 
     def worst_take(self) -> None:
         """What writing takes in memory, with nothing written."""
-        worst_writing(self.policy, self.writing, self.slots)
+        self.writer.worst()
 
     def state_dict(self) -> dict[str, Any]:
         """Where the prompts stand, and how much is written at once."""
-        return {"prompts": self.prompts.state_dict(), "slots": self.slots}
+        return {"prompts": self.prompts.state_dict(), "slots": self.writer.slots}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go to where `state_dict` stood."""
         self.prompts.load_state_dict(state["prompts"])
-        self.slots = state["slots"]
+        self.writer.slots = state["slots"]
 
-    def _written(self, position: int, asked: Sequence[tuple[int, list[int]]]) -> list[list[Answer]]:
-        """To each numbered prompt its answers."""
-        how = self.writing
-        if not asked:
-            return []
-        requests = [(row, prompt, number) for row, prompt in asked for number in range(how.answers)]
-        params = [
-            SamplingParams(
-                min(how.max_tokens, how.context_tokens - len(prompt)),
-                temperature=how.temperature,
-                seed=_seed(how.seed, position, row, number),
-                stop_ids=(how.stop_id,),
-            )
-            for row, prompt, number in requests
-        ]
-        policy = self.policy
-        was_training = policy.training
-        policy.eval()  # an adapter's dropout is for learning
-        try:
-            engine = Engine(policy, slots=self.slots, context_tokens=how.context_tokens)
-            found = engine.generate([prompt for _, prompt, _ in requests], params)
-        finally:
-            policy.train(was_training)
-        answers = [
-            _answer(prompt, completion.token_ids) for (_, prompt, _), completion in zip(requests, found, strict=True)
-        ]
-        return [answers[start : start + how.answers] for start in range(0, len(answers), how.answers)]
 
-    def _batch(self, answers: list[list[Answer]], numbers: Sequence[int]) -> AnswerBatch:
-        """Rows of prompts with their answers, each under the number of the first prompt in it."""
-        sizes = [tree_tokens([answer.tokens for answer in each]) for each in answers]
-        width = max(*sizes, min(sum(sizes), self.writing.context_tokens))
-        rows = _first_fit(sizes, width)
-        prompts = [[answers[at] for at in row] for row in rows]
-        return answer_batch(prompts, [numbers[row[0]] for row in rows], width, self.writing.pad_id)
+def numbered(batches: Sequence[PromptBatch]) -> list[tuple[int, list[int]]]:
+    """The prompts of these batches, each with its row."""
+    return [(row, prompt) for batch in batches for row, prompt in zip(batch.rows, batch.prompts(), strict=True)]
+
+
+def in_rows(
+    prompts: Sequence[Sequence[Answer]], numbers: Sequence[int], width: int, pad_id: int = 0
+) -> tuple[AnswerBatch, list[int]]:
+    """Prompts with their answers as a batch, several in a row of `width` tokens, or of as many as the largest needs,
+    and which of them stand in it, one after the other. numbers: of the prompts; a row has that of the first in it.
+    """
+    sizes = [tree_tokens([answer.tokens for answer in answers]) for answers in prompts]
+    width = max(*sizes, min(sum(sizes), width))
+    rows = _first_fit(sizes, width)
+    texts = [[prompts[at] for at in row] for row in rows]
+    batch = answer_batch(texts, [numbers[row[0]] for row in rows], width, pad_id)
+    return batch, [at for row in rows for at in row]
 
 
 def worst_writing(policy: MiniMind, writing: Writing, slots: int = SLOTS) -> None:
@@ -203,11 +265,6 @@ def _first_fit(sizes: Sequence[int], width: int) -> list[list[int]]:
         rows[row].append(at)
         room[row] -= sizes[at]
     return rows
-
-
-def _answer(prompt: list[int], written: list[int]) -> Answer:
-    ids = [*prompt, *written]
-    return Answer(np.array(ids), np.arange(len(ids)) >= len(prompt))
 
 
 def _seed(seed: int, position: int, row: int, number: int) -> int:

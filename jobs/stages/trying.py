@@ -1,0 +1,252 @@
+"""What stages share that learn by trying: prompts, the policy's own answers, and the reward that these bring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+from pydantic import Field, field_validator
+from torch import nn
+
+from data.batches import OrderedBatches, in_order
+from data.pack import learnable
+from data.rows import PromptRows
+from data.split import hold_out
+from jobs.stages import preferences, sft, supervised
+from jobs.stages.preferences import REFERENCE
+from jobs.stages.spec import RunSpec, StageSettings
+from jobs.stages.stage import Corpus, Data, HeldOut, ModelSource
+from minimind.device.distributed import Parallel
+from minimind.evaluation.checkers import Answer
+from minimind.events import Metric
+from minimind.network.model import MiniMind
+from minimind.rewards.judging import Rewards
+from minimind.rewards.terms import Attempt, Term, parse_term
+from minimind.text.chat import StreamParser, ends_in_thought
+from minimind.text.tokenizer import Tokenizer
+from minimind.training.answers import AnswerBatch, answer_logprobs
+from minimind.training.attempts import Attempts, Credit, Trying, Verdict, examined
+from minimind.training.objectives import Loss, Models, Objective
+from minimind.training.policy import JudgedBatch, PolicyBatch, PolicyLoss, policy_loss
+from minimind.training.rollout import PromptSource, Writer, Writing, Written, worst_writing
+
+HELD_OUT = 0.1
+"""Share of the prompts: there are fewer of them than of conversations."""
+
+METRICS = {
+    "reward": Metric("", "mean reward of an answer; of held-out prompts of the likeliest one", "higher"),
+    "right": Metric("", "share of held-out prompts whose likeliest answer is right by the first term", "higher"),
+    "answer_tokens": Metric("tokens", "how long an answer is", None),
+    "cut_off": Metric("", "share of answers that had not ended when there was no more room", None),
+    "not_judged": Metric("", "judgements per answer that could not be made, and count as those of its group", "lower"),
+    "no_signal": Metric("", "share of the groups whose rewards are all the same: nothing is learnt from them", None),
+    "entropy": Metric("nats/token", "how unsure the policy is of what it writes", None),
+    "clip_low": Metric("", "share of tokens that became too unlikely to be learnt on", None),
+    "clip_high": Metric("", "share of tokens that became too likely to be learnt on", None),
+    "gap": Metric("nats/token", "how far what was drawn from is from what is trained", "lower"),
+    "gap_clipped": Metric("", "share of tokens whose gap is too large to be made good", "lower"),
+    "kl": Metric("nats/token", "how far the policy is from its reference", None),
+}
+"""What all of these stages measure."""
+
+
+class TryingSettings(StageSettings):
+    """Base of the settings of stages that learn by trying."""
+
+    rewards: tuple[dict[str, Any], ...] = Field(
+        default=({"is": "exact"},),
+        min_length=1,
+        description='what an answer is rewarded for: terms {"is": NAME, "weight": 1, ...}, of which the first says '
+        "whether it is right; names: minimind/rewards/terms.py",
+    )
+    max_new_tokens: int = Field(default=64, ge=1, description="tokens of an answer at most")
+    passes: int = Field(default=1, ge=1, description="optimizer steps on each set of answers")
+    learn_cut: bool = Field(default=True, description="whether answers that had not ended are learnt from")
+    loss: PolicyLoss = Field(default=PolicyLoss(), description="what the answers are learnt by")
+
+    @field_validator("rewards")
+    @classmethod
+    def _terms(cls, value: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+        for term in value:
+            parse_term(term)
+        return value
+
+    @cached_property
+    def terms(self) -> tuple[Term, ...]:
+        """The reward's terms."""
+        return tuple(parse_term(term) for term in self.rewards)
+
+    @property
+    def answers(self) -> int:
+        """To each prompt at one time."""
+        return 1
+
+    @property
+    def does_without(self) -> tuple[str, ...]:
+        """The reference, where the policy is not held to it."""
+        return () if self.loss.kl else (REFERENCE,)
+
+
+def settings(spec: RunSpec) -> TryingSettings:
+    """The stage's own."""
+    assert isinstance(spec.stage, TryingSettings)
+    return spec.stage
+
+
+def preset(name: str, stage: StageSettings, size: str) -> RunSpec:
+    """The settings of SFT, but for its rate, its data and what is measured."""
+    spec, small = sft.sft(size), size == "tiny"
+    return spec.model_copy(
+        update={
+            "name": name,
+            "stage": stage,
+            "data": spec.data.model_copy(
+                update={"path": "data/samples/rl.jsonl", "max_seq_len": 128 if small else 512}
+            ),
+            "optim": spec.optim.model_copy(
+                update={"learning_rate": 7e-4 if small else 3e-5, "decay": 1.0, "final": 0.1}
+            ),
+            "loop": spec.loop.model_copy(
+                update={"batch_size": 32 if small else 4, "accumulation_steps": 1 if small else 8, "epochs": 1}
+            ),
+            "eval": spec.eval.model_copy(update={"best": "val/right", "best_is": "highest", "fraction": HELD_OUT}),
+        }
+    )
+
+
+def models(spec: RunSpec, weights: ModelSource) -> dict[str, nn.Module]:
+    """The policy, and where it is held to one the frozen model that it began as."""
+    found, own = supervised.models(spec, weights), settings(spec)
+    if own.loss.kl and (spec.adapter is None or REFERENCE in spec.roles):
+        found[REFERENCE] = weights.role(REFERENCE)
+    return found
+
+
+def objective(spec: RunSpec) -> Objective:
+    """The policy's loss; of held-out answers minus their reward."""
+    how = settings(spec).loss
+
+    def try_again(models: Models, batch: PolicyBatch | JudgedBatch) -> Loss:
+        if isinstance(batch, JudgedBatch):
+            return batch.loss
+        policy = models["policy"]
+        assert isinstance(policy, MiniMind)
+        reference_M = preferences.reference_logprobs(models, batch) if how.kl else None
+        return policy_loss(how, batch, answer_logprobs(policy, batch), reference_M)
+
+    return try_again
+
+
+class TermJudge:
+    """Judges answers by the terms of a reward, with the data's right answers beside them."""
+
+    def __init__(self, terms: Sequence[Term], rows: PromptRows, tokenizer: Tokenizer) -> None:
+        self.rewards, self.rows, self.tokenizer = Rewards(terms), rows, tokenizer
+        self.names = self.rewards.names
+        self.weight_K = np.array([term.weight for term in terms])
+
+    def judge(self, written: Sequence[Written]) -> Verdict:
+        """What each term says of each answer."""
+        judged = self.rewards.judge([self._attempt(one) for one in written], [one.row for one in written])
+        return Verdict(judged.values_KA, judged.failed_K)
+
+    def _attempt(self, one: Written) -> Attempt:
+        prompt = one.tokens[: one.prompt]
+        text, thinking = self._read(prompt, one.own)
+        right, _ = self._read(prompt, self.rows.right(one.row))
+        answer = Answer(text, "stop" if one.finished else "length", (), self._question(prompt), thinking)
+        return Attempt(answer, right, len(one.own), one.room)
+
+    def _read(self, prompt: list[int], ids: list[int]) -> tuple[str, str]:
+        """What an answer says, and what it thinks."""
+        parser = StreamParser(self.tokenizer, thinking=ends_in_thought(self.tokenizer, prompt))
+        parts = [delta for token_id in ids for delta in parser.push(token_id)] + parser.finish()
+        text, thinking = (
+            "".join(part.text for part in parts if part.kind == kind) for kind in ("content", "reasoning")
+        )
+        return text, thinking
+
+    def _question(self, prompt: list[int]) -> str:
+        """The text of the last turn before the answer."""
+        text = self.tokenizer.decode(prompt)
+        return text.rpartition("<|im_start|>user\n")[2].partition("<|im_end|>")[0]
+
+
+def data(
+    spec: RunSpec,
+    corpus: Corpus,
+    models: Models,
+    parallel: Parallel,
+    source: Callable[[RunSpec, PromptRows, Writer, Parallel], tuple[PromptSource, Credit]],
+) -> Data:
+    """Prompts and how answers to them are credited; measured by the likeliest answers to held-out prompts."""
+    own, width = settings(spec), spec.data.max_seq_len
+    chosen, measured = learnable(corpus.rows, width), corpus.held_out
+    if measured is None:
+        measured = corpus.rows
+        chosen, held_out = hold_out(corpus.rows, spec.eval.fraction, spec.eval.max_documents, chosen)
+    else:
+        held_out = learnable(measured, width)
+    pad_id = corpus.tokenizer.pad_id
+    training, examining = PromptRows(corpus.rows, chosen, width, pad_id), PromptRows(measured, held_out, width, pad_id)
+    writer = Writer(models, writing(spec, corpus.tokenizer))
+    prompts, credit = source(spec, training, writer, parallel)
+    judge = TermJudge(own.terms, training, corpus.tokenizer)
+    return Data(
+        Attempts(prompts, writer, judge, credit, Trying(own.passes, own.learn_cut), parallel),
+        HeldOut(
+            partial(
+                examined,
+                partial(in_order, examining, batch_size=EXAMINED_AT_ONCE, rank=parallel.rank, world=parallel.world),
+                writer,
+                TermJudge(own.terms, examining, corpus.tokenizer),
+            )
+        ),
+        supervised.held_out_text(spec, corpus, parallel),
+    )
+
+
+EXAMINED_AT_ONCE = 64
+"""Held-out prompts."""
+
+
+def in_turn(spec: RunSpec, rows: PromptRows, parallel: Parallel) -> PromptSource:
+    """Every prompt once an epoch."""
+    return OrderedBatches(
+        rows,
+        batch_size=spec.loop.batch_size,
+        seed=spec.seed,
+        epochs=spec.loop.epochs,
+        rank=parallel.rank,
+        world=parallel.world,
+    )
+
+
+def writing(spec: RunSpec, tokenizer: Tokenizer | None = None) -> Writing:
+    """How answers are written. tokenizer: None for a plan, which writes nothing."""
+    own = settings(spec)
+    return Writing(
+        seed=spec.seed,
+        answers=own.answers,
+        max_tokens=own.max_new_tokens,
+        context_tokens=spec.data.max_seq_len,
+        stop_id=tokenizer.eos_id if tokenizer else 0,
+        pad_id=tokenizer.pad_id if tokenizer else 0,
+    )
+
+
+def worst(spec: RunSpec) -> AnswerBatch:
+    """As many rows as there are prompts, each as long as a prompt and answers to it can be."""
+    own = settings(spec)
+    return PolicyBatch.worst(
+        spec.loop.batch_size, spec.data.max_seq_len, own.answers, own.max_new_tokens, old=own.passes > 1
+    )
+
+
+def worst_take(spec: RunSpec, models: Models) -> None:
+    """What writing takes."""
+    policy = models["policy"]
+    assert isinstance(policy, MiniMind)
+    worst_writing(policy, writing(spec))

@@ -1,0 +1,286 @@
+"""Attempts at prompts, judged: prompts -> answers of the policy of now -> rewards -> advantages -> batches.
+
+A source of the one loop, for PPO, GRPO and SPO alike; where they differ is a `Credit`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from minimind.device.distributed import Parallel
+from minimind.device.limit import is_out_of_memory
+from minimind.training.advantages import Floats, Ints, has_spread
+from minimind.training.answers import answer_logprobs
+from minimind.training.policy import JudgedBatch, PolicyBatch, Told
+from minimind.training.rollout import PromptBatch, PromptSource, Writer, Written, in_rows, numbered
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the terms of a reward say of answers. value_KA: of each term of each answer, finite. failed_K: how often
+    each term could not tell.
+    """
+
+    value_KA: Floats
+    failed_K: Ints
+
+
+class Judge(Protocol):
+    """Tells how good answers are. names: of the terms of the reward. weight_K: what each counts."""
+
+    names: tuple[str, ...]
+    weight_K: Floats
+
+    def judge(self, written: Sequence[Written]) -> Verdict:
+        """Of answers, those to one prompt one after the other. The same at any time, whatever else is asked."""
+        ...
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What came of all attempts of a step, on all workers, in the order of their prompts.
+
+    row_A: the prompt of each. group_A: ascending from 0, the attempts of one prompt at one time. reward_A: the terms'
+    sum by weight. looked: what `Credit.look` gave on each worker.
+    """
+
+    row_A: Ints
+    group_A: Ints
+    value_KA: Floats
+    reward_A: Floats
+    looked: Sequence[Any]
+
+
+@dataclass(frozen=True)
+class Credited:
+    """What an attempt's own tokens are worth. advantage_T; of a critic also what it said, value_T, and what it should
+    have said, return_T.
+    """
+
+    advantage_T: Floats
+    value_T: Floats | None = None
+    return_T: Floats | None = None
+
+
+class Credit(ABC):
+    """Who turns rewards into advantages. What it remembers between steps is the same on every worker."""
+
+    def look(self, written: Sequence[Written]) -> Any:
+        """What this worker's models say of its attempts, for all workers to know. It computes, and changes nothing."""
+        return None
+
+    @abstractmethod
+    def give(self, tried: Tried, lengths: Sequence[int]) -> Sequence[Credited | None]:
+        """Of each attempt of all workers; None where there is nothing to learn from. lengths: of each, in tokens."""
+
+    def told(self) -> dict[str, tuple[float, float]]:
+        """Metrics of the last step: name -> (sum, count). The same on every worker."""
+        return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What it remembers."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Remember that."""
+        assert not state, f"a {type(self).__name__} remembers nothing"
+
+
+@dataclass(frozen=True)
+class Trying:
+    """passes: optimizer steps on each set of attempts. learn_cut: whether answers that were cut off are learnt from."""
+
+    passes: int = 1
+    learn_cut: bool = True
+
+
+class Attempts:
+    """A GeneratingSource of `PolicyBatch`.
+
+    A set of attempts is written, judged and credited when a step asks for it. It is then learnt from in `how.passes`
+    steps; what of it has not been taken is part of the state.
+    """
+
+    def __init__(
+        self, prompts: PromptSource, writer: Writer, judge: Judge, credit: Credit, how: Trying, parallel: Parallel
+    ) -> None:
+        self.prompts, self.writer, self.judge, self.credit = prompts, writer, judge, credit
+        self.how, self.parallel = how, parallel
+        self._set: list[PolicyBatch] = []
+        self._passes_left = 0
+
+    @property
+    def done(self) -> bool:
+        """True when every prompt has been tried and learnt from."""
+        return self.prompts.done and not self._passes_left
+
+    def total_steps(self, accumulation_steps: int) -> int:
+        """Optimizer steps until then."""
+        return self.prompts.total_steps(accumulation_steps) * self.how.passes
+
+    def take(self, count: int) -> list[PolicyBatch]:
+        """The micro-batches of the next step: as many as there are prompts for, fewer where nothing can be learnt."""
+        if self._passes_left:
+            self._passes_left -= 1
+            return self._set
+        position = self.prompts.position
+        batches = self.prompts.take(count)
+        found: tuple[list[Written], Verdict, Any] | None = None
+        shortage: Exception | None = None
+        try:
+            written = [one for group in self.writer.write(position, numbered(batches)) for one in group]
+            found = written, self.judge.judge(written), self.credit.look(written)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            shortage = error
+        everyone = self.parallel.gather(found)  # also where memory ran out, lest the others wait for ever
+        if shortage is not None:
+            raise shortage
+        known = [one for one in everyone if one is not None]
+        if len(known) < len(everyone) or found is None:
+            return []  # of another worker: all take again
+        self._set = self._learnable(batches, known)
+        self._passes_left = self.how.passes - 1
+        return self._set
+
+    def stop_reading_ahead(self) -> bool:
+        """Whether the prompts were read ahead."""
+        return self.prompts.stop_reading_ahead()
+
+    def generate_less(self) -> str:
+        """Write half as many answers at once."""
+        return self.writer.write_less()
+
+    def worst_take(self) -> None:
+        """What writing takes in memory, with nothing written."""
+        self.writer.worst()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the prompts stand, what is remembered of them, and the attempts that are still to be learnt from."""
+        return {
+            "prompts": self.prompts.state_dict(),
+            "slots": self.writer.slots,
+            "credit": self.credit.state_dict(),
+            "passes_left": self._passes_left,
+            "set": [vars(batch) for batch in self._set] if self._passes_left else [],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to where `state_dict` stood."""
+        self.prompts.load_state_dict(state["prompts"])
+        self.writer.slots = state["slots"]
+        self.credit.load_state_dict(state["credit"])
+        self._passes_left = state["passes_left"]
+        self._set = [PolicyBatch(**fields) for fields in state["set"]]
+
+    def _learnable(
+        self, batches: Sequence[PromptBatch], everyone: Sequence[tuple[list[Written], Verdict, Any]]
+    ) -> list[PolicyBatch]:
+        """What of this worker's attempts there is something to learn from, in its micro-batches."""
+        rank, answers = self.parallel.rank, self.writer.how.answers
+        tried = tried_of(everyone, self.judge.weight_K)
+        credited = self.credit.give(tried, [len(one.own) for of_rank, _, _ in everyone for one in of_rank])
+        first = sum(len(of_rank) for of_rank, _, _ in everyone[:rank])
+        written, verdict, _ = everyone[rank]
+        told = told_of(self.judge, written, verdict, answers)
+        if rank == 0:
+            told += tuple((name, total, count) for name, (total, count) in self.credit.told().items())
+        worth = iter(zip(written, credited[first:], strict=False))
+        found = []
+        for batch in batches:
+            groups = [[next(worth) for _ in range(answers)] for _ in batch.rows]
+            kept = [
+                [(one, credit) for one, credit in group if credit and (one.finished or self.how.learn_cut)]
+                for group in groups
+            ]
+            if kept := [group for group in kept if group]:
+                found.append(self._batch(kept, told))
+                told = ()
+        return found
+
+    def _batch(self, groups: Sequence[Sequence[tuple[Written, Credited]]], told: Told) -> PolicyBatch:
+        how = self.writer.how
+        rows = [group[0][0].row for group in groups]
+        batch, order = in_rows(
+            [[one.answer for one, _ in group] for group in groups], rows, how.context_tokens, how.pad_id
+        )
+        inside = [pair for at in order for pair in groups[at]]
+
+        def joined(parts: Sequence[NDArray[Any] | Sequence[float] | None]) -> Tensor | None:
+            given = [part for part in parts if part is not None]
+            return torch.tensor(np.concatenate(given), dtype=torch.float32) if given else None
+
+        policy_batch = PolicyBatch(
+            **vars(batch),
+            advantage_M=cast(Tensor, joined([credit.advantage_T for _, credit in inside])),
+            drawn_M=cast(Tensor, joined([one.logprobs for one, _ in inside])),
+            value_M=joined([credit.value_T for _, credit in inside]),
+            return_M=joined([credit.return_T for _, credit in inside]),
+            room=how.max_tokens,
+            told=told,
+        )
+        if self.how.passes == 1:
+            return policy_batch
+        policy = self.writer.policy
+        with torch.no_grad():
+            old_M = answer_logprobs(policy, policy_batch.to(policy.head_weight_VD.device)).cpu()
+        return replace(policy_batch, old_M=old_M)
+
+
+def tried_of(everyone: Sequence[tuple[list[Written], Verdict, Any]], weight_K: Floats) -> Tried:
+    """The attempts of all workers, one worker after the other."""
+    groups: list[int] = []
+    for written, _, _ in everyone:
+        for at, one in enumerate(written):
+            begins = at == 0 or one.row != written[at - 1].row
+            groups.append(groups[-1] + 1 if groups and begins else groups[-1] if groups else 0)
+    value_KA = np.concatenate([verdict.value_KA for _, verdict, _ in everyone], axis=1)
+    return Tried(
+        row_A=np.array([one.row for written, _, _ in everyone for one in written], dtype=np.int64),
+        group_A=np.array(groups, dtype=np.int64),
+        value_KA=value_KA,
+        reward_A=weight_K @ value_KA,
+        looked=[looked for _, _, looked in everyone],
+    )
+
+
+def told_of(judge: Judge, written: Sequence[Written], verdict: Verdict, answers: int) -> Told:
+    """What is to be said of attempts: their reward and each of its terms, how long they are and how many were cut off,
+    and of how many groups all rewards are the same.
+    """
+    count = len(written)
+    if not count:
+        return ()
+    reward_A = judge.weight_K @ verdict.value_KA
+    told = [("reward", float(reward_A.sum()), count)]
+    told += [
+        (f"reward_{name}", float(value_A.sum()), count)
+        for name, value_A in zip(judge.names, verdict.value_KA, strict=True)
+    ]
+    told.append(("answer_tokens", sum(len(one.own) for one in written), count))
+    told.append(("cut_off", sum(not one.finished for one in written), count))
+    told.append(("not_judged", float(verdict.failed_K.sum()), count))
+    if answers > 1:
+        spread_G = has_spread(reward_A, np.arange(count) // answers)
+        told.append(("no_signal", int((~spread_G).sum()), len(spread_G)))
+    return tuple(told)
+
+
+def examined(
+    prompts: Callable[[], Iterator[PromptBatch]], writer: Writer, judge: Judge, truth: int
+) -> Iterator[JudgedBatch]:
+    """The likeliest answers to prompts, judged. truth: the number of the term that says what is right."""
+    for batch in prompts():
+        written = [one for group in writer.write(0, numbered([batch]), greedy=True) for one in group]
+        verdict = judge.judge(written)
+        right = ("right", float((verdict.value_KA[truth] >= 1 - 1e-9).sum()), float(len(written)))
+        yield JudgedBatch(batch.rows, (*told_of(judge, written, verdict, answers=1), right))

@@ -1,0 +1,149 @@
+"""Who turns rewards into advantages: groups (GRPO), a memory of each prompt (SPO), a critic (PPO)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+
+from minimind.network.score import ScoreModel
+from minimind.training.advantages import (
+    Floats,
+    Scale,
+    generalised_advantages,
+    group_advantages,
+    has_spread,
+    separate_advantages,
+    whitened,
+)
+from minimind.training.answers import answer_logprobs
+from minimind.training.attempts import Credit, Credited, Tried
+from minimind.training.objectives import Models
+from minimind.training.policy import token_values
+from minimind.training.rollout import Writer, Written, in_rows
+from minimind.training.tracker import Remembered, Tracker, changes
+
+ROWS_AT_ONCE = 16
+"""Rows of attempts that a model looks at together."""
+
+
+class GroupCredit(Credit):
+    """Each attempt is compared with the others at its prompt. Groups without spread are left out.
+
+    weight_K: of the terms, where each is brought to one scale before they are summed; None: they are summed first.
+    """
+
+    def __init__(self, scale: Scale, weight_K: Floats | None = None) -> None:
+        self.scale, self.weight_K = scale, weight_K
+
+    def give(self, tried: Tried, lengths: Sequence[int]) -> Sequence[Credited | None]:
+        """The same advantage for every token of an attempt."""
+        if self.weight_K is None:
+            advantage_A = group_advantages(tried.reward_A, tried.group_A, self.scale)
+            spread_G = has_spread(tried.reward_A, tried.group_A)
+        else:
+            advantage_A = separate_advantages(tried.value_KA, self.weight_K, tried.group_A)
+            spread_G = np.any([has_spread(value_A, tried.group_A) for value_A in tried.value_KA], axis=0)
+        return [
+            Credited(np.full(length, advantage)) if spread_G[group] else None
+            for advantage, group, length in zip(advantage_A, tried.group_A, lengths, strict=True)
+        ]
+
+
+class TrackedCredit(Credit):
+    """Each attempt is compared with what is remembered of its prompt, and all of a step brought to one scale."""
+
+    def __init__(self, tracker: Tracker, writer: Writer) -> None:
+        self.tracker, self.writer = tracker, writer
+        self._told: dict[str, tuple[float, float]] = {}
+
+    def look(self, written: Sequence[Written]) -> tuple[list[float], list[Remembered]]:
+        """How far the policy has moved on the last answer to each prompt, and the answers of now."""
+        rows = [one.row for one in written if one.row in self.tracker.answers]
+        then = [self.tracker.answers[row] for row in rows]
+        moved = dict(zip(rows, changes(then, self._logprobs(then)), strict=True))
+        return (
+            [moved.get(one.row, 0.0) for one in written],
+            [Remembered(one.tokens, one.prompt, one.logprobs) for one in written],
+        )
+
+    def give(self, tried: Tried, lengths: Sequence[int]) -> Sequence[Credited | None]:
+        """Reward less expectation, over all attempts of the step to one scale; then every attempt is remembered."""
+        expected_A = self.tracker.expected(tried.row_A)
+        advantage_A = whitened(tried.reward_A - expected_A)
+        moved = [one for of_rank, _ in tried.looked for one in of_rank]
+        answers = [one for _, of_rank in tried.looked for one in of_rank]
+        for row, reward, far, answer in zip(tried.row_A.tolist(), tried.reward_A.tolist(), moved, answers, strict=True):
+            self.tracker.update(row, reward, far, answer)
+        count = float(len(moved))
+        self._told = {"expected_reward": (float(expected_A.sum()), count), "moved": (float(sum(moved)), count)}
+        return [Credited(np.full(length, worth)) for worth, length in zip(advantage_A, lengths, strict=True)]
+
+    def told(self) -> dict[str, tuple[float, float]]:
+        """What was expected, and how far the policy had moved."""
+        return self._told
+
+    def state_dict(self) -> dict[str, Any]:
+        """That of the tracker."""
+        return self.tracker.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to where `state_dict` stood."""
+        self.tracker.load_state_dict(state)
+
+    def _logprobs(self, answers: Sequence[Remembered]) -> list[list[float]]:
+        """What the policy of now says of the tokens of answers of before."""
+        policy = self.writer.policy
+        texts = [Written(at, one.tokens, one.prompt, one.logprobs, True, 0) for at, one in enumerate(answers)]
+        return _of_tokens(self.writer, texts, lambda batch: answer_logprobs(policy, batch))
+
+
+class CriticCredit(Credit):
+    """A critic says before each token what reward it expects, and each token is worth what came beyond that (GAE).
+
+    discount, trace: gamma and lambda.
+    """
+
+    def __init__(self, models: Models, writer: Writer, discount: float, trace: float) -> None:
+        self.models, self.writer = models, writer
+        self.discount, self.trace = discount, trace
+
+    def look(self, written: Sequence[Written]) -> list[list[float]]:
+        """What the critic says before each token of each attempt."""
+        critic = self.models["critic"]
+        assert isinstance(critic, ScoreModel)
+        return _of_tokens(self.writer, written, lambda batch: token_values(critic, batch))
+
+    def give(self, tried: Tried, lengths: Sequence[int]) -> Sequence[Credited | None]:
+        """Advantages with mean 0 and deviation 1 over all tokens of the step."""
+        values = [np.array(value) for of_rank in tried.looked for value in of_rank]
+        found = []
+        for reward, value_T in zip(tried.reward_A.tolist(), values, strict=True):
+            reward_T = np.zeros_like(value_T)
+            reward_T[-1] = reward
+            found.append(generalised_advantages(reward_T, value_T, self.discount, self.trace))
+        white_M = whitened(np.concatenate([advantage_T for advantage_T, _ in found])) if found else np.zeros(0)
+        ends = np.cumsum(lengths)
+        return [
+            Credited(advantage_T, value_T, return_T)
+            for advantage_T, value_T, (_, return_T) in zip(np.split(white_M, ends[:-1]), values, found, strict=True)
+        ]
+
+
+def _of_tokens(writer: Writer, written: Sequence[Written], compute: Any) -> list[list[float]]:
+    """What a model computes of the own tokens of answers, a few rows at a time. compute: AnswerBatch -> [M]."""
+    how, device = writer.how, writer.policy.head_weight_VD.device
+    found: list[list[float]] = [[] for _ in written]
+    if not written:
+        return found
+    batch, order = in_rows([[one.answer] for one in written], range(len(written)), how.context_tokens, how.pad_id)
+    values: list[float] = []
+    with torch.no_grad():
+        for part in batch.split(ROWS_AT_ONCE):
+            values += cast(torch.Tensor, compute(part.to(device))).float().cpu().tolist()
+    rest = iter(values)
+    for at in order:
+        found[at] = [next(rest) for _ in written[at].own]
+    return found

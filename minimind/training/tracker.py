@@ -1,0 +1,109 @@
+"""How well each prompt is answered, remembered from one visit to the next: the baseline of SPO.
+
+Single-stream policy optimisation (Xu & Ding 2025, arXiv:2509.13232) tries a prompt once, where GRPO tries it many times
+to have a mean to compare with. Of each prompt it remembers alpha and beta, which count what succeeded and what failed:
+
+    expected        alpha / (alpha + beta), before the attempt that is judged by it
+    after it        alpha <- rho alpha + r,  beta <- rho beta + 1 - r
+    rho             2^(-D / D_HALF), between LEAST_KEPT and MOST_KEPT
+
+D is how far the policy has moved since it last answered this prompt: the mean over the tokens of that answer of how
+much their log-probability has changed. A prompt that was never tried has D = 0, and alpha = beta = 0.5 unless earlier
+answers were judged. Rewards outside 0 and 1 are remembered as a moving mean, whose rate is 1 / (rho N + 1) with N the
+attempts that still count.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from minimind.training.advantages import Floats, Ints
+
+D_HALF = 0.06
+LEAST_KEPT, MOST_KEPT = 0.875, 0.96
+PRIOR_ATTEMPTS = 1 / (1 - LEAST_KEPT)
+"""How many attempts earlier answers count as: 8, as many as are ever remembered where the policy moves fast."""
+
+CURIOSITY = 0.05
+"""Added to what prompts are drawn by, so that those always or never answered are tried again."""
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """The last answer to a prompt. tokens: with its prompt's; prompt: how many are the prompt's. logprobs: of its own
+    tokens, in nats, as they were drawn.
+    """
+
+    tokens: list[int]
+    prompt: int
+    logprobs: list[float]
+
+
+class Tracker:
+    """What is remembered of a number of prompts. shares: whether rewards lie between 0 and 1."""
+
+    def __init__(self, prompts: int, *, shares: bool = True) -> None:
+        self.shares = shares
+        before = 0.5 if shares else 0.0
+        self.alpha_P: Floats = np.full(prompts, before)
+        self.beta_P: Floats = np.full(prompts, before)
+        self.answers: dict[int, Remembered] = {}
+
+    def begin(self, succeeded: Mapping[int, float], attempts: int) -> None:
+        """Start with how often each prompt was answered right in as many earlier attempts, as a share."""
+        for row, share in succeeded.items():
+            self.alpha_P[row] = PRIOR_ATTEMPTS * (share * attempts + 0.5) / (attempts + 1)
+            self.beta_P[row] = PRIOR_ATTEMPTS - self.alpha_P[row]
+
+    def expected(self, rows: Ints) -> Floats:
+        """The reward that each of these prompts is expected to bring."""
+        expected_A: Floats = self.alpha_P[rows]
+        return expected_A / (expected_A + self.beta_P[rows]) if self.shares else expected_A
+
+    def update(self, row: int, reward: float, moved: float, answer: Remembered) -> None:
+        """After an attempt. moved: D, in nats per token."""
+        kept = float(np.clip(2 ** (-moved / D_HALF), LEAST_KEPT, MOST_KEPT))
+        if self.shares:
+            self.alpha_P[row] = kept * self.alpha_P[row] + reward
+            self.beta_P[row] = kept * self.beta_P[row] + 1 - reward
+        else:  # alpha is the mean, beta the attempts that count
+            self.beta_P[row] = kept * self.beta_P[row] + 1
+            self.alpha_P[row] += (reward - self.alpha_P[row]) / self.beta_P[row]
+        self.answers[row] = answer
+
+    def draw(self, count: int, seed: int, position: int) -> list[int]:
+        """So many different prompts, the likelier the less it is known how they are answered: without replacement by
+        sqrt(v (1 - v)) + CURIOSITY (Efraimidis & Spirakis 2006: the largest u^(1 / weight)).
+        """
+        v_P = np.clip(self.expected(np.arange(len(self.alpha_P))), 0, 1)
+        weight_P = np.sqrt(v_P * (1 - v_P)) + CURIOSITY
+        digest = hashlib.blake2b(f"spo {seed} {position}".encode(), digest_size=8).digest()
+        generator = np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little")))
+        key_P = np.log(generator.random(len(weight_P))) / weight_P
+        return [int(row) for row in np.argsort(-key_P, kind="stable")[:count]]
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, as plain values."""
+        return {
+            "alpha": self.alpha_P.tolist(),
+            "beta": self.beta_P.tolist(),
+            "answers": {row: (one.tokens, one.prompt, one.logprobs) for row, one in self.answers.items()},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to where `state_dict` stood."""
+        self.alpha_P, self.beta_P = np.array(state["alpha"]), np.array(state["beta"])
+        self.answers = {int(row): Remembered(*one) for row, one in state["answers"].items()}
+
+
+def changes(then: Sequence[Remembered], now: Sequence[Sequence[float]]) -> list[float]:
+    """D of answers: the mean absolute change of their tokens' log-probabilities."""
+    return [
+        float(np.mean(np.abs(np.array(one.logprobs) - np.array(logprobs))))
+        for one, logprobs in zip(then, now, strict=True)
+    ]
