@@ -346,14 +346,15 @@ CHINESE: dict[str, str] = {
     ),
     "{wrong}; there are {targets}": ("{wrong}；可选：{targets}"),
     # checks of answers
-    '{value!r} is no check: {{"is": NAME, ...}} is; names: {names}': (
-        '{value!r} 不是检查项：应写成 {{"is": 名称, ...}}；名称有：{names}'
+    "checker": "检查",
+    '{value!r} is no {what}: {{"is": NAME, ...}} is; names: {names}': (
+        '{value!r} 不是{what}：应写成 {{"is": 名称, ...}}；名称有：{names}'
     ),
-    "no checker {name!r}{near}; there are: {names}": "没有检查 {name!r}{near}；可用的有：{names}",
-    "checker {name}: no argument {argument!r}{near}; allowed are: {names}": (
-        "检查 {name}：没有参数 {argument!r}{near}；可用的有：{names}"
+    "no {what} {name!r}{near}; there are: {names}": "没有{what} {name!r}{near}；可用的有：{names}",
+    "{what} {name}: no argument {argument!r}{near}; allowed are: {names}": (
+        "{what} {name}：没有参数 {argument!r}{near}；可用的有：{names}"
     ),
-    "checker {name}: {problem}": "检查 {name}：{problem}",
+    "{what} {name}: {problem}": "{what} {name}：{problem}",
     " (did you mean {name}?)": "（是否想写 {name}？）",
     "a row without checks has no score": "没有检查项的行无法评分",
     "give texts in `any` or in `all`": "请在 `any` 或 `all` 里给出文本",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -75,6 +75,63 @@ def explain(error: ValidationError) -> str:
         value = "" if item["type"] == "missing" or isinstance(item["input"], dict) else f" = {item['input']!r}"
         lines.append(say("{name}: {value}", name=path + value, value=_words(item)) if path else _words(item))
     return "\n".join(lines)
+
+
+def of_kind(value: object, kinds: Mapping[str, type[C]], what: str) -> C:
+    """The configuration that {"is": NAME, ...} describes: one of `kinds`, validated. what: the word for one of them.
+
+    Raises ValueError that names a kind or a setting that there is not, the nearest, and those there are.
+    """
+    if not isinstance(value, Mapping) or not isinstance(value.get("is"), str):
+        raise ValueError(
+            say(
+                '{value!r} is no {what}: {{"is": NAME, ...}} is; names: {names}',
+                value=value,
+                what=what,
+                names=listed(kinds),
+            )
+        )
+    name = value["is"]
+    kind = kinds.get(name)
+    if kind is None:
+        raise ValueError(
+            say(
+                "no {what} {name!r}{near}; there are: {names}",
+                what=what,
+                name=name,
+                near=near(name, kinds),
+                names=listed(kinds),
+            )
+        )
+    arguments = {key: part for key, part in value.items() if key != "is"}
+    for argument in arguments:
+        if argument not in kind.model_fields:
+            raise ValueError(
+                say(
+                    "{what} {name}: no argument {argument!r}{near}; allowed are: {names}",
+                    what=what,
+                    name=name,
+                    argument=argument,
+                    near=near(str(argument), kind.model_fields),
+                    names=listed(kind.model_fields),
+                )
+            )
+    try:
+        return kind.model_validate(arguments)
+    except ValidationError as error:
+        problem = explain(error).removeprefix(f"{kind.__name__}: ")
+        raise ValueError(say("{what} {name}: {problem}", what=what, name=name, problem=problem)) from None
+
+
+def near(name: str, names: Iterable[str]) -> str:
+    """What the writer of a wrong name may have meant, in brackets; "" where none is near."""
+    found = difflib.get_close_matches(name, list(names), n=1)
+    return say(" (did you mean {name}?)", name=found[0]) if found else ""
+
+
+def listed(names: Iterable[str]) -> str:
+    """The names that there are, as one reads them in a sentence."""
+    return ", ".join(names) or say("none")
 
 
 WORDS = {

@@ -8,7 +8,6 @@ Texts are compared in Unicode's composed form (NFC): é is é, whether it is wri
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 import re
@@ -20,9 +19,9 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, ValidatorFunctionWrapHandler, WrapValidator, model_validator
+from pydantic import ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator, model_validator
 
-from minimind.config import Config, explain
+from minimind.config import Config, of_kind
 from minimind.evaluation import measures, numbers
 from minimind.evaluation.patterns import Pattern
 from minimind.language import say
@@ -65,7 +64,7 @@ class Check(Config, ABC):
 
     def holds(self, answer: Answer) -> bool:
         """Whether the answer passes."""
-        return self._holds(replace(answer, text=_composed(answer.text), prompt=_composed(answer.prompt)))
+        return self._holds(replace(answer, text=composed(answer.text), prompt=composed(answer.prompt)))
 
     @abstractmethod
     def _holds(self, answer: Answer) -> bool: ...
@@ -387,38 +386,7 @@ def parse_check(value: object) -> Check:
 
     Raises ValueError that names a checker or an argument that there is not, the nearest, and those there are.
     """
-    if not isinstance(value, Mapping) or not isinstance(value.get("is"), str):
-        raise ValueError(
-            say('{value!r} is no check: {{"is": NAME, ...}} is; names: {names}', value=value, names=_listed(CHECKERS))
-        )
-    name = value["is"]
-    kind = CHECKERS.get(name)
-    if kind is None:
-        raise ValueError(
-            say(
-                "no checker {name!r}{near}; there are: {names}",
-                name=name,
-                near=_near(name, CHECKERS),
-                names=_listed(CHECKERS),
-            )
-        )
-    arguments = {key: _all_composed(part) for key, part in value.items() if key != "is"}
-    for argument in arguments:
-        if argument not in kind.model_fields:
-            raise ValueError(
-                say(
-                    "checker {name}: no argument {argument!r}{near}; allowed are: {names}",
-                    name=name,
-                    argument=argument,
-                    near=_near(str(argument), kind.model_fields),
-                    names=_listed(kind.model_fields),
-                )
-            )
-    try:
-        return kind.model_validate(arguments)
-    except ValidationError as error:
-        problem = explain(error).removeprefix(f"{kind.__name__}: ")
-        raise ValueError(say("checker {name}: {problem}", name=name, problem=problem)) from None
+    return of_kind(all_composed(value), CHECKERS, say("checker"))
 
 
 def score(checks: Sequence[Check], answer: Answer) -> tuple[float, list[bool]]:
@@ -429,29 +397,21 @@ def score(checks: Sequence[Check], answer: Answer) -> tuple[float, list[bool]]:
     return sum(held) / len(held), held
 
 
-def _composed(text: str) -> str:
+def composed(text: str) -> str:
+    """The text in Unicode's composed form."""
     return unicodedata.normalize("NFC", text)
 
 
-def _all_composed(value: object) -> object:
-    """The same with all its texts composed."""
+def all_composed(value: object) -> object:
+    """The same value with all its texts composed, but for the names in it."""
     match value:
         case str():
-            return _composed(value)
+            return composed(value)
         case list():
-            return [_all_composed(part) for part in value]
+            return [all_composed(part) for part in value]
         case Mapping():
-            return {key: _all_composed(part) for key, part in value.items()}
+            return {key: all_composed(part) for key, part in value.items()}
     return value
-
-
-def _near(name: str, names: Mapping[str, object]) -> str:
-    near = difflib.get_close_matches(name, names, n=1)
-    return say(" (did you mean {name}?)", name=near[0]) if near else ""
-
-
-def _listed(names: Mapping[str, object]) -> str:
-    return ", ".join(names) or say("none")
 
 
 def _includes(value: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
@@ -476,7 +436,7 @@ def _same(value: object, wanted: object) -> bool:
 
 
 def _plain(text: str) -> str:
-    return _composed(text).strip().casefold()
+    return composed(text).strip().casefold()
 
 
 def _number(value: object) -> Fraction | None:

@@ -140,8 +140,7 @@ def _distinct(words: Sequence[str]) -> float:
     """The share of different 4-grams. 1 where most words are numbers: those of a table are all alike."""
     if sum(word.isalpha() for word in words) * 2 < len(words):
         return 1.0
-    grams = list(zip(*(words[start:] for start in range(_GRAM)), strict=False))
-    return len(set(grams)) / len(grams)
+    return measures.distinct_grams(words, _GRAM)
 
 
 def _is_other_language(text: str, language: str) -> bool:

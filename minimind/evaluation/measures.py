@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 
 HAN = re.compile(r"[\u3400-\u9fff\uf900-\ufaff\U00020000-\U000323af]")
 _LATIN = re.compile(r"[A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f]")
@@ -81,6 +82,12 @@ def share(text: str, language: str) -> float:
     letters = len(_LETTER.findall(text))
     own = len((HAN if language == "zh" else _LATIN).findall(text))
     return own / letters if letters else 0.0
+
+
+def distinct_grams(words: Sequence[str], size: int) -> float:
+    """Which share of the runs of `size` words is different from those before; 1 where there is none."""
+    grams = list(zip(*(words[start:] for start in range(size)), strict=False))
+    return len(set(grams)) / len(grams) if grams else 1.0
 
 
 def _has_content(piece: str) -> bool:
