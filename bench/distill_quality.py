@@ -9,8 +9,9 @@ decides the order of the rows and what a student writes.
     hard    `train sft` with the pipeline's settings, from pretraining. STEPS_OF_STUDENTS is half of what the pipeline
             takes (625): there `tiny` knows nearly all of the facts from the texts alone
     off     `train distill`, the same rows in the same order, the same rate: off policy
-    more    EXTRA further steps of `train sft`, from what the pipeline's SFT ended with
-    on      as many steps of `train distill --on_policy 1`, from the same: it wants a student that answers already
+    more    EXTRA further steps of `train sft`, from what `hard` ended with
+    on      as many steps of `train distill --on_policy 1`, from the same: it wants a student that answers already. A
+            step answers 64 prompts, about as many conversations as the rows of a step of `more` hold
 
 loss: cross-entropy of the held-out conversations in nats per token, the same rows for all. match: the suite `facts`, to
 the letter, with a 95 % interval; beside it the difference to hard labels, row by row. text: held-out plain text in bits
@@ -75,8 +76,11 @@ TUNING = {
 AGAIN = TUNING | {"loop.max_steps": 300, "optim.learning_rate": 0.0015, "data.in_order": False}
 """Half a pass more, for after one it knew no more facts than `tiny`."""
 
+ONCE_MORE = TUNING | {"data.in_order": False, "data.mix": 0.05, "seed": 21}
+"""And a whole one."""
+
 FURTHER = ("more", "on")
-"""Of the kinds of students those that go on from SFT."""
+"""Of the kinds of students those that go on from `hard`, which is trained before them."""
 
 AFTER: dict[str, Any] = {"loop.max_steps": EXTRA, "loop.epochs": 1, "loop.eval_interval": 25}
 CHOSEN: dict[str, dict[str, Any]] = {
@@ -85,11 +89,12 @@ CHOSEN: dict[str, dict[str, Any]] = {
     "more": AFTER | {"optim.learning_rate": 4e-4, "data.in_order": False, "data.mix": 0.0},
     "on": AFTER
     | {
-        "optim.learning_rate": 4e-4,
+        "optim.learning_rate": 1.2e-3,
         "data.in_order": False,
         "data.mix": 0.0,
         "stage.on_policy": True,
-        "loop.batch_size": 16,
+        "loop.batch_size": 64,
+        "loop.accumulation_steps": 1,
     },
 }
 """What each kind of student is asked for beside the pipeline's settings of SFT."""
@@ -128,7 +133,8 @@ def teacher(args: argparse.Namespace, console: Console) -> Trained:
     """Pretrained and tuned by our own stages."""
     asked = pipeline("pretrain") | SHAPE | PRETRAINING | {"data.tokenizer": f"{args.home_of}-tokenizer"}
     first = trained("pretrain", "bench-teacher-pretrain", asked | args.quickly, console, model="tiny")
-    for name, tuning in (("bench-teacher-sft", TUNING), ("bench-teacher", AGAIN)):
+    passes = {"bench-teacher-sft": TUNING, "bench-teacher-again": AGAIN, "bench-teacher": ONCE_MORE}
+    for name, tuning in passes.items():
         asked = pipeline("sft") | tuning | {"init_from": first.name}
         first = trained("sft", name, asked | args.quickly, console)
     return first
@@ -204,8 +210,10 @@ def draw(master: Student, found: Mapping[int, Mapping[str, Student]]) -> Path:
             place = list(kinds).index(kind) + 0.18 * (number - (len(found) - 1) / 2)
             error = [[match - low], [high - match]]
             facts.errorbar(place, match, error, color=colour, marker="o", markersize=4, linewidth=1.2)
-    for losses, title in zip((first, *middle), ("from pretraining", "from SFT"), strict=False):
+    for losses, title in zip((first, *middle), ("from pretraining", "from hard labels"), strict=False):
         losses.set_yscale("log")
+        losses.yaxis.set_major_formatter("{x:g}")
+        losses.yaxis.set_minor_formatter("{x:.2g}")
         losses.set_xlabel(f"step, {title}")
         losses.legend(frameon=False, loc="upper right")
     first.set_ylabel("held-out conversations: nats/token")
@@ -247,7 +255,7 @@ def main() -> None:
     for seed in args.seeds:
         found[seed] = students = {}
         for kind in args.kinds:
-            start = f"{args.home_of}-{'sft' if kind in FURTHER else 'pretrain'}"
+            start = f"bench-distill-hard-{seed}" if kind in FURTHER else f"{args.home_of}-pretrain"
             students[kind] = student(kind, seed, start, args, console)
     show(master, found, console)
     if args.picture:

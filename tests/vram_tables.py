@@ -22,6 +22,7 @@ from jobs.fit.card import named_card
 from jobs.fit.needs import Needs
 from jobs.fit.plan import BUDGETS, CHINESE_PRESETS, Planner
 from jobs.fit.view import CARD_SIZES, PARTS, largest_batches
+from jobs.stages.origin import of_preset
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
 from minimind.checkpoints.convert import to_hf_config
@@ -109,7 +110,7 @@ def ways(models: Sequence[str] = tuple(TEACHERS), commands: Sequence[str] = tupl
             for command in commands:
                 stage, changes = WAYS[command]
                 teacher = {"roles.teacher": _shape_alone(TEACHERS[size], Path(folder))} if stage == "distill" else {}
-                spec = override(STAGES[stage].preset(size), {**changes, **teacher})
+                spec = of_preset(STAGES[stage].preset(size), {**changes, **teacher})
                 rows.append([f"`{command}`", size, _sizes(spec), *_shares(planner("8GB").plan(spec))])
     return [["", "model", "batch_size x accumulation_steps x max_seq_len", *SHARES, "all else", "together"], *rows]
 

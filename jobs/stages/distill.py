@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -41,8 +41,8 @@ PROJECTIONS = "projections"
 WRITTEN = ("max_new_tokens", "sampling_temperature")
 """What is for writing alone."""
 
-ON_POLICY_RATE = 0.1
-"""Of the rate that given texts take. See docs/benchmarks.md."""
+ON_POLICY_RATE, ON_POLICY_PROMPTS = 0.3, 64
+"""Of the rate that given texts take; and how many prompts a step answers. See docs/benchmarks.md."""
 
 KEPT = 64
 """How many of a cached teacher's likeliest tokens are kept for each place, unless somebody says otherwise."""
@@ -143,6 +143,16 @@ def distill(size: str = DEFAULT_MODEL) -> RunSpec:
     spec = sft.sft(size)
     evaluation = spec.eval.model_copy(update={"best": "val/cross_entropy"})
     return spec.model_copy(update={"name": "distill", "stage": DistillConfig(), "eval": evaluation})
+
+
+def suiting(spec: RunSpec) -> dict[str, Any]:
+    """On policy a lower rate, and more prompts in a step than a step of SFT has rows."""
+    if not settings(spec).on_policy:
+        return {}
+    return {
+        "optim.learning_rate": float(f"{ON_POLICY_RATE * spec.optim.learning_rate:.6g}"),
+        "loop.accumulation_steps": max(1, ON_POLICY_PROMPTS // spec.loop.batch_size),
+    }
 
 
 def settings(spec: RunSpec) -> DistillConfig:
@@ -291,7 +301,7 @@ STAGE = Stage(
     worst_take=worst_take,
     roles=(TEACHER,),
     needs=(TEACHER,),
-    rate=lambda spec: ON_POLICY_RATE if settings(spec).on_policy else 1.0,
+    suiting=suiting,
     replays=True,
     remark=remark,
     metrics={

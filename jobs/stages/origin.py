@@ -59,11 +59,10 @@ def new_spec(
 
 
 def of_preset(preset: RunSpec, settings: Mapping[str, Any]) -> RunSpec:
-    """The preset with the settings, and with the learning rate that these want where they name none."""
+    """The preset with the settings, and with what suits these where they say nothing else."""
     spec = flags.apply(preset, settings)
-    factor = 1.0 if "optim.learning_rate" in settings else STAGES[spec.stage.kind].rate(spec)
-    rate = float(f"{factor * spec.optim.learning_rate:.6g}")
-    return override(spec, {"optim.learning_rate": rate}) if factor != 1 else spec
+    suiting = STAGES[spec.stage.kind].suiting(spec)
+    return override(spec, {path: value for path, value in suiting.items() if path not in settings})
 
 
 def _require_kind(stage: str, kind: object) -> None:

@@ -110,8 +110,8 @@ def _nothing(spec: RunSpec) -> Asking | None:
     return None
 
 
-def _as_it_is(spec: RunSpec) -> float:
-    return 1.0
+def _as_it_is(spec: RunSpec) -> dict[str, Any]:
+    return {}
 
 
 Usable = Callable[[TokenShards, int], Ints]
@@ -137,8 +137,8 @@ class Stage:
     metrics: what its objective measures beside the loss, by name; `train/NAME` and `val/NAME` are made of them.
     closed_form: whether `minimind.memory.plan.closed_form` tells what its step takes. remark: what is to be said at the
     end of a run, of its metrics on held-out rows at the beginning and at the end; "" for nothing. replays: whether it
-    reads the plain text that `data.mix` puts among its rows. rate: what the preset's learning rate is multiplied by for
-    settings that want another one.
+    reads the plain text that `data.mix` puts among its rows. suiting: what else the preset should be for the
+    settings of a spec, by dotted paths; a user's own word counts more.
     """
 
     title: str
@@ -159,7 +159,7 @@ class Stage:
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     closed_form: bool = False
     replays: bool = False
-    rate: Callable[[RunSpec], float] = _as_it_is
+    suiting: Callable[[RunSpec], Mapping[str, Any]] = _as_it_is
     usable: Usable = learnable
     remark: Callable[[Mapping[str, float], Mapping[str, float]], str] | None = None
 

@@ -21,6 +21,8 @@ COMMON = ["--max_seq_len", "96", "--batch_size", "2", "--dtype", "float32", "--m
 
 STAGES = {
     "dpo": ["--reference", "cached", "--data_path", str(PAIRS)],
+    "reward": ["--data_path", str(PAIRS)],
+    "sft": ["--data_path", str(CHATS), "--set", "data.mix=0.3", "--set", "stage.replay=teacher"],
     "distill": [
         "--teacher",
         "base-distill",

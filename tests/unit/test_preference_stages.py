@@ -319,12 +319,16 @@ def test_settings_have_the_defaults_that_suit_them(home: Path) -> None:
     given = dpo.settings(spec_of("simpo", stage__beta=3.0, stage__gamma=0.0)).preference_loss
     assert (given.beta, given.gamma) == (3.0, 0.0)
     usual = {"init_from": "small", "roles.teacher": "wide"}
-    rates = [
-        new_spec("distill", usual | more).optim.learning_rate
-        for more in ({}, {"stage.on_policy": True}, {"stage.on_policy": True, "optim.learning_rate": 0.5})
-    ]
-    assert rates[1] == pytest.approx(rates[0] / 10)
-    assert rates[2] == 0.5
+    own = {"stage.on_policy": True}
+    taught, on_policy, named, together = (
+        new_spec("distill", usual | more)
+        for more in ({}, own, own | {"optim.learning_rate": 0.5}, own | {"loop.batch_size": 128})
+    )
+    assert on_policy.optim.learning_rate == pytest.approx(0.3 * taught.optim.learning_rate)
+    assert on_policy.global_batch_size == 64
+    assert named.optim.learning_rate == 0.5
+    assert together.loop.accumulation_steps == 1
+    assert new_spec("distill", usual | own | {"loop.accumulation_steps": 2}).loop.accumulation_steps == 2
 
 
 def test_what_cannot_be_taught_is_refused_before_anything_runs(home: Path) -> None:
