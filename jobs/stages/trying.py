@@ -23,7 +23,7 @@ from minimind.evaluation.checkers import Answer
 from minimind.events import Metric
 from minimind.network.model import MiniMind
 from minimind.rewards.judging import Rewards
-from minimind.rewards.terms import Attempt, Term, parse_term
+from minimind.rewards.terms import TERMS, Attempt, Term, parse_term
 from minimind.text.chat import StreamParser, ends_in_thought
 from minimind.text.tokenizer import Tokenizer
 from minimind.training.answers import AnswerBatch, answer_logprobs
@@ -34,6 +34,9 @@ from minimind.training.rollout import PromptSource, Writer, Writing, Written, wo
 
 HELD_OUT = 0.1
 """Share of the prompts: there are fewer of them than of conversations."""
+
+MOST_ALIKE = 4
+"""How many terms of one kind a reward may have."""
 
 METRICS = {
     "reward": Metric("", "mean reward of an answer; of held-out prompts of the likeliest one", "higher"),
@@ -47,7 +50,11 @@ METRICS = {
     "clip_high": Metric("", "share of tokens that became too likely to be learnt on", None),
     "gap": Metric("nats/token", "how far what was drawn from is from what is trained", "lower"),
     "gap_clipped": Metric("", "share of tokens whose gap is too large to be made good", "lower"),
-    "kl": Metric("nats/token", "how far the policy is from its reference", None),
+    "kl": preferences.METRICS["kl"],
+} | {
+    f"reward_{name}{number}": Metric("", "one term of the reward, before its weight", None)
+    for name in TERMS
+    for number in ("", *(f"_{at}" for at in range(2, MOST_ALIKE + 1)))
 }
 """What all of these stages measure."""
 
@@ -69,8 +76,17 @@ class TryingSettings(StageSettings):
     @field_validator("rewards")
     @classmethod
     def _terms(cls, value: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
-        for term in value:
-            parse_term(term)
+        kinds = [type(parse_term(term)) for term in value]
+        for kind in kinds:
+            if kinds.count(kind) > MOST_ALIKE:
+                raise ValueError(
+                    say(
+                        "{count} terms of the kind {kind}: at most {most}",
+                        count=kinds.count(kind),
+                        kind=next(name for name, known in TERMS.items() if known is kind),
+                        most=MOST_ALIKE,
+                    )
+                )
         return value
 
     @cached_property

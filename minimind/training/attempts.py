@@ -275,12 +275,10 @@ def told_of(judge: Judge, written: Sequence[Written], verdict: Verdict, answers:
     return tuple(told)
 
 
-def examined(
-    prompts: Callable[[], Iterator[PromptBatch]], writer: Writer, judge: Judge, truth: int
-) -> Iterator[JudgedBatch]:
-    """The likeliest answers to prompts, judged. truth: the number of the term that says what is right."""
+def examined(prompts: Callable[[], Iterator[PromptBatch]], writer: Writer, judge: Judge) -> Iterator[JudgedBatch]:
+    """The likeliest answers to prompts, judged. The first term of the reward says what is right: what scores 1 by it."""
     for batch in prompts():
         written = [one for group in writer.write(0, numbered([batch]), greedy=True) for one in group]
         verdict = judge.judge(written)
-        right = ("right", float((verdict.value_KA[truth] >= 1 - 1e-9).sum()), float(len(written)))
+        right = ("right", float((verdict.value_KA[0] >= 1 - 1e-9).sum()), float(len(written)))
         yield JudgedBatch(batch.rows, (*told_of(judge, written, verdict, answers=1), right))
