@@ -80,7 +80,7 @@ def _found(name: str) -> Callable[[list[dict[str, Any]]], object] | dict[str, An
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if error.name is not None and (module_name == error.name or module_name.startswith(f"{error.name}.")):
+        if f"{module_name}.".startswith(f"{error.name}."):
             return {"missing": "module"}
         return {"broken": _words(error)}
     except BaseException as error:  # noqa: BLE001  # user code: whatever it raises is told

@@ -50,6 +50,12 @@ def judge(rewards: Rewards, *texts: str) -> Judged:
     return rewards.judge(attempts(*texts), range(len(texts)))
 
 
+def code_of(rewards: Rewards) -> user_code.UserCode:
+    (code,) = (getattr(scorer, "__self__", None) for scorer in rewards._scorers)
+    assert isinstance(code, user_code.UserCode)
+    return code
+
+
 def children() -> list[psutil.Process]:
     return [child for child in psutil.Process().children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
 
@@ -164,12 +170,12 @@ def test_one_that_hangs_is_killed_with_what_it_started(make: Make, tmp_path: Pat
             "        open('child', 'w').write(str(child.pid))\n"
             "        time.sleep(600)"
         ),
-        timeout_s=1,
+        timeout_s=2,
     )
     begun = time.monotonic()
     assert judge(rewards, "bad").failed_K.tolist() == [1]
     assert time.monotonic() - begun < 30
-    assert "it took more than 1 s" in rewards.problems["python"]
+    assert "it took more than 2 s" in rewards.problems["python"]
     child = int((tmp_path / "child").read_text())
     until(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
     assert judge(rewards, "ab").values_KA.tolist() == [[2]]
@@ -193,13 +199,13 @@ def test_one_that_takes_no_calls_is_killed_however_much_it_is_sent(make: Make) -
         "    if attempts[0]['answer'] == 'hold':\n"
         "        threading.Thread(target=hold, daemon=True).start()\n"
         "    return [float(len(attempt['answer'])) for attempt in attempts]\n",
-        timeout_s=1,
+        timeout_s=2,
         cpu_s=1000,
     )
     assert judge(rewards, "hold").values_KA.tolist() == [[4]]
     time.sleep(0.5)
     assert judge(rewards, "x" * 5_000_000).failed_K.tolist() == [1]
-    assert "it took more than 1 s" in rewards.problems["python"]
+    assert "it took more than 2 s" in rewards.problems["python"]
     assert judge(rewards, "x" * 5_000_000).values_KA.tolist() == [[5_000_000]]
 
 
@@ -221,6 +227,7 @@ def test_an_answer_that_nobody_waited_for_is_not_taken_for_the_next(
     assert judge(rewards, "a").values_KA.tolist() == [[1]]
 
 
+@pytest.mark.slow
 def test_processor_time_is_limited_by_the_call(make: Make) -> None:
     body = "import time\n        while time.process_time() < 600: pass"
     rewards = make(TEMPLATE.format(fault=body), cpu_s=1, timeout_s=120)
@@ -230,6 +237,7 @@ def test_processor_time_is_limited_by_the_call(make: Make) -> None:
         assert judge(rewards, "a").failed_K.tolist() == [0]
 
 
+@pytest.mark.slow
 def test_calls_have_their_processor_time_each(make: Make) -> None:
     body = "import time\n        end = time.process_time() + 0.7\n        while time.process_time() < end: pass"
     rewards = make(TEMPLATE.format(fault=body), cpu_s=1, timeout_s=120)
@@ -252,22 +260,23 @@ def test_printing_blocks_nothing_and_is_no_score(make: Make, stream: str) -> Non
     for _ in range(2):
         assert judge(rewards, "a").values_KA.tolist() == [[1]]
     assert rewards.problems == {}
-    (code,) = [scorer.__self__ for scorer in rewards._scorers if isinstance(scorer.__self__, user_code.UserCode)]  # type: ignore[attr-defined]
-    assert len(code._printed) == 4096
+    assert len(code_of(rewards)._printed) == 4096
 
 
 def test_it_reads_nothing_from_the_standard_input(make: Make) -> None:
-    rewards = make("import sys\ndef score(attempts):\n    return [len(sys.stdin.read())]\n")
-    assert judge(rewards, "a").values_KA.tolist() == [[0]]
+    rewards = make("import sys\ndef score(attempts):\n    return [1 + len(sys.stdin.read())]\n")
+    assert judge(rewards, "a").values_KA.tolist() == [[1]]
 
 
 def test_the_process_is_kept_and_started_again(make: Make) -> None:
     rewards = make("import os\ndef score(attempts):\n    return [os.getpid()]\n")
     first = judge(rewards, "a").values_KA[0, 0]
     assert judge(rewards, "a").values_KA[0, 0] == first
-    process = psutil.Process(int(first))
+    process = code_of(rewards)._process
+    assert process is not None
+    assert process.pid == first
     process.kill()
-    until(lambda: process.status() == psutil.STATUS_ZOMBIE)
+    process.wait()
     judged = judge(rewards, "a")
     assert judged.failed_K.tolist() == [0]
     assert judged.values_KA[0, 0] != first
@@ -285,7 +294,7 @@ def test_it_works_in_a_thread_that_is_not_the_main_one(make: Make) -> None:
     found: list[Any] = []
 
     def work() -> None:
-        rewards = make(TEMPLATE.format(fault="import time; time.sleep(600)"), timeout_s=1)
+        rewards = make(TEMPLATE.format(fault="import time; time.sleep(600)"), timeout_s=2)
         found.extend([judge(rewards, "bad").failed_K.tolist(), judge(rewards, "ab").values_KA.tolist()])
 
     thread = threading.Thread(target=work)
@@ -384,12 +393,12 @@ def test_modules_are_found_in_the_working_directory_and_on_the_path(
     for folder, value in ((here, 1), (path, 2)):
         (folder / "pack").mkdir(parents=True)
         (folder / f"only_{folder.name}.py").write_text(f"def score(attempts):\n    return [{value}]\n")
-    (here / "terms.py").write_text("def score(attempts):\n    return [3]\n")  # a name of ours
+    (path / "judging.py").write_text("def score(attempts):\n    return [3]\n")  # a name of ours
     (here / "pack" / "__init__.py").touch()
     (here / "pack" / "part.py").write_text("def score(attempts):\n    return [4]\n")
     monkeypatch.chdir(here)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(path), os.environ.get("PYTHONPATH", "")]))
-    functions = ("only_here:score", "only_path:score", "terms:score", "pack.part:score")
+    functions = ("only_here:score", "only_path:score", "judging:score", "pack.part:score")
     with Rewards([parse_term({"is": "python", "function": name}) for name in functions]) as rewards:
         assert rewards.names == ("python", "python_2", "python_3", "python_4")
         assert rewards.judge(attempts("a"), [0]).values_KA[:, 0].tolist() == [1, 2, 3, 4]
