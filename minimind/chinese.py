@@ -373,6 +373,55 @@ CHINESE: dict[str, str] = {
         "{source!r}：这里不允许 {what}；检查的表达式可以有字符、字符类、分组、|、* + ? {{n}}、^ $ \\b，"
         "以及开头的 (?i) (?m) (?s)"
     ),
+    # rewards
+    "reward": "奖励",
+    "a reward has at least one term; there are: {names}": "奖励至少要有一项；可用的有：{names}",
+    "a tag's name is written without brackets, in letters and digits, such as answer": (
+        "标签名不带尖括号，由字母和数字组成，例如 answer"
+    ),
+    "tags = {tags}: each part is named once": "tags = {tags}：每个部分只写一次",
+    "the row has no right answer to compare with": "这一行没有可比较的正确答案",
+    "the right answer {reference!r} has no number": "正确答案 {reference!r} 里没有数",
+    "the score {score:g} is no number that can be used": "分数 {score:g} 不是可用的数",
+    "url = {url!r}: write where the endpoint is, such as http://127.0.0.1:8000/v1": (
+        "url = {url!r}：请写出接口的地址，例如 http://127.0.0.1:8000/v1"
+    ),
+    "question: there is no {name!r} to put in{near}; there are: {names}": (
+        "question：没有可填入的 {name!r}{near}；可用的有：{names}"
+    ),
+    "question: there is no {answer} in it, so the judge would not see what it judges": (
+        "question：里面没有 {answer}，评判模型就看不到要评判的回答"
+    ),
+    "scale = {least:g}, {most:g}: the least comes first": "scale = {least:g}, {most:g}：应先写最小值",
+    "the judge replied {reply!r}, which has no number from {least:g} to {most:g}": (
+        "评判模型回复了 {reply!r}，其中没有 {least:g} 到 {most:g} 的数"
+    ),
+    (
+        "function = {function!r}: write module:function, such as my_rewards:score for the function score "
+        "of my_rewards.py"
+    ): "function = {function!r}：请写成 模块:函数，例如 my_rewards:score 指 my_rewards.py 里的函数 score",
+    "function = {function!r}: {problem}": "function = {function!r}：{problem}",
+    "{folder} is no folder": "{folder} 不是目录",
+    "there is no module {name!r} in {folder} or PYTHONPATH{near}; modules there: {names}": (
+        "{folder} 和 PYTHONPATH 里都没有模块 {name!r}{near}；目录里的模块有：{names}"
+    ),
+    "{file} has no function {name!r}{near}; functions there: {names}": (
+        "{file} 里没有函数 {name!r}{near}；其中的函数有：{names}"
+    ),
+    "the module cannot be imported: {error}": "模块无法导入：{error}",
+    "its process cannot be started: {error}": "它的进程无法启动：{error}",
+    "it raised {error}": "它抛出了 {error}",
+    "; it may use {count} MiB (memory_mb)": "；它最多可用 {count} MiB（memory_mb）",
+    "it gave {value} for an answer; a finite number is expected": "它对一个回答给出 {value}；应为有限的数",
+    "it gave {given} scores for {count} answers": "它给出 {given} 个分数，而回答有 {count} 个",
+    "it gave a value of the type {type}; a list of numbers is expected": "它返回的类型是 {type}；应为由数组成的列表",
+    "it wrote into the pipe of its process's answers, or closed it": "它写入或关闭了进程的应答管道",
+    "it took more than {seconds:g} s": "它用时超过 {seconds:g} 秒",
+    "it took more than {seconds:g} s of processor time (cpu_s)": "它用的处理器时间超过 {seconds:g} 秒（cpu_s）",
+    "its process ended ({how})": "它的进程结束了（{how}）",
+    "its process ended ({how}), and had printed: {last}": "它的进程结束了（{how}），之前输出过：{last}",
+    "signal {name}": "信号 {name}",
+    "exit code {code}": "退出码 {code}",
     # what is wrong with an answer
     "It says nothing.": "什么也没说。",
     "It does not come to an end: it was cut off.": "没有自己结束，被截断了。",

@@ -13,7 +13,7 @@ import math
 import re
 import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
@@ -89,18 +89,23 @@ class _Searched(Check):
     whole_words: bool = False
 
     def _is_in(self, wanted: str, text: str) -> bool:
-        if self.ignore_case:
-            wanted, text = wanted.casefold(), text.casefold()
-        if not self.whole_words:
-            return wanted in text
-        # By hand: as an expression, "a" would be sought in "aaaa…" at each place anew.
-        start = text.find(wanted)
-        while start >= 0:
-            end = start + len(wanted)
-            if not (_joins(text[start - 1 : start], wanted[0]) or _joins(wanted[-1], text[end : end + 1])):
-                return True
-            start = text.find(wanted, start + 1)
-        return False
+        return stands_in(wanted, text, ignore_case=self.ignore_case, whole_words=self.whole_words)
+
+
+def stands_in(wanted: str, text: str, *, ignore_case: bool, whole_words: bool) -> bool:
+    """Whether a text, which is not empty, stands in another. whole_words: not inside a longer Latin word or number."""
+    if ignore_case:
+        wanted, text = wanted.casefold(), text.casefold()
+    if not whole_words:
+        return wanted in text
+    # By hand: as an expression, "a" would be sought in "aaaa…" at each place anew.
+    start = text.find(wanted)
+    while start >= 0:
+        end = start + len(wanted)
+        if not (_joins(text[start - 1 : start], wanted[0]) or _joins(wanted[-1], text[end : end + 1])):
+            return True
+        start = text.find(wanted, start + 1)
+    return False
 
 
 def _joins(left: str, right: str) -> bool:
@@ -171,6 +176,14 @@ class Number(Check):
         return found is not None and numbers.same(numbers.exact(found), value, tolerance)
 
 
+def require_bounds(given: Collection[str], least: int, most: int | None) -> None:
+    """Raise ValueError where neither of both was given, or the least is more than the most. given: names of fields."""
+    if "least" not in given and "most" not in given:
+        raise ValueError(say("give `least`, `most` or both"))
+    if most is not None and least > most:
+        raise ValueError(say("least = {least} is more than most = {most}", least=least, most=most))
+
+
 class _Counted(Check):
     """A count from `least` to `most`. An empty answer has few of everything, so `least` is 1 where nothing is said."""
 
@@ -179,10 +192,7 @@ class _Counted(Check):
 
     @model_validator(mode="after")
     def _in_order(self) -> _Counted:
-        if not {"least", "most"} & self.model_fields_set:
-            raise ValueError(say("give `least`, `most` or both"))
-        if self.most is not None and self.least > self.most:
-            raise ValueError(say("least = {least} is more than most = {most}", least=self.least, most=self.most))
+        require_bounds(self.model_fields_set, self.least, self.most)
         return self
 
     def _holds(self, answer: Answer) -> bool:
