@@ -174,6 +174,9 @@ def test_language() -> None:
     for text, chinese in {"你好": 1, "Hello": 0, "你好 ab": 0.5, "12，": 0}.items():
         assert score({"is": "language", "language": "zh"}, attempt(text)) == chinese
     assert score({"is": "language", "language": "en"}, attempt("cafe\u0301")) == 1
+    # however it is written
+    one, two = (score({"is": "language", "language": "en"}, attempt(text)) for text in ("a\u1ebf", "ae\u0302\u0301"))
+    assert one == two
 
 
 def test_stopped() -> None:
