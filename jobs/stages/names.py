@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-STAGE_NAMES = ("pretrain", "sft", "lora", "dpo", "kto", "reward", "distill", "grpo")
+STAGE_NAMES = ("pretrain", "sft", "lora", "dpo", "kto", "reward", "distill", "ppo", "grpo", "spo")
 """Each is the name of a file beside this one."""

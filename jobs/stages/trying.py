@@ -21,6 +21,7 @@ from jobs.stages.stage import Corpus, Data, HeldOut, ModelSource
 from minimind.device.distributed import Parallel
 from minimind.evaluation.checkers import Answer
 from minimind.events import Metric
+from minimind.language import say
 from minimind.network.model import MiniMind
 from minimind.rewards.judging import Rewards
 from minimind.rewards.terms import TERMS, Attempt, Term, parse_term

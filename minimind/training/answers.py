@@ -180,8 +180,8 @@ def worst_answers(rows: int, max_seq_len: int, *, known: bool = False) -> Answer
 
 
 def worst_tree(rows: int, stem: int, answers: int, each: int, width: int) -> AnswerBatch:
-    """A batch whose every row of `width` tokens has one prompt of `stem` tokens with so many answers, all of whose `each`
-    tokens are learnt.
+    """A batch whose every row of `width` tokens has one prompt of `stem` tokens with so many answers, all of whose
+    `each` tokens are learnt.
     """
     count, learnt = rows * answers, rows * answers * each
     begin_RA = torch.arange(rows)[:, None] * width + stem + torch.arange(answers) * each

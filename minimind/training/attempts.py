@@ -276,7 +276,7 @@ def told_of(judge: Judge, written: Sequence[Written], verdict: Verdict, answers:
 
 
 def examined(prompts: Callable[[], Iterator[PromptBatch]], writer: Writer, judge: Judge) -> Iterator[JudgedBatch]:
-    """The likeliest answers to prompts, judged. The first term of the reward says what is right: what scores 1 by it."""
+    """The likeliest answers to prompts, judged; right is what scores 1 by the first term of the reward."""
     for batch in prompts():
         written = [one for group in writer.write(0, numbered([batch]), greedy=True) for one in group]
         verdict = judge.judge(written)

@@ -105,8 +105,8 @@ class PolicyBatch(AnswerBatch):
 
     @classmethod
     def worst(cls, rows: int, context_tokens: int, answers: int, room: int, *, old: bool, critic: bool = False) -> Self:
-        """One that costs as much as one can: in each row a prompt with so many answers of `room` tokens, or of as many as
-        the context leaves beside one of the prompt. old, critic: whether it has what these say.
+        """One that costs as much as one can: in each row a prompt with so many answers of `room` tokens, or of as many
+        as the context leaves beside one token of the prompt. old, critic: whether it has what these say.
         """
         each = min(room, context_tokens - 1)
         stem = context_tokens - each

@@ -16,13 +16,14 @@ attempts that still count.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from minimind.training.advantages import Floats, Ints
+from minimind.training.rollout import PromptBatch
 
 D_HALF = 0.06
 LEAST_KEPT, MOST_KEPT = 0.875, 0.96
@@ -99,6 +100,60 @@ class Tracker:
         """Go to where `state_dict` stood."""
         self.alpha_P, self.beta_P = np.array(state["alpha"]), np.array(state["beta"])
         self.answers = {int(row): Remembered(*one) for row, one in state["answers"].items()}
+
+
+class DrawnPrompts:
+    """A PromptSource that draws each step's prompts by what a tracker knows of them; none twice in a step.
+
+    batch: the prompts of these numbers, of so many in all. An epoch is as many prompts as there are, not each of them
+    once. The tracker is the same on every worker, so all draw the same, and each takes its share.
+    """
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        batch: Callable[[Sequence[int]], PromptBatch],
+        *,
+        batch_size: int,
+        seed: int,
+        epochs: int,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.tracker, self.batch = tracker, batch
+        self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
+        self.total = epochs * len(tracker.alpha_P)
+        self.position = 0
+
+    @property
+    def done(self) -> bool:
+        """True when as many prompts have been taken as there are in all epochs."""
+        return self.position >= self.total
+
+    def take(self, count: int) -> list[PromptBatch]:
+        """The prompts of this rank for the next step."""
+        whole = min(self.batch_size * count * self.world, self.total - self.position)
+        drawn = self.tracker.draw(whole, self.seed, self.position)
+        begins = ((micro * self.world + self.rank) * self.batch_size for micro in range(count))
+        parts = [drawn[begin : begin + self.batch_size] for begin in begins]
+        self.position += whole
+        return [self.batch(part) for part in parts if part]
+
+    def total_steps(self, accumulation_steps: int) -> int:
+        """Optimizer steps until then."""
+        return -(-self.total // (self.batch_size * accumulation_steps * self.world))
+
+    def stop_reading_ahead(self) -> bool:
+        """False: nothing is read ahead."""
+        return False
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many prompts have been taken."""
+        return {"position": self.position}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go to where `state_dict` stood."""
+        self.position = state["position"]
 
 
 def changes(then: Sequence[Remembered], now: Sequence[Sequence[float]]) -> list[float]:

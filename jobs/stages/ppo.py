@@ -1,0 +1,122 @@
+"""The PPO stage: a critic says what reward is to be expected before each token, and what came beyond that is learnt."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal
+
+from pydantic import Field
+from torch import nn
+
+from data.rows import PromptRows
+from jobs.stages import sft, trying
+from jobs.stages.preferences import REFERENCE
+from jobs.stages.sampling import answering
+from jobs.stages.spec import RunSpec
+from jobs.stages.spo import ANSWERS
+from jobs.stages.stage import DEFAULT_MODEL, ModelSource, Stage
+from jobs.stages.trying import METRICS, TryingSettings
+from minimind.device.distributed import Parallel
+from minimind.events import Metric
+from minimind.network.score import ScoreModel
+from minimind.training.answers import AnswerBatch
+from minimind.training.attempts import Credit
+from minimind.training.credit import CriticCredit
+from minimind.training.objectives import Loss, Models, Objective
+from minimind.training.policy import JudgedBatch, PolicyBatch, token_values, value_loss
+from minimind.training.rollout import PromptSource, Writer
+
+CRITIC = "critic"
+
+
+class PpoConfig(TryingSettings):
+    """What the stage has to be told beside what all that try have."""
+
+    kind: Literal["ppo"] = "ppo"
+    passes: int = Field(default=1, ge=1, description="optimizer steps on each set of answers")
+    discount: float = Field(default=1.0, gt=0, le=1, description="what a reward is worth a token earlier (gamma)")
+    trace: float = Field(
+        default=0.95, ge=0, le=1, description="how far the critic is believed: 1 not at all, 0 at each token (lambda)"
+    )
+    value_weight: float = Field(default=0.5, gt=0, description="weight of the critic's error beside the policy's loss")
+    value_clip: float | None = Field(
+        default=0.2, gt=0, description="how far the critic may go from what it said in one set of answers; null: freely"
+    )
+
+
+def ppo(size: str = DEFAULT_MODEL) -> RunSpec:
+    """The settings of stages that try, with more prompts in a step."""
+    spec = trying.preset("ppo", PpoConfig(), size)
+    batch_size = spec.loop.batch_size
+    loop = spec.loop.model_copy(update={"accumulation_steps": ANSWERS // batch_size})
+    return spec.model_copy(update={"loop": loop})
+
+
+def settings(spec: RunSpec) -> PpoConfig:
+    """The stage's own."""
+    assert isinstance(spec.stage, PpoConfig)
+    return spec.stage
+
+
+def models(spec: RunSpec, weights: ModelSource) -> dict[str, nn.Module]:
+    """The policy, and a critic that begins with its weights under a head of its own."""
+    return {**trying.models(spec, weights), CRITIC: ScoreModel.of(weights.policy())}
+
+
+def credited(spec: RunSpec, rows: PromptRows, writer: Writer, parallel: Parallel) -> tuple[PromptSource, Credit]:
+    """Every prompt in turn; each token against what the critic expected."""
+    own = settings(spec)
+    return trying.in_turn(spec, rows, parallel), CriticCredit(writer.models, writer, own.discount, own.trace)
+
+
+def objective(spec: RunSpec) -> Objective:
+    """The policy's loss and the critic's."""
+    of_policy, own = trying.objective(spec), settings(spec)
+
+    def try_again(models: Models, batch: PolicyBatch | JudgedBatch) -> Loss:
+        loss = of_policy(models, batch)
+        if isinstance(batch, JudgedBatch):
+            return loss
+        critic = models[CRITIC]
+        assert isinstance(critic, ScoreModel)
+        of_critic = value_loss(token_values(critic, batch), batch, own.value_clip)
+        # The policy's loss is a mean over its own units: the critic's is brought to as many.
+        share = own.value_weight * loss.weight / of_critic.weight
+        return Loss(loss.total + share * of_critic.total, loss.weight, {**loss.metrics, **of_critic.metrics})
+
+    return try_again
+
+
+def worst(spec: RunSpec) -> AnswerBatch:
+    """As of stages that try, with what the critic said."""
+    own = settings(spec)
+    return PolicyBatch.worst(
+        spec.loop.batch_size,
+        spec.data.max_seq_len,
+        own.answers,
+        own.max_new_tokens,
+        old=own.passes > 1,
+        critic=True,
+    )
+
+
+STAGE = Stage(
+    title="improve by trying: a critic tells which tokens brought more than was expected (PPO)",
+    rows="rl",
+    settings=PpoConfig,
+    preset=ppo,
+    continues=True,
+    prompt=sft.question,
+    sampling=answering,
+    models=models,
+    objective=objective,
+    data=partial(trying.data, source=credited),
+    worst=worst,
+    worst_take=trying.worst_take,
+    roles=(REFERENCE,),
+    metrics=METRICS
+    | {
+        "value_error": Metric("", "squared error of what the critic expects", "lower"),
+        "value_clipped": Metric("", "share of tokens on which the critic went as far as it may", None),
+    },
+)

@@ -1,0 +1,85 @@
+"""The SPO stage: one answer to a prompt, compared with what is remembered of that prompt."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Literal
+
+from pydantic import Field
+
+from data.rows import PromptRows
+from jobs.stages import sft, trying
+from jobs.stages.preferences import REFERENCE
+from jobs.stages.sampling import answering
+from jobs.stages.spec import RunSpec
+from jobs.stages.stage import DEFAULT_MODEL, Stage
+from jobs.stages.trying import METRICS, TryingSettings
+from minimind.device.distributed import Parallel
+from minimind.events import Metric
+from minimind.training.attempts import Credit
+from minimind.training.credit import TrackedCredit
+from minimind.training.policy import PolicyLoss
+from minimind.training.rollout import PromptSource, Writer
+from minimind.training.tracker import DrawnPrompts, Tracker
+
+ANSWERS = 128
+"""To as many prompts in a step: one answer to each says less than the eight of a group."""
+
+
+class SpoConfig(TryingSettings):
+    """What the stage has to be told beside what all that try have."""
+
+    kind: Literal["spo"] = "spo"
+    loss: PolicyLoss = Field(default=PolicyLoss(dual_clip=10.0), description="what the answers are learnt by")
+    memory: Literal["counts", "mean"] = Field(
+        default="counts",
+        description="what is remembered of a prompt: counts of success and failure, for rewards from 0 to 1; or the "
+        "mean of its rewards, for any",
+    )
+
+
+def spo(size: str = DEFAULT_MODEL) -> RunSpec:
+    """The settings of stages that try, with more prompts in a step."""
+    spec = trying.preset("spo", SpoConfig(), size)
+    batch_size = spec.loop.batch_size
+    loop = spec.loop.model_copy(update={"accumulation_steps": ANSWERS // batch_size})
+    return spec.model_copy(update={"loop": loop})
+
+
+def credited(spec: RunSpec, rows: PromptRows, writer: Writer, parallel: Parallel) -> tuple[PromptSource, Credit]:
+    """Prompts drawn by what is known of them; answers against what was to be expected."""
+    own = spec.stage
+    assert isinstance(own, SpoConfig)
+    tracker = Tracker(rows.count, shares=own.memory == "counts")
+    prompts = DrawnPrompts(
+        tracker,
+        rows.batch,
+        batch_size=spec.loop.batch_size,
+        seed=spec.seed,
+        epochs=spec.loop.epochs,
+        rank=parallel.rank,
+        world=parallel.world,
+    )
+    return prompts, TrackedCredit(tracker, writer)
+
+
+STAGE = Stage(
+    title="improve by trying: one answer to a prompt, against what is remembered of it (SPO)",
+    rows="rl",
+    settings=SpoConfig,
+    preset=spo,
+    continues=True,
+    prompt=sft.question,
+    sampling=answering,
+    models=trying.models,
+    objective=trying.objective,
+    data=partial(trying.data, source=credited),
+    worst=trying.worst,
+    worst_take=trying.worst_take,
+    roles=(REFERENCE,),
+    metrics=METRICS
+    | {
+        "expected_reward": Metric("", "what the answers were expected to bring", "higher"),
+        "moved": Metric("nats/token", "how far the policy has moved on the last answers to these prompts", None),
+    },
+)
