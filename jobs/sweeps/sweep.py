@@ -223,8 +223,8 @@ def settings_text(run: RunSpec) -> str:
 
 
 def best_settings(spec: SweepSpec, point: Point) -> Point:
-    """What `train STAGE --spec` needs to make the run of a point: the point, its weights, and all else that differs from
-    the stage's own settings, or would be chosen to suit them.
+    """What `train STAGE --spec` needs to make the run of a point: the point, its weights, and all else that differs
+    from the stage's own settings, or would be chosen to suit them.
     """
     best, stage = override(spec.run, point), STAGES[spec.run.stage.kind]
     weights = {f"roles.{role}": named for role, named in best.roles.items()}
