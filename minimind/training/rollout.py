@@ -173,8 +173,8 @@ class Rollouts:
     def _batch(self, answers: list[list[Answer]], numbers: Sequence[int]) -> AnswerBatch:
         """Rows of prompts with their answers, each under the number of the first prompt in it."""
         sizes = [tree_tokens([answer.tokens for answer in each]) for each in answers]
-        width = max(*sizes, min(sum(sizes), self.writing.context_tokens))
-        rows = _first_fit(sizes, width)
+        rows = _first_fit(sizes, max(*sizes, self.writing.context_tokens))
+        width = max(sum(sizes[at] for at in row) for row in rows)
         prompts = [[answers[at] for at in row] for row in rows]
         return answer_batch(prompts, [numbers[row[0]] for row in rows], width, self.writing.pad_id)
 
