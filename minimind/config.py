@@ -119,7 +119,7 @@ def of_kind(value: object, kinds: Mapping[str, type[C]], what: str) -> C:
     try:
         return kind.model_validate(arguments)
     except ValidationError as error:
-        problem = explain(error).removeprefix(f"{kind.__name__}: ")
+        problem = explain(error)
         raise ValueError(say("{what} {name}: {problem}", what=what, name=name, problem=problem)) from None
 
 

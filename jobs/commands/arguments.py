@@ -9,13 +9,13 @@ import math
 import re
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NoReturn
 
 from rich.cells import cell_len
 
 from jobs.commands.program import Program
-from jobs.stages.old_names import FLAGS_ELSEWHERE, STAGES_CALLED
+from jobs.stages.old_names import FLAGS_ELSEWHERE, STAGES_CALLED, stages_reading
 from jobs.terminal.console import show_error
 from jobs.terminal.wrap import wrapped
 from minimind.language import LANGUAGES, phrase, say
@@ -152,6 +152,12 @@ def _in_words(message: str) -> str:
 
 
 Adder = argparse.ArgumentParser | argparse._ArgumentGroup
+
+
+def add_rows_of(parser: argparse.ArgumentParser, kinds: Collection[str], default: str) -> None:
+    """`--stage`: a stage that reads rows of these kinds, for what rows to read a file as. default: in words."""
+    stages = stages_reading(kinds)
+    parser.add_argument("--stage", choices=stages, metavar="STAGE", help=f"{', '.join(stages)} {default}")
 
 
 def add_switch(parser: Adder, name: str, words: str, *, default: bool = False) -> None:

@@ -8,7 +8,7 @@ import json
 from rich.console import Console
 
 from data.read import SUFFIXES
-from jobs.commands.arguments import Parser, add_switch, positive
+from jobs.commands.arguments import Parser, add_rows_of, add_switch, positive
 from jobs.commands.program import Program
 from jobs.commands.synthesis import add_distill, add_pairs
 from jobs.stages.old_names import ROWS_OF, stages_reading
@@ -67,9 +67,7 @@ def _add_fetch(parser: argparse.ArgumentParser) -> None:
 
 def _add_check(parser: argparse.ArgumentParser, program: Program) -> None:
     _add_file(parser, program)
-    parser.add_argument(
-        "--stage", choices=stages_reading(_FORMATS), help=say("(default: that of the first row, else pretrain)")
-    )
+    add_rows_of(parser, _FORMATS, say("(default: that of the first row, else pretrain)"))
     parser.add_argument("--tokenizer", metavar="TEXT", help=say("a run, or a folder; then lengths are in tokens too"))
     parser.add_argument("--max_seq_len", type=positive, metavar="N", help=say("tokens; longer rows are counted"))
     parser.add_argument("--eval", metavar="FILE", help=say("held-out rows; those that stand in both are listed"))
@@ -78,11 +76,7 @@ def _add_check(parser: argparse.ArgumentParser, program: Program) -> None:
 
 def _add_show(parser: argparse.ArgumentParser, program: Program) -> None:
     _add_file(parser, program)
-    parser.add_argument(
-        "--stage",
-        choices=stages_reading(("pretrain", "sft", "dpo", "kto")),
-        help=say("(default: that of the first row, else sft)"),
-    )
+    add_rows_of(parser, ("pretrain", "sft", "dpo", "kto"), say("(default: that of the first row, else sft)"))
     parser.add_argument("--rows", type=positive, default=5, metavar="N", help=say("how many (default: 5)"))
     parser.add_argument(
         "--tokenizer", metavar="TEXT", help=say("a run, or a folder; default: a byte counts as a token")

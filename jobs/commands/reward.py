@@ -13,9 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from jobs.commands.arguments import Parser, add_switch, print_json
+from jobs.commands.arguments import Parser, add_rows_of, add_switch, print_json
 from jobs.commands.program import Program
-from jobs.stages.old_names import ROWS_OF, stages_reading
+from jobs.stages.old_names import ROWS_OF
 from jobs.terminal.console import Terminal
 from minimind.language import phrase, say
 
@@ -42,9 +42,7 @@ def add_reward(parser: Parser, program: Program) -> None:
         default="reward",
         help=say("the reward model: a run, run@step or run@best (default: reward)"),
     )
-    score.add_argument(
-        "--stage", choices=stages_reading(("sft", "dpo", "kto")), help=say("(default: that of the first row)")
-    )
+    add_rows_of(score, ("sft", "dpo", "kto"), say("(default: that of the first row)"))
     score.add_argument(
         "-o", "--output", metavar="FILE", help=say("write the score of every answer into this file, as JSON lines")
     )

@@ -223,19 +223,19 @@ def settings_text(run: RunSpec) -> str:
 
 
 def best_settings(spec: SweepSpec, point: Point) -> Point:
-    """What `train STAGE --spec` needs to make the run of a point: the point, and all else that differs from the stage's
-    own settings.
+    """What `train STAGE --spec` needs to make the run of a point: the point, its weights, and all else that differs
+    from the stage's own settings, or would be chosen to suit them.
     """
-    best, stage = override(spec.run, point), spec.run.stage.kind
-    usual = new_spec(stage, {"init_from": best.init_from}) if best.init_from else STAGES[stage].preset(DEFAULT_MODEL)
+    best, stage = override(spec.run, point), STAGES[spec.run.stage.kind]
+    weights = {f"roles.{role}": named for role, named in best.roles.items()}
+    usual = stage.preset(DEFAULT_MODEL)
+    if best.init_from is not None:
+        weights["init_from"] = best.init_from
+        usual = new_spec(best.stage.kind, weights)
     content = best.model_dump(mode="json")
-    result = {}
-    for path in differences(usual.model_dump(mode="json"), content):
-        value: Any = content
-        for part in path.split("."):
-            value = value[part]
-        result[path] = value
-    return {path: value for path, value in result.items() if path != "name"} | point | {"scaling.workers": 1}
+    different = differences(usual.model_dump(mode="json"), content)
+    result = {path: flags.at(content, path) for path in (*weights, *different, *stage.suiting(best)) if path != "name"}
+    return result | point | {"scaling.workers": 1}
 
 
 class PointSearch(Searcher):

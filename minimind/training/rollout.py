@@ -230,14 +230,14 @@ def numbered(batches: Sequence[PromptBatch]) -> list[tuple[int, list[int]]]:
 def in_rows(
     prompts: Sequence[Sequence[Answer]], numbers: Sequence[int], width: int, pad_id: int = 0
 ) -> tuple[AnswerBatch, list[int]]:
-    """Prompts with their answers as a batch, several in a row of `width` tokens, or of as many as the largest needs,
+    """Prompts with their answers as a batch, several in a row of at most `width` tokens, or as many as the largest needs,
     and which of them stand in it, one after the other. numbers: of the prompts; a row has that of the first in it.
     """
     sizes = [tree_tokens([answer.tokens for answer in answers]) for answers in prompts]
-    width = max(*sizes, min(sum(sizes), width))
-    rows = _first_fit(sizes, width)
+    rows = _first_fit(sizes, max(*sizes, width))
+    widest = max(sum(sizes[at] for at in row) for row in rows)
     texts = [[prompts[at] for at in row] for row in rows]
-    batch = answer_batch(texts, [numbers[row[0]] for row in rows], width, pad_id)
+    batch = answer_batch(texts, [numbers[row[0]] for row in rows], widest, pad_id)
     return batch, [at for row in rows for at in row]
 
 

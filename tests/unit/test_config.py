@@ -140,7 +140,7 @@ def test_explain_leaves_the_values_of_a_section_to_its_own_validator() -> None:
     assert _errors({"inner": {"flag": True}}) == "inner: flag = True needs a limit"
 
 
-def test_explain_names_what_is_missing_and_the_class_itself() -> None:
+def test_explain_names_what_is_missing_and_says_what_a_section_says_itself() -> None:
     class Needs(Config):
         name: str
 
@@ -153,4 +153,4 @@ def test_explain_names_what_is_missing_and_the_class_itself() -> None:
     assert explain(missing.value) == "name: Field required"
     with pytest.raises(ValidationError) as whole:
         Needs(name="x")
-    assert explain(whole.value) == "Needs: never right"
+    assert explain(whole.value) == "never right"

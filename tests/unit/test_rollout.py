@@ -15,10 +15,10 @@ CONTEXT = 24
 
 
 class Prompts:
-    """Prompts of two to six tokens, eight a micro-batch."""
+    """Prompts of two to six tokens, or longer ones, eight a micro-batch."""
 
-    def __init__(self) -> None:
-        self.position = 0
+    def __init__(self, longer: int = 0) -> None:
+        self.position, self.longer = 0, longer
 
     @property
     def done(self) -> bool:
@@ -29,9 +29,10 @@ class Prompts:
         for _ in range(count):
             rows = range(self.position, self.position + 8)
             tokens_BT = torch.tensor(
-                [[1 + (row * 7 + at) % (TOY_CONFIG.vocab_size - 1) for at in range(6)] for row in rows]
+                [[1 + (row * 7 + at) % (TOY_CONFIG.vocab_size - 1) for at in range(6 + self.longer)] for row in rows]
             )
-            found.append(PromptBatch(tuple(rows), tokens_BT, torch.tensor([2 + row % 5 for row in rows])))
+            length_B = torch.tensor([2 + self.longer + row % 5 for row in rows])
+            found.append(PromptBatch(tuple(rows), tokens_BT, length_B))
             self.position += 8
         return found
 
@@ -48,9 +49,9 @@ class Prompts:
         self.position = state["position"]
 
 
-def written(count: int, answers: int = 1) -> list[AnswerBatch]:
-    how = Writing(seed=5, answers=answers, max_tokens=8, context_tokens=CONTEXT, stop_id=0)
-    return Rollouts(Prompts(), {"policy": toy_model()}, how).take(count)
+def written(count: int, answers: int = 1, max_tokens: int = 8, longer: int = 0) -> list[AnswerBatch]:
+    how = Writing(seed=5, answers=answers, max_tokens=max_tokens, context_tokens=CONTEXT, stop_id=0)
+    return Rollouts(Prompts(longer), {"policy": toy_model()}, how).take(count)
 
 
 def texts(batch: AnswerBatch) -> list[list[int]]:
@@ -88,3 +89,8 @@ def test_a_group_of_answers_that_is_longer_than_a_row_gets_a_wider_one() -> None
     assert len(texts(batch)) == 48
     assert batch.answers == 48
     assert batch.tokens_BT.shape[1] > CONTEXT
+
+
+def test_a_row_is_no_wider_than_what_lies_in_it() -> None:
+    (batch,) = written(1, max_tokens=1, longer=11)  # 13 to 17 tokens: there is no room for two in a row
+    assert batch.tokens_BT.shape == (8, 17 + 1)

@@ -13,6 +13,7 @@ from jobs.fit.card import this_card
 from jobs.fit.needs import Needs
 from jobs.fit.plan import Planner
 from jobs.runs.directory import RunDirectory, RunStateError, RunTakenError
+from jobs.stages.origin import new_spec
 from jobs.sweeps import sweep as sweeps
 from jobs.sweeps.feasible import OWN, Group, groups, space_of
 from jobs.sweeps.report import ranked
@@ -238,10 +239,24 @@ def test_the_best_point_is_a_spec_that_train_takes() -> None:
     assert "name" not in settings
     assert settings.items() >= point.items()
     made = override(small_spec(), {"scaling.workers": 1, **point})
-    from jobs.stages.origin import new_spec
-
     again = new_spec("pretrain", {**settings, "name": made.name})
     assert again == made
+
+
+def test_the_best_point_names_its_weights_and_what_else_would_be_chosen_for_it(home: Path) -> None:
+    start(small_spec(loop__max_steps=1), Screen())
+    named = {"init_from": "small", "roles.teacher": "small@1"}
+    usual = new_spec("distill", named)  # and on policy these would be others
+    own = {"optim.learning_rate": usual.optim.learning_rate, "loop.accumulation_steps": usual.loop.accumulation_steps}
+    for given, point in (
+        ({"stage.on_policy": True, **own}, {"loop.batch_size": 4}),
+        ({}, {"stage.on_policy": True}),
+        ({}, {"loop.batch_size": 4}),
+    ):
+        run, _ = resolve(override(new_spec("distill", {**named, **given}), {"name": "s"}), None, Screen())
+        made = override(run, {"scaling.workers": 1, **point})
+        settings = best_settings(SPEC.model_copy(update={"run": run}), point)
+        assert new_spec("distill", {**settings, "name": "s"}) == made
 
 
 def test_sweeps_that_cannot_begin(home: Path, folder: RunDirectory) -> None:

@@ -583,7 +583,18 @@ def test_it_speaks_the_readers_language(shell: Shell, monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("columns", [60, 80, 110])
 @pytest.mark.parametrize("lang", ["en", "zh"])
 @pytest.mark.parametrize(
-    "words", [[], ["train", "lora"], ["sweep", "sft"], ["plan", "pretrain"], ["serve"], ["resume"]]
+    "words",
+    [
+        [],
+        ["train", "lora"],
+        ["sweep", "sft"],
+        ["plan", "pretrain"],
+        ["serve"],
+        ["resume"],
+        ["reward", "score"],
+        ["data", "check"],
+        ["data", "show"],
+    ],
 )
 def test_help_fits_the_terminal_and_breaks_no_word(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, columns: int, lang: str, words: list[str]
