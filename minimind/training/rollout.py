@@ -230,8 +230,8 @@ def numbered(batches: Sequence[PromptBatch]) -> list[tuple[int, list[int]]]:
 def in_rows(
     prompts: Sequence[Sequence[Answer]], numbers: Sequence[int], width: int, pad_id: int = 0
 ) -> tuple[AnswerBatch, list[int]]:
-    """Prompts with their answers as a batch, several in a row of at most `width` tokens, or as many as the largest needs,
-    and which of them stand in it, one after the other. numbers: of the prompts; a row has that of the first in it.
+    """Prompts with their answers as a batch, several in a row of at most `width` tokens, or as many as the largest
+    needs, and which of them stand in it, one after the other. numbers: of the prompts; a row has that of its first.
     """
     sizes = [tree_tokens([answer.tokens for answer in answers]) for answers in prompts]
     rows = _first_fit(sizes, max(*sizes, width))
