@@ -42,7 +42,7 @@ WRITTEN = ("max_new_tokens", "sampling_temperature")
 """What is for writing alone."""
 
 ON_POLICY_RATE, ON_POLICY_PROMPTS = 0.3, 64
-"""Of the rate that given texts take; and how many prompts a step answers. See docs/benchmarks.md."""
+"""Of the rate that given texts take; and how many prompts a step answers at least. See docs/benchmarks.md."""
 
 KEPT = 64
 """How many of a cached teacher's likeliest tokens are kept for each place, unless somebody says otherwise."""
@@ -58,7 +58,10 @@ class DistillConfig(StageSettings):
         "the training and kept, the choice for a small card",
     )
     on_policy: bool = Field(
-        default=False, description="the student writes the answers itself, and the teacher says what it thinks of them"
+        default=False,
+        description="the student writes the answers itself, and the teacher says what it thinks of them; unless they "
+        f"are given, learning_rate is then {ON_POLICY_RATE} of what it is else, and accumulation_steps makes it "
+        f"{ON_POLICY_PROMPTS} prompts a step",
     )
     alpha: float | None = Field(
         default=None,
@@ -151,7 +154,7 @@ def suiting(spec: RunSpec) -> dict[str, Any]:
         return {}
     return {
         "optim.learning_rate": float(f"{ON_POLICY_RATE * spec.optim.learning_rate:.6g}"),
-        "loop.accumulation_steps": max(1, ON_POLICY_PROMPTS // spec.loop.batch_size),
+        "loop.accumulation_steps": -(-ON_POLICY_PROMPTS // spec.loop.batch_size),
     }
 
 

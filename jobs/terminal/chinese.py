@@ -2094,8 +2094,12 @@ CHINESE: dict[str, str] = {
         "student writes is no model to it"
     ): ("文本自身词元的权重，教师的权重是 1 - alpha；默认 0.5，on policy 时为 0，因为学生自己写的文本不能当榜样"),
     "what the logits of both are divided by before they are compared": ("比较之前两边的 logits 除以多少"),
-    "the student writes the answers itself, and the teacher says what it thinks of them": (
-        "回答由学生自己写，教师给出它的看法"
+    (
+        "the student writes the answers itself, and the teacher says what it thinks of them; unless they are given, "
+        "learning_rate is then 0.3 of what it is else, and accumulation_steps makes it 64 prompts a step"
+    ): (
+        "回答由学生自己写，教师给出它的看法；没有另外指定时，"
+        "learning_rate 取平时的 0.3，accumulation_steps 使每步有 64 个提示"
     ),
     (
         "the teacher is not in memory beside the student: its likeliest tokens are computed once before the "

@@ -328,6 +328,7 @@ def test_settings_have_the_defaults_that_suit_them(home: Path) -> None:
     assert on_policy.global_batch_size == 64
     assert named.optim.learning_rate == 0.5
     assert together.loop.accumulation_steps == 1
+    assert new_spec("distill", usual | own | {"loop.batch_size": 33}).global_batch_size == 66
     assert new_spec("distill", usual | own | {"loop.accumulation_steps": 2}).loop.accumulation_steps == 2
 
 
