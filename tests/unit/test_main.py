@@ -235,7 +235,7 @@ BAD_LINES = {
     "rows wider than the model": (
         ["--max_seq_len", "40000"],
         1,
-        ["data.max_seq_len = 40000 is more than model.max_position_embeddings = 32768"],
+        ["--max_seq_len (data.max_seq_len) = 40000 is more than model.max_position_embeddings = 32768"],
     ),
     "a run to resume that is not there": (
         ["--from_resume", "1"],
