@@ -245,6 +245,9 @@ def plans(bench: Bench) -> list[RunSpec]:
         bench.spec("distill", loop__batch_size=small),
         bench.spec("distill", loop__batch_size=small, stage__cached=True),
         bench.spec("distill", loop__batch_size=small, stage__on_policy=True),
+        bench.spec("grpo", loop__batch_size=small),
+        bench.spec("spo", loop__batch_size=small, adapter="{}", stage__loss__kl=0.01),
+        bench.spec("ppo", loop__batch_size=small, stage__passes=2),
     ]
 
 

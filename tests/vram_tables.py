@@ -92,6 +92,10 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "train distill": ("distill", {}),
     "train distill --cached 1": ("distill", {"stage.cached": True}),
     "train distill --on_policy 1": ("distill", {"stage.on_policy": True}),
+    "train grpo": ("grpo", {}),
+    "train grpo --set stage.loss.kl=0.02": ("grpo", {"stage.loss.kl": 0.02}),
+    "train spo": ("spo", {}),
+    "train ppo": ("ppo", {}),
 }
 """Command line -> its stage, and its settings."""
 

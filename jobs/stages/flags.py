@@ -66,6 +66,9 @@ STAGE_FLAGS: dict[str, dict[str, str]] = {
         "on_policy": "stage.on_policy",
         "cached": "stage.cached",
     },
+    "grpo": {"group_size": "stage.group_size", "max_new_tokens": "stage.max_new_tokens"},
+    "spo": {"max_new_tokens": "stage.max_new_tokens"},
+    "ppo": {"max_new_tokens": "stage.max_new_tokens"},
 }
 """Flags of one stage alone."""
 

@@ -31,12 +31,15 @@ STAGES_CALLED = {
     "train_distillation": "distill",
     "distillation": "distill",
     "distill_reason": "distill",
+    "train_ppo": "ppo",
+    "train_grpo": "grpo",
+    "train_spo": "spo",
+    "rlaif": "ppo",
+    "reason": "grpo",
 }
 """Stage as upstream calls it -> stage here."""
 
-_COMING = {
-    "ppo": "ppo", "grpo": "grpo", "spo": "spo", "rlaif": "ppo", "reason": "grpo", "agent": "grpo",
-}  # fmt: skip
+_COMING = {"agent": "agent"}
 """Stage that comes, as upstream or anybody calls it -> as it will be called."""
 
 NOT_YET = {called: stage for called, stage in _COMING.items() if stage not in STAGE_NAMES}

@@ -24,7 +24,7 @@ from minimind.events import Metric
 from minimind.language import say
 from minimind.network.model import MiniMind
 from minimind.rewards.judging import Rewards
-from minimind.rewards.terms import TERMS, Attempt, Term, parse_term
+from minimind.rewards.terms import TERMS, Attempt, Elsewhere, Python, Term, parse_term
 from minimind.text.chat import StreamParser, ends_in_thought
 from minimind.text.tokenizer import Tokenizer
 from minimind.training.answers import AnswerBatch, answer_logprobs
@@ -79,6 +79,15 @@ class TryingSettings(StageSettings):
     def _terms(cls, value: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
         kinds = [type(parse_term(term)) for term in value]
         for kind in kinds:
+            if issubclass(kind, Elsewhere) and kind is not Python:
+                usable = [name for name, known in TERMS.items() if known is Python or not issubclass(known, Elsewhere)]
+                raise ValueError(
+                    say(
+                        "the reward term {kind} cannot be used in training yet; there are: {names}",
+                        kind=next(name for name, known in TERMS.items() if known is kind),
+                        names=", ".join(usable),
+                    )
+                )
             if kinds.count(kind) > MOST_ALIKE:
                 raise ValueError(
                     say(

@@ -2231,4 +2231,41 @@ CHINESE: dict[str, str] = {
     "{where}: --by {name} needs the right answer{a_number} beside the prompt, as in {row}": (
         "{where}：--by {name} 需要问题旁边有正确答案{a_number}，例如 {row}"
     ),
+    "improve by trying: of several answers to a prompt the better ones become likelier (GRPO)": (
+        "靠尝试来改进：同一提示的几个回答里，较好的变得更可能（GRPO）"
+    ),
+    "improve by trying: one answer to a prompt, against what is remembered of it (SPO)": (
+        "靠尝试来改进：每个提示一个回答，和记住的这个提示的成绩相比（SPO）"
+    ),
+    "improve by trying: a critic tells which tokens brought more than was expected (PPO)": (
+        "靠尝试来改进：评论者说出哪些词元带来的比预期多（PPO）"
+    ),
+    "mean reward of an answer; of held-out prompts of the likeliest one": (
+        "一个回答的平均奖励；留出的提示上是最可能的那个回答的"
+    ),
+    "share of held-out prompts whose likeliest answer is right by the first term": (
+        "留出的提示中，最可能的回答按奖励第一项算对的比例"
+    ),
+    "how long an answer is": ("回答有多长"),
+    "share of answers that had not ended when there was no more room": ("位置用完时还没有结束的回答的比例"),
+    "judgements per answer that could not be made, and count as those of its group": (
+        "每个回答没能评出的分数的个数，按同组其他回答的平均计"
+    ),
+    "share of the groups whose rewards are all the same: nothing is learnt from them": (
+        "组内奖励全都相同的组的比例：从中学不到东西"
+    ),
+    "how unsure the policy is of what it writes": ("策略对自己写的东西有多不确定"),
+    "share of tokens that became too unlikely to be learnt on": ("变得太不可能、不再学习的词元的比例"),
+    "share of tokens that became too likely to be learnt on": ("变得太可能、不再学习的词元的比例"),
+    "how far what was drawn from is from what is trained": ("采样时的分布与训练的分布相差多少"),
+    "share of tokens whose gap is too large to be made good": ("相差太大、无法完全纠正的词元的比例"),
+    "one term of the reward, before its weight": ("奖励的一项，未乘权重"),
+    "what the answers were expected to bring": ("预期这些回答会得到的奖励"),
+    "how far the policy has moved on the last answers to these prompts": ("在这些提示上一次的回答上，策略变动了多少"),
+    "squared error of what the critic expects": ("评论者预期的平方误差"),
+    "share of tokens on which the critic went as far as it may": ("评论者变动到上限的词元的比例"),
+    "{count} terms of the kind {kind}: at most {most}": ("{kind} 这一种有 {count} 项：最多 {most} 项"),
+    "the reward term {kind} cannot be used in training yet; there are: {names}": (
+        "奖励项 {kind} 还不能用于训练；可用的有：{names}"
+    ),
 }

@@ -25,7 +25,7 @@ def test_each_check_holds_on_a_very_small_model(name: str, home: Path) -> None:
 
 def test_what_must_hold_is_looked_at(home: Path) -> None:
     bench = Bench.on("cpu")
-    assert len({spec.model_dump_json() for spec in plans(bench)}) == 20
+    assert len({spec.model_dump_json() for spec in plans(bench)}) == 23
     assert {spec.stage.kind for spec in plans(bench)} == set(STAGES)
     held = [row.what for row in CHECKS["bits"](bench) if row.ok]
     assert len(held) == 3 * len(gpu_check.PRECISIONS)
