@@ -2268,4 +2268,10 @@ CHINESE: dict[str, str] = {
     "the reward term {kind} cannot be used in training yet; there are: {names}": (
         "奖励项 {kind} 还不能用于训练；可用的有：{names}"
     ),
+    "answers to each prompt, which are compared with each other": (
+        "每个提示的回答数，彼此相比"
+    ),
+    "tokens of an answer at most": (
+        "一个回答最多多少词元"
+    ),
 }

@@ -1,0 +1,244 @@
+"""What a model learns by trying, and what as much more SFT would have taught it: GRPO, SPO and PPO on two tasks.
+
+    python bench/rl.py [--home_of demo-all] [--tasks rising eight] [--seeds 1 2 3] [--picture]
+
+Both tasks are to sort digits into rising order; an answer is right or wrong, and that is the reward. No multiset of
+digits is in both the training and the held-out prompts.
+
+    rising  five digits, after SFT on demonstrations of which three in four are in falling order: the model can, but
+            mostly does not. STARTS says how long it is taught so
+    eight   eight digits, after a few steps of SFT on right demonstrations: the model half can
+
+Each algorithm goes on from the same weights for as many steps as STEPS says, with the preset's other settings. Beside
+them stands `sft`, which goes on for about as much CPU time on the same demonstrations that the start was taught. A seed
+decides the prompts' order and what is written.
+
+before, after: share of 200 held-out prompts whose likeliest answer is right. facts: the suite, which nothing here
+teaches. text: held-out plain text, bits per byte. CPU s: of the whole process, its start (about 8 s) and validations
+included. The last line is medians over seeds, as JSON: {task: {algorithm: [before, after, CPU s]}}.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+# OpenMP reads it when torch is loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# Imports below count from the checkout, not from this folder.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import argparse
+import hashlib
+import json
+import random
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.trained import Trained, evaluated, figure, keep, trained
+from jobs import paths
+
+HELD_OUT = 200
+DEMONSTRATIONS = 6000
+ALGORITHMS = ("grpo", "spo", "ppo", "sft")
+COLOURS = {"grpo": "#2a78b5", "spo": "#3a9e6f", "ppo": "#d9662b", "sft": "#8a8a8a"}
+
+
+@dataclass(frozen=True)
+class Task:
+    """digits: in a prompt. falling: share of the demonstrations whose answer falls. start: steps of SFT on them before;
+    steps: of each algorithm; more: of SFT in about the same time.
+    """
+
+    digits: int
+    falling: float
+    start: int
+    steps: int
+    more: int
+
+
+TASKS = {
+    "rising": Task(digits=5, falling=0.75, start=120, steps=25, more=50),
+    "eight": Task(digits=8, falling=0.0, start=24, steps=150, more=300),
+}
+
+
+def is_held_out(digits: Sequence[int]) -> bool:
+    """One multiset in ten, by its hash."""
+    return hashlib.blake2b(bytes(sorted(digits)), digest_size=1).digest()[0] % 10 == 0
+
+
+def write_task(name: str, folder: Path) -> dict[str, Path]:
+    """The files of a task: demonstrations, prompts and held-out prompts."""
+    task, draw = TASKS[name], random.Random(f"bench {name}")
+    drawn = [[draw.randrange(10) for _ in range(task.digits)] for _ in range(10_000)]
+    training = [digits for digits in drawn if not is_held_out(digits)]
+    held_out = [digits for digits in drawn if is_held_out(digits)][:HELD_OUT]
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def text(digits: Sequence[int]) -> str:
+        return " ".join(map(str, digits))
+
+    def question(digits: Sequence[int]) -> str:
+        return f"Sort: {text(digits)}"
+
+    def prompt(digits: Sequence[int]) -> dict[str, Any]:
+        return {"prompt": question(digits), "answer": text(sorted(digits))}
+
+    def demonstration(digits: Sequence[int]) -> dict[str, Any]:
+        answer = text(sorted(digits, reverse=draw.random() < task.falling))
+        return {
+            "conversations": [{"role": "user", "content": question(digits)}, {"role": "assistant", "content": answer}]
+        }
+
+    def write(file: str, rows: Sequence[Sequence[int]], of: Callable[[Sequence[int]], dict[str, Any]]) -> Path:
+        path = folder / f"{name}-{file}.jsonl"
+        path.write_text("".join(json.dumps(of(row)) + "\n" for row in rows), "utf-8")
+        return path
+
+    return {
+        "demonstrations": write("demonstrations", training[:DEMONSTRATIONS], demonstration),
+        "prompts": write("prompts", training, prompt),
+        "held_out": write("held-out", held_out, prompt),
+    }
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A run. right: share of held-out prompts answered right, by step. facts, text: what it still knows."""
+
+    run: Trained
+    right: tuple[list[int], list[float]]
+    facts: float
+    text: float
+
+
+def learner(name: str, algorithm: str, seed: int, files: Mapping[str, Path], console: Console, steps: int) -> Learner:
+    """One that goes on from a task's start."""
+    asked: dict[str, Any] = {"init_from": f"bench-rl-{name}-start", "seed": seed, "data.max_seq_len": 64}
+    if algorithm == "sft":
+        asked |= taught(files) | {"loop.max_steps": steps}
+    else:
+        asked |= {
+            "data.path": str(files["prompts"]),
+            "eval.path": str(files["held_out"]),
+            "stage.max_new_tokens": 24,
+            "loop.max_steps": steps,
+            "loop.eval_interval": max(1, steps // 10),
+        }
+    run = trained(algorithm, f"bench-rl-{name}-{algorithm}-{seed}", asked, console)
+    right = run.series["val/right"] if algorithm != "sft" else _examined(run, f"{name}-{seed}", files, console)
+    facts = evaluated(run.name, ("facts",), console)["facts"].score
+    return Learner(run, right, facts, run.last("val/pretrain_bits_per_byte"))
+
+
+def taught(files: Mapping[str, Path]) -> dict[str, Any]:
+    """SFT on a task's demonstrations."""
+    return {
+        "data.path": str(files["demonstrations"]),
+        "data.mix": 0.1,
+        "data.max_seq_len": 128,
+        "loop.batch_size": 16,
+        "loop.epochs": 9,
+        "optim.learning_rate": 4e-3,
+    }
+
+
+def _examined(run: Trained, name: str, files: Mapping[str, Path], console: Console) -> tuple[list[int], list[float]]:
+    """What share of the held-out prompts an SFT run answers right: a step of GRPO examines it before it changes it."""
+    asked = {
+        "init_from": run.name,
+        "data.path": str(files["prompts"]),
+        "eval.path": str(files["held_out"]),
+        "data.max_seq_len": 64,
+        "stage.max_new_tokens": 24,
+        "loop.max_steps": 1,
+    }
+    looked = trained("grpo", f"bench-rl-look-{name}", asked, console)
+    return [0], [looked.first("val/right")]
+
+
+def show(found: Mapping[tuple[str, int, str], Learner], before: Mapping[str, float], console: Console) -> None:
+    """A row for each run."""
+    table = Table("task", "seed", "algorithm", "steps", "before %", "after %", "facts %", "text", "CPU s", "tokens/s")
+    for (task, seed, algorithm), one in found.items():
+        table.add_row(
+            task,
+            str(seed),
+            algorithm,
+            str(one.run.steps),
+            f"{100 * before[task]:.1f}",
+            f"{100 * one.right[1][-1]:.1f}",
+            f"{100 * one.facts:.1f}",
+            f"{one.text:.3f}",
+            f"{one.run.cpu_s:.0f}",
+            f"{statistics.median(one.run.series['perf/tokens_per_s'][1]):.0f}",
+        )
+    console.print(table)
+
+
+def draw(found: Mapping[tuple[str, int, str], Learner], tasks: Sequence[str]) -> Path:
+    """How many held-out prompts are answered right while the policies learn."""
+    made = figure("Sorting digits, learnt by trying: held-out prompts whose likeliest answer is right", width=11)
+    for place, task in zip(made.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
+        seen: set[str] = set()
+        for (of_task, _, algorithm), one in found.items():
+            if of_task != task:
+                continue
+            label = None if algorithm in seen else algorithm.upper()
+            seen.add(algorithm)
+            if algorithm == "sft":
+                place.axhline(100 * one.right[1][-1], color=COLOURS["sft"], linewidth=1, linestyle=":", label=label)
+                continue
+            steps, right = one.right
+            place.plot(steps, [100 * share for share in right], color=COLOURS[algorithm], linewidth=1.5, label=label)
+        place.set_ylim(0, 101)
+        place.set_xlabel(f"step ({task})")
+        place.set_ylabel("right, %")
+        place.legend(frameon=False, loc="lower right")
+    return keep(made, "rl.png")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--home_of", default="demo-all", metavar="PIPELINE", help="whose SFT run it begins with")
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--algorithms", nargs="+", choices=ALGORITHMS, default=list(ALGORITHMS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--picture", action="store_true", help="draw docs/pictures/rl.png")
+    parser.add_argument("--quick", action="store_true", help="a smoke run: its figures mean nothing")
+    args = parser.parse_args()
+    console = Console(width=130)
+    found: dict[tuple[str, int, str], Learner] = {}
+    before: dict[str, float] = {}
+    for name in args.tasks:
+        task, files = TASKS[name], write_task(name, paths.home() / "data" / "bench-rl")
+        begin = taught(files) | {"init_from": f"{args.home_of}-sft", "loop.max_steps": 2 if args.quick else task.start}
+        start = trained("sft", f"bench-rl-{name}-start", begin, console)
+        before[name] = _examined(start, f"{name}-start", files, console)[1][0]
+        for seed in args.seeds:
+            for algorithm in args.algorithms:
+                steps = 2 if args.quick else task.more if algorithm == "sft" else task.steps
+                found[name, seed, algorithm] = learner(name, algorithm, seed, files, console, steps)
+    show(found, before, console)
+    if args.picture:
+        console.print(str(draw(found, args.tasks)))
+    figures: dict[str, dict[str, list[float]]] = {}
+    for name in args.tasks:
+        for algorithm in args.algorithms:
+            of_it = [found[name, seed, algorithm] for seed in args.seeds]
+            right = statistics.median(one.right[1][-1] for one in of_it)
+            seconds = statistics.median(one.run.cpu_s for one in of_it)
+            figures.setdefault(name, {})[algorithm] = [round(before[name], 3), round(right, 3), round(seconds, 1)]
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
