@@ -66,7 +66,7 @@ class Task:
 
 TASKS = {
     "rising": Task(digits=5, falling=0.75, start=120, steps=25, more=50),
-    "eight": Task(digits=8, falling=0.0, start=24, steps=150, more=300),
+    "eight": Task(digits=8, falling=0.0, start=38, steps=150, more=300),
 }
 
 

@@ -222,18 +222,11 @@ CHINESE: dict[str, str] = {
     ),
     "{count:,} files": ("{count:,} 个文件"),
     "{count} tokens, max_seq_len = {limit}": ("{count} 个词元，max_seq_len = {limit}"),
-    "{error} to check it; what learns from it is not there yet, but comes": (
-        "{error} 来检查；学习它的阶段还没有，以后会有"
-    ),
     "{file} as {stage}": ("{file}（按 {stage} 读取）"),
     (
         "{file} is MiniMind's file of questions for reinforcement learning ({stages}): it has no "
-        "answers to learn, and its stages are not there yet; they come. If yours is something else, "
-        "give it another name"
-    ): (
-        "{file} 是 MiniMind 的强化学习问题文件（{stages}）：里面没有可学的回答，对应的阶段还没有，以"
-        "后会有。如果你的文件是别的内容，请换个名字"
-    ),
+        "answers to learn. If yours is something else, give it another name"
+    ): ("{file} 是 MiniMind 的强化学习问题文件（{stages}）：里面没有可学的回答。如果你的文件是别的内容，请换个名字"),
     "{file}, {rows} rows for {stage}: ": ("{file}，{rows} 行（{stage}）："),
     "{file}: no row of {rows:,} that can be used for {stage}: {reason}": (
         "{file}：{rows:,} 行中没有一行可用于 {stage}：{reason}"

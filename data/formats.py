@@ -198,8 +198,7 @@ def refuse_upstream(file: str, stage: str) -> None:
         raise ValueError(
             say(
                 "{file} is MiniMind's file of questions for reinforcement learning ({stages}): it has "
-                "no answers to learn, and its stages are not there yet; they come. If yours is "
-                "something else, give it another name",
+                "no answers to learn. If yours is something else, give it another name",
                 file=file,
                 stages=stages,
             )

@@ -408,8 +408,6 @@ CHINESE: dict[str, str] = {
     "(default: that of the first row, else pretrain)": "（默认：第一行所属的阶段，否则 pretrain）",
     "(default: that of the first row, else sft)": "（默认：第一行所属的阶段，否则 sft）",
     "{formats}, or a folder of such files": "{formats}，或由这类文件组成的文件夹",
-    "The stage {stage} is not there yet, but comes; `data check` knows its rows.": "阶段 {stage} 尚未提供，即将推出；"
-    "`data check` 已经认识它的数据行。",
     "how many (default: 5)": "多少行（默认：5）",
     "forget an earlier demo": "忘掉之前的演示，从头开始",
     "leave the server running at the end": "结束后保持服务运行",
@@ -1284,7 +1282,6 @@ CHINESE: dict[str, str] = {
     " Put it there: mkdir -p {folder} && cp FILE {file}": " 把文件放到那里：mkdir -p {folder} && cp 文件 {file}",
     "Checked {name}: {rows} rows{how}, {found}.{unused}": "已检查 {name}：{rows} 行{how}，{found}。{unused}",
     "Next: {command}": "下一步：{command}",
-    "The stage that learns from it, {stage}, is not there yet, but comes.": "用它训练的阶段 {stage} 还没有，即将推出。",
     "{what} not found: {full}{counted}. {nearest} holds: {listing}.{put}": (
         "没有找到{what}：{full}{counted}。{nearest} 里有：{listing}。{put}"
     ),
@@ -2268,10 +2265,6 @@ CHINESE: dict[str, str] = {
     "the reward term {kind} cannot be used in training yet; there are: {names}": (
         "奖励项 {kind} 还不能用于训练；可用的有：{names}"
     ),
-    "answers to each prompt, which are compared with each other": (
-        "每个提示的回答数，彼此相比"
-    ),
-    "tokens of an answer at most": (
-        "一个回答最多多少词元"
-    ),
+    "answers to each prompt, which are compared with each other": ("每个提示的回答数，彼此相比"),
+    "tokens of an answer at most": ("一个回答最多多少词元"),
 }
