@@ -105,7 +105,8 @@ def _asked(row: Row) -> tuple[list[Turn], str | None]:
     """The turns before the answer, and the right answer where the row says what that is."""
     match row:
         case PromptRow():
-            return [{"role": "user", "content": row.prompt}], row.answer or None
+            before = [_turn(message) for message in row.before or ()]
+            return [*before, {"role": "user", "content": row.prompt}], row.answer or None
         case PreferenceRow():
             return _before_the_answer(row.chosen), None
         case ChatRow():

@@ -114,10 +114,15 @@ class LabelledRow(Row):
 
 
 class PromptRow(Row):
-    """A question and its exact answer, for reinforcement learning: {"prompt": ..., "answer": ...}."""
+    """A question and its exact answer, for reinforcement learning: {"prompt": ..., "answer": ...}.
+
+    before: of a row that is a conversation, its turns before the question; its last answer is the right one, and "" is
+    none: only such a row may do without. None of any other row.
+    """
 
     prompt: str
     answer: str
+    before: list[Message] | None = None
 
 
 STAGE_ROWS: dict[str, type[Row]] = {
