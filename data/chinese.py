@@ -13,17 +13,18 @@ CHINESE: dict[str, str] = {
         "对话是若干轮的列表，每一轮是带 role 和 content 的对象"
     ),
     (
-        "questions for agents that call tools (MiniMind's agent_rl.jsonl) can't be read yet; a row for rl is {row}, or a "
-        "conversation without tools"
+        "questions for agents that call tools (MiniMind's agent_rl.jsonl) can't be read yet; a row for rl is {row}, or "
+        "a conversation without tools"
     ): "还不能读取会调用工具的智能体的问题（MiniMind 的 agent_rl.jsonl）；rl 的一行是 {row}，或者不带工具的对话",
     "the conversation asks nothing: a turn of the user's must stand before the answer": (
         "对话里没有问题：回答之前要有一轮 user"
     ),
     (
-        "{count:,} of {rows:,} rows have no right answer: rewards that compare with one (exact, contains, number) can't "
-        "judge them; those that look at the form of an answer can."
+        "{count:,} of {rows:,} rows have no right answer: rewards that compare with one (exact, contains, number) "
+        "can't judge them; those that look at the form of an answer can."
     ): (
-        "{rows:,} 行中有 {count:,} 行没有正确答案：要与它比较的奖励（exact、contains、number）无法评判；只看回答形式的奖励可以。"
+        "{rows:,} 行中有 {count:,} 行没有正确答案：要与它比较的奖励（exact、contains、number）无法评判；"
+        "只看回答形式的奖励可以。"
     ),
     "all labels are the same: nothing to tell good from bad by": ("所有标签都相同：无从分辨好坏"),
     "chosen and rejected answer different prompts": ("chosen 和 rejected 回答的不是同一个提示"),
@@ -234,16 +235,11 @@ CHINESE: dict[str, str] = {
     ),
     "{count:,} files": ("{count:,} 个文件"),
     "{count} tokens, max_seq_len = {limit}": ("{count} 个词元，max_seq_len = {limit}"),
-    "{error} to check it; what learns from it is not there yet, but comes": (
-        "{error} 来检查；学习它的阶段还没有，以后会有"
-    ),
     "{file} as {stage}": ("{file}（按 {stage} 读取）"),
     (
         "{file} is MiniMind's file of questions for reinforcement learning: it has no answers to learn. {advice}. If "
         "yours is something else, give it another name"
-    ): (
-        "{file} 是 MiniMind 的强化学习问题文件：里面没有可学的回答。{advice}。如果你的文件是别的内容，请换个名字"
-    ),
+    ): ("{file} 是 MiniMind 的强化学习问题文件：里面没有可学的回答。{advice}。如果你的文件是别的内容，请换个名字"),
     "{file}, {rows} rows for {stage}: ": ("{file}，{rows} 行（{stage}）："),
     "{file}: no row of {rows:,} that can be used for {stage}: {reason}": (
         "{file}：{rows:,} 行中没有一行可用于 {stage}：{reason}"

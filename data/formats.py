@@ -199,8 +199,8 @@ def refuse_upstream(file: str, stage: str) -> None:
     if stage == "sft" and (known := _UPSTREAM.fullmatch(file)):
         raise ValueError(
             say(
-                "{file} is MiniMind's file of questions for reinforcement learning: it has no answers to learn. {advice}. "
-                "If yours is something else, give it another name",
+                "{file} is MiniMind's file of questions for reinforcement learning: it has no answers to learn. "
+                "{advice}. If yours is something else, give it another name",
                 file=file,
                 advice=say("What reads it is --stage rl: ppo, grpo and spo")
                 if known["what"] == "rlaif"
@@ -236,14 +236,15 @@ def _prompt_row(fields: Fields, notes: Notes) -> Json:
                 row='{"prompt": "…", "answer": "…"}',
             )
         )
-    last = turns.pop() if _role(turns[-1]) == "assistant" else {"content": ""}
-    if not turns or _role(turns[-1]) != "user":
+    asked = turns[:-1] if _role(turns[-1]) == "assistant" else turns
+    last = turns[-1] if len(asked) < len(turns) else {"content": ""}
+    if not asked or _role(asked[-1]) != "user":
         raise ValueError(say("the conversation asks nothing: a turn of the user's must stand before the answer"))
     if last.get("reasoning_content"):
         notes.ignored.append("reasoning_content")
     return {
-        "before": list(map(_unlearnt, turns[:-1])),
-        "prompt": turns[-1]["content"],
+        "before": list(map(_unlearnt, asked[:-1])),
+        "prompt": asked[-1]["content"],
         "answer": "" if str(last["content"]).strip() in _NO_ANSWER else last["content"],
     }
 

@@ -154,10 +154,9 @@ class OtherStageError(ValueError):
 
     def with_command(self, path: Path) -> str:
         """The message, with the command that learns from the file."""
-        if self.stage == "rl":
-            return say("{error} to check it; what learns from it is not there yet, but comes", error=self)
         weights = "--from_weight RUN " if self.stage != "pretrain" else ""
-        command = f"minimind train {self.stage} {weights}--data_path {quote(str(path))}"
+        learner = "grpo" if self.stage == "rl" else self.stage
+        command = f"minimind train {learner} {weights}--data_path {quote(str(path))}"
         return say("{error} ({command})", error=self, command=command)
 
 

@@ -10,9 +10,8 @@ from rich.console import Console
 from data.read import SUFFIXES
 from jobs.commands.arguments import Parser, add_rows_of, add_switch, positive
 from jobs.commands.program import Program
-from jobs.commands.synthesis import add_distill, add_pairs
+from jobs.commands.synthesis import add_distill, add_pairs, add_passrate
 from jobs.stages.old_names import ROWS_OF, stages_reading
-from jobs.terminal.console import Terminal
 from minimind.language import say
 
 _FORMATS = ["pretrain", "sft", "dpo", "kto", "rl"]
@@ -53,6 +52,12 @@ def add_data(parser: Parser, program: Program) -> None:
     )
     add_pairs(
         verbs.add_parser("pairs", help=say("the best of a model's own samples against the worst: rows for dpo")),
+        program,
+    )
+    add_passrate(
+        verbs.add_parser(
+            "passrate", help=say("how often a model is right, and the rows that it can learn from by trying")
+        ),
         program,
     )
 
@@ -116,11 +121,7 @@ def check(args: argparse.Namespace, program: Program, console: Console) -> int:
 def show_example(args: argparse.Namespace, program: Program, console: Console) -> int:
     """Rows of a stage, one of each form."""
     from data.examples import EXAMPLES
-    from jobs.stages.table import STAGES
 
-    if args.stage not in (*STAGES, "tokenizer", "tools"):
-        note = say("The stage {stage} is not there yet, but comes; `data check` knows its rows.", stage=args.stage)
-        Terminal(stderr=True).print(note, style="dim")
     for row in EXAMPLES[ROWS_OF.get(args.stage, args.stage)]:
         # An output that cannot write Chinese gets it as escapes, which are the same row; "?" would be another.
         console.print(

@@ -53,9 +53,9 @@ def check_data(
     for warning in report.warnings():
         console.print(warning, style="yellow", markup=False)
     console.print(say("Nothing stands in the way of training on it."), style="green")
-    if advise and stage in STAGES:
-        weights = "--from_weight RUN " if STAGES[stage].continues else ""
-        console.print(say("Next: {command}", command=f"minimind train {stage} {weights}--data_path {quote(str(path))}"))
-    elif advise:
-        console.print(say("The stage that learns from it, {stage}, is not there yet, but comes.", stage=stage))
+    if advise:
+        learner = "grpo" if stage == "rl" else stage
+        weights = "--from_weight RUN " if STAGES[learner].continues else ""
+        command = f"minimind train {learner} {weights}--data_path {quote(str(path))}"
+        console.print(say("Next: {command}", command=command))
     return 0
