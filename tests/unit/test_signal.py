@@ -19,7 +19,7 @@ def found(rewards: Sequence[Sequence[float]], rights: Sequence[Sequence[int]]) -
 
 
 def test_a_prompt_has_signal_where_its_answers_are_worth_different_things() -> None:
-    rewards = [[1, 0], [1, 1, 1], [0, 0], [0.2, 0.2], [0.2, 0.0, 0.2], [0, 0]]
+    rewards: list[list[float]] = [[1, 0], [1, 1, 1], [0, 0], [0.2, 0.2], [0.2, 0.0, 0.2], [0, 0]]
     rights = [[1, 0], [1, 1, 1], [0, 0], [0, 0], [0, 0, 0], [1, 0]]
     standings = found(rewards, rights)
     assert standings == ("signal", "all_right", "all_wrong", "all_wrong", "signal", "equal")
