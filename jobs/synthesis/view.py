@@ -137,8 +137,8 @@ def show_passrate(record: Mapping[str, Any], out: Path | None, console: Console)
     if advice and record["holds"]:
         console.print(
             say(
-                "In {share:.0%} of the answers the right one stands all the same: --reward contains gives these "
-                "prompts signal.",
+                "In {share:.0%} of the answers the right one stands all the same: --reward contains takes "
+                "that for right.",
                 share=record["holds"],
             ),
             style="yellow",

@@ -2151,9 +2151,9 @@ CHINESE: dict[str, str] = {
     "--reward {name}: another model judges it, which is not asked here; take other terms": (
         "--reward {name}：它由另一个模型评判，这里不会去问；请换别的奖励"
     ),
-    (
-        "In {share:.0%} of the answers the right one stands all the same: --reward contains gives these prompts signal."
-    ): ("其实 {share:.0%} 的回答里有正确答案：用 --reward contains，这些问题就有信号。"),
+    ("In {share:.0%} of the answers the right one stands all the same: --reward contains takes that for right."): (
+        "其实 {share:.0%} 的回答里有正确答案：用 --reward contains 就算对。"
+    ),
     "With -o FILE.jsonl the {rows} rows that have signal are written.": (
         "加上 -o FILE.jsonl，就会写出有信号的 {rows} 行。"
     ),
