@@ -130,8 +130,8 @@ class Report:
     files: how many were read. first: what the first good row says, in short. forms: how the good rows are written, as
     `form_of` says, with their number. lengths: of the good rows, in "characters" and, with a tokenizer, in "tokens".
     ignored_fields: fields that no stage reads, with the number of rows that have them. labels: of labelled answers, how
-    many are good and how many bad. bias: how the lengths of better and worse answers differ; None of other rows. The
-    same row again counts for neither.
+    many are good and how many bad. unanswered: questions for reinforcement learning without a right answer. bias: how
+    the lengths of better and worse answers differ; None of other rows. The same row again counts for neither.
     """
 
     file: str
@@ -145,6 +145,7 @@ class Report:
     lengths: dict[str, Lengths] = field(default_factory=dict)
     ignored_fields: Counter[str] = field(default_factory=Counter)
     labels: dict[bool, int] = field(default_factory=dict)
+    unanswered: int = 0
     bias: LengthBias | None = None
 
     @property
@@ -175,6 +176,15 @@ class Report:
                     p=self.bias.p,
                     better=self.bias.mean_better,
                     worse=self.bias.mean_worse,
+                )
+            )
+        if self.unanswered:
+            found.append(
+                say(
+                    "{count:,} of {rows:,} rows have no right answer: rewards that compare with one (exact, contains, "
+                    "number) can't judge them; those that look at the form of an answer can.",
+                    count=self.unanswered,
+                    rows=self.rows,
                 )
             )
         if 0 < LOPSIDED * min(self.labels.values(), default=0) <= max(self.labels.values(), default=0):
@@ -392,6 +402,8 @@ class _Doctor:
             self.report.ignored_fields.update(set(row.ignored))
         if row.unread:
             self.found("unread_fields", line, say("nothing reads {names}", names=", ".join(row.unread)))
+        if isinstance(row, PromptRow) and row.before is not None and not row.answer.strip():
+            self.report.unanswered += 1
         known = list(problems(row))
         for kind, detail in known:
             self.found(kind, line, detail)

@@ -7,6 +7,25 @@ CHINESE: dict[str, str] = {
     "also in the evaluation file": ("验证数据里也有"),
     "an answer without content": ("回答没有内容"),
     "bytes that aren't UTF-8": ("有不是 UTF-8 的字节"),
+    "What reads it is --stage rl: ppo, grpo and spo": "读它的是 --stage rl：ppo、grpo 和 spo",
+    "The stage of agents that call tools is not there yet, but comes": "会调用工具的智能体的阶段还没有，以后会有",
+    "a conversation is a list of turns, each an object with role and content": (
+        "对话是若干轮的列表，每一轮是带 role 和 content 的对象"
+    ),
+    (
+        "questions for agents that call tools (MiniMind's agent_rl.jsonl) can't be read yet; a row for rl is {row}, or "
+        "a conversation without tools"
+    ): "还不能读取会调用工具的智能体的问题（MiniMind 的 agent_rl.jsonl）；rl 的一行是 {row}，或者不带工具的对话",
+    "the conversation asks nothing: a turn of the user's must stand before the answer": (
+        "对话里没有问题：回答之前要有一轮 user"
+    ),
+    (
+        "{count:,} of {rows:,} rows have no right answer: rewards that compare with one (exact, contains, number) "
+        "can't judge them; those that look at the form of an answer can."
+    ): (
+        "{rows:,} 行中有 {count:,} 行没有正确答案：要与它比较的奖励（exact、contains、number）无法评判；"
+        "只看回答形式的奖励可以。"
+    ),
     "all labels are the same: nothing to tell good from bad by": ("所有标签都相同：无从分辨好坏"),
     "chosen and rejected answer different prompts": ("chosen 和 rejected 回答的不是同一个提示"),
     "chosen and rejected are the same": ("chosen 和 rejected 相同"),
@@ -106,7 +125,6 @@ CHINESE: dict[str, str] = {
         "一行应是含有 {fields} 的 JSON 对象，这里是 {type}{advice}"
     ),
     "a row needs {fields}, the fields here are {names}": ("一行需要 {fields}，这里的字段是 {names}"),
-    "agents that call tools": ("会调用工具的智能体"),
     "all {count:,} answers are labelled {label}: add some of the other kind": (
         "{count:,} 个回答的标签全是 {label}：请加入另一种"
     ),
@@ -157,7 +175,6 @@ CHINESE: dict[str, str] = {
     "nothing to train on: {count} documents, none of them with two tokens or more": (
         "没有可训练的内容：{count} 篇文档都不足两个词元"
     ),
-    "ppo, grpo and spo": ("ppo、grpo 和 spo"),
     (
         'prompt and completion as texts don\'t say who speaks: write {"conversations": [{"role": '
         '"user", "content": "…"}, {"role": "assistant", "content": "…"}]}, or one {"text": "…"} '
@@ -167,10 +184,6 @@ CHINESE: dict[str, str] = {
         '"content": "…"}, {"role": "assistant", "content": "…"}]}，或为 --stage pretrain 写成一个'
         ' {"text": "…"}'
     ),
-    (
-        "prompts out of conversations (MiniMind's rlaif.jsonl and agent_rl.jsonl) can't be read yet; "
-        "a row for rl is {row}, and conversations are for --stage sft"
-    ): ("还不能从对话里读取提示（MiniMind 的 rlaif.jsonl 和 agent_rl.jsonl）；rl 的一行是 {row}，对话请用 --stage sft"),
     "replay share = {replay}: allowed is more than 0 and less than 1, such as 0.1": (
         "重放比例 = {replay}：应大于 0 且小于 1，例如 0.1"
     ),
@@ -224,9 +237,9 @@ CHINESE: dict[str, str] = {
     "{count} tokens, max_seq_len = {limit}": ("{count} 个词元，max_seq_len = {limit}"),
     "{file} as {stage}": ("{file}（按 {stage} 读取）"),
     (
-        "{file} is MiniMind's file of questions for reinforcement learning ({stages}): it has no "
-        "answers to learn. If yours is something else, give it another name"
-    ): ("{file} 是 MiniMind 的强化学习问题文件（{stages}）：里面没有可学的回答。如果你的文件是别的内容，请换个名字"),
+        "{file} is MiniMind's file of questions for reinforcement learning: it has no answers to learn. {advice}. If "
+        "yours is something else, give it another name"
+    ): ("{file} 是 MiniMind 的强化学习问题文件：里面没有可学的回答。{advice}。如果你的文件是别的内容，请换个名字"),
     "{file}, {rows} rows for {stage}: ": ("{file}，{rows} 行（{stage}）："),
     "{file}: no row of {rows:,} that can be used for {stage}: {reason}": (
         "{file}：{rows:,} 行中没有一行可用于 {stage}：{reason}"

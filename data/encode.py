@@ -186,6 +186,8 @@ def require_documents(row: Row) -> None:
             sides = [row.conversations]
         case PreferenceRow():
             sides = [row.chosen, row.rejected]
+        case PromptRow():
+            sides = [asked(row)]
         case _:
             return
     for messages in sides:
@@ -196,8 +198,9 @@ def require_documents(row: Row) -> None:
 
 
 def asked(row: PromptRow) -> list[Message]:
-    """The question and its right answer as a conversation."""
-    return [Message(role="user", content=row.prompt), Message(role="assistant", content=row.answer)]
+    """The question and its right answer as a conversation, of which only that answer is a target."""
+    question, answer = Message(role="user", content=row.prompt), Message(role="assistant", content=row.answer)
+    return [*(row.before or ()), question, answer]
 
 
 def conversation(tokenizer: Tokenizer, messages: Sequence[Message]) -> Document:
@@ -274,7 +277,7 @@ def _read_labelled(file: RowFile, leave_out: LeaveOut) -> Iterator[tuple[int, La
 def _content(row: ChatRow | PreferenceRow | LabelledRow | PromptRow) -> bytes:
     """All that decides what is learnt of a row, as bytes to hash."""
     if isinstance(row, PromptRow):
-        return row.model_dump_json().encode()
+        return row.model_dump_json(exclude_none=True).encode()
     messages = [*row.chosen, *row.rejected] if isinstance(row, PreferenceRow) else row.conversations
     unlearnt = [number for number, message in enumerate(messages) if not message.learn]
     return row.model_dump_json().encode() + (f" without {unlearnt}".encode() if unlearnt else b"")
@@ -285,7 +288,8 @@ def _read_questions(file: RowFile, leave_out: LeaveOut) -> Iterator[tuple[int, P
 
 
 def _question_characters(row: Any) -> int:
-    return len(row.prompt) + len(row.answer)
+    before = sum(len(message.content) for message in row.before or ())
+    return before + len(row.prompt) + len(row.answer)
 
 
 def _template(tokenizer: Tokenizer) -> str:

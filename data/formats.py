@@ -17,7 +17,7 @@ from typing import Any
 from minimind.language import phrase, say
 from minimind.text.chat import read_call
 
-READING = 5
+READING = 6
 """How rows are understood. Raise it when the same row is read otherwise, so that what was made of it by other rules is
 made again; tests/unit/test_formats.py holds what rows have become.
 """
@@ -67,7 +67,7 @@ _HELD_OUT = {"test", "validation", "valid", "val", "dev", "eval", "evaluation", 
 _ABOUT = re.compile(
     r"(?!(?:.*_)?(?:images?|img|pictures?|videos?|audios?|kto|loss|mask)_)(?:.*_)?(?:ids?|idx|index|uu?id|guid|hash|md5|sha\d*|sources?|src|origin|dataset|subset|split|categor(?:y|ies)"
     r"|types?|topics?|domains?|subject|task|tags?|lang|languages?|locale|level|difficulty|scores?|ratings?|quality"
-    r"|likes|votes|rank|perplexity|ppl|ur[il]s?|links?|paths?|file|filename|title|authors?|date|time|timestamps?"
+    r"|likes|votes|rank|pass_rate|perplexity|ppl|ur[il]s?|links?|paths?|file|filename|title|authors?|date|time|timestamps?"
     r"|created|updated|at|year|version|licen[cs]e|counts?|lengths?|models?|model_name|generator|meta\w*|info|comments?"
     r"|notes?|famil(?:y|ies)|annotator|toxicity|redacted|finish_reason|parallel_tool_calls|(?:num|n|score|rating)_\w+)"
 )
@@ -86,6 +86,9 @@ _UPSTREAM = re.compile(r"(?P<what>rlaif|agent_rl)([_-].*)?\.jsonl(\.gz)?")
 """MiniMind's files of questions for reinforcement learning. Their rows look like conversations, but there is no answer
 to learn: it is empty, or a word that says so.
 """
+
+_NO_ANSWER = ("", "无")
+"""What stands there in place of an answer."""
 
 _CHATS: tuple[set[str], ...] = ({"conversations"}, {"messages"}, {"instruction", "output"}, {"prompt", "completion"})
 
@@ -194,13 +197,14 @@ def form_of(content: Json) -> str:
 def refuse_upstream(file: str, stage: str) -> None:
     """Raise ValueError for the name of a file of MiniMind that is for none of the stages there are."""
     if stage == "sft" and (known := _UPSTREAM.fullmatch(file)):
-        stages = say("ppo, grpo and spo") if known["what"] == "rlaif" else say("agents that call tools")
         raise ValueError(
             say(
-                "{file} is MiniMind's file of questions for reinforcement learning ({stages}): it has "
-                "no answers to learn. If yours is something else, give it another name",
+                "{file} is MiniMind's file of questions for reinforcement learning: it has no answers to learn. "
+                "{advice}. If yours is something else, give it another name",
                 file=file,
-                stages=stages,
+                advice=say("What reads it is --stage rl: ppo, grpo and spo")
+                if known["what"] == "rlaif"
+                else say("The stage of agents that call tools is not there yet, but comes"),
             )
         )
 
@@ -217,15 +221,32 @@ def _text_row(fields: Fields, notes: Notes) -> Json:
 
 
 def _prompt_row(fields: Fields, notes: Notes) -> Json:
-    if fields.has("conversations") and not fields.has("prompt"):
+    """A question and its answer, or a conversation whose last answer is the right one; of MiniMind's none is known."""
+    if fields.has("prompt") or not (fields.has("conversations") or fields.has("messages")):
+        return _given(fields, "prompt", "answer")
+    row = _conversation_row(fields, notes, _prompt_and_completion)
+    turns = row["conversations"]
+    if not isinstance(turns, list) or not turns or not all(isinstance(turn, dict) for turn in turns):
+        raise ValueError(say("a conversation is a list of turns, each an object with role and content"))
+    if fields.has("gt") or any(turn.get("tools") or turn.get("tool_calls") or _role(turn) == "tool" for turn in turns):
         raise ValueError(
             say(
-                "prompts out of conversations (MiniMind's rlaif.jsonl and agent_rl.jsonl) can't be "
-                "read yet; a row for rl is {row}, and conversations are for --stage sft",
+                "questions for agents that call tools (MiniMind's agent_rl.jsonl) can't be read yet; a row for rl is "
+                "{row}, or a conversation without tools",
                 row='{"prompt": "…", "answer": "…"}',
             )
         )
-    return _given(fields, "prompt", "answer")
+    asked = turns[:-1] if _role(turns[-1]) == "assistant" else turns
+    last = turns[-1] if len(asked) < len(turns) else {"content": ""}
+    if not asked or _role(asked[-1]) != "user":
+        raise ValueError(say("the conversation asks nothing: a turn of the user's must stand before the answer"))
+    if last.get("reasoning_content"):
+        notes.ignored.append("reasoning_content")
+    return {
+        "before": list(map(_unlearnt, asked[:-1])),
+        "prompt": asked[-1]["content"],
+        "answer": "" if str(last["content"]).strip() in _NO_ANSWER else last["content"],
+    }
 
 
 def _chat_row(fields: Fields, notes: Notes) -> Json:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,14 @@ Turn = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A conversation that waits for an answer. where: its file and line. answer: the right one, if its row has it."""
+    """A conversation that waits for an answer. where: its file and line. answer: the right one, if its row has it. row:
+    what stands in the file, of `read_questions` alone.
+    """
 
     where: str
     turns: tuple[Turn, ...]
     answer: str | None = None
+    row: dict[str, Any] | None = field(default=None, compare=False)
 
     @property
     def question(self) -> str:
@@ -53,10 +56,34 @@ def read_prompts(path: str | Path, system: str | None = None) -> Prompts:
     system: what stands before each conversation that has no system turn. Raises DataError for the first row that asks
     nothing, or nothing that a chat template could write; ValueError where there is none.
     """
+    return _read(path, system, _row)
+
+
+def read_questions(path: str | Path) -> Prompts:
+    """The prompts of a file or folder as reinforcement learning reads them, with their rows: {"prompt", "answer"}, or
+    conversations, whose last answer is the right one. Raises as `read_prompts` does.
+    """
+
+    def row_of(content: object, path: Path, line: int) -> Row | DataError:
+        return as_row(PromptRow, content, path, line)
+
+    return _read(path, None, row_of, keep_rows=True)
+
+
+def _read(
+    path: str | Path,
+    system: str | None,
+    row_of: Callable[[object, Path, int], Row | DataError],
+    *,
+    keep_rows: bool = False,
+) -> Prompts:
     found, seen = Prompts(Path(path), system), set()
     for file in row_files(path):
         for line, content in file:
-            prompt, unread = _prompt(content, file, line, system)
+            prompt, unread = _prompt(row_of(content, file.path, line), file, line, system)
+            if keep_rows:
+                # Parquet has values that JSON has not, such as dates.
+                prompt = replace(prompt, row=json.loads(json.dumps(content, default=str)))
             found.unread.update(unread)
             key = json.dumps(prompt.turns, sort_keys=True)
             if key in seen:
@@ -69,9 +96,8 @@ def read_prompts(path: str | Path, system: str | None = None) -> Prompts:
     return found
 
 
-def _prompt(content: object, file: RowFile, line: int, system: str | None) -> tuple[Prompt, list[str]]:
+def _prompt(row: Row | DataError, file: RowFile, line: int, system: str | None) -> tuple[Prompt, list[str]]:
     """A row as a prompt, and its fields that nothing reads."""
-    row = _row(content, file.path, line)
     if isinstance(row, DataError):
         raise row
     turns, answer = _asked(row)
@@ -105,7 +131,8 @@ def _asked(row: Row) -> tuple[list[Turn], str | None]:
     """The turns before the answer, and the right answer where the row says what that is."""
     match row:
         case PromptRow():
-            return [{"role": "user", "content": row.prompt}], row.answer or None
+            before = [_turn(message) for message in row.before or ()]
+            return [*before, {"role": "user", "content": row.prompt}], row.answer or None
         case PreferenceRow():
             return _before_the_answer(row.chosen), None
         case ChatRow():

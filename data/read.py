@@ -306,7 +306,7 @@ def _holds_nothing(content: Any) -> bool:
         return all(_holds_nothing(value) for key, value in content.items() if key != "role")
     if isinstance(content, list):
         return all(map(_holds_nothing, content))
-    return isinstance(content, str) and not content.strip()
+    return content is None or (isinstance(content, str) and not content.strip())
 
 
 def _lines_between(raw: BinaryIO, begin: int, end: int) -> Iterator[bytes]:

@@ -24,7 +24,7 @@ def conversations(row: Row) -> list[Turns]:
         case PreferenceRow():
             return [_turns(row.chosen), _turns(row.rejected)]
         case PromptRow():
-            return [[("user", row.prompt), ("assistant", row.answer)]]
+            return [[*_turns(row.before or ()), ("user", row.prompt), ("assistant", row.answer)]]
     raise TypeError(f"unknown row {type(row).__name__}")
 
 
@@ -51,9 +51,12 @@ def problems(row: Row) -> Iterator[tuple[str, str]]:
             elif (differing := _differing_prompt(row)) is not None:
                 yield "different_prompts", differing
         case PromptRow():
-            for kind, text in (("empty", row.prompt), ("empty_answer", row.answer)):
-                if not text.strip():
-                    yield kind, say("the prompt is empty") if kind == "empty" else say("the answer is empty")
+            if not row.prompt.strip():
+                yield "empty", say("the prompt is empty")
+            if not row.answer.strip() and row.before is None:
+                yield "empty_answer", say("the answer is empty")
+            if problem := order_problem([*(message.role for message in row.before or ()), "user", "assistant"]):
+                yield "wrong_order", problem
 
 
 def _differing_prompt(row: PreferenceRow) -> str | None:
@@ -144,7 +147,7 @@ def keys(row: Row) -> list[str]:
         case PreferenceRow():
             return _questions(row.chosen)
         case PromptRow():
-            return [row.prompt]
+            return [*_questions(row.before or ()), row.prompt]
     raise TypeError(f"unknown row {type(row).__name__}")
 
 

@@ -114,10 +114,15 @@ class LabelledRow(Row):
 
 
 class PromptRow(Row):
-    """A question and its exact answer, for reinforcement learning: {"prompt": ..., "answer": ...}."""
+    """A question and its exact answer, for reinforcement learning: {"prompt": ..., "answer": ...}.
+
+    before: of a row that is a conversation, its turns before the question; its last answer is the right one, and "" is
+    none: only such a row may do without. None of any other row.
+    """
 
     prompt: str
     answer: str
+    before: list[Message] | None = None
 
 
 STAGE_ROWS: dict[str, type[Row]] = {
@@ -150,8 +155,8 @@ class OtherStageError(ValueError):
     def with_command(self, path: Path) -> str:
         """The message, with the command that learns from the file."""
         weights = "--from_weight RUN " if self.stage != "pretrain" else ""
-        learns = "grpo" if self.stage == "rl" else self.stage
-        command = f"minimind train {learns} {weights}--data_path {quote(str(path))}"
+        learner = "grpo" if self.stage == "rl" else self.stage
+        command = f"minimind train {learner} {weights}--data_path {quote(str(path))}"
         return say("{error} ({command})", error=self, command=command)
 
 

@@ -3,6 +3,27 @@
 from __future__ import annotations
 
 CHINESE: dict[str, str] = {
+    (
+        "No prompt of {count} has signal: all answers to one are worth the same, so there is nothing "
+        "to learn from comparing them."
+    ): ("{count} 个问题都没有信号：同一个问题的回答全都一样好，比较它们学不到什么。"),
+    "Always right, {count} prompts: too easy. Take harder ones.": "{count} 个问题总是答对：太容易。请换更难的。",
+    (
+        "Never right, {count} prompts: too hard. More SFT comes first, or easier prompts, or rewards "
+        "that an answer earns in part, such as contains or number."
+    ): ("{count} 个问题从未答对：太难。先多做 SFT，或换更容易的问题，或用部分给分的奖励，例如 contains 或 number。"),
+    (
+        "Right or wrong, but worth the same, {count} prompts: the terms of the reward cancel each "
+        "other, or weigh nothing."
+    ): ("{count} 个问题的回答有对有错，分数却一样：奖励的各项互相抵消，或者权重为零。"),
+    "{text}: not JSON ({error})": "{text}：不是 JSON（{error}）",
+    (
+        "{where}: the reward {names} compares with the right answer, and this row has none ({count:,} "
+        "of {rows:,} rows). Leave such rows out, or name rewards that need none, such as {others}"
+    ): (
+        "{where}：奖励 {names} 要与正确答案比较，而这一行没有（{rows:,} 行中有 {count:,} 行）。请去掉这些行，"
+        "或改用不需要正确答案的奖励，例如 {others}"
+    ),
     # settings
     "Field required": "缺少这一项",
     "Input should be a finite number": "应为有限的数",
@@ -26,7 +47,9 @@ CHINESE: dict[str, str] = {
         "{text!r} 不是内存大小：请写数字加 GB 或 MB，例如 8GB、7.5GB 或 512MB"
     ),
     # memory that runs out
-    "at most 1 row at once from now on, with as many rows per step as before": "此后每次只计算 1 行，每步的总行数不变",
+    "at most 1 row at once from now on, with as many rows per step as before": (
+        "此后每次只计算 1 行，每步的总行数不变"
+    ),
     "at most {count} rows at once from now on, with as many rows per step as before": (
         "此后每次最多计算 {count} 行，每步的总行数不变"
     ),
@@ -76,7 +99,9 @@ CHINESE: dict[str, str] = {
     "; the last checkpoint is good": "；上一个检查点完好",
     ", and there is no checkpoint yet": "，还没有检查点",
     "after step {step}: the loss is not a number; the step is skipped": "第 {step} 步之后：损失不是数，跳过这一步",
-    "after step {step}: its gradient is not a number; the step is skipped": "第 {step} 步之后：梯度不是数，跳过这一步",
+    "after step {step}: its gradient is not a number; the step is skipped": (
+        "第 {step} 步之后：梯度不是数，跳过这一步"
+    ),
     " and the float16 loss scale {scale} halved (normal in the first steps)": (
         "，float16 的损失缩放 {scale} 减半（最初几步里属于正常）"
     ),

@@ -10,7 +10,7 @@ from rich.console import Console
 from data.read import SUFFIXES
 from jobs.commands.arguments import Parser, add_rows_of, add_switch, positive
 from jobs.commands.program import Program
-from jobs.commands.synthesis import add_distill, add_pairs
+from jobs.commands.synthesis import add_distill, add_pairs, add_passrate
 from jobs.stages.old_names import ROWS_OF, stages_reading
 from minimind.language import say
 
@@ -52,6 +52,12 @@ def add_data(parser: Parser, program: Program) -> None:
     )
     add_pairs(
         verbs.add_parser("pairs", help=say("the best of a model's own samples against the worst: rows for dpo")),
+        program,
+    )
+    add_passrate(
+        verbs.add_parser(
+            "passrate", help=say("how often a model is right, and the rows that it can learn from by trying")
+        ),
         program,
     )
 

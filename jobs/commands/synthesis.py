@@ -1,4 +1,4 @@
-"""`data distill` and `data pairs`: rows that models write."""
+"""`data distill`, `data pairs` and `data passrate`: rows that models write, or choose by what they write."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ import argparse
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from jobs.commands.arguments import Parser, positive, seconds
+from jobs.commands.arguments import Parser, add_json, positive, print_json, seconds
 from jobs.commands.program import Program
+from jobs.terminal.console import Terminal
 from minimind.language import say
+
+if TYPE_CHECKING:
+    from jobs.evaluation.evaluate import LocalExaminee
+    from jobs.runs.references import Weights
 
 
 def add_distill(parser: Parser, program: Program) -> None:
@@ -57,20 +63,41 @@ def add_distill(parser: Parser, program: Program) -> None:
     parser.set_defaults(command=distill)
 
 
+def add_passrate(parser: Parser, program: Program) -> None:
+    """Which prompts, which model, how it is sampled, and what is right."""
+    what = say(
+        "questions with right answers, as --stage rl reads them, or conversations, whose last answer is the right one"
+    )
+    parser.add_argument("prompts", metavar="FILE", help=say("; ").join((what, program.counting)))
+    parser.add_argument(
+        "--weight", required=True, metavar="RUN", help=say("the model: a run, run@step, run@best, or ./folder")
+    )
+    _add_sampling(parser, max_tokens=64, of_an_answer=say("of an answer, at most (default: {value})", value=64))
+    parser.add_argument(
+        "--reward",
+        nargs="+",
+        default=["exact"],
+        metavar="TERM",
+        help=say(
+            "what an answer is judged by: exact, contains, number and others by their names, or in JSON as runs have "
+            "them; the first says whether it is right (default: exact)"
+        ),
+    )
+    parser.add_argument(
+        "-o",
+        "--out",
+        metavar="FILE.jsonl",
+        help=say("the curriculum: the rows that something can be learnt from, the easiest first"),
+    )
+    add_json(parser)
+    parser.set_defaults(command=passrate)
+
+
 def add_pairs(parser: Parser, program: Program) -> None:
     """Which model, which prompts, how it is sampled, and what is better."""
     parser.add_argument("model", metavar="RUN", help=say("a run, run@step, run@best, or ./folder"))
     _add_prompts(parser, program)
-    parser.add_argument(
-        "--samples",
-        type=positive,
-        default=8,
-        metavar="N",
-        help=say("answers to each prompt (default: {value})", value=8),
-    )
-    parser.add_argument("--temperature", type=amount, default=1.0, metavar="T", help=say("(default: {value})", value=1))
-    parser.add_argument("--max_tokens", type=positive, default=256, metavar="N", help=_of_an_answer(256))
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help=say("(default: {value})", value=0))
+    _add_sampling(parser, max_tokens=256, of_an_answer=_of_an_answer(256))
     better = parser.add_mutually_exclusive_group()
     better.add_argument(
         "--by",
@@ -90,8 +117,21 @@ def add_pairs(parser: Parser, program: Program) -> None:
     parser.add_argument(
         "--best_of", metavar="FILE.jsonl", help=say("also rows for SFT: the best sample of each prompt, if any is good")
     )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help=say("(default: {value})", value="cpu"))
     parser.set_defaults(command=pairs)
+
+
+def _add_sampling(parser: Parser, *, max_tokens: int, of_an_answer: str) -> None:
+    parser.add_argument(
+        "--samples",
+        type=positive,
+        default=8,
+        metavar="N",
+        help=say("answers to each prompt (default: {value})", value=8),
+    )
+    parser.add_argument("--temperature", type=amount, default=1.0, metavar="T", help=say("(default: {value})", value=1))
+    parser.add_argument("--max_tokens", type=positive, default=max_tokens, metavar="N", help=of_an_answer)
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help=say("(default: {value})", value=0))
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help=say("(default: {value})", value="cpu"))
 
 
 def _add_prompts(parser: Parser, program: Program) -> None:
@@ -150,25 +190,16 @@ def distill(args: argparse.Namespace, program: Program, console: Console) -> int
 
 def pairs(args: argparse.Namespace, program: Program, console: Console) -> int:
     """A model's own samples as rows for DPO."""
-    import torch
-
     from data.prompts import read_prompts
-    from jobs import paths
-    from jobs.evaluation.evaluate import LocalExaminee
-    from jobs.runs.directory import RunDirectory
     from jobs.runs.references import find_weights
-    from jobs.serving.models import learnt_to_answer
     from jobs.synthesis import view
-    from jobs.synthesis.pairs import Sampling, make_pairs
+    from jobs.synthesis.pairs import make_pairs
     from jobs.synthesis.ranking import by_checks, by_reward
+    from jobs.synthesis.samples import Sampling
     from minimind.checkpoints.manifest import weights_sha256
 
     sampling = Sampling(args.samples, args.temperature, args.max_tokens, args.seed)
-    weights = find_weights(program.place_reference(args.model) or "")
-    if weights.run is not None and not learnt_to_answer(RunDirectory(paths.runs() / weights.run)):
-        raise ValueError(say("{model} has not learnt to answer yet: SFT comes first", model=weights.name))
-    if args.device == "cuda" and not torch.cuda.is_available():
-        raise ValueError(say("--device cuda: PyTorch sees no GPU here"))
+    weights = _weights(program.place_reference(args.model) or "", args.device)
     prompts = read_prompts(program.place(args.prompts))
     view.show_prompts(prompts, console)
     if args.reward is not None:
@@ -177,11 +208,62 @@ def pairs(args: argparse.Namespace, program: Program, console: Console) -> int:
     else:
         rank, by = by_checks(args.by, prompts.each), args.by
     out, best_of = program.place(args.out), program.place(args.best_of) if args.best_of is not None else None
-    model = LocalExaminee.load(weights, torch.device(args.device))
+    model = _loaded(weights, args.device)
     with _kept_where_stopped(console):
         record = make_pairs(model, prompts, out, sampling, rank, console, by=by, best_of=best_of)
     view.show_pairs(record, out, best_of, console)
     return 0
+
+
+def passrate(args: argparse.Namespace, program: Program, console: Console) -> int:
+    """How often a model is right. 1 where rows were asked for and none has signal."""
+    from data.prompts import read_questions
+    from jobs.synthesis import view
+    from jobs.synthesis.passrate import measure, terms_of
+    from jobs.synthesis.samples import Sampling
+
+    screen = Terminal(stderr=True) if args.json else console
+    sampling = Sampling(args.samples, args.temperature, args.max_tokens, args.seed)
+    terms_of(args.reward)  # refused before anything is loaded
+    weights = _weights(program.place_reference(args.weight) or "", args.device)
+    prompts = read_questions(program.place(args.prompts))
+    view.show_prompts(prompts, screen)
+    out = program.place(args.out) if args.out is not None else None
+    model = _loaded(weights, args.device)
+    with _kept_where_stopped(screen):
+        record = measure(model, prompts, out, sampling, args.reward, screen, folder=program.place("."))
+    if args.json:
+        print_json(record)
+    else:
+        view.show_passrate(record, out, console)
+    return 1 if out is not None and not record["rows"] else 0
+
+
+def _weights(reference: str, device: str) -> Weights:
+    """Those of a model that is to be sampled. Raises ValueError for one that has not learnt to answer, and where there
+    is no such device.
+    """
+    import torch
+
+    from jobs import paths
+    from jobs.runs.directory import RunDirectory
+    from jobs.runs.references import find_weights
+    from jobs.serving.models import learnt_to_answer
+
+    weights = find_weights(reference)
+    if weights.run is not None and not learnt_to_answer(RunDirectory(paths.runs() / weights.run)):
+        raise ValueError(say("{model} has not learnt to answer yet: SFT comes first", model=weights.name))
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError(say("--device cuda: PyTorch sees no GPU here"))
+    return weights
+
+
+def _loaded(weights: Weights, device: str) -> LocalExaminee:
+    import torch
+
+    from jobs.evaluation.evaluate import LocalExaminee
+
+    return LocalExaminee.load(weights, torch.device(device))
 
 
 @contextmanager

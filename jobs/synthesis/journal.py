@@ -91,14 +91,18 @@ class Journal:
                 part.seek(begin)
                 yield number, json.loads(part.read(end - begin))
 
-    def keep(self, found: Mapping[str, Any], *, finished: bool) -> None:
-        """Write the rows that there are, and the record with what was found. finished: nothing is left to do. Where
-        nothing has come of any prompt, no file is left.
+    def keep(
+        self, found: Mapping[str, Any], *, finished: bool, rows: Iterable[Mapping[str, Any]] | None = None
+    ) -> None:
+        """Write the rows that there are, and the record with what was found. finished: nothing is left to do. rows: in
+        their order, where that is not the one of the prompts. Where nothing has come of any prompt, no file is left.
         """
         if not self._places:
             self.record = {}
             return
-        write_parts(self.out, lines(entry["row"] for _, entry in self.entries() if entry.get("row")))
+        if rows is None:
+            rows = (entry["row"] for _, entry in self.entries() if entry.get("row"))
+        write_parts(self.out, lines(rows))
         self._write_record({**found, "finished": finished})
         if finished:
             self.part_path.unlink()

@@ -6,10 +6,9 @@ arXiv:2307.09288, section 3.2.3).
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,39 +17,15 @@ from rich.console import Console
 from data.check import fault
 from data.prompts import Prompt, Prompts
 from jobs import paths
-from jobs.evaluation.evaluate import SLOTS, LocalExaminee
+from jobs.evaluation.evaluate import LocalExaminee
 from jobs.runs.evals import write_parts
 from jobs.synthesis.journal import Entry, Journal, lines
 from jobs.synthesis.ranking import Rank
 from jobs.synthesis.rows import known, summed, turn_of
+from jobs.synthesis.samples import Sampling, sample
 from jobs.terminal.counting import counting
-from minimind.evaluation.asking import AskingError, Progress, Reply, replies
-from minimind.inference.sampling import SamplingParams
+from minimind.evaluation.asking import Reply
 from minimind.language import say
-
-REQUESTS_AT_ONCE = 4 * SLOTS
-"""Samples between two entries of the journal: enough to keep the engine's slots full."""
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How often each prompt is answered, and how."""
-
-    samples: int = 8
-    temperature: float = 1.0
-    max_tokens: int = 256
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.samples < 2 or self.temperature <= 0:
-            raise ValueError(
-                say(
-                    "samples = {samples}, temperature = {temperature}: pairs need two samples or more that can differ, "
-                    "so a temperature above 0",
-                    samples=self.samples,
-                    temperature=self.temperature,
-                )
-            )
 
 
 def make_pairs(
@@ -91,64 +66,12 @@ def make_pairs(
         total, done = (count * sampling.samples for count in (len(prompts.each), len(journal)))
         try:
             with counting(say("{model} is sampled", model=model.name), total, console, done=done) as tell:
-                _sample(model, prompts.each, sampling, rank, journal, lambda tokens: tell())
+                sample(model, prompts.each, sampling, partial(entry_of, rank=rank), journal, lambda tokens: tell())
         finally:
             if best_of is not None and len(journal):
                 write_parts(best_of, lines(_best_rows(prompts, journal)))
             journal.keep(_summed(prompts, journal), finished=len(journal) == len(prompts.each))
         return journal.record
-
-
-def _sample(
-    model: LocalExaminee,
-    prompts: Sequence[Prompt],
-    sampling: Sampling,
-    rank: Rank,
-    journal: Journal,
-    progress: Progress,
-) -> None:
-    left = [number for number in range(len(prompts)) if number not in journal]
-    size = max(1, REQUESTS_AT_ONCE // sampling.samples)
-    for start in range(0, len(left), size):
-        chunk = left[start : start + size]
-        while chunk:
-            try:
-                said = _asked(model, [prompts[number] for number in chunk], sampling, progress)
-            except AskingError as error:  # this one alone: the others are asked without it
-                number = chunk.pop(error.place // sampling.samples)
-                journal.add(number, {"why": "unaskable", "detail": str(error)})
-                for _ in range(sampling.samples):
-                    progress(0)
-                continue
-            for number, answers in zip(chunk, said, strict=True):
-                journal.add(number, entry_of(prompts[number], answers, rank))
-            break
-
-
-def _asked(
-    model: LocalExaminee, prompts: Sequence[Prompt], sampling: Sampling, progress: Progress
-) -> list[list[Reply]]:
-    """So many answers to each prompt."""
-    stop_ids = (model.tokenizer.eos_id, model.tokenizer.pad_id)
-    each = [(prompt, sample) for prompt in prompts for sample in range(sampling.samples)]
-    params = [
-        SamplingParams(
-            sampling.max_tokens,
-            temperature=sampling.temperature,
-            seed=_seed(sampling.seed, prompt, sample),
-            stop_ids=stop_ids,
-            logprobs=0,
-        )
-        for prompt, sample in each
-    ]
-    found = replies(model.engine, model.tokenizer, [prompt.turns for prompt, _ in each], params, progress=progress)
-    return [found[start : start + sampling.samples] for start in range(0, len(found), sampling.samples)]
-
-
-def _seed(seed: int, prompt: Prompt, sample: int) -> int:
-    """Of the prompt itself: wherever it stands, and whatever stands beside it, its samples are the same."""
-    text = json.dumps([seed, prompt.turns, sample], sort_keys=True)
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "big")
 
 
 def entry_of(prompt: Prompt, answers: Sequence[Reply], rank: Rank) -> Entry:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
 from data.prompts import Prompts
 from jobs.synthesis.distill import Distilled
 from minimind.language import phrase, say
+from minimind.training.signal import Signal
 
 LEFT_OUT = {
     "empty": "the answer is empty",
@@ -25,6 +29,7 @@ LEFT_OUT = {
     "equal": "all samples are equally good",
     "too_few": "fewer than two samples that end by themselves and can be learnt",
     "unaskable": "the model can't be asked it",
+    "not_judged": "no answer could be judged",
 }
 """Why a prompt has no row -> what that means."""
 
@@ -85,6 +90,129 @@ def show_pairs(record: Mapping[str, Any], out: Path, best_of: Path | None, conso
         console.print(say("{out}: {rows} rows, the best sample of each", out=best_of, rows=record["best_rows"]))
     if record["rows"]:
         _show_next("dpo", out, console)
+
+
+def show_passrate(record: Mapping[str, Any], out: Path | None, console: Console) -> None:
+    """How often the model is right, which prompts have signal, how long answers are, and some prompts."""
+    asked = record["asked"]
+    console.print(
+        say(
+            "{model}: {samples} answers to each of {measured} prompts, at most {most} tokens, temperature "
+            "{temperature:g}; right by {reward}",
+            model=asked["model"]["name"],
+            samples=asked["samples"],
+            measured=record["measured"],
+            most=asked["max_tokens"],
+            temperature=asked["temperature"],
+            reward=asked["reward"][0],
+        ),
+        style="bold",
+    )
+    if record["measured"]:
+        console.print(_chances(record["pass_at"]))
+        _show_signal(record, console)
+        if len(record["groups"]) > 1:
+            console.print(_beginnings(record["groups"]))
+        for title, name in ((say("the hardest"), "hardest"), (say("the easiest"), "easiest")):
+            if record[name]:
+                console.print(say("{title}:", title=title))
+            for one in record[name]:
+                console.print(_example(one, asked["samples"]))
+    others = {why: record["left_out"].get(why, 0) for why in ("unaskable", "not_judged")}
+    for why, count in others.items():
+        if count:
+            first = next(one for one in record["prompts_left_out"] if one["why"] == why)
+            where = f"{first['where']}: {first['detail']}"
+            console.print(
+                say("left out: {count}, {why}: {where}", count=count, why=phrase(LEFT_OUT[why]), where=where),
+                style="yellow",
+            )
+    if not record["finished"]:
+        console.print(
+            say("{left} prompts are left", left=record["prompts_in_all"] - record["measured"] - sum(others.values()))
+        )
+    advice = Signal(tuple(one for one, count in record["signal"].items() for _ in range(count))).advice
+    if advice:
+        console.print(advice, style="yellow")
+    if advice and record["holds"]:
+        console.print(
+            say(
+                "In {share:.0%} of the answers the right one stands all the same: --reward contains takes "
+                "that for right.",
+                share=record["holds"],
+            ),
+            style="yellow",
+        )
+    if out is not None:
+        console.print(say("{out}: {rows} rows, the easiest first", out=out, rows=record["rows"]), style="bold")
+    if out is not None and record["rows"]:
+        command = f"minimind train grpo --from_weight {quote(asked['model']['name'])} --data_path {quote(str(out))}"
+        if asked["reward"] != ["exact"]:
+            terms = [text if text.lstrip().startswith("{") else json.dumps({"is": text}) for text in asked["reward"]]
+            command += " --set " + quote(f"stage.rewards=[{', '.join(terms)}]")
+        console.print(say("Next: {command}", command=command))
+    elif record["rows"]:
+        console.print(say("With -o FILE.jsonl the {rows} rows that have signal are written.", rows=record["rows"]))
+
+
+def _chances(pass_at: Mapping[str, Mapping[str, float | None]]) -> Table:
+    table = _table(say("at least one of so many is right"), "%", say("95 % interval"))
+    for k, found in pass_at.items():
+        value, low, high = (found[name] for name in ("value", "low", "high"))
+        assert value is not None
+        interval = "" if low is None or high is None else f"{100 * low:.1f} … {100 * high:.1f}"
+        table.add_row(f"pass@{k}", f"{100 * value:.1f}", interval)
+    return table
+
+
+def _show_signal(record: Mapping[str, Any], console: Console) -> None:
+    counts, measured = record["signal"], record["measured"]
+    console.print(
+        say(
+            "signal: {some} of {measured} prompts ({share:.0%}) have answers of different worth",
+            some=counts["signal"],
+            measured=measured,
+            share=counts["signal"] / measured,
+        )
+    )
+    console.print(
+        say(
+            "  without: {right} always right, {wrong} never right",
+            right=counts["all_right"],
+            wrong=counts["all_wrong"],
+        )
+        + (say(", {equal} equally good", equal=counts["equal"]) if counts["equal"] else "")
+    )
+    console.print(
+        say(
+            "an answer: {tokens:.1f} tokens; {cut:.1%} are cut off (--max_tokens)",
+            tokens=record["answer_tokens"],
+            cut=record["cut_off"],
+        )
+    )
+    if record["not_judged"]:
+        console.print(say("judgements that could not be made: {count}", count=record["not_judged"]), style="yellow")
+
+
+def _beginnings(groups: Sequence[Mapping[str, Any]]) -> Table:
+    table = _table(say("prompts that begin with"), say("how many"), say("right"), say("with signal"))
+    for group in groups:
+        right = f"{100 * group['pass_rate']:.1f} %"
+        table.add_row(group["begins"], str(group["prompts"]), right, str(group["signal"]))
+    return table
+
+
+def _table(first: str, *others: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(first, no_wrap=True)
+    for title in others:
+        table.add_column(title, justify="right", no_wrap=True)
+    return table
+
+
+def _example(one: Mapping[str, Any], samples: int) -> str:
+    right = say(" (right: {answer})", answer=one["answer"]) if one["answer"] else ""
+    return f"  {one['right']}/{samples}  {one['question']}{right}\n       {one['sample']}"
 
 
 def _show_rows(record: Mapping[str, Any], out: Path, console: Console) -> None:

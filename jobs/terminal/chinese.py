@@ -2149,6 +2149,57 @@ CHINESE: dict[str, str] = {
         "给没有 system 的对话加上的 system；也会写进数据里"
     ),
     "a teacher behind an endpoint answers prompts: rows for SFT": "由接口后面的教师模型回答问题，得到 SFT 数据",
+    "  without: {right} always right, {wrong} never right": "  没有信号：{right} 个总是对，{wrong} 个从未对",
+    " (right: {answer})": "（正确答案：{answer}）",
+    ", {equal} equally good": "，{equal} 个一样好",
+    "--reward {name}: another model judges it, which is not asked here; take other terms": (
+        "--reward {name}：它由另一个模型评判，这里不会去问；请换别的奖励"
+    ),
+    ("In {share:.0%} of the answers the right one stands all the same: --reward contains takes that for right."): (
+        "其实 {share:.0%} 的回答里有正确答案：用 --reward contains 就算对。"
+    ),
+    "With -o FILE.jsonl the {rows} rows that have signal are written.": (
+        "加上 -o FILE.jsonl，就会写出有信号的 {rows} 行。"
+    ),
+    "an answer: {tokens:.1f} tokens; {cut:.1%} are cut off (--max_tokens)": (
+        "每个回答 {tokens:.1f} 个词元；{cut:.1%} 被截断（--max_tokens）"
+    ),
+    "at least one of so many is right": "这么多次里至少对一次",
+    "how often a model is right, and the rows that it can learn from by trying": (
+        "模型答对的频率，以及它能靠尝试学到东西的行"
+    ),
+    "judgements that could not be made: {count}": "无法作出的评判：{count}",
+    "left out: {count}, {why}: {where}": "不计：{count}，{why}：{where}",
+    "no answer could be judged": "没有一个回答能评判",
+    "of an answer, at most (default: {value})": "回答最多多长（默认：{value}）",
+    "prompts that begin with": "开头相同的问题",
+    ("questions with right answers, as --stage rl reads them, or conversations, whose last answer is the right one"): (
+        "带正确答案的问题，和 --stage rl 读的一样；或对话，最后一个回答就是正确答案"
+    ),
+    (
+        "samples = {samples}, temperature = {temperature}: it takes two samples or more that can "
+        "differ, so a temperature above 0"
+    ): ("samples = {samples}，temperature = {temperature}：需要至少两个可能不同的样本，所以温度要大于 0"),
+    "signal: {some} of {measured} prompts ({share:.0%}) have answers of different worth": (
+        "信号：{measured} 个问题中有 {some} 个（{share:.0%}）的回答有好有坏"
+    ),
+    "the curriculum: the rows that something can be learnt from, the easiest first": "课程：能学到东西的行，先易后难",
+    "the easiest": "最容易的",
+    "the hardest": "最难的",
+    "the model: a run, run@step, run@best, or ./folder": "模型：训练名、训练名@步数、训练名@best，或 ./目录",
+    (
+        "what an answer is judged by: exact, contains, number and others by their names, or in JSON "
+        "as runs have them; the first says whether it is right (default: exact)"
+    ): ("怎样评判回答：exact、contains、number 等写名字，或像训练里那样写 JSON；第一项决定对不对（默认：exact）"),
+    "with signal": "有信号",
+    "{left} prompts are left": "还剩 {left} 个问题",
+    (
+        "{model}: {samples} answers to each of {measured} prompts, at most {most} tokens, temperature "
+        "{temperature:g}; right by {reward}"
+    ): ("{model}：{measured} 个问题各回答 {samples} 次，最多 {most} 个词元，温度 {temperature:g}；按 {reward} 判对错"),
+    "{out}: {rows} rows, the easiest first": "{out}：{rows} 行，先易后难",
+    "how many": "个数",
+    "right": "答对",
     "all samples are equally good": "所有样本一样好",
     "all samples are right": "所有样本都对",
     "all samples are wrong": "所有样本都错",
@@ -2178,10 +2229,6 @@ CHINESE: dict[str, str] = {
     "rows of prompts, conversations or preferences: what is asked in them is answered anew": (
         "问题、对话或偏好数据：其中的提问会被重新回答"
     ),
-    (
-        "samples = {samples}, temperature = {temperature}: pairs need two samples or more that can differ, "
-        "so a temperature above 0"
-    ): "samples = {samples}，temperature = {temperature}：成对需要至少两个可能不同的样本，所以温度要大于 0",
     "the answer was cut off (--max_tokens)": "回答被截断（--max_tokens）",
     "the arguments of a call are no JSON": "调用的参数不是 JSON",
     "the best of a model's own samples against the worst: rows for dpo": "模型自己的样本里最好的对最差的：dpo 数据",

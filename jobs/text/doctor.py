@@ -54,9 +54,8 @@ def check_data(
         console.print(warning, style="yellow", markup=False)
     console.print(say("Nothing stands in the way of training on it."), style="green")
     if advise:
-        learns = "grpo" if stage == "rl" else stage
-        weights = "--from_weight RUN " if STAGES[learns].continues else ""
-        console.print(
-            say("Next: {command}", command=f"minimind train {learns} {weights}--data_path {quote(str(path))}")
-        )
+        learner = "grpo" if stage == "rl" else stage
+        weights = "--from_weight RUN " if STAGES[learner].continues else ""
+        command = f"minimind train {learner} {weights}--data_path {quote(str(path))}"
+        console.print(say("Next: {command}", command=command))
     return 0

@@ -29,6 +29,7 @@ answer's, its score is `Unjudged`. Texts are compared in Unicode's composed form
 
 from __future__ import annotations
 
+import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -480,6 +481,36 @@ def parse_term(value: object) -> Term:
     Raises ValueError that names a term or an argument that there is not, the nearest, and those there are.
     """
     return of_kind(all_composed(value), TERMS, say("reward"))
+
+
+def named(text: str) -> Term:
+    """A term as a command line names it: by its name alone, or in JSON. Raises ValueError as `parse_term` does."""
+    if not text.lstrip().startswith("{"):
+        return parse_term({"is": text})
+    try:
+        return parse_term(json.loads(text))
+    except json.JSONDecodeError as error:
+        raise ValueError(say("{text}: not JSON ({error})", text=text, error=error)) from None
+
+
+def require_references(terms: Sequence[Term], without: Sequence[str], rows: int) -> None:
+    """Raise ValueError where a term compares with the right answer, and rows have none.
+
+    without: where such rows stand, of so many `rows`.
+    """
+    needing = [name for name, term in zip(names_of(terms), terms, strict=True) if term.needs_reference]
+    if needing and without:
+        raise ValueError(
+            say(
+                "{where}: the reward {names} compares with the right answer, and this row has none ({count:,} of "
+                "{rows:,} rows). Leave such rows out, or name rewards that need none, such as {others}",
+                where=without[0],
+                names=", ".join(needing),
+                count=len(without),
+                rows=rows,
+                others="format, repetition, stopped",
+            )
+        )
 
 
 def names_of(terms: Sequence[Term]) -> tuple[str, ...]:

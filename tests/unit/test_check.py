@@ -76,6 +76,11 @@ def test_preferences_and_prompts(tmp_path: Path) -> None:
     assert check_file(write(tmp_path / "a.jsonl", rows), "dpo").counts == {"same_answers": 1}
     rows = [{"prompt": "1+1", "answer": "2"}, {"prompt": "1+1", "answer": ""}]
     assert check_file(write(tmp_path / "b.jsonl", rows), "rl").counts == {"empty_answer": 1}
+    known = check_file(write(tmp_path / "c.jsonl", [chat("q", "a"), {"prompt": "1+1", "answer": "2"}]), "rl")
+    assert (known.counts, known.unanswered, known.warnings()) == ({}, 0, [])
+    report = check_file(write(tmp_path / "d.jsonl", [chat("q", "无"), chat("r", ""), chat("s", "a")]), "rl")
+    assert (report.counts, report.unanswered) == ({}, 2)
+    assert report.warnings()[0].startswith("2 of 3 rows have no right answer")
 
 
 def pair(question: str, chosen: str, rejected: str) -> dict[str, object]:
@@ -427,6 +432,7 @@ def test_upstreams_files_for_reinforcement_learning_are_known_by_name(tmp_path: 
     if known:
         with pytest.raises(ValueError, match=f"{name} is MiniMind's file of questions for reinforcement learning"):
             check_file(path, "sft")
+        assert check_file(path, "rl").counts == {}
     else:
         assert check_file(path, "sft").counts == {}
 

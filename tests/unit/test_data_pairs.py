@@ -17,10 +17,11 @@ from jobs import paths
 from jobs.evaluation.evaluate import LocalExaminee
 from jobs.evaluation.rewards import score_file
 from jobs.runs.references import find_weights
-from jobs.synthesis import pairs
-from jobs.synthesis.pairs import Sampling, entry_of, make_pairs
+from jobs.synthesis import samples
+from jobs.synthesis.pairs import entry_of, make_pairs
 from jobs.synthesis.ranking import Rank, by_checks, by_reward
 from jobs.synthesis.rows import turn_of
+from jobs.synthesis.samples import Sampling
 from minimind.checkpoints.manifest import CheckpointError
 from minimind.evaluation.asking import Reply
 from minimind.network.model import MiniMind
@@ -174,7 +175,7 @@ def test_it_goes_on_where_it_was_killed(model: LocalExaminee, tmp_path: Path, mo
         return by_length(prompt, replies)
 
     make_pairs(model, prompts, whole, SAMPLING, by_length, Screen(), by=["length"])
-    monkeypatch.setattr(pairs, "REQUESTS_AT_ONCE", 1)
+    monkeypatch.setattr(samples, "REQUESTS_AT_ONCE", 1)
     with pytest.raises(KeyboardInterrupt):
         make_pairs(model, prompts, out, SAMPLING, rank, Screen(), by=["length"])
     assert (tmp_path / "pairs.jsonl.part").read_bytes().count(b"\n") == 2
@@ -237,7 +238,7 @@ def test_the_command(
     assert shell(cli.main, *words, "--reward", "taught", *more) == 1
     assert "writes text and gives no scores" in shell.err
     assert shell(cli.main, *words, "--temperature", "0") == 1
-    assert "pairs need two samples or more that can differ" in shell.err
+    assert "it takes two samples or more that can differ" in shell.err
     assert shell(cli.main, *words[:-1], str(out)) == 1
     assert "--best_of" in shell.err
     assert shell(cli.main, *words[:5], str(tmp_path / "new.jsonl"), *words[6:], *more) == 1

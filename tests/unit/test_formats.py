@@ -12,7 +12,7 @@ from data.encode import documents
 from data.examples import EXAMPLES
 from data.formats import READING, stage_of
 from data.rules import problems
-from data.schema import STAGE_ROWS, ChatRow, LabelledRow, PreferenceRow, Row, parse
+from data.schema import STAGE_ROWS, ChatRow, LabelledRow, PreferenceRow, PromptRow, Row, parse
 from minimind.text.chat import render
 from minimind.text.tokenizer import Tokenizer
 
@@ -415,9 +415,57 @@ def test_a_label_that_is_none_of_an_answer_makes_no_labelled_answer() -> None:
     assert stage_of({"prompt": "q", "completion": "a"}) == "sft"
 
 
-def test_upstreams_prompts_for_reinforcement_learning_are_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"rlaif\.jsonl and agent_rl\.jsonl"):
-        parse(STAGE_ROWS["rl"], {"conversations": [ASKED], "gt": ["1"]})
+SYSTEM = {"role": "system", "content": "S"}
+
+
+@pytest.mark.parametrize("name", ["conversations", "messages"])
+@pytest.mark.parametrize(
+    ("turns", "before", "answer"),
+    [
+        ([ASKED, said("")], [], ""),
+        ([ASKED, said("无")], [], ""),
+        ([ASKED, said(None)], [], ""),
+        ([ASKED], [], ""),
+        ([ASKED, ANSWERED], [], "a"),
+        ([SYSTEM, ASKED, said("earlier"), ASKED, said("")], ["S", "q", "earlier"], ""),
+    ],
+)
+def test_a_conversation_asks_its_last_question(
+    tokenizer: Tokenizer, name: str, turns: list[Any], before: list[str], answer: str
+) -> None:
+    row = parse(PromptRow, {name: turns, "pass_rate": 0.5})
+    assert row.before is not None
+    assert ([turn.content for turn in row.before], row.prompt, row.answer) == (before, "q", answer)
+    assert (row.unread, row.ignored, list(problems(row))) == ([], ["pass_rate"], [])
+    (document,) = documents(tokenizer, row)
+    asked = [turn for turn in turns if turn["role"] != "assistant" or turn["content"] == "earlier"]
+    prompt = render(tokenizer, asked, add_generation_prompt=True).ids
+    begin, end = document.targets.tolist()  # one span: what was said before is not learnt
+    assert document.ids[:begin] == prompt
+    assert tokenizer.decode(document.ids[begin:end]) == f"{answer}<|im_end|>"
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ({"conversations": [ASKED], "gt": ["1"]}, r"agents that call tools \(MiniMind's agent_rl\.jsonl\)"),
+        ({"conversations": [SYSTEM | {"tools": [TOOL]}, ASKED, said("")]}, "agents that call tools"),
+        ({"conversations": [ASKED, said("", tool_calls=[CALL]), {"role": "tool", "content": "1"}]}, "agents that call"),
+        ({"conversations": [ANSWERED]}, "the conversation asks nothing"),
+        ({"conversations": [ASKED, ANSWERED, ANSWERED]}, "the conversation asks nothing"),
+        ({"conversations": ["q"]}, "a conversation is a list of turns"),
+        ({"conversations": [{"role": "user", "content": 1}]}, "prompt = 1"),
+        ({"messages": [ASKED], "conversations": [ANSWERED]}, "are different conversations"),
+    ],
+)
+def test_a_conversation_that_cannot_be_tried_is_refused(row: Any, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        parse(PromptRow, row)
+
+
+def test_the_thought_of_a_right_answer_is_named() -> None:
+    row = parse(PromptRow, ours(ASKED, said("Four.", reasoning_content="Two and two.")))
+    assert (row.answer, row.ignored) == ("Four.", ["reasoning_content"])
 
 
 @pytest.mark.parametrize("stage", STAGE_ROWS)
@@ -437,4 +485,4 @@ def test_rows_are_read_as_this_number_of_the_reading_says(tokenizer: Tokenizer) 
     found = [documents(tokenizer, row) for row in rows]
     content = [[document.ids, document.targets.tolist()] for each in found for document in each]
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
-    assert (READING, digest) == (5, "5ef07bc11637")
+    assert (READING, digest) == (6, "5ef07bc11637")

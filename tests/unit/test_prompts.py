@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from data.examples import EXAMPLES
-from data.prompts import read_prompts
+from data.prompts import read_prompts, read_questions
 from data.read import DataError
 
 
@@ -91,3 +91,20 @@ def test_what_asks_nothing_is_refused_with_its_line(tmp_path: Path, row: Any, co
 def test_a_file_without_prompts(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="it has no prompt"):
         read_prompts(write(tmp_path / "rows.jsonl"))
+
+
+def test_questions_come_with_their_right_answers_and_rows(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"prompt": "q", "answer": "42", "id": 7},
+        {"conversations": [user("a"), assistant("b"), user("c"), assistant("d")]},
+        {"messages": [user("e"), assistant("无")]},
+    ]
+    found = read_questions(write(tmp_path / "rows.jsonl", *rows, rows[0]))
+    assert [(prompt.question, len(prompt.turns), prompt.answer, prompt.row) for prompt in found.each] == [
+        ("q", 1, "42", rows[0]),
+        ("c", 3, "d", rows[1]),
+        ("e", 1, None, rows[2]),
+    ]
+    assert found.repeated == 1
+    with pytest.raises(DataError, match=r"rows.jsonl:1: .*preference data"):
+        read_questions(write(tmp_path / "rows.jsonl", {"chosen": [user("q")], "rejected": [user("q")]}))

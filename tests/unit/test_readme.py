@@ -44,7 +44,15 @@ def test_the_rows_on_the_page_of_data_are_rows(page: str) -> None:
     assert all(f"`{flag}`" in text for flag in ("weight", "train", "loss_mask", "thinking", "functions"))
 
 
-NAMED = (["train"], ["convert"], ["data", "check"], ["data", "distill"], ["data", "pairs"], ["reward", "score"])
+NAMED = (
+    ["train"],
+    ["convert"],
+    ["data", "check"],
+    ["data", "distill"],
+    ["data", "pairs"],
+    ["data", "passrate"],
+    ["reward", "score"],
+)
 """What stands in sentences as the name of a verb, without what it needs."""
 
 COMMAND = re.compile(r"^(ray job submit .* -- python -m jobs|(?:eval \"\$\()?minimind) +(\w.*?)(?:\)\"| >.*)?$")

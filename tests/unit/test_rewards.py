@@ -16,7 +16,17 @@ from minimind.evaluation.checkers import Answer
 from minimind.language import speaking
 from minimind.rewards import terms as rewards_terms
 from minimind.rewards.judging import Rewards
-from minimind.rewards.terms import TERMS, Attempt, Judge, Term, Unjudged, names_of, parse_term
+from minimind.rewards.terms import (
+    TERMS,
+    Attempt,
+    Judge,
+    Term,
+    Unjudged,
+    named,
+    names_of,
+    parse_term,
+    require_references,
+)
 
 
 def attempt(
@@ -266,6 +276,24 @@ def terms(*names: str) -> list[Term]:
 
 def test_names_are_unique() -> None:
     assert names_of(terms("exact", "stopped", "exact", "exact")) == ("exact", "stopped", "exact_2", "exact_3")
+
+
+def test_a_term_is_named_on_a_command_line() -> None:
+    assert named("exact") == parse_term({"is": "exact"})
+    assert named(' {"is": "number", "weight": 0.5}') == parse_term({"is": "number", "weight": 0.5})
+    with pytest.raises(ValueError, match=r"no reward 'exakt'.*exact"):
+        named("exakt")
+    with pytest.raises(ValueError, match=r'\{"is": exact\}: not JSON'):
+        named('{"is": exact}')
+
+
+def test_terms_that_compare_are_refused_where_rows_have_no_right_answer() -> None:
+    compared, others = [named("repetition"), named("exact"), named("number")], [named("format"), named("stopped")]
+    require_references(compared, [], 9)
+    require_references(others, ["a.jsonl:3"], 9)
+    said = r"^a\.jsonl:3: the reward exact, number compares .* \(2 of 9 rows\)\. .*such as format, repetition, stopped$"
+    with pytest.raises(ValueError, match=said):
+        require_references(compared, ["a.jsonl:3", "a.jsonl:7"], 9)
 
 
 def test_judging_and_the_sum() -> None:

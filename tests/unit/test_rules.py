@@ -92,6 +92,9 @@ def test_labelled_answers() -> None:
 def test_prompts() -> None:
     assert list(problems(PromptRow(prompt="1+1", answer="2"))) == []
     assert [kind for kind, _ in problems(PromptRow(prompt=" ", answer=""))] == ["empty", "empty_answer"]
+    assert list(problems(PromptRow(prompt="1+1", answer="", before=turns("sua")))) == []
+    ((kind, detail),) = problems(PromptRow(prompt="1+1", answer="", before=turns("u")))
+    assert (kind, detail.startswith("turn 2 is user after user")) == ("wrong_order", True)
 
 
 def test_what_the_model_reads_and_what_a_row_is_known_by() -> None:
@@ -106,6 +109,9 @@ def test_what_the_model_reads_and_what_a_row_is_known_by() -> None:
     assert keys(ChatRow(conversations=turns("suaua"))) == ["u1", "u3"]
     assert keys(PreferenceRow(chosen=turns("ua"), rejected=turns("ua"))) == ["u0"]
     assert keys(PromptRow(prompt="q", answer="a")) == ["q"]
+    talk = PromptRow(prompt="q", answer="a", before=turns("ua"))
+    assert conversations(talk) == [[("user", "u0"), ("assistant", "a1"), ("user", "q"), ("assistant", "a")]]
+    assert keys(talk) == ["u0", "q"]
 
 
 def test_excerpt_is_one_short_line() -> None:

@@ -95,7 +95,7 @@ def test_what_is_missing_on_a_command_line_is_named_with_what_there_is(shell: Sh
     assert shell(cli.minimind, "train") == 2
     assert f"are required: STAGE; there are tokenizer, {', '.join(STAGES)}\n" in shell.err
     assert shell(cli.minimind, "data") == 2
-    assert "are required: VERB; there are fetch, check, example, show, distill, pairs\n" in shell.err
+    assert "are required: VERB; there are fetch, check, example, show, distill, pairs, passrate\n" in shell.err
     assert shell(cli.minimind, "resume") == 2
     assert "are required: run\n" in shell.err
 
@@ -408,11 +408,12 @@ def test_the_doctor_reads_a_file_as_what_it_is_and_says_what_comes_next(shell: S
 @pytest.mark.parametrize("stage", [*STAGE_ROWS, *ROWS_OF])
 def test_the_examples_of_a_stage_are_a_file_that_the_doctor_finds_good(shell: Shell, home: Path, stage: str) -> None:
     assert shell(cli.minimind, "data", "example", stage) == 0
-    assert not shell.err
+    assert shell.err == ""
     (home / "rows.jsonl").write_text(shell.out, "utf-8")
     assert shell(cli.main, "data", "check", "rows.jsonl") == 0
     assert f"as {ROWS_OF.get(stage, stage)}" in shell.out
-    assert "Next: minimind train" in shell.out
+    learner = {"rl": "grpo"}.get(ROWS_OF.get(stage, stage), ROWS_OF.get(stage, stage))
+    assert f"Next: minimind train {learner} " in shell.out
 
 
 def test_a_folder_of_notes_is_trained_on_and_it_is_said_how_it_was_read(shell: Shell, home: Path) -> None:
@@ -594,6 +595,7 @@ def test_it_speaks_the_readers_language(shell: Shell, monkeypatch: pytest.Monkey
         ["reward", "score"],
         ["data", "check"],
         ["data", "show"],
+        ["data", "passrate"],
     ],
 )
 def test_help_fits_the_terminal_and_breaks_no_word(

@@ -1,0 +1,218 @@
+"""How often a model answers prompts right, and which of them it can learn from by trying: what reinforcement learning
+has to begin with.
+
+From a prompt that is always or never answered right nothing is learnt by comparing answers; the others, from the easy
+to the hard, are a curriculum.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from rich.console import Console
+
+from data.prompts import Prompt, Prompts
+from data.rules import excerpt
+from jobs import paths
+from jobs.evaluation.ask import answer_of
+from jobs.evaluation.evaluate import LocalExaminee
+from jobs.synthesis.journal import Entry, Journal
+from jobs.synthesis.rows import known, summed
+from jobs.synthesis.samples import Sampling, sample
+from jobs.terminal.counting import counting
+from minimind.evaluation.asking import Reply
+from minimind.evaluation.measures import WORD
+from minimind.evaluation.statistics import SHARES, mean, pass_at
+from minimind.language import say
+from minimind.rewards.judging import Rewards
+from minimind.rewards.terms import Attempt, Contains, Elsewhere, Python, Term, named, names_of, require_references
+from minimind.text.chat import render
+from minimind.training.signal import RIGHT, Signal, Standing, signal
+
+SHOWN = 3
+"""How many of the hardest prompts, and of the easiest, are shown."""
+
+GROUP_WORDS, GROUP_PROMPTS, GROUPS = 2, 5, 8
+"""Prompts that begin with the same so many words are a group, if there are so many of them; so many groups are told."""
+
+
+def terms_of(reward: Sequence[str]) -> list[Term]:
+    """The terms of a reward. Raises ValueError for what is none, and for what another model, not asked here, judges."""
+    terms = [named(text) for text in reward]
+    for name, term in zip(names_of(terms), terms, strict=True):
+        if isinstance(term, Elsewhere) and not isinstance(term, Python):
+            raise ValueError(
+                say("--reward {name}: another model judges it, which is not asked here; take other terms", name=name)
+            )
+    return terms
+
+
+def measure(
+    model: LocalExaminee,
+    prompts: Prompts,
+    out: Path | None,
+    sampling: Sampling,
+    reward: Sequence[str],
+    console: Console,
+    *,
+    folder: Path,
+) -> Mapping[str, Any]:
+    """Sample a model, judge its answers, and write the curriculum: the rows of prompts whose answers are not all worth
+    the same, the easiest first, each with its "pass_rate". Gives the record: see docs/json.md.
+
+    prompts: with their rows. out: None writes no curriculum. reward: its terms, as `named` reads them; an answer is
+    right that scores 1 by the first of them. folder: where the code of a term `python` is looked for. What has been
+    done is kept when it is ended and started again, and the same arguments give the same.
+
+    Raises ValueError for a file that was begun otherwise, rows without the right answer that a term needs, and a model
+    that writes no numbers.
+    """
+    terms = terms_of(reward)
+    without = [prompt.where for prompt in prompts.each if prompt.answer is None]
+    require_references(terms, without, len(prompts.each))
+    asked = {
+        "model": {"name": model.name, "checkpoint": model.checkpoint, "device": model.device},
+        "prompts": known(prompts),
+        **asdict(sampling),
+        "reward": list(reward),
+    }
+    with (
+        Rewards(terms, folder=folder) as rewards,
+        Journal.open(out or _place(asked), asked, prompts=paths.kept(str(prompts.path))) as journal,
+    ):
+        if journal.is_finished:
+            return journal.record
+        total, done = (count * sampling.samples for count in (len(prompts.each), len(journal)))
+        judge = partial(_entry_of, model=model, sampling=sampling, rewards=rewards)
+        try:
+            with counting(say("{model} is sampled", model=model.name), total, console, done=done) as tell:
+                sample(model, prompts.each, sampling, judge, journal, lambda tokens: tell())
+        finally:
+            found = _summed(prompts, journal, sampling)
+            finished = len(journal) == len(prompts.each)
+            journal.keep(found, finished=finished, rows=_curriculum(prompts, journal, sampling))
+        return journal.record
+
+
+def _place(asked: Mapping[str, Any]) -> Path:
+    """Where what was asked for is kept if nobody names a file."""
+    digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:24]
+    return paths.cache() / "passrate" / f"{digest}.jsonl"
+
+
+def _entry_of(
+    prompt: Prompt, answers: Sequence[Reply], model: LocalExaminee, sampling: Sampling, rewards: Rewards
+) -> Entry:
+    """What is kept of the answers to a prompt: how many are `right`, the mean `reward`, `tokens`, how many were
+    `cut_off`, how many judgements were `not_judged`, in how many the right one `holds` as a part, the first as a
+    `sample`; `why` it has no signal.
+    """
+    turns = [dict(turn) for turn in prompt.turns]
+    left = model.engine.context_tokens - len(render(model.tokenizer, turns, add_generation_prompt=True).ids)
+    room = min(left, sampling.max_tokens)
+    attempts = [
+        Attempt(answer_of(reply, prompt.question), prompt.answer or "", reply.tokens or 0, room) for reply in answers
+    ]
+    group_A = np.zeros(len(attempts), np.int64)
+    judged = rewards.judge(attempts, group_A.tolist())
+    reward_A, right_A = judged.total(rewards.weights), judged.values_KA[0] >= RIGHT
+    entry: Entry = {
+        "right": int(right_A.sum()),
+        "reward": float(reward_A.mean()),
+        "tokens": sum(attempt.tokens for attempt in attempts),
+        "cut_off": sum(reply.finish == "length" for reply in answers),
+        "not_judged": int(judged.failed_K.sum()),
+        "holds": sum(score >= RIGHT for score in Contains().scores(attempts)),
+        "sample": answers[0].text,
+    }
+    if judged.failed_K[0] == len(attempts):
+        name = rewards.names[0]
+        return entry | {"why": "not_judged", "detail": f"{name}: {rewards.problems[name]}"}
+    (standing,) = signal(reward_A, right_A, group_A).standings
+    return entry if standing == "signal" else entry | {"why": standing, "detail": ""}
+
+
+def _measured(journal: Journal) -> Iterator[tuple[int, Entry]]:
+    """The prompts whose answers were judged."""
+    return (
+        (number, entry) for number, entry in journal.entries() if entry.get("why") not in ("unaskable", "not_judged")
+    )
+
+
+def _curriculum(prompts: Prompts, journal: Journal, sampling: Sampling) -> list[dict[str, Any]]:
+    """The rows that have signal, those that are right most often first, and of these those that bring most."""
+    found = [(number, entry) for number, entry in _measured(journal) if "why" not in entry]
+    found.sort(key=lambda one: (-one[1]["right"], -one[1]["reward"], one[0]))
+    return [
+        {**(prompts.each[number].row or {}), "pass_rate": entry["right"] / sampling.samples} for number, entry in found
+    ]
+
+
+def _summed(prompts: Prompts, journal: Journal, sampling: Sampling) -> dict[str, Any]:
+    """What the record says of all prompts."""
+    found = list(_measured(journal))
+    rights = [entry["right"] for _, entry in found]
+    answers = len(found) * sampling.samples
+    standings = Signal(tuple(cast(Standing, entry.get("why", "signal")) for _, entry in found))
+    order = sorted(found, key=lambda one: (one[1]["right"], one[1]["reward"], one[0]))
+    hard = order[:SHOWN]
+    return {
+        **summed(prompts, journal),
+        "measured": len(found),
+        "pass_at": {
+            str(k): mean([pass_at(sampling.samples, right, k) for right in rights], within=SHARES).known()
+            for k in _ks(sampling.samples)
+            if rights
+        },
+        "signal": standings.counts,
+        "reward_mean": sum(entry["reward"] for _, entry in found) / len(found) if found else None,
+        "answer_tokens": sum(entry["tokens"] for _, entry in found) / answers if found else None,
+        "holds": sum(entry["holds"] for _, entry in found) / answers if found else None,
+        "cut_off": sum(entry["cut_off"] for _, entry in found) / answers if found else None,
+        "not_judged": sum(entry.get("not_judged", 0) for _, entry in journal.entries()),
+        "groups": _groups(prompts, found, sampling),
+        "hardest": [_shown(prompts.each[number], entry) for number, entry in hard],
+        "easiest": [_shown(prompts.each[number], entry) for number, entry in order[len(hard) :][: -SHOWN - 1 : -1]],
+    }
+
+
+def _ks(samples: int) -> list[int]:
+    """1, 2, 4, ..., and all of them."""
+    return sorted({*(2**power for power in range(samples.bit_length()) if 2**power <= samples), samples})
+
+
+def _groups(prompts: Prompts, found: Sequence[tuple[int, Entry]], sampling: Sampling) -> list[dict[str, Any]]:
+    """Of prompts that begin alike, how many there are, the share of right answers, and how many have signal."""
+    alike: defaultdict[str, list[Entry]] = defaultdict(list)
+    for number, entry in found:
+        words = WORD.findall(prompts.each[number].question)[:GROUP_WORDS]
+        alike[("" if all(len(word) == 1 for word in words) else " ").join(words)].append(entry)
+    many = [(begins, group) for begins, group in alike.items() if len(group) >= GROUP_PROMPTS]
+    many.sort(key=lambda one: -len(one[1]))
+    return [
+        {
+            "begins": begins,
+            "prompts": len(group),
+            "pass_rate": sum(entry["right"] for entry in group) / (len(group) * sampling.samples),
+            "signal": sum("why" not in entry for entry in group),
+        }
+        for begins, group in many[:GROUPS]
+    ]
+
+
+def _shown(prompt: Prompt, entry: Entry) -> dict[str, Any]:
+    return {
+        "where": prompt.where,
+        "question": excerpt(prompt.question),
+        "answer": excerpt(prompt.answer or ""),
+        "right": entry["right"],
+        "sample": excerpt(entry["sample"]),
+    }
