@@ -568,6 +568,13 @@ CHINESE: dict[str, str] = {
     "{first} and {second} rows: a comparison is of the same ones": ("{first} 行和 {second} 行：只能比较同样的行"),
     "k = {k}: allowed is 1 to the {samples} answers that there are": ("k = {k}：允许 1 到现有的 {samples} 个回答"),
     "at most {count} answers are written at once from now on": ("从现在起一次最多同时写 {count} 个回答"),
+    "a reward of {reward:g}: memory = counts is for rewards from 0 to 1. Set stage.memory=mean": (
+        "奖励为 {reward:g}：memory = counts 只适用于 0 到 1 之间的奖励。请设置 stage.memory=mean"
+    ),
+    (
+        "clip_high = {value}: of cispo it is the most a ratio may be; below 1 every token would be held back. 5 is "
+        "usual"
+    ): ("clip_high = {value}：对 cispo 来说它是比值的上限；小于 1 会压低每个词元。通常取 5"),
     (
         "step {step} of the run {run_id!r} is a reward model: it gives scores (minimind reward score FILE) and "
         "writes nothing"

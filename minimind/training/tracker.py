@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from minimind.language import say
 from minimind.training.advantages import Floats, Ints
 from minimind.training.rollout import PromptBatch
 
@@ -67,7 +68,17 @@ class Tracker:
         return expected_A / (expected_A + self.beta_P[rows]) if self.shares else expected_A
 
     def update(self, row: int, reward: float, moved: float, answer: Remembered) -> None:
-        """After an attempt. moved: D, in nats per token."""
+        """After an attempt. moved: D, in nats per token.
+
+        Raises ValueError for a reward that cannot be counted.
+        """
+        if self.shares and not -1e-9 <= reward <= 1 + 1e-9:
+            raise ValueError(
+                say(
+                    "a reward of {reward:g}: memory = counts is for rewards from 0 to 1. Set stage.memory=mean",
+                    reward=reward,
+                )
+            )
         kept = float(np.clip(2 ** (-moved / D_HALF), LEAST_KEPT, MOST_KEPT))
         if self.shares:
             self.alpha_P[row] = kept * self.alpha_P[row] + reward
@@ -122,7 +133,8 @@ class DrawnPrompts:
     ) -> None:
         self.tracker, self.batch = tracker, batch
         self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
-        self.total = epochs * len(tracker.alpha_P)
+        self.prompts = len(tracker.alpha_P)
+        self.total = epochs * self.prompts
         self.position = 0
 
     @property
@@ -132,7 +144,7 @@ class DrawnPrompts:
 
     def take(self, count: int) -> list[PromptBatch]:
         """The prompts of this rank for the next step."""
-        whole = min(self.batch_size * count * self.world, self.total - self.position)
+        whole = min(self._at_once(count), self.total - self.position)
         drawn = self.tracker.draw(whole, self.seed, self.position)
         begins = ((micro * self.world + self.rank) * self.batch_size for micro in range(count))
         parts = [drawn[begin : begin + self.batch_size] for begin in begins]
@@ -141,7 +153,11 @@ class DrawnPrompts:
 
     def total_steps(self, accumulation_steps: int) -> int:
         """Optimizer steps until then."""
-        return -(-self.total // (self.batch_size * accumulation_steps * self.world))
+        return -(-self.total // self._at_once(accumulation_steps))
+
+    def _at_once(self, count: int) -> int:
+        """Prompts in a step of so many micro-batches: as none comes twice, no more than there are."""
+        return min(self.batch_size * count * self.world, self.prompts)
 
     def stop_reading_ahead(self) -> bool:
         """False: nothing is read ahead."""
