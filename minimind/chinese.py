@@ -568,6 +568,13 @@ CHINESE: dict[str, str] = {
     "{first} and {second} rows: a comparison is of the same ones": ("{first} 行和 {second} 行：只能比较同样的行"),
     "k = {k}: allowed is 1 to the {samples} answers that there are": ("k = {k}：允许 1 到现有的 {samples} 个回答"),
     "at most {count} answers are written at once from now on": ("从现在起一次最多同时写 {count} 个回答"),
+    (
+        "can't continue here: {name} of the prompts was {theirs} and is {mine} now, and what is remembered is of those "
+        "of then. Continue with what the run began with, or start a new run from its weights."
+    ): (
+        "无法从这里继续：提示的 {name} 原来是 {theirs}，现在是 {mine}，而记下来的是原来那些提示的情况。"
+        "请用训练开始时的数据继续，或从它的权重开始新的训练。"
+    ),
     "a reward of {reward:g}: memory = counts is for rewards from 0 to 1. Set stage.memory=mean": (
         "奖励为 {reward:g}：memory = counts 只适用于 0 到 1 之间的奖励。请设置 stage.memory=mean"
     ),

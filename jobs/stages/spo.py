@@ -73,6 +73,7 @@ def credited(spec: RunSpec, rows: PromptRows, writer: Writer, parallel: Parallel
     prompts = DrawnPrompts(
         tracker,
         rows.batch,
+        identity=rows.identity(),
         batch_size=spec.loop.batch_size,
         seed=spec.seed,
         epochs=spec.loop.epochs,

@@ -210,6 +210,7 @@ def data(
     training, examining = PromptRows(corpus.rows, chosen, width, pad_id), PromptRows(measured, held_out, width, pad_id)
     writer = Writer(models, writing(spec, corpus.tokenizer))
     prompts, credit = source(spec, training, writer, parallel)
+    at_once = max(1, min(EXAMINED_AT_ONCE, -(-examining.count // parallel.world)))
     rewards = Rewards(own.terms)
     judge = TermJudge(rewards, training, corpus.tokenizer)
     finalize(judge, rewards.close)  # where it comes too soon, the next answers start user code again
@@ -218,7 +219,7 @@ def data(
         HeldOut(
             partial(
                 examined,
-                partial(in_order, examining, batch_size=EXAMINED_AT_ONCE, rank=parallel.rank, world=parallel.world),
+                partial(in_order, examining, batch_size=at_once, rank=parallel.rank, world=parallel.world),
                 writer,
                 TermJudge(rewards, examining, corpus.tokenizer),
             )
@@ -228,7 +229,7 @@ def data(
 
 
 EXAMINED_AT_ONCE = 64
-"""Held-out prompts."""
+"""Held-out prompts at most; fewer where some workers would get none."""
 
 
 def in_turn(spec: RunSpec, rows: PromptRows, parallel: Parallel) -> PromptSource:

@@ -116,7 +116,8 @@ class Tracker:
 class DrawnPrompts:
     """A PromptSource that draws each step's prompts by what a tracker knows of them; none twice in a step.
 
-    batch: the prompts of these numbers, of so many in all. An epoch is as many prompts as there are, not each of them
+    batch: the prompts of these numbers. identity: of all of them, lest a run that goes on takes them for others. An
+    epoch is as many prompts as there are, not each of them
     once. The tracker is the same on every worker, so all draw the same, and each takes its share.
     """
 
@@ -125,13 +126,14 @@ class DrawnPrompts:
         tracker: Tracker,
         batch: Callable[[Sequence[int]], PromptBatch],
         *,
+        identity: Mapping[str, Any],
         batch_size: int,
         seed: int,
         epochs: int,
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        self.tracker, self.batch = tracker, batch
+        self.tracker, self.batch, self.identity = tracker, batch, {**identity, "seed": seed}
         self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
         self.prompts = len(tracker.alpha_P)
         self.total = epochs * self.prompts
@@ -164,11 +166,23 @@ class DrawnPrompts:
         return False
 
     def state_dict(self) -> dict[str, Any]:
-        """How many prompts have been taken."""
-        return {"position": self.position}
+        """How many prompts have been taken, and of which."""
+        return {"position": self.position, **self.identity}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go to where `state_dict` stood."""
+        """Go to where `state_dict` stood. Raises ValueError where it counted other prompts."""
+        for name, mine in self.identity.items():
+            if state[name] != mine:
+                raise ValueError(
+                    say(
+                        "can't continue here: {name} of the prompts was {theirs} and is {mine} now, and what is "
+                        "remembered is of those of then. Continue with what the run began with, or start a new run "
+                        "from its weights.",
+                        name=name,
+                        theirs=state[name],
+                        mine=mine,
+                    )
+                )
         self.position = state["position"]
 
 

@@ -129,7 +129,9 @@ def batch(rows: Sequence[int]) -> PromptBatch:
 
 
 def drawn(prompts: int, size: int, epochs: int = 2, rank: int = 0, world: int = 1) -> DrawnPrompts:
-    return DrawnPrompts(Tracker(prompts), batch, batch_size=size, seed=3, epochs=epochs, rank=rank, world=world)
+    return DrawnPrompts(
+        Tracker(prompts), batch, identity={"data": "d"}, batch_size=size, seed=3, epochs=epochs, rank=rank, world=world
+    )
 
 
 def steps(source: DrawnPrompts, count: int) -> list[list[tuple[int, ...]]]:
@@ -168,6 +170,12 @@ def test_a_source_goes_on_where_it_stood() -> None:
     later.load_state_dict(source.state_dict())
     assert began + steps(later, 2) == whole
     assert not later.stop_reading_ahead()
+
+
+def test_what_is_remembered_is_not_taken_for_that_of_other_prompts() -> None:
+    other = DrawnPrompts(Tracker(20), batch, identity={"data": "e"}, batch_size=3, seed=3, epochs=2)
+    with pytest.raises(ValueError, match="can't continue here: data of the prompts was d and is e now"):
+        other.load_state_dict(drawn(20, 3).state_dict())
 
 
 def test_all_that_is_remembered_is_in_its_state() -> None:
