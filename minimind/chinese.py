@@ -569,6 +569,10 @@ CHINESE: dict[str, str] = {
     "k = {k}: allowed is 1 to the {samples} answers that there are": ("k = {k}：允许 1 到现有的 {samples} 个回答"),
     "at most {count} answers are written at once from now on": ("从现在起一次最多同时写 {count} 个回答"),
     (
+        "after step {step}: there was nothing to learn from in {count} steps in a row; they change nothing and do not "
+        "count"
+    ): ("第 {step} 步之后：连续 {count} 步没有可学的内容；这些步不改变任何东西，也不计数"),
+    (
         "can't continue here: {name} of the prompts was {theirs} and is {mine} now, and what is remembered is of those "
         "of then. Continue with what the run began with, or start a new run from its weights."
     ): (

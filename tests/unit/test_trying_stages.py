@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
+import gc
+import json
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
+import psutil
 import pytest
 import torch
 
 import minimind.checkpoints.checkpoint as checkpoints
 from jobs import paths
 from jobs.runs.directory import RunDirectory
+from jobs.stages import trying
 from jobs.stages.recipe import trial_recipe
 from jobs.stages.spec import RunSpec
+from jobs.stages.trying import TermJudge, writing
 from jobs.text.prepare import prepare
 from jobs.training.build import Built, build
 from jobs.training.run import resolve, resume, start
 from minimind.checkpoints import folders as checkpoint_folders
 from minimind.device.distributed import Parallel
 from minimind.device.limit import MemoryLimit
-from minimind.events import metric_series
+from minimind.events import metric_series, read_events
+from minimind.inference.engine import Engine
 from minimind.memory.trace import trace
-from minimind.training.attempts import Attempts
+from minimind.network.model import MiniMind
+from minimind.training import rollout
+from minimind.training.attempts import Attempts, Verdict
 from minimind.training.loop import train
 from minimind.training.policy import JudgedBatch, PolicyBatch
+from minimind.training.rollout import Written
 from minimind.training.train_state import TrainState
 from minimind.training.trial_steps import run_trial_steps
 from tests.ranks import run_ranks
@@ -92,8 +104,10 @@ def run_of(home: Path, name: str) -> RunDirectory:
 
 
 def train_state(run: RunDirectory, step: int) -> dict[str, Any]:
-    (state,) = checkpoints.load(checkpoint_folders.folder_of(run.checkpoints, step)).train_state["batches"]
-    assert isinstance(state, dict)
+    kept = checkpoints.load(checkpoint_folders.folder_of(run.checkpoints, step)).train_state
+    assert kept is not None
+    state: dict[str, Any]
+    (state,) = kept["batches"]
     return state
 
 
@@ -238,3 +252,224 @@ def test_each_held_out_prompt_is_measured_once_on_whichever_worker(home: Path) -
     for metric in ("reward", "right", "answer_tokens"):
         sums = [sum(total for _, told in part for name, total, _ in told if name == metric) for part in (whole, *parts)]
         assert sums[0] == pytest.approx(sums[1] + sums[2])
+
+
+EQUAL = '[{"is": "length", "least": 0, "most": 99}]'
+"""A reward that is 1 for whatever is written."""
+
+
+def notes(run: RunDirectory, kind: str) -> list[str]:
+    return [event["text"] for event in read_events(run.events_path, {"note"}) if event["kind"] == kind]
+
+
+def test_where_all_rewards_are_equal_nothing_is_learnt_the_run_ends_and_it_is_said(home: Path) -> None:
+    run = start(spec_of("grpo", name="even", stage__rewards=EQUAL, loop__epochs=1), Screen())
+    assert run.state().word == "SUCCEEDED"
+    assert checkpoint_folders.steps(run.checkpoints) == [0]
+    assert end_of(run) == end_of(run_of(home, "small"))
+    assert metric_series(run.events_path, "train/reward") == ([], [])
+    assert metric_series(run.events_path, "val/reward") == ([0], [1.0])
+    said = notes(run, "nothing_to_learn")
+    assert [text.split(" in a row")[0] for text in said] == [
+        f"after step 0: there was nothing to learn from in {count} steps" for count in (8, 16)
+    ]
+    few = start(spec_of("grpo", name="few", stage__rewards=EQUAL, loop__epochs=1, loop__batch_size=80), Screen())
+    assert [text.split(" in a row")[0] for text in notes(few, "nothing_to_learn")] == [
+        "after step 0: there was nothing to learn from in 1 steps"
+    ]
+    assert not notes(run_of(home, "grpo"), "nothing_to_learn")
+
+
+def test_what_was_not_told_is_told_with_the_next_answers_there_is_something_to_learn_from(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every other set of answers has no signal; stopped behind such a one the run ends as if it had not been."""
+    judge, calls = TermJudge.judge, []
+
+    def dull(self: TermJudge, written: Sequence[Written]) -> Verdict:
+        verdict = judge(self, written)
+        if len(written) != 32:  # held-out prompts
+            return verdict
+        calls.append(float(verdict.value_KA.mean()))
+        even = len(self.rewards.names), len(written)
+        return Verdict(np.full(even, 0.25), verdict.failed_K) if len(calls) % 2 else verdict
+
+    monkeypatch.setattr(TermJudge, "judge", dull)
+    run = start(spec_of("grpo", name="dull"), Screen())
+    steps, means = metric_series(run.events_path, "train/reward")
+    assert steps == list(range(1, STEPS + 1))
+    assert means == pytest.approx([(0.25 + real) / 2 for real in calls[1::2]], rel=1e-6)
+    assert all(share >= 0.5 for share in metric_series(run.events_path, "train/no_signal")[1])
+
+
+@pytest.mark.parametrize("name", ["spo", "ppo"])
+def test_equal_rewards_stop_no_run_of_single_answers(home: Path, name: str) -> None:
+    run = start(spec_of(name, name="even", stage__rewards=EQUAL), Screen())
+    assert run.state().word == "SUCCEEDED"
+    assert metric_series(run.events_path, "train/reward") == ([1, 2, 3, 4, 5], [1.0] * STEPS)
+
+
+@pytest.mark.parametrize("name", ["grpo", "spo", "ppo"])
+def test_prompts_may_leave_room_for_one_token(home: Path, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "short.jsonl"
+    rows = [{"prompt": f"{word}?", "answer": word} for word in "abcdefghijklmnopqrstuvwxyz0123456789"]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    free = built_of(name, str(home), Parallel(), data__path=str(path))
+    (batch,) = cast(Attempts, free.recipe.batches).prompts.take(1)
+    assert len(set(batch.length_B.tolist())) == 1
+    width = int(batch.length_B[0]) + 1
+    terms = '[{"is": "stopped"}]'
+    settings: dict[str, Any] = {"data__path": str(path), "data__max_seq_len": width, "stage__rewards": terms}
+    run = start(spec_of(name, name="short", **settings), Screen())
+    assert run.state().word == "SUCCEEDED", run.state()
+    assert set(metric_series(run.events_path, "train/answer_tokens")[1]) <= {1.0}
+    assert set(metric_series(run.events_path, "val/answer_tokens")[1]) == {1.0}
+
+
+@pytest.mark.parametrize("name", ["grpo", "spo", "ppo"])
+def test_where_every_answer_is_cut_off_and_none_of_these_is_learnt_nothing_is(
+    home: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trying, "writing", lambda *given: replace(writing(*given), stop_id=600))  # there is none such
+    run = start(spec_of(name, name="cut", stage__learn_cut=False, loop__epochs=1), Screen())
+    assert run.state().word == "SUCCEEDED"
+    assert end_of(run) == end_of(run_of(home, "small"))
+    assert notes(run, "nothing_to_learn")
+    assert metric_series(run.events_path, "val/cut_off") == ([0], [1.0])
+    learning = start(spec_of(name, name="learning"), Screen())
+    assert metric_series(learning.events_path, "train/cut_off") == ([1, 2, 3, 4, 5], [1.0] * STEPS)
+
+
+def test_settings_that_cannot_work_are_refused(home: Path) -> None:
+    wrong: dict[str, tuple[str, dict[str, Any]]] = {
+        r"stage.group_size = 1.*greater than or equal to 2": ("grpo", {"stage__group_size": 1}),
+        r"stage: rewards = from 0 to 1.5 .* Set memory = mean": ("spo", {"stage__rewards": TERMS}),
+        r"stage: rewards = from -1 to 1 .* Set memory = mean": (
+            "spo", {"stage__rewards": '[{"is": "exact"}, {"is": "repetition"}]'},
+        ),
+        r"clip_high = 0.28: of cispo": ("grpo", {"stage__loss__surrogate": "cispo"}),
+        r"dual_clip = 10.0: cispo has its own bound, clip_high": (
+            "spo", {"stage__loss__surrogate": "cispo", "stage__loss__clip_high": 5},
+        ),
+        r"stage.max_new_tokens = 0": ("ppo", {"stage__max_new_tokens": 0}),
+        r"stage.passes = 0": ("ppo", {"stage__passes": 0}),
+        r"5 terms of the kind exact: at most 4": ("grpo", {"stage__rewards": json.dumps([{"is": "exact"}] * 5)}),
+    }  # fmt: skip
+    for message, (name, settings) in wrong.items():
+        with pytest.raises(ValueError, match=message):
+            spec_of(name, **settings)
+    cispo = {"stage__loss__surrogate": "cispo", "stage__loss__clip_high": 5, "stage__loss__dual_clip": None}
+    assert start(spec_of("spo", name="cispo", **cispo), Screen()).state().word == "SUCCEEDED"
+
+
+def own_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, **more: Any) -> str:
+    """Terms of a function of the user's."""
+    (tmp_path / "own_rewards.py").write_text(f"import os, time\ndef score(attempts):\n    {body}\n")
+    monkeypatch.chdir(tmp_path)
+    return json.dumps([{"is": "python", "function": "own_rewards:score", **more}])
+
+
+@pytest.mark.parametrize(
+    ("body", "more"),
+    [
+        ("raise RuntimeError('no')", {}),
+        ("time.sleep(60)", {"timeout_s": 0.3}),
+        ("os._exit(3)", {}),
+        ("return [float('nan')] * len(attempts)", {}),
+    ],
+)
+def test_what_a_users_function_cannot_judge_is_counted(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, more: dict[str, Any]
+) -> None:
+    terms = json.loads(own_reward(tmp_path, monkeypatch, body, **more)) + json.loads(SPREAD)
+    run = start(spec_of("grpo", name="own", stage__rewards=json.dumps(terms), loop__max_steps=2), Screen())
+    assert run.state().word == "SUCCEEDED"
+    assert metric_series(run.events_path, "train/not_judged") == ([1, 2], [1.0, 1.0])
+    assert metric_series(run.events_path, "train/reward_python") == ([1, 2], [0.0, 0.0])
+    assert metric_series(run.events_path, "val/not_judged")[1][0] == 1.0
+
+
+def test_rewards_of_a_users_function_that_cannot_be_counted_end_a_run_of_spo_with_a_sentence(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terms = own_reward(tmp_path, monkeypatch, "return [2.5] * len(attempts)")
+    run = start(spec_of("spo", name="wide", stage__rewards=terms), Screen())
+    assert run.state().word == "FAILED"
+    assert "a reward of 2.5: memory = counts is for rewards from 0 to 1. Set stage.memory=mean" in run.state().reason
+    mean = start(spec_of("spo", name="mean", stage__rewards=terms, stage__memory="mean"), Screen())
+    assert mean.state().word == "SUCCEEDED"
+
+
+def test_user_code_ends_with_what_it_was_asked_by(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    terms = own_reward(tmp_path, monkeypatch, f"open('pids', 'a').write(f'{{os.getpid()}} '); {SAME}")
+    built = built_of("grpo", str(home), Parallel(), stage__rewards=terms)
+    built.recipe.batches.take(1)
+    list(built.held_out.batches())
+    pids = {int(pid) for pid in (tmp_path / "pids").read_text().split()}
+    assert len(pids) == 1
+    (pid,) = pids
+    assert psutil.pid_exists(pid)
+    del built
+    gc.collect()
+    assert not psutil.pid_exists(pid)
+
+
+SAME = "return [1] * len(attempts)"
+
+
+def run_short(patch: pytest.MonkeyPatch, most: int, *, tried: bool = False) -> None:
+    """Let memory run out where more answers than these are written at once. tried: also where that is only tried."""
+    worst = rollout.worst_writing
+
+    def require(slots: int) -> None:
+        if slots > most:
+            raise torch.OutOfMemoryError("no room for so many")
+
+    def engine(*given: Any, slots: int, **how: Any) -> Engine:
+        require(slots)
+        return Engine(*given, slots=slots, **how)
+
+    def worst_writing(policy: MiniMind, how: rollout.Writing, slots: int) -> None:
+        if tried:
+            require(slots)
+        worst(policy, how, slots)
+
+    patch.setattr(rollout, "Engine", engine)
+    patch.setattr(rollout, "worst_writing", worst_writing)
+
+
+@pytest.mark.parametrize("name", ["grpo", "grpo-twice", "spo", "ppo"])
+def test_where_memory_runs_out_fewer_answers_are_written_at_once_and_they_are_the_same(
+    home: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free, usual = learnt(name, str(home), Parallel())
+    run_short(monkeypatch, 4)
+    with MemoryLimit(1 << 34):
+        short, metrics = learnt(name, str(home), Parallel())
+    require_close((free, usual), (short, metrics), 1e-5)
+
+
+def test_a_run_that_was_short_of_memory_stays_on_its_rung(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_short(monkeypatch, 4, tried=True)
+    run = start(spec_of("grpo", name="tight", memory__vram="4GB"), Screen())
+    assert run.state().word == "SUCCEEDED", run.state()
+    said = notes(run, "out_of_memory")
+    assert [text.split(": ")[1] for text in said] == [
+        f"at most {count} answers are written at once from now on" for count in (8, 4)
+    ]
+    assert train_state(run, 3)["slots"] == 4
+    assert end_of(run) == end_of(run_of(home, "grpo"))
+
+
+def one_is_short(home: str, parallel: Parallel) -> tuple[list[torch.Tensor], list[dict[str, Any]]]:
+    with pytest.MonkeyPatch.context() as patch, MemoryLimit(1 << 34):
+        if parallel.rank == 1:
+            run_short(patch, 8)
+        return shared("spo", home, parallel)
+
+
+@pytest.mark.slow
+def test_where_one_worker_runs_short_both_try_again(home: Path, tmp_path: Path) -> None:
+    one = shared("spo", str(home), Parallel())
+    for two in run_ranks(2, partial(one_is_short, str(home)), tmp_path):
+        require_close(one, two, 1e-5)
