@@ -594,6 +594,24 @@ CHINESE: dict[str, str] = {
     "k = {k}: allowed is 1 to the {samples} answers that there are": ("k = {k}：允许 1 到现有的 {samples} 个回答"),
     "at most {count} answers are written at once from now on": ("从现在起一次最多同时写 {count} 个回答"),
     (
+        "after step {step}: there was nothing to learn from in {count} steps in a row; they change nothing and do not "
+        "count"
+    ): ("第 {step} 步之后：连续 {count} 步没有可学的内容；这些步不改变任何东西，也不计数"),
+    (
+        "can't continue here: {name} of the prompts was {theirs} and is {mine} now, and what is remembered is of those "
+        "of then. Continue with what the run began with, or start a new run from its weights."
+    ): (
+        "无法从这里继续：提示的 {name} 原来是 {theirs}，现在是 {mine}，而记下来的是原来那些提示的情况。"
+        "请用训练开始时的数据继续，或从它的权重开始新的训练。"
+    ),
+    "a reward of {reward:g}: memory = counts is for rewards from 0 to 1. Set stage.memory=mean": (
+        "奖励为 {reward:g}：memory = counts 只适用于 0 到 1 之间的奖励。请设置 stage.memory=mean"
+    ),
+    (
+        "clip_high = {value}: of cispo it is the most a ratio may be; below 1 every token would be held back. 5 is "
+        "usual"
+    ): ("clip_high = {value}：对 cispo 来说它是比值的上限；小于 1 会压低每个词元。通常取 5"),
+    (
         "step {step} of the run {run_id!r} is a reward model: it gives scores (minimind reward score FILE) and "
         "writes nothing"
     ): ("运行 {run_id!r} 的第 {step} 步是奖励模型：它只打分（minimind reward score FILE），不写文本"),

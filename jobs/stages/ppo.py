@@ -79,10 +79,9 @@ def objective(spec: RunSpec) -> Objective:
             return loss
         critic = models[CRITIC]
         assert isinstance(critic, ScoreModel)
-        of_critic = value_loss(token_values(critic, batch), batch, own.value_clip)
-        # The policy's loss is a mean over its own units: the critic's is brought to as many.
-        share = own.value_weight * loss.weight / of_critic.weight
-        return Loss(loss.total + share * of_critic.total, loss.weight, {**loss.metrics, **of_critic.metrics})
+        of_critic = value_loss(token_values(critic, batch), batch, own.value_clip, own.loss.per)
+        total = loss.total + own.value_weight * of_critic.total
+        return Loss(total, loss.weight, {**loss.metrics, **of_critic.metrics})
 
     return try_again
 

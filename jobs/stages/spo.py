@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from data.rows import PromptRows
 from jobs.stages import sft, trying
@@ -16,6 +16,8 @@ from jobs.stages.stage import DEFAULT_MODEL, Stage
 from jobs.stages.trying import METRICS, TryingSettings
 from minimind.device.distributed import Parallel
 from minimind.events import Metric
+from minimind.language import say
+from minimind.rewards.terms import Elsewhere, Overlong, Repetition
 from minimind.training.attempts import Credit
 from minimind.training.credit import TrackedCredit
 from minimind.training.policy import PolicyLoss
@@ -37,6 +39,23 @@ class SpoConfig(TryingSettings):
         "mean of its rewards, for any",
     )
 
+    @model_validator(mode="after")
+    def _countable(self) -> Self:
+        # What is judged elsewhere may give anything, and is looked at when it comes.
+        known = [term for term in self.terms if not isinstance(term, Elsewhere)]
+        reach = [-term.weight if isinstance(term, Overlong | Repetition) else term.weight for term in known]
+        low, high = (sum(far for far in reach if (far > 0) == up) for up in (False, True))
+        if self.memory == "counts" and (low < 0 or high > 1 + 1e-9):
+            raise ValueError(
+                say(
+                    "rewards = from {low:g} to {high:g} by these terms and weights: memory = counts is for rewards "
+                    "from 0 to 1. Set memory = mean, or other weights",
+                    low=low,
+                    high=high,
+                )
+            )
+        return self
+
 
 def spo(size: str = DEFAULT_MODEL) -> RunSpec:
     """The settings of stages that try, with more prompts in a step."""
@@ -54,6 +73,7 @@ def credited(spec: RunSpec, rows: PromptRows, writer: Writer, parallel: Parallel
     prompts = DrawnPrompts(
         tracker,
         rows.batch,
+        identity=rows.identity(),
         batch_size=spec.loop.batch_size,
         seed=spec.seed,
         epochs=spec.loop.epochs,

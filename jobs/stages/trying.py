@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 from pydantic import Field, field_validator
@@ -168,10 +169,9 @@ def objective(spec: RunSpec) -> Objective:
 class TermJudge:
     """Judges answers by the terms of a reward, with the data's right answers beside them."""
 
-    def __init__(self, terms: Sequence[Term], rows: PromptRows, tokenizer: Tokenizer) -> None:
-        self.rewards, self.rows, self.tokenizer = Rewards(terms), rows, tokenizer
-        self.names = self.rewards.names
-        self.weight_K = np.array([term.weight for term in terms])
+    def __init__(self, rewards: Rewards, rows: PromptRows, tokenizer: Tokenizer) -> None:
+        self.rewards, self.rows, self.tokenizer = rewards, rows, tokenizer
+        self.names, self.weight_K = rewards.names, np.array(rewards.weights)
 
     def judge(self, written: Sequence[Written]) -> Verdict:
         """What each term says of each answer."""
@@ -219,15 +219,18 @@ def data(
     training, examining = PromptRows(corpus.rows, chosen, width, pad_id), PromptRows(measured, held_out, width, pad_id)
     writer = Writer(models, writing(spec, corpus.tokenizer))
     prompts, credit = source(spec, training, writer, parallel)
-    judge = TermJudge(own.terms, training, corpus.tokenizer)
+    at_once = max(1, min(EXAMINED_AT_ONCE, -(-examining.count // parallel.world)))
+    rewards = Rewards(own.terms)
+    judge = TermJudge(rewards, training, corpus.tokenizer)
+    finalize(judge, rewards.close)  # where it comes too soon, the next answers start user code again
     return Data(
         Attempts(prompts, writer, judge, credit, Trying(own.passes, own.learn_cut), parallel),
         HeldOut(
             partial(
                 examined,
-                partial(in_order, examining, batch_size=EXAMINED_AT_ONCE, rank=parallel.rank, world=parallel.world),
+                partial(in_order, examining, batch_size=at_once, rank=parallel.rank, world=parallel.world),
                 writer,
-                TermJudge(own.terms, examining, corpus.tokenizer),
+                TermJudge(rewards, examining, corpus.tokenizer),
             )
         ),
         supervised.held_out_text(spec, corpus, parallel),
@@ -235,7 +238,7 @@ def data(
 
 
 EXAMINED_AT_ONCE = 64
-"""Held-out prompts."""
+"""Held-out prompts at most; fewer where some workers would get none."""
 
 
 def in_turn(spec: RunSpec, rows: PromptRows, parallel: Parallel) -> PromptSource:

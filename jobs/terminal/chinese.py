@@ -2055,6 +2055,13 @@ CHINESE: dict[str, str] = {
     "what roles.{role} says of the rows: {percent:.0f} %, {left} left": (
         "正在计算 roles.{role} 对数据行的看法：{percent:.0f} %，还需 {left}"
     ),
+    (
+        "rewards = from {low:g} to {high:g} by these terms and weights: memory = counts is for rewards from 0 to 1. "
+        "Set memory = mean, or other weights"
+    ): (
+        "rewards = 按这些项和权重从 {low:g} 到 {high:g}：memory = counts 只适用于 0 到 1 之间的奖励。"
+        "请设置 memory = mean，或换别的权重"
+    ),
     "with on_policy it is 0, for what the student writes is no model to it": (
         "与 on_policy 同用时它是 0，因为学生自己写的文本不能当作它的榜样"
     ),

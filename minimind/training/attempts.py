@@ -116,6 +116,7 @@ class Attempts:
         self.how, self.parallel = how, parallel
         self._set: list[PolicyBatch] = []
         self._passes_left = 0
+        self._untold: Told = ()
 
     @property
     def done(self) -> bool:
@@ -172,6 +173,7 @@ class Attempts:
             "credit": self.credit.state_dict(),
             "passes_left": self._passes_left,
             "set": [vars(batch) for batch in self._set] if self._passes_left else [],
+            "untold": self._untold,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -181,31 +183,40 @@ class Attempts:
         self.credit.load_state_dict(state["credit"])
         self._passes_left = state["passes_left"]
         self._set = [PolicyBatch(**fields) for fields in state["set"]]
+        self._untold = state["untold"]
 
     def _learnable(
         self, batches: Sequence[PromptBatch], everyone: Sequence[tuple[list[Written], Verdict, Any]]
     ) -> list[PolicyBatch]:
-        """What of this worker's attempts there is something to learn from, in its micro-batches."""
-        rank, answers = self.parallel.rank, self.writer.how.answers
-        tried = tried_of(everyone, self.judge.weight_K)
-        credited = self.credit.give(tried, [len(one.own) for of_rank, _, _ in everyone for one in of_rank])
-        first = sum(len(of_rank) for of_rank, _, _ in everyone[:rank])
-        written, verdict, _ = everyone[rank]
-        told = told_of(self.judge, written, verdict, answers)
-        if rank == 0:
-            told += tuple((name, total, count) for name, (total, count) in self.credit.told().items())
-        worth = iter(zip(written, credited[first:], strict=False))
-        found = []
+        """What of this worker's attempts there is something to learn from, in its micro-batches.
+
+        What is to be said of all attempts goes with the first of them, on whichever worker; where there are none, with
+        those of a later step.
+        """
+        answers = self.writer.how.answers
+        tried = tried_of(everyone, self.judge.weight_K, answers)
+        written = [one for of_rank, _, _ in everyone for one in of_rank]
+        credited = iter(self.credit.give(tried, [len(one.own) for one in written]))
+        worth = [[(one, self._learnt(one, next(credited))) for one in of_rank] for of_rank, _, _ in everyone]
+        learning = [rank for rank, of_rank in enumerate(worth) if any(credit for _, credit in of_rank)]
+        told = with_more(self._untold, self._told(tried, written, [verdict for _, verdict, _ in everyone]))
+        self._untold = () if learning else told
+        mine = iter(worth[self.parallel.rank])
+        found: list[PolicyBatch] = []
         for batch in batches:
-            groups = [[next(worth) for _ in range(answers)] for _ in batch.rows]
-            kept = [
-                [(one, credit) for one, credit in group if credit and (one.finished or self.how.learn_cut)]
-                for group in groups
-            ]
+            groups = [[next(mine) for _ in range(answers)] for _ in batch.rows]
+            kept = [[(one, credit) for one, credit in group if credit] for group in groups]
             if kept := [group for group in kept if group]:
-                found.append(self._batch(kept, told))
-                told = ()
+                found.append(self._batch(kept, told if not found and self.parallel.rank == learning[0] else ()))
         return found
+
+    def _learnt(self, one: Written, credit: Credited | None) -> Credited | None:
+        return credit if one.finished or self.how.learn_cut else None
+
+    def _told(self, tried: Tried, written: Sequence[Written], verdicts: Sequence[Verdict]) -> Told:
+        verdict = Verdict(tried.value_KA, np.sum([verdict.failed_K for verdict in verdicts], axis=0))
+        told = told_of(self.judge, written, verdict, self.writer.how.answers)
+        return (*told, *((name, total, count) for name, (total, count) in self.credit.told().items()))
 
     def _batch(self, groups: Sequence[Sequence[tuple[Written, Credited]]], told: Told) -> PolicyBatch:
         how = self.writer.how
@@ -230,23 +241,18 @@ class Attempts:
         )
         if self.how.passes == 1:
             return policy_batch
-        policy = self.writer.policy
-        with torch.no_grad():
+        with self.writer.as_it_is() as policy:
             old_M = answer_logprobs(policy, policy_batch.to(policy.head_weight_VD.device)).cpu()
         return replace(policy_batch, old_M=old_M)
 
 
-def tried_of(everyone: Sequence[tuple[list[Written], Verdict, Any]], weight_K: Floats) -> Tried:
-    """The attempts of all workers, one worker after the other."""
-    groups: list[int] = []
-    for written, _, _ in everyone:
-        for at, one in enumerate(written):
-            begins = at == 0 or one.row != written[at - 1].row
-            groups.append(groups[-1] + 1 if groups and begins else groups[-1] if groups else 0)
+def tried_of(everyone: Sequence[tuple[list[Written], Verdict, Any]], weight_K: Floats, answers: int) -> Tried:
+    """The attempts of all workers, one worker after the other. answers: to each prompt."""
     value_KA = np.concatenate([verdict.value_KA for _, verdict, _ in everyone], axis=1)
+    row_A = np.array([one.row for written, _, _ in everyone for one in written], dtype=np.int64)
     return Tried(
-        row_A=np.array([one.row for written, _, _ in everyone for one in written], dtype=np.int64),
-        group_A=np.array(groups, dtype=np.int64),
+        row_A=row_A,
+        group_A=np.arange(len(row_A)) // answers,
         value_KA=value_KA,
         reward_A=weight_K @ value_KA,
         looked=[looked for _, _, looked in everyone],
@@ -273,6 +279,15 @@ def told_of(judge: Judge, written: Sequence[Written], verdict: Verdict, answers:
         spread_G = has_spread(reward_A, np.arange(count) // answers)
         told.append(("no_signal", int((~spread_G).sum()), len(spread_G)))
     return tuple(told)
+
+
+def with_more(told: Told, more: Told) -> Told:
+    """The sums of both."""
+    sums: dict[str, tuple[float, float]] = {}
+    for name, total, count in (*told, *more):
+        before, counted = sums.get(name, (0.0, 0.0))
+        sums[name] = before + total, counted + count
+    return tuple((name, total, count) for name, (total, count) in sums.items())
 
 
 def examined(prompts: Callable[[], Iterator[PromptBatch]], writer: Writer, judge: Judge) -> Iterator[JudgedBatch]:

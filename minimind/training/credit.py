@@ -25,9 +25,6 @@ from minimind.training.policy import token_values
 from minimind.training.rollout import Writer, Written, in_rows
 from minimind.training.tracker import Remembered, Tracker, changes
 
-ROWS_AT_ONCE = 16
-"""Rows of attempts that a model looks at together."""
-
 
 class GroupCredit(Credit):
     """Each attempt is compared with the others at its prompt. Groups without spread are left out.
@@ -95,9 +92,9 @@ class TrackedCredit(Credit):
 
     def _logprobs(self, answers: Sequence[Remembered]) -> list[list[float]]:
         """What the policy of now says of the tokens of answers of before."""
-        policy = self.writer.policy
         texts = [Written(at, one.tokens, one.prompt, one.logprobs, True, 0) for at, one in enumerate(answers)]
-        return _of_tokens(self.writer, texts, lambda batch: answer_logprobs(policy, batch))
+        with self.writer.as_it_is() as policy:
+            return _of_tokens(self.writer, texts, lambda batch: answer_logprobs(policy, batch))
 
 
 class CriticCredit(Credit):
@@ -127,13 +124,15 @@ class CriticCredit(Credit):
         white_M = whitened(np.concatenate([advantage_T for advantage_T, _ in found])) if found else np.zeros(0)
         ends = np.cumsum(lengths)
         return [
-            Credited(advantage_T, value_T, return_T)
-            for advantage_T, value_T, (_, return_T) in zip(np.split(white_M, ends[:-1]), values, found, strict=True)
+            Credited(white_M[end - len(value_T) : end], value_T, return_T)
+            for end, value_T, (_, return_T) in zip(ends, values, found, strict=True)
         ]
 
 
 def _of_tokens(writer: Writer, written: Sequence[Written], compute: Any) -> list[list[float]]:
-    """What a model computes of the own tokens of answers, a few rows at a time. compute: AnswerBatch -> [M]."""
+    """What a model computes of the own tokens of answers, as many rows at once as the writer writes answers. compute:
+    AnswerBatch -> [M].
+    """
     how, device = writer.how, writer.policy.head_weight_VD.device
     found: list[list[float]] = [[] for _ in written]
     if not written:
@@ -141,7 +140,7 @@ def _of_tokens(writer: Writer, written: Sequence[Written], compute: Any) -> list
     batch, order = in_rows([[one.answer] for one in written], range(len(written)), how.context_tokens, how.pad_id)
     values: list[float] = []
     with torch.no_grad():
-        for part in batch.split(ROWS_AT_ONCE):
+        for part in batch.split(writer.slots):
             values += cast(torch.Tensor, compute(part.to(device))).float().cpu().tolist()
     rest = iter(values)
     for at in order:

@@ -54,6 +54,10 @@ class Hooks(Protocol):
         ...
 
 
+NOTED_WHEN_EMPTY = 8
+"""Steps in a row without anything to learn from that are noted, and again whenever they are twice as many."""
+
+
 class NonFiniteLossError(RuntimeError):
     """Too many steps in a row had a loss or gradient that is not a number."""
 
@@ -85,6 +89,8 @@ def train(recipe: Recipe, state: TrainState, hooks: Hooks, parallel: Parallel) -
             first = False
         finished = recipe.batches.done or state.step >= recipe.total_steps
         last = finished or asked_to_stop
+        if last:
+            stepper.note_end()
         if meter.steps and (last or state.step % config.log_interval == 0):
             hooks.log(state, meter.read(state, recipe.precision))
         if last or (accepted and _due(state.step, config.save_interval)):
@@ -109,6 +115,7 @@ class _Stepper:
         count_tensors([[*model.parameters(), *model.buffers()] for model in models.values()], optimizer.state_dict())
         self.limited = is_limited(parallel.device)
         self.meter = Meter(parallel)
+        self.begun, self.empty = state.step, 0
         self.saved = state.step > 0  # only a checkpoint brings a run beyond its beginning
 
     def step(self) -> tuple[bool, bool]:
@@ -135,7 +142,15 @@ class _Stepper:
             precision.scaler.update()
         self.recipe.optimizer.zero_grad(set_to_none=True)
         self._require_progress()
+        self.empty = self.empty + 1 if weight == 0 else 0
+        if self.empty >= NOTED_WHEN_EMPTY and self.empty.bit_count() == 1:
+            self._note_emptiness()
         return accepted, sums.stop
+
+    def note_end(self) -> None:
+        """Say so where the data has ended and nothing was learnt from any of it."""
+        if self.state.step == self.begun and 0 < self.empty < NOTED_WHEN_EMPTY:
+            self._note_emptiness()
 
     def take(self) -> Sequence[Batch]:
         """The micro-batches of this rank for the next step. Where making them runs out of memory on any rank, all ranks
@@ -240,6 +255,15 @@ class _Stepper:
                     kept=kept,
                 )
             )
+
+    def _note_emptiness(self) -> None:
+        text = say(
+            "after step {step}: there was nothing to learn from in {count} steps in a row; they change nothing and do "
+            "not count",
+            step=self.state.step,
+            count=self.empty,
+        )
+        self.hooks.note("nothing_to_learn", text)
 
     def _require_adapting(self, shortage: Shortage) -> None:
         if self.recipe.loop.out_of_memory == "fail":

@@ -41,6 +41,9 @@ log p - log p_reference, k1 = d, k2 = d^2 / 2, k3 = exp(-d) - 1 + d. In a loss t
 k2 has that of the KL, and k3 about that.
 """
 
+Per = Literal["token", "answer", "constant"]
+"""What has one weight in a loss: see `PolicyLoss.per`."""
+
 Told = tuple[tuple[str, float, float], ...]
 """Metrics of a step that no loss computes: name, sum, count."""
 
@@ -59,7 +62,7 @@ class PolicyLoss(Config):
     dual_clip: float | None = Field(
         default=None, gt=1, description="how often at most a token of a bad answer counts, however likely it became"
     )
-    per: Literal["token", "answer", "constant"] = Field(
+    per: Per = Field(
         default="token",
         description="what has one weight: token: each token of all answers (DAPO); answer: each answer, so that tokens "
         "of long ones count less (GRPO's paper); constant: as token, divided by max_new_tokens (Dr. GRPO)",
@@ -81,6 +84,14 @@ class PolicyLoss(Config):
     def _fitting(self) -> PolicyLoss:
         if self.surrogate == "cispo" and self.dual_clip is not None:
             raise ValueError(say("dual_clip = {value}: cispo has its own bound, clip_high", value=self.dual_clip))
+        if self.surrogate == "cispo" and self.clip_high < 1:
+            raise ValueError(
+                say(
+                    "clip_high = {value}: of cispo it is the most a ratio may be; below 1 every token would be held "
+                    "back. 5 is usual",
+                    value=self.clip_high,
+                )
+            )
         return self
 
 
@@ -168,9 +179,8 @@ def policy_loss(how: PolicyLoss, batch: PolicyBatch, logprob_M: Tensor, referenc
     """
     was_M, first = (logprob_M.detach(), True) if batch.old_M is None else (batch.old_M, False)
     change_M = logprob_M - was_M
-    if how.ratio == "sequence":
-        change_M = _means_of_answers(change_M, batch)[batch.answer_M]
-    ratio_M, advantage_M = change_M.exp(), batch.advantage_M
+    compared_M = change_M if how.ratio == "token" else _means_of_answers(change_M, batch)[batch.answer_M]
+    ratio_M, advantage_M = compared_M.exp(), batch.advantage_M
     if how.surrogate == "cispo":
         gain_M = ratio_M.detach().clamp(max=how.clip_high) * advantage_M * logprob_M
         low_M, high_M = torch.zeros_like(ratio_M, dtype=torch.bool), ratio_M > how.clip_high
@@ -204,12 +214,7 @@ def policy_loss(how: PolicyLoss, batch: PolicyBatch, logprob_M: Tensor, referenc
         metrics["kl"] = (kl_M.detach().sum(), count)
     for name, total, number in batch.told:
         metrics[name] = (torch.full_like(count, total), torch.full_like(count, number))
-    if how.per == "token":
-        return Loss(loss_M.sum(), count, metrics)
-    answers = torch.full_like(count, batch.answers)
-    if how.per == "constant":
-        return Loss(loss_M.sum() / batch.room, answers, metrics)
-    return Loss(_means_of_answers(loss_M, batch).sum(), answers, metrics)
+    return Loss(*_by_units(how.per, loss_M, batch), metrics)
 
 
 def kl_estimate(name: Kl, logprob_M: Tensor, reference_M: Tensor) -> Tensor:
@@ -222,11 +227,12 @@ def kl_estimate(name: Kl, logprob_M: Tensor, reference_M: Tensor) -> Tensor:
     return torch.expm1(-difference_M) + difference_M
 
 
-def value_loss(value_M: Tensor, batch: PolicyBatch, clip: float | None) -> Loss:
-    """Half the squared error of a critic, summed over tokens (PPO). value_M: what it says now before each token. clip:
-    how far it may go from what it said; beyond, only what is worse than staying counts. None: as far as it will.
+def value_loss(value_M: Tensor, batch: PolicyBatch, clip: float | None, per: Per = "token") -> Loss:
+    """Half the squared error of a critic, by the units of the policy's loss beside it (PPO). value_M: what it says now
+    before each token. clip: how far it may go from what it said; beyond, only what is worse than staying counts. None:
+    as far as it will.
 
-    Metrics: value_error, the squared error; value_clipped, how many tokens are beyond.
+    Metrics, means over tokens: value_error, the squared error; value_clipped, how many tokens are beyond.
     """
     assert batch.return_M is not None
     error_M = (value_M - batch.return_M) ** 2
@@ -238,13 +244,23 @@ def value_loss(value_M: Tensor, batch: PolicyBatch, clip: float | None) -> Loss:
         held_M = (near_M - batch.return_M) ** 2
         metrics["value_clipped"] = ((held_M > error_M).sum(), count)
         error_M = torch.maximum(error_M, held_M)
-    return Loss(error_M.sum() / 2, count, metrics)
+    return Loss(*_by_units(per, error_M / 2, batch), metrics)
 
 
 def token_values(critic: ScoreModel, batch: AnswerBatch) -> Tensor:
     """[M], what a critic expects before each learnt token of each answer."""
     score_BT = critic.scores(batch.tokens_BT, batch.segment_BT, batch.branch_BT)
     return score_BT.flatten()[batch.context_N][batch.member_M].float()
+
+
+def _by_units(per: Per, loss_M: Tensor, batch: PolicyBatch) -> tuple[Tensor, Tensor]:
+    """What tokens add up to, and over how many units."""
+    tokens, answers = (torch.full_like(loss_M[:1].sum(), count) for count in (len(loss_M), batch.answers))
+    if per == "token":
+        return loss_M.sum(), tokens
+    if per == "constant":
+        return loss_M.sum() / batch.room, answers
+    return _means_of_answers(loss_M, batch).sum(), answers
 
 
 def _means_of_answers(value_M: Tensor, batch: AnswerBatch) -> Tensor:

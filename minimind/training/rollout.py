@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -124,6 +125,18 @@ class Writer:
         assert isinstance(policy, MiniMind)
         return policy
 
+    @contextmanager
+    def as_it_is(self) -> Iterator[MiniMind]:
+        """The policy without what is for learning: no gradients, and no dropout of an adapter."""
+        policy = self.policy
+        was_training = policy.training
+        policy.eval()
+        try:
+            with torch.no_grad():
+                yield policy
+        finally:
+            policy.train(was_training)
+
     def write(
         self, position: int, asked: Sequence[tuple[int, list[int]]], *, greedy: bool = False
     ) -> list[list[Written]]:
@@ -142,14 +155,9 @@ class Writer:
             )
             for row, prompt, number in requests
         ]
-        policy = self.policy
-        was_training = policy.training
-        policy.eval()  # an adapter's dropout is for learning
-        try:
+        with self.as_it_is() as policy:
             engine = Engine(policy, slots=self.slots, context_tokens=how.context_tokens)
             found = engine.generate([prompt for _, prompt, _ in requests], params)
-        finally:
-            policy.train(was_training)
         written = [
             Written(
                 row, [*prompt, *done.token_ids], len(prompt), done.logprobs, done.finish == "stop", limit.max_tokens

@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from minimind.language import say
 from minimind.training.advantages import Floats, Ints
 from minimind.training.rollout import PromptBatch
 
@@ -67,7 +68,17 @@ class Tracker:
         return expected_A / (expected_A + self.beta_P[rows]) if self.shares else expected_A
 
     def update(self, row: int, reward: float, moved: float, answer: Remembered) -> None:
-        """After an attempt. moved: D, in nats per token."""
+        """After an attempt. moved: D, in nats per token.
+
+        Raises ValueError for a reward that cannot be counted.
+        """
+        if self.shares and not -1e-9 <= reward <= 1 + 1e-9:
+            raise ValueError(
+                say(
+                    "a reward of {reward:g}: memory = counts is for rewards from 0 to 1. Set stage.memory=mean",
+                    reward=reward,
+                )
+            )
         kept = float(np.clip(2 ** (-moved / D_HALF), LEAST_KEPT, MOST_KEPT))
         if self.shares:
             self.alpha_P[row] = kept * self.alpha_P[row] + reward
@@ -105,7 +116,8 @@ class Tracker:
 class DrawnPrompts:
     """A PromptSource that draws each step's prompts by what a tracker knows of them; none twice in a step.
 
-    batch: the prompts of these numbers, of so many in all. An epoch is as many prompts as there are, not each of them
+    batch: the prompts of these numbers. identity: of all of them, lest a run that goes on takes them for others. An
+    epoch is as many prompts as there are, not each of them
     once. The tracker is the same on every worker, so all draw the same, and each takes its share.
     """
 
@@ -114,15 +126,17 @@ class DrawnPrompts:
         tracker: Tracker,
         batch: Callable[[Sequence[int]], PromptBatch],
         *,
+        identity: Mapping[str, Any],
         batch_size: int,
         seed: int,
         epochs: int,
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        self.tracker, self.batch = tracker, batch
+        self.tracker, self.batch, self.identity = tracker, batch, {**identity, "seed": seed}
         self.batch_size, self.seed, self.rank, self.world = batch_size, seed, rank, world
-        self.total = epochs * len(tracker.alpha_P)
+        self.prompts = len(tracker.alpha_P)
+        self.total = epochs * self.prompts
         self.position = 0
 
     @property
@@ -132,7 +146,7 @@ class DrawnPrompts:
 
     def take(self, count: int) -> list[PromptBatch]:
         """The prompts of this rank for the next step."""
-        whole = min(self.batch_size * count * self.world, self.total - self.position)
+        whole = min(self._at_once(count), self.total - self.position)
         drawn = self.tracker.draw(whole, self.seed, self.position)
         begins = ((micro * self.world + self.rank) * self.batch_size for micro in range(count))
         parts = [drawn[begin : begin + self.batch_size] for begin in begins]
@@ -141,18 +155,34 @@ class DrawnPrompts:
 
     def total_steps(self, accumulation_steps: int) -> int:
         """Optimizer steps until then."""
-        return -(-self.total // (self.batch_size * accumulation_steps * self.world))
+        return -(-self.total // self._at_once(accumulation_steps))
+
+    def _at_once(self, count: int) -> int:
+        """Prompts in a step of so many micro-batches: as none comes twice, no more than there are."""
+        return min(self.batch_size * count * self.world, self.prompts)
 
     def stop_reading_ahead(self) -> bool:
         """False: nothing is read ahead."""
         return False
 
     def state_dict(self) -> dict[str, Any]:
-        """How many prompts have been taken."""
-        return {"position": self.position}
+        """How many prompts have been taken, and of which."""
+        return {"position": self.position, **self.identity}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go to where `state_dict` stood."""
+        """Go to where `state_dict` stood. Raises ValueError where it counted other prompts."""
+        for name, mine in self.identity.items():
+            if state[name] != mine:
+                raise ValueError(
+                    say(
+                        "can't continue here: {name} of the prompts was {theirs} and is {mine} now, and what is "
+                        "remembered is of those of then. Continue with what the run began with, or start a new run "
+                        "from its weights.",
+                        name=name,
+                        theirs=state[name],
+                        mine=mine,
+                    )
+                )
         self.position = state["position"]
 
 

@@ -1,0 +1,475 @@
+"""The stages that learn by trying, as runs from settings to their end."""
+
+from __future__ import annotations
+
+import gc
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import psutil
+import pytest
+import torch
+
+import minimind.checkpoints.checkpoint as checkpoints
+from jobs import paths
+from jobs.runs.directory import RunDirectory
+from jobs.stages import trying
+from jobs.stages.recipe import trial_recipe
+from jobs.stages.spec import RunSpec
+from jobs.stages.trying import TermJudge, writing
+from jobs.text.prepare import prepare
+from jobs.training.build import Built, build
+from jobs.training.run import resolve, resume, start
+from minimind.checkpoints import folders as checkpoint_folders
+from minimind.device.distributed import Parallel
+from minimind.device.limit import MemoryLimit
+from minimind.events import metric_series, read_events
+from minimind.inference.engine import Engine
+from minimind.memory.trace import trace
+from minimind.network.model import MiniMind
+from minimind.training import rollout
+from minimind.training.attempts import Attempts, Verdict
+from minimind.training.loop import train
+from minimind.training.policy import JudgedBatch, PolicyBatch
+from minimind.training.rollout import Written
+from minimind.training.train_state import TrainState
+from minimind.training.trial_steps import run_trial_steps
+from tests.ranks import run_ranks
+from tests.small import Screen, end_of, kill_at, small_spec
+from tests.toys import RecordingHooks, assert_same
+
+QUESTIONS = str(paths.checkout() / "data" / "samples" / "rl.jsonl")
+STEPS = 5
+
+SPREAD = '[{"is": "language", "language": "en"}]'
+"""A reward that what a model of a few steps writes differs in."""
+
+TERMS = '[{"is": "language", "language": "en"}, {"is": "length", "least": 5, "slack": 8, "weight": 0.5}]'
+
+RUNS: dict[str, tuple[str, dict[str, Any]]] = {
+    "grpo": ("grpo", {}),
+    "grpo-twice": ("grpo", {"stage__passes": 2}),
+    "grpo-held": ("grpo", {"stage__loss__kl": 0.1, "adapter": '{"rank": 2}'}),
+    "grpo-apart": (
+        "grpo",
+        {"stage__rewards": TERMS, "stage__separate": True, "stage__learn_cut": False, "stage__max_new_tokens": 24},
+    ),
+    "spo": ("spo", {}),
+    "spo-mean": ("spo", {"stage__memory": "mean", "stage__rewards": TERMS}),
+    "ppo": ("ppo", {}),
+    "ppo-twice": ("ppo", {"stage__passes": 2, "stage__loss__per": "answer"}),
+}
+"""Run -> its stage and settings. Their weights are those of a run `small`."""
+
+
+def spec_of(run: str, /, **settings: Any) -> RunSpec:
+    stage, own = RUNS[run]
+    usual = {"name": run, "init_from": "small", "loop__epochs": 9, "data__path": QUESTIONS}
+    every = {"loop__max_steps": STEPS, "loop__save_interval": 1, "loop__keep_last": 99, "loop__batch_size": 4}
+    trying: dict[str, Any] = {"stage__rewards": SPREAD, "stage__max_new_tokens": 12, "optim__learning_rate": 0.01}
+    if stage == "grpo":
+        trying["stage__group_size"] = 4
+    return small_spec(stage, **{**usual, **every, **trying, **own, **settings})
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A home with all runs, each with a checkpoint of every step."""
+    home = tmp_path_factory.mktemp("trained")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINIMIND_HOME", str(home))
+        runs = [start(small_spec(loop__max_steps=30), Screen())]
+        runs += [start(spec_of(name), Screen()) for name in RUNS]
+    assert {run.state().word for run in runs} == {"SUCCEEDED"}, [run.state() for run in runs]
+    return home
+
+
+@pytest.fixture
+def home(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it."""
+    path = tmp_path / "home"
+    shutil.copytree(trained, path)
+    monkeypatch.setenv("MINIMIND_HOME", str(path))
+    return path
+
+
+def run_of(home: Path, name: str) -> RunDirectory:
+    return RunDirectory(home / "runs" / name)
+
+
+def train_state(run: RunDirectory, step: int) -> dict[str, Any]:
+    kept = checkpoints.load(checkpoint_folders.folder_of(run.checkpoints, step)).train_state
+    assert kept is not None
+    state: dict[str, Any]
+    (state,) = kept["batches"]
+    return state
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.slow
+def test_stopped_at_any_step_it_ends_as_if_it_had_not_been(home: Path, name: str) -> None:
+    run = run_of(home, name)
+    whole = end_of(run)
+    for step in range(STEPS - 1, 0, -1):
+        kill_at(run, step)
+        assert resume(name, {}, Screen()).state().word == "SUCCEEDED"
+        assert end_of(run) == whole
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_the_plan_is_what_real_steps_take(home: Path, name: str) -> None:
+    spec = spec_of(name)
+
+    def make() -> Any:
+        return trial_recipe(spec, torch.float32)
+
+    recipe = make()
+    with MemoryLimit() as limit:
+        run_trial_steps(recipe, 2)
+    assert trace(make, "cpu").peak_bytes == pytest.approx(limit.peak_bytes, rel=1e-3)
+
+
+def built_of(name: str, home: str, parallel: Parallel, **settings: Any) -> Built:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINIMIND_HOME", home)
+        spec, _ = resolve(spec_of(name, **settings), None, Screen())
+        return build(spec, prepare(spec, Screen()), parallel)
+
+
+def learnt(
+    name: str, home: str, parallel: Parallel, **settings: Any
+) -> tuple[list[torch.Tensor], list[dict[str, Any]]]:
+    """What four steps of a run make of all its weights, and their metrics."""
+    usual = {"loop__max_steps": 4, "optim__name": "adamw", "optim__eps": 1e-4, "scaling__workers": parallel.world}
+    built = built_of(name, home, parallel, **usual | settings)
+    hooks = RecordingHooks()
+    train(built.recipe, TrainState(), hooks, parallel)
+    weights = [parameter for model in built.recipe.models.values() for parameter in model.parameters()]
+    metrics = [
+        {name: value for name, value in of_step.items() if name.startswith("train/")} for of_step in hooks.metrics
+    ]
+    return [weight.detach().clone() for weight in weights], metrics
+
+
+def shared(name: str, home: str, parallel: Parallel) -> tuple[list[torch.Tensor], list[dict[str, Any]]]:
+    return learnt(name, home, parallel, loop__batch_size=2, loop__accumulation_steps=4 // parallel.world)
+
+
+def require_close(one: Any, other: Any, atol: float) -> None:
+    for mine, theirs in zip(one[0], other[0], strict=True):
+        torch.testing.assert_close(theirs, mine, rtol=0, atol=atol)
+    assert len(one[1]) == len(other[1]) == 4
+    for mine, theirs in zip(one[1], other[1], strict=True):
+        assert theirs == pytest.approx(mine, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.slow
+def test_two_workers_learn_and_say_what_one_does(home: Path, tmp_path: Path, name: str) -> None:
+    one = shared(name, str(home), Parallel())
+    for two in run_ranks(2, partial(shared, name, str(home)), tmp_path):
+        require_close(one, two, 1e-5)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_how_prompts_lie_in_micro_batches_does_not_matter(home: Path, name: str) -> None:
+    large, small = (
+        learnt(name, str(home), Parallel(), loop__batch_size=size, loop__accumulation_steps=8 // size)
+        for size in (8, 4)
+    )
+    require_close(large, small, 1e-5)
+
+
+def test_what_is_remembered_and_what_is_not_learnt_yet_is_in_the_checkpoint(home: Path) -> None:
+    for name in ("spo", "spo-mean"):
+        known = [train_state(run_of(home, name), step)["credit"] for step in range(1, STEPS + 1)]
+        assert [len(state["answers"]) for state in known] == sorted(len(state["answers"]) for state in known)
+        assert 8 <= len(known[0]["answers"]) < len(known[-1]["answers"])
+        assert known[0]["alpha"] != known[1]["alpha"]
+    for name in ("grpo-twice", "ppo-twice"):
+        states = [train_state(run_of(home, name), step) for step in range(1, STEPS + 1)]
+        assert [state["passes_left"] for state in states] == [1, 0, 1, 0, 1]
+        assert [bool(state["set"]) for state in states] == [True, False, True, False, True]
+        batch = PolicyBatch(**states[0]["set"][0])
+        assert batch.old_M is not None
+        assert (batch.value_M is None) == (name == "grpo-twice")
+    assert not train_state(run_of(home, "grpo"), 2)["set"]
+
+
+def test_what_is_measured_is_said_of_all_answers(home: Path) -> None:
+    for name in RUNS:
+        events = run_of(home, name).events_path
+        for metric in ("reward", "reward_language", "answer_tokens", "cut_off", "not_judged", "entropy"):
+            assert metric_series(events, f"train/{metric}")[0] == list(range(1, STEPS + 1)), (name, metric)
+        assert metric_series(events, "val/right")[0] == [0, 4, 5]
+        assert set(metric_series(events, "train/not_judged")[1]) == {0.0}
+    assert metric_series(run_of(home, "grpo-held").events_path, "train/kl")[1][0] == pytest.approx(0, abs=1e-6)
+    assert metric_series(run_of(home, "grpo-held").events_path, "train/kl")[1][-1] > 0
+    assert max(metric_series(run_of(home, "grpo").events_path, "train/gap")[1]) < 1e-5
+
+
+def test_a_model_learns_what_it_is_rewarded_for(home: Path) -> None:
+    spec = spec_of("grpo", name="long", loop__max_steps=16, optim__learning_rate=0.003, loop__save_interval=16)
+    first, *_, last = metric_series(start(spec, Screen()).events_path, "val/reward")[1]
+    assert last > first + 0.1
+
+
+def first_examined(built: Built) -> list[Any]:
+    return [(batch.rows, batch.told) for batch in built.held_out.batches() if isinstance(batch, JudgedBatch)]
+
+
+@pytest.mark.parametrize("name", ["grpo", "spo", "ppo"])
+def test_what_is_measured_depends_on_the_weights_alone(home: Path, name: str) -> None:
+    fresh, used = (built_of(name, str(home), Parallel()) for _ in range(2))
+    source = used.recipe.batches
+    assert isinstance(source, Attempts)
+    before = first_examined(used)
+    used.recipe.batches.take(2)
+    source.generate_less()
+    state, random = source.state_dict(), torch.get_rng_state()
+    assert first_examined(used) == first_examined(fresh) == before
+    assert_same(source.state_dict(), state)
+    assert torch.equal(torch.get_rng_state(), random)
+    (_, told), *_ = before
+    sums = {name: (total, count) for name, total, count in told}
+    rows = [row for rows, _ in before for row in rows]
+    assert sums["right"][1] == sums["reward"][1] == len(rows) == len(set(rows)) > 4
+
+
+def test_each_held_out_prompt_is_measured_once_on_whichever_worker(home: Path) -> None:
+    whole = first_examined(built_of("grpo", str(home), Parallel()))
+    parts = [first_examined(built_of("grpo", str(home), Parallel(rank, 2))) for rank in range(2)]
+    rows = [[row for rows, _ in part for row in rows] for part in (whole, *parts)]
+    assert sorted(rows[1] + rows[2]) == sorted(rows[0])
+    assert rows[1]
+    assert rows[2]
+    for metric in ("reward", "right", "answer_tokens"):
+        sums = [sum(total for _, told in part for name, total, _ in told if name == metric) for part in (whole, *parts)]
+        assert sums[0] == pytest.approx(sums[1] + sums[2])
+
+
+EQUAL = '[{"is": "length", "least": 0, "most": 99}]'
+"""A reward that is 1 for whatever is written."""
+
+
+def notes(run: RunDirectory, kind: str) -> list[str]:
+    return [event["text"] for event in read_events(run.events_path, {"note"}) if event["kind"] == kind]
+
+
+def test_where_all_rewards_are_equal_nothing_is_learnt_the_run_ends_and_it_is_said(home: Path) -> None:
+    run = start(spec_of("grpo", name="even", stage__rewards=EQUAL, loop__epochs=1), Screen())
+    assert run.state().word == "SUCCEEDED"
+    assert checkpoint_folders.steps(run.checkpoints) == [0]
+    assert end_of(run) == end_of(run_of(home, "small"))
+    assert metric_series(run.events_path, "train/reward") == ([], [])
+    assert metric_series(run.events_path, "val/reward") == ([0], [1.0])
+    said = notes(run, "nothing_to_learn")
+    assert [text.split(" in a row")[0] for text in said] == [
+        f"after step 0: there was nothing to learn from in {count} steps" for count in (8, 16)
+    ]
+    few = start(spec_of("grpo", name="few", stage__rewards=EQUAL, loop__epochs=1, loop__batch_size=80), Screen())
+    assert [text.split(" in a row")[0] for text in notes(few, "nothing_to_learn")] == [
+        "after step 0: there was nothing to learn from in 1 steps"
+    ]
+    assert not notes(run_of(home, "grpo"), "nothing_to_learn")
+
+
+def test_what_was_not_told_is_told_with_the_next_answers_there_is_something_to_learn_from(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every other set of answers has no signal; stopped behind such a one the run ends as if it had not been."""
+    judge, calls = TermJudge.judge, []
+
+    def dull(self: TermJudge, written: Sequence[Written]) -> Verdict:
+        verdict = judge(self, written)
+        if len(written) != 32:  # held-out prompts
+            return verdict
+        calls.append(float(verdict.value_KA.mean()))
+        even = len(self.rewards.names), len(written)
+        return Verdict(np.full(even, 0.25), verdict.failed_K) if len(calls) % 2 else verdict
+
+    monkeypatch.setattr(TermJudge, "judge", dull)
+    run = start(spec_of("grpo", name="dull"), Screen())
+    steps, means = metric_series(run.events_path, "train/reward")
+    assert steps == list(range(1, STEPS + 1))
+    assert means == pytest.approx([(0.25 + real) / 2 for real in calls[1::2]], rel=1e-6)
+    assert all(share >= 0.5 for share in metric_series(run.events_path, "train/no_signal")[1])
+
+
+@pytest.mark.parametrize("name", ["spo", "ppo"])
+def test_equal_rewards_stop_no_run_of_single_answers(home: Path, name: str) -> None:
+    run = start(spec_of(name, name="even", stage__rewards=EQUAL), Screen())
+    assert run.state().word == "SUCCEEDED"
+    assert metric_series(run.events_path, "train/reward") == ([1, 2, 3, 4, 5], [1.0] * STEPS)
+
+
+@pytest.mark.parametrize("name", ["grpo", "spo", "ppo"])
+def test_prompts_may_leave_room_for_one_token(home: Path, tmp_path: Path, name: str) -> None:
+    path = tmp_path / "short.jsonl"
+    rows = [{"prompt": f"{word}?", "answer": word} for word in "abcdefghijklmnopqrstuvwxyz0123456789"]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    free = built_of(name, str(home), Parallel(), data__path=str(path))
+    (batch,) = cast(Attempts, free.recipe.batches).prompts.take(1)
+    assert len(set(batch.length_B.tolist())) == 1
+    width = int(batch.length_B[0]) + 1
+    terms = '[{"is": "stopped"}]'
+    settings: dict[str, Any] = {"data__path": str(path), "data__max_seq_len": width, "stage__rewards": terms}
+    run = start(spec_of(name, name="short", **settings), Screen())
+    assert run.state().word == "SUCCEEDED", run.state()
+    assert set(metric_series(run.events_path, "train/answer_tokens")[1]) <= {1.0}
+    assert set(metric_series(run.events_path, "val/answer_tokens")[1]) == {1.0}
+
+
+@pytest.mark.parametrize("name", ["grpo", "spo", "ppo"])
+def test_where_every_answer_is_cut_off_and_none_of_these_is_learnt_nothing_is(
+    home: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trying, "writing", lambda *given: replace(writing(*given), stop_id=600))  # there is none such
+    run = start(spec_of(name, name="cut", stage__learn_cut=False, loop__epochs=1), Screen())
+    assert run.state().word == "SUCCEEDED"
+    assert end_of(run) == end_of(run_of(home, "small"))
+    assert notes(run, "nothing_to_learn")
+    assert metric_series(run.events_path, "val/cut_off") == ([0], [1.0])
+    learning = start(spec_of(name, name="learning"), Screen())
+    assert metric_series(learning.events_path, "train/cut_off") == ([1, 2, 3, 4, 5], [1.0] * STEPS)
+
+
+def test_settings_that_cannot_work_are_refused(home: Path) -> None:
+    wrong: dict[str, tuple[str, dict[str, Any]]] = {
+        r"stage.group_size = 1.*greater than or equal to 2": ("grpo", {"stage__group_size": 1}),
+        r"stage: rewards = from 0 to 1.5 .* Set memory = mean": ("spo", {"stage__rewards": TERMS}),
+        r"stage: rewards = from -1 to 1 .* Set memory = mean": (
+            "spo", {"stage__rewards": '[{"is": "exact"}, {"is": "repetition"}]'},
+        ),
+        r"clip_high = 0.28: of cispo": ("grpo", {"stage__loss__surrogate": "cispo"}),
+        r"dual_clip = 10.0: cispo has its own bound, clip_high": (
+            "spo", {"stage__loss__surrogate": "cispo", "stage__loss__clip_high": 5},
+        ),
+        r"stage.max_new_tokens = 0": ("ppo", {"stage__max_new_tokens": 0}),
+        r"stage.passes = 0": ("ppo", {"stage__passes": 0}),
+        r"5 terms of the kind exact: at most 4": ("grpo", {"stage__rewards": json.dumps([{"is": "exact"}] * 5)}),
+    }  # fmt: skip
+    for message, (name, settings) in wrong.items():
+        with pytest.raises(ValueError, match=message):
+            spec_of(name, **settings)
+    cispo = {"stage__loss__surrogate": "cispo", "stage__loss__clip_high": 5, "stage__loss__dual_clip": None}
+    assert start(spec_of("spo", name="cispo", **cispo), Screen()).state().word == "SUCCEEDED"
+
+
+def own_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, **more: Any) -> str:
+    """Terms of a function of the user's."""
+    (tmp_path / "own_rewards.py").write_text(f"import os, time\ndef score(attempts):\n    {body}\n")
+    monkeypatch.chdir(tmp_path)
+    return json.dumps([{"is": "python", "function": "own_rewards:score", **more}])
+
+
+@pytest.mark.parametrize(
+    ("body", "more"),
+    [
+        ("raise RuntimeError('no')", {}),
+        ("time.sleep(60)", {"timeout_s": 0.3}),
+        ("os._exit(3)", {}),
+        ("return [float('nan')] * len(attempts)", {}),
+    ],
+)
+def test_what_a_users_function_cannot_judge_is_counted(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, more: dict[str, Any]
+) -> None:
+    terms = json.loads(own_reward(tmp_path, monkeypatch, body, **more)) + json.loads(SPREAD)
+    run = start(spec_of("grpo", name="own", stage__rewards=json.dumps(terms), loop__max_steps=2), Screen())
+    assert run.state().word == "SUCCEEDED"
+    assert metric_series(run.events_path, "train/not_judged") == ([1, 2], [1.0, 1.0])
+    assert metric_series(run.events_path, "train/reward_python") == ([1, 2], [0.0, 0.0])
+    assert metric_series(run.events_path, "val/not_judged")[1][0] == 1.0
+
+
+def test_rewards_of_a_users_function_that_cannot_be_counted_end_a_run_of_spo_with_a_sentence(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terms = own_reward(tmp_path, monkeypatch, "return [2.5] * len(attempts)")
+    run = start(spec_of("spo", name="wide", stage__rewards=terms), Screen())
+    assert run.state().word == "FAILED"
+    assert "a reward of 2.5: memory = counts is for rewards from 0 to 1. Set stage.memory=mean" in run.state().reason
+    mean = start(spec_of("spo", name="mean", stage__rewards=terms, stage__memory="mean"), Screen())
+    assert mean.state().word == "SUCCEEDED"
+
+
+def test_user_code_ends_with_what_it_was_asked_by(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    terms = own_reward(tmp_path, monkeypatch, f"open('pids', 'a').write(f'{{os.getpid()}} '); {SAME}")
+    built = built_of("grpo", str(home), Parallel(), stage__rewards=terms)
+    built.recipe.batches.take(1)
+    list(built.held_out.batches())
+    pids = {int(pid) for pid in (tmp_path / "pids").read_text().split()}
+    assert len(pids) == 1
+    (pid,) = pids
+    assert psutil.pid_exists(pid)
+    del built
+    gc.collect()
+    assert not psutil.pid_exists(pid)
+
+
+SAME = "return [1] * len(attempts)"
+
+
+def run_short(patch: pytest.MonkeyPatch, most: int, *, tried: bool = False) -> None:
+    """Let memory run out where more answers than these are written at once. tried: also where that is only tried."""
+    worst = rollout.worst_writing
+
+    def require(slots: int) -> None:
+        if slots > most:
+            raise torch.OutOfMemoryError("no room for so many")
+
+    def engine(*given: Any, slots: int, **how: Any) -> Engine:
+        require(slots)
+        return Engine(*given, slots=slots, **how)
+
+    def worst_writing(policy: MiniMind, how: rollout.Writing, slots: int) -> None:
+        if tried:
+            require(slots)
+        worst(policy, how, slots)
+
+    patch.setattr(rollout, "Engine", engine)
+    patch.setattr(rollout, "worst_writing", worst_writing)
+
+
+@pytest.mark.parametrize("name", ["grpo", "grpo-twice", "spo", "ppo"])
+def test_where_memory_runs_out_fewer_answers_are_written_at_once_and_they_are_the_same(
+    home: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free, usual = learnt(name, str(home), Parallel())
+    run_short(monkeypatch, 4)
+    with MemoryLimit(1 << 34):
+        short, metrics = learnt(name, str(home), Parallel())
+    require_close((free, usual), (short, metrics), 1e-5)
+
+
+def test_a_run_that_was_short_of_memory_stays_on_its_rung(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_short(monkeypatch, 4, tried=True)
+    run = start(spec_of("grpo", name="tight", memory__vram="4GB"), Screen())
+    assert run.state().word == "SUCCEEDED", run.state()
+    said = notes(run, "out_of_memory")
+    assert [text.split(": ")[1] for text in said] == [
+        f"at most {count} answers are written at once from now on" for count in (8, 4)
+    ]
+    assert train_state(run, 3)["slots"] == 4
+    assert end_of(run) == end_of(run_of(home, "grpo"))
+
+
+def one_is_short(home: str, parallel: Parallel) -> tuple[list[torch.Tensor], list[dict[str, Any]]]:
+    with pytest.MonkeyPatch.context() as patch, MemoryLimit(1 << 34):
+        if parallel.rank == 1:
+            run_short(patch, 8)
+        return shared("spo", home, parallel)
+
+
+@pytest.mark.slow
+def test_where_one_worker_runs_short_both_try_again(home: Path, tmp_path: Path) -> None:
+    one = shared("spo", str(home), Parallel())
+    for two in run_ranks(2, partial(one_is_short, str(home)), tmp_path):
+        require_close(one, two, 1e-5)
