@@ -172,10 +172,22 @@ class TermJudge:
     def __init__(self, rewards: Rewards, rows: PromptRows, tokenizer: Tokenizer) -> None:
         self.rewards, self.rows, self.tokenizer = rewards, rows, tokenizer
         self.names, self.weight_K = rewards.names, np.array(rewards.weights)
+        self.has_judged = False
 
     def judge(self, written: Sequence[Written]) -> Verdict:
         """What each term says of each answer."""
         judged = self.rewards.judge([self._attempt(one) for one in written], [one.row for one in written])
+        if written and judged.failed_K[0] == len(written) and not self.has_judged:
+            raise ValueError(
+                say(
+                    "the reward {name}, which says what is right, could judge none of the first {count} answers: "
+                    "{problem}",
+                    name=self.names[0],
+                    count=len(written),
+                    problem=self.rewards.problems[self.names[0]],
+                )
+            )
+        self.has_judged = self.has_judged or bool(written)
         return Verdict(judged.values_KA, judged.failed_K)
 
     def _attempt(self, one: Written) -> Attempt:

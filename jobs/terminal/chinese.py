@@ -2321,4 +2321,7 @@ CHINESE: dict[str, str] = {
     ),
     "answers to each prompt, which are compared with each other": ("每个提示的回答数，彼此相比"),
     "tokens of an answer at most": ("一个回答最多多少词元"),
+    "the reward {name}, which says what is right, could judge none of the first {count} answers: {problem}": (
+        "决定对错的奖励 {name}，前 {count} 个回答一个也没能评出：{problem}"
+    ),
 }

@@ -21,6 +21,10 @@ from minimind.training.advantages import Floats, Ints, has_spread
 from minimind.training.answers import answer_logprobs
 from minimind.training.policy import JudgedBatch, PolicyBatch, Told
 from minimind.training.rollout import PromptBatch, PromptSource, Writer, Written, in_rows, numbered
+from minimind.training.signal import RIGHT, Signal, Standing, signal
+
+PROMPTS_WITHOUT_SIGNAL = 256
+"""If none of so many has any, a run ends: in error one run in eight where one answer in a thousand is right."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,7 @@ class Attempts:
         self._set: list[PolicyBatch] = []
         self._passes_left = 0
         self._untold: Told = ()
+        self._without_signal: list[Standing] | None = []
 
     @property
     def done(self) -> bool:
@@ -174,6 +179,7 @@ class Attempts:
             "passes_left": self._passes_left,
             "set": [vars(batch) for batch in self._set] if self._passes_left else [],
             "untold": self._untold,
+            "without_signal": self._without_signal,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -184,6 +190,7 @@ class Attempts:
         self._passes_left = state["passes_left"]
         self._set = [PolicyBatch(**fields) for fields in state["set"]]
         self._untold = state["untold"]
+        self._without_signal = state["without_signal"]
 
     def _learnable(
         self, batches: Sequence[PromptBatch], everyone: Sequence[tuple[list[Written], Verdict, Any]]
@@ -195,6 +202,8 @@ class Attempts:
         """
         answers = self.writer.how.answers
         tried = tried_of(everyone, self.judge.weight_K, answers)
+        if answers > 1:
+            self._require_signal(tried)
         written = [one for of_rank, _, _ in everyone for one in of_rank]
         credited = iter(self.credit.give(tried, [len(one.own) for one in written]))
         worth = [[(one, self._learnt(one, next(credited))) for one in of_rank] for of_rank, _, _ in everyone]
@@ -209,6 +218,18 @@ class Attempts:
             if kept := [group for group in kept if group]:
                 found.append(self._batch(kept, told if not found and self.parallel.rank == learning[0] else ()))
         return found
+
+    def _require_signal(self, tried: Tried) -> None:
+        """Raise ValueError, with what to do, where none of the first PROMPTS_WITHOUT_SIGNAL prompts has any."""
+        if self._without_signal is None:
+            return
+        found = signal(tried.reward_A, tried.value_KA[0] >= RIGHT, tried.group_A)
+        if found.count("signal"):
+            self._without_signal = None
+            return
+        self._without_signal += found.standings
+        if len(self._without_signal) >= PROMPTS_WITHOUT_SIGNAL:
+            raise ValueError(Signal(tuple(self._without_signal)).advice)
 
     def _learnt(self, one: Written, credit: Credited | None) -> Credited | None:
         return credit if one.finished or self.how.learn_cut else None
@@ -295,5 +316,5 @@ def examined(prompts: Callable[[], Iterator[PromptBatch]], writer: Writer, judge
     for batch in prompts():
         written = [one for group in writer.write(0, numbered([batch]), greedy=True) for one in group]
         verdict = judge.judge(written)
-        right = ("right", float((verdict.value_KA[0] >= 1 - 1e-9).sum()), float(len(written)))
+        right = ("right", float((verdict.value_KA[0] >= RIGHT).sum()), float(len(written)))
         yield JudgedBatch(batch.rows, (*told_of(judge, written, verdict, answers=1), right))

@@ -33,7 +33,7 @@ from minimind.events import metric_series, read_events
 from minimind.inference.engine import Engine
 from minimind.memory.trace import trace
 from minimind.network.model import MiniMind
-from minimind.training import rollout
+from minimind.training import attempts, rollout
 from minimind.training.attempts import Attempts, Verdict
 from minimind.training.loop import train
 from minimind.training.policy import JudgedBatch, PolicyBatch
@@ -381,12 +381,25 @@ def own_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, **mor
 def test_what_a_users_function_cannot_judge_is_counted(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, more: dict[str, Any]
 ) -> None:
-    terms = json.loads(own_reward(tmp_path, monkeypatch, body, **more)) + json.loads(SPREAD)
+    own = own_reward(tmp_path, monkeypatch, body, **more)
+    terms = json.loads(SPREAD) + json.loads(own)
     run = start(spec_of("grpo", name="own", stage__rewards=json.dumps(terms), loop__max_steps=2), Screen())
     assert run.state().word == "SUCCEEDED"
     assert metric_series(run.events_path, "train/not_judged") == ([1, 2], [1.0, 1.0])
     assert metric_series(run.events_path, "train/reward_python") == ([1, 2], [0.0, 0.0])
     assert metric_series(run.events_path, "val/not_judged")[1][0] == 1.0
+    # Where nobody can say what is right there is nothing to measure by either.
+    alone = start(spec_of("grpo", name="alone", stage__rewards=own, loop__max_steps=2), Screen())
+    assert alone.state().word == "FAILED"
+    assert "the reward python, which says what is right, could judge none of the first" in alone.state().reason
+
+
+def test_a_run_of_groups_without_signal_ends_with_what_to_do(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attempts, "PROMPTS_WITHOUT_SIGNAL", 8)
+    run = start(spec_of("grpo", name="hopeless", stage__rewards='[{"is": "exact"}]', loop__max_steps=None), Screen())
+    assert run.state().word == "FAILED"
+    assert "No prompt of 8 has signal" in run.state().reason
+    assert "Never right, 8 prompts: too hard. More SFT comes first" in run.state().reason
 
 
 def test_rewards_of_a_users_function_that_cannot_be_counted_end_a_run_of_spo_with_a_sentence(
