@@ -45,6 +45,7 @@ from rich.table import Table
 from bench.trained import Trained, evaluated, figure, keep, trained
 from jobs import paths
 
+EXACT = {"is": "exact"}
 HELD_OUT = 200
 DEMONSTRATIONS = 6000
 ALGORITHMS = ("grpo", "spo", "ppo", "sft")
@@ -129,6 +130,7 @@ def learner(name: str, algorithm: str, seed: int, files: Mapping[str, Path], con
         asked |= {
             "data.path": str(files["prompts"]),
             "eval.path": str(files["held_out"]),
+            "stage.rewards": [EXACT],
             "stage.max_new_tokens": 24,
             "loop.max_steps": steps,
             "loop.eval_interval": max(1, steps // 10),
@@ -158,6 +160,7 @@ def _examined(run: Trained, name: str, files: Mapping[str, Path], console: Conso
         "data.path": str(files["prompts"]),
         "eval.path": str(files["held_out"]),
         "data.max_seq_len": 64,
+        "stage.rewards": [EXACT],
         "stage.max_new_tokens": 24,
         "loop.max_steps": 1,
     }

@@ -76,11 +76,11 @@ def add_passrate(parser: Parser, program: Program) -> None:
     parser.add_argument(
         "--reward",
         nargs="+",
-        default=["exact"],
+        default=["contains"],
         metavar="TERM",
         help=say(
             "what an answer is judged by: exact, contains, number and others by their names, or in JSON as runs have "
-            "them; the first says whether it is right (default: exact)"
+            "them; the first says whether it is right (default: contains)"
         ),
     )
     parser.add_argument(

@@ -37,6 +37,11 @@ from minimind.training.rollout import PromptSource, Writer, Writing, Written, wo
 HELD_OUT = 0.1
 """Share of the prompts: there are fewer of them than of conversations."""
 
+RIGHT_BY = "contains"
+"""What says whether an answer is right, unless a user does: a model that was taught to answer in sentences seldom says
+the right answer and nothing else.
+"""
+
 MOST_ALIKE = 4
 """How many terms of one kind a reward may have."""
 
@@ -65,7 +70,7 @@ class TryingSettings(StageSettings):
     """Base of the settings of stages that learn by trying."""
 
     rewards: tuple[dict[str, Any], ...] = Field(
-        default=({"is": "exact"},),
+        default=({"is": RIGHT_BY},),
         min_length=1,
         description='what an answer is rewarded for: terms {"is": NAME, "weight": 1, ...}, of which the first says '
         "whether it is right; names: minimind/rewards/terms.py",

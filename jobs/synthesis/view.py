@@ -147,7 +147,7 @@ def show_passrate(record: Mapping[str, Any], out: Path | None, console: Console)
         console.print(say("{out}: {rows} rows, the easiest first", out=out, rows=record["rows"]), style="bold")
     if out is not None and record["rows"]:
         command = f"minimind train grpo --from_weight {quote(asked['model']['name'])} --data_path {quote(str(out))}"
-        if asked["reward"] != ["exact"]:
+        if asked["reward"] != ["contains"]:
             terms = [text if text.lstrip().startswith("{") else json.dumps({"is": text}) for text in asked["reward"]]
             command += " --set " + quote(f"stage.rewards=[{', '.join(terms)}]")
         console.print(say("Next: {command}", command=command))

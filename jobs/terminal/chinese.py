@@ -2196,8 +2196,8 @@ CHINESE: dict[str, str] = {
     "the model: a run, run@step, run@best, or ./folder": "模型：训练名、训练名@步数、训练名@best，或 ./目录",
     (
         "what an answer is judged by: exact, contains, number and others by their names, or in JSON "
-        "as runs have them; the first says whether it is right (default: exact)"
-    ): ("怎样评判回答：exact、contains、number 等写名字，或像训练里那样写 JSON；第一项决定对不对（默认：exact）"),
+        "as runs have them; the first says whether it is right (default: contains)"
+    ): ("怎样评判回答：exact、contains、number 等写名字，或像训练里那样写 JSON；第一项决定对不对（默认：contains）"),
     "with signal": "有信号",
     "{left} prompts are left": "还剩 {left} 个问题",
     (

@@ -221,7 +221,7 @@ def test_the_command(
     write(file, [*asked, asked[0]])
     shell = Shell(capsys)
     words = ["data", "passrate", str(file), "--weight", "taught", "--temperature", "0.1", "--samples", "4"]
-    assert shell(cli.main, *words, "-o", str(out)) == 1
+    assert shell(cli.main, *words, "--reward", "exact", "-o", str(out)) == 1
     for said in (
         "2 prompts",
         "1 rows ask what another asks",
