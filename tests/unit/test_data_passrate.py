@@ -240,11 +240,11 @@ def test_the_command(
     assert shell(cli.main, *words, "--reward", "contains") == 0
     assert "Always right, 2 prompts: too easy" in shell.out
     more = tmp_path / "more.jsonl"
-    hot = [*words[:5], "--temperature", "1.5", "--samples", "16", "--reward", "contains", "-o", str(more)]
+    twice = '{"is": "contains", "weight": 2}'
+    hot = [*words[:5], "--temperature", "1.5", "--samples", "16", "--reward", twice, "-o", str(more)]
     assert shell(cli.main, *hot) == 0
-    assert (
-        f'train grpo --from_weight taught@10 --data_path {more} --set \'stage.rewards=[{{"is": "contains"}}]\''
-    ) in shell.out
+    command = f"train grpo --from_weight taught@10 --data_path {more} --set 'stage.rewards=[{twice}]'"
+    assert command in shell.out
     assert rows(more)
     assert shell(cli.main, *hot, "--json") == 0
     record = json.loads(shell.out)
