@@ -206,7 +206,9 @@ def test_parts_add_up_to_the_whole(per: Any) -> None:
     assert [part.answers for part in parts] == [3, 3]
     assert [part.told for part in parts] == [batch.told, ()]
     sizes = [len(part.member_M) for part in parts]
-    numbered = zip(parts, *(torch.split(of, sizes) for of in (given.logprob, given.reference, given.value)), strict=True)
+    numbered = zip(
+        parts, *(torch.split(of, sizes) for of in (given.logprob, given.reference, given.value)), strict=True
+    )
     losses = [
         (policy_loss(how, part, now, held), critic_loss(value, part, 0.2, per)) for part, now, held, value in numbered
     ]
