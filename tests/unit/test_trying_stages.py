@@ -254,6 +254,15 @@ def test_each_held_out_prompt_is_measured_once_on_whichever_worker(home: Path) -
         assert sums[0] == pytest.approx(sums[1] + sums[2])
 
 
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_takes_no_more_than_its_plan_says_with_whatever_it_looks_at(home: Path, name: str) -> None:
+    settings: dict[str, Any] = {"loop__batch_size": 1, "loop__accumulation_steps": 24, "optim__name": "adamw"}
+    spec = spec_of(name, **settings)
+    with MemoryLimit() as limit:
+        learnt(name, str(home), Parallel(), **settings)
+    assert limit.peak_bytes <= trace(lambda: trial_recipe(spec, torch.float32), "cpu").peak_bytes
+
+
 EQUAL = '[{"is": "length", "least": 0, "most": 99}]'
 """A reward that is 1 for whatever is written."""
 
