@@ -66,7 +66,8 @@ def models(spec: RunSpec, weights: ModelSource) -> dict[str, nn.Module]:
 def credited(spec: RunSpec, rows: PromptRows, writer: Writer, parallel: Parallel) -> tuple[PromptSource, Credit]:
     """Every prompt in turn; each token against what the critic expected."""
     own = settings(spec)
-    return trying.in_turn(spec, rows, parallel), CriticCredit(writer.models, writer, own.discount, own.trace)
+    credit = CriticCredit(writer.models, writer, spec.loop.batch_size, own.discount, own.trace)
+    return trying.in_turn(spec, rows, parallel), credit
 
 
 def objective(spec: RunSpec) -> Objective:

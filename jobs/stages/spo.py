@@ -80,7 +80,7 @@ def credited(spec: RunSpec, rows: PromptRows, writer: Writer, parallel: Parallel
         rank=parallel.rank,
         world=parallel.world,
     )
-    return prompts, TrackedCredit(tracker, writer)
+    return prompts, TrackedCredit(tracker, writer, spec.loop.batch_size)
 
 
 STAGE = Stage(

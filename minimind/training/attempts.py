@@ -263,7 +263,8 @@ class Attempts:
         if self.how.passes == 1:
             return policy_batch
         with self.writer.as_it_is() as policy:
-            old_M = answer_logprobs(policy, policy_batch.to(policy.head_weight_VD.device)).cpu()
+            device, parts = policy.head_weight_VD.device, policy_batch.split(self.writer.slots)
+            old_M = torch.cat([answer_logprobs(policy, part.to(device)).cpu() for part in parts])
         return replace(policy_batch, old_M=old_M)
 
 

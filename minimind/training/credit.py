@@ -50,10 +50,13 @@ class GroupCredit(Credit):
 
 
 class TrackedCredit(Credit):
-    """Each attempt is compared with what is remembered of its prompt, and all of a step brought to one scale."""
+    """Each attempt is compared with what is remembered of its prompt, and all of a step brought to one scale.
 
-    def __init__(self, tracker: Tracker, writer: Writer) -> None:
-        self.tracker, self.writer = tracker, writer
+    rows: of attempts that are looked at together, at most: those of a micro-batch, whose memory is planned for.
+    """
+
+    def __init__(self, tracker: Tracker, writer: Writer, rows: int) -> None:
+        self.tracker, self.writer, self.rows = tracker, writer, rows
         self._told: dict[str, tuple[float, float]] = {}
 
     def look(self, written: Sequence[Written]) -> tuple[list[float], list[Remembered]]:
@@ -94,24 +97,24 @@ class TrackedCredit(Credit):
         """What the policy of now says of the tokens of answers of before."""
         texts = [Written(at, one.tokens, one.prompt, one.logprobs, True, 0) for at, one in enumerate(answers)]
         with self.writer.as_it_is() as policy:
-            return _of_tokens(self.writer, texts, lambda batch: answer_logprobs(policy, batch))
+            return _of_tokens(self.writer, self.rows, texts, lambda batch: answer_logprobs(policy, batch))
 
 
 class CriticCredit(Credit):
     """A critic says before each token what reward it expects, and each token is worth what came beyond that (GAE).
 
-    discount, trace: gamma and lambda.
+    rows: as of a TrackedCredit. discount, trace: gamma and lambda.
     """
 
-    def __init__(self, models: Models, writer: Writer, discount: float, trace: float) -> None:
-        self.models, self.writer = models, writer
+    def __init__(self, models: Models, writer: Writer, rows: int, discount: float, trace: float) -> None:
+        self.models, self.writer, self.rows = models, writer, rows
         self.discount, self.trace = discount, trace
 
     def look(self, written: Sequence[Written]) -> list[list[float]]:
         """What the critic says before each token of each attempt."""
         critic = self.models["critic"]
         assert isinstance(critic, ScoreModel)
-        return _of_tokens(self.writer, written, lambda batch: token_values(critic, batch))
+        return _of_tokens(self.writer, self.rows, written, lambda batch: token_values(critic, batch))
 
     def give(self, tried: Tried, lengths: Sequence[int]) -> Sequence[Credited | None]:
         """Advantages with mean 0 and deviation 1 over all tokens of the step."""
@@ -129,9 +132,9 @@ class CriticCredit(Credit):
         ]
 
 
-def _of_tokens(writer: Writer, written: Sequence[Written], compute: Any) -> list[list[float]]:
-    """What a model computes of the own tokens of answers, as many rows at once as the writer writes answers. compute:
-    AnswerBatch -> [M].
+def _of_tokens(writer: Writer, rows: int, written: Sequence[Written], compute: Any) -> list[list[float]]:
+    """What a model computes of the own tokens of answers, so many rows at once, and no more than the writer writes
+    answers. compute: AnswerBatch -> [M].
     """
     how, device = writer.how, writer.policy.head_weight_VD.device
     found: list[list[float]] = [[] for _ in written]
@@ -140,7 +143,7 @@ def _of_tokens(writer: Writer, written: Sequence[Written], compute: Any) -> list
     batch, order = in_rows([[one.answer] for one in written], range(len(written)), how.context_tokens, how.pad_id)
     values: list[float] = []
     with torch.no_grad():
-        for part in batch.split(writer.slots):
+        for part in batch.split(min(rows, writer.slots)):
             values += cast(torch.Tensor, compute(part.to(device))).float().cpu().tolist()
     rest = iter(values)
     for at in order:

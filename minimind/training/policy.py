@@ -174,10 +174,10 @@ def policy_loss(how: PolicyLoss, batch: PolicyBatch, logprob_M: Tensor, referenc
     was drawn. reference_M: what the reference says, where `how.kl` is not 0.
 
     Metrics, means over tokens unless it is said otherwise: entropy, -log p, in nats; clip_low, clip_high, how many
-    tokens the clip keeps from being learnt; gap, |log p - log p_drawn| where this is the first step on them;
-    gap_clipped, how many of these `most_gap` bounds; kl, by the estimator; and what the batch is told.
+    tokens the clip keeps from being learnt; gap, |log p_old - log p_drawn|; gap_clipped, how many of these `most_gap`
+    bounds; kl, by the estimator; and what the batch is told.
     """
-    was_M, first = (logprob_M.detach(), True) if batch.old_M is None else (batch.old_M, False)
+    was_M = logprob_M.detach() if batch.old_M is None else batch.old_M
     change_M = logprob_M - was_M
     compared_M = change_M if how.ratio == "token" else _means_of_answers(change_M, batch)[batch.answer_M]
     ratio_M, advantage_M = compared_M.exp(), batch.advantage_M
@@ -203,10 +203,9 @@ def policy_loss(how: PolicyLoss, batch: PolicyBatch, logprob_M: Tensor, referenc
         "entropy": (-logprob_M.detach().sum(), count),
         "clip_low": (low_M.sum(), count),
         "clip_high": (high_M.sum(), count),
+        "gap": (gap_M.abs().sum(), count),
+        "gap_clipped": ((gap_M.exp() > how.most_gap).sum(), count),
     }
-    if first:
-        metrics["gap"] = (gap_M.abs().sum(), count)
-        metrics["gap_clipped"] = ((gap_M.exp() > how.most_gap).sum(), count)
     if how.kl:
         assert reference_M is not None, "kl asks for a reference"
         kl_M = kl_estimate(how.kl_estimator, logprob_M, reference_M)

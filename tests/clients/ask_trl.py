@@ -4,7 +4,7 @@ and its gradients.
 Run with what is asked, as JSON: by name the trainer, its settings, the folders of the policy and of the reference, the
 file of rows, a chat template to use in place of the policy's own, and a file for the gradients. Says for each the loss,
 and of each text its token ids and which of them are learnt. Of the trainer "gkd" the divergence alone is asked, of
-texts.
+texts. The trainer "grpo" is asked about answers that are given with their rewards, and says of each its advantage.
 """
 
 from __future__ import annotations
@@ -15,11 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from datasets import load_dataset
+from datasets import Dataset, load_dataset
 from safetensors.torch import save_file
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
-from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer, RewardConfig, RewardTrainer
+from trl import (
+    DPOConfig,
+    DPOTrainer,
+    GRPOConfig,
+    GRPOTrainer,
+    KTOConfig,
+    KTOTrainer,
+    RewardConfig,
+    RewardTrainer,
+)
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 from trl.experimental.gkd import GKDTrainer
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
@@ -84,6 +93,55 @@ def distilled(settings: dict[str, Any], policy: str, reference: str, rows: str, 
     return {"loss": loss.item()}
 
 
+class Given(GRPOTrainer):  # type: ignore[misc]  # TRL is not there where types are checked
+    """One that writes and judges nothing itself. given: by name what there is of each answer, see `tried`."""
+
+    given: dict[str, Any]
+
+    def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
+        given = self.given
+        drawn = given["drawn"] if self.use_vllm else None
+        return given["prompts"], given["answers"], None, [""] * len(prompts), drawn, {}, None, None
+
+    def _calculate_rewards(self, *_: Any) -> torch.Tensor:
+        return torch.tensor(self.given["rewards"])
+
+
+def tried(settings: dict[str, Any], policy: str, reference: None, rows: str, gradients: str) -> dict[str, Any]:
+    """The loss of answers. In the file stand for each its prompt and itself, as token ids, and the rewards of each
+    term, with the weights of the terms. For each token of an answer stands there how likely it was before this step
+    (old), by the reference (held), and as it was drawn (drawn), in nats: which of these are used, the settings say.
+    """
+    given = json.loads(Path(rows).read_text("utf-8"))
+    used = settings.pop("used")
+    made = Given(
+        model=AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32),
+        reward_funcs=[lambda **_: [], lambda **_: []],
+        args=GRPOConfig(
+            output_dir=f"{gradients}.out",
+            per_device_train_batch_size=len(given["answers"]),
+            reward_weights=given["weights"],
+            vllm_importance_sampling_mode="token_truncate",
+            vllm_importance_sampling_clip_max=2.0,
+            **USUAL,
+            **settings,
+        ),
+        train_dataset=Dataset.from_list([{"prompt": "?"}] * len(given["answers"])),
+        processing_class=AutoTokenizer.from_pretrained(policy),
+    )
+    made.given, made.use_vllm = given, "drawn" in used
+    made.model.train()
+    made.current_gradient_accumulation_steps = 1
+    batch = made._generate_and_score_completions([{"prompt": "?"} for _ in given["answers"]])
+    for name, place in (("old", "old_per_token_logps"), ("held", "ref_per_token_logps")):
+        if name in used:
+            batch[place] = pad_sequence([torch.tensor(each) for each in given[name]], batch_first=True)
+    loss = made._compute_loss(made.model, batch)
+    loss.backward()
+    save(made.model, gradients)
+    return {"loss": loss.item(), "advantages": batch["advantages"].tolist()}
+
+
 def save(model: torch.nn.Module, gradients: str) -> None:
     save_file({name: weight.grad for name, weight in model.named_parameters() if weight.grad is not None}, gradients)
 
@@ -107,6 +165,8 @@ def texts(batch: dict[str, torch.Tensor]) -> list[tuple[list[int], list[bool]]]:
 
 
 def said(trainer: str, **how: Any) -> dict[str, Any]:
+    if trainer == "grpo":
+        return tried(**how)
     return distilled(**how) if trainer == "gkd" else trained(trainer, **how)
 
 

@@ -18,6 +18,10 @@ of here:
   estimates are the same.
 - Its divergences are not multiplied by temperature^2, so their gradients shrink as the temperature grows. Its
   GKDTrainer tells the loss no temperature at all; what is compared is the function that it calls, with one.
+- Its GRPO counts the tokens of groups whose rewards are all the same, where ours leaves such groups out; here is none.
+  Its KL is weighted by the ratio unless it is told not to be, ours never. Its `delta` is a dual clip where it lies
+  beyond the upper clip; below, it has no effect. Its entropy bonus is of all tokens that could have come, ours an
+  estimate from those that came.
 """
 
 from __future__ import annotations
@@ -31,6 +35,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -42,9 +47,11 @@ from jobs.runs.directory import RunDirectory
 from jobs.stages import kto, reward
 from minimind.network.model import MiniMind
 from minimind.network.score import ScoreModel
+from minimind.training.advantages import group_advantages, separate_advantages
 from minimind.training.answers import Answer, answer_batch, answer_logprobs, summed
 from minimind.training.distillation import Distillation, distil
 from minimind.training.objectives import token_logprobs
+from minimind.training.policy import PolicyBatch, PolicyLoss, policy_loss
 from minimind.training.preference import WITHOUT_REFERENCE, PreferenceLoss, pair_answers, preference_loss
 from tests import taught
 from tests.clients.conftest import said_by
@@ -302,6 +309,123 @@ def test_a_student_is_compared_with_its_teacher_as_trl_does(python: Path, there:
         found = distil({"policy": student, "teacher": teacher}, batch, each)
         loss = found.total / found.weight / each.temperature**2
         require_same(name, student, loss, said[name]["loss"], files[name])
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """Answers in groups of `GROUP`, all numbers of their tokens, and what they are rewarded with. values: [M]."""
+
+    groups: list[list[Answer]]
+    rewards_KA: NDArray[np.float64]
+    values: dict[str, Tensor]
+
+    def written(self, file: Path) -> Path:
+        """As `ask_trl.py` reads them."""
+        answers = [answer for group in self.groups for answer in group]
+        own = [answer.tokens[answer.targets].tolist() for answer in answers]
+        lengths = list(map(len, own))
+        values = {name: [part.tolist() for part in value_M.split(lengths)] for name, value_M in self.values.items()}  # type: ignore[no-untyped-call]
+        prompts = [answer.tokens[~answer.targets].tolist() for answer in answers]
+        rewards = {"rewards": self.rewards_KA.T.tolist(), "weights": list(WEIGHTS)}
+        file.write_text(json.dumps({"prompts": prompts, "answers": own, **rewards, **values}))
+        return file
+
+
+GROUP, ROOM = 4, 9
+"""Answers to a prompt, and the most tokens of one."""
+
+WEIGHTS = (1.0, 0.25)
+"""Of two terms of a reward."""
+
+
+def attempts(policy: MiniMind) -> Attempts:
+    """At two prompts, of one to nine tokens. Ratios lie on both sides of all bounds, and no loss is the small rest of
+    large sums.
+    """
+    draw = np.random.default_rng(7)
+    groups, lengths = [], [3, 9, 1, 5, 9, 2, 6, 4]
+    for prompt in range(2):
+        begin = draw.integers(4, 200, 5 + 3 * prompt)
+        own = [draw.integers(4, 200, length) for length in lengths[prompt * GROUP : (prompt + 1) * GROUP]]
+        groups.append(
+            [Answer(np.concatenate([begin, one]), np.arange(len(begin) + len(one)) >= len(begin)) for one in own]
+        )
+    with torch.no_grad():
+        logprob_M = answer_logprobs(policy, answer_batch([groups], [0], WIDTH))
+    noise = torch.Generator().manual_seed(1)
+    values = {
+        name: logprob_M + scale * torch.randn(len(logprob_M), generator=noise)
+        for name, scale in (("old", 0.4), ("held", 0.3), ("drawn", 0.6))
+    }
+    return Attempts(groups, draw.normal(size=(2, 2 * GROUP)) * [[1.0], [3.0]], values)
+
+
+TRIED: dict[str, tuple[dict[str, Any], PolicyLoss, tuple[str, ...]]] = {
+    "dapo": ({"loss_type": "dapo"}, PolicyLoss(), ("old",)),
+    "first step": ({"loss_type": "dapo"}, PolicyLoss(), ()),
+    "grpo": ({"loss_type": "grpo"}, PolicyLoss(per="answer"), ("old",)),
+    "dr_grpo": ({"loss_type": "dr_grpo", "scale_rewards": "none"}, PolicyLoss(per="constant"), ("old",)),
+    "cispo": (
+        {"loss_type": "cispo", "epsilon_high": 1.3}, PolicyLoss(surrogate="cispo", clip_high=1.3), ("old",),
+    ),
+    "gspo": (
+        {"loss_type": "grpo", "importance_sampling_level": "sequence", "epsilon": 0.1, "epsilon_high": 0.05},
+        PolicyLoss(per="answer", ratio="sequence", clip_low=0.1, clip_high=0.05),
+        ("old",),
+    ),
+    "dual clip": ({"loss_type": "dapo", "delta": 1.5}, PolicyLoss(dual_clip=1.5), ("old",)),
+    "kl": (
+        {"loss_type": "grpo", "beta": 0.2, "use_bias_correction_kl": False},
+        PolicyLoss(per="answer", kl=0.2),
+        ("old", "held"),
+    ),
+    "gap": ({"loss_type": "dapo"}, PolicyLoss(), ("drawn",)),
+    "batch": ({"loss_type": "dapo", "scale_rewards": "batch"}, PolicyLoss(), ("old",)),
+    "separate": ({"loss_type": "dapo", "multi_objective_aggregation": "normalize_then_sum"}, PolicyLoss(), ("old",)),
+}  # fmt: skip
+"""Losses of GRPO as TRL is told of them, as ours is, and which numbers of the tokens they use."""
+
+
+def advantages_of(tried: Attempts, settings: dict[str, Any]) -> NDArray[np.float64]:
+    group_A = np.arange(2 * GROUP) // GROUP
+    if "multi_objective_aggregation" in settings:
+        return separate_advantages(tried.rewards_KA, np.array(WEIGHTS), group_A)
+    return group_advantages(np.array(WEIGHTS) @ tried.rewards_KA, group_A, settings.get("scale_rewards", "group"))
+
+
+def test_what_was_tried_is_learnt_as_trl_does(python: Path, there: Checkpoints, tmp_path: Path) -> None:
+    tried = attempts(checkpoints.load_model(there.policy)[0])
+    usual = {"num_generations": GROUP, "max_completion_length": ROOM, "epsilon": 0.2, "epsilon_high": 0.28}
+    files = {name: tmp_path / f"{number}.safetensors" for number, name in enumerate(TRIED)}
+    asked = {
+        name: {
+            "trainer": "grpo",
+            "settings": {**usual, **settings, "used": used},
+            "policy": str(there.policy),
+            "reference": None,
+            "rows": str(tried.written(tmp_path / "tried.json")),
+            "gradients": str(files[name]),
+        }
+        for name, (settings, _, used) in TRIED.items()
+    }
+    said = said_by(python, "ask_trl.py", tmp_path, json.dumps(asked))
+    answers = answer_batch([tried.groups], [0], WIDTH)
+    for name, (settings, how, used) in TRIED.items():
+        advantage_A = advantages_of(tried, settings)
+        assert said[name]["advantages"] == pytest.approx(advantage_A.tolist(), rel=TOLERANCE, abs=TOLERANCE), name
+        policy = checkpoints.load_model(there.policy)[0]
+        logprob_M = answer_logprobs(policy, answers)
+        old_M = tried.values["old"] if "old" in used else None
+        as_drawn_M = old_M if old_M is not None else logprob_M.detach()
+        batch = PolicyBatch(
+            **vars(answers),
+            advantage_M=torch.tensor(advantage_A, dtype=torch.float32)[answers.answer_M],
+            drawn_M=tried.values["drawn"] if "drawn" in used else as_drawn_M,
+            old_M=old_M,
+            room=ROOM,
+        )
+        found = policy_loss(how, batch, logprob_M, tried.values["held"] if how.kl else None)
+        require_same(name, policy, found.total / found.weight, said[name]["loss"], files[name])
 
 
 def require_same(name: str, policy: MiniMind, loss: Tensor, expected: float, file: Path) -> None:

@@ -178,12 +178,16 @@ def test_metrics_count_what_the_bounds_keep_back() -> None:
     batch = batch_of(given, told=told)
     later = policy_loss(PolicyLoss(kl=0.1), batch, given.logprob, given.reference).metrics
     ratio_M = (given.logprob - given.old).exp()
+    gap_M = given.old - given.drawn
     expected = {
         "entropy": -given.logprob.sum(),
         "clip_low": ((ratio_M < 0.8) & (given.advantage < 0)).sum(),
         "clip_high": ((ratio_M > 1.28) & (given.advantage > 0)).sum(),
+        "gap": gap_M.abs().sum(),
+        "gap_clipped": (gap_M.exp() > 2).sum(),
         "kl": kl_estimate("k3", given.logprob, given.reference).sum(),
     }
+    assert expected["gap_clipped"].item()
     assert {name: (total.item(), count.item()) for name, (total, count) in later.items()} == {
         **{name: (pytest.approx(total.item()), sum(LENGTHS)) for name, total in expected.items()},
         "reward": (3.0, 6.0),
@@ -192,6 +196,7 @@ def test_metrics_count_what_the_bounds_keep_back() -> None:
     gap_M = (given.logprob - given.drawn).detach()
     assert first["gap"][0].item() == pytest.approx(gap_M.abs().sum().item())
     assert first["gap_clipped"][0].item() == (gap_M.exp() > 2).sum().item() > 0
+    assert first["clip_low"][0].item() == first["clip_high"][0].item() == 0
     assert not any(total.requires_grad or count.requires_grad for total, count in [*later.values(), *first.values()])
 
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from data.batches import OrderedBatches, in_order
 from data.pack import learnable, paired
 from data.prepare import tokenise
-from data.rows import PairRows
+from data.rows import PairRows, PromptRows
 from data.shards import TokenShards
+from minimind.text.chat import render
 from minimind.text.tokenizer import Tokenizer
 from minimind.training.answers import AnswerBatch
 from tests.small import turns, write_chats
@@ -152,3 +153,43 @@ def test_rows_that_are_no_pairs_and_no_rows_are_refused(pairs: TokenShards, tmp_
         PairRows(chats, np.arange(1), WIDTH)
     with pytest.raises(ValueError, match="no pair has both answers in its first 64 tokens"):
         PairRows(pairs, np.arange(0), WIDTH)
+
+
+@pytest.fixture(scope="module")
+def questions(tmp_path_factory: pytest.TempPathFactory) -> TokenShards:
+    """Five questions with their right answers: the prompt of the third leaves room for one token in WIDTH, that of the
+    fourth for none, and the last answer is longer than WIDTH.
+    """
+    folder = tmp_path_factory.mktemp("questions")
+    spare = WIDTH - 1 - len(asked_with(""))
+    rows = [("ab", "a"), ("c", "ca b"), ("d" * spare, "abc"), ("d" * (spare + 1), "abc"), ("e", "b" * 90)]
+    path = folder / "a.jsonl"
+    path.write_text("".join(json.dumps({"prompt": q, "answer": a}) + "\n" for q, a in rows), "utf-8")
+    return tokenise([path], TOKENIZER, folder / "out", rows="rl")
+
+
+def asked_with(question: str) -> list[int]:
+    """The prompt of a question."""
+    return list(render(TOKENIZER, [{"role": "user", "content": question}], add_generation_prompt=True).ids)
+
+
+def test_a_question_is_a_prompt_with_its_right_answer(questions: TokenShards) -> None:
+    chosen = learnable(questions, WIDTH)
+    assert chosen.tolist() == [0, 1, 2, 4]
+    rows = PromptRows(questions, chosen[[3, 0, 2, 1]], WIDTH, pad_id=7)
+    batch = rows.batch([0, 1, 2, 3])
+    assert batch.rows == (0, 1, 2, 3)
+    spare = WIDTH - 1 - len(asked_with(""))
+    for prompt, question in zip(batch.prompts(), ("e", "ab", "d" * spare, "c"), strict=True):
+        assert prompt == asked_with(question)
+    assert batch.tokens_BT.shape == (4, WIDTH - 1)
+    assert set(batch.tokens_BT[0, len(asked_with("e")) :].tolist()) == {7}
+    assert [TOKENIZER.decode(rows.right(row)) for row in range(4)] == [
+        f"{answer}<|im_end|>" for answer in ("b" * 90, "a", "abc", "ca b")
+    ]
+
+
+def test_what_a_right_answer_is_depends_on_which_rows_are_read(questions: TokenShards) -> None:
+    one, other = (PromptRows(questions, np.array(chosen), WIDTH) for chosen in ([0, 1], [1, 0]))
+    assert one.identity() != other.identity()
+    assert one.right(0) == other.right(1) != other.right(0)

@@ -202,7 +202,7 @@ def test_how_far_a_policy_has_moved_is_a_mean_over_the_tokens_of_an_answer() -> 
 def credit() -> tuple[TrackedCredit, Writer]:
     how = Writing(seed=5, answers=1, max_tokens=6, context_tokens=16, stop_id=0)
     writer = Writer({"policy": toy_model()}, how)
-    return TrackedCredit(Tracker(9), writer), writer
+    return TrackedCredit(Tracker(9), writer, 2), writer
 
 
 def tried(rows: list[int], rewards: list[float], looked: list[Any]) -> Tried:

@@ -254,6 +254,15 @@ def test_each_held_out_prompt_is_measured_once_on_whichever_worker(home: Path) -
         assert sums[0] == pytest.approx(sums[1] + sums[2])
 
 
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_takes_no_more_than_its_plan_says_with_whatever_it_looks_at(home: Path, name: str) -> None:
+    settings: dict[str, Any] = {"loop__batch_size": 1, "loop__accumulation_steps": 24, "optim__name": "adamw"}
+    spec = spec_of(name, **settings)
+    with MemoryLimit() as limit:
+        learnt(name, str(home), Parallel(), **settings)
+    assert limit.peak_bytes <= trace(lambda: trial_recipe(spec, torch.float32), "cpu").peak_bytes
+
+
 EQUAL = '[{"is": "length", "least": 0, "most": 99}]'
 """A reward that is 1 for whatever is written."""
 
@@ -283,7 +292,7 @@ def test_where_all_rewards_are_equal_nothing_is_learnt_the_run_ends_and_it_is_sa
 def test_what_was_not_told_is_told_with_the_next_answers_there_is_something_to_learn_from(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every other set of answers has no signal; stopped behind such a one the run ends as if it had not been."""
+    """Every other set of answers has no signal."""
     judge, calls = TermJudge.judge, []
 
     def dull(self: TermJudge, written: Sequence[Written]) -> Verdict:
@@ -300,6 +309,28 @@ def test_what_was_not_told_is_told_with_the_next_answers_there_is_something_to_l
     assert steps == list(range(1, STEPS + 1))
     assert means == pytest.approx([(0.25 + real) / 2 for real in calls[1::2]], rel=1e-6)
     assert all(share >= 0.5 for share in metric_series(run.events_path, "train/no_signal")[1])
+
+
+def test_what_was_not_told_is_part_of_the_state(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def even(self: TermJudge, written: Sequence[Written]) -> Verdict:
+        return Verdict(np.full((1, len(written)), 0.25), np.array([1]))
+
+    one, other = (cast(Attempts, built_of("grpo", str(home), Parallel()).recipe.batches) for _ in range(2))
+    with monkeypatch.context() as patch:
+        patch.setattr(TermJudge, "judge", even)
+        assert one.take(2) == one.take(2) == []
+    state = one.state_dict()
+    assert {name: (total, count) for name, total, count in state["untold"]} == {
+        "reward": (16.0, 64), "reward_language": (16.0, 64), "answer_tokens": (pytest.approx(744, abs=24), 64),
+        "cut_off": (pytest.approx(60, abs=4), 64), "not_judged": (2.0, 64), "no_signal": (16, 16),
+    }  # fmt: skip
+    other.load_state_dict(state)
+    for found, again in zip(one.take(2), other.take(2), strict=True):
+        assert found.told == again.told
+        assert_same(found.tensors(), again.tensors())
+    assert one.state_dict()["untold"] == ()
+    counts = [{name: count for name, _, count in batch.told} for batch in other._set]
+    assert [of_batch.get("reward") for of_batch in counts] == [96, None]
 
 
 @pytest.mark.parametrize("name", ["spo", "ppo"])
