@@ -399,7 +399,7 @@ CHINESE: dict[str, str] = {
         "以及开头的 (?i) (?m) (?s)"
     ),
     # rewards
-    "reward": "奖励",
+    "reward term": "奖励项",
     "a reward has at least one term; there are: {names}": "奖励至少要有一项；可用的有：{names}",
     "a tag's name is written without brackets, in letters and digits, such as answer": (
         "标签名不带尖括号，由字母和数字组成，例如 answer"

@@ -480,7 +480,7 @@ def parse_term(value: object) -> Term:
 
     Raises ValueError that names a term or an argument that there is not, the nearest, and those there are.
     """
-    return of_kind(all_composed(value), TERMS, say("reward"))
+    return of_kind(all_composed(value), TERMS, say("reward term"))
 
 
 def named(text: str) -> Term:

@@ -197,7 +197,7 @@ def test_an_answer_that_no_term_could_judge_is_none_that_is_wrong(
 @pytest.mark.parametrize(
     ("reward", "row", "complaint"),
     [
-        ("exakt", ASKED[0], "no reward 'exakt'"),
+        ("exakt", ASKED[0], "no reward term 'exakt'"),
         ("{", ASKED[0], "not JSON"),
         ('{"is": "reward_model", "run": "r"}', ASKED[0], "--reward reward_model: another model judges it"),
         ("exact", {"messages": [{"role": "user", "content": "q"}]}, r"rows.jsonl:1: the reward exact compares"),
@@ -252,4 +252,4 @@ def test_the_command(
     assert shell(cli.main, *words, "--samples", "1") == 1
     assert "it takes two samples or more that can differ" in shell.err
     assert shell(cli.main, *words, "--reward", "nosuch") == 1
-    assert "no reward 'nosuch'" in shell.err
+    assert "no reward term 'nosuch'" in shell.err

@@ -217,9 +217,9 @@ def test_what_a_judge_is_asked_and_what_it_says() -> None:
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        (3, "3 is no reward"),
-        ({"weight": 1}, "is no reward"),
-        ({"is": "exakt"}, r"no reward 'exakt' \(did you mean exact\?\); there are: exact, contains"),
+        (3, "3 is no reward term"),
+        ({"weight": 1}, "is no reward term"),
+        ({"is": "exakt"}, r"no reward term 'exakt' \(did you mean exact\?\); there are: exact, contains"),
         ({"is": "exact", "wieght": 1}, r"reward exact: no argument 'wieght' \(did you mean weight\?\); allowed are: "),
         ({"is": "exact", "weight": "1"}, "weight = '1'"),
         ({"is": "exact", "weight": math.nan}, "reward exact: weight = nan"),
@@ -281,7 +281,7 @@ def test_names_are_unique() -> None:
 def test_a_term_is_named_on_a_command_line() -> None:
     assert named("exact") == parse_term({"is": "exact"})
     assert named(' {"is": "number", "weight": 0.5}') == parse_term({"is": "number", "weight": 0.5})
-    with pytest.raises(ValueError, match=r"no reward 'exakt'.*exact"):
+    with pytest.raises(ValueError, match=r"no reward term 'exakt'.*exact"):
         named("exakt")
     with pytest.raises(ValueError, match=r'\{"is": exact\}: not JSON'):
         named('{"is": exact}')
