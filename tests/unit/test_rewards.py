@@ -220,21 +220,21 @@ def test_what_a_judge_is_asked_and_what_it_says() -> None:
         (3, "3 is no reward term"),
         ({"weight": 1}, "is no reward term"),
         ({"is": "exakt"}, r"no reward term 'exakt' \(did you mean exact\?\); there are: exact, contains"),
-        ({"is": "exact", "wieght": 1}, r"reward exact: no argument 'wieght' \(did you mean weight\?\); allowed are: "),
+        ({"is": "exact", "wieght": 1}, r"reward term exact: no argument 'wieght' \(did you mean weight\?\); allowed are: "),
         ({"is": "exact", "weight": "1"}, "weight = '1'"),
-        ({"is": "exact", "weight": math.nan}, "reward exact: weight = nan"),
-        ({"is": "exact", "weight": math.inf}, "reward exact: weight = inf"),
+        ({"is": "exact", "weight": math.nan}, "reward term exact: weight = nan"),
+        ({"is": "exact", "weight": math.inf}, "reward term exact: weight = inf"),
         ({"is": "exact", "tag": "<answer>"}, "tag = '<answer>': a tag's name is written without brackets"),
-        ({"is": "match"}, "reward match: pattern: Field required"),
-        ({"is": "match", "pattern": "(a"}, "reward match: .*is no regular expression"),
+        ({"is": "match"}, "reward term match: pattern: Field required"),
+        ({"is": "match", "pattern": "(a"}, "reward term match: .*is no regular expression"),
         ({"is": "match", "pattern": r"(a)\1"}, "is not allowed here"),
-        ({"is": "check"}, "reward check: check: Field required"),
-        ({"is": "check", "check": {"is": "jsn"}}, r"reward check: no checker 'jsn' \(did you mean json\?\)"),
+        ({"is": "check"}, "reward term check: check: Field required"),
+        ({"is": "check", "check": {"is": "jsn"}}, r"reward term check: no checker 'jsn' \(did you mean json\?\)"),
         ({"is": "format", "tags": []}, "tags"),
         ({"is": "format", "tags": ["a", "a"]}, "tags = a, a: each part is named once"),
-        ({"is": "length"}, "reward length: give `least`, `most` or both"),
+        ({"is": "length"}, "reward term length: give `least`, `most` or both"),
         ({"is": "length", "least": 3, "most": 2}, "least = 3 is more than most = 2"),
-        ({"is": "overlong"}, "reward overlong: buffer: Field required"),
+        ({"is": "overlong"}, "reward term overlong: buffer: Field required"),
         ({"is": "overlong", "buffer": 0}, "buffer = 0"),
         ({"is": "repetition", "n": 0}, "n = 0"),
         ({"is": "language", "language": "fr"}, "language = 'fr'"),
@@ -254,7 +254,7 @@ def test_mistakes_are_refused_in_words(value: object, said: str) -> None:
 
 
 def test_mistakes_are_told_in_chinese() -> None:
-    with speaking("zh"), pytest.raises(ValueError, match="没有奖励 'exakt'（是否想写 exact？）"):
+    with speaking("zh"), pytest.raises(ValueError, match="没有奖励项 'exakt'（是否想写 exact？）"):
         parse_term({"is": "exakt"})
 
 
