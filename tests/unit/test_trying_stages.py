@@ -546,12 +546,13 @@ def test_held_out_answers_are_the_likeliest_and_right_by_the_first_term(home: Pa
         own = len(ids) - len(prompt)
         texts.append(Written(row, ids, len(prompt), [0.0] * own, ids[-1] == source.writer.how.stop_id, 6))
     value_KA = examining.judge(texts).value_KA
-    told = {name: (total, count) for name, total, count in batch.told}
     right_K = [int((value_A == 1).sum()) for value_A in value_KA]
     assert right_K[0] != right_K[1]
-    assert told["right"] == (right_K[0], len(texts))
-    assert told["reward"] == (pytest.approx((value_KA[0] + 0.5 * value_KA[1]).sum()), len(texts))
-    assert told["answer_tokens"] == (sum(len(one.own) for one in texts), len(texts))
+    sums = {name: total for name, total, _ in batch.told}
+    assert sums["right"] == right_K[0]
+    assert sums["reward"] == pytest.approx((value_KA[0] + 0.5 * value_KA[1]).sum())
+    assert sums["answer_tokens"] == sum(len(one.own) for one in texts)
+    assert {count for name, _, count in batch.told} == {len(texts)}
 
 
 def test_what_is_written_depends_on_how_far_the_run_is(home: Path) -> None:
