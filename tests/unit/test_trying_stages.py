@@ -33,10 +33,11 @@ from minimind.events import metric_series, read_events
 from minimind.inference.engine import Engine
 from minimind.memory.trace import trace
 from minimind.network.model import MiniMind
+from minimind.network.score import ScoreModel
 from minimind.training import attempts, rollout
 from minimind.training.attempts import Attempts, Verdict
 from minimind.training.loop import train
-from minimind.training.policy import JudgedBatch, PolicyBatch
+from minimind.training.policy import JudgedBatch, PolicyBatch, token_values, value_loss
 from minimind.training.rollout import Written
 from minimind.training.train_state import TrainState
 from minimind.training.trial_steps import run_trial_steps
@@ -517,3 +518,74 @@ def test_where_one_worker_runs_short_both_try_again(home: Path, tmp_path: Path) 
     one = shared("spo", str(home), Parallel())
     for two in run_ranks(2, partial(one_is_short, str(home)), tmp_path):
         require_close(one, two, 1e-5)
+
+
+EXACT = '[{"is": "exact"}, {"is": "stopped", "weight": 0.5}]'
+
+
+def test_answers_are_judged_beside_the_right_one_of_their_row(home: Path) -> None:
+    source = cast(Attempts, built_of("grpo", str(home), Parallel(), stage__rewards=EXACT).recipe.batches)
+    judge = cast(TermJudge, source.judge)
+    prompts = [(row, judge.rows.batch([row]).prompts()[0]) for row in (0, 5)]
+    rights = [judge.rows.right(row) for row, _ in prompts]
+    written = [
+        Written(row, prompt + own, len(prompt), [0.0] * len(own), finished, 12)
+        for row, prompt in prompts
+        for own, finished in ((rights[0], True), (rights[1], True), (rights[0][:-1], False), (rights[0][:-2], False))
+    ]
+    verdict = judge.judge(written)
+    assert verdict.value_KA.tolist() == [[1, 0, 1, 0, 0, 1, 0, 0], [1, 1, 0, 0, 1, 1, 0, 0]]
+    assert verdict.failed_K.tolist() == [0, 0]
+    assert judge.weight_K.tolist() == [1.0, 0.5]
+    attempt = judge._attempt(written[2])
+    row = json.loads(Path(QUESTIONS).read_text("utf-8").splitlines()[int(judge.rows.chosen[0])])
+    assert (attempt.answer.prompt, attempt.reference) == (row["prompt"], row["answer"])
+    assert (attempt.answer.text, attempt.answer.finish) == (row["answer"], "length")
+    assert (attempt.tokens, attempt.room) == (len(rights[0]) - 1, 12)
+
+
+def test_held_out_answers_are_the_likeliest_and_right_by_the_first_term(home: Path) -> None:
+    built = built_of("grpo-apart", str(home), Parallel(), stage__max_new_tokens=6)
+    source = cast(Attempts, built.recipe.batches)
+    (batch,) = [batch for batch in built.held_out.batches() if isinstance(batch, JudgedBatch)]
+    examining = cast(TermJudge, cast(Any, built.held_out.batches).args[2])
+    asked = [(row, examining.rows.batch([row]).prompts()[0]) for row in batch.rows]
+    texts = []
+    for row, prompt in asked:
+        ids = list(prompt)
+        while len(ids) < len(prompt) + 6 and ids[-1] != source.writer.how.stop_id:
+            with torch.no_grad():
+                ids.append(int(built.policy.logits(built.policy(torch.tensor([ids])))[0, -1].argmax()))
+        own = len(ids) - len(prompt)
+        texts.append(Written(row, ids, len(prompt), [0.0] * own, ids[-1] == source.writer.how.stop_id, 6))
+    value_KA = examining.judge(texts).value_KA
+    right_K = [int((value_A == 1).sum()) for value_A in value_KA]
+    assert right_K[0] != right_K[1]
+    sums = {name: total for name, total, _ in batch.told}
+    assert sums["right"] == right_K[0]
+    assert sums["reward"] == pytest.approx((value_KA[0] + 0.5 * value_KA[1]).sum())
+    assert sums["answer_tokens"] == sum(len(one.own) for one in texts)
+    assert {count for name, _, count in batch.told} == {len(texts)}
+
+
+def test_what_is_written_depends_on_how_far_the_run_is(home: Path) -> None:
+    source = cast(Attempts, built_of("grpo", str(home), Parallel()).recipe.batches)
+    asked = [(row, source.prompts.take(1)[0].prompts()[0]) for row in (3, 4)]
+    there, again, later = (
+        [[one.tokens for one in group] for group in source.writer.write(position, asked)] for position in (8, 8, 16)
+    )
+    assert there == again != later
+    assert all(len({tuple(tokens) for tokens in group}) > 1 for group in there)
+
+
+def test_the_loss_of_ppo_is_that_of_its_policy_and_a_share_of_its_critics(home: Path) -> None:
+    settings: dict[str, Any] = {"stage__value_weight": 0.25, "stage__loss__per": "constant"}
+    built, spec = built_of("ppo", str(home), Parallel(), **settings), spec_of("ppo", **settings)
+    (batch, *_), models = cast(Attempts, built.recipe.batches).take(1), built.recipe.models
+    assert batch.room == 12
+    whole, of_policy = built.recipe.objective(models, batch), trying.objective(spec)(models, batch)
+    of_critic = value_loss(token_values(cast(ScoreModel, models["critic"]), batch), batch, 0.2, "constant")
+    assert of_critic.total.item() > 0
+    assert whole.total.item() == pytest.approx(of_policy.total.item() + 0.25 * of_critic.total.item())
+    assert whole.weight == of_policy.weight
+    assert whole.metrics.keys() == of_policy.metrics.keys() | of_critic.metrics.keys()
