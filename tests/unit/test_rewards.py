@@ -220,7 +220,7 @@ def test_what_a_judge_is_asked_and_what_it_says() -> None:
         (3, "3 is no reward term"),
         ({"weight": 1}, "is no reward term"),
         ({"is": "exakt"}, r"no reward term 'exakt' \(did you mean exact\?\); there are: exact, contains"),
-        ({"is": "exact", "wieght": 1}, r"reward term exact: no argument 'wieght' \(did you mean weight\?\); allowed are: "),
+        ({"is": "exact", "wieght": 1}, r"term exact: no argument 'wieght' \(did you mean weight\?\); allowed are: "),
         ({"is": "exact", "weight": "1"}, "weight = '1'"),
         ({"is": "exact", "weight": math.nan}, "reward term exact: weight = nan"),
         ({"is": "exact", "weight": math.inf}, "reward term exact: weight = inf"),
