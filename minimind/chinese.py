@@ -622,5 +622,7 @@ CHINESE: dict[str, str] = {
     "text {number} has {count} tokens: a score is given to 1 to {most}": (
         "第 {number} 个文本有 {count} 个词元：可以打分的是 1 到 {most} 个"
     ),
-    "dual_clip = {value}: cispo has its own bound, clip_high": "dual_clip = {value}：cispo 有自己的上限 clip_high",
+    "dual_clip = {value}: cispo has its own bound, clip_high; set it to null": (
+        "dual_clip = {value}：cispo 有自己的上限 clip_high；请设为 null"
+    ),
 }

@@ -83,7 +83,9 @@ class PolicyLoss(Config):
     @model_validator(mode="after")
     def _fitting(self) -> PolicyLoss:
         if self.surrogate == "cispo" and self.dual_clip is not None:
-            raise ValueError(say("dual_clip = {value}: cispo has its own bound, clip_high", value=self.dual_clip))
+            raise ValueError(
+                say("dual_clip = {value}: cispo has its own bound, clip_high; set it to null", value=self.dual_clip)
+            )
         if self.surrogate == "cispo" and self.clip_high < 1:
             raise ValueError(
                 say(
