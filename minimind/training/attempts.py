@@ -156,7 +156,8 @@ class Attempts:
             return []  # of another worker: all take again
         self._set = self._learnable(batches, known)
         self._passes_left = self.how.passes - 1
-        return self._set
+        # Of the first step on them the ratio is 1, whatever rounding makes of it.
+        return [replace(batch, old_M=None) for batch in self._set]
 
     def stop_reading_ahead(self) -> bool:
         """Whether the prompts were read ahead."""
