@@ -942,6 +942,7 @@ CHINESE: dict[str, str] = {
         "的数"
     ),
     "pairs of answers": "对回答",
+    "prompts": "个提示",
     "answers with a label": "个带标签的回答",
     "conversations": "条对话",
     ("data.mix = {mix}: it is not known which text the weights learnt from; name it with --set data.mix_path=FILE"): (

@@ -39,7 +39,12 @@ from minimind.training.recipe import GeneratingSource
 from minimind.training.train_state import TrainState
 from minimind.units import duration
 
-ENOUGH_MEASURED = {"dpo": (20, "pairs of answers"), "kto": (20, "answers"), "pretrain": (200, "tokens")}
+ENOUGH_MEASURED = {
+    "dpo": (20, "pairs of answers"),
+    "kto": (20, "answers"),
+    "rl": (20, "prompts"),
+    "pretrain": (200, "tokens"),
+}
 """Kind of rows -> how much of what has to be held out, below which a run says that its validation tells little; other
 kinds are as plain text. Of 20 pairs one is 5 points of accuracy.
 """
