@@ -46,11 +46,11 @@ MOST_ALIKE = 4
 """How many terms of one kind a reward may have."""
 
 METRICS = {
-    "reward": Metric("", "mean reward of an answer; of held-out prompts of the likeliest one", "higher"),
+    "reward": Metric("", "mean reward of an answer; of held-out prompts of the likeliest one", None),
     "right": Metric("", "share of held-out prompts whose likeliest answer is right by the first term", "higher"),
     "answer_tokens": Metric("tokens", "how long an answer is", None),
     "cut_off": Metric("", "share of answers that had not ended when there was no more room", None),
-    "not_judged": Metric("", "judgements per answer that could not be made, and count as those of its group", "lower"),
+    "not_judged": Metric("", "judgements per answer that could not be made, and count as those of its group", None),
     "no_signal": Metric("", "share of the groups whose rewards are all the same: nothing is learnt from them", None),
     "entropy": Metric("nats/token", "how unsure the policy is of what it writes", None),
     "clip_low": Metric("", "share of tokens that became too unlikely to be learnt on", None),

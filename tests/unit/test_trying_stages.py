@@ -19,6 +19,7 @@ import torch
 import minimind.checkpoints.checkpoint as checkpoints
 from jobs import paths
 from jobs.runs.directory import RunDirectory
+from jobs.runs.progress import RunProgress
 from jobs.stages import trying
 from jobs.stages.recipe import trial_recipe
 from jobs.stages.spec import RunSpec
@@ -589,3 +590,13 @@ def test_the_loss_of_ppo_is_that_of_its_policy_and_a_share_of_its_critics(home: 
     assert whole.total.item() == pytest.approx(of_policy.total.item() + 0.25 * of_critic.total.item())
     assert whole.weight == of_policy.weight
     assert whole.metrics.keys() == of_policy.metrics.keys() | of_critic.metrics.keys()
+
+
+def test_a_line_of_a_validation_fits_a_terminal(home: Path) -> None:
+    screen = Screen()
+    with RunProgress(screen) as shown:
+        for event in read_events(run_of(home, "grpo").events_path):
+            shown.update(event)
+    (line, *_) = [line for line in screen.text.splitlines() if "validation" in line]
+    assert "right" in line
+    assert len(line) <= 80
