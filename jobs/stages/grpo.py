@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Literal
 
 import numpy as np
 from pydantic import Field
 
 from data.rows import PromptRows
-from jobs.stages import sft, trying
-from jobs.stages.preferences import REFERENCE
-from jobs.stages.sampling import answering
+from jobs.stages import trying
 from jobs.stages.spec import RunSpec
-from jobs.stages.stage import DEFAULT_MODEL, Stage
-from jobs.stages.trying import METRICS, TryingSettings
+from jobs.stages.stage import DEFAULT_MODEL
+from jobs.stages.trying import TryingSettings
 from minimind.device.distributed import Parallel
 from minimind.training.advantages import Scale
 from minimind.training.attempts import Credit
@@ -56,19 +53,10 @@ def credited(spec: RunSpec, rows: PromptRows, writer: Writer, parallel: Parallel
     return trying.in_turn(spec, rows, parallel), GroupCredit(own.scale, weights)
 
 
-STAGE = Stage(
-    title="improve by trying: of several answers to a prompt the better ones become likelier (GRPO)",
-    rows="rl",
-    settings=GrpoConfig,
-    preset=grpo,
-    continues=True,
-    prompt=sft.question,
-    sampling=answering,
-    models=trying.models,
-    objective=trying.objective,
-    data=partial(trying.data, source=credited),
-    worst=trying.worst,
-    worst_take=trying.worst_take,
-    roles=(REFERENCE,),
-    metrics=METRICS,
+STAGE = trying.stage(
+    "improve by trying: of several answers to a prompt the better ones become likelier (GRPO)",
+    GrpoConfig,
+    grpo,
+    credited,
+    metrics={},
 )

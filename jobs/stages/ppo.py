@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import Field
 from torch import nn
 
 from data.rows import PromptRows
-from jobs.stages import sft, trying
-from jobs.stages.preferences import REFERENCE
-from jobs.stages.sampling import answering
+from jobs.stages import trying
 from jobs.stages.spec import RunSpec
 from jobs.stages.spo import ANSWERS
-from jobs.stages.stage import DEFAULT_MODEL, ModelSource, Stage
-from jobs.stages.trying import METRICS, TryingSettings
+from jobs.stages.stage import DEFAULT_MODEL, ModelSource
+from jobs.stages.trying import TryingSettings
 from minimind.device.distributed import Parallel
 from minimind.events import Metric
 from minimind.network.score import ScoreModel
@@ -33,7 +31,6 @@ class PpoConfig(TryingSettings):
     """What the stage has to be told beside what all that try have."""
 
     kind: Literal["ppo"] = "ppo"
-    passes: int = Field(default=1, ge=1, description="optimizer steps on each set of answers")
     discount: float = Field(default=1.0, gt=0, le=1, description="what a reward is worth a token earlier (gamma)")
     trace: float = Field(
         default=0.95, ge=0, le=1, description="how far the critic is believed: 1 not at all, 0 at each token (lambda)"
@@ -100,23 +97,18 @@ def worst(spec: RunSpec) -> AnswerBatch:
     )
 
 
-STAGE = Stage(
-    title="improve by trying: a critic tells which tokens brought more than was expected (PPO)",
-    rows="rl",
-    settings=PpoConfig,
-    preset=ppo,
-    continues=True,
-    prompt=sft.question,
-    sampling=answering,
+STAGE = replace(
+    trying.stage(
+        "improve by trying: a critic tells which tokens brought more than was expected (PPO)",
+        PpoConfig,
+        ppo,
+        credited,
+        metrics={
+            "value_error": Metric("", "squared error of what the critic expects", "lower"),
+            "value_clipped": Metric("", "share of tokens on which the critic went as far as it may", None),
+        },
+    ),
     models=models,
     objective=objective,
-    data=partial(trying.data, source=credited),
     worst=worst,
-    worst_take=trying.worst_take,
-    roles=(REFERENCE,),
-    metrics=METRICS
-    | {
-        "value_error": Metric("", "squared error of what the critic expects", "lower"),
-        "value_clipped": Metric("", "share of tokens on which the critic went as far as it may", None),
-    },
 )

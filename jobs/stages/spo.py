@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
 from data.rows import PromptRows
-from jobs.stages import sft, trying
-from jobs.stages.preferences import REFERENCE
-from jobs.stages.sampling import answering
+from jobs.stages import trying
 from jobs.stages.spec import RunSpec
-from jobs.stages.stage import DEFAULT_MODEL, Stage
-from jobs.stages.trying import METRICS, TryingSettings
+from jobs.stages.stage import DEFAULT_MODEL
+from jobs.stages.trying import TryingSettings
 from minimind.device.distributed import Parallel
 from minimind.events import Metric
 from minimind.language import say
@@ -83,22 +80,12 @@ def credited(spec: RunSpec, rows: PromptRows, writer: Writer, parallel: Parallel
     return prompts, TrackedCredit(tracker, writer, spec.loop.batch_size)
 
 
-STAGE = Stage(
-    title="improve by trying: one answer to a prompt, against what is remembered of it (SPO)",
-    rows="rl",
-    settings=SpoConfig,
-    preset=spo,
-    continues=True,
-    prompt=sft.question,
-    sampling=answering,
-    models=trying.models,
-    objective=trying.objective,
-    data=partial(trying.data, source=credited),
-    worst=trying.worst,
-    worst_take=trying.worst_take,
-    roles=(REFERENCE,),
-    metrics=METRICS
-    | {
+STAGE = trying.stage(
+    "improve by trying: one answer to a prompt, against what is remembered of it (SPO)",
+    SpoConfig,
+    spo,
+    credited,
+    metrics={
         "expected_reward": Metric("", "what the answers were expected to bring", "higher"),
         "moved": Metric("nats/token", "how far the policy has moved on the last answers to these prompts", None),
     },

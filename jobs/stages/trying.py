@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 from weakref import finalize
@@ -17,8 +17,9 @@ from data.rows import PromptRows
 from data.split import hold_out
 from jobs.stages import preferences, sft, supervised
 from jobs.stages.preferences import REFERENCE
+from jobs.stages.sampling import answering
 from jobs.stages.spec import RunSpec, StageSettings
-from jobs.stages.stage import Corpus, Data, HeldOut, ModelSource
+from jobs.stages.stage import Corpus, Data, HeldOut, ModelSource, Stage
 from minimind.device.distributed import Parallel
 from minimind.evaluation.checkers import Answer
 from minimind.events import Metric
@@ -296,3 +297,29 @@ def worst_take(spec: RunSpec, models: Models) -> None:
     policy = models["policy"]
     assert isinstance(policy, MiniMind)
     worst_writing(policy, writing(spec))
+
+
+def stage(
+    title: str,
+    settings: type[TryingSettings],
+    preset: Callable[[str], RunSpec],
+    source: Callable[[RunSpec, PromptRows, Writer, Parallel], tuple[PromptSource, Credit]],
+    metrics: Mapping[str, Metric],
+) -> Stage:
+    """A stage that tries. source: where prompts come from, and who credits answers. metrics: beside those of all."""
+    return Stage(
+        title=title,
+        rows="rl",
+        settings=settings,
+        preset=preset,
+        continues=True,
+        prompt=sft.question,
+        sampling=answering,
+        models=models,
+        objective=objective,
+        data=partial(data, source=source),
+        worst=worst,
+        worst_take=worst_take,
+        roles=(REFERENCE,),
+        metrics={**METRICS, **metrics},
+    )

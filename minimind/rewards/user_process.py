@@ -19,7 +19,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 _LONGEST = 500
 """How many characters of an error are told."""
@@ -87,7 +87,7 @@ def _found(name: str) -> Callable[[list[dict[str, Any]]], object] | dict[str, An
         return {"broken": _words(error)}
     function = getattr(module, function_name, None)
     if callable(function):
-        return function  # type: ignore[no-any-return]
+        return cast(Callable[[list[dict[str, Any]]], object], function)
     own = [
         key
         for key, value in vars(module).items()
@@ -127,7 +127,7 @@ def _number(value: object) -> float | None:
 def _short(value: object) -> str:
     try:
         text = repr(value)
-    except Exception:  # noqa: BLE001  # user code
+    except Exception:  # noqa: BLE001  # of a user's class, which may raise anything; that there is a value is told still
         text = type(value).__name__
     return text[:_LONGEST]
 
@@ -136,7 +136,7 @@ def _words(error: BaseException) -> str:
     """An error in one line: what it is, and where in the user's code."""
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001  # user code
+    except Exception:  # noqa: BLE001  # of a user's class, which may raise anything; that there was an error is told still
         text = ""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename.startswith(f"{sys.path[0]}{os.sep}")]

@@ -8,9 +8,8 @@ to have a mean to compare with. Of each prompt it remembers alpha and beta, whic
     rho             2^(-D / D_HALF), between LEAST_KEPT and MOST_KEPT
 
 D is how far the policy has moved since it last answered this prompt: the mean over the tokens of that answer of how
-much their log-probability has changed. A prompt that was never tried has D = 0, and alpha = beta = 0.5 unless earlier
-answers were judged. Rewards outside 0 and 1 are remembered as a moving mean, whose rate is 1 / (rho N + 1) with N the
-attempts that still count.
+much their log-probability has changed. A prompt that was never tried has D = 0, and alpha = beta = 0.5. Rewards outside
+0 and 1 are remembered as a moving mean, whose rate is 1 / (rho N + 1) with N the attempts that still count.
 """
 
 from __future__ import annotations
@@ -28,9 +27,6 @@ from minimind.training.rollout import PromptBatch
 
 D_HALF = 0.06
 LEAST_KEPT, MOST_KEPT = 0.875, 0.96
-PRIOR_ATTEMPTS = 1 / (1 - LEAST_KEPT)
-"""How many attempts earlier answers count as: 8, as many as are ever remembered where the policy moves fast."""
-
 CURIOSITY = 0.05
 """Added to what prompts are drawn by, so that those always or never answered are tried again."""
 
@@ -55,12 +51,6 @@ class Tracker:
         self.alpha_P: Floats = np.full(prompts, before)
         self.beta_P: Floats = np.full(prompts, before)
         self.answers: dict[int, Remembered] = {}
-
-    def begin(self, succeeded: Mapping[int, float], attempts: int) -> None:
-        """Start with how often each prompt was answered right in as many earlier attempts, as a share."""
-        for row, share in succeeded.items():
-            self.alpha_P[row] = PRIOR_ATTEMPTS * (share * attempts + 0.5) / (attempts + 1)
-            self.beta_P[row] = PRIOR_ATTEMPTS - self.alpha_P[row]
 
     def expected(self, rows: Ints) -> Floats:
         """The reward that each of these prompts is expected to bring."""

@@ -324,7 +324,9 @@ class Attempts:
         answers = [answer for group in self.groups for answer in group]
         own = [answer.tokens[answer.targets].tolist() for answer in answers]
         lengths = list(map(len, own))
-        values = {name: [part.tolist() for part in value_M.split(lengths)] for name, value_M in self.values.items()}  # type: ignore[no-untyped-call]
+        values = {
+            name: [part.tolist() for part in torch.split(value_M, lengths)] for name, value_M in self.values.items()
+        }
         prompts = [answer.tokens[~answer.targets].tolist() for answer in answers]
         rewards = {"rewards": self.rewards_KA.T.tolist(), "weights": list(WEIGHTS)}
         file.write_text(json.dumps({"prompts": prompts, "answers": own, **rewards, **values}))

@@ -57,16 +57,6 @@ def test_as_many_attempts_count_as_are_remembered() -> None:
         assert sum(at(tracker, 0)) == pytest.approx(most, rel=1e-4)
 
 
-def test_earlier_answers_count_as_eight_attempts() -> None:
-    tracker = Tracker(4)
-    tracker.begin({1: 0.75, 2: 0.0, 3: 1.0}, 4)
-    assert at(tracker, 0) == (0.5, 0.5)
-    assert at(tracker, 1) == pytest.approx((8 * 3.5 / 5, 8 * 1.5 / 5))
-    for row in (1, 2, 3):
-        assert sum(at(tracker, row)) == pytest.approx(8)
-    assert all(0 < value < 1 for value in tracker.expected(np.arange(4)))
-
-
 def test_other_rewards_are_remembered_as_a_moving_mean() -> None:
     tracker = Tracker(2, shares=False)
     assert tracker.expected(np.array([0, 1])).tolist() == [0.0, 0.0]
