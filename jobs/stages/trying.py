@@ -135,9 +135,7 @@ def preset(name: str, stage: StageSettings, size: str) -> RunSpec:
         update={
             "name": name,
             "stage": stage,
-            "data": spec.data.model_copy(
-                update={"path": "data/stock/rl.jsonl", "max_seq_len": 128 if small else 512}
-            ),
+            "data": spec.data.model_copy(update={"path": "data/stock/rl.jsonl", "max_seq_len": 128 if small else 512}),
             "optim": spec.optim.model_copy(
                 update={"learning_rate": 7e-4 if small else 3e-5, "decay": 1.0, "final": 0.1}
             ),
