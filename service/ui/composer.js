@@ -10,7 +10,7 @@ export const isSendKey = (event) => event.key === "Enter" && !event.shiftKey;
  * Wires the field and its two buttons.
  *
  * @param {object} on
- * @param {(text: string) => boolean} on.send false when it cannot be sent now: then the text stays
+ * @param {(text: string) => boolean} on.send false when it cannot be sent now: then the text stays, see sendNow
  * @param {() => void} on.stop
  * @param {() => void} on.editLast
  */
@@ -20,13 +20,20 @@ export function composer(on) {
   const send = byId("send", HTMLButtonElement);
   const stop = byId("stop", HTMLButtonElement);
 
+  let early = false; // the text as it stands was sent before there was a model to ask
+
   const typed = () => {
+    early = false;
     send.disabled = !field.value.trim();
   };
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     const text = field.value.trim();
-    if (!text || !on.send(text)) return;
+    if (!text) return;
+    if (!on.send(text)) {
+      early = stop.hidden; // not while an answer is being written: then it waits for the reader
+      return;
+    }
     field.value = "";
     typed();
   });
@@ -45,6 +52,10 @@ export function composer(on) {
 
   return {
     focus: () => field.focus(),
+    /** Sends what the reader sent too early and has not touched since. */
+    sendNow() {
+      if (early) form.requestSubmit();
+    },
     /** @param {boolean} text a text is to be begun, not a message written */
     setKind(text) {
       field.dataset.placeholder = text ? "beginHint" : "promptHint";

@@ -203,6 +203,7 @@ async function refreshModels() {
   }
   if (server !== "ready" && server !== "locked") looksAgain = setTimeout(refreshModels, LOOK_AGAIN_MS);
   show();
+  if (server === "ready") field.sendNow();
 }
 
 function fillPickers() {

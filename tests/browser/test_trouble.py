@@ -94,6 +94,32 @@ def test_a_server_that_is_not_ready_yet(open_chat: OpenChat, server: ScriptedSer
     expect(chat.page.locator("#welcome h1")).to_have_text("What would you like to ask?")
 
 
+def test_a_question_asked_before_there_are_models_is_sent_when_there_are(
+    open_chat: OpenChat, server: ScriptedServer
+) -> None:
+    server.not_ready = Refusal(503, "starting")
+    chat = open_chat(expects={"503"})
+    chat.ask("early")
+    expect(chat.field).to_have_value("early")
+    server.not_ready = None
+    chat.come_back()
+    expect(chat.prose).to_have_text("sft heard: early")
+    expect(chat.field).to_have_value("")
+
+
+def test_what_was_changed_since_it_was_asked_too_early_is_not_sent(open_chat: OpenChat, server: ScriptedServer) -> None:
+    server.not_ready = Refusal(503, "starting")
+    chat = open_chat(expects={"503"})
+    chat.ask("early")
+    chat.field.press("End")
+    chat.field.press_sequentially(", and")
+    server.not_ready = None
+    chat.come_back()
+    expect(chat.page.locator("#welcome h1")).to_have_text("What would you like to ask?")
+    expect(chat.field).to_have_value("early, and")
+    expect(chat.answers).to_have_count(0)
+
+
 @pytest.mark.parametrize(("end", "says"), [(CutOff(), ""), (ErrorEvent("the replica died"), "the replica died")])
 def test_a_stream_that_breaks_off(open_chat: OpenChat, server: ScriptedServer, end: CutOff, says: str) -> None:
     chat = open_chat(expects=LOST)
