@@ -19,7 +19,7 @@ from jobs.stages import preferences, sft, supervised
 from jobs.stages.preferences import REFERENCE
 from jobs.stages.sampling import answering
 from jobs.stages.spec import RunSpec, StageSettings
-from jobs.stages.stage import Corpus, Data, HeldOut, ModelSource, Stage
+from jobs.stages.stage import Answers, Corpus, Data, HeldOut, ModelSource, Stage
 from minimind.device.distributed import Parallel
 from minimind.evaluation.checkers import Answer
 from minimind.events import Metric
@@ -250,7 +250,16 @@ def data(
             )
         ),
         supervised.held_out_text(spec, corpus, parallel),
+        _expected(own, training, examining),
     )
+
+
+def _expected(own: TryingSettings, training: PromptRows, examining: PromptRows) -> Answers:
+    """What will be read and written if answers turn out as long as the right ones."""
+    prompt_R, answer_R = training.lengths(own.max_new_tokens)
+    written = own.answers * int(answer_R.sum())
+    _, examined_R = examining.lengths(own.max_new_tokens)
+    return Answers(own.passes * (int(prompt_R.sum()) + written), written, int(examined_R.sum()))
 
 
 EXAMINED_AT_ONCE = 64
