@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import argparse
 import json
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,12 +161,15 @@ def main() -> None:
     before: dict[str, float] = {}
     for name in args.tasks:
         task, files = TASKS[name], write_task(name, paths.home() / "data" / "bench-rl")
-        begin = taught(task, files) | {"init_from": f"{args.home_of}-sft", "loop.max_steps": 2 if args.quick else task.start}
+        begin = taught(task, files) | {
+            "init_from": f"{args.home_of}-sft",
+            "loop.max_steps": 2 if args.quick else task.start,
+        }
         start = trained("sft", f"bench-rl-{name}-start", begin, console)
         before[name] = _examined(start, f"{name}-start", files, console)[1][0]
         for seed in args.seeds:
             for algorithm in args.algorithms:
-                steps = 2 if args.quick else task.more if algorithm == "sft" else task.steps
+                steps = 2 if args.quick else task.more if algorithm == "sft" else task.steps[algorithm]
                 found[name, seed, algorithm] = learner(name, algorithm, seed, files, console, steps)
     show(found, before, console)
     if args.picture:

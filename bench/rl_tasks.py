@@ -1,4 +1,4 @@
-"""Tasks whose answers are right or wrong, for `bench/rl.py`: demonstrations to begin with, prompts to try, held out ones.
+"""Tasks whose answers are right or wrong, for `bench/rl.py`: demonstrations to begin with, prompts to try, some held out.
 
     rising      sort five digits, after SFT on demonstrations of which three in four are in falling order: the model
                 can, but mostly does not
@@ -75,9 +75,7 @@ def arithmetic(draw: random.Random) -> Iterable[Example]:
 
 
 TASKS = {
-    "rising": Task(
-        sorting(5, falling=0.75), asked=200, start=120, more=50, steps={"grpo": 25, "spo": 25, "ppo": 25}
-    ),
+    "rising": Task(sorting(5, falling=0.75), asked=200, start=120, more=50, steps={"grpo": 25, "spo": 25, "ppo": 25}),
     "eight": Task(sorting(8, falling=0.0), asked=200, start=40, more=300, steps={"grpo": 135, "spo": 150, "ppo": 150}),
     "arithmetic": Task(
         arithmetic, asked=400, start=300, more=300, steps={"grpo": 200, "spo": 200, "ppo": 200}, batch_size=32

@@ -9,7 +9,7 @@ from weakref import finalize
 
 import numpy as np
 from pydantic import Field, field_validator
-from torch import nn
+from torch import Tensor, nn
 
 from data.batches import OrderedBatches, in_order
 from data.pack import learnable
@@ -29,7 +29,7 @@ from minimind.rewards.judging import Rewards
 from minimind.rewards.terms import TERMS, Attempt, Elsewhere, Python, Term, parse_term
 from minimind.text.chat import StreamParser, ends_in_thought
 from minimind.text.tokenizer import Tokenizer
-from minimind.training.answers import AnswerBatch, answer_logprobs
+from minimind.training.answers import AnswerBatch, answer_states, state_logprobs
 from minimind.training.attempts import Attempts, Credit, Trying, Verdict, examined
 from minimind.training.objectives import Loss, Models, Objective
 from minimind.training.policy import JudgedBatch, PolicyBatch, PolicyLoss, policy_loss
@@ -162,12 +162,18 @@ def objective(spec: RunSpec) -> Objective:
     def try_again(models: Models, batch: PolicyBatch | JudgedBatch) -> Loss:
         if isinstance(batch, JudgedBatch):
             return batch.loss
-        policy = models["policy"]
-        assert isinstance(policy, MiniMind)
-        reference_M = preferences.reference_logprobs(models, batch) if how.kl else None
-        return policy_loss(how, batch, answer_logprobs(policy, batch), reference_M)
+        return attempted(how, models, batch)[0]
 
     return try_again
+
+
+def attempted(how: PolicyLoss, models: Models, batch: PolicyBatch) -> tuple[Loss, Tensor]:
+    """The policy's loss, and its states before the tokens that it learns."""
+    policy = models["policy"]
+    assert isinstance(policy, MiniMind)
+    reference_M = preferences.reference_logprobs(models, batch) if how.kl else None
+    state_ND = answer_states(policy, batch)
+    return policy_loss(how, batch, state_logprobs(policy, state_ND, batch), reference_M), state_ND
 
 
 class TermJudge:
@@ -306,6 +312,14 @@ def worst_take(spec: RunSpec, models: Models) -> None:
     worst_writing(policy, writing(spec))
 
 
+def remark(first: Mapping[str, float], last: Mapping[str, float]) -> str:
+    """How many held-out prompts were answered right at the beginning, and are at the end."""
+    if "right" not in first:
+        return ""
+    was, now = 100 * first["right"], 100 * last["right"]
+    return say("Of the held-out prompts {was:.1f} % were answered right before, {now:.1f} % now.", was=was, now=now)
+
+
 def stage(
     title: str,
     settings: type[TryingSettings],
@@ -329,4 +343,5 @@ def stage(
         worst_take=worst_take,
         roles=(REFERENCE,),
         metrics={**METRICS, **metrics},
+        remark=remark,
     )
