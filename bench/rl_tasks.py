@@ -1,4 +1,4 @@
-"""Tasks whose answers are right or wrong, for `bench/rl.py`: demonstrations to begin with, prompts to try, some held out.
+"""Tasks of `bench/rl.py`, whose answers are right or wrong: demonstrations to begin with, prompts to try, and others.
 
     rising      sort five digits, after SFT on demonstrations of which three in four are in falling order: the model
                 can, but mostly does not
