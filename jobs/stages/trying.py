@@ -53,6 +53,7 @@ METRICS = {
     "cut_off": Metric("", "share of answers that had not ended when there was no more room", None),
     "not_judged": Metric("", "judgements per answer that could not be made, and count as those of its group", None),
     "no_signal": Metric("", "share of the groups whose rewards are all the same: nothing is learnt from them", None),
+    "stopped": Metric("", "share of the passes that were left out because the policy had moved too far", None),
     "entropy": Metric("nats/token", "how unsure the policy is of what it writes", None),
     "clip_low": Metric("", "share of tokens that became too unlikely to be learnt on", None),
     "clip_high": Metric("", "share of tokens that became too likely to be learnt on", None),
@@ -78,6 +79,12 @@ class TryingSettings(StageSettings):
     )
     max_new_tokens: int = Field(default=64, ge=1, description="tokens of an answer at most")
     passes: int = Field(default=1, ge=1, description="optimizer steps on each set of answers")
+    stop_kl: float | None = Field(
+        default=None,
+        gt=0,
+        description="with several passes: no more on a set of answers once the policy is further than this from what "
+        "wrote them, in nats per token; null: all passes",
+    )
     learn_cut: bool = Field(default=True, description="whether answers that had not ended are learnt from")
     loss: PolicyLoss = Field(default=PolicyLoss(), description="what the answers are learnt by")
 
@@ -114,6 +121,11 @@ class TryingSettings(StageSettings):
     @property
     def answers(self) -> int:
         """To each prompt at one time."""
+        return 1
+
+    @property
+    def most_draws(self) -> int:
+        """How often at most prompts are drawn for a step."""
         return 1
 
     @property
@@ -246,7 +258,9 @@ def data(
     judge = TermJudge(rewards, training, corpus.tokenizer)
     finalize(judge, rewards.close)  # where it comes too soon, the next answers start user code again
     return Data(
-        Attempts(prompts, writer, judge, credit, Trying(own.passes, own.learn_cut), parallel),
+        Attempts(
+            prompts, writer, judge, credit, Trying(own.passes, own.stop_kl, own.learn_cut, own.most_draws), parallel
+        ),
         HeldOut(
             partial(
                 examined,

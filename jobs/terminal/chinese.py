@@ -1978,6 +1978,9 @@ CHINESE: dict[str, str] = {
         "stage.replay = teacher：随机初始化的权重没有什么可保住的"
     ),
     "how far the model is, on replayed text, from what it was before": ("在混入的文本上，模型离训练前的自己有多远"),
+    "share of the passes that were left out because the policy had moved too far": (
+        "因策略已走得太远而略去的遍数所占的比例"
+    ),
     "Of the held-out prompts {was:.1f} % were answered right before, {now:.1f} % now.": (
         "留出的问题里，训练前答对 {was:.1f}%，现在答对 {now:.1f}%。"
     ),

@@ -8,7 +8,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, cast
+from functools import partial
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ from minimind.training.answers import answer_logprobs
 from minimind.training.policy import JudgedBatch, PolicyBatch, Told
 from minimind.training.rollout import PromptBatch, PromptSource, Writer, Written, in_rows, numbered
 from minimind.training.signal import RIGHT, Signal, Standing, signal
+
+T = TypeVar("T")
 
 PROMPTS_WITHOUT_SIGNAL = 256
 """If none of so many has any, a run ends: in error one run in eight where one answer in a thousand is right."""
@@ -74,6 +77,10 @@ class Credited:
     return_T: Floats | None = None
 
 
+_Found = tuple[list[Written], Verdict, Any]
+"""Attempts of a worker, what is found of them, and what its credit sees in them."""
+
+
 class Credit(ABC):
     """Who turns rewards into advantages. What it remembers between steps is the same on every worker."""
 
@@ -100,10 +107,15 @@ class Credit(ABC):
 
 @dataclass(frozen=True)
 class Trying:
-    """passes: optimizer steps on each set of attempts. learn_cut: whether answers that were cut off are learnt from."""
+    """passes: optimizer steps on each set of attempts. stop_kl: no more of them once KL(before them || now), estimated
+    in nats per token, is larger; None: all. learn_cut: whether answers that were cut off are learnt from. draws: how
+    often at most prompts are drawn until as many groups as are drawn at once have signal (dynamic sampling: DAPO).
+    """
 
     passes: int = 1
+    stop_kl: float | None = None
     learn_cut: bool = True
+    draws: int = 1
 
 
 class Attempts:
@@ -135,25 +147,25 @@ class Attempts:
     def take(self, count: int) -> list[PolicyBatch]:
         """The micro-batches of the next step: as many as there are prompts for, fewer where nothing can be learnt."""
         if self._passes_left:
-            self._passes_left -= 1
-            return self._set
-        position = self.prompts.position
-        batches = self.prompts.take(count)
-        found: tuple[list[Written], Verdict, Any] | None = None
-        shortage: Exception | None = None
-        try:
-            written = [one for group in self.writer.write(position, numbered(batches)) for one in group]
-            found = written, self.judge.judge(written), self.credit.look(written)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            shortage = error
-        everyone = self.parallel.gather(found)  # also where memory ran out, lest the others wait for ever
-        if shortage is not None:
-            raise shortage
-        known = [one for one in everyone if one is not None]
-        if len(known) < len(everyone) or found is None:
-            return []  # of another worker: all take again
+            moved = self._everywhere(self._moved)
+            if moved is None:
+                return []
+            if not self._too_far(moved):
+                self._passes_left -= 1
+                return self._set
+        self._set, self._passes_left = [], 0
+        batches: list[PromptBatch] = []
+        known: list[_Found] = []
+        for _ in range(self.how.draws):
+            position = self.prompts.position
+            drawn = self.prompts.take(count)
+            found = self._everywhere(partial(self._try, position, drawn))
+            if found is None:
+                return []
+            batches += drawn
+            known = [_both(*pair) for pair in zip(known, found, strict=True)] if known else found
+            if self.prompts.done or self._has_enough(known, found):
+                break
         self._set = self._learnable(batches, known)
         self._passes_left = self.how.passes - 1
         # Of the first step on them the ratio is 1, whatever rounding makes of it.
@@ -193,9 +205,60 @@ class Attempts:
         self._untold = state["untold"]
         self._without_signal = state["without_signal"]
 
-    def _learnable(
-        self, batches: Sequence[PromptBatch], everyone: Sequence[tuple[list[Written], Verdict, Any]]
-    ) -> list[PolicyBatch]:
+    def _everywhere(self, compute: Callable[[], T]) -> list[T] | None:
+        """What each worker computes; None where memory runs out on another, and all take again. Here that raises."""
+        found: T | None = None
+        shortage: Exception | None = None
+        try:
+            found = compute()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            shortage = error
+        everyone = self.parallel.gather(found)  # also where memory ran out, lest the others wait for ever
+        if shortage is not None:
+            raise shortage
+        known = [one for one in everyone if one is not None]
+        return known if len(known) == len(everyone) else None
+
+    def _try(self, position: int, batches: Sequence[PromptBatch]) -> _Found:
+        """Answers of this worker to its prompts, what is found of them, and what the credit sees in them."""
+        written = [one for group in self.writer.write(position, numbered(batches)) for one in group]
+        return written, self.judge.judge(written), self.credit.look(written)
+
+    def _has_enough(self, known: Sequence[_Found], drawn: Sequence[_Found]) -> bool:
+        """Whether there are as many groups with signal as are drawn at once."""
+        if self.how.draws == 1:
+            return True
+        tried = tried_of(known, self.judge.weight_K, self.writer.how.answers)
+        wanted = sum(len(written) for written, _, _ in drawn) // self.writer.how.answers
+        return int(has_spread(tried.reward_A, tried.group_A).sum()) >= wanted
+
+    def _moved(self) -> tuple[float, int]:
+        """Over the tokens of this worker's attempts, the sum of what each says of KL(before them || now), and how many.
+
+        With d = log p now - log p before, exp(d) - 1 - d (Schulman 2020, "Approximating KL divergence").
+        """
+        if self.how.stop_kl is None:
+            return 0.0, 0
+        total, count = 0.0, 0
+        with self.writer.as_it_is() as policy:
+            for part in (part for batch in self._set for part in batch.split(self.writer.slots)):
+                assert part.old_M is not None
+                change_M = answer_logprobs(policy, part.to(policy.head_weight_VD.device)).cpu() - part.old_M
+                total, count = total + float((torch.expm1(change_M) - change_M).sum()), count + len(change_M)
+        return total, count
+
+    def _too_far(self, moved: Sequence[tuple[float, int]]) -> bool:
+        """Whether all workers together have moved further than they may; that is told with the next attempts."""
+        if self.how.stop_kl is None:
+            return False
+        total, count = (sum(part[at] for part in moved) for at in (0, 1))
+        stops = total > self.how.stop_kl * count
+        self._untold = with_more(self._untold, (("stopped", float(stops), 1.0),))
+        return stops
+
+    def _learnable(self, batches: Sequence[PromptBatch], everyone: Sequence[_Found]) -> list[PolicyBatch]:
         """What of this worker's attempts there is something to learn from, in its micro-batches.
 
         What is to be said of all attempts goes with the first of them, on whichever worker; where there are none, with
@@ -269,7 +332,15 @@ class Attempts:
         return replace(policy_batch, old_M=old_M)
 
 
-def tried_of(everyone: Sequence[tuple[list[Written], Verdict, Any]], weight_K: Floats, answers: int) -> Tried:
+def _both(one: _Found, other: _Found) -> _Found:
+    """What a worker tried, and tried after that. Only of a credit that looks at nothing."""
+    (written, verdict, looked), (more, of_more, _) = one, other
+    assert looked is None, "a credit that looks at attempts takes all of a step at once"
+    value_KA = np.concatenate([verdict.value_KA, of_more.value_KA], axis=1)
+    return [*written, *more], Verdict(value_KA, verdict.failed_K + of_more.failed_K), None
+
+
+def tried_of(everyone: Sequence[_Found], weight_K: Floats, answers: int) -> Tried:
     """The attempts of all workers, one worker after the other. answers: to each prompt."""
     value_KA = np.concatenate([verdict.value_KA for _, verdict, _ in everyone], axis=1)
     row_A = np.array([one.row for written, _, _ in everyone for one in written], dtype=np.int64)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -35,7 +36,7 @@ from minimind.inference.engine import Engine
 from minimind.memory.trace import trace
 from minimind.network.model import MiniMind
 from minimind.training import attempts, rollout
-from minimind.training.attempts import Attempts, Verdict
+from minimind.training.attempts import Attempts, Judge, Verdict
 from minimind.training.loop import train
 from minimind.training.policy import JudgedBatch, PolicyBatch, token_values, value_loss
 from minimind.training.rollout import Written
@@ -64,8 +65,8 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "spo": ("spo", {}),
     "spo-mean": ("spo", {"stage__memory": "mean", "stage__rewards": TERMS}),
     "ppo": ("ppo", {}),
-    "ppo-shared": ("ppo", {"stage__critic": "shared", "stage__passes": 2}),
-    "ppo-twice": ("ppo", {"stage__passes": 2, "stage__loss__per": "answer"}),
+    "ppo-shared": ("ppo", {"stage__critic": "shared", "stage__loss__kl": 0.1, "stage__kl_in": "reward"}),
+    "ppo-thrice": ("ppo", {"stage__passes": 3, "stage__stop_kl": 10.0, "stage__loss__per": "answer"}),
 }
 """Run -> its stage and settings. Their weights are those of a run `small`."""
 
@@ -194,10 +195,10 @@ def test_what_is_remembered_and_what_is_not_learnt_yet_is_in_the_checkpoint(home
         assert [len(state["answers"]) for state in known] == sorted(len(state["answers"]) for state in known)
         assert 8 <= len(known[0]["answers"]) < len(known[-1]["answers"])
         assert known[0]["alpha"] != known[1]["alpha"]
-    for name in ("grpo-twice", "ppo-twice"):
+    for name, left in (("grpo-twice", [1, 0, 1, 0, 1]), ("ppo-thrice", [2, 1, 0, 2, 1])):
         states = [train_state(run_of(home, name), step) for step in range(1, STEPS + 1)]
-        assert [state["passes_left"] for state in states] == [1, 0, 1, 0, 1]
-        assert [bool(state["set"]) for state in states] == [True, False, True, False, True]
+        assert [state["passes_left"] for state in states] == left
+        assert [bool(state["set"]) for state in states] == [passes > 0 for passes in left]
         batch = PolicyBatch(**states[0]["set"][0])
         assert batch.old_M is not None
         assert (batch.value_M is None) == (name == "grpo-twice")
@@ -213,6 +214,7 @@ def test_what_is_measured_is_said_of_all_answers(home: Path) -> None:
         assert set(metric_series(events, "train/not_judged")[1]) == {0.0}
     assert metric_series(run_of(home, "grpo-held").events_path, "train/kl")[1][0] == pytest.approx(0, abs=1e-6)
     assert metric_series(run_of(home, "grpo-held").events_path, "train/kl")[1][-1] > 0
+    assert metric_series(run_of(home, "ppo-shared").events_path, "train/kl")[1][-1] > 0
     assert max(metric_series(run_of(home, "grpo").events_path, "train/gap")[1]) < 1e-5
 
 
@@ -600,3 +602,38 @@ def test_a_line_of_a_validation_fits_a_terminal(home: Path) -> None:
     (line, *_) = [line for line in screen.text.splitlines() if "validation" in line]
     assert "right" in line
     assert len(line) <= 80
+
+
+def test_prompts_are_drawn_until_there_are_enough_groups_with_signal(home: Path) -> None:
+    source = cast(Attempts, built_of("grpo", str(home), Parallel(), stage__draws=3).recipe.batches)
+    judge, draws = source.judge, []
+
+    def judged(written: Sequence[Written]) -> Verdict:
+        draws.append([one.row for one in written])
+        verdict = judge.judge(written)
+        return verdict if len(draws) > 1 else replace(verdict, value_KA=np.zeros_like(verdict.value_KA))
+
+    source.judge = cast(Judge, SimpleNamespace(names=judge.names, weight_K=judge.weight_K, judge=judged))
+    batches = source.take(1)
+    assert 2 <= len(draws) <= 3, "the first draw has no signal"
+    learnt = {row for batch in batches for row in batch.rows}
+    assert learnt
+    assert not learnt & set(draws[0])
+    assert source.prompts.position == 4 * len(draws)
+    told = {name: (total, count) for name, total, count in batches[0].told}
+    assert told["no_signal"][1] == 4 * len(draws)
+    assert told["no_signal"][0] >= 4
+
+
+@pytest.mark.parametrize(("least", "stops"), [(1e9, False), (1e-9, True)])
+def test_a_policy_that_has_moved_too_far_makes_no_more_passes(home: Path, least: float, stops: bool) -> None:
+    built = built_of("ppo-thrice", str(home), Parallel(), stage__stop_kl=least)
+    source = cast(Attempts, built.recipe.batches)
+    first = source.take(1)
+    with torch.no_grad():
+        built.policy.model.norm.weight.mul_(1.1)
+    second = source.take(1)
+    assert (second[0].rows != first[0].rows) is stops
+    assert source.prompts.position == (8 if stops else 4)
+    if stops:
+        assert ("stopped", 1.0, 1.0) in second[0].told
