@@ -20,7 +20,7 @@ from rich.console import Console
 from jobs import paths
 from jobs.cluster import local as cluster
 from jobs.cluster.access import ClusterError
-from jobs.serving.keys import API_KEY, API_KEY_FILE, read_key
+from jobs.endpoints.keys import API_KEY, API_KEY_FILE, read_key
 from jobs.serving.ports import DEFAULT_HOST, DEFAULT_PORT, require_key, require_port, require_port_free, url
 from jobs.serving.rest import Json, ServeApi, listening
 from minimind.config import Config, explain
