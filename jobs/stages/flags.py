@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from jobs import paths
 from jobs.runs.directory import CREATED
-from jobs.stages.spec import FILES, RunSpec
+from jobs.stages.spec import CODE, FILES, RunSpec
 from minimind.config import WORDS, C, json_problem, override
 from minimind.language import phrase, say
 from minimind.network.model import MODEL_PRESETS
@@ -66,9 +66,13 @@ STAGE_FLAGS: dict[str, dict[str, str]] = {
         "on_policy": "stage.on_policy",
         "cached": "stage.cached",
     },
-    "grpo": {"group_size": "stage.group_size", "max_new_tokens": "stage.max_new_tokens"},
-    "spo": {"max_new_tokens": "stage.max_new_tokens"},
-    "ppo": {"max_new_tokens": "stage.max_new_tokens"},
+    "grpo": {
+        "reward_model": "roles.reward_model",
+        "group_size": "stage.group_size",
+        "max_new_tokens": "stage.max_new_tokens",
+    },
+    "spo": {"reward_model": "roles.reward_model", "max_new_tokens": "stage.max_new_tokens"},
+    "ppo": {"reward_model": "roles.reward_model", "max_new_tokens": "stage.max_new_tokens"},
 }
 """Flags of one stage alone."""
 
@@ -284,11 +288,11 @@ def absolute(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     Raises ValueError for one that is no text, as a JSON file may have it.
     """
     result = dict(settings)
-    for path in (*FILES, *references(settings)):
+    for path in (*FILES, CODE, *references(settings)):
         text = result.get(path)
         if not isinstance(text, str | None):
             raise ValueError(f"{named(path)} = {text!r}: {phrase(WORDS['string_type'])}")
-        if text not in (None, "null") and (path in FILES or paths.is_path(text)):
+        if text not in (None, "null") and (path in (*FILES, CODE) or paths.is_path(text)):
             result[path] = str(paths.absolute(text, folder))
     return result
 
@@ -296,7 +300,7 @@ def absolute(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 def kept(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings with paths as `paths.kept` keeps them; names of runs stay as they are."""
     result = absolute(settings, paths.home())
-    for path in (*FILES, *references(settings)):
+    for path in (*FILES, CODE, *references(settings)):
         text = result.get(path)
         if text not in (None, "null") and paths.is_path(text):
             result[path] = paths.kept(text)
