@@ -82,5 +82,6 @@ def _terms(request: JobRequest) -> list[str]:
     name = request.repeats or (request.name if request.from_resume else None)
     if name is None or request.rewards:
         return request.rewards
-    stage = RunDirectory.find(paths.runs(), name).spec()["stage"]
+    spec = RunDirectory.find(paths.runs() if request.sweep is None else paths.sweeps(), name).spec()
+    stage = spec.get("run", spec).get("stage", {})
     return [str(term.get("is")) for term in stage.get("rewards", ())]

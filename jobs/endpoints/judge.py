@@ -1,4 +1,4 @@
-"""The term `judge`: what a model behind an endpoint says of answers. It may be away, slow or talk nonsense: then answers
+"""The term `judge`: what a model behind an endpoint says of answers. Where it is away, slow or talks nonsense, answers
 are `Unjudged`, with why, and training goes on.
 """
 

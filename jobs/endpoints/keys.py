@@ -59,8 +59,8 @@ def read_key(environment: Mapping[str, str]) -> str | None:
 
 
 def kept_key(key: str, folder: Path, prefix: str) -> Path:
-    """The file of the folder that holds the key, for this user alone; one that holds it already is kept, so that nothing
-    has changed. Its name, which begins with the prefix, says nothing of the key.
+    """The file of the folder that holds the key, for this user alone; one that holds it already is kept, so that
+    nothing has changed. Its name, which begins with the prefix, says nothing of the key.
     """
     for file in folder.glob(f"{prefix}*"):
         if file.read_text("utf-8") == key:
