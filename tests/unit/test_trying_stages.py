@@ -380,6 +380,12 @@ def test_settings_that_cannot_work_are_refused(home: Path) -> None:
         r"stage: rewards = from -1 to 1 .* Set memory = mean": (
             "spo", {"stage__rewards": '[{"is": "exact"}, {"is": "repetition"}]'},
         ),
+        r"the scores of a reward model have no bounds.* Set memory = mean": (
+            "spo", {"stage__rewards": '[{"is": "exact"}, {"is": "reward_model"}]'},
+        ),
+        r"stage: rewards = from 0 to 2 ": (
+            "spo", {"stage__rewards": '[{"is": "exact"}, {"is": "judge", "url": "http://a", "model": "m"}]'},
+        ),
         r"clip_high = 0.28: of cispo": ("grpo", {"stage__loss__surrogate": "cispo"}),
         r"dual_clip = 10.0: cispo has its own bound, clip_high": (
             "spo", {"stage__loss__surrogate": "cispo", "stage__loss__clip_high": 5},
