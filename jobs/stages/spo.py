@@ -41,8 +41,8 @@ class SpoConfig(TryingSettings):
         if self.memory == "counts" and self.has_reward_model:
             raise ValueError(
                 say(
-                    "rewards: the scores of a reward model have no bounds, and memory = counts is for rewards from 0 to "
-                    "1. Set memory = mean"
+                    "rewards: the scores of a reward model have no bounds, and memory = counts is for rewards from 0 "
+                    "to 1. Set memory = mean"
                 )
             )
         # What a user's function gives may be anything, and is looked at when it comes.

@@ -73,7 +73,7 @@ def test_a_job_rewards_by_a_reward_model_a_judge_and_a_function_of_its_users(
     assert cli.main([*base, "--name", "base-rewards", "--workers", "0", "--set", "eval.suites=[]"]) == 0
     judge = ["train", "reward", "--name", "judge-rewards", "--from_weight", "base-rewards", "--data_path", str(PAIRS)]
     assert cli.main([*judge, *common]) == 0
-    (tmp_path / "own.py").write_text("def score(attempts):\n    return [len(one['answer']) for one in attempts]\n")
+    (tmp_path / "own.py").write_text("def score(attempts):\n    return [1 + len(one['answer']) for one in attempts]\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MINIMIND_API_KEY", KEY)
     app, keys = FastAPI(openapi_url=None), []
