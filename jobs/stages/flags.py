@@ -337,11 +337,17 @@ def at(spec: Any, path: str) -> Any:
 ROLE = FieldInfo(annotation=str, description="the frozen model of that role: a run, run@step, run@best or ./folder")
 """What there is to say of a setting below `roles`."""
 
+REWARD_MODEL = FieldInfo(
+    annotation=str,
+    description="the model of a term reward_model: a run of the stage reward, run@step, run@best or ./folder",
+)
+"""As of `ROLE`, of the one that is no language model."""
+
 
 def field_in(spec: RunSpec, path: str) -> FieldInfo:
     """The declaration of the field at a dotted path of a spec: what is below `stage` depends on which it is."""
     if path.startswith("roles."):
-        return ROLE
+        return REWARD_MODEL if path == "roles.reward_model" else ROLE
     if path.startswith("stage."):
         return type(spec.stage).model_fields[path.removeprefix("stage.")]
     return field_of(RunSpec, path)

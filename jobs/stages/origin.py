@@ -17,6 +17,7 @@ from jobs.stages import flags
 from jobs.stages.spec import NO_WEIGHTS, RunSpec
 from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
+from jobs.stages.trying import REWARD_MODEL
 from minimind.checkpoints.checkpoint import require_language_model, require_score_model
 from minimind.checkpoints.convert import from_hf_config
 from minimind.checkpoints.manifest import CheckpointError, read_manifest, verify
@@ -129,6 +130,14 @@ def require_weights(spec: RunSpec) -> None:
         )
         raise ValueError(
             say("{stage} needs a {role}: name it with --{role} RUN, {what}", stage=stage, role=role, what=what)
+        )
+    if (named := spec.roles.get(REWARD_MODEL)) is not None and REWARD_MODEL in spec.stage.does_without:
+        raise ValueError(
+            say(
+                "roles.reward_model = {named}: no term of stage.rewards is its score; add one to them, such as "
+                '{{"is": "reward_model", "weight": 0.5}}, or leave it out',
+                named=named,
+            )
         )
     if spec.adapter is not None and spec.weights is None:
         raise ValueError(

@@ -168,14 +168,6 @@ def models(spec: RunSpec, weights: ModelSource) -> dict[str, nn.Module]:
     if own.loss.kl and (spec.adapter is None or REFERENCE in spec.roles):
         found[REFERENCE] = weights.role(REFERENCE)
     if not own.has_reward_model:
-        if REWARD_MODEL in spec.roles:
-            raise ValueError(
-                say(
-                    "roles.reward_model = {named}: no term of stage.rewards is its score; add one to them, such as "
-                    '{{"is": "reward_model", "weight": 0.5}}, or leave it out',
-                    named=spec.roles[REWARD_MODEL],
-                )
-            )
         return found
     found[REWARD_MODEL] = model = weights.scoring(REWARD_MODEL)
     if model.config.max_position_embeddings < spec.data.max_seq_len + ENDING:

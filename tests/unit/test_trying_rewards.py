@@ -41,6 +41,7 @@ from minimind.network.model import MiniMind
 from minimind.network.score import ScoreModel
 from minimind.rewards.model import ModelScorer
 from minimind.rewards.terms import Attempt, Judge, Unjudged, parse_term
+from minimind.text.chat import render
 from minimind.text.tokenizer import Tokenizer
 from minimind.training.attempts import Attempts
 from minimind.training.rollout import Written
@@ -140,6 +141,21 @@ def test_what_a_reward_model_computes_at_once_is_what_the_plan_counts() -> None:
     assert max(rows * width for rows, width in seen) <= math.prod(planned)
 
 
+def test_an_answer_is_written_as_the_end_of_its_conversation() -> None:
+    texts = [json.dumps([messages, tools], ensure_ascii=False) for messages, tools, _ in taught.CONVERSATIONS]
+    tokenizer = Tokenizer.train(texts, vocab_size=600)
+    scorer = ModelScorer(taught.judge(MiniMind(taught.CONFIG)), tokenizer, 900, lambda: 1)
+    for messages, tools, _ in taught.CONVERSATIONS:
+        ids, mask = render(tokenizer, messages, tools)
+        last = messages[-1]
+        start = len(render(tokenizer, messages[:-1], tools, add_generation_prompt=True).ids)
+        assert mask[start]
+        called = [call["function"] for call in last.get("tool_calls", ())]
+        calls = tuple((call["name"], json.loads(call["arguments"])) for call in called)
+        answer = Answer(last["content"], "stop", calls, "", last.get("reasoning_content", ""))
+        assert scorer._text(Attempt(answer, "", 1, 1, ids[:start])) == tuple(ids)
+
+
 def test_what_is_too_long_for_a_reward_model_is_not_judged() -> None:
     scorer, _ = scorer_of(most=48)
     short, long = scorer([attempt("a"), attempt("a", range(60))])
@@ -228,6 +244,10 @@ def test_what_is_no_reward_model_for_this_run_is_refused_before_anything_starts(
             "roles.reward_model": "small"
         },
         r"roles.reward_model = foreign has another tokenizer": {"roles.reward_model": "foreign"},
+        r"roles.reward_model = judge: no term of stage.rewards is its score": {
+            "stage.rewards": SPREAD,
+            "roles.reward_model": "judge",
+        },
         r"2 terms of the kind reward_model: at most 1": {
             "stage.rewards": '[{"is": "reward_model"}, {"is": "reward_model"}]'
         },
@@ -237,15 +257,12 @@ def test_what_is_no_reward_model_for_this_run_is_refused_before_anything_starts(
             new_spec("grpo", {**usual, **settings})
     with pytest.raises(CheckpointError, match="roles.reference = judge: .*is a reward model"):
         new_spec("grpo", {**usual, "roles.reward_model": "judge", "roles.reference": "judge"})
-    with pytest.raises(ValueError, match=r"roles.reward_model = judge.*no term of stage.rewards is its score"):
-        start(spec_of("grpo", name="unused", roles__reward_model="judge"), Screen())
     config = taught.CONFIG.model_copy(update={"max_position_embeddings": 98})
     taught.write_run(
         home / "runs", "short", taught.judge(MiniMind(config)), Tokenizer.load(find_weights("small").folder)
     )
     with pytest.raises(ValueError, match=r"data.max_seq_len = 96: the reward model reads at most 98 .* at most 94"):
         start(spec_of("grpo", name="long", **{**SCORED, "roles__reward_model": "short"}), Screen())
-    assert not (home / "runs" / "unused").exists()
     assert not (home / "runs" / "long").exists()
 
 
