@@ -2139,7 +2139,7 @@ CHINESE: dict[str, str] = {
         "training and kept, the choice for a small card"
     ): ("教师不放在学生旁边的内存里：训练前一次算好它最看好的词元并保存，适合小显存"),
     "the model of a term reward_model: a run of the stage reward, run@step, run@best or ./folder": (
-        "reward_model 这一项的模型：reward 阶段的一次运行、运行名@步数、运行名@best 或 ./目录"
+        "reward_model 这一项的模型：reward 阶段的运行名、run@step、run@best 或 ./文件夹"
     ),
     "the frozen model of that role: a run, run@step, run@best or ./folder": (
         "这个角色的冻结模型：运行名、run@step、run@best 或 ./文件夹"
