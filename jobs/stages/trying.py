@@ -34,8 +34,8 @@ from minimind.network.model import MiniMind
 from minimind.network.score import ScoreModel
 from minimind.rewards.judging import Rewards, Scorer
 from minimind.rewards.model import ENDING, ModelScorer
-from minimind.rewards.terms import TERMS, Attempt, Judge, Python, RewardModel, Term, names_of, parse_term
-from minimind.text.chat import StreamParser, ends_in_thought
+from minimind.rewards.terms import TERMS, Attempt, Ending, Judge, Python, RewardModel, Term, names_of, parse_term
+from minimind.text.chat import ends_in_thought, parse
 from minimind.text.tokenizer import Tokenizer
 from minimind.training.answers import AnswerBatch, answer_logprobs
 from minimind.training.attempts import Attempts, Credit, Trying, Verdict, examined
@@ -237,19 +237,14 @@ class TermJudge:
 
     def _attempt(self, one: Written) -> Attempt:
         prompt = one.tokens[: one.prompt]
-        text, thinking = self._read(prompt, one.own)
-        right, _ = self._read(prompt, self.rows.right(one.row))
-        answer = Answer(text, "stop" if one.finished else "length", (), self._question(prompt), thinking)
-        return Attempt(answer, right, len(one.own), one.room, prompt)
+        turn, right = self._read(prompt, one.own), self._read(prompt, self.rows.right(one.row))
+        finish = "stop" if one.finished else "length"
+        answer = Answer(turn["content"], finish, (), self._question(prompt), turn["reasoning_content"])
+        return Attempt(answer, right["content"], len(one.own), one.room, Ending(prompt, turn))
 
-    def _read(self, prompt: list[int], ids: list[int]) -> tuple[str, str]:
-        """What an answer says, and what it thinks."""
-        parser = StreamParser(self.tokenizer, thinking=ends_in_thought(self.tokenizer, prompt))
-        parts = [delta for token_id in ids for delta in parser.push(token_id)] + parser.finish()
-        text, thinking = (
-            "".join(part.text for part in parts if part.kind == kind) for kind in ("content", "reasoning")
-        )
-        return text, thinking
+    def _read(self, prompt: list[int], ids: list[int]) -> dict[str, Any]:
+        """What an answer says, thinks and calls."""
+        return parse(self.tokenizer, ids, ends_in_thought(self.tokenizer, prompt))
 
     def _question(self, prompt: list[int]) -> str:
         """The text of the last turn before the answer."""

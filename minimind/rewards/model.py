@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from minimind.inference.reward import scores, worst_scoring
 from minimind.language import say
@@ -47,10 +48,10 @@ class ModelScorer:
 
     def _text(self, attempt: Attempt) -> tuple[int, ...] | Unjudged:
         """The whole conversation, as the template writes one that ends with this answer, cut off or not."""
-        if attempt.before is None:
-            raise TypeError("an attempt without what it answers")
+        if attempt.ending is None:
+            raise TypeError("an attempt without its conversation")
         try:
-            text = (*attempt.before, *_written(self.tokenizer, attempt))
+            text = (*attempt.ending.before, *_written(self.tokenizer, attempt.ending.turn))
         except ValueError as error:
             return Unjudged(str(error))
         most = self.model.config.max_position_embeddings
@@ -59,16 +60,8 @@ class ModelScorer:
         return text
 
 
-def _written(tokenizer: Tokenizer, attempt: Attempt) -> list[int]:
+def _written(tokenizer: Tokenizer, turn: Mapping[str, Any]) -> list[int]:
     """The token ids of an answer from its beginning to the end of its turn."""
-    answer = attempt.answer
-    calls = [{"name": name, "arguments": dict(arguments)} for name, arguments in answer.calls]
-    turn = {
-        "role": "assistant",
-        "content": answer.text,
-        "reasoning_content": answer.thinking,
-        "tool_calls": calls,
-    }
     # Whatever it answers: what comes before an answer decides none of its tokens.
     written = render(tokenizer, [{"role": "user", "content": "?"}, turn])
     return written.ids[written.loss_mask.index(True) :]

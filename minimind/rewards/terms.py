@@ -51,19 +51,29 @@ THINKING = "think"
 
 
 @dataclass(frozen=True)
+class Ending:
+    """How the conversation of an answer ends. before: the token ids of all that its last turn follows. turn: that one
+    as a message, with what it thinks and calls.
+    """
+
+    before: Sequence[int]
+    turn: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Attempt:
     """One answer to be judged.
 
     reference: the right answer of its row, "" where it has none. tokens: how many were written, the stop token
-    included. room: how many could have been. before: the token ids of all that the model was given, which a reward
-    model reads too; None where nobody needs them.
+    included. room: how many could have been. ending: of its conversation, which a reward model reads; None where nobody
+    needs it.
     """
 
     answer: Answer
     reference: str
     tokens: int
     room: int
-    before: Sequence[int] | None = None
+    ending: Ending | None = None
 
 
 class Unjudged(float):

@@ -40,8 +40,8 @@ from minimind.memory.trace import trace
 from minimind.network.model import MiniMind
 from minimind.network.score import ScoreModel
 from minimind.rewards.model import ModelScorer
-from minimind.rewards.terms import Attempt, Judge, Unjudged, parse_term
-from minimind.text.chat import render
+from minimind.rewards.terms import Attempt, Ending, Judge, Unjudged, parse_term
+from minimind.text.chat import parse, render
 from minimind.text.tokenizer import Tokenizer
 from minimind.training.attempts import Attempts
 from minimind.training.rollout import Written
@@ -127,7 +127,8 @@ def scorer_of(most: int = 64, at_once: int = 2) -> tuple[ModelScorer, list[tuple
 
 
 def attempt(text: str, before: Sequence[int] = (5, 6, 7)) -> Attempt:
-    return Attempt(Answer(text, "stop", (), "q"), "", 3, 12, before)
+    turn = {"role": "assistant", "content": text}
+    return Attempt(Answer(text, "stop", (), "q"), "", 3, 12, Ending(before, turn))
 
 
 def test_what_a_reward_model_computes_at_once_is_what_the_plan_counts() -> None:
@@ -150,10 +151,10 @@ def test_an_answer_is_written_as_the_end_of_its_conversation() -> None:
         last = messages[-1]
         start = len(render(tokenizer, messages[:-1], tools, add_generation_prompt=True).ids)
         assert mask[start]
-        called = [call["function"] for call in last.get("tool_calls", ())]
-        calls = tuple((call["name"], json.loads(call["arguments"])) for call in called)
-        answer = Answer(last["content"], "stop", calls, "", last.get("reasoning_content", ""))
-        assert scorer._text(Attempt(answer, "", 1, 1, ids[:start])) == tuple(ids)
+        answered = Answer(last["content"], "stop", (), "", "")
+        own = parse(tokenizer, ids[start:])
+        for turn in (last, own):
+            assert scorer._text(Attempt(answered, "", 1, 1, Ending(ids[:start], turn))) == tuple(ids)
 
 
 def test_what_is_too_long_for_a_reward_model_is_not_judged() -> None:
