@@ -12,7 +12,7 @@ from weakref import finalize
 
 import numpy as np
 from pydantic import Field, field_validator
-from torch import nn
+from torch import Tensor, nn
 
 from data.batches import OrderedBatches, in_order
 from data.pack import learnable
@@ -24,7 +24,7 @@ from jobs.stages import preferences, sft, supervised
 from jobs.stages.preferences import REFERENCE
 from jobs.stages.sampling import answering
 from jobs.stages.spec import RunSpec, StageSettings
-from jobs.stages.stage import Corpus, Data, HeldOut, ModelSource, Stage
+from jobs.stages.stage import Answers, Corpus, Data, HeldOut, ModelSource, Stage
 from minimind.device.distributed import Parallel
 from minimind.evaluation.checkers import Answer
 from minimind.events import Metric
@@ -37,7 +37,7 @@ from minimind.rewards.model import ENDING, ModelScorer
 from minimind.rewards.terms import TERMS, Attempt, Ending, Judge, Python, RewardModel, Term, names_of, parse_term
 from minimind.text.chat import ends_in_thought, parse
 from minimind.text.tokenizer import Tokenizer
-from minimind.training.answers import AnswerBatch, answer_logprobs
+from minimind.training.answers import AnswerBatch, answer_states, state_logprobs
 from minimind.training.attempts import Attempts, Credit, Trying, Verdict, examined
 from minimind.training.objectives import Loss, Models, Objective
 from minimind.training.policy import JudgedBatch, PolicyBatch, PolicyLoss, policy_loss
@@ -191,12 +191,18 @@ def objective(spec: RunSpec) -> Objective:
     def try_again(models: Models, batch: PolicyBatch | JudgedBatch) -> Loss:
         if isinstance(batch, JudgedBatch):
             return batch.loss
-        policy = models["policy"]
-        assert isinstance(policy, MiniMind)
-        reference_M = preferences.reference_logprobs(models, batch) if how.kl else None
-        return policy_loss(how, batch, answer_logprobs(policy, batch), reference_M)
+        return attempted(how, models, batch)[0]
 
     return try_again
+
+
+def attempted(how: PolicyLoss, models: Models, batch: PolicyBatch) -> tuple[Loss, Tensor]:
+    """The policy's loss, and its states before the tokens that it learns."""
+    policy = models["policy"]
+    assert isinstance(policy, MiniMind)
+    reference_M = preferences.reference_logprobs(models, batch) if how.kl else None
+    state_ND = answer_states(policy, batch)
+    return policy_loss(how, batch, state_logprobs(policy, state_ND, batch), reference_M), state_ND
 
 
 class TermJudge:
@@ -287,6 +293,7 @@ def data(
             )
         ),
         supervised.held_out_text(spec, corpus, parallel),
+        _expected(own, training, examining),
     )
 
 
@@ -327,6 +334,14 @@ def code_folder(own: TryingSettings) -> Path:
             )
         )
     return folder
+
+
+def _expected(own: TryingSettings, training: PromptRows, examining: PromptRows) -> Answers:
+    """What will be read and written if answers turn out as long as the right ones."""
+    prompt_R, answer_R = training.lengths(own.max_new_tokens)
+    written = own.answers * int(answer_R.sum())
+    _, examined_R = examining.lengths(own.max_new_tokens)
+    return Answers(own.passes * (int(prompt_R.sum()) + written), written, int(examined_R.sum()))
 
 
 EXAMINED_AT_ONCE = 64
@@ -377,6 +392,14 @@ def worst_take(spec: RunSpec, models: Models) -> None:
         worst_scoring(model, SLOTS, spec.data.max_seq_len + ENDING)
 
 
+def remark(first: Mapping[str, float], last: Mapping[str, float]) -> str:
+    """How many held-out prompts were answered right at the beginning, and are at the end."""
+    if "right" not in first:
+        return ""
+    was, now = 100 * first["right"], 100 * last["right"]
+    return say("Of the held-out prompts {was:.1f} % were answered right before, {now:.1f} % now.", was=was, now=now)
+
+
 def stage(
     title: str,
     settings: type[TryingSettings],
@@ -402,4 +425,5 @@ def stage(
         needs=(REWARD_MODEL,),
         scoring=(REWARD_MODEL,),
         metrics={**METRICS, **metrics},
+        remark=remark,
     )

@@ -66,13 +66,8 @@ class JobRequest(Config):
 
     @property
     def rewards(self) -> list[str]:
-        """What terms of a reward its settings name; what is wrong with them is said where they are read."""
-        given = self.settings.get("stage.rewards")
-        try:
-            terms = json.loads(given) if isinstance(given, str) else given
-            return [str(term["is"]) for term in terms or ()]
-        except (ValueError, LookupError, TypeError):
-            return []
+        """What terms of a reward its settings name."""
+        return terms_named(self.settings.get("stage.rewards"))
 
     @property
     def trains_tokenizer(self) -> bool:
@@ -118,6 +113,15 @@ class JobRequest(Config):
         for name, value in options.items():
             words += [] if value is None else [f"--{name}", str(value)]
         return shlex.join([*words, *flags.written(self.settings, known)])
+
+
+def terms_named(rewards: Any) -> list[str]:
+    """The names of the terms in a setting `stage.rewards`; what is wrong with them is said where they are read."""
+    try:
+        terms = json.loads(rewards) if isinstance(rewards, str) else rewards
+        return [str(term["is"]) for term in terms or ()]
+    except (ValueError, LookupError, TypeError):
+        return []
 
 
 def _value(tree: Any, path: str) -> Any:
