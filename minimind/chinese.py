@@ -417,6 +417,15 @@ CHINESE: dict[str, str] = {
     "question: there is no {answer} in it, so the judge would not see what it judges": (
         "question：里面没有 {answer}，评判模型就看不到要评判的回答"
     ),
+    (
+        "url: it is http://HOST:PORT/PATH, without a user, a password, a query or a #; the key stands in "
+        "MINIMIND_API_KEY"
+    ): "url：应为 http://主机:端口/路径，不带用户名、密码、查询参数和 #；密钥放在 MINIMIND_API_KEY 里",
+    "it has {count} tokens; the model reads {most}": "它有 {count} 个词元；模型最多读 {most} 个",
+    (
+        "the reward {name} could not judge {failed} of {count} answers, which count as the others of their group: "
+        "{problem}"
+    ): "奖励 {name} 没能评出 {count} 个回答中的 {failed} 个，这些按同组其他回答的计：{problem}",
     "scale = {least:g}, {most:g}: the least comes first": "scale = {least:g}, {most:g}：应先写最小值",
     "the judge replied {reply!r}, which has no number from {least:g} to {most:g}": (
         "评判模型回复了 {reply!r}，其中没有 {least:g} 到 {most:g} 的数"

@@ -122,9 +122,13 @@ class MemoryConfig(Config):
 FILES = ("data.path", "data.mix_path", "eval.path", "eval.pretrain_path")
 """Settings that are paths of files."""
 
+CODE = "stage.code_path"
+"""The folder of a user's own functions, of stages that have some."""
+
 MAY_CHANGE = (
     "scaling",
     *FILES,
+    CODE,
     "data.num_workers",
     "data.limits",
     "loop.batch_size",

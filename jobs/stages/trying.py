@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 from weakref import finalize
 
@@ -15,6 +18,8 @@ from data.batches import OrderedBatches, in_order
 from data.pack import learnable
 from data.rows import PromptRows
 from data.split import hold_out
+from jobs import paths
+from jobs.endpoints.judge import JudgeScorer
 from jobs.stages import preferences, sft, supervised
 from jobs.stages.preferences import REFERENCE
 from jobs.stages.sampling import answering
@@ -23,17 +28,22 @@ from jobs.stages.stage import Answers, Corpus, Data, HeldOut, ModelSource, Stage
 from minimind.device.distributed import Parallel
 from minimind.evaluation.checkers import Answer
 from minimind.events import Metric
+from minimind.inference.reward import worst_scoring
 from minimind.language import say
 from minimind.network.model import MiniMind
-from minimind.rewards.judging import Rewards
-from minimind.rewards.terms import TERMS, Attempt, Elsewhere, Python, Term, parse_term
-from minimind.text.chat import StreamParser, ends_in_thought
+from minimind.network.score import ScoreModel
+from minimind.rewards.judging import Rewards, Scorer
+from minimind.rewards.model import ENDING, ModelScorer
+from minimind.rewards.terms import TERMS, Attempt, Ending, Judge, Python, RewardModel, Term, names_of, parse_term
+from minimind.text.chat import ends_in_thought, parse
 from minimind.text.tokenizer import Tokenizer
 from minimind.training.answers import AnswerBatch, answer_states, state_logprobs
 from minimind.training.attempts import Attempts, Credit, Trying, Verdict, examined
 from minimind.training.objectives import Loss, Models, Objective
 from minimind.training.policy import JudgedBatch, PolicyBatch, PolicyLoss, policy_loss
-from minimind.training.rollout import PromptSource, Writer, Writing, Written, worst_writing
+from minimind.training.rollout import SLOTS, PromptSource, Writer, Writing, Written, worst_writing
+
+REWARD_MODEL = "reward_model"
 
 HELD_OUT = 0.1
 """Share of the prompts: there are fewer of them than of conversations."""
@@ -77,6 +87,11 @@ class TryingSettings(StageSettings):
         description='what an answer is rewarded for: terms {"is": NAME, "weight": 1, ...}, of which the first says '
         "whether it is right; names: minimind/rewards/terms.py",
     )
+    code_path: str | None = Field(
+        default=None,
+        description="the folder with the modules of terms `python`; default: the one from which the run is started, in "
+        "a job MINIMIND_HOME",
+    )
     max_new_tokens: int = Field(default=64, ge=1, description="tokens of an answer at most")
     passes: int = Field(default=1, ge=1, description="optimizer steps on each set of answers")
     stop_kl: float | None = Field(
@@ -93,22 +108,14 @@ class TryingSettings(StageSettings):
     def _terms(cls, value: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
         kinds = [type(parse_term(term)) for term in value]
         for kind in kinds:
-            if issubclass(kind, Elsewhere) and kind is not Python:
-                usable = [name for name, known in TERMS.items() if known is Python or not issubclass(known, Elsewhere)]
-                raise ValueError(
-                    say(
-                        "the reward term {kind} cannot be used in training yet; there are: {names}",
-                        kind=next(name for name, known in TERMS.items() if known is kind),
-                        names=", ".join(usable),
-                    )
-                )
-            if kinds.count(kind) > MOST_ALIKE:
+            most = 1 if kind is RewardModel else MOST_ALIKE  # a run has one
+            if kinds.count(kind) > most:
                 raise ValueError(
                     say(
                         "{count} terms of the kind {kind}: at most {most}",
                         count=kinds.count(kind),
                         kind=next(name for name, known in TERMS.items() if known is kind),
-                        most=MOST_ALIKE,
+                        most=most,
                     )
                 )
         return value
@@ -129,9 +136,17 @@ class TryingSettings(StageSettings):
         return 1
 
     @property
+    def has_reward_model(self) -> bool:
+        """Whether a term is a reward model's score."""
+        return any(isinstance(term, RewardModel) for term in self.terms)
+
+    @property
     def does_without(self) -> tuple[str, ...]:
-        """The reference, where the policy is not held to it."""
-        return () if self.loss.kl else (REFERENCE,)
+        """The reference, where the policy is not held to it; the reward model, where no term is its score."""
+        return (
+            *(() if self.loss.kl else (REFERENCE,)),
+            *(() if self.has_reward_model else (REWARD_MODEL,)),
+        )
 
 
 def settings(spec: RunSpec) -> TryingSettings:
@@ -160,10 +175,24 @@ def preset(name: str, stage: StageSettings, size: str) -> RunSpec:
 
 
 def models(spec: RunSpec, weights: ModelSource) -> dict[str, nn.Module]:
-    """The policy, and where it is held to one the frozen model that it began as."""
+    """The policy, where it is held to one the frozen model that it began as, and the reward model of a term."""
     found, own = supervised.models(spec, weights), settings(spec)
     if own.loss.kl and (spec.adapter is None or REFERENCE in spec.roles):
         found[REFERENCE] = weights.role(REFERENCE)
+    if not own.has_reward_model:
+        return found
+    found[REWARD_MODEL] = model = weights.scoring(REWARD_MODEL)
+    if model.config.max_position_embeddings < spec.data.max_seq_len + ENDING:
+        raise ValueError(
+            say(
+                "data.max_seq_len = {width}: the reward model reads at most {most} tokens, and needs {more} more than "
+                "these for the end of an answer; set it to at most {fits}",
+                width=spec.data.max_seq_len,
+                most=model.config.max_position_embeddings,
+                more=ENDING,
+                fits=model.config.max_position_embeddings - ENDING,
+            )
+        )
     return found
 
 
@@ -191,8 +220,10 @@ def attempted(how: PolicyLoss, models: Models, batch: PolicyBatch) -> tuple[Loss
 class TermJudge:
     """Judges answers by the terms of a reward, with the data's right answers beside them."""
 
-    def __init__(self, rewards: Rewards, rows: PromptRows, tokenizer: Tokenizer) -> None:
-        self.rewards, self.rows, self.tokenizer = rewards, rows, tokenizer
+    def __init__(
+        self, rewards: Rewards, rows: PromptRows, tokenizer: Tokenizer, scorer: ModelScorer | None = None
+    ) -> None:
+        self.rewards, self.rows, self.tokenizer, self.scorer = rewards, rows, tokenizer, scorer
         self.names, self.weight_K = rewards.names, np.array(rewards.weights)
         self.has_judged = False
 
@@ -210,23 +241,28 @@ class TermJudge:
                 )
             )
         self.has_judged = self.has_judged or bool(written)
-        return Verdict(judged.values_KA, judged.failed_K)
+        problems = {
+            name: self.rewards.problems[name]
+            for name, failed in zip(self.names, judged.failed_K, strict=True)
+            if failed
+        }
+        return Verdict(judged.values_KA, judged.failed_K, problems)
+
+    def worst(self) -> None:
+        """What the reward model takes, where there is one."""
+        if self.scorer is not None:
+            self.scorer.worst()
 
     def _attempt(self, one: Written) -> Attempt:
         prompt = one.tokens[: one.prompt]
-        text, thinking = self._read(prompt, one.own)
-        right, _ = self._read(prompt, self.rows.right(one.row))
-        answer = Answer(text, "stop" if one.finished else "length", (), self._question(prompt), thinking)
-        return Attempt(answer, right, len(one.own), one.room)
+        turn, right = self._read(prompt, one.own), self._read(prompt, self.rows.right(one.row))
+        finish = "stop" if one.finished else "length"
+        answer = Answer(turn["content"], finish, (), self._question(prompt), turn["reasoning_content"])
+        return Attempt(answer, right["content"], len(one.own), one.room, Ending(prompt, turn))
 
-    def _read(self, prompt: list[int], ids: list[int]) -> tuple[str, str]:
-        """What an answer says, and what it thinks."""
-        parser = StreamParser(self.tokenizer, thinking=ends_in_thought(self.tokenizer, prompt))
-        parts = [delta for token_id in ids for delta in parser.push(token_id)] + parser.finish()
-        text, thinking = (
-            "".join(part.text for part in parts if part.kind == kind) for kind in ("content", "reasoning")
-        )
-        return text, thinking
+    def _read(self, prompt: list[int], ids: list[int]) -> dict[str, Any]:
+        """What an answer says, thinks and calls."""
+        return parse(self.tokenizer, ids, ends_in_thought(self.tokenizer, prompt))
 
     def _question(self, prompt: list[int]) -> str:
         """The text of the last turn before the answer."""
@@ -254,8 +290,9 @@ def data(
     writer = Writer(models, writing(spec, corpus.tokenizer))
     prompts, credit = source(spec, training, writer, parallel)
     at_once = max(1, min(EXAMINED_AT_ONCE, -(-examining.count // parallel.world)))
-    rewards = Rewards(own.terms)
-    judge = TermJudge(rewards, training, corpus.tokenizer)
+    scorer = model_scorer(spec, corpus.tokenizer, writer)
+    rewards = Rewards(own.terms, scorers=scorers(own, scorer), folder=code_folder(own))
+    judge = TermJudge(rewards, training, corpus.tokenizer, scorer)
     finalize(judge, rewards.close)  # where it comes too soon, the next answers start user code again
     return Data(
         Attempts(
@@ -266,12 +303,51 @@ def data(
                 examined,
                 partial(in_order, examining, batch_size=at_once, rank=parallel.rank, world=parallel.world),
                 writer,
-                TermJudge(rewards, examining, corpus.tokenizer),
+                TermJudge(rewards, examining, corpus.tokenizer, scorer),
             )
         ),
         supervised.held_out_text(spec, corpus, parallel),
         _expected(own, training, examining),
     )
+
+
+def model_scorer(spec: RunSpec, tokenizer: Tokenizer, writer: Writer) -> ModelScorer | None:
+    """What scores answers with the reward model, as many at once as are written at once; None where there is none."""
+    if not settings(spec).has_reward_model:
+        return None
+    model = writer.models[REWARD_MODEL]
+    assert isinstance(model, ScoreModel)
+    return ModelScorer(model, tokenizer, spec.data.max_seq_len, lambda: writer.slots)
+
+
+def scorers(own: TryingSettings, of_model: ModelScorer | None) -> dict[str, Scorer]:
+    """What judges for the terms that are judged elsewhere, by their names. Keys of judges are in this process's
+    environment.
+    """
+    found: dict[str, Scorer] = {}
+    for term, name in zip(own.terms, names_of(own.terms), strict=True):
+        if isinstance(term, Judge):
+            found[name] = JudgeScorer(term, os.environ)
+        elif isinstance(term, RewardModel):
+            assert of_model is not None
+            found[name] = of_model
+    return found
+
+
+def code_folder(own: TryingSettings) -> Path:
+    """Where the functions of terms are looked for. Raises ValueError where there are some, and it is not there."""
+    folder = paths.absolute(own.code_path or "")
+    if any(isinstance(term, Python) for term in own.terms) and not folder.is_dir():
+        raise ValueError(
+            say(
+                "stage.code_path = {folder}: there is no such folder on {machine}, and the functions of stage.rewards "
+                "are looked for there. Put them where every machine of the cluster has them, such as below "
+                "MINIMIND_HOME, and name their folder with --set stage.code_path=FOLDER",
+                folder=folder,
+                machine=socket.gethostname(),
+            )
+        )
+    return folder
 
 
 def _expected(own: TryingSettings, training: PromptRows, examining: PromptRows) -> Answers:
@@ -320,10 +396,14 @@ def worst(spec: RunSpec) -> AnswerBatch:
 
 
 def worst_take(spec: RunSpec, models: Models) -> None:
-    """What writing takes."""
+    """What writing takes, and scoring what was written."""
     policy = models["policy"]
     assert isinstance(policy, MiniMind)
     worst_writing(policy, writing(spec))
+    if settings(spec).has_reward_model:
+        model = models[REWARD_MODEL]
+        assert isinstance(model, ScoreModel)
+        worst_scoring(model, SLOTS, spec.data.max_seq_len + ENDING)
 
 
 def remark(first: Mapping[str, float], last: Mapping[str, float]) -> str:
@@ -355,7 +435,9 @@ def stage(
         data=partial(data, source=source),
         worst=worst,
         worst_take=worst_take,
-        roles=(REFERENCE,),
+        roles=(REFERENCE, REWARD_MODEL),
+        needs=(REWARD_MODEL,),
+        scoring=(REWARD_MODEL,),
         metrics={**METRICS, **metrics},
         remark=remark,
     )

@@ -28,12 +28,12 @@ from data.shards import TokenShards
 from jobs import paths
 from jobs.runs.program import typed
 from jobs.runs.references import Weights, find_weights, tokenizer_folder
+from jobs.stages.origin import require_kind
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
 from jobs.terminal.wrap import tell
 from jobs.text.tokenizer import DATA_FILE, TokenizerSpec, learn
 from minimind.checkpoints import adapter_base
-from minimind.checkpoints.checkpoint import require_language_model
 from minimind.checkpoints.manifest import Manifest, verify, weights_sha256
 from minimind.config import Config
 from minimind.language import phrase, say
@@ -125,7 +125,7 @@ def prepare(
         return None if path is None else str(_tokenised(path, rows, tokenizer, spec, pipeline, console).folder)
 
     shards = _tokenised(source, rows, tokenizer, spec, pipeline, console)
-    role_folders = {role: _role_folder(role, named, tokenizer) for role, named in _roles(spec).items()}
+    role_folders = {role: _role_folder(spec, role, named, tokenizer) for role, named in _roles(spec).items()}
     first = {"init_from": init} if init else {}
     first |= {f"roles.{role}": role_folder for role, role_folder in role_folders.items()}
     return Prepared(
@@ -222,11 +222,11 @@ def _roles(spec: RunSpec) -> dict[str, str]:
     return first | spec.roles
 
 
-def _role_folder(role: str, named: str, tokenizer: Tokenizer) -> Path:
+def _role_folder(spec: RunSpec, role: str, named: str, tokenizer: Tokenizer) -> Path:
     """The checkpoint that a spec names for a role, which must read the same tokens."""
     folder = find_weights(named).folder
     tokenizer.require_same(verify(folder)["tokenizer_fingerprint"], f"{folder} (roles.{role})")
-    require_language_model(folder)
+    require_kind(spec, role, folder)
     return folder
 
 

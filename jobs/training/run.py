@@ -23,8 +23,9 @@ from jobs.runs.show import show
 from jobs.stages import flags
 from jobs.stages.adapter import adapter_lines
 from jobs.stages.origin import first_weights, new_spec, require_weights, with_text
-from jobs.stages.spec import FILES, NO_WEIGHTS, RunSpec, other_results
+from jobs.stages.spec import CODE, FILES, NO_WEIGHTS, RunSpec, other_results
 from jobs.stages.table import STAGES
+from jobs.stages.trying import TryingSettings
 from jobs.text.prepare import Prepared, prepare, require_files
 from jobs.training import launch
 from jobs.training.build import known_bytes
@@ -291,7 +292,8 @@ def with_kept_paths(spec: RunSpec) -> RunSpec:
 
 def _places(spec: RunSpec) -> dict[str, Any]:
     roles = [f"roles.{role}" for role in spec.roles]
-    return {path: flags.at(spec, path) for path in (*FILES, *flags.RUNS_OR_FOLDERS, *roles)}
+    code = [CODE] if isinstance(spec.stage, TryingSettings) else []
+    return {path: flags.at(spec, path) for path in (*FILES, *code, *flags.RUNS_OR_FOLDERS, *roles)}
 
 
 def lasting_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -6,8 +6,8 @@ A source of the one loop, for PPO, GRPO and SPO alike; where they differ is a `C
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar, cast
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from minimind.device.distributed import Parallel
 from minimind.device.limit import is_out_of_memory
+from minimind.language import say
 from minimind.training.advantages import Floats, Ints, has_spread
 from minimind.training.answers import answer_logprobs
 from minimind.training.policy import JudgedBatch, PolicyBatch, Told
@@ -33,11 +34,12 @@ PROMPTS_WITHOUT_SIGNAL = 256
 @dataclass(frozen=True)
 class Verdict:
     """What the terms of a reward say of answers. value_KA: of each term of each answer, finite. failed_K: how often
-    each term could not tell.
+    each term could not tell. problems: of those that could not, why, by their names.
     """
 
     value_KA: Floats
     failed_K: Ints
+    problems: Mapping[str, str] = field(default_factory=dict)
 
 
 class Judge(Protocol):
@@ -48,6 +50,10 @@ class Judge(Protocol):
 
     def judge(self, written: Sequence[Written]) -> Verdict:
         """Of answers, those to one prompt one after the other. The same at any time, whatever else is asked."""
+        ...
+
+    def worst(self) -> None:
+        """What judging takes of the device's memory, with nothing judged."""
         ...
 
 
@@ -134,6 +140,7 @@ class Attempts:
         self._passes_left = 0
         self._untold: Told = ()
         self._without_signal: list[Standing] | None = []
+        self._failures = Failures()
 
     @property
     def done(self) -> bool:
@@ -166,6 +173,8 @@ class Attempts:
             known = [_both(*pair) for pair in zip(known, found, strict=True)] if known else found
             if self.prompts.done or self._has_enough(known, found):
                 break
+        for _, verdict, _ in known:
+            self._failures.count(self.judge.names, verdict)
         self._set = self._learnable(batches, known)
         self._passes_left = self.how.passes - 1
         # Of the first step on them the ratio is 1, whatever rounding makes of it.
@@ -180,8 +189,13 @@ class Attempts:
         return self.writer.write_less()
 
     def worst_take(self) -> None:
-        """What writing takes in memory, with nothing written."""
+        """What writing and judging take in memory, with nothing written."""
         self.writer.worst()
+        self.judge.worst()
+
+    def remarks(self) -> list[str]:
+        """Why terms could not judge answers, of any worker."""
+        return self._failures.remarks()
 
     def state_dict(self) -> dict[str, Any]:
         """Where the prompts stand, what is remembered of them, and the attempts that are still to be learnt from."""
@@ -337,7 +351,45 @@ def _both(one: _Found, other: _Found) -> _Found:
     (written, verdict, looked), (more, of_more, _) = one, other
     assert looked is None, "a credit that looks at attempts takes all of a step at once"
     value_KA = np.concatenate([verdict.value_KA, of_more.value_KA], axis=1)
-    return [*written, *more], Verdict(value_KA, verdict.failed_K + of_more.failed_K), None
+    failed_K, problems = verdict.failed_K + of_more.failed_K, {**verdict.problems, **of_more.problems}
+    return [*written, *more], Verdict(value_KA, failed_K, problems), None
+
+
+class Failures:
+    """Judgements that could not be made, since the run was begun or went on: said at first, and whenever they are twice
+    as many.
+    """
+
+    def __init__(self) -> None:
+        self._failed: dict[str, int] = {}
+        self._said: dict[str, int] = {}
+        self._problems: dict[str, str] = {}
+        self._judged = 0
+
+    def count(self, names: Sequence[str], verdict: Verdict) -> None:
+        """Add what a worker's terms could not judge. names: of the terms."""
+        self._judged += verdict.value_KA.shape[1]
+        for name, failed in zip(names, verdict.failed_K, strict=True):
+            self._failed[name] = self._failed.get(name, 0) + int(failed)
+        self._problems |= verdict.problems
+
+    def remarks(self) -> list[str]:
+        """What is to be said now."""
+        said = []
+        for name, failed in self._failed.items():
+            if failed and failed >= 2 * self._said.get(name, 0):
+                self._said[name] = failed
+                said.append(
+                    say(
+                        "the reward {name} could not judge {failed} of {count} answers, which count as the others of "
+                        "their group: {problem}",
+                        name=name,
+                        failed=failed,
+                        count=self._judged,
+                        problem=self._problems.get(name, "?"),
+                    )
+                )
+        return said
 
 
 def tried_of(everyone: Sequence[_Found], weight_K: Floats, answers: int) -> Tried:

@@ -382,6 +382,12 @@ def test_settings_that_cannot_work_are_refused(home: Path) -> None:
         r"stage: rewards = from -1 to 1 .* Set memory = mean": (
             "spo", {"stage__rewards": '[{"is": "exact"}, {"is": "repetition"}]'},
         ),
+        r"the scores of a reward model have no bounds.* Set memory = mean": (
+            "spo", {"stage__rewards": '[{"is": "exact"}, {"is": "reward_model"}]'},
+        ),
+        r"stage: rewards = from 0 to 2 ": (
+            "spo", {"stage__rewards": '[{"is": "exact"}, {"is": "judge", "url": "http://a", "model": "m"}]'},
+        ),
         r"clip_high = 0.28: of cispo": ("grpo", {"stage__loss__surrogate": "cispo"}),
         r"dual_clip = 10.0: cispo has its own bound, clip_high": (
             "spo", {"stage__loss__surrogate": "cispo", "stage__loss__clip_high": 5},
@@ -397,11 +403,11 @@ def test_settings_that_cannot_work_are_refused(home: Path) -> None:
     assert start(spec_of("spo", name="cispo", **cispo), Screen()).state().word == "SUCCEEDED"
 
 
-def own_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, **more: Any) -> str:
-    """Terms of a function of the user's."""
+def own_reward(tmp_path: Path, body: str, *before: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Settings for a function of the user's, behind other terms."""
     (tmp_path / "own_rewards.py").write_text(f"import os, time\ndef score(attempts):\n    {body}\n")
-    monkeypatch.chdir(tmp_path)
-    return json.dumps([{"is": "python", "function": "own_rewards:score", **more}])
+    terms = [*before, {"is": "python", "function": "own_rewards:score", **more}]
+    return {"stage__rewards": json.dumps(terms), "stage__code_path": str(tmp_path)}
 
 
 @pytest.mark.parametrize(
@@ -414,17 +420,21 @@ def own_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, **mor
     ],
 )
 def test_what_a_users_function_cannot_judge_is_counted(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, more: dict[str, Any]
+    home: Path, tmp_path: Path, body: str, more: dict[str, Any]
 ) -> None:
-    own = own_reward(tmp_path, monkeypatch, body, **more)
-    terms = json.loads(SPREAD) + json.loads(own)
-    run = start(spec_of("grpo", name="own", stage__rewards=json.dumps(terms), loop__max_steps=2), Screen())
+    beside = own_reward(tmp_path, body, *json.loads(SPREAD), **more)
+    run = start(spec_of("grpo", name="own", **beside, loop__max_steps=2), Screen())
     assert run.state().word == "SUCCEEDED"
     assert metric_series(run.events_path, "train/not_judged") == ([1, 2], [1.0, 1.0])
     assert metric_series(run.events_path, "train/reward_python") == ([1, 2], [0.0, 0.0])
     assert metric_series(run.events_path, "val/not_judged")[1][0] == 1.0
+    first, *more_often = notes(run, "not_judged")
+    assert "the reward python could not judge 32 of 32 answers" in first
+    assert "own_rewards:score" in first
+    assert len(more_often) == 1  # twice as many
     # Where nobody can say what is right there is nothing to measure by either.
-    alone = start(spec_of("grpo", name="alone", stage__rewards=own, loop__max_steps=2), Screen())
+    own = own_reward(tmp_path, body, **more)
+    alone = start(spec_of("grpo", name="alone", **own, loop__max_steps=2), Screen())
     assert alone.state().word == "FAILED"
     assert "the reward python, which says what is right, could judge none of the first" in alone.state().reason
 
@@ -438,19 +448,19 @@ def test_a_run_of_groups_without_signal_ends_with_what_to_do(home: Path, monkeyp
 
 
 def test_rewards_of_a_users_function_that_cannot_be_counted_end_a_run_of_spo_with_a_sentence(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, tmp_path: Path
 ) -> None:
-    terms = own_reward(tmp_path, monkeypatch, "return [2.5] * len(attempts)")
-    run = start(spec_of("spo", name="wide", stage__rewards=terms), Screen())
+    own = own_reward(tmp_path, "return [2.5] * len(attempts)")
+    run = start(spec_of("spo", name="wide", **own), Screen())
     assert run.state().word == "FAILED"
     assert "a reward of 2.5: memory = counts is for rewards from 0 to 1. Set stage.memory=mean" in run.state().reason
-    mean = start(spec_of("spo", name="mean", stage__rewards=terms, stage__memory="mean"), Screen())
+    mean = start(spec_of("spo", name="mean", **own, stage__memory="mean"), Screen())
     assert mean.state().word == "SUCCEEDED"
 
 
-def test_user_code_ends_with_what_it_was_asked_by(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    terms = own_reward(tmp_path, monkeypatch, f"open('pids', 'a').write(f'{{os.getpid()}} '); {SAME}")
-    built = built_of("grpo", str(home), Parallel(), stage__rewards=terms)
+def test_user_code_ends_with_what_it_was_asked_by(home: Path, tmp_path: Path) -> None:
+    own = own_reward(tmp_path, f"open('pids', 'a').write(f'{{os.getpid()}} '); {SAME}")
+    built = built_of("grpo", str(home), Parallel(), **own)
     built.recipe.batches.take(1)
     list(built.held_out.batches())
     pids = {int(pid) for pid in (tmp_path / "pids").read_text().split()}
