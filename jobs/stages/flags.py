@@ -278,6 +278,10 @@ def named(path: str, flags: Mapping[str, str] = ALL_FLAGS) -> str:
     return f"--{flag} ({path})" if flag else path
 
 
+TOOLS = "stage.tools"
+"""The setting whose tools may have tables, which are files."""
+
+
 def absolute(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The settings with paths that count from `folder` made absolute; names of runs stay as they are.
 
@@ -290,7 +294,7 @@ def absolute(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             raise ValueError(f"{named(path)} = {text!r}: {phrase(WORDS['string_type'])}")
         if text not in (None, "null") and (path in FILES or paths.is_path(text)):
             result[path] = str(paths.absolute(text, folder))
-    return result
+    return _with_tables(result, lambda table: str(paths.absolute(table, folder)))
 
 
 def kept(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -300,7 +304,22 @@ def kept(settings: Mapping[str, Any]) -> dict[str, Any]:
         text = result.get(path)
         if text not in (None, "null") and paths.is_path(text):
             result[path] = paths.kept(text)
-    return result
+    return _with_tables(result, paths.kept)
+
+
+def _with_tables(settings: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """The settings with the path of each tool's table changed; what are no tools stays, for the stage to refuse."""
+    given = settings.get(TOOLS)
+    try:
+        tools = json.loads(given) if isinstance(given, str) else given
+    except ValueError:
+        return settings
+    if not isinstance(tools, list | tuple) or not all(isinstance(tool, dict) for tool in tools):
+        return settings
+    changed = [
+        tool | {"table": change(tool["table"])} if isinstance(tool.get("table"), str) else tool for tool in tools
+    ]
+    return settings | {TOOLS: json.dumps(changed, ensure_ascii=False) if isinstance(given, str) else changed}
 
 
 def arguments(settings: Mapping[str, Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
@@ -12,9 +13,11 @@ from pydantic import Field, field_validator
 from torch import nn
 
 from data.batches import OrderedBatches, in_order
+from data.encode import Tool as ListedTool
 from data.pack import learnable
 from data.rows import PromptRows
 from data.split import hold_out
+from jobs import paths
 from jobs.stages import preferences, sft, supervised
 from jobs.stages.preferences import REFERENCE
 from jobs.stages.sampling import answering
@@ -27,8 +30,10 @@ from minimind.language import say
 from minimind.network.model import MiniMind
 from minimind.rewards.judging import Rewards
 from minimind.rewards.terms import TERMS, Attempt, Elsewhere, Python, Term, parse_term
-from minimind.text.chat import StreamParser, ends_in_thought
+from minimind.text.chat import ends_in_thought, parse
 from minimind.text.tokenizer import Tokenizer
+from minimind.tools.kinds import Lookup, Tool, parse_tools
+from minimind.tools.toolbox import Toolbox
 from minimind.training.answers import AnswerBatch, answer_logprobs
 from minimind.training.attempts import Attempts, Credit, Trying, Verdict, examined
 from minimind.training.objectives import Loss, Models, Objective
@@ -51,6 +56,8 @@ METRICS = {
     "right": Metric("", "share of held-out prompts whose likeliest answer is right by the first term", "higher"),
     "answer_tokens": Metric("tokens", "how long an answer is", None),
     "cut_off": Metric("", "share of answers that had not ended when there was no more room", None),
+    "tool_calls": Metric("", "calls of tools in an answer", None),
+    "tool_errors": Metric("", "share of the calls of tools that failed", "lower"),
     "not_judged": Metric("", "judgements per answer that could not be made, and count as those of its group", None),
     "no_signal": Metric("", "share of the groups whose rewards are all the same: nothing is learnt from them", None),
     "entropy": Metric("nats/token", "how unsure the policy is of what it writes", None),
@@ -77,6 +84,14 @@ class TryingSettings(StageSettings):
         "whether it is right; names: minimind/rewards/terms.py",
     )
     max_new_tokens: int = Field(default=64, ge=1, description="tokens of an answer at most")
+    tools: tuple[dict[str, Any], ...] = Field(
+        default=(),
+        description='what an answer may call, and prompts list: {"is": NAME, ...}; names: minimind/tools/kinds.py',
+    )
+    max_calls: int = Field(default=4, ge=1, description="calls of tools in an answer at most")
+    tool_tokens: int = Field(
+        default=64, ge=1, description="tokens that the model reads of a call at most, the template's words among them"
+    )
     passes: int = Field(default=1, ge=1, description="optimizer steps on each set of answers")
     learn_cut: bool = Field(default=True, description="whether answers that had not ended are learnt from")
     loss: PolicyLoss = Field(default=PolicyLoss(), description="what the answers are learnt by")
@@ -106,10 +121,43 @@ class TryingSettings(StageSettings):
                 )
         return value
 
+    @field_validator("tools")
+    @classmethod
+    def _tools(cls, value: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+        parse_tools(value)
+        return value
+
     @cached_property
     def terms(self) -> tuple[Term, ...]:
         """The reward's terms."""
         return tuple(parse_term(term) for term in self.rewards)
+
+    @cached_property
+    def called(self) -> tuple[Tool, ...]:
+        """What an answer may call; the paths of tables count from MINIMIND_HOME."""
+        return parse_tools(self.tools)
+
+    @property
+    def offers(self) -> tuple[ListedTool, ...]:
+        """The tools."""
+        return tuple(tool.listed for tool in self.called)
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The tables of tools."""
+        tables = {number: tool.table for number, tool in enumerate(self.called) if isinstance(tool, Lookup)}
+        return {f"stage.tools.{number}.table": table for number, table in tables.items()}
+
+    def require_files(self) -> None:
+        """Raise ValueError where a table is not there, or is none."""
+        for tool in self.called:
+            if isinstance(tool, Lookup):
+                tool.require_table(paths.existing(tool.table, say("table of the tool {name}", name=tool.name)))
+
+    @property
+    def told_tokens(self) -> int:
+        """What an answer may be told, in tokens."""
+        return self.max_calls * self.tool_tokens if self.tools else 0
 
     @property
     def answers(self) -> int:
@@ -195,20 +243,25 @@ class TermJudge:
         return Verdict(judged.values_KA, judged.failed_K)
 
     def _attempt(self, one: Written) -> Attempt:
+        """What is judged: the last turn's text, and the calls of all turns."""
         prompt = one.tokens[: one.prompt]
-        text, thinking = self._read(prompt, one.own)
-        right, _ = self._read(prompt, self.rows.right(one.row))
-        answer = Answer(text, "stop" if one.finished else "length", (), self._question(prompt), thinking)
-        return Attempt(answer, right, len(one.own), one.room)
-
-    def _read(self, prompt: list[int], ids: list[int]) -> tuple[str, str]:
-        """What an answer says, and what it thinks."""
-        parser = StreamParser(self.tokenizer, thinking=ends_in_thought(self.tokenizer, prompt))
-        parts = [delta for token_id in ids for delta in parser.push(token_id)] + parser.finish()
-        text, thinking = (
-            "".join(part.text for part in parts if part.kind == kind) for kind in ("content", "reasoning")
+        turns = [self._read(one.tokens[:start], one.tokens[start:end]) for start, end in one.turns]
+        calls = [call["function"] for turn in turns for call in turn["tool_calls"]]
+        right = self._read(prompt, self.rows.right(one.row))
+        # A turn that calls and has ended has nothing after it where no more may be called, or there is no room.
+        ended = "tool_calls" if one.tokens[-1] == self.tokenizer.eos_id else "length"
+        answer = Answer(
+            turns[-1]["content"],
+            "stop" if one.finished else ended,
+            tuple((call["name"], json.loads(call["arguments"])) for call in calls),
+            self._question(prompt),
+            turns[-1]["reasoning_content"],
         )
-        return text, thinking
+        return Attempt(answer, right["content"], len(one.own), one.room)
+
+    def _read(self, context: list[int], ids: list[int]) -> dict[str, Any]:
+        """What a turn says, thinks and calls."""
+        return parse(self.tokenizer, ids, ends_in_thought(self.tokenizer, context))
 
     def _question(self, prompt: list[int]) -> str:
         """The text of the last turn before the answer."""
@@ -233,7 +286,10 @@ def data(
         held_out = learnable(measured, width)
     pad_id = corpus.tokenizer.pad_id
     training, examining = PromptRows(corpus.rows, chosen, width, pad_id), PromptRows(measured, held_out, width, pad_id)
-    writer = Writer(models, writing(spec, corpus.tokenizer))
+    tools = toolbox(own, corpus.tokenizer)
+    writer = Writer(models, writing(spec, corpus.tokenizer), tools)
+    if tools is not None:
+        finalize(writer, tools.close)
     prompts, credit = source(spec, training, writer, parallel)
     at_once = max(1, min(EXAMINED_AT_ONCE, -(-examining.count // parallel.world)))
     rewards = Rewards(own.terms)
@@ -269,6 +325,17 @@ def in_turn(spec: RunSpec, rows: PromptRows, parallel: Parallel) -> PromptSource
     )
 
 
+def toolbox(own: TryingSettings, tokenizer: Tokenizer) -> Toolbox | None:
+    """What answers may call; None where that is nothing."""
+    if not own.called:
+        return None
+    found = [
+        tool.model_copy(update={"table": str(paths.absolute(tool.table))}) if isinstance(tool, Lookup) else tool
+        for tool in own.called
+    ]
+    return Toolbox(found, tokenizer, own.tool_tokens)
+
+
 def writing(spec: RunSpec, tokenizer: Tokenizer | None = None) -> Writing:
     """How answers are written. tokenizer: None for a plan, which writes nothing."""
     own = settings(spec)
@@ -279,6 +346,7 @@ def writing(spec: RunSpec, tokenizer: Tokenizer | None = None) -> Writing:
         context_tokens=spec.data.max_seq_len,
         stop_id=tokenizer.eos_id if tokenizer else 0,
         pad_id=tokenizer.pad_id if tokenizer else 0,
+        max_calls=own.max_calls if own.tools else 0,
     )
 
 
@@ -286,7 +354,12 @@ def worst(spec: RunSpec) -> AnswerBatch:
     """As many rows as there are prompts, each as long as a prompt and answers to it can be."""
     own = settings(spec)
     return PolicyBatch.worst(
-        spec.loop.batch_size, spec.data.max_seq_len, own.answers, own.max_new_tokens, old=own.passes > 1
+        spec.loop.batch_size,
+        spec.data.max_seq_len,
+        own.answers,
+        own.max_new_tokens,
+        old=own.passes > 1,
+        told=own.told_tokens,
     )
 
 
