@@ -41,7 +41,7 @@ class Tool(Config, ABC):
     parameters: ClassVar[Mapping[str, Any]]
     """Its arguments, as JSON Schema."""
 
-    name: str = Field(pattern=r"[A-Za-z_][A-Za-z0-9_-]{0,63}$")
+    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$")
     description: str = Field(min_length=1)
     timeout_s: float = Field(default=5, gt=0, le=600)
     cpu_s: int = Field(default=5, ge=1, le=600)
@@ -79,7 +79,7 @@ class Calculator(Tool):
     function = "calculator:answers"
     parameters = _one_text("expression", "such as (3 + 4) * 2")
 
-    name: str = Field(default="calculator", pattern=r"[A-Za-z_][A-Za-z0-9_-]{0,63}$")
+    name: str = Field(default="calculator", pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$")
     description: str = Field(default="Computes an arithmetic expression.", min_length=1)
 
     @property
@@ -96,7 +96,7 @@ class Lookup(Tool):
     function = "lookup:answers"
     parameters = _one_text("key", "what is looked for")
 
-    name: str = Field(default="lookup", pattern=r"[A-Za-z_][A-Za-z0-9_-]{0,63}$")
+    name: str = Field(default="lookup", pattern=r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$")
     description: str = Field(default="Looks up a key in a table.", min_length=1)
     table: str = Field(min_length=1)
     key: str | None = None

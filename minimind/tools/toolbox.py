@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -102,9 +103,17 @@ class Toolbox:
 
     def _fitting(self, text: str) -> str:
         """As much of a text as there is room for."""
-        kept, mark = text, ""
-        while (over := len(after_calls(self.tokenizer, [kept + mark])) - self.max_tokens) > 0:
-            ids = self.tokenizer.encode(kept)
-            kept = self.tokenizer.decode(ids[: max(0, len(ids) - over)]).rstrip("\ufffd")
-            mark = CUT
-        return kept + mark
+
+        def tokens(said: str) -> int:
+            return len(after_calls(self.tokenizer, [said]))
+
+        def beginning(count: int) -> str:
+            return self.tokenizer.decode(ids[:count]).rstrip("\ufffd") + CUT
+
+        if tokens(text) <= self.max_tokens:
+            return text
+        ids = self.tokenizer.encode(text)[: self.max_tokens]
+        count = bisect_right(range(len(ids)), self.max_tokens, key=lambda count: tokens(beginning(count))) - 1
+        while count and tokens(beginning(count)) > self.max_tokens:  # a longer text may have fewer tokens
+            count -= 1
+        return beginning(max(0, count))
