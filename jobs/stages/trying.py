@@ -248,11 +248,9 @@ class TermJudge:
         turns = [self._read(one.tokens[:start], one.tokens[start:end]) for start, end in one.turns]
         calls = [call["function"] for turn in turns for call in turn["tool_calls"]]
         right = self._read(prompt, self.rows.right(one.row))
-        # A turn that calls and has ended has nothing after it where no more may be called, or there is no room.
-        ended = "tool_calls" if one.tokens[-1] == self.tokenizer.eos_id else "length"
         answer = Answer(
             turns[-1]["content"],
-            "stop" if one.finished else ended,
+            "stop" if one.finished else "length",
             tuple((call["name"], json.loads(call["arguments"])) for call in calls),
             self._question(prompt),
             turns[-1]["reasoning_content"],

@@ -174,7 +174,7 @@ def test_what_was_told_has_no_gradient_of_its_own() -> None:
     loss = policy_loss(PolicyLoss(), policy_batch, answer_logprobs(model, policy_batch))
     handle.remove()
     assert float(loss.weight) == count
-    loss.total.backward()
+    loss.total.backward()  # type: ignore[no-untyped-call]
     (of_hidden,) = hidden
     assert of_hidden.grad is not None
     reached = of_hidden.grad[0].abs().sum(1).nonzero()[:, 0].tolist()
@@ -193,7 +193,7 @@ def test_a_critic_and_a_memory_look_at_own_tokens_alone() -> None:
     critic = ScoreModel.of(eager())
     with torch.no_grad():
         for parameter in critic.parameters():
-            parameter += 0.01
+            parameter.add_(0.01)
     writer = Writer({"policy": model, "critic": critic}, replace(HOW, answers=1), tools)
     prompts = [(row, prompt) for row, prompt in enumerate(Prompts().take(1)[0].prompts())]
     answers = flat(writer.write(8, prompts))

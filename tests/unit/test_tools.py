@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from minimind.language import speaking
-from minimind.text.chat import after_calls, parse, render
+from minimind.text.chat import Message, after_calls, parse, render
 from minimind.text.tokenizer import Tokenizer
 from minimind.tools import calculator, lookup
 from minimind.tools.kinds import Calculator, Lookup, Tool, parse_tools
@@ -223,7 +223,10 @@ def call(name: str, /, **arguments: Any) -> dict[str, Any]:
 
 def turn(tokenizer: Tokenizer, *calls: dict[str, Any], content: str = "") -> tuple[list[int], list[int]]:
     """A prompt, and a turn behind it that calls."""
-    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": content, "tool_calls": list(calls)}]
+    messages: list[Message] = [
+        {"role": "user", "content": "?"},
+        {"role": "assistant", "content": content, "tool_calls": list(calls)},
+    ]
     prompt = render(tokenizer, messages[:1], add_generation_prompt=True).ids
     whole = render(tokenizer, messages).ids
     end = len(whole) - whole[::-1].index(tokenizer.eos_id)
@@ -277,7 +280,7 @@ def test_what_the_model_goes_on_from_is_what_the_endpoint_asks_next(
         assert tokenizer.foreign_template == template
     box = Toolbox([Calculator()], tokenizer, 80)
     tools = [tool.listed for tool in box.tools.values()]
-    asked = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is 12 + 34?"}]
+    asked: list[Message] = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What is 12 + 34?"}]
     answered = [*asked, {"role": "assistant", "content": content, "tool_calls": calls}]
     prompt = render(tokenizer, asked, tools).ids
     whole = render(tokenizer, answered, tools)
