@@ -104,7 +104,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_data(home)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MINIMIND_HOME", str(home))
-        shown = {"data__path": str(home / "shown.jsonl"), "data__max_seq_len": 256, "loop__max_steps": 200}
+        shown = {"data__path": str(home / "shown.jsonl"), "data__max_seq_len": 256, "loop__max_steps": 300}
         runs = [
             start(small_spec(loop__max_steps=1, data__path=str(home / "text.jsonl")), Screen()),
             start(
@@ -113,8 +113,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
                     name="taught",
                     init_from="small",
                     loop__epochs=999,
-                    loop__save_interval=200,
-                    loop__eval_interval=200,
+                    loop__save_interval=300,
+                    loop__eval_interval=300,
                     optim__learning_rate=0.01,
                     **shown,
                 ),
@@ -176,7 +176,6 @@ def test_a_model_learns_to_call(home: Path) -> None:
     spec = spec_of(home, "grpo", name="long", loop__max_steps=20, stage__group_size=8, loop__save_interval=20)
     events = start(spec, Screen()).events_path
     calls, rewards = (metric_series(events, f"train/{name}")[1] for name in ("tool_calls", "reward"))
-    print(rewards, calls)
     assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.1
     assert sum(calls[-5:]) / 5 > sum(calls[:5]) / 5 + 0.1
 
