@@ -57,7 +57,7 @@ METRICS = {
     "answer_tokens": Metric("tokens", "how long an answer is", None),
     "cut_off": Metric("", "share of answers that had not ended when there was no more room", None),
     "tool_calls": Metric("", "calls of tools in an answer", None),
-    "tool_errors": Metric("", "share of the calls of tools that failed", "lower"),
+    "tool_errors": Metric("", "share of the calls of tools that failed", None),
     "not_judged": Metric("", "judgements per answer that could not be made, and count as those of its group", None),
     "no_signal": Metric("", "share of the groups whose rewards are all the same: nothing is learnt from them", None),
     "entropy": Metric("nats/token", "how unsure the policy is of what it writes", None),
@@ -324,9 +324,12 @@ def in_turn(spec: RunSpec, rows: PromptRows, parallel: Parallel) -> PromptSource
 
 
 def toolbox(own: TryingSettings, tokenizer: Tokenizer) -> Toolbox | None:
-    """What answers may call; None where that is nothing."""
+    """What answers may call; None where that is nothing. Raises ValueError where a table is not there: on another
+    machine than that which began the run it may not be.
+    """
     if not own.called:
         return None
+    own.require_files()
     found = [
         tool.model_copy(update={"table": str(paths.absolute(tool.table))}) if isinstance(tool, Lookup) else tool
         for tool in own.called

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from minimind.language import say
 from minimind.sandbox.child import Child, FailedError, Why
@@ -35,15 +34,12 @@ class Toolbox:
 
     max_tokens: of what the model reads of a call, the template's words among them.
 
-    problems: the name of a tool -> why a call of it last failed, for people.
-
     Raises ValueError where that is too few for any answer.
     """
 
     def __init__(self, tools: Sequence[Tool], tokenizer: Tokenizer, max_tokens: int) -> None:
         self.tools = {tool.name: tool for tool in tools}
         self.tokenizer, self.max_tokens = tokenizer, max_tokens
-        self.problems: dict[str, str] = {}
         self._children: dict[str, Child] = {}
         if (least := len(after_calls(tokenizer, [CUT]))) > max_tokens:
             raise ValueError(
@@ -85,20 +81,13 @@ class Toolbox:
         try:
             reply = self._children[name].call([item], MOST_BYTES)
         except FailedError as failure:
-            self.problems[name] = str(failure)
             return f"error: {_WHY[failure.why]}", False
         except RecursionError:
             return "error: the arguments are nested too deeply", False
-        return self._read(name, reply)
-
-    def _read(self, name: str, reply: Mapping[str, Any]) -> tuple[str, bool]:
         if "texts" not in reply:
-            self.problems[name] = str(reply.get("raised") or reply)
             return "error: the tool failed", False
         ((good, text),) = reply["texts"]
         text = text.encode(errors="replace").decode()  # JSON can write half a surrogate pair
-        if not good:
-            self.problems[name] = text
         return (text if good else f"error: {text}"), bool(good)
 
     def _fitting(self, text: str) -> str:

@@ -184,8 +184,8 @@ def learnt(
     home: str, stage: str, parallel: Parallel, slots: int = 16
 ) -> tuple[list[torch.Tensor], list[dict[str, float]]]:
     """What three steps make of all weights, and their metrics."""
-    sizes = {"loop__batch_size": 5, "loop__accumulation_steps": 2 // parallel.world}
-    built = built_of(Path(home), stage, parallel, loop__max_steps=3, optim__name="adamw", optim__eps=1e-4, **sizes)
+    own = {"loop__batch_size": 5, "loop__accumulation_steps": 2 // parallel.world, "optim__learning_rate": 3e-4}
+    built = built_of(Path(home), stage, parallel, loop__max_steps=3, optim__name="adamw", optim__eps=1e-4, **own)
     source_of(built).writer.slots = slots
     hooks = RecordingHooks()
     train(built.recipe, TrainState(), hooks, parallel)
