@@ -130,8 +130,10 @@ def data_source(path: Path) -> Source:
 
 def content_sha256(path: Path) -> str:
     """The sha256, in hex, of a file's bytes; of a folder that of its files' sha256s in their order."""
+    if path.is_file():
+        return data_source(path).sha256
     digests = [data_source(file.path).sha256 for file in row_files(path)]
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest() if path.is_dir() else digests[0]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def _write(

@@ -307,19 +307,34 @@ def kept(settings: Mapping[str, Any]) -> dict[str, Any]:
     return _with_tables(result, paths.kept)
 
 
+def tables_of(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The path of each tool's table, by the setting that names it."""
+    tables = {number: tool.get("table") for number, tool in enumerate(_tools(settings))}
+    return {f"{TOOLS}.{number}.table": table for number, table in tables.items() if isinstance(table, str)}
+
+
 def _with_tables(settings: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
-    """The settings with the path of each tool's table changed; what are no tools stays, for the stage to refuse."""
+    """The settings with the path of each tool's table changed."""
+    if not tables_of(settings):
+        return settings
+    changed = [
+        tool | {"table": change(tool["table"])} if isinstance(tool.get("table"), str) else tool
+        for tool in _tools(settings)
+    ]
+    as_text = isinstance(settings[TOOLS], str)
+    return settings | {TOOLS: json.dumps(changed, ensure_ascii=False) if as_text else changed}
+
+
+def _tools(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The tools that settings ask for; none where these are no tools, which the stage refuses."""
     given = settings.get(TOOLS)
     try:
         tools = json.loads(given) if isinstance(given, str) else given
     except ValueError:
-        return settings
+        return []
     if not isinstance(tools, list | tuple) or not all(isinstance(tool, dict) for tool in tools):
-        return settings
-    changed = [
-        tool | {"table": change(tool["table"])} if isinstance(tool.get("table"), str) else tool for tool in tools
-    ]
-    return settings | {TOOLS: json.dumps(changed, ensure_ascii=False) if isinstance(given, str) else changed}
+        return []
+    return list(tools)
 
 
 def arguments(settings: Mapping[str, Any]) -> list[str]:

@@ -18,7 +18,7 @@ from data.pack import learnable
 from data.rows import PromptRows
 from data.split import hold_out
 from jobs import paths
-from jobs.stages import preferences, sft, supervised
+from jobs.stages import flags, preferences, sft, supervised
 from jobs.stages.preferences import REFERENCE
 from jobs.stages.sampling import answering
 from jobs.stages.spec import RunSpec, StageSettings
@@ -145,8 +145,7 @@ class TryingSettings(StageSettings):
     @property
     def files(self) -> dict[str, str]:
         """The tables of tools."""
-        tables = {number: tool.table for number, tool in enumerate(self.called) if isinstance(tool, Lookup)}
-        return {f"stage.tools.{number}.table": table for number, table in tables.items()}
+        return flags.tables_of({flags.TOOLS: self.tools})
 
     def require_files(self) -> None:
         """Raise ValueError where a table is not there, or is none."""

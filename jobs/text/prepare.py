@@ -21,7 +21,7 @@ from rich.console import Console
 from data.check import check_file
 from data.formats import READING, refuse_upstream
 from data.pack import whole
-from data.prepare import Pipeline, content_sha256, data_source, tokenise
+from data.prepare import Pipeline, content_sha256, tokenise
 from data.read import DataError, as_row, row_files
 from data.schema import STAGE_ROWS
 from data.shards import TokenShards
@@ -106,7 +106,7 @@ def prepare(
     files = {"data.path": source, "eval.path": held_out, "data.mix_path": text, "eval.pretrain_path": held_out_text}
     sources = {setting: content_sha256(file) for setting, file in files.items() if file is not None}
     spec.stage.require_files()
-    sources |= {setting: data_source(paths.absolute(file)).sha256 for setting, file in spec.stage.files.items()}
+    sources |= {setting: content_sha256(paths.absolute(file)) for setting, file in spec.stage.files.items()}
     digest = sources["data.path"]
     if rows == "pretrain":  # before a tokenizer is trained on it
         _check(spec, held_out, rows, None, console, setting="eval.path")

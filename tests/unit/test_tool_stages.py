@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from data.encode import encoding_of
+from jobs.experiment.facts import facts_of
 from jobs.runs.directory import RunDirectory
 from jobs.stages import flags
 from jobs.stages.recipe import trial_recipe
@@ -294,7 +295,7 @@ def test_a_table_that_says_something_else_ends_a_run_that_goes_on(home: Path) ->
     run = run_of(home, "grpo")
     table = home / "stock.csv"
     assert run.sources is not None
-    assert "stage.tools.0.table" in run.sources
+    assert facts_of(run).files["stage.tools.0.table"] == ("./stock.csv", run.sources["stage.tools.0.table"])
     kill_at(run, 2)
     before = table.read_text()
     table.write_text(before.replace("yes", "perhaps"))
