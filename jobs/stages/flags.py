@@ -282,6 +282,10 @@ def named(path: str, flags: Mapping[str, str] = ALL_FLAGS) -> str:
     return f"--{flag} ({path})" if flag else path
 
 
+TOOLS = "stage.tools"
+"""The setting whose tools may have tables, which are files."""
+
+
 def absolute(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The settings with paths that count from `folder` made absolute; names of runs stay as they are.
 
@@ -294,7 +298,7 @@ def absolute(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             raise ValueError(f"{named(path)} = {text!r}: {phrase(WORDS['string_type'])}")
         if text not in (None, "null") and (path in (*FILES, CODE) or paths.is_path(text)):
             result[path] = str(paths.absolute(text, folder))
-    return result
+    return _with_tables(result, lambda table: str(paths.absolute(table, folder)))
 
 
 def kept(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -304,7 +308,37 @@ def kept(settings: Mapping[str, Any]) -> dict[str, Any]:
         text = result.get(path)
         if text not in (None, "null") and paths.is_path(text):
             result[path] = paths.kept(text)
-    return result
+    return _with_tables(result, paths.kept)
+
+
+def tables_of(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The path of each tool's table, by the setting that names it."""
+    tables = {number: tool.get("table") for number, tool in enumerate(_tools(settings))}
+    return {f"{TOOLS}.{number}.table": table for number, table in tables.items() if isinstance(table, str)}
+
+
+def _with_tables(settings: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """The settings with the path of each tool's table changed."""
+    if not tables_of(settings):
+        return settings
+    changed = [
+        tool | {"table": change(tool["table"])} if isinstance(tool.get("table"), str) else tool
+        for tool in _tools(settings)
+    ]
+    as_text = isinstance(settings[TOOLS], str)
+    return settings | {TOOLS: json.dumps(changed, ensure_ascii=False) if as_text else changed}
+
+
+def _tools(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The tools that settings ask for; none where these are no tools, which the stage refuses."""
+    given = settings.get(TOOLS)
+    try:
+        tools = json.loads(given) if isinstance(given, str) else given
+    except ValueError:
+        return []
+    if not isinstance(tools, list | tuple) or not all(isinstance(tool, dict) for tool in tools):
+        return []
+    return list(tools)
 
 
 def arguments(settings: Mapping[str, Any]) -> list[str]:

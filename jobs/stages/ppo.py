@@ -109,6 +109,7 @@ def worst(spec: RunSpec) -> AnswerBatch:
         own.max_new_tokens,
         old=own.passes > 1,
         critic=True,
+        told=own.told_tokens,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from data.check import CheckLimits
+from data.encode import Tool
 from jobs.runs.directory import require_name
 from minimind.config import Config
 from minimind.language import say
@@ -167,6 +168,19 @@ class StageSettings(Config):
     def does_without(self) -> tuple[str, ...]:
         """Those of the stage's roles that a run of these settings needs no model for."""
         return ()
+
+    @property
+    def offers(self) -> tuple[Tool, ...]:
+        """What prompts list as what can be called."""
+        return ()
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Files that it reads beside the data, by the setting that names them."""
+        return {}
+
+    def require_files(self) -> None:
+        """Raise ValueError where one of them is not there, or is no such file."""
 
 
 class RunSpec(Config):

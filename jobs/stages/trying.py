@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -15,12 +16,13 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from data.batches import OrderedBatches, in_order
+from data.encode import Tool as ListedTool
 from data.pack import learnable
 from data.rows import PromptRows
 from data.split import hold_out
 from jobs import paths
 from jobs.endpoints.judge import JudgeScorer
-from jobs.stages import preferences, sft, supervised
+from jobs.stages import flags, preferences, sft, supervised
 from jobs.stages.preferences import REFERENCE
 from jobs.stages.sampling import answering
 from jobs.stages.spec import RunSpec, StageSettings
@@ -37,6 +39,8 @@ from minimind.rewards.model import ENDING, ModelScorer
 from minimind.rewards.terms import TERMS, Attempt, Ending, Judge, Python, RewardModel, Term, names_of, parse_term
 from minimind.text.chat import ends_in_thought, parse
 from minimind.text.tokenizer import Tokenizer
+from minimind.tools.kinds import Lookup, Tool, parse_tools
+from minimind.tools.toolbox import Toolbox
 from minimind.training.answers import AnswerBatch, answer_states, state_logprobs
 from minimind.training.attempts import Attempts, Credit, Trying, Verdict, examined
 from minimind.training.objectives import Loss, Models, Objective
@@ -61,6 +65,8 @@ METRICS = {
     "right": Metric("", "share of held-out prompts whose likeliest answer is right by the first term", "higher"),
     "answer_tokens": Metric("tokens", "how long an answer is", None),
     "cut_off": Metric("", "share of answers that had not ended when there was no more room", None),
+    "tool_calls": Metric("", "calls of tools in an answer", None),
+    "tool_errors": Metric("", "share of the calls of tools that failed", None),
     "not_judged": Metric("", "judgements per answer that could not be made, and count as those of its group", None),
     "no_signal": Metric("", "share of the groups whose rewards are all the same: nothing is learnt from them", None),
     "stopped": Metric("", "share of the passes that were left out because the policy had moved too far", None),
@@ -93,6 +99,14 @@ class TryingSettings(StageSettings):
         "a job MINIMIND_HOME",
     )
     max_new_tokens: int = Field(default=64, ge=1, description="tokens of an answer at most")
+    tools: tuple[dict[str, Any], ...] = Field(
+        default=(),
+        description='what an answer may call, and prompts list: {"is": NAME, ...}; names: minimind/tools/kinds.py',
+    )
+    max_calls: int = Field(default=4, ge=1, description="calls of tools in an answer at most")
+    tool_tokens: int = Field(
+        default=64, ge=1, description="tokens that the model reads of a call at most, the template's words among them"
+    )
     passes: int = Field(default=1, ge=1, description="optimizer steps on each set of answers")
     stop_kl: float | None = Field(
         default=None,
@@ -120,10 +134,42 @@ class TryingSettings(StageSettings):
                 )
         return value
 
+    @field_validator("tools")
+    @classmethod
+    def _tools(cls, value: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+        parse_tools(value)
+        return value
+
     @cached_property
     def terms(self) -> tuple[Term, ...]:
         """The reward's terms."""
         return tuple(parse_term(term) for term in self.rewards)
+
+    @cached_property
+    def called(self) -> tuple[Tool, ...]:
+        """What an answer may call; the paths of tables count from MINIMIND_HOME."""
+        return parse_tools(self.tools)
+
+    @property
+    def offers(self) -> tuple[ListedTool, ...]:
+        """The tools."""
+        return tuple(tool.listed for tool in self.called)
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The tables of tools."""
+        return flags.tables_of({flags.TOOLS: self.tools})
+
+    def require_files(self) -> None:
+        """Raise ValueError where a table is not there, or is none."""
+        for tool in self.called:
+            if isinstance(tool, Lookup):
+                tool.require_table(paths.existing(tool.table, say("table of the tool {name}", name=tool.name)))
+
+    @property
+    def told_tokens(self) -> int:
+        """What an answer may be told, in tokens."""
+        return self.max_calls * self.tool_tokens if self.tools else 0
 
     @property
     def answers(self) -> int:
@@ -254,15 +300,24 @@ class TermJudge:
             self.scorer.worst()
 
     def _attempt(self, one: Written) -> Attempt:
+        """What is judged: the last turn's text, and the calls of all turns."""
         prompt = one.tokens[: one.prompt]
-        turn, right = self._read(prompt, one.own), self._read(prompt, self.rows.right(one.row))
-        finish = "stop" if one.finished else "length"
-        answer = Answer(turn["content"], finish, (), self._question(prompt), turn["reasoning_content"])
-        return Attempt(answer, right["content"], len(one.own), one.room, Ending(prompt, turn))
+        turns = [self._read(one.tokens[:start], one.tokens[start:end]) for start, end in one.turns]
+        calls = [call["function"] for turn in turns for call in turn["tool_calls"]]
+        right = self._read(prompt, self.rows.right(one.row))
+        answer = Answer(
+            turns[-1]["content"],
+            "stop" if one.finished else "length",
+            tuple((call["name"], json.loads(call["arguments"])) for call in calls),
+            self._question(prompt),
+            turns[-1]["reasoning_content"],
+        )
+        before = one.tokens[: one.turns[-1][0]]
+        return Attempt(answer, right["content"], len(one.own), one.room, Ending(before, turns[-1]))
 
-    def _read(self, prompt: list[int], ids: list[int]) -> dict[str, Any]:
-        """What an answer says, thinks and calls."""
-        return parse(self.tokenizer, ids, ends_in_thought(self.tokenizer, prompt))
+    def _read(self, context: list[int], ids: list[int]) -> dict[str, Any]:
+        """What a turn says, thinks and calls."""
+        return parse(self.tokenizer, ids, ends_in_thought(self.tokenizer, context))
 
     def _question(self, prompt: list[int]) -> str:
         """The text of the last turn before the answer."""
@@ -287,7 +342,10 @@ def data(
         held_out = learnable(measured, width)
     pad_id = corpus.tokenizer.pad_id
     training, examining = PromptRows(corpus.rows, chosen, width, pad_id), PromptRows(measured, held_out, width, pad_id)
-    writer = Writer(models, writing(spec, corpus.tokenizer))
+    tools = toolbox(own, corpus.tokenizer)
+    writer = Writer(models, writing(spec, corpus.tokenizer), tools)
+    if tools is not None:
+        finalize(writer, tools.close)
     prompts, credit = source(spec, training, writer, parallel)
     at_once = max(1, min(EXAMINED_AT_ONCE, -(-examining.count // parallel.world)))
     scorer = model_scorer(spec, corpus.tokenizer, writer)
@@ -374,6 +432,20 @@ def in_turn(spec: RunSpec, rows: PromptRows, parallel: Parallel) -> PromptSource
     )
 
 
+def toolbox(own: TryingSettings, tokenizer: Tokenizer) -> Toolbox | None:
+    """What answers may call; None where that is nothing. Raises ValueError where a table is not there: on another
+    machine than that which began the run it may not be.
+    """
+    if not own.called:
+        return None
+    own.require_files()
+    found = [
+        tool.model_copy(update={"table": str(paths.absolute(tool.table))}) if isinstance(tool, Lookup) else tool
+        for tool in own.called
+    ]
+    return Toolbox(found, tokenizer, own.tool_tokens)
+
+
 def writing(spec: RunSpec, tokenizer: Tokenizer | None = None) -> Writing:
     """How answers are written. tokenizer: None for a plan, which writes nothing."""
     own = settings(spec)
@@ -384,6 +456,7 @@ def writing(spec: RunSpec, tokenizer: Tokenizer | None = None) -> Writing:
         context_tokens=spec.data.max_seq_len,
         stop_id=tokenizer.eos_id if tokenizer else 0,
         pad_id=tokenizer.pad_id if tokenizer else 0,
+        max_calls=own.max_calls if own.tools else 0,
     )
 
 
@@ -391,7 +464,12 @@ def worst(spec: RunSpec) -> AnswerBatch:
     """As many rows as there are prompts, each as long as a prompt and answers to it can be."""
     own = settings(spec)
     return PolicyBatch.worst(
-        spec.loop.batch_size, spec.data.max_seq_len, own.answers, own.max_new_tokens, old=own.passes > 1
+        spec.loop.batch_size,
+        spec.data.max_seq_len,
+        own.answers,
+        own.max_new_tokens,
+        old=own.passes > 1,
+        told=own.told_tokens,
     )
 
 

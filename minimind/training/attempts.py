@@ -314,7 +314,7 @@ class Attempts:
 
     def _told(self, tried: Tried, written: Sequence[Written], verdicts: Sequence[Verdict]) -> Told:
         verdict = Verdict(tried.value_KA, np.sum([verdict.failed_K for verdict in verdicts], axis=0))
-        told = told_of(self.judge, written, verdict, self.writer.how.answers)
+        told = told_of(self.judge, written, verdict, self.writer.how.answers, calls=self.writer.tools is not None)
         return (*told, *((name, total, count) for name, (total, count) in self.credit.told().items()))
 
     def _batch(self, groups: Sequence[Sequence[tuple[Written, Credited]]], told: Told) -> PolicyBatch:
@@ -405,9 +405,9 @@ def tried_of(everyone: Sequence[_Found], weight_K: Floats, answers: int) -> Trie
     )
 
 
-def told_of(judge: Judge, written: Sequence[Written], verdict: Verdict, answers: int) -> Told:
+def told_of(judge: Judge, written: Sequence[Written], verdict: Verdict, answers: int, *, calls: bool = False) -> Told:
     """What is to be said of attempts: their reward and each of its terms, how long they are and how many were cut off,
-    and of how many groups all rewards are the same.
+    and of how many groups all rewards are the same; calls: also how often they call tools, and how often that fails.
     """
     count = len(written)
     if not count:
@@ -421,6 +421,10 @@ def told_of(judge: Judge, written: Sequence[Written], verdict: Verdict, answers:
     told.append(("answer_tokens", sum(len(one.own) for one in written), count))
     told.append(("cut_off", sum(not one.finished for one in written), count))
     told.append(("not_judged", float(verdict.failed_K.sum()), count))
+    if calls:
+        called = sum(one.calls for one in written)
+        told.append(("tool_calls", called, count))
+        told.append(("tool_errors", sum(one.errors for one in written), called))
     if answers > 1:
         spread_G = has_spread(reward_A, np.arange(count) // answers)
         told.append(("no_signal", int((~spread_G).sum()), len(spread_G)))
@@ -438,8 +442,9 @@ def with_more(told: Told, more: Told) -> Told:
 
 def examined(prompts: Callable[[], Iterator[PromptBatch]], writer: Writer, judge: Judge) -> Iterator[JudgedBatch]:
     """The likeliest answers to prompts, judged; right is what scores 1 by the first term of the reward."""
+    calls = writer.tools is not None
     for batch in prompts():
         written = [one for group in writer.write(0, numbered([batch]), greedy=True) for one in group]
         verdict = judge.judge(written)
         right = ("right", float((verdict.value_KA[0] >= RIGHT).sum()), float(len(written)))
-        yield JudgedBatch(batch.rows, (*told_of(judge, written, verdict, answers=1), right))
+        yield JudgedBatch(batch.rows, (*told_of(judge, written, verdict, answers=1, calls=calls), right))

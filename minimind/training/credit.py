@@ -66,7 +66,7 @@ class TrackedCredit(Credit):
         moved = dict(zip(rows, changes(then, self._logprobs(then)), strict=True))
         return (
             [moved.get(one.row, 0.0) for one in written],
-            [Remembered(one.tokens, one.prompt, one.logprobs) for one in written],
+            [Remembered(one.tokens, one.prompt, one.logprobs, one.told) for one in written],
         )
 
     def give(self, tried: Tried, lengths: Sequence[int]) -> Sequence[Credited | None]:
@@ -95,7 +95,7 @@ class TrackedCredit(Credit):
 
     def _logprobs(self, answers: Sequence[Remembered]) -> list[list[float]]:
         """What the policy of now says of the tokens of answers of before."""
-        texts = [Written(at, one.tokens, one.prompt, one.logprobs, True, 0) for at, one in enumerate(answers)]
+        texts = [Written(at, one.tokens, one.prompt, one.logprobs, True, 0, one.told) for at, one in enumerate(answers)]
         with self.writer.as_it_is() as policy:
             return _of_tokens(self.writer, self.rows, texts, lambda batch: answer_logprobs(policy, batch))
 
