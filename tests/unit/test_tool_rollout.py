@@ -201,14 +201,15 @@ def test_a_critic_and_a_memory_look_at_own_tokens_alone() -> None:
     lengths, rewards = [len(one.own) for one in answers], [float(one.row % 2) for one in answers]
 
     of_critic = CriticCredit(writer.models, writer, 4, 1.0, 0.95)
-    values = of_critic.look(answers)
+    looked = of_critic.look(answers)
+    values = [value for value, _ in looked]
     assert [len(value) for value in values] == lengths
     for one, value in zip(answers, values, strict=True):
         with torch.no_grad():
             scores_T = critic.scores(torch.tensor([one.tokens]), torch.ones(1, len(one.tokens), dtype=torch.int32))[0]
         before = [float(scores_T[at - 1]) for start, end in one.turns for at in range(start, end)]
         assert value == pytest.approx(before, abs=1e-4)
-    for given, length in zip(of_critic.give(tried_of(answers, rewards, values), lengths), lengths, strict=True):
+    for given, length in zip(of_critic.give(tried_of(answers, rewards, looked), lengths), lengths, strict=True):
         assert given is not None
         assert len(given.advantage_T) == length
 
