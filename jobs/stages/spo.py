@@ -36,6 +36,13 @@ class SpoConfig(TryingSettings):
         "mean of its rewards, for any",
     )
 
+    first_answers: int = Field(
+        default=0,
+        ge=0,
+        description="answers to every prompt before the first step, with which what is remembered begins (8 in the "
+        "paper); 0: nothing is known of a prompt before it is tried",
+    )
+
     @model_validator(mode="after")
     def _countable(self) -> Self:
         if self.memory == "counts" and self.has_reward_model:
@@ -84,7 +91,7 @@ def credited(spec: RunSpec, rows: PromptRows, writer: Writer, parallel: Parallel
         rank=parallel.rank,
         world=parallel.world,
     )
-    return prompts, TrackedCredit(tracker, writer, spec.loop.batch_size)
+    return prompts, TrackedCredit(tracker, writer, spec.loop.batch_size, (own.first_answers, prompts.every))
 
 
 STAGE = trying.stage(

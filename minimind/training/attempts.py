@@ -6,7 +6,7 @@ A source of the one loop, for PPO, GRPO and SPO alike; where they differ is a `C
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Protocol, TypeVar, cast
@@ -29,6 +29,10 @@ T = TypeVar("T")
 
 PROMPTS_WITHOUT_SIGNAL = 256
 """If none of so many has any, a run ends: in error one run in eight where one answer in a thousand is right."""
+
+
+BEFORE_ALL = -1
+"""A position that no step has."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,17 @@ _Found = tuple[list[Written], Verdict, Any]
 
 class Credit(ABC):
     """Who turns rewards into advantages. What it remembers between steps is the same on every worker."""
+
+    first_answers: int = 0
+    """To each of `first_prompts`, before the first step."""
+
+    def first_prompts(self) -> Iterable[PromptBatch]:
+        """What of this worker it wants to see answered before the first step."""
+        return ()
+
+    def begin(self, row_A: Ints, reward_AN: Floats) -> None:
+        """Remember the first answers. row_A: prompts, of all workers. reward_AN: of N answers to each."""
+        raise NotImplementedError
 
     def look(self, written: Sequence[Written]) -> Any:
         """What this worker's models say of its attempts, for all workers to know. It computes, and changes nothing."""
@@ -160,6 +175,8 @@ class Attempts:
             if not self._too_far(moved):
                 self._passes_left -= 1
                 return self._set
+        if not self.prompts.position and not self._begin():
+            return []
         self._set, self._passes_left = [], 0
         batches: list[PromptBatch] = []
         known: list[_Found] = []
@@ -234,6 +251,30 @@ class Attempts:
             raise shortage
         known = [one for one in everyone if one is not None]
         return known if len(known) == len(everyone) else None
+
+    def _begin(self) -> bool:
+        """Before the first step, show the credit the first answers. False where memory runs out on another worker."""
+        count = self.credit.first_answers
+        if not count:
+            return True
+
+        def first() -> tuple[list[int], list[Floats]]:
+            rows: list[int] = []
+            rewards: list[Floats] = []
+            for batch in self.credit.first_prompts():
+                groups = self.writer.write(BEFORE_ALL, numbered([batch]), answers=count)
+                verdict = self.judge.judge([one for group in groups for one in group])
+                rows += batch.rows
+                rewards += list((self.judge.weight_K @ verdict.value_KA).reshape(-1, count))
+            return rows, rewards
+
+        everyone = self._everywhere(first)
+        if everyone is None:
+            return False
+        row_A = np.array([row for rows, _ in everyone for row in rows], dtype=np.int64)
+        reward_AN = np.array([reward for _, rewards in everyone for reward in rewards]).reshape(-1, count)
+        self.credit.begin(row_A, reward_AN)
+        return True
 
     def _try(self, position: int, batches: Sequence[PromptBatch]) -> _Found:
         """Answers of this worker to its prompts, what is found of them, and what the credit sees in them."""

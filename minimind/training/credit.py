@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -11,6 +11,7 @@ import torch
 
 from minimind.training.advantages import (
     Floats,
+    Ints,
     Scale,
     generalised_advantages,
     group_advantages,
@@ -22,7 +23,7 @@ from minimind.training.answers import AnswerBatch, answer_logprobs
 from minimind.training.attempts import Credit, Credited, Tried
 from minimind.training.objectives import Models
 from minimind.training.policy import token_values
-from minimind.training.rollout import Writer, Written, in_rows
+from minimind.training.rollout import PromptBatch, Writer, Written, in_rows
 from minimind.training.tracker import Remembered, Tracker, changes
 
 
@@ -52,12 +53,29 @@ class GroupCredit(Credit):
 class TrackedCredit(Credit):
     """Each attempt is compared with what is remembered of its prompt, and all of a step brought to one scale.
 
-    rows: of attempts that are looked at together, at most: those of a micro-batch, whose memory is planned for.
+    rows: of attempts that are looked at together, at most: those of a micro-batch, whose memory is planned for. first:
+    how many answers to every prompt it begins with, and this worker's share of the prompts.
     """
 
-    def __init__(self, tracker: Tracker, writer: Writer, rows: int) -> None:
+    def __init__(
+        self,
+        tracker: Tracker,
+        writer: Writer,
+        rows: int,
+        first: tuple[int, Callable[[], Iterable[PromptBatch]]] = (0, tuple),
+    ) -> None:
         self.tracker, self.writer, self.rows = tracker, writer, rows
+        self.first_answers, self._first_prompts = first
         self._told: dict[str, tuple[float, float]] = {}
+
+    def first_prompts(self) -> Iterable[PromptBatch]:
+        """All prompts, of which this worker takes its share."""
+        return self._first_prompts()
+
+    def begin(self, row_A: Ints, reward_AN: Floats) -> None:
+        """The tracker begins with them."""
+        for row, reward_N in zip(row_A.tolist(), reward_AN, strict=True):
+            self.tracker.begin(row, reward_N)
 
     def look(self, written: Sequence[Written]) -> tuple[list[float], list[Remembered]]:
         """How far the policy has moved on the last answer to each prompt, and the answers of now."""

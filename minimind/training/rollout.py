@@ -222,10 +222,18 @@ class Writer:
             policy.train(was_training)
 
     def write(
-        self, position: int, asked: Sequence[tuple[int, list[int]]], *, greedy: bool = False
+        self,
+        position: int,
+        asked: Sequence[tuple[int, list[int]]],
+        *,
+        greedy: bool = False,
+        answers: int | None = None,
     ) -> list[list[Written]]:
-        """To each numbered prompt its answers. position: how far the run is. greedy: one, of its likeliest tokens."""
-        how, answers = self.how, 1 if greedy else self.how.answers
+        """To each numbered prompt its answers. position: how far the run is. greedy: one, of its likeliest tokens.
+        answers: so many, and not as many as are usual.
+        """
+        how = self.how
+        answers = 1 if greedy else answers or how.answers
         if not asked:
             return []
         drafts = [_Draft(row, number, list(prompt), len(prompt)) for row, prompt in asked for number in range(answers)]

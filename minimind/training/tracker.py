@@ -8,14 +8,15 @@ to have a mean to compare with. Of each prompt it remembers alpha and beta, whic
     rho             2^(-D / D_HALF), between LEAST_KEPT and MOST_KEPT
 
 D is how far the policy has moved since it last answered this prompt: the mean over the tokens of that answer of how
-much their log-probability has changed. A prompt that was never tried has D = 0, and alpha = beta = 0.5. Rewards outside
-0 and 1 are remembered as a moving mean, whose rate is 1 / (rho N + 1) with N the attempts that still count.
+much their log-probability has changed. A prompt that was never tried has D = 0, and alpha = beta = 0.5; where it was
+answered n times before the first step, s of them right, alpha = N_0 (s + 0.5) / (n + 1) and beta = N_0 - alpha. Rewards
+outside 0 and 1 are remembered as a moving mean, whose rate is 1 / (rho N + 1) with N the attempts that still count.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,9 @@ from minimind.training.rollout import PromptBatch, Spans
 
 D_HALF = 0.06
 LEAST_KEPT, MOST_KEPT = 0.875, 0.96
+N_0 = 1 / (1 - LEAST_KEPT)
+"""As many attempts as are remembered at the least: so much the answers before the first step count."""
+
 CURIOSITY = 0.05
 """Added to what prompts are drawn by, so that those always or never answered are tried again."""
 
@@ -58,18 +62,23 @@ class Tracker:
         expected_A: Floats = self.alpha_P[rows]
         return expected_A / (expected_A + self.beta_P[rows]) if self.shares else expected_A
 
+    def begin(self, row: int, reward_N: Floats) -> None:
+        """Before the first attempt: what N answers brought. Raises ValueError for a reward that cannot be counted."""
+        if not self.shares:
+            self.alpha_P[row], self.beta_P[row] = reward_N.mean(), N_0
+            return
+        for reward in reward_N.tolist():
+            self._require_share(reward)
+        self.alpha_P[row] = N_0 * (reward_N.sum() + 0.5) / (len(reward_N) + 1)
+        self.beta_P[row] = N_0 - self.alpha_P[row]
+
     def update(self, row: int, reward: float, moved: float, answer: Remembered) -> None:
         """After an attempt. moved: D, in nats per token.
 
         Raises ValueError for a reward that cannot be counted.
         """
-        if self.shares and not -1e-9 <= reward <= 1 + 1e-9:
-            raise ValueError(
-                say(
-                    "a reward of {reward:g}: memory = counts is for rewards from 0 to 1. Set stage.memory=mean",
-                    reward=reward,
-                )
-            )
+        if self.shares:
+            self._require_share(reward)
         kept = float(np.clip(2 ** (-moved / D_HALF), LEAST_KEPT, MOST_KEPT))
         if self.shares:
             self.alpha_P[row] = kept * self.alpha_P[row] + reward
@@ -78,6 +87,16 @@ class Tracker:
             self.beta_P[row] = kept * self.beta_P[row] + 1
             self.alpha_P[row] += (reward - self.alpha_P[row]) / self.beta_P[row]
         self.answers[row] = answer
+
+    @staticmethod
+    def _require_share(reward: float) -> None:
+        if not -1e-9 <= reward <= 1 + 1e-9:
+            raise ValueError(
+                say(
+                    "a reward of {reward:g}: memory = counts is for rewards from 0 to 1. Set stage.memory=mean",
+                    reward=reward,
+                )
+            )
 
     def draw(self, count: int, seed: int, position: int) -> list[int]:
         """So many different prompts, the likelier the less it is known how they are answered: without replacement by
@@ -143,6 +162,11 @@ class DrawnPrompts:
         parts = [drawn[begin : begin + self.batch_size] for begin in begins]
         self.position += whole
         return [self.batch(part) for part in parts if part]
+
+    def every(self) -> Iterator[PromptBatch]:
+        """The share of this rank in all prompts, each once, whatever is drawn."""
+        for begin in range(self.rank * self.batch_size, self.prompts, self.world * self.batch_size):
+            yield self.batch(range(begin, min(begin + self.batch_size, self.prompts)))
 
     def total_steps(self, accumulation_steps: int) -> int:
         """Optimizer steps until then."""

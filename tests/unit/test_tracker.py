@@ -254,3 +254,22 @@ def test_an_adapters_dropout_is_not_taken_for_a_move() -> None:
     assert moved == pytest.approx([0.0], abs=1e-5)
     assert torch.equal(torch.get_rng_state(), random)
     assert writer.policy.training
+
+
+def test_a_prompt_that_was_answered_before_begins_with_what_that_brought() -> None:
+    tracker = Tracker(2)
+    tracker.begin(1, np.array([1.0, 0.0, 1.0, 1.0]))
+    assert at(tracker, 1) == pytest.approx((8 * 3.5 / 5, 8 * 1.5 / 5))
+    assert at(tracker, 0) == (0.5, 0.5)
+    mean = Tracker(1, shares=False)
+    mean.begin(0, np.array([3.0, -1.0]))
+    assert mean.expected(np.array([0])).tolist() == [1.0]
+    mean.update(0, 9.0, 0.0, Remembered([1, 2], 1, [-1.0]))
+    assert mean.expected(np.array([0])).tolist() == pytest.approx([1 + 8 / (0.96 * 8 + 1)])
+    with pytest.raises(ValueError, match=r"a reward of 2: memory = counts"):
+        tracker.begin(0, np.array([1.0, 2.0]))
+
+
+def test_ranks_share_all_prompts() -> None:
+    shares = [[row for part in drawn(11, 2, rank=rank, world=2).every() for row in part.rows] for rank in (0, 1)]
+    assert sorted([*shares[0], *shares[1]]) == list(range(11))

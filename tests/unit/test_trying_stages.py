@@ -63,7 +63,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
         {"stage__rewards": TERMS, "stage__separate": True, "stage__learn_cut": False, "stage__max_new_tokens": 24},
     ),
     "spo": ("spo", {}),
-    "spo-mean": ("spo", {"stage__memory": "mean", "stage__rewards": TERMS}),
+    "spo-mean": ("spo", {"stage__memory": "mean", "stage__rewards": TERMS, "stage__first_answers": 2}),
     "ppo": ("ppo", {}),
     "ppo-shared": ("ppo", {"stage__critic": "shared", "stage__loss__kl": 0.1, "stage__kl_in": "reward"}),
     "ppo-thrice": ("ppo", {"stage__passes": 3, "stage__stop_kl": 10.0, "stage__loss__per": "answer"}),
