@@ -8,6 +8,7 @@ from typing import Any
 from weakref import finalize
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, field_validator
 from torch import nn
 
@@ -29,11 +30,14 @@ from minimind.rewards.judging import Rewards
 from minimind.rewards.terms import TERMS, Attempt, Elsewhere, Python, Term, parse_term
 from minimind.text.chat import StreamParser, ends_in_thought
 from minimind.text.tokenizer import Tokenizer
+from minimind.training.alarms import alarms
 from minimind.training.answers import AnswerBatch, answer_logprobs
 from minimind.training.attempts import Attempts, Credit, Trying, Verdict, examined
+from minimind.training.gate import Gate
 from minimind.training.objectives import Loss, Models, Objective
 from minimind.training.policy import JudgedBatch, PolicyBatch, PolicyLoss, policy_loss
 from minimind.training.rollout import PromptSource, Writer, Writing, Written, worst_writing
+from minimind.training.signal import RIGHT
 
 HELD_OUT = 0.1
 """Share of the prompts: there are fewer of them than of conversations."""
@@ -48,9 +52,10 @@ MOST_ALIKE = 4
 
 METRICS = {
     "reward": Metric("", "mean reward of an answer; of held-out prompts of the likeliest one", None),
-    "right": Metric("", "share of held-out prompts whose likeliest answer is right by the first term", "higher"),
+    "right": Metric("", "share of held-out prompts whose likeliest answer is right", "higher"),
     "answer_tokens": Metric("tokens", "how long an answer is", None),
     "cut_off": Metric("", "share of answers that had not ended when there was no more room", None),
+    "repetition": Metric("", "share of an answer's stretches of 4 tokens that stood in it before", None),
     "not_judged": Metric("", "judgements per answer that could not be made, and count as those of its group", None),
     "no_signal": Metric("", "share of the groups whose rewards are all the same: nothing is learnt from them", None),
     "entropy": Metric("nats/token", "how unsure the policy is of what it writes", None),
@@ -80,21 +85,32 @@ class TryingSettings(StageSettings):
     passes: int = Field(default=1, ge=1, description="optimizer steps on each set of answers")
     learn_cut: bool = Field(default=True, description="whether answers that had not ended are learnt from")
     loss: PolicyLoss = Field(default=PolicyLoss(), description="what the answers are learnt by")
+    truth: dict[str, Any] | None = Field(
+        default=None,
+        description='what says whether a held-out answer is right, where that is not the first term: {"is": NAME, ...}',
+    )
+    gate: Gate | None = Field(
+        default=Gate(), description="what becomes of a run that gets worse: it goes back to a good checkpoint; off"
+    )
+
+    @field_validator("gate", mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        return None if value in ("off", False, 0, "0") else value
+
+    @field_validator("truth")
+    @classmethod
+    def _truth(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is not None:
+            _require_usable(type(parse_term(value)))
+        return value
 
     @field_validator("rewards")
     @classmethod
     def _terms(cls, value: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
         kinds = [type(parse_term(term)) for term in value]
         for kind in kinds:
-            if issubclass(kind, Elsewhere) and kind is not Python:
-                usable = [name for name, known in TERMS.items() if known is Python or not issubclass(known, Elsewhere)]
-                raise ValueError(
-                    say(
-                        "the reward term {kind} cannot be used in training yet; there are: {names}",
-                        kind=next(name for name, known in TERMS.items() if known is kind),
-                        names=", ".join(usable),
-                    )
-                )
+            _require_usable(kind)
             if kinds.count(kind) > MOST_ALIKE:
                 raise ValueError(
                     say(
@@ -112,6 +128,11 @@ class TryingSettings(StageSettings):
         return tuple(parse_term(term) for term in self.rewards)
 
     @property
+    def held_to(self) -> Gate | None:
+        """The gate."""
+        return self.gate
+
+    @property
     def answers(self) -> int:
         """To each prompt at one time."""
         return 1
@@ -120,6 +141,18 @@ class TryingSettings(StageSettings):
     def does_without(self) -> tuple[str, ...]:
         """The reference, where the policy is not held to it."""
         return () if self.loss.kl else (REFERENCE,)
+
+
+def _require_usable(kind: type[Term]) -> None:
+    if issubclass(kind, Elsewhere) and kind is not Python:
+        usable = [name for name, known in TERMS.items() if known is Python or not issubclass(known, Elsewhere)]
+        raise ValueError(
+            say(
+                "the reward term {kind} cannot be used in training yet; there are: {names}",
+                kind=next(name for name, known in TERMS.items() if known is kind),
+                names=", ".join(usable),
+            )
+        )
 
 
 def settings(spec: RunSpec) -> TryingSettings:
@@ -210,10 +243,32 @@ class TermJudge:
         )
         return text, thinking
 
+    def texts(self, one: Written) -> tuple[str, str, str]:
+        """The last turn before the answer, the answer and the right one; of each what is said, not what is thought."""
+        attempt = self._attempt(one)
+        return attempt.answer.prompt, attempt.answer.text, attempt.reference
+
     def _question(self, prompt: list[int]) -> str:
         """The text of the last turn before the answer."""
         text = self.tokenizer.decode(prompt)
         return text.rpartition("<|im_start|>user\n")[2].partition("<|im_end|>")[0]
+
+
+class HeldOutJudge(TermJudge):
+    """Judges answers to held-out prompts. truth: what says whether they are right; None: the first term."""
+
+    def __init__(self, rewards: Rewards, rows: PromptRows, tokenizer: Tokenizer, truth: Rewards | None) -> None:
+        super().__init__(rewards, rows, tokenizer)
+        self.truth = truth
+
+    def right(self, written: Sequence[Written], verdict: Verdict) -> NDArray[np.bool_]:
+        """What scores 1."""
+        value_A = verdict.value_KA[0]
+        if self.truth is not None:
+            judged = self.truth.judge([self._attempt(one) for one in written], [one.row for one in written])
+            value_A = judged.values_KA[0]
+        right_A: NDArray[np.bool_] = value_A >= RIGHT
+        return right_A
 
 
 def data(
@@ -237,8 +292,10 @@ def data(
     prompts, credit = source(spec, training, writer, parallel)
     at_once = max(1, min(EXAMINED_AT_ONCE, -(-examining.count // parallel.world)))
     rewards = Rewards(own.terms)
+    truth = Rewards([parse_term(own.truth)]) if own.truth is not None else None
     judge = TermJudge(rewards, training, corpus.tokenizer)
-    finalize(judge, rewards.close)  # where it comes too soon, the next answers start user code again
+    for user_code in filter(None, (rewards, truth)):
+        finalize(judge, user_code.close)  # where it comes too soon, the next answers start user code again
     return Data(
         Attempts(prompts, writer, judge, credit, Trying(own.passes, own.learn_cut), parallel),
         HeldOut(
@@ -246,8 +303,9 @@ def data(
                 examined,
                 partial(in_order, examining, batch_size=at_once, rank=parallel.rank, world=parallel.world),
                 writer,
-                TermJudge(rewards, examining, corpus.tokenizer),
-            )
+                HeldOutJudge(rewards, examining, corpus.tokenizer, truth),
+            ),
+            rows=examining.count,
         ),
         supervised.held_out_text(spec, corpus, parallel),
     )
@@ -320,4 +378,5 @@ def stage(
         worst_take=worst_take,
         roles=(REFERENCE,),
         metrics={**METRICS, **metrics},
+        alarms=alarms,
     )

@@ -75,6 +75,7 @@ def spec_of(run: str, /, **settings: Any) -> RunSpec:
     usual = {"name": run, "init_from": "small", "loop__epochs": 9, "data__path": QUESTIONS}
     every = {"loop__max_steps": STEPS, "loop__save_interval": 1, "loop__keep_last": 99, "loop__batch_size": 4}
     trying: dict[str, Any] = {"stage__rewards": SPREAD, "stage__max_new_tokens": 12, "optim__learning_rate": 0.01}
+    trying["stage__gate"] = "off"  # of its own: tests/unit/test_gate.py
     if stage == "grpo":
         trying["stage__group_size"] = 4
     return small_spec(stage, **{**usual, **every, **trying, **own, **settings})
@@ -324,7 +325,7 @@ def test_what_was_not_told_is_part_of_the_state(home: Path, monkeypatch: pytest.
     state = one.state_dict()
     assert {name: (total, count) for name, total, count in state["untold"]} == {
         "reward": (16.0, 64), "reward_language": (16.0, 64), "answer_tokens": (pytest.approx(744, abs=24), 64),
-        "cut_off": (pytest.approx(60, abs=4), 64), "not_judged": (2.0, 64), "no_signal": (16, 16),
+        "cut_off": (pytest.approx(60, abs=4), 64), "repetition": (pytest.approx(0, abs=20), 64), "not_judged": (2.0, 64), "no_signal": (16, 16),
     }  # fmt: skip
     other.load_state_dict(state)
     for found, again in zip(one.take(2), other.take(2), strict=True):
