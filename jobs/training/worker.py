@@ -376,10 +376,9 @@ class RunHooks:
         if gate is None or values is None or state.judged == state.step:
             return
         state.judged = state.step
-        text = values.get("val/pretrain_bits_per_byte")
-        now = Measured(values["val/right"], self.built.held_out.rows, text)
+        now = Measured(values["val/right"], self.built.held_out.rows, values.get("val/pretrain_bits_per_byte"))
         if state.good < 0:
-            state.text = text
+            state.text = now.text or 0.0
         fall = fallen(gate, state.right, state.text, now) if state.good >= 0 else None
         if fall is None:
             if state.good < 0 or now.right >= state.right:
@@ -415,7 +414,6 @@ class RunHooks:
                 now=100 * now.right,
             )
         else:
-            assert state.text is not None
             assert now.text is not None
             cause = say(
                 "held-out plain text went from {before:.3f} to {now:.3f} bits per byte",
@@ -425,7 +423,8 @@ class RunHooks:
         if state.ended:
             text = say(
                 "step {step}: {cause}. The run ends here, after {returns} returns, at its best checkpoint, that of "
-                "step {good}. Look at minimind show RUN --samples: the reward may pay for something else than you want.",
+                "step {good}. Look at minimind show RUN --samples: the reward may pay for something else than you "
+                "want.",
                 step=state.step,
                 cause=cause,
                 returns=state.returns,

@@ -57,8 +57,10 @@ def share_error(one: float, other: float, count: int) -> float:
     return math.sqrt((one * (1 - one) + other * (1 - other)) / max(1, count))
 
 
-def fallen(gate: Gate, best: float, text_before: float | None, now: Measured) -> Fall | None:
-    """What became too much worse. best: the largest share of right answers so far. text_before: at the beginning."""
+def fallen(gate: Gate, best: float, text_before: float, now: Measured) -> Fall | None:
+    """What became too much worse. best: the largest share of right answers so far. text_before: bits per byte at the
+    beginning, 0 where that is not known.
+    """
     if best - now.right > may_fall(gate, best, now.right, now.prompts):
         return "right"
     if text_before and now.text is not None and now.text > text_before * (1 + gate.text):
