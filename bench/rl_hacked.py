@@ -8,9 +8,9 @@ and on brings more than a right one. Each seed learns with `stage.gate=off` and 
 with a validation each EVERY; all else is the preset's.
 
 before, lowest, last: share of 200 held-out prompts whose likeliest answer is right; last: of the run's last checkpoint,
-which is looked at by a validation of a run of its own. alarm: the first step at which the run warned of the reward
-(`proxy` or `length`), and the last share of right answers it had seen. fallen: the first validation with 10 points less
-than the best before it. The last line is the same as JSON.
+which a run of SPO, which needs no signal, measures before it begins. alarm: the first step at which the run warned of
+the reward (`proxy` or `length`), and the last share of right answers it had seen. fallen: the first validation with 10
+points less than the best before it. The last line is the same as JSON.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def learn(seed: int, gate: str, files: Mapping[str, Path], console: Console, ste
     fallen = next((at[k] for k in range(len(at)) if max(right[: k + 1]) - right[k] >= 0.1), None)
     returns = [note["step"] for note in notes if note["kind"] == "return"]
     look = asked_of(files) | {"init_from": run.name, "loop.max_steps": 1, "stage.rewards": [TRUTH]}
-    last = trained("grpo", f"bench-hacked-look-{gate}-{seed}", look, console).first("val/right")
+    last = trained("spo", f"bench-hacked-look-{gate}-{seed}", look, console).first("val/right")
     return run, Learner(seed, gate, right[0], min(right), last, alarm, seen[-1] if seen else None, fallen, returns)
 
 

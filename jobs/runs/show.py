@@ -20,6 +20,7 @@ from jobs.runs.directory import CONTINUE, KILLED, RunDirectory, RunRow, RunState
 from jobs.runs.meanings import metrics_of
 from jobs.terminal.console import can_show
 from jobs.terminal.curves import Series, picture, terminal_curve
+from jobs.terminal.wrap import tell
 from minimind.checkpoints import folders as checkpoint_folders
 from minimind.checkpoints.manifest import CheckpointError, read_manifest
 from minimind.events import Event, Metric, all_series, best_first, read_events
@@ -358,12 +359,8 @@ def show_answers(run: RunDirectory, console: Console) -> None:
                 console.print()
                 console.print(_answer(sample), soft_wrap=False)
     if len(steps) > 2:
-        text = say(
-            "In {path} there are those of the steps {steps} too.",
-            path=run.samples_path,
-            steps=", ".join(map(str, steps[1:-1])),
-        )
-        console.print(Text(f"\n{text}", style="dim"))
+        between = ", ".join(map(str, steps[1:-1]))
+        tell(console, "\n" + say("samples.jsonl of the run has those of the steps {steps} too.", steps=between))
     ended = [(sample["prompt"], sample["continuation"]) for sample in found if samples.KEPT not in sample]
     if ended:
         console.print(Text(f"\n{phrase('samples')}", style="bold"))

@@ -2352,7 +2352,7 @@ CHINESE: dict[str, str] = {
         "只看它写了什么：留出问题的回答及其得分"
     ),
     "answers to held-out prompts at step {step}": "第 {step} 步时对留出问题的回答",
-    "In {path} there are those of the steps {steps} too.": "{path} 里还有第 {steps} 步的回答。",
+    "samples.jsonl of the run has those of the steps {steps} too.": "训练的 samples.jsonl 里还有第 {steps} 步的回答。",
     "{name} has written no samples yet.": "{name} 还没有写出样例。",
     "the most reward": "奖励最高",
     "the least reward": "奖励最低",

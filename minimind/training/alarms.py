@@ -29,7 +29,7 @@ LEARNT = 0.9
 SAME = 0.9
 """Share of groups without signal: of ten prompts that are answered one is learnt from."""
 
-LONGER, LONGER_TOKENS = 1.5, 8.0
+LONGER, LONGER_TOKENS = 1.5, 4.0
 """How much longer answers are an alarm, both: from 4 tokens to 6 is a word."""
 
 NO_BETTER = 0.02
@@ -38,9 +38,9 @@ NO_BETTER = 0.02
 CUT_OFF = 0.3
 """Share of answers: where a third have no end, length decides more than content."""
 
-PROXY_FALL = 0.03
-"""How far right answers fall under a rising reward, and by a standard error at least: a third of what the gate takes
-for a fall, so that it is said before.
+PROXY_FALL, PROXY_SURE = 0.05, 1.5
+"""How far right answers fall under a rising reward, and by how many standard errors at least: less, of both, than what
+the gate takes for a fall, so that it is said before.
 """
 
 KL = 0.5
@@ -184,7 +184,7 @@ def _proxy(seen: Seen) -> Alarm | None:
         return None
     last, now = right[-1]
     for step, before in right[:-1]:
-        least = max(PROXY_FALL, share_error(before, now, seen.prompts))
+        least = max(PROXY_FALL, PROXY_SURE * share_error(before, now, seen.prompts))
         if before - now >= least and step in reward and reward[last] > reward[step]:
             text = say(
                 "The reward of held-out answers went up from {reward:.2f} to {more:.2f} since step {step}, while right "

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from rich.cells import cell_len
 
 import minimind.checkpoints.checkpoint as checkpoints
 from jobs.runs import samples
@@ -162,12 +163,10 @@ def test_killed_while_it_goes_back_it_ends_as_if_it_had_not_been(
     run = resume("grpo", {}, Screen())
     assert run.state().word == "SUCCEEDED"
     assert end_of(run) == whole
-    at, _ = metric_series(run.events_path, "val/pretrain_bits_per_byte")
-    assert [step for step in at if step % 2 and step < STEPS] == []
 
 
 def test_after_the_last_return_the_run_ends_at_its_best_checkpoint(home: Path) -> None:
-    run = start(spec_of("grpo", name="short", text=0.001, returns=1, loop__keep_last=1, loop__keep_best=0), Screen())
+    run = start(spec_of("grpo", name="short", text=1e-6, returns=1, loop__keep_last=1, loop__keep_best=0), Screen())
     assert run.state().word == "SUCCEEDED"
     first, last = returns(run)
     assert (first["ended"], last["ended"]) == (False, True)
@@ -246,9 +245,9 @@ def test_what_is_true_may_be_another_thing_than_the_reward(home: Path) -> None:
     settings: dict[str, Any] = {"stage__rewards": TERMS, "stage__truth": '{"is": "length", "least": 0, "most": 99}'}
     run = start(spec_of("grpo", name="true", **settings), Screen())
     assert set(metric_series(run.events_path, "val/right")[1]) == {1.0}
-    assert max(metric_series(run.events_path, "val/reward_language")[1]) < 1.0
+    assert min(metric_series(run.events_path, "val/reward_language")[1]) < 1.0
     assert not metric_series(run.events_path, "val/reward_length_2")[0]
-    with pytest.raises(ValueError, match="stage.truth = .*no reward term 'exakt' .did you mean exact"):
+    with pytest.raises(ValueError, match="stage.truth: no reward term 'exakt' .did you mean exact"):
         spec_of("grpo", stage__truth='{"is": "exakt"}')
     with pytest.raises(ValueError, match="the reward term judge cannot be used in training yet"):
         spec_of("grpo", stage__truth='{"is": "judge", "criteria": "good"}')
@@ -286,7 +285,7 @@ def test_answers_of_each_validation_are_kept_and_shown(home: Path) -> None:
         with speaking(language):
             show_answers(run, screen)
         assert all(word in screen.text for word in words)
-        assert max(map(len, screen.text.splitlines())) <= 80
+        assert max(map(cell_len, screen.text.splitlines())) <= 80
 
 
 def test_alarms_are_noted_once_and_shown(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
