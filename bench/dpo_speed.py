@@ -51,7 +51,8 @@ from rich.console import Console
 from rich.table import Table
 
 import minimind.checkpoints.checkpoint as checkpoints
-from bench.dpo_speed_peer import forget_peak, resident_bytes
+from bench.trl import PYTHON, Peer, Took, peer
+from bench.trl_peer import forget_peak, resident_bytes
 from data.batches import OrderedBatches
 from data.rows import PairRows
 from jobs import paths
@@ -70,13 +71,6 @@ ROUND_PAIRS = 64
 MAX_LENGTH = 256
 LONG_PAIRS = 400
 MEMORY_PAIRS = 16
-QUIET = {
-    "HF_HUB_OFFLINE": "1",
-    "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
-    "TQDM_DISABLE": "1",
-    "TRANSFORMERS_VERBOSITY": "error",
-    "PYTHONWARNINGS": "ignore",
-}
 RETURN_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 """Without it freed memory stays with the allocator, and a peak of memory says little; with it steps are slower."""
 
@@ -86,15 +80,6 @@ COMPARED = {
     "both_cached": ("TRL, precompute_ref_log_probs", "ours, reference=cached"),
 }
 """Whose times are divided."""
-
-
-@dataclass(frozen=True)
-class Took:
-    """Some steps. peak_bytes: how far memory has risen at most above what it was before the first of all."""
-
-    wall_s: float
-    cpu_s: float
-    peak_bytes: int = 0
 
 
 class Ours:
@@ -133,28 +118,22 @@ class Ours:
         return Took(*took, resident_bytes("VmHWM") - self.before)
 
 
-class Peer:
-    """TRL in a process of its own, which waits while it is not asked."""
+@dataclass(frozen=True)
+class Theirs:
+    """TRL, some more steps at each call."""
 
-    def __init__(self, process: subprocess.Popen[str], batch: int) -> None:
-        self._process, self.pairs_per_step = process, batch
+    peer: Peer
+    pairs_per_step: float
 
     def __call__(self, steps: int) -> Took:
         """So many steps more."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"{steps}\n")
-        self._process.stdin.flush()
-        for line in self._process.stdout:
-            if line.startswith('{"peak_bytes"'):
-                return Took(**json.loads(line))
-        raise RuntimeError("TRL has ended; what it said is above")
+        return self.peer(steps)
 
 
 @contextmanager
 def trl(
     python: Path, folder: Path, file: Path, threads: int, batch: int, more: Mapping[str, str] = {}, **settings: Any
-) -> Iterator[Peer]:
+) -> Iterator[Theirs]:
     """TRL with this checkpoint and these pairs. more: of its environment. settings: of its DPOConfig."""
     settings = {
         "per_device_train_batch_size": batch,
@@ -162,17 +141,8 @@ def trl(
         "gradient_checkpointing": False,
         **settings,
     }
-    script = Path(__file__).with_name("dpo_speed_peer.py")
-    command = [str(python), "-I", str(script), str(folder), str(file), json.dumps(settings)]
-    with tempfile.TemporaryDirectory() as home:
-        environment = {**os.environ, **QUIET, "OMP_NUM_THREADS": str(threads), "HF_HOME": home, **more}
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        ) as process:
-            try:
-                yield Peer(process, batch)
-            finally:
-                process.kill()
+    with peer("dpo", python, folder, file, threads, settings, more) as there:
+        yield Theirs(there, batch)
 
 
 def long_pairs(conversations: Path) -> list[dict[str, Any]]:
@@ -192,7 +162,7 @@ def write(file: Path, rows: list[dict[str, Any]]) -> Path:
     return file
 
 
-def per_pair(side: Ours | Peer, pairs: int) -> Took:
+def per_pair(side: Ours | Theirs, pairs: int) -> Took:
     """The time of a pair, over about so many pairs."""
     steps = max(1, round(pairs / side.pairs_per_step))
     took, done = side(steps), steps * side.pairs_per_step
@@ -206,7 +176,7 @@ class Setting:
     name: str
     file: Path
     run: str
-    start: Callable[..., AbstractContextManager[Peer]]
+    start: Callable[..., AbstractContextManager[Theirs]]
     pairs: int
     pairs_per_row: float
 
@@ -224,9 +194,9 @@ def best_batch(setting: Setting) -> int:
     """That of TRL's batch sizes which takes least."""
     tried = {}
     for batch in BATCHES:
-        with setting.start(batch) as peer:
-            peer(2)
-            tried[batch] = per_pair(peer, ROUND_PAIRS).cpu_s
+        with setting.start(batch) as theirs:
+            theirs(2)
+            tried[batch] = per_pair(theirs, ROUND_PAIRS).cpu_s
     return min(tried, key=lambda batch: tried[batch])
 
 
@@ -235,7 +205,7 @@ def speed(setting: Setting, args: argparse.Namespace, console: Console) -> dict[
     batch = best_batch(setting)
     in_step = max(1, round(batch / setting.pairs_per_row))
     with setting.start(batch) as theirs, setting.start(batch, precompute_ref_log_probs=True) as theirs_known:
-        sides: dict[str, Ours | Peer] = {
+        sides: dict[str, Ours | Theirs] = {
             "TRL": theirs,
             "TRL, precompute_ref_log_probs": theirs_known,
             "ours": Ours(setting.run, setting.file, in_step, "model"),
@@ -296,7 +266,7 @@ def main() -> None:
     parser.add_argument("--run", default="demo-all-sft")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--clients", type=Path, default=paths.checkout() / ".venv-clients" / "bin" / "python")
+    parser.add_argument("--clients", type=Path, default=PYTHON)
     parser.add_argument("--memory_of", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)

@@ -31,84 +31,22 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import argparse
-import hashlib
 import json
-import random
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
+from bench.rl_tasks import TASKS, Task, write_task
 from bench.trained import Trained, evaluated, figure, keep, trained
 from jobs import paths
 
 EXACT = {"is": "exact"}
-HELD_OUT = 200
-DEMONSTRATIONS = 6000
 ALGORITHMS = ("grpo", "spo", "ppo", "sft")
 COLOURS = {"grpo": "#2a78b5", "spo": "#3a9e6f", "ppo": "#d9662b", "sft": "#8a8a8a"}
-
-
-@dataclass(frozen=True)
-class Task:
-    """digits: in a prompt. falling: share of the demonstrations whose answer falls. start: steps of SFT on them before;
-    steps: of each algorithm; more: of SFT in about the same time.
-    """
-
-    digits: int
-    falling: float
-    start: int
-    steps: int
-    more: int
-
-
-TASKS = {
-    "rising": Task(digits=5, falling=0.75, start=120, steps=25, more=50),
-    "eight": Task(digits=8, falling=0.0, start=38, steps=150, more=300),
-}
-
-
-def is_held_out(digits: Sequence[int]) -> bool:
-    """One multiset in ten, by its hash."""
-    return hashlib.blake2b(bytes(sorted(digits)), digest_size=1).digest()[0] % 10 == 0
-
-
-def write_task(name: str, folder: Path) -> dict[str, Path]:
-    """The files of a task: demonstrations, prompts and held-out prompts."""
-    task, draw = TASKS[name], random.Random(f"bench {name}")
-    drawn = [[draw.randrange(10) for _ in range(task.digits)] for _ in range(10_000)]
-    training = [digits for digits in drawn if not is_held_out(digits)]
-    held_out = [digits for digits in drawn if is_held_out(digits)][:HELD_OUT]
-    folder.mkdir(parents=True, exist_ok=True)
-
-    def text(digits: Sequence[int]) -> str:
-        return " ".join(map(str, digits))
-
-    def question(digits: Sequence[int]) -> str:
-        return f"Sort: {text(digits)}"
-
-    def prompt(digits: Sequence[int]) -> dict[str, Any]:
-        return {"prompt": question(digits), "answer": text(sorted(digits))}
-
-    def demonstration(digits: Sequence[int]) -> dict[str, Any]:
-        answer = text(sorted(digits, reverse=draw.random() < task.falling))
-        return {
-            "conversations": [{"role": "user", "content": question(digits)}, {"role": "assistant", "content": answer}]
-        }
-
-    def write(file: str, rows: Sequence[Sequence[int]], of: Callable[[Sequence[int]], dict[str, Any]]) -> Path:
-        path = folder / f"{name}-{file}.jsonl"
-        path.write_text("".join(json.dumps(of(row)) + "\n" for row in rows), "utf-8")
-        return path
-
-    return {
-        "demonstrations": write("demonstrations", training[:DEMONSTRATIONS], demonstration),
-        "prompts": write("prompts", training, prompt),
-        "held_out": write("held-out", held_out, prompt),
-    }
 
 
 @dataclass(frozen=True)
@@ -125,7 +63,7 @@ def learner(name: str, algorithm: str, seed: int, files: Mapping[str, Path], con
     """One that goes on from a task's start."""
     asked: dict[str, Any] = {"init_from": f"bench-rl-{name}-start", "seed": seed, "data.max_seq_len": 64}
     if algorithm == "sft":
-        asked |= taught(files) | {"loop.max_steps": steps}
+        asked |= taught(TASKS[name], files) | {"loop.max_steps": steps}
     else:
         asked |= {
             "data.path": str(files["prompts"]),
@@ -141,13 +79,13 @@ def learner(name: str, algorithm: str, seed: int, files: Mapping[str, Path], con
     return Learner(run, right, facts, run.last("val/pretrain_bits_per_byte"))
 
 
-def taught(files: Mapping[str, Path]) -> dict[str, Any]:
+def taught(task: Task, files: Mapping[str, Path]) -> dict[str, Any]:
     """SFT on a task's demonstrations."""
     return {
         "data.path": str(files["demonstrations"]),
         "data.mix": 0.1,
         "data.max_seq_len": 128,
-        "loop.batch_size": 16,
+        "loop.batch_size": task.batch_size,
         "loop.epochs": 9,
         "optim.learning_rate": 4e-3,
     }
@@ -223,12 +161,15 @@ def main() -> None:
     before: dict[str, float] = {}
     for name in args.tasks:
         task, files = TASKS[name], write_task(name, paths.home() / "data" / "bench-rl")
-        begin = taught(files) | {"init_from": f"{args.home_of}-sft", "loop.max_steps": 2 if args.quick else task.start}
+        begin = taught(task, files) | {
+            "init_from": f"{args.home_of}-sft",
+            "loop.max_steps": 2 if args.quick else task.start,
+        }
         start = trained("sft", f"bench-rl-{name}-start", begin, console)
         before[name] = _examined(start, f"{name}-start", files, console)[1][0]
         for seed in args.seeds:
             for algorithm in args.algorithms:
-                steps = 2 if args.quick else task.more if algorithm == "sft" else task.steps
+                steps = 2 if args.quick else task.more if algorithm == "sft" else task.steps[algorithm]
                 found[name, seed, algorithm] = learner(name, algorithm, seed, files, console, steps)
     show(found, before, console)
     if args.picture:

@@ -273,6 +273,12 @@ class PromptRows:
         begin, end = self._answer(document)
         return [int(token) for token in self.shards.document(document)[begin:end]]
 
+    def lengths(self, most: int) -> tuple[Ints, Ints]:
+        """Tokens of each prompt, and of the answer that the data has to it: `most` where it has none."""
+        spans = np.array([self._answer(int(document)) for document in self.chosen], np.int64).reshape(-1, 2)
+        prompt_R, answer_R = spans[:, 0], spans[:, 1] - spans[:, 0]
+        return prompt_R, np.where(answer_R > 1, np.minimum(answer_R, most), most)
+
     def _prompt(self, document: int) -> NDArray[Any]:
         return self.shards.document(document)[: self._answer(document)[0]]
 

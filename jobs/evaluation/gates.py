@@ -34,7 +34,7 @@ GATES: Mapping[str, tuple[Gate, ...]] = {
         Gate(suite="facts", most_worse=0.1),
     ),
     **dict.fromkeys(
-        ("dpo", "kto"),
+        ("dpo", "kto", "grpo", "spo", "ppo"),
         (
             Gate(suite="language", most_worse=0.05),
             Gate(suite="grammar", most_worse=0.1),

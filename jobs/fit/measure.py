@@ -17,14 +17,22 @@ from jobs.stages.recipe import trial_recipe
 from jobs.stages.spec import RunSpec
 from minimind.config import override
 from minimind.device.limit import MemoryLimit
+from minimind.inference.engine import Engine
+from minimind.inference.sampling import SamplingParams
 from minimind.language import say
 from minimind.memory.plan import Calibration, Need
+from minimind.network.model import MiniMind
 from minimind.training.out_of_memory import beyond_rungs
+from minimind.training.rollout import SLOTS
 from minimind.training.trial_steps import run_trial_steps
 from minimind.units import memory
 
 CALIBRATION_ROWS = (1, 4, 16)
 """Three sizes of the same step: ratios of small and large ones differ, and the largest counts."""
+
+
+WRITTEN_PROMPT, WRITTEN_TOKENS = 16, 32
+"""Tokens of the prompts and of the answers by which the speed of writing is measured."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,18 @@ def measure(planner: Planner, spec: RunSpec, steps: int = 3) -> Measured:
             torch.cuda.synchronize(device)
         tokens_per_s = steps * shape.rows * shape.width / (time.perf_counter() - began)
     return Measured(peak, reserved, outside, tokens_per_s)
+
+
+def writing_speed(spec: RunSpec) -> float:
+    """Tokens a second that a model of this shape writes on the device that is here, answering as in training."""
+    model = MiniMind(spec.model, generator=torch.Generator().manual_seed(spec.seed)).to(here())
+    engine = Engine(model, slots=SLOTS, context_tokens=WRITTEN_PROMPT + WRITTEN_TOKENS)
+    prompts = [[number] * WRITTEN_PROMPT for number in range(SLOTS)]
+    how = SamplingParams(WRITTEN_TOKENS, seed=spec.seed, logprobs=0)
+    engine.generate(prompts, how)  # the first time takes longer
+    began = time.perf_counter()
+    engine.generate(prompts, how)
+    return SLOTS * WRITTEN_TOKENS / (time.perf_counter() - began)
 
 
 def calibrate(console: Console) -> Calibration:

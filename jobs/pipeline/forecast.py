@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +16,7 @@ from data.suite import Rows
 from jobs.evaluation.suites import expected_s
 from jobs.fit.card import this_card
 from jobs.fit.disk import checkpoint_disk
-from jobs.fit.measure import measure
+from jobs.fit.measure import measure, writing_speed
 from jobs.fit.plan import Planner
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
@@ -62,13 +63,24 @@ def forecast(spec: RunSpec, prepared: Prepared, suites: Sequence[Rows], made: in
     steps = min(data.batches.total_steps(spec.loop.accumulation_steps), spec.loop.max_steps or sys.maxsize)
     planner = Planner(this_card(spec.memory.vram))
     one, kept = checkpoint_disk(spec)
-    held_out = sum(batch.slots for source in (data.held_out, data.text) if source for batch in source.batches())
+    measured = [data.held_out if data.answers is None else None, data.text]
+    held_out = sum(batch.slots for source in measured if source for batch in source.batches())
     validations = 1 + (steps - made) // (with_intervals(spec.loop, steps).eval_interval or steps)
     trained = (steps - made) * spec.global_batch_size * spec.data.max_seq_len
+    written = 0.0
+    if data.answers is not None:
+        epochs = (steps - made) / data.batches.total_steps(spec.loop.accumulation_steps) * spec.loop.epochs
+        trained = round(epochs * data.answers.trained)
+        written = epochs * data.answers.written + validations * data.answers.examined
     seconds = None
     if torch.cuda.is_available() or not spec.scaling.gpus_per_worker:
         speed = _speed(planner, spec) * spec.world
+        if data.answers is not None:  # which are counted one by one, and not by rows of max_seq_len
+            speed *= stage.worst(spec).slots / (spec.loop.batch_size * spec.data.max_seq_len)
         trains_s = (trained + VALIDATION_SHARE * validations * held_out) / speed
+        if data.answers is not None:
+            with _threads_of(spec):
+                trains_s += written / (writing_speed(spec) * spec.world)
         seconds = STARTS_S + trains_s + _evaluation_s(spec, prepared, suites)
     return StageForecast(spec.stage.kind, steps - made, seconds, planner.plan(spec).needed_bytes, one * kept)
 
@@ -101,11 +113,18 @@ def _evaluation_s(spec: RunSpec, prepared: Prepared, suites: Sequence[Rows]) -> 
 
 
 def _speed(planner: Planner, spec: RunSpec) -> float:
-    """Tokens a second of one worker, with as many threads as it will have."""
+    """Tokens a second of one worker."""
+    with _threads_of(spec):
+        return measure(planner, spec).tokens_per_s
+
+
+@contextmanager
+def _threads_of(spec: RunSpec) -> Iterator[None]:
+    """As many as a worker will have."""
     threads = torch.get_num_threads()
     if spec.scaling.workers and spec.scaling.cpus_per_worker:
         torch.set_num_threads(spec.scaling.cpus_per_worker)
     try:
-        return measure(planner, spec).tokens_per_s
+        yield
     finally:
         torch.set_num_threads(threads)

@@ -54,6 +54,9 @@ STEPS = (
     Step("kto", after="sft", optional=True),
     Step("dpo", after="sft", optional=True, measured="dpo_eval"),
     Step("reward", after="sft", optional=True, rows="dpo", measured="dpo_eval"),
+    Step("grpo", after="sft", optional=True, rows="rl", measured="rl_eval"),
+    Step("spo", after="sft", optional=True, rows="rl", measured="rl_eval"),
+    Step("ppo", after="sft", optional=True, rows="rl", measured="rl_eval"),
     Step("distill", after="pretrain", rows="sft", teacher="sft", needs=("model", "roles")),
 )
 """In their order. A stage that comes adds itself here."""

@@ -16,7 +16,7 @@ from jobs.stages.stage import DEFAULT_MODEL, ModelSource
 from jobs.stages.trying import TryingSettings
 from minimind.device.distributed import Parallel
 from minimind.events import Metric
-from minimind.network.score import ScoreModel
+from minimind.network.score import ScoreModel, ValueHead
 from minimind.training.answers import AnswerBatch
 from minimind.training.attempts import Credit
 from minimind.training.credit import CriticCredit
@@ -31,6 +31,11 @@ class PpoConfig(TryingSettings):
     """What the stage has to be told beside what all that try have."""
 
     kind: Literal["ppo"] = "ppo"
+    critic: Literal["own", "shared"] = Field(
+        default="own",
+        description="own: a model beside the policy, with its size; shared: one more output of the policy, which takes "
+        "no memory and learns with it",
+    )
     discount: float = Field(default=1.0, gt=0, le=1, description="what a reward is worth a token earlier (gamma)")
     trace: float = Field(
         default=0.95, ge=0, le=1, description="how far the critic is believed: 1 not at all, 0 at each token (lambda)"
@@ -56,8 +61,10 @@ def settings(spec: RunSpec) -> PpoConfig:
 
 
 def models(spec: RunSpec, weights: ModelSource) -> dict[str, nn.Module]:
-    """The policy, and a critic that begins with its weights under a head of its own."""
-    return {**trying.models(spec, weights), CRITIC: ScoreModel.of(weights.policy())}
+    """The policy, and a critic: a head on the policy, or a model that begins with its weights under such a head."""
+    found = trying.models(spec, weights)
+    shared = settings(spec).critic == "shared"
+    return {**found, CRITIC: ValueHead(spec.model.hidden_size) if shared else ScoreModel.of(weights.policy())}
 
 
 def credited(spec: RunSpec, rows: PromptRows, writer: Writer, parallel: Parallel) -> tuple[PromptSource, Credit]:
@@ -69,15 +76,13 @@ def credited(spec: RunSpec, rows: PromptRows, writer: Writer, parallel: Parallel
 
 def objective(spec: RunSpec) -> Objective:
     """The policy's loss and the critic's."""
-    of_policy, own = trying.objective(spec), settings(spec)
+    own = settings(spec)
 
     def try_again(models: Models, batch: PolicyBatch | JudgedBatch) -> Loss:
-        loss = of_policy(models, batch)
         if isinstance(batch, JudgedBatch):
-            return loss
-        critic = models[CRITIC]
-        assert isinstance(critic, ScoreModel)
-        of_critic = value_loss(token_values(critic, batch), batch, own.value_clip, own.loss.per)
+            return batch.loss
+        loss, state_ND = trying.attempted(own.loss, models, batch)
+        of_critic = value_loss(token_values(models, batch, state_ND), batch, own.value_clip, own.loss.per)
         total = loss.total + own.value_weight * of_critic.total
         return Loss(total, loss.weight, {**loss.metrics, **of_critic.metrics})
 

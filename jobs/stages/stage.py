@@ -100,12 +100,27 @@ class FiniteSource(BatchSource, Protocol):
 
 
 @dataclass(frozen=True)
+class Answers:
+    """What a stage that trains on its own answers computes, as far as that is known beforehand: as if its answers were
+    as long as the right ones. trained: tokens that are learnt on in an epoch, prompts included. written: in an epoch.
+    examined: written to held-out prompts, at each validation.
+    """
+
+    trained: int
+    written: int
+    examined: int
+
+
+@dataclass(frozen=True)
 class Data:
-    """What a stage trains and measures on. text: held-out plain text; None where none is known."""
+    """What a stage trains and measures on. text: held-out plain text; None where none is known. answers: of a stage
+    that trains on its own; its `held_out` cannot be read without its models.
+    """
 
     batches: FiniteSource
     held_out: HeldOut
     text: HeldOut | None = None
+    answers: Answers | None = None
 
 
 def _nothing(spec: RunSpec) -> Asking | None:

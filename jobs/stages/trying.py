@@ -10,7 +10,7 @@ from weakref import finalize
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
-from torch import nn
+from torch import Tensor, nn
 
 from data.batches import OrderedBatches, in_order
 from data.pack import learnable
@@ -20,7 +20,7 @@ from jobs.stages import preferences, sft, supervised
 from jobs.stages.preferences import REFERENCE
 from jobs.stages.sampling import answering
 from jobs.stages.spec import RunSpec, StageSettings
-from jobs.stages.stage import Corpus, Data, HeldOut, ModelSource, Stage
+from jobs.stages.stage import Answers, Corpus, Data, HeldOut, ModelSource, Stage
 from minimind.device.distributed import Parallel
 from minimind.evaluation.checkers import Answer
 from minimind.events import Metric
@@ -31,7 +31,7 @@ from minimind.rewards.terms import TERMS, Attempt, Elsewhere, Python, Term, pars
 from minimind.text.chat import StreamParser, ends_in_thought
 from minimind.text.tokenizer import Tokenizer
 from minimind.training.alarms import alarms
-from minimind.training.answers import AnswerBatch, answer_logprobs
+from minimind.training.answers import AnswerBatch, answer_states, state_logprobs
 from minimind.training.attempts import Attempts, Credit, Trying, Verdict, examined
 from minimind.training.gate import Gate
 from minimind.training.objectives import Loss, Models, Objective
@@ -195,12 +195,18 @@ def objective(spec: RunSpec) -> Objective:
     def try_again(models: Models, batch: PolicyBatch | JudgedBatch) -> Loss:
         if isinstance(batch, JudgedBatch):
             return batch.loss
-        policy = models["policy"]
-        assert isinstance(policy, MiniMind)
-        reference_M = preferences.reference_logprobs(models, batch) if how.kl else None
-        return policy_loss(how, batch, answer_logprobs(policy, batch), reference_M)
+        return attempted(how, models, batch)[0]
 
     return try_again
+
+
+def attempted(how: PolicyLoss, models: Models, batch: PolicyBatch) -> tuple[Loss, Tensor]:
+    """The policy's loss, and its states before the tokens that it learns."""
+    policy = models["policy"]
+    assert isinstance(policy, MiniMind)
+    reference_M = preferences.reference_logprobs(models, batch) if how.kl else None
+    state_ND = answer_states(policy, batch)
+    return policy_loss(how, batch, state_logprobs(policy, state_ND, batch), reference_M), state_ND
 
 
 class TermJudge:
@@ -308,7 +314,16 @@ def data(
             rows=examining.count,
         ),
         supervised.held_out_text(spec, corpus, parallel),
+        _expected(own, training, examining),
     )
+
+
+def _expected(own: TryingSettings, training: PromptRows, examining: PromptRows) -> Answers:
+    """What will be read and written if answers turn out as long as the right ones."""
+    prompt_R, answer_R = training.lengths(own.max_new_tokens)
+    written = own.answers * int(answer_R.sum())
+    _, examined_R = examining.lengths(own.max_new_tokens)
+    return Answers(own.passes * (int(prompt_R.sum()) + written), written, int(examined_R.sum()))
 
 
 EXAMINED_AT_ONCE = 64
@@ -355,6 +370,14 @@ def worst_take(spec: RunSpec, models: Models) -> None:
     worst_writing(policy, writing(spec))
 
 
+def remark(first: Mapping[str, float], last: Mapping[str, float]) -> str:
+    """How many held-out prompts were answered right at the beginning, and are at the end."""
+    if "right" not in first:
+        return ""
+    was, now = 100 * first["right"], 100 * last["right"]
+    return say("Of the held-out prompts {was:.1f} % were answered right before, {now:.1f} % now.", was=was, now=now)
+
+
 def stage(
     title: str,
     settings: type[TryingSettings],
@@ -379,4 +402,5 @@ def stage(
         roles=(REFERENCE,),
         metrics={**METRICS, **metrics},
         alarms=alarms,
+        remark=remark,
     )

@@ -1978,6 +1978,9 @@ CHINESE: dict[str, str] = {
         "stage.replay = teacher：随机初始化的权重没有什么可保住的"
     ),
     "how far the model is, on replayed text, from what it was before": ("在混入的文本上，模型离训练前的自己有多远"),
+    "Of the held-out prompts {was:.1f} % were answered right before, {now:.1f} % now.": (
+        "留出的问题里，训练前答对 {was:.1f}%，现在答对 {now:.1f}%。"
+    ),
     "The student is further from its teacher than at the beginning: {was:.2f} nats per token then, {now:.2f} now. A "
     "lower --learning_rate helps.": (
         "学生离教师比开始时更远：每词元从 {was:.2f} 变为 {now:.2f} 奈特。请降低 --learning_rate。"

@@ -158,7 +158,7 @@ def _train(
     train(recipe, state, hooks, parallel)
     finished = is_over(recipe, state)
     if finished:
-        hooks.remark()
+        hooks.remark(state)
     return hooks, state, finished
 
 
@@ -496,8 +496,10 @@ class RunHooks:
         """Whether somebody has put a STOP file into the run's folder."""
         return self.parallel.rank == 0 and self.run.stop_requested()
 
-    def remark(self) -> None:
-        """A note of what the stage has to say of its metrics, from the first validation to the last."""
+    def remark(self, state: TrainState) -> None:
+        """A note of what the stage has to say of its metrics, from the first validation to the last, or to that of the
+        checkpoint that a gate has ended the run at.
+        """
         remark = STAGES[self.spec.stage.kind].remark
         if self.event_log is None or remark is None:
             return
@@ -507,6 +509,8 @@ class RunHooks:
             if name.startswith("val/")
         }
         first, last = ({name: values[at] for name, values in measured.items()} for at in (0, -1))
+        if state.ended:
+            last = {name.removeprefix("val/"): value for name, value in self.validations[state.good].items()}
         if text := remark(first, last):
             self.note("remark", text)
 

@@ -40,3 +40,15 @@ class ScoreModel(MiniMind):
     def scores(self, tokens_BT: Tensor, segment_BT: Tensor | None = None, branch_BT: Tensor | None = None) -> Tensor:
         """[B, T], the score after each token; arguments as `forward` takes them."""
         return cast(Tensor, self.score(self(tokens_BT, segment_BT, branch_BT=branch_BT)))[..., 0]
+
+
+class ValueHead(nn.Module):
+    """A number from each state of a trunk that belongs to another model; all are 0 to begin with."""
+
+    def __init__(self, hidden_size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, hidden_size))
+
+    def forward(self, state_ND: Tensor) -> Tensor:
+        """[N], of each state."""
+        return nn.functional.linear(state_ND, self.weight)[:, 0]

@@ -204,12 +204,21 @@ def worst_tree(rows: int, stem: int, answers: int, each: int, width: int) -> Ans
     )
 
 
+def answer_states(model: MiniMind, batch: AnswerBatch) -> Tensor:
+    """[N, D], the state before each token that is to be learnt."""
+    hidden_BTD: Tensor = model(batch.tokens_BT, batch.segment_BT, branch_BT=batch.branch_BT)
+    return hidden_BTD.flatten(0, 1)[batch.context_N]
+
+
+def state_logprobs(model: MiniMind, state_ND: Tensor, batch: AnswerBatch) -> Tensor:
+    """[M], how likely the model finds each learnt token of each answer, in nats. state_ND: its `answer_states`."""
+    target_N = batch.tokens_BT.flatten()[batch.predicted_N]
+    return target_logprobs(state_ND, model.head_weight_VD, target_N)[batch.member_M]
+
+
 def answer_logprobs(model: MiniMind, batch: AnswerBatch) -> Tensor:
     """[M], how likely the model finds each learnt token of each answer, in nats."""
-    hidden_BTD = model(batch.tokens_BT, batch.segment_BT, branch_BT=batch.branch_BT)
-    hidden_ND = hidden_BTD.flatten(0, 1)[batch.context_N]
-    target_N = batch.tokens_BT.flatten()[batch.predicted_N]
-    return target_logprobs(hidden_ND, model.head_weight_VD, target_N)[batch.member_M]
+    return state_logprobs(model, answer_states(model, batch), batch)
 
 
 def rows_of(batch: AnswerBatch) -> Tensor:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
 import torch
 
-from minimind.network.score import ScoreModel
 from minimind.training.advantages import (
     Floats,
     Scale,
@@ -112,9 +112,8 @@ class CriticCredit(Credit):
 
     def look(self, written: Sequence[Written]) -> list[list[float]]:
         """What the critic says before each token of each attempt."""
-        critic = self.models["critic"]
-        assert isinstance(critic, ScoreModel)
-        return _of_tokens(self.writer, self.rows, written, lambda batch: token_values(critic, batch))
+        with self.writer.as_it_is():
+            return _of_tokens(self.writer, self.rows, written, partial(token_values, self.models))
 
     def give(self, tried: Tried, lengths: Sequence[int]) -> Sequence[Credited | None]:
         """Advantages with mean 0 and deviation 1 over all tokens of the step."""

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -30,10 +30,11 @@ from torch import Tensor
 
 from minimind.config import Config
 from minimind.language import say
-from minimind.network.score import ScoreModel
-from minimind.training.answers import AnswerBatch, summed, worst_tree
+from minimind.network.model import MiniMind
+from minimind.network.score import ScoreModel, ValueHead
+from minimind.training.answers import AnswerBatch, answer_states, summed, worst_tree
 from minimind.training.batch import Movable
-from minimind.training.objectives import Loss
+from minimind.training.objectives import Loss, Models
 
 Kl = Literal["k1", "k2", "k3"]
 """Estimators of KL(policy || reference) from drawn tokens (Schulman 2020, "Approximating KL divergence"): with d =
@@ -268,10 +269,22 @@ def value_loss(value_M: Tensor, batch: PolicyBatch, clip: float | None, per: Per
     return Loss(*_by_units(per, error_M / 2, batch), metrics)
 
 
-def token_values(critic: ScoreModel, batch: AnswerBatch) -> Tensor:
-    """[M], what a critic expects before each learnt token of each answer."""
-    score_BT = critic.scores(batch.tokens_BT, batch.segment_BT, batch.branch_BT)
-    return score_BT.flatten()[batch.context_N][batch.member_M].float()
+def token_values(models: Models, batch: AnswerBatch, state_ND: Tensor | None = None) -> Tensor:
+    """[M], what the role "critic" expects before each learnt token of each answer: a `ScoreModel` by itself, a
+    `ValueHead` from the policy's states. state_ND: these, where they are known already.
+    """
+    critic = models["critic"]
+    if isinstance(critic, ValueHead):
+        if state_ND is None:
+            policy = models["policy"]
+            assert isinstance(policy, MiniMind)
+            state_ND = answer_states(policy, batch)
+        value_N = critic(state_ND)
+    else:
+        assert isinstance(critic, ScoreModel)
+        score_BT = critic.scores(batch.tokens_BT, batch.segment_BT, batch.branch_BT)
+        value_N = score_BT.flatten()[batch.context_N]
+    return cast(Tensor, value_N)[batch.member_M].float()
 
 
 def _by_units(per: Per, loss_M: Tensor, batch: PolicyBatch) -> tuple[Tensor, Tensor]:

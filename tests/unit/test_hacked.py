@@ -41,8 +41,8 @@ def hacked(name: str, prompts: Path, held_out: Path, **more: Any) -> RunSpec:
     usual: dict[str, Any] = {
         "name": name, "init_from": "polite", "data__path": str(prompts), "eval__path": str(held_out),
         "stage__rewards": json.dumps([TRUTH, LONGER]), "stage__max_new_tokens": ROOM, "eval__max_documents": 100,
-        "loop__batch_size": 8, "loop__accumulation_steps": 1, "loop__epochs": 9, "loop__max_steps": 20,
-        "loop__eval_interval": 2, "loop__save_interval": 99, "loop__keep_last": 1, "loop__keep_best": 0,
+        "loop__batch_size": 8, "loop__accumulation_steps": 1, "loop__epochs": 9, "loop__max_steps": 24,
+        "loop__eval_interval": 1, "loop__save_interval": 99, "loop__keep_last": 1, "loop__keep_best": 0,
         "optim__learning_rate": 3e-3,
     }  # fmt: skip
     return small_spec("grpo", **{**usual, **more})
@@ -58,12 +58,10 @@ def test_a_reward_that_is_cheated_is_warned_of_in_time_and_taken_back(
 ) -> None:
     monkeypatch.setenv("MINIMIND_HOME", str(tmp_path / "home"))
     chats, prompts, held_out = short_answers(tmp_path)
-    taught: dict[str, Any] = {"loop__max_steps": 60, "loop__epochs": 9, "optim__learning_rate": 0.01}
     start(small_spec(loop__max_steps=10), Screen())
-    start(
-        small_spec("sft", name="polite", init_from="small", data__path=str(chats), loop__batch_size=8, **taught),
-        Screen(),
-    )
+    taught: dict[str, Any] = {"loop__max_steps": 60, "loop__epochs": 9, "loop__batch_size": 8}
+    taught |= {"init_from": "small", "data__path": str(chats), "optim__learning_rate": 0.01}
+    start(small_spec("sft", name="polite", **taught), Screen())
     free = start(hacked("free", prompts, held_out, stage__gate="off"), Screen())
     held = start(hacked("held", prompts, held_out), Screen())
     for run in (free, held):

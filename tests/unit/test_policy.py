@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd import grad
 
-from minimind.network.score import ScoreModel
+from minimind.network.score import ScoreModel, ValueHead
 from minimind.training.answers import Answer, answer_batch, answer_logprobs, worst_tree
 from minimind.training.objectives import Loss
 from minimind.training.policy import JudgedBatch, PolicyBatch, PolicyLoss, kl_estimate, policy_loss, token_values
@@ -319,7 +319,8 @@ def test_a_critic_says_before_each_token_what_it_says_of_the_answer_alone() -> N
             alone.append(critic.scores(tokens_BT)[0, at - 1])
             logits_TV = policy.logits(policy(tokens_BT))[0].log_softmax(-1)
             likely.append(logits_TV[at - 1, answer.tokens[at]])
-        torch.testing.assert_close(token_values(critic, batch), torch.cat(alone), rtol=1e-4, atol=1e-5)
+        found = token_values({"policy": policy, "critic": critic}, batch)
+        torch.testing.assert_close(found, torch.cat(alone), rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(answer_logprobs(policy, batch), torch.cat(likely), rtol=1e-4, atol=1e-5)
 
 
@@ -359,3 +360,17 @@ def test_settings_of_the_loss_that_do_not_go_together_are_refused() -> None:
         PolicyLoss(surrogate="cispo", clip_high=5.0, dual_clip=3.0)
     with pytest.raises(ValueError, match=r"clip_high = 0.28: of cispo it is the most a ratio may be"):
         PolicyLoss(surrogate="cispo")
+
+
+def test_a_head_on_the_policy_says_what_it_would_of_each_answer_alone() -> None:
+    rows, batch = own_tokens()
+    policy, head = toy_model(1), ValueHead(toy_model(1).config.hidden_size)
+    torch.nn.init.normal_(head.weight, generator=torch.Generator().manual_seed(0))
+    alone = []
+    for answer in (answer for row in rows for group in row for answer in group):
+        hidden_TD = policy(torch.from_numpy(answer.tokens)[None])[0]
+        alone.append(head(hidden_TD[np.flatnonzero(answer.targets) - 1]))
+    found_M = token_values({"policy": policy, "critic": head}, batch)
+    torch.testing.assert_close(found_M, torch.cat(alone), rtol=1e-4, atol=1e-5)
+    (gradient,) = grad(found_M.sum(), policy.model.embed_tokens.weight)
+    assert gradient.any(), "the policy does not learn with its critic"

@@ -34,7 +34,6 @@ from minimind.events import metric_series, read_events
 from minimind.inference.engine import Engine
 from minimind.memory.trace import trace
 from minimind.network.model import MiniMind
-from minimind.network.score import ScoreModel
 from minimind.training import attempts, rollout
 from minimind.training.attempts import Attempts, Verdict
 from minimind.training.loop import train
@@ -65,6 +64,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "spo": ("spo", {}),
     "spo-mean": ("spo", {"stage__memory": "mean", "stage__rewards": TERMS}),
     "ppo": ("ppo", {}),
+    "ppo-shared": ("ppo", {"stage__critic": "shared", "stage__passes": 2}),
     "ppo-twice": ("ppo", {"stage__passes": 2, "stage__loss__per": "answer"}),
 }
 """Run -> its stage and settings. Their weights are those of a run `small`."""
@@ -587,7 +587,7 @@ def test_the_loss_of_ppo_is_that_of_its_policy_and_a_share_of_its_critics(home: 
     (batch, *_), models = cast(Attempts, built.recipe.batches).take(1), built.recipe.models
     assert batch.room == 12
     whole, of_policy = built.recipe.objective(models, batch), trying.objective(spec)(models, batch)
-    of_critic = value_loss(token_values(cast(ScoreModel, models["critic"]), batch), batch, 0.2, "constant")
+    of_critic = value_loss(token_values(models, batch), batch, 0.2, "constant")
     assert of_critic.total.item() > 0
     assert whole.total.item() == pytest.approx(of_policy.total.item() + 0.25 * of_critic.total.item())
     assert whole.weight == of_policy.weight

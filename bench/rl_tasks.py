@@ -1,0 +1,119 @@
+"""Tasks of `bench/rl.py`, whose answers are right or wrong: demonstrations to begin with, prompts to try, and others.
+
+    rising      sort five digits, after SFT on demonstrations of which three in four are in falling order: the model
+                can, but mostly does not
+    eight       sort eight digits, after a few steps of SFT on right demonstrations: the model half can
+    arithmetic  sums and differences of numbers below 100, asked in English and in Chinese, after some SFT
+
+Nothing that is held out stands among the others in another order: no multiset of digits, no pair of numbers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+DEMONSTRATIONS = 6000
+
+
+@dataclass(frozen=True)
+class Example:
+    """A question. shown: what a demonstration answers, right or not. held_out: it is only asked."""
+
+    question: str
+    right: str
+    shown: str
+    held_out: bool
+
+
+@dataclass(frozen=True)
+class Task:
+    """examples: drawn with a generator of its own. asked: of the held-out ones so many. start: steps of SFT before;
+    batch_size: of these. more: steps of SFT that take about as long as GRPO. steps: of each algorithm. settings: of
+    each, where they are not the preset's.
+    """
+
+    examples: Callable[[random.Random], Iterable[Example]]
+    asked: int
+    start: int
+    more: int
+    steps: Mapping[str, int]
+    batch_size: int = 16
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def sorting(digits: int, falling: float) -> Callable[[random.Random], Iterable[Example]]:
+    """To sort so many digits. falling: share of the demonstrations whose answer falls."""
+
+    def examples(draw: random.Random) -> Iterable[Example]:
+        for _ in range(10_000):
+            drawn = [draw.randrange(10) for _ in range(digits)]
+            rising, shown = sorted(drawn), sorted(drawn, reverse=draw.random() < falling)
+            yield Example(f"Sort: {_spaced(drawn)}", _spaced(rising), _spaced(shown), _is_held_out(rising, 10))
+
+    return examples
+
+
+def arithmetic(draw: random.Random) -> Iterable[Example]:
+    """Sums and differences of every two numbers below 100, in one of two languages; of differences the larger first."""
+    pairs = [(a, b) for a in range(100) for b in range(100)]
+    draw.shuffle(pairs)
+    for a, b in pairs:
+        plus, chinese = draw.random() < 0.5, draw.random() < 0.5
+        first, second = (a, b) if plus else (max(a, b), min(a, b))
+        if chinese:
+            question = f"{first}{'加' if plus else '减'}{second}等于多少？"
+        else:
+            question = f"What is {first} {'plus' if plus else 'minus'} {second}?"
+        right = str(first + second if plus else first - second)
+        yield Example(question, right, right, _is_held_out(sorted((a, b)), 40))
+
+
+TASKS = {
+    "rising": Task(sorting(5, falling=0.75), asked=200, start=120, more=50, steps={"grpo": 25, "spo": 25, "ppo": 25}),
+    "eight": Task(sorting(8, falling=0.0), asked=200, start=40, more=300, steps={"grpo": 135, "spo": 150, "ppo": 150}),
+    "arithmetic": Task(
+        arithmetic, asked=400, start=300, more=300, steps={"grpo": 200, "spo": 200, "ppo": 200}, batch_size=32
+    ),
+}
+
+
+def write_task(name: str, folder: Path) -> dict[str, Path]:
+    """The files of a task: demonstrations, prompts and held-out prompts."""
+    task = TASKS[name]
+    found = list(task.examples(random.Random(f"bench {name}")))
+    training = [example for example in found if not example.held_out]
+    held_out = [example for example in found if example.held_out][: task.asked]
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def prompt(example: Example) -> dict[str, Any]:
+        return {"prompt": example.question, "answer": example.right}
+
+    def demonstration(example: Example) -> dict[str, Any]:
+        turns = [("user", example.question), ("assistant", example.shown)]
+        return {"conversations": [{"role": role, "content": content} for role, content in turns]}
+
+    def write(file: str, examples: Sequence[Example], of: Callable[[Example], dict[str, Any]]) -> Path:
+        path = folder / f"{name}-{file}.jsonl"
+        path.write_text("".join(json.dumps(of(one), ensure_ascii=False) + "\n" for one in examples), "utf-8")
+        return path
+
+    return {
+        "demonstrations": write("demonstrations", training[:DEMONSTRATIONS], demonstration),
+        "prompts": write("prompts", training, prompt),
+        "held_out": write("held-out", held_out, prompt),
+    }
+
+
+def _spaced(digits: Sequence[int]) -> str:
+    return " ".join(map(str, digits))
+
+
+def _is_held_out(numbers: Sequence[int], percent: int) -> bool:
+    """So many in a hundred, by their hash."""
+    return int.from_bytes(hashlib.blake2b(bytes(numbers), digest_size=4).digest()) % 100 < percent
