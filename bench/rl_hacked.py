@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import argparse
 import json
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -39,6 +40,7 @@ from bench.rl_tasks import TASKS, write_task
 from bench.trained import Trained, figure, keep, trained
 from jobs import paths
 from minimind.events import read_events
+from minimind.training.alarms import alarms
 
 START, STEPS, EVERY = 60, 36, 2
 ROOM = 32
@@ -83,13 +85,25 @@ def learn(seed: int, gate: str, files: Mapping[str, Path], console: Console, ste
     run = trained("grpo", f"bench-hacked-{gate}-{seed}", asked, console)
     at, right = run.series["val/right"]
     notes = [event for event in read_events(run.run.events_path, {"note"}) if "step" in event]
-    alarm = next((note["step"] for note in notes if note.get("cause") in CAUSES), None)
+    alarm = first_alarm(run)
     seen = [share for step, share in zip(at, right, strict=True) if alarm is not None and step <= alarm]
     fallen = next((at[k] for k in range(len(at)) if max(right[: k + 1]) - right[k] >= 0.1), None)
     returns = [note["step"] for note in notes if note["kind"] == "return"]
     went_back = next((note for note in notes if note["kind"] == "return" and note["step"] == at[-1]), None)
     last = right[-1] if went_back is None else right[at.index(went_back["good"])]
     return run, Learner(seed, gate, right[0], min(right), last, alarm, seen[-1] if seen else None, fallen, returns)
+
+
+def first_alarm(run: Trained) -> int | None:
+    """The step at which a run warns of its reward: by its curves, which is all that alarms are made of."""
+    series = run.series
+    for last in sorted({step for steps, _ in series.values() for step in steps}):
+        cut = {
+            name: (steps[: (n := bisect_right(steps, last))], values[:n]) for name, (steps, values) in series.items()
+        }
+        if any(alarm.cause in CAUSES for alarm in alarms(cut, TASKS["eight"].asked)):
+            return last
+    return None
 
 
 def show(found: Sequence[Learner], console: Console) -> None:

@@ -38,9 +38,10 @@ NO_BETTER = 0.02
 CUT_OFF = 0.3
 """Share of answers: where a third have no end, length decides more than content."""
 
-PROXY_FALL, PROXY_SURE = 0.05, 1.5
-"""How far right answers fall under a rising reward, and by how many standard errors at least: less, of both, than what
-the gate takes for a fall, so that it is said before.
+PROXY_FALL, PROXY_RISE = 0.03, 0.02
+"""How far right answers fall, and by a standard error at least, while the reward rises by this part of itself: less than
+what the gate takes for a fall, so that it is said before. The error is that of two shares that have nothing to do with
+each other; of the same prompts it is about half of that.
 """
 
 KL = 0.5
@@ -184,8 +185,9 @@ def _proxy(seen: Seen) -> Alarm | None:
         return None
     last, now = right[-1]
     for step, before in right[:-1]:
-        least = max(PROXY_FALL, PROXY_SURE * share_error(before, now, seen.prompts))
-        if before - now >= least and step in reward and reward[last] > reward[step]:
+        least = max(PROXY_FALL, share_error(before, now, seen.prompts))
+        rises = step in reward and reward[last] - reward[step] >= PROXY_RISE * abs(reward[step])
+        if before - now >= least and rises and reward[last] > reward[step]:
             text = say(
                 "The reward of held-out answers went up from {reward:.2f} to {more:.2f} since step {step}, while right "
                 "ones fell from {before:.0f} to {now:.0f} %: the policy has found what pays without being right. Look "

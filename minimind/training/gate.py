@@ -10,6 +10,9 @@ from pydantic import Field
 
 from minimind.config import Config
 
+# Of 33 runs that tried to sort digits or to answer the stock questions two fell by 10 points: one to nothing, the other,
+# from 35 to 24 %, would have got up again. Plain text became up to 9 % worse where something narrow was learnt.
+
 SURE = 2.0
 """Standard errors that a fall is larger than chance: one such in forty comes by itself."""
 
@@ -28,7 +31,7 @@ class Gate(Config):
         "two standard errors of that difference, if they are more",
     )
     text: float = Field(
-        default=0.05, gt=0, description="which part worse held-out plain text may become than it was at the beginning"
+        default=0.1, gt=0, description="which part worse held-out plain text may become than it was at the beginning"
     )
     returns: int = Field(default=2, ge=0, description="how often a run goes back; then it ends at its best checkpoint")
     slower: float = Field(default=0.5, gt=0, le=1, description="what the rate is multiplied by when it goes back")

@@ -100,7 +100,8 @@ def test_what_looks_like_trouble_and_is_none() -> None:
     # Longer answers of which more are right are what was asked for.
     assert raised(answer_tokens=line(10, 40)) == []
     # So is a reward that rises while right answers wobble by chance.
-    assert raised({"right": (0.5, 0.6, 0.54, 0.54), "reward": (0.5, 0.8, 0.9, 1.0)}) == []
+    assert raised({"right": (0.5, 0.6, 0.58, 0.58), "reward": (0.5, 0.8, 0.9, 1.0)}) == []
+    assert raised({"right": (0.5, 0.6, 0.5, 0.5), "reward": (0.5, 0.8, 0.8, 0.81)}) == []
     assert raised({"right": (0.5, 0.6, 0.55, 0.5), "reward": (0.6, 0.8, 0.9, 1.2)}, 15) == []
     # Where the reward falls with them nothing is cheated.
     assert raised({"right": (0.5, 0.6, 0.55, 0.5), "reward": (0.5, 0.6, 0.55, 0.5)}) == []
@@ -139,7 +140,7 @@ def test_a_fall_counts_beyond_the_tolerance_and_beyond_chance() -> None:
     assert fallen(gate, 0.8, 0.0, Measured(0.71, 1000)) is None
     assert fallen(gate, 0.8, 0.0, Measured(0.69, 1000)) == "right"
     assert fallen(gate, 0.8, 0.0, Measured(0.69, 20)) is None
-    assert fallen(gate, 0.8, 2.0, Measured(0.8, 1000, 2.09)) is None
-    assert fallen(gate, 0.8, 2.0, Measured(0.8, 1000, 2.11)) == "text"
+    assert fallen(gate, 0.8, 2.0, Measured(0.8, 1000, 2.19)) is None
+    assert fallen(gate, 0.8, 2.0, Measured(0.8, 1000, 2.21)) == "text"
     assert fallen(gate, 0.8, 0.0, Measured(0.8, 1000, 9.0)) is None
     assert fallen(gate, 0.8, 2.0, Measured(0.8, 1000)) is None

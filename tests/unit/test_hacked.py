@@ -12,7 +12,6 @@ import pytest
 from jobs.runs.directory import RunDirectory
 from jobs.stages.spec import RunSpec
 from jobs.training.run import start
-from minimind.checkpoints import folders as checkpoint_folders
 from minimind.events import Event, metric_series, read_events
 from tests.small import Screen, small_spec, write_chats
 
@@ -74,9 +73,11 @@ def test_a_reward_that_is_cheated_is_warned_of_in_time_and_taken_back(
     assert cheated[-1] < 0.1
     assert metric_series(free.events_path, "val/reward")[1][-1] > 5
     assert not noted(free, "return")
-    (back,) = noted(held, "return")
-    assert (back["fall"], back["rate"]) == ("right", 0.5)
+    told = noted(held, "return")
+    assert [(event["fall"], event["rate"], event["ended"]) for event in told][:1] == [("right", 0.5, False)]
     at, right = metric_series(held.events_path, "val/right")
-    assert dict(zip(at, right, strict=True))[back["step"]] <= right[0] - 0.1
+    measured = dict(zip(at, right, strict=True))
+    for event in told:
+        assert measured[event["step"]] < measured[event["good"]] - 0.1
+        assert measured[event["step"] + 1] > measured[event["good"]] - 0.1
     assert right[-1] > right[0] - 0.1
-    assert checkpoint_folders.steps(held.checkpoints)[-1] == at[-1]
