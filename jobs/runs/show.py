@@ -124,9 +124,8 @@ def show(run: RunDirectory, console: Console, *, only: Collection[str] | None = 
         unit=metrics_of(row.stage)["train/loss"].unit,
     )
     environment = attempts[-1].get("environment", {}) if attempts else {}
-    noted = [event for event in events if event["type"] == "note"]
-    warned = [event for event in noted if event["kind"] in _WARNINGS]
-    notes = [event for event in noted if event["kind"] not in _WARNINGS][-_MOST_NOTES:]
+    warned = warnings(events)
+    notes = [event for event in events if event["type"] == "note" and event not in warned][-_MOST_NOTES:]
     sections = {
         "alarms": pairs((f"{say('step')} {event['step']}", event["text"]) for event in warned),
         "metrics": _metrics_table(series, row.stage),
@@ -145,6 +144,11 @@ def show(run: RunDirectory, console: Console, *, only: Collection[str] | None = 
             console.print(Text(f"\n{phrase(name)}", style="bold"))
             console.print(table, soft_wrap=False)
     return path
+
+
+def warnings(events: Iterable[Event]) -> list[Event]:
+    """Of what a run that learns by trying has noted, what is to be looked at: alarms and returns, with their steps."""
+    return [event for event in events if event["type"] == "note" and event["kind"] in _WARNINGS]
 
 
 def _memory(run: RunDirectory, series: Series) -> list[tuple[str, str]]:

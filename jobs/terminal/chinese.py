@@ -1818,6 +1818,7 @@ CHINESE: dict[str, str] = {
     "Rows per step (batch x accumulation x workers)": "每步行数（批大小 x 累积 x 进程数）",
     "Run": "运行",
     "Sample output": "样例输出",
+    "Alarms": "警告",
     "Score": "得分",
     "Scores (95 % interval)": "评测得分（95 % 置信区间）",
     "Seed": "随机种子",

@@ -39,9 +39,8 @@ CUT_OFF = 0.3
 """Share of answers: where a third have no end, length decides more than content."""
 
 PROXY_FALL, PROXY_RISE = 0.03, 0.02
-"""How far right answers fall, and by a standard error at least, while the reward rises by this part of itself: less than
-what the gate takes for a fall, so that it is said before. The error is that of two shares that have nothing to do with
-each other; of the same prompts it is about half of that.
+"""How far right answers fall, and by a standard error at least, while the reward rises by this part of itself: less
+than what the gate takes for a fall, so that it is said before.
 """
 
 KL = 0.5

@@ -10,8 +10,8 @@ from pydantic import Field
 
 from minimind.config import Config
 
-# Of 33 runs that tried to sort digits or to answer the stock questions two fell by 10 points: one to nothing, the other,
-# from 35 to 24 %, would have got up again. Plain text became up to 9 % worse where something narrow was learnt.
+# Of 33 runs that tried to sort digits or to answer the stock questions two fell by 10 points: one to nothing, the
+# other, from 35 to 24 %, got up again. Plain text became up to 9 % worse where something narrow was learnt.
 
 SURE = 2.0
 """Standard errors that a fall is larger than chance: one such in forty comes by itself."""
