@@ -57,10 +57,12 @@ def keep(run: RunDirectory, step: int, answers: Sequence[Examined], seed: int) -
 
 
 def chosen(answers: Sequence[Examined], seed: int) -> list[tuple[str, Examined]]:
-    """Which of the answers are kept, and why. Of equal ones that which a draw by the seed has first."""
+    """Which of the answers are kept, and why. Of equal ones the best and the worst are those that were drawn last, lest
+    they be the same as those drawn first.
+    """
     drawn = sorted(answers, key=lambda one: hashlib.blake2b(f"{seed} {one.row}".encode(), digest_size=8).digest())
-    best = max(drawn, key=lambda one: one.reward)
-    worst = min(drawn, key=lambda one: one.reward)
+    best = max(reversed(drawn), key=lambda one: one.reward)
+    worst = min(reversed(drawn), key=lambda one: one.reward)
     return [("best", best), ("worst", worst), *(("drawn", one) for one in drawn[:DRAWN])]
 
 

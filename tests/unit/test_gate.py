@@ -13,6 +13,7 @@ import torch
 from rich.cells import cell_len
 
 import minimind.checkpoints.checkpoint as checkpoints
+from jobs.experiment import log
 from jobs.runs import samples
 from jobs.runs.directory import RunDirectory
 from jobs.runs.progress import show_events
@@ -298,7 +299,13 @@ def test_alarms_are_noted_once_and_shown(home: Path, monkeypatch: pytest.MonkeyP
     resume("wild", {}, Screen())
     again = [event for event in read_events(run.events_path, {"note"}) if event["kind"] in worker.ALARMS]
     assert [event["cause"] for event in again] == causes
-    for look in (partial(show, run), partial(show_events, run, last=200)):
+    told = log.as_json(log.entries(["wild"], print)[0])["alarms"]
+    assert [alarm["text"] for alarm in told] == [event["text"] for event in noted if event["kind"] == "alarm"]
+    for look in (
+        partial(show, run),
+        partial(show_events, run, last=200),
+        partial(log.show, log.entries(["wild"], print)),
+    ):
         screen = Screen()
         look(screen)
         assert "had not ended when there was no more room" in " ".join(screen.text.split())
