@@ -10,6 +10,7 @@ import json
 from array import array
 from bisect import bisect
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -21,7 +22,7 @@ from pydantic import Field
 from rich.table import Table
 
 from data.bias import LengthBias, bias_of_labels, bias_of_pairs
-from data.encode import Document, documents, require_documents
+from data.encode import Document, Tool, documents, require_documents
 from data.formats import form_of, refuse_upstream, stage_of
 from data.read import TEXTS, DataError, RowFile, as_row, row_files
 from data.rules import Turns, answer_characters, conversations, excerpt, keys, problems
@@ -306,12 +307,13 @@ def check_file(
     tokenizer: Tokenizer | None = None,
     max_seq_len: int | None = None,
     eval_path: str | Path | None = None,
+    tools: Sequence[Tool] = (),
 ) -> Report:
     """Examine a file, or all files of a folder, for a stage of STAGE_ROWS.
 
     tokenizer: also measure lengths in tokens, as the chat template writes the row, which takes as long as tokenising.
     max_seq_len: with it, find rows that are cut or truncated. eval_path: a file of any stage's rows; a row leaks if a
-    text or question of it stands there too, case and white space aside.
+    text or question of it stands there too, case and white space aside. tools: what prompts list as what can be called.
 
     Raises ValueError for an unknown stage, and for files that can't be opened; a DataError if the evaluation file has
     a bad row.
@@ -327,7 +329,7 @@ def check_file(
     files = row_files(path)
     held_out = _held_out(eval_path) if eval_path is not None else frozenset()
     report = Report(str(Path(path).expanduser().absolute()), stage, files=len(files))
-    doctor = _Doctor(report, tokenizer, max_seq_len, held_out)
+    doctor = _Doctor(report, tokenizer, max_seq_len, held_out, tools)
     for file in files:
         refuse_upstream(file.path.name, stage)
         doctor.open(file)
@@ -368,9 +370,14 @@ class _Doctor:
     """Looks at one row after the other and keeps numbers only."""
 
     def __init__(
-        self, report: Report, tokenizer: Tokenizer | None, max_seq_len: int | None, held_out: frozenset[int]
+        self,
+        report: Report,
+        tokenizer: Tokenizer | None,
+        max_seq_len: int | None,
+        held_out: frozenset[int],
+        tools: Sequence[Tool] = (),
     ) -> None:
-        self.report = report
+        self.report, self.tools = report, tools
         self.tokenizer, self.max_seq_len, self.held_out = tokenizer, max_seq_len, held_out
         self.row_type, self.path = STAGE_ROWS[report.stage], Path(report.file)
         self.files: list[tuple[int, str]] = []  # the first row of each, counted among the good ones, and its path
@@ -432,7 +439,7 @@ class _Doctor:
             self.found("leaked", line, excerpt(leaked[0]))
 
     def _measure(self, line: int, row: Row, tokenizer: Tokenizer) -> None:
-        found = documents(tokenizer, row)
+        found = documents(tokenizer, row, self.tools)
         limit, longest = self.max_seq_len, max(len(document.ids) for document in found)
         self.tokens.append(longest)
         if isinstance(row, PreferenceRow) and (detail := _teaches_nothing(found, limit)):

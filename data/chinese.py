@@ -13,9 +13,12 @@ CHINESE: dict[str, str] = {
         "对话是若干轮的列表，每一轮是带 role 和 content 的对象"
     ),
     (
-        "questions for agents that call tools (MiniMind's agent_rl.jsonl) can't be read yet; a row for rl is {row}, or "
-        "a conversation without tools"
-    ): "还不能读取会调用工具的智能体的问题（MiniMind 的 agent_rl.jsonl）；rl 的一行是 {row}，或者不带工具的对话",
+        "questions for agents that call tools (MiniMind's agent_rl.jsonl) have their right answers in gt, which can't "
+        "be read yet; a row for rl is {row}, or a conversation whose last answer is the right one"
+    ): (
+        "会调用工具的智能体的问题（MiniMind 的 agent_rl.jsonl）把标准答案写在 gt 里，还不能读取；rl 的一行是 {row}，"
+        "或者一段对话，最后一个回答是标准答案"
+    ),
     "the conversation asks nothing: a turn of the user's must stand before the answer": (
         "对话里没有问题：回答之前要有一轮 user"
     ),

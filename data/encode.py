@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from itertools import chain
 from typing import Any, cast
 
@@ -21,6 +22,9 @@ from data.shards import TokenShards, shard_schema
 from minimind.text.chat import chat_template, render, require_renderable
 from minimind.text.template import order_problem
 from minimind.text.tokenizer import Tokenizer
+
+Tool = Mapping[str, Any]
+"""What can be called, as a prompt lists it: OpenAI's {"type": "function", "function": {"name", ...}}."""
 
 BATCH_DOCUMENTS = 1024
 BATCH_CHARACTERS = 1 << 20
@@ -103,9 +107,14 @@ def encode_chats(tokenizer: Tokenizer, batch: RowBatch, schema: pa.Schema) -> pa
     return _record_batch(tokenizer, batch, [[_written(tokenizer, row.conversations)] for row in batch.rows], schema)
 
 
-def encode_questions(tokenizer: Tokenizer, batch: RowBatch, schema: pa.Schema) -> pa.RecordBatch:
-    """Prompts with their right answers as rows of `schema`, as `encode_chats` has conversations."""
-    return _record_batch(tokenizer, batch, [[_written(tokenizer, asked(row))] for row in batch.rows], schema)
+def encode_questions(
+    tokenizer: Tokenizer, batch: RowBatch, schema: pa.Schema, tools: Sequence[Tool] = ()
+) -> pa.RecordBatch:
+    """Prompts with their right answers as rows of `schema`, as `encode_chats` has conversations. tools: what can be
+    called, which the prompts list.
+    """
+    written = [[_written(tokenizer, asked(row), tools)] for row in batch.rows]
+    return _record_batch(tokenizer, batch, written, schema)
 
 
 def encode_pairs(tokenizer: Tokenizer, batch: RowBatch, schema: pa.Schema) -> pa.RecordBatch:
@@ -161,8 +170,9 @@ class Document:
 _NOTHING = Document([], np.empty(0, np.int32))
 
 
-def documents(tokenizer: Tokenizer, row: Row) -> list[Document]:
-    """What the model reads of a row of any kind: one document, or one for each of two answers.
+def documents(tokenizer: Tokenizer, row: Row, tools: Sequence[Tool] = ()) -> list[Document]:
+    """What the model reads of a row of any kind: one document, or one for each of two answers. tools: what can be
+    called in answer to a prompt.
 
     Raises ValueError for a conversation that the chat template refuses.
     """
@@ -175,7 +185,7 @@ def documents(tokenizer: Tokenizer, row: Row) -> list[Document]:
         case PreferenceRow():
             return [conversation(tokenizer, row.chosen), conversation(tokenizer, row.rejected)]
         case PromptRow():
-            return [conversation(tokenizer, asked(row))]
+            return [conversation(tokenizer, asked(row), tools)]
     raise TypeError(f"unknown row {type(row).__name__}")
 
 
@@ -203,16 +213,21 @@ def asked(row: PromptRow) -> list[Message]:
     return [*(row.before or ()), question, answer]
 
 
-def conversation(tokenizer: Tokenizer, messages: Sequence[Message]) -> Document:
-    """A conversation as the model reads it. Raises ValueError for one that the chat template refuses."""
-    rendered = render(tokenizer, [message.model_dump() | {"learn": message.learn} for message in messages])
+def conversation(tokenizer: Tokenizer, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> Document:
+    """A conversation as the model reads it. tools: what can be called, where it lists none itself.
+
+    Raises ValueError for one that the chat template refuses.
+    """
+    lists = any(message.tools for message in messages)
+    turns = [message.model_dump() | {"learn": message.learn} for message in messages]
+    rendered = render(tokenizer, turns, () if lists else tools)
     edges = np.diff(np.array([False, *rendered.loss_mask, False], np.int8))
     return Document(rendered.ids, np.flatnonzero(edges).astype(np.int32))
 
 
-def _written(tokenizer: Tokenizer, messages: Sequence[Message]) -> Document:
+def _written(tokenizer: Tokenizer, messages: Sequence[Message], tools: Sequence[Tool] = ()) -> Document:
     try:
-        return conversation(tokenizer, messages)
+        return conversation(tokenizer, messages, tools)
     except ValueError:
         return _NOTHING
 
@@ -296,6 +311,11 @@ def _template(tokenizer: Tokenizer) -> str:
     return f"{chat_template(tokenizer)}\nreading {READING}"
 
 
+def _template_with(tokenizer: Tokenizer, tools: Sequence[Tool]) -> str:
+    """Prompts that list other tools are other prompts."""
+    return f"{_template(tokenizer)}\ntools {json.dumps(tools)}"
+
+
 def _labelled_template(tokenizer: Tokenizer) -> str:
     """Another than for conversations: a file of these, read without its labels, becomes other documents."""
     return f"{_template(tokenizer)}\nlabels"
@@ -320,3 +340,14 @@ ENCODINGS: dict[str, Encoding] = {
     "rl": Encoding(_read_questions, _question_characters, encode_questions, _template, chosen_targets=True),
 }
 """The kinds of rows, as STAGE_ROWS calls them, that are tokenised once and for all."""
+
+
+def encoding_of(rows: str, tools: Sequence[Tool] = ()) -> Encoding:
+    """How rows of this kind become documents. tools: what the prompts of questions list as what can be called."""
+    encoding = ENCODINGS[rows]
+    if not tools:
+        return encoding
+    assert rows == "rl", "only prompts of questions are given tools"
+    return replace(
+        encoding, encode=partial(encode_questions, tools=tools), template=partial(_template_with, tools=tools)
+    )

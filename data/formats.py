@@ -17,7 +17,7 @@ from typing import Any
 from minimind.language import phrase, say
 from minimind.text.chat import read_call
 
-READING = 6
+READING = 7
 """How rows are understood. Raise it when the same row is read otherwise, so that what was made of it by other rules is
 made again; tests/unit/test_formats.py holds what rows have become.
 """
@@ -221,23 +221,31 @@ def _text_row(fields: Fields, notes: Notes) -> Json:
 
 
 def _prompt_row(fields: Fields, notes: Notes) -> Json:
-    """A question and its answer, or a conversation whose last answer is the right one; of MiniMind's none is known."""
+    """A question and its answer, or a conversation whose last answer is the right one; of MiniMind's none is known.
+
+    Where tools were called for that answer, the model is to call them anew.
+    """
     if fields.has("prompt") or not (fields.has("conversations") or fields.has("messages")):
         return _given(fields, "prompt", "answer")
     row = _conversation_row(fields, notes, _prompt_and_completion)
     turns = row["conversations"]
     if not isinstance(turns, list) or not turns or not all(isinstance(turn, dict) for turn in turns):
         raise ValueError(say("a conversation is a list of turns, each an object with role and content"))
-    if fields.has("gt") or any(turn.get("tools") or turn.get("tool_calls") or _role(turn) == "tool" for turn in turns):
+    if fields.has("gt"):
         raise ValueError(
             say(
-                "questions for agents that call tools (MiniMind's agent_rl.jsonl) can't be read yet; a row for rl is "
-                "{row}, or a conversation without tools",
+                "questions for agents that call tools (MiniMind's agent_rl.jsonl) have their right answers in gt, "
+                "which can't be read yet; a row for rl is {row}, or a conversation whose last answer is the right one",
                 row='{"prompt": "…", "answer": "…"}',
             )
         )
     asked = turns[:-1] if _role(turns[-1]) == "assistant" else turns
     last = turns[-1] if len(asked) < len(turns) else {"content": ""}
+    if last.get("tool_calls"):
+        notes.unread.append(say("{name} of turn {number}", name="tool_calls", number=len(turns)))
+    if len(asked) < len(turns) and (called := _called_for(asked)):
+        asked = asked[:-called]
+        notes.ignored.append("tool_calls")
     if not asked or _role(asked[-1]) != "user":
         raise ValueError(say("the conversation asks nothing: a turn of the user's must stand before the answer"))
     if last.get("reasoning_content"):
@@ -247,6 +255,17 @@ def _prompt_row(fields: Fields, notes: Notes) -> Json:
         "prompt": asked[-1]["content"],
         "answer": "" if str(last["content"]).strip() in _NO_ANSWER else last["content"],
     }
+
+
+def _called_for(turns: Sequence[Json]) -> int:
+    """How many turns at the end of a conversation are calls of tools and what these said."""
+    count = 0
+    for number, turn in enumerate(reversed(turns), start=1):
+        if turn.get("tool_calls"):
+            count = number
+        elif _role(turn) != "tool":
+            break
+    return count
 
 
 def _chat_row(fields: Fields, notes: Notes) -> Json:

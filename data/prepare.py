@@ -15,7 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 from filelock import FileLock
 
-from data.encode import ENCODINGS, Encoding
+from data.encode import Encoding, Tool, encoding_of
 from data.read import BadRows, RowFile, row_files
 from data.shards import ShardWriter, Source, TokenShards, shards_fingerprint
 from minimind.language import say
@@ -44,6 +44,7 @@ def tokenise(
     out_dir: str | Path,
     *,
     rows: str = "pretrain",
+    tools: Sequence[Tool] = (),
     max_bad_rows: int = 0,
     progress: Progress | None = None,
     pipeline: Pipeline | None = None,
@@ -52,13 +53,13 @@ def tokenise(
 
     They are made only if they aren't there yet: same content and tokenizer, same folder. The folder appears whole or
     not at all; what an interrupted call left is made anew. Calls that ask for the same shards at once wait for each
-    other. paths: files, or folders of them. rows: the kind of rows, of ENCODINGS. max_bad_rows: how many rows that
-    can't be used may be left out.
+    other. paths: files, or folders of them. rows: the kind of rows, of ENCODINGS. tools: what the prompts of
+    questions list as what can be called. max_bad_rows: how many rows that can't be used may be left out.
 
     Raises ValueError for files that can't be used (DataError with file and line) or that hold no row, OSError if the
     disk is full or fails; nothing is left behind then.
     """
-    encoding = ENCODINGS[rows]
+    encoding = encoding_of(rows, tools)
     files = [file for path in paths for file in row_files(path)]
     if not files:
         raise ValueError(say("no data files: give at least one"))
@@ -129,8 +130,10 @@ def data_source(path: Path) -> Source:
 
 def content_sha256(path: Path) -> str:
     """The sha256, in hex, of a file's bytes; of a folder that of its files' sha256s in their order."""
+    if path.is_file():
+        return data_source(path).sha256
     digests = [data_source(file.path).sha256 for file in row_files(path)]
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest() if path.is_dir() else digests[0]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def _write(

@@ -400,6 +400,25 @@ CHINESE: dict[str, str] = {
     ),
     # rewards
     "reward term": "奖励项",
+    "tool": "工具",
+    "tool {name}: {path}: {problem}": "工具 {name}：{path}：{problem}",
+    "two tools are called {name}: give one of them another name": "有两个工具都叫 {name}：给其中一个换个名字",
+    "line {line} has no {column!r}; it has {names}": "第 {line} 行没有 {column!r}；有的是 {names}",
+    "line {line} has an empty key": "第 {line} 行的键是空的",
+    "lines {first} and {line} have the same key, {key!r}: keep one of them": (
+        "第 {first} 行和第 {line} 行的键相同，都是 {key!r}：只留一行"
+    ),
+    "it has no rows": "里面没有行",
+    "line {line} has another number of columns than the first": "第 {line} 行的列数和第一行不同",
+    "line {line} is no JSON object; a table is a .csv file, or objects, one a line": (
+        "第 {line} 行不是 JSON 对象；表格是 .csv 文件，或者每行一个对象"
+    ),
+    "it can't be read: {error}": "无法读取：{error}",
+    "no row has {column!r}; there are {names}": "没有一行有 {column!r}；有的是 {names}",
+    (
+        "stage.tool_tokens = {count}: the template's words around a tool's answer are {least} tokens with this "
+        "tokenizer; give more"
+    ): "stage.tool_tokens = {count}：用这个分词器，模板在工具回答前后的文字就有 {least} 个词元；请设大一些",
     "a reward has at least one term; there are: {names}": "奖励至少要有一项；可用的有：{names}",
     "a tag's name is written without brackets, in letters and digits, such as answer": (
         "标签名不带尖括号，由字母和数字组成，例如 answer"
@@ -417,6 +436,15 @@ CHINESE: dict[str, str] = {
     "question: there is no {answer} in it, so the judge would not see what it judges": (
         "question：里面没有 {answer}，评判模型就看不到要评判的回答"
     ),
+    (
+        "url: it is http://HOST:PORT/PATH, without a user, a password, a query or a #; the key stands in "
+        "MINIMIND_API_KEY"
+    ): "url：应为 http://主机:端口/路径，不带用户名、密码、查询参数和 #；密钥放在 MINIMIND_API_KEY 里",
+    "it has {count} tokens; the model reads {most}": "它有 {count} 个词元；模型最多读 {most} 个",
+    (
+        "the reward {name} could not judge {failed} of {count} answers, which count as the others of their group: "
+        "{problem}"
+    ): "奖励 {name} 没能评出 {count} 个回答中的 {failed} 个，这些按同组其他回答的计：{problem}",
     "scale = {least:g}, {most:g}: the least comes first": "scale = {least:g}, {most:g}：应先写最小值",
     "the judge replied {reply!r}, which has no number from {least:g} to {most:g}": (
         "评判模型回复了 {reply!r}，其中没有 {least:g} 到 {most:g} 的数"
@@ -442,6 +470,7 @@ CHINESE: dict[str, str] = {
     "it gave a value of the type {type}; a list of numbers is expected": "它返回的类型是 {type}；应为由数组成的列表",
     "it wrote into the pipe of its process's answers, or closed it": "它写入或关闭了进程的应答管道",
     "it took more than {seconds:g} s": "它用时超过 {seconds:g} 秒",
+    "it printed more than {count:,} bytes": "它打印了超过 {count:,} 字节",
     "it took more than {seconds:g} s of processor time (cpu_s)": "它用的处理器时间超过 {seconds:g} 秒（cpu_s）",
     "its process ended ({how})": "它的进程结束了（{how}）",
     "its process ended ({how}), and had printed: {last}": "它的进程结束了（{how}），之前输出过：{last}",

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from jobs.cluster.machine import cores, memory_bytes
-from jobs.serving.keys import API_KEY, read_key
+from jobs.endpoints.keys import API_KEY, read_key
 from minimind.config import Config, explain
 
 PREFIX = "MINIMIND_SERVE_"

@@ -15,9 +15,9 @@ from starlette.requests import cookie_parser
 from starlette.responses import FileResponse, JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from jobs.endpoints.keys import API_KEY
 from jobs.paths import stock_folder
 from jobs.runs.reports import list_reports, page_of
-from jobs.serving.keys import API_KEY
 from jobs.serving.ports import is_loopback
 from minimind.language import speaking
 from service import chat_api, errors

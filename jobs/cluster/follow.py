@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -21,13 +21,20 @@ _END = 8192  # characters of a log: what was said in them is not said again
 
 
 def submit_training(
-    name: str, argv: Sequence[str], words: str, *, detach: bool, console: Console, kind: str = "run"
+    name: str,
+    argv: Sequence[str],
+    words: str,
+    *,
+    detach: bool,
+    console: Console,
+    kind: str = "run",
+    variables: Mapping[str, str] | None = None,
 ) -> int:
     """Submit `python -m jobs ARGV` for the run, or the sweep, of this name; follow it unless `detach`. Gives the exit
-    status. words: what is asked for, for people.
+    status. words: what is asked for, for people. variables: see `submit.submit`.
     """
     cluster.ensure(lambda line: console.print(line, style="dim"))
-    submission_id = submit.submit(name, argv, kind=kind)
+    submission_id = submit.submit(name, argv, kind=kind, variables=variables)
     console.print(say("Submitted {job}: {words}", job=submission_id, words=words), style="dim")
     if detach:
         console.print(

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import shlex
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -52,11 +52,17 @@ class Job:
     ended_s: float | None
 
 
-def submit(run_name: str, argv: Sequence[str], working_dir: Path | None = None, kind: str = "run") -> str:
+def submit(
+    run_name: str,
+    argv: Sequence[str],
+    working_dir: Path | None = None,
+    kind: str = "run",
+    variables: Mapping[str, str] | None = None,
+) -> str:
     """Run ``python -m jobs *argv`` on the cluster, in a copy of `working_dir` (default: this checkout).
 
     Gives the submission id, which starts with the name of the run. kind: "sweep" or "pipeline" where the name is
-    one's.
+    one's. variables: more that the job has in its environment; no secrets, for Ray writes them into its logs.
 
     Raises ClusterError without a cluster, ValueError if the working directory is too large.
     """
@@ -78,6 +84,7 @@ def submit(run_name: str, argv: Sequence[str], working_dir: Path | None = None, 
                             "MINIMIND_LANG": language(),  # else that of the shell that started the cluster
                             "PYTHONUNBUFFERED": "1",
                             **told_to_jobs(),
+                            **(variables or {}),
                         },
                     },
                 )

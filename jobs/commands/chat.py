@@ -16,10 +16,10 @@ from rich.markup import escape
 from jobs import paths
 from jobs.commands.arguments import Parser
 from jobs.commands.program import Program
+from jobs.endpoints.keys import read_key
 from jobs.serving.answerer import Answerer, Manner
 from jobs.serving.conversation import NO_MODEL, Conversation, introduce, temperature
 from jobs.serving.in_process import InProcess
-from jobs.serving.keys import read_key
 from jobs.serving.remote import Server
 from jobs.serving.server import running_url
 from minimind.language import phrase, say

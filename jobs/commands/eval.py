@@ -95,8 +95,8 @@ def evaluate(args: argparse.Namespace, program: Program, console: Console) -> in
 
 def _model(program: Program, text: str) -> Weights | RemoteExaminee:
     """A model behind an endpoint, or a checkpoint by what names it here or as the handbook calls its stage."""
+    from jobs.endpoints.endpoint import Endpoint
     from jobs.evaluation.remote import RemoteExaminee
-    from jobs.serving.endpoint import Endpoint
 
     if text.lower().startswith(("http://", "https://")):
         return RemoteExaminee(Endpoint.named(text))

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Mapping
 
 from pydantic import ValidationError
 from rich.console import Console
 
+from jobs import paths
 from jobs.commands.arguments import Parser
 from jobs.commands.program import Program
+from jobs.endpoints.keys import API_KEY, API_KEY_FILE, kept_key, read_key
+from jobs.runs.directory import RunDirectory
 from jobs.training.request import JobRequest
 from minimind.config import explain
+
+KEY_FILES = ".key-of-judges-"
+"""How the names of the files below MINIMIND_HOME begin that hold keys of judges."""
 
 
 def add_job(parser: Parser, program: Program) -> None:
@@ -54,4 +62,26 @@ def submit(request: JobRequest, *, detach: bool, console: Console) -> int:
 
     kind = "run" if request.sweep is None else "sweep"
     argv = ["job", request.model_dump_json(exclude_defaults=True)]
-    return submit_training(request.name, argv, request.words(), detach=detach, console=console, kind=kind)
+    variables = key_of_judges(os.environ) if "judge" in _terms(request) else None
+    return submit_training(
+        request.name, argv, request.words(), detach=detach, console=console, kind=kind, variables=variables
+    )
+
+
+def key_of_judges(environment: Mapping[str, str]) -> dict[str, str]:
+    """How a job has the key that its submitter has, and no other: in a file, for Ray writes variables into logs. Raises
+    ValueError for a key that cannot be read.
+    """
+    key = read_key(environment)
+    file = str(kept_key(key, paths.make(paths.home()), KEY_FILES)) if key is not None else ""
+    return {API_KEY: "", API_KEY_FILE: file}
+
+
+def _terms(request: JobRequest) -> list[str]:
+    """The terms of the reward of what is asked for, or of the run that it goes on with or repeats."""
+    name = request.repeats or (request.name if request.from_resume else None)
+    if name is None or request.rewards:
+        return request.rewards
+    spec = RunDirectory.find(paths.runs() if request.sweep is None else paths.sweeps(), name).spec()
+    stage = spec.get("run", spec).get("stage", {})
+    return [str(term.get("is")) for term in stage.get("rewards", ())]

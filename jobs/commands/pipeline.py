@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Sequence
 
 from pydantic import ValidationError
@@ -86,10 +87,16 @@ def pipeline(args: argparse.Namespace, program: Program, console: Console) -> in
     if not program.submits:
         return run(options, console)
     from jobs.cluster.follow import submit_training
+    from jobs.commands.job import key_of_judges
+    from jobs.training.request import terms_named
 
     argv = ["pipeline", "--options", options.model_dump_json(exclude_defaults=True)]
     words = f"pipeline --name {options.name}"
-    return submit_training(options.name, argv, words, detach=args.detach, console=console, kind="pipeline")
+    terms = [term for path, given in settings.items() if path.endswith(".stage.rewards") for term in terms_named(given)]
+    variables = key_of_judges(os.environ) if "judge" in terms else None
+    return submit_training(
+        options.name, argv, words, detach=args.detach, console=console, kind="pipeline", variables=variables
+    )
 
 
 def _settings(assignments: Sequence[str]) -> dict[str, object]:

@@ -163,7 +163,7 @@ def amount(text: str) -> float:
 def distill(args: argparse.Namespace, program: Program, console: Console) -> int:
     """A teacher's answers as rows for SFT. 1 where prompts are left that got no answer."""
     from data.prompts import read_prompts
-    from jobs.serving.endpoint import Endpoint
+    from jobs.endpoints.endpoint import Endpoint
     from jobs.synthesis import distill as teaching
     from jobs.synthesis import view
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import requests
 
-from jobs.serving.keys import read_key
+from jobs.endpoints.keys import read_key
 from minimind.language import say
 
 AT_ONCE = 16

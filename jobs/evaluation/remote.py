@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from data.suite import Rows
+from jobs.endpoints.endpoint import Endpoint, EndpointError
+from jobs.endpoints.reply import read_reply
 from jobs.evaluation.ask import Tools, answers
 from jobs.evaluation.evaluate import elsewhere
 from jobs.runs.evals import Record
 from jobs.runs.program import program
-from jobs.serving.endpoint import Endpoint, EndpointError
-from jobs.serving.reply import read_reply
 from minimind.evaluation.asking import Progress, Reply
 from minimind.inference.sampling import SamplingParams
 from minimind.language import say

@@ -155,13 +155,18 @@ def data_files(links: list[Link]) -> list[DataFile]:
                     run=link.name,
                     setting=setting,
                     name=path.name,
-                    bytes=sum(file.path.stat().st_size for file in row_files(path)) if same else None,
+                    bytes=_bytes(path) if same else None,
                     sha256=digest,
                     licensed=_licences_of(path),
                 ),
             )
     known = {path for path, digest in found if digest}
     return [file for (path, digest), file in found.items() if digest or path not in known]
+
+
+def _bytes(path: Path) -> int:
+    """The size of a file, or of the files of rows in a folder."""
+    return path.stat().st_size if path.is_file() else sum(file.path.stat().st_size for file in row_files(path))
 
 
 def _licences_of(path: Path) -> Path | None:

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from jobs import paths
 from jobs.runs import samples
 from jobs.runs.directory import RunDirectory, RunRow
+from jobs.stages.flags import TOOLS, tables_of
 from jobs.stages.spec import FILES, RunSpec
 from jobs.stages.table import STAGES
 from minimind.config import explain
@@ -92,7 +93,8 @@ class Facts:
         """Setting -> path and sha256 of each file of data that it read; "" of a run from before that was kept."""
         if self.row.stage == "tokenizer":
             return {"path": (str(self.asked("path")), "")}
-        named = {setting: self.asked(setting) for setting in FILES}
+        tables = tables_of({TOOLS: self.asked(TOOLS)})
+        named = {setting: self.asked(setting) for setting in FILES} | tables
         known = self.run.sources
         return {
             setting: (path, known.get(setting, ""))

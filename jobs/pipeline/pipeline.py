@@ -206,7 +206,7 @@ def _evaluated(weights: Weights, asked: Sequence[str], console: Console) -> list
 
 def _contents(request: JobRequest) -> dict[str, str]:
     """The sha256 of each file of data that a stage is asked to read, by its setting."""
-    named = {path: request.settings.get(path) for path in FILES}
+    named = {path: request.settings.get(path) for path in FILES} | flags.tables_of(request.settings)
     return {path: content_sha256(paths.existing(file, path)) for path, file in named.items() if file is not None}
 
 

@@ -6,11 +6,8 @@ here, and no process has to stay.
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic, sleep
 from typing import Any, Literal
 
@@ -20,7 +17,7 @@ from rich.console import Console
 from jobs import paths
 from jobs.cluster import local as cluster
 from jobs.cluster.access import ClusterError
-from jobs.serving.keys import API_KEY, API_KEY_FILE, read_key
+from jobs.endpoints.keys import API_KEY, API_KEY_FILE, kept_key, read_key
 from jobs.serving.ports import DEFAULT_HOST, DEFAULT_PORT, require_key, require_port, require_port_free, url
 from jobs.serving.rest import Json, ServeApi, listening
 from minimind.config import Config, explain
@@ -133,7 +130,7 @@ def application(wanted: ServeFlags, environment: Mapping[str, str]) -> Json:
         VARIABLE: "en",  # programs read what it says, whatever the language of the shell
         **_settings(wanted, environment),
         API_KEY: "",
-        API_KEY_FILE: str(_key_file(key)) if (key := api_key(environment)) else "",
+        API_KEY_FILE: str(kept_key(key, paths.make(paths.home()), _KEY_FILES)) if (key := api_key(environment)) else "",
     }
     if "working_dir_files" not in paths.checkout().parts:  # Ray's copy of a checkout goes with the job that brought it
         variables["PYTHONPATH"] = str(paths.checkout())
@@ -227,20 +224,6 @@ def _variables(config: Json) -> dict[str, str]:
     applications = config.get("applications", [config])
     found: dict[str, str] = applications[0].get("runtime_env", {}).get("env_vars", {})
     return found
-
-
-def _key_file(key: str) -> Path:
-    """The file below MINIMIND_HOME that holds the key, for this user alone; one that holds it already is kept, so that
-    nothing has changed. Its name says nothing of the key.
-    """
-    folder = paths.make(paths.home())
-    for file in folder.glob(f"{_KEY_FILES}*"):
-        if file.read_text("utf-8") == key:
-            return file
-    file = folder / f"{_KEY_FILES}{secrets.token_hex(4)}"
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
-        stream.write(key)
-    return file
 
 
 def _forget_keys(but: str | None = None) -> None:

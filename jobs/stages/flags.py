@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from jobs import paths
 from jobs.runs.directory import CREATED
-from jobs.stages.spec import FILES, RunSpec
+from jobs.stages.spec import CODE, FILES, RunSpec
 from minimind.config import WORDS, C, json_problem, override
 from minimind.language import phrase, say
 from minimind.network.model import MODEL_PRESETS
@@ -66,9 +66,13 @@ STAGE_FLAGS: dict[str, dict[str, str]] = {
         "on_policy": "stage.on_policy",
         "cached": "stage.cached",
     },
-    "grpo": {"group_size": "stage.group_size", "max_new_tokens": "stage.max_new_tokens"},
-    "spo": {"max_new_tokens": "stage.max_new_tokens"},
-    "ppo": {"max_new_tokens": "stage.max_new_tokens"},
+    "grpo": {
+        "reward_model": "roles.reward_model",
+        "group_size": "stage.group_size",
+        "max_new_tokens": "stage.max_new_tokens",
+    },
+    "spo": {"reward_model": "roles.reward_model", "max_new_tokens": "stage.max_new_tokens"},
+    "ppo": {"reward_model": "roles.reward_model", "max_new_tokens": "stage.max_new_tokens"},
 }
 """Flags of one stage alone."""
 
@@ -278,29 +282,63 @@ def named(path: str, flags: Mapping[str, str] = ALL_FLAGS) -> str:
     return f"--{flag} ({path})" if flag else path
 
 
+TOOLS = "stage.tools"
+"""The setting whose tools may have tables, which are files."""
+
+
 def absolute(settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The settings with paths that count from `folder` made absolute; names of runs stay as they are.
 
     Raises ValueError for one that is no text, as a JSON file may have it.
     """
     result = dict(settings)
-    for path in (*FILES, *references(settings)):
+    for path in (*FILES, CODE, *references(settings)):
         text = result.get(path)
         if not isinstance(text, str | None):
             raise ValueError(f"{named(path)} = {text!r}: {phrase(WORDS['string_type'])}")
-        if text not in (None, "null") and (path in FILES or paths.is_path(text)):
+        if text not in (None, "null") and (path in (*FILES, CODE) or paths.is_path(text)):
             result[path] = str(paths.absolute(text, folder))
-    return result
+    return _with_tables(result, lambda table: str(paths.absolute(table, folder)))
 
 
 def kept(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings with paths as `paths.kept` keeps them; names of runs stay as they are."""
     result = absolute(settings, paths.home())
-    for path in (*FILES, *references(settings)):
+    for path in (*FILES, CODE, *references(settings)):
         text = result.get(path)
         if text not in (None, "null") and paths.is_path(text):
             result[path] = paths.kept(text)
-    return result
+    return _with_tables(result, paths.kept)
+
+
+def tables_of(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The path of each tool's table, by the setting that names it."""
+    tables = {number: tool.get("table") for number, tool in enumerate(_tools(settings))}
+    return {f"{TOOLS}.{number}.table": table for number, table in tables.items() if isinstance(table, str)}
+
+
+def _with_tables(settings: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """The settings with the path of each tool's table changed."""
+    if not tables_of(settings):
+        return settings
+    changed = [
+        tool | {"table": change(tool["table"])} if isinstance(tool.get("table"), str) else tool
+        for tool in _tools(settings)
+    ]
+    as_text = isinstance(settings[TOOLS], str)
+    return settings | {TOOLS: json.dumps(changed, ensure_ascii=False) if as_text else changed}
+
+
+def _tools(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The tools that settings ask for; none where these are no tools, which the stage refuses."""
+    given = settings.get(TOOLS)
+    try:
+        tools = json.loads(given) if isinstance(given, str) else given
+    except ValueError:
+        return []
+    if not isinstance(tools, list | tuple) or not all(isinstance(tool, dict) for tool in tools):
+        return []
+    return list(tools)
 
 
 def arguments(settings: Mapping[str, Any]) -> list[str]:
@@ -333,11 +371,17 @@ def at(spec: Any, path: str) -> Any:
 ROLE = FieldInfo(annotation=str, description="the frozen model of that role: a run, run@step, run@best or ./folder")
 """What there is to say of a setting below `roles`."""
 
+REWARD_MODEL = FieldInfo(
+    annotation=str,
+    description="the model of a term reward_model: a run of the stage reward, run@step, run@best or ./folder",
+)
+"""As of `ROLE`, of the one that is no language model."""
+
 
 def field_in(spec: RunSpec, path: str) -> FieldInfo:
     """The declaration of the field at a dotted path of a spec: what is below `stage` depends on which it is."""
     if path.startswith("roles."):
-        return ROLE
+        return REWARD_MODEL if path == "roles.reward_model" else ROLE
     if path.startswith("stage."):
         return type(spec.stage).model_fields[path.removeprefix("stage.")]
     return field_of(RunSpec, path)

@@ -34,6 +34,18 @@ class GrpoConfig(TryingSettings):
         description="bring each term of the reward to one scale in its group before they are summed (GDPO)",
     )
 
+    draws: int = Field(
+        default=1,
+        ge=1,
+        description="how often at most a step draws prompts, until as many groups as it draws at once have answers "
+        "that differ (dynamic sampling); prompts then last for fewer steps",
+    )
+
+    @property
+    def most_draws(self) -> int:
+        """How often at most prompts are drawn for a step."""
+        return self.draws
+
     @property
     def answers(self) -> int:
         """To each prompt at one time."""

@@ -75,6 +75,7 @@ FLAGS_ELSEWHERE = {
     "use_moe": "mixtures of experts are not there yet",
     "ddp": "processes that train together: --workers N",
     "lr": "it is --learning_rate",
+    "reward_model_path": "it is --reward_model, a run of the stage reward",
 }
 """Flag of upstream, or of other trainers -> what does it here."""
 

@@ -17,9 +17,10 @@ from jobs.stages import flags
 from jobs.stages.spec import NO_WEIGHTS, RunSpec
 from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
-from minimind.checkpoints.checkpoint import require_language_model
+from jobs.stages.trying import REWARD_MODEL
+from minimind.checkpoints.checkpoint import require_language_model, require_score_model
 from minimind.checkpoints.convert import from_hf_config
-from minimind.checkpoints.manifest import read_manifest, verify
+from minimind.checkpoints.manifest import CheckpointError, read_manifest, verify
 from minimind.config import override
 from minimind.language import say
 from minimind.network.model import MODEL_PRESETS, ModelConfig
@@ -53,6 +54,8 @@ def new_spec(
         _require_shape(spec, model, settings, shape)
     _require_kind(stage, spec.stage.kind)
     require_weights(spec)
+    for role, named in spec.roles.items():
+        require_kind(spec, role, find_weights(named).folder)
     if weights is not None:
         _require_same_tokens(spec, weights)
     return spec
@@ -68,6 +71,15 @@ def of_preset(preset: RunSpec, settings: Mapping[str, Any]) -> RunSpec:
 def _require_kind(stage: str, kind: object) -> None:
     if kind != stage:
         raise ValueError(say("stage.kind = {kind!r}: a stage is chosen by its name, `train {kind}`", kind=kind))
+
+
+def require_kind(spec: RunSpec, role: str, folder: Path) -> None:
+    """Raise CheckpointError for a checkpoint that gives scores where its role is to write, or the other way round."""
+    require = require_score_model if role in STAGES[spec.stage.kind].scoring else require_language_model
+    try:
+        require(folder)
+    except CheckpointError as error:
+        raise CheckpointError(f"roles.{role} = {spec.roles.get(role, spec.weights)}: {error}") from None
 
 
 def _require_same_tokens(spec: RunSpec, weights: Weights) -> None:
@@ -108,13 +120,23 @@ def require_weights(spec: RunSpec) -> None:
                 no_weights=NO_WEIGHTS,
             )
         )
-    if missing := [role for role in STAGES[stage].needs if role not in spec.roles]:
+    needed = [role for role in STAGES[stage].needs if role not in spec.stage.does_without]
+    if missing := [role for role in needed if role not in spec.roles]:
+        (role, *_) = missing
+        what = (
+            say("a run of the stage reward, with the same tokenizer")
+            if role in STAGES[stage].scoring
+            else say("such as a larger model that has learnt from the same data with the same tokenizer")
+        )
+        raise ValueError(
+            say("{stage} needs a {role}: name it with --{role} RUN, {what}", stage=stage, role=role, what=what)
+        )
+    if (named := spec.roles.get(REWARD_MODEL)) is not None and REWARD_MODEL in spec.stage.does_without:
         raise ValueError(
             say(
-                "{stage} needs a {role}: name it with --{role} RUN, such as a larger model that has learnt from the "
-                "same data with the same tokenizer",
-                stage=stage,
-                role=missing[0],
+                "roles.reward_model = {named}: no term of stage.rewards is its score; add one to them, such as "
+                '{{"is": "reward_model", "weight": 0.5}}, or leave it out',
+                named=named,
             )
         )
     if spec.adapter is not None and spec.weights is None:

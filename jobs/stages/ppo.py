@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Literal
 
 from pydantic import Field
-from torch import nn
+from torch import Tensor, nn
 
 from data.rows import PromptRows
-from jobs.stages import trying
+from jobs.stages import preferences, trying
 from jobs.stages.spec import RunSpec
 from jobs.stages.spo import ANSWERS
 from jobs.stages.stage import DEFAULT_MODEL, ModelSource
@@ -17,11 +17,11 @@ from jobs.stages.trying import TryingSettings
 from minimind.device.distributed import Parallel
 from minimind.events import Metric
 from minimind.network.score import ScoreModel, ValueHead
-from minimind.training.answers import AnswerBatch
+from minimind.training.answers import AnswerBatch, answer_logprobs
 from minimind.training.attempts import Credit
 from minimind.training.credit import CriticCredit
 from minimind.training.objectives import Loss, Models, Objective
-from minimind.training.policy import JudgedBatch, PolicyBatch, token_values, value_loss
+from minimind.training.policy import JudgedBatch, PolicyBatch, kl_estimate, token_values, value_loss
 from minimind.training.rollout import PromptSource, Writer
 
 CRITIC = "critic"
@@ -39,6 +39,9 @@ class PpoConfig(TryingSettings):
     discount: float = Field(default=1.0, gt=0, le=1, description="what a reward is worth a token earlier (gamma)")
     trace: float = Field(
         default=0.95, ge=0, le=1, description="how far the critic is believed: 1 not at all, 0 at each token (lambda)"
+    )
+    kl_in: Literal["loss", "reward"] = Field(
+        default="loss", description="where what loss.kl holds back stands: in the loss, or in each token's reward"
     )
     value_weight: float = Field(default=0.5, gt=0, description="weight of the critic's error beside the policy's loss")
     value_clip: float | None = Field(
@@ -70,18 +73,25 @@ def models(spec: RunSpec, weights: ModelSource) -> dict[str, nn.Module]:
 def credited(spec: RunSpec, rows: PromptRows, writer: Writer, parallel: Parallel) -> tuple[PromptSource, Credit]:
     """Every prompt in turn; each token against what the critic expected."""
     own = settings(spec)
-    credit = CriticCredit(writer.models, writer, spec.loop.batch_size, own.discount, own.trace)
+
+    def away(batch: AnswerBatch) -> Tensor:
+        reference_M = preferences.reference_logprobs(writer.models, batch)
+        return kl_estimate(own.loss.kl_estimator, answer_logprobs(writer.policy, batch), reference_M)
+
+    kl = own.loss.kl if own.kl_in == "reward" else 0.0
+    credit = CriticCredit(writer.models, writer, spec.loop.batch_size, own.discount, own.trace, kl, away)
     return trying.in_turn(spec, rows, parallel), credit
 
 
 def objective(spec: RunSpec) -> Objective:
     """The policy's loss and the critic's."""
     own = settings(spec)
+    how = own.loss if own.kl_in == "loss" else own.loss.model_copy(update={"kl": 0.0})
 
     def try_again(models: Models, batch: PolicyBatch | JudgedBatch) -> Loss:
         if isinstance(batch, JudgedBatch):
             return batch.loss
-        loss, state_ND = trying.attempted(own.loss, models, batch)
+        loss, state_ND = trying.attempted(how, models, batch)
         of_critic = value_loss(token_values(models, batch, state_ND), batch, own.value_clip, own.loss.per)
         total = loss.total + own.value_weight * of_critic.total
         return Loss(total, loss.weight, {**loss.metrics, **of_critic.metrics})
@@ -99,6 +109,7 @@ def worst(spec: RunSpec) -> AnswerBatch:
         own.max_new_tokens,
         old=own.passes > 1,
         critic=True,
+        told=own.told_tokens,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, SerializeAsAny, field_validator, model_validator
 
 from data.check import CheckLimits
+from data.encode import Tool
 from jobs.runs.directory import require_name
 from minimind.config import Config
 from minimind.language import say
@@ -123,9 +124,13 @@ class MemoryConfig(Config):
 FILES = ("data.path", "data.mix_path", "eval.path", "eval.pretrain_path")
 """Settings that are paths of files."""
 
+CODE = "stage.code_path"
+"""The folder of a user's own functions, of stages that have some."""
+
 MAY_CHANGE = (
     "scaling",
     *FILES,
+    CODE,
     "data.num_workers",
     "data.limits",
     "loop.batch_size",
@@ -169,6 +174,19 @@ class StageSettings(Config):
     def held_to(self) -> Gate | None:
         """What a run is held to at its validations; None: nothing."""
         return None
+
+    @property
+    def offers(self) -> tuple[Tool, ...]:
+        """What prompts list as what can be called."""
+        return ()
+
+    @property
+    def files(self) -> dict[str, str]:
+        """Files that it reads beside the data, by the setting that names them."""
+        return {}
+
+    def require_files(self) -> None:
+        """Raise ValueError where one of them is not there, or is no such file."""
 
 
 class RunSpec(Config):

@@ -14,7 +14,7 @@ from jobs.stages.trying import TryingSettings
 from minimind.device.distributed import Parallel
 from minimind.events import Metric
 from minimind.language import say
-from minimind.rewards.terms import Elsewhere, Overlong, Repetition
+from minimind.rewards.terms import Overlong, Python, Repetition
 from minimind.training.attempts import Credit
 from minimind.training.credit import TrackedCredit
 from minimind.training.policy import PolicyLoss
@@ -38,8 +38,15 @@ class SpoConfig(TryingSettings):
 
     @model_validator(mode="after")
     def _countable(self) -> Self:
-        # What is judged elsewhere may give anything, and is looked at when it comes.
-        known = [term for term in self.terms if not isinstance(term, Elsewhere)]
+        if self.memory == "counts" and self.has_reward_model:
+            raise ValueError(
+                say(
+                    "rewards: the scores of a reward model have no bounds, and memory = counts is for rewards from 0 "
+                    "to 1. Set memory = mean"
+                )
+            )
+        # What a user's function gives may be anything, and is looked at when it comes.
+        known = [term for term in self.terms if not isinstance(term, Python)]
         reach = [-term.weight if isinstance(term, Overlong | Repetition) else term.weight for term in known]
         low, high = (sum(far for far in reach if (far > 0) == up) for up in (False, True))
         if self.memory == "counts" and (low < 0 or high > 1 + 1e-9):

@@ -17,6 +17,7 @@ from minimind.device.distributed import Parallel
 from minimind.events import Metric
 from minimind.inference.sampling import Sampling
 from minimind.network.model import MiniMind, ModelConfig
+from minimind.network.score import ScoreModel
 from minimind.text.tokenizer import Tokenizer
 from minimind.training.alarms import Alarm, Series
 from minimind.training.batch import Batch
@@ -35,6 +36,10 @@ class ModelSource(Protocol):
 
     def role(self, role: str) -> MiniMind:
         """The frozen model of the checkpoint that the spec names for a role; where it names none, the first weights."""
+        ...
+
+    def scoring(self, role: str) -> ScoreModel:
+        """The frozen reward model of the checkpoint that the spec names for a role of `Stage.scoring`."""
         ...
 
 
@@ -149,8 +154,9 @@ class Stage:
     asks: what a frozen model is asked about the rows before the run's models are made; it gives None where the settings
     want nothing to be known beforehand. objective: what is minimised. data: where its batches come from. worst: a batch
     that costs as much memory as one can. worst_take: the most that a source computes while it makes one, from shapes
-    alone; None where it computes nothing. roles: all that `ModelSource.role` is asked for, whose checkpoints a spec may
-    name, and must name of those in `needs`.
+    alone; None where it computes nothing. roles: all that `ModelSource` is asked for, whose checkpoints a spec may
+    name, and must name of those in `needs` unless its settings do without. scoring: those of them that are reward
+    models; the others write.
     metrics: what its objective measures beside the loss, by name; `train/NAME` and `val/NAME` are made of them.
     closed_form: whether `minimind.memory.plan.closed_form` tells what its step takes. remark: what is to be said at the
     end of a run, of its metrics on held-out rows at the beginning and at the end; "" for nothing. replays: whether it
@@ -174,6 +180,7 @@ class Stage:
     worst_take: Callable[[RunSpec, Models], object] | None = None
     roles: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()
+    scoring: tuple[str, ...] = ()
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     closed_form: bool = False
     replays: bool = False

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any
 from weakref import finalize
 
@@ -13,10 +17,13 @@ from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from data.batches import OrderedBatches, in_order
+from data.encode import Tool as ListedTool
 from data.pack import learnable
 from data.rows import PromptRows
 from data.split import hold_out
-from jobs.stages import preferences, sft, supervised
+from jobs import paths
+from jobs.endpoints.judge import JudgeScorer
+from jobs.stages import flags, preferences, sft, supervised
 from jobs.stages.preferences import REFERENCE
 from jobs.stages.sampling import answering
 from jobs.stages.spec import RunSpec, StageSettings
@@ -24,20 +31,27 @@ from jobs.stages.stage import Answers, Corpus, Data, HeldOut, ModelSource, Stage
 from minimind.device.distributed import Parallel
 from minimind.evaluation.checkers import Answer
 from minimind.events import Metric
+from minimind.inference.reward import worst_scoring
 from minimind.language import say
 from minimind.network.model import MiniMind
-from minimind.rewards.judging import Rewards
-from minimind.rewards.terms import TERMS, Attempt, Elsewhere, Python, Term, parse_term
-from minimind.text.chat import StreamParser, ends_in_thought
+from minimind.network.score import ScoreModel
+from minimind.rewards.judging import Rewards, Scorer
+from minimind.rewards.model import ENDING, ModelScorer
+from minimind.rewards.terms import TERMS, Attempt, Ending, Judge, Python, RewardModel, Term, names_of, parse_term
+from minimind.text.chat import ends_in_thought, parse
 from minimind.text.tokenizer import Tokenizer
+from minimind.tools.kinds import Lookup, Tool, parse_tools
+from minimind.tools.toolbox import Toolbox
 from minimind.training.alarms import alarms
 from minimind.training.answers import AnswerBatch, answer_states, state_logprobs
 from minimind.training.attempts import Attempts, Credit, Trying, Verdict, examined
 from minimind.training.gate import Gate
 from minimind.training.objectives import Loss, Models, Objective
 from minimind.training.policy import JudgedBatch, PolicyBatch, PolicyLoss, policy_loss
-from minimind.training.rollout import PromptSource, Writer, Writing, Written, worst_writing
+from minimind.training.rollout import SLOTS, PromptSource, Writer, Writing, Written, worst_writing
 from minimind.training.signal import RIGHT
+
+REWARD_MODEL = "reward_model"
 
 HELD_OUT = 0.1
 """Share of the prompts: there are fewer of them than of conversations."""
@@ -56,8 +70,11 @@ METRICS = {
     "answer_tokens": Metric("tokens", "how long an answer is", None),
     "cut_off": Metric("", "share of answers that had not ended when there was no more room", None),
     "repetition": Metric("", "share of an answer's stretches of 4 tokens that stood in it before", None),
+    "tool_calls": Metric("", "calls of tools in an answer", None),
+    "tool_errors": Metric("", "share of the calls of tools that failed", None),
     "not_judged": Metric("", "judgements per answer that could not be made, and count as those of its group", None),
     "no_signal": Metric("", "share of the groups whose rewards are all the same: nothing is learnt from them", None),
+    "stopped": Metric("", "share of the passes that were left out because the policy had moved too far", None),
     "entropy": Metric("nats/token", "how unsure the policy is of what it writes", None),
     "clip_low": Metric("", "share of tokens that became too unlikely to be learnt on", None),
     "clip_high": Metric("", "share of tokens that became too likely to be learnt on", None),
@@ -81,8 +98,27 @@ class TryingSettings(StageSettings):
         description='what an answer is rewarded for: terms {"is": NAME, "weight": 1, ...}, of which the first says '
         "whether it is right; names: minimind/rewards/terms.py",
     )
+    code_path: str | None = Field(
+        default=None,
+        description="the folder with the modules of terms `python`; default: the one from which the run is started, in "
+        "a job MINIMIND_HOME",
+    )
     max_new_tokens: int = Field(default=64, ge=1, description="tokens of an answer at most")
+    tools: tuple[dict[str, Any], ...] = Field(
+        default=(),
+        description='what an answer may call, and prompts list: {"is": NAME, ...}; names: minimind/tools/kinds.py',
+    )
+    max_calls: int = Field(default=4, ge=1, description="calls of tools in an answer at most")
+    tool_tokens: int = Field(
+        default=64, ge=1, description="tokens that the model reads of a call at most, the template's words among them"
+    )
     passes: int = Field(default=1, ge=1, description="optimizer steps on each set of answers")
+    stop_kl: float | None = Field(
+        default=None,
+        gt=0,
+        description="with several passes: no more on a set of answers once the policy is further than this from what "
+        "wrote them, in nats per token; null: all passes",
+    )
     learn_cut: bool = Field(default=True, description="whether answers that had not ended are learnt from")
     loss: PolicyLoss = Field(default=PolicyLoss(), description="what the answers are learnt by")
     truth: dict[str, Any] | None = Field(
@@ -102,7 +138,16 @@ class TryingSettings(StageSettings):
     @classmethod
     def _truth(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
         if value is not None:
-            _require_usable(type(parse_term(value)))
+            kind = type(parse_term(value))
+            if issubclass(kind, RewardModel | Judge):
+                by_itself = [name for name, known in TERMS.items() if not issubclass(known, RewardModel | Judge)]
+                raise ValueError(
+                    say(
+                        "{kind} is another model's opinion and may be wrong: what is true is told by one of {names}",
+                        kind=value["is"],
+                        names=", ".join(by_itself),
+                    )
+                )
         return value
 
     @field_validator("rewards")
@@ -110,22 +155,54 @@ class TryingSettings(StageSettings):
     def _terms(cls, value: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
         kinds = [type(parse_term(term)) for term in value]
         for kind in kinds:
-            _require_usable(kind)
-            if kinds.count(kind) > MOST_ALIKE:
+            most = 1 if kind is RewardModel else MOST_ALIKE  # a run has one
+            if kinds.count(kind) > most:
                 raise ValueError(
                     say(
                         "{count} terms of the kind {kind}: at most {most}",
                         count=kinds.count(kind),
                         kind=next(name for name, known in TERMS.items() if known is kind),
-                        most=MOST_ALIKE,
+                        most=most,
                     )
                 )
+        return value
+
+    @field_validator("tools")
+    @classmethod
+    def _tools(cls, value: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+        parse_tools(value)
         return value
 
     @cached_property
     def terms(self) -> tuple[Term, ...]:
         """The reward's terms."""
         return tuple(parse_term(term) for term in self.rewards)
+
+    @cached_property
+    def called(self) -> tuple[Tool, ...]:
+        """What an answer may call; the paths of tables count from MINIMIND_HOME."""
+        return parse_tools(self.tools)
+
+    @property
+    def offers(self) -> tuple[ListedTool, ...]:
+        """The tools."""
+        return tuple(tool.listed for tool in self.called)
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The tables of tools."""
+        return flags.tables_of({flags.TOOLS: self.tools})
+
+    def require_files(self) -> None:
+        """Raise ValueError where a table is not there, or is none."""
+        for tool in self.called:
+            if isinstance(tool, Lookup):
+                tool.require_table(paths.existing(tool.table, say("table of the tool {name}", name=tool.name)))
+
+    @property
+    def told_tokens(self) -> int:
+        """What an answer may be told, in tokens."""
+        return self.max_calls * self.tool_tokens if self.tools else 0
 
     @property
     def held_to(self) -> Gate | None:
@@ -138,20 +215,21 @@ class TryingSettings(StageSettings):
         return 1
 
     @property
+    def most_draws(self) -> int:
+        """How often at most prompts are drawn for a step."""
+        return 1
+
+    @property
+    def has_reward_model(self) -> bool:
+        """Whether a term is a reward model's score."""
+        return any(isinstance(term, RewardModel) for term in self.terms)
+
+    @property
     def does_without(self) -> tuple[str, ...]:
-        """The reference, where the policy is not held to it."""
-        return () if self.loss.kl else (REFERENCE,)
-
-
-def _require_usable(kind: type[Term]) -> None:
-    if issubclass(kind, Elsewhere) and kind is not Python:
-        usable = [name for name, known in TERMS.items() if known is Python or not issubclass(known, Elsewhere)]
-        raise ValueError(
-            say(
-                "the reward term {kind} cannot be used in training yet; there are: {names}",
-                kind=next(name for name, known in TERMS.items() if known is kind),
-                names=", ".join(usable),
-            )
+        """The reference, where the policy is not held to it; the reward model, where no term is its score."""
+        return (
+            *(() if self.loss.kl else (REFERENCE,)),
+            *(() if self.has_reward_model else (REWARD_MODEL,)),
         )
 
 
@@ -181,10 +259,24 @@ def preset(name: str, stage: StageSettings, size: str) -> RunSpec:
 
 
 def models(spec: RunSpec, weights: ModelSource) -> dict[str, nn.Module]:
-    """The policy, and where it is held to one the frozen model that it began as."""
+    """The policy, where it is held to one the frozen model that it began as, and the reward model of a term."""
     found, own = supervised.models(spec, weights), settings(spec)
     if own.loss.kl and (spec.adapter is None or REFERENCE in spec.roles):
         found[REFERENCE] = weights.role(REFERENCE)
+    if not own.has_reward_model:
+        return found
+    found[REWARD_MODEL] = model = weights.scoring(REWARD_MODEL)
+    if model.config.max_position_embeddings < spec.data.max_seq_len + ENDING:
+        raise ValueError(
+            say(
+                "data.max_seq_len = {width}: the reward model reads at most {most} tokens, and needs {more} more than "
+                "these for the end of an answer; set it to at most {fits}",
+                width=spec.data.max_seq_len,
+                most=model.config.max_position_embeddings,
+                more=ENDING,
+                fits=model.config.max_position_embeddings - ENDING,
+            )
+        )
     return found
 
 
@@ -212,8 +304,10 @@ def attempted(how: PolicyLoss, models: Models, batch: PolicyBatch) -> tuple[Loss
 class TermJudge:
     """Judges answers by the terms of a reward, with the data's right answers beside them."""
 
-    def __init__(self, rewards: Rewards, rows: PromptRows, tokenizer: Tokenizer) -> None:
-        self.rewards, self.rows, self.tokenizer = rewards, rows, tokenizer
+    def __init__(
+        self, rewards: Rewards, rows: PromptRows, tokenizer: Tokenizer, scorer: ModelScorer | None = None
+    ) -> None:
+        self.rewards, self.rows, self.tokenizer, self.scorer = rewards, rows, tokenizer, scorer
         self.names, self.weight_K = rewards.names, np.array(rewards.weights)
         self.has_judged = False
 
@@ -231,23 +325,37 @@ class TermJudge:
                 )
             )
         self.has_judged = self.has_judged or bool(written)
-        return Verdict(judged.values_KA, judged.failed_K)
+        problems = {
+            name: self.rewards.problems[name]
+            for name, failed in zip(self.names, judged.failed_K, strict=True)
+            if failed
+        }
+        return Verdict(judged.values_KA, judged.failed_K, problems)
+
+    def worst(self) -> None:
+        """What the reward model takes, where there is one."""
+        if self.scorer is not None:
+            self.scorer.worst()
 
     def _attempt(self, one: Written) -> Attempt:
+        """What is judged: the last turn's text, and the calls of all turns."""
         prompt = one.tokens[: one.prompt]
-        text, thinking = self._read(prompt, one.own)
-        right, _ = self._read(prompt, self.rows.right(one.row))
-        answer = Answer(text, "stop" if one.finished else "length", (), self._question(prompt), thinking)
-        return Attempt(answer, right, len(one.own), one.room)
-
-    def _read(self, prompt: list[int], ids: list[int]) -> tuple[str, str]:
-        """What an answer says, and what it thinks."""
-        parser = StreamParser(self.tokenizer, thinking=ends_in_thought(self.tokenizer, prompt))
-        parts = [delta for token_id in ids for delta in parser.push(token_id)] + parser.finish()
-        text, thinking = (
-            "".join(part.text for part in parts if part.kind == kind) for kind in ("content", "reasoning")
+        turns = [self._read(one.tokens[:start], one.tokens[start:end]) for start, end in one.turns]
+        calls = [call["function"] for turn in turns for call in turn["tool_calls"]]
+        right = self._read(prompt, self.rows.right(one.row))
+        answer = Answer(
+            turns[-1]["content"],
+            "stop" if one.finished else "length",
+            tuple((call["name"], json.loads(call["arguments"])) for call in calls),
+            self._question(prompt),
+            turns[-1]["reasoning_content"],
         )
-        return text, thinking
+        before = one.tokens[: one.turns[-1][0]]
+        return Attempt(answer, right["content"], len(one.own), one.room, Ending(before, turns[-1]))
+
+    def _read(self, context: list[int], ids: list[int]) -> dict[str, Any]:
+        """What a turn says, thinks and calls."""
+        return parse(self.tokenizer, ids, ends_in_thought(self.tokenizer, context))
 
     def texts(self, one: Written) -> tuple[str, str, str]:
         """The last turn before the answer, the answer and the right one; of each what is said, not what is thought."""
@@ -263,8 +371,15 @@ class TermJudge:
 class HeldOutJudge(TermJudge):
     """Judges answers to held-out prompts. truth: what says whether they are right; None: the first term."""
 
-    def __init__(self, rewards: Rewards, rows: PromptRows, tokenizer: Tokenizer, truth: Rewards | None) -> None:
-        super().__init__(rewards, rows, tokenizer)
+    def __init__(
+        self,
+        rewards: Rewards,
+        rows: PromptRows,
+        tokenizer: Tokenizer,
+        scorer: ModelScorer | None = None,
+        truth: Rewards | None = None,
+    ) -> None:
+        super().__init__(rewards, rows, tokenizer, scorer)
         self.truth = truth
 
     def right(self, written: Sequence[Written], verdict: Verdict) -> NDArray[np.bool_]:
@@ -294,28 +409,74 @@ def data(
         held_out = learnable(measured, width)
     pad_id = corpus.tokenizer.pad_id
     training, examining = PromptRows(corpus.rows, chosen, width, pad_id), PromptRows(measured, held_out, width, pad_id)
-    writer = Writer(models, writing(spec, corpus.tokenizer))
+    tools = toolbox(own, corpus.tokenizer)
+    writer = Writer(models, writing(spec, corpus.tokenizer), tools)
+    if tools is not None:
+        finalize(writer, tools.close)
     prompts, credit = source(spec, training, writer, parallel)
     at_once = max(1, min(EXAMINED_AT_ONCE, -(-examining.count // parallel.world)))
-    rewards = Rewards(own.terms)
-    truth = Rewards([parse_term(own.truth)]) if own.truth is not None else None
-    judge = TermJudge(rewards, training, corpus.tokenizer)
+    scorer = model_scorer(spec, corpus.tokenizer, writer)
+    rewards = Rewards(own.terms, scorers=scorers(own, scorer), folder=code_folder(own))
+    judge = TermJudge(rewards, training, corpus.tokenizer, scorer)
+    truth = Rewards([parse_term(own.truth)], folder=code_folder(own)) if own.truth is not None else None
     for user_code in filter(None, (rewards, truth)):
         finalize(judge, user_code.close)  # where it comes too soon, the next answers start user code again
     return Data(
-        Attempts(prompts, writer, judge, credit, Trying(own.passes, own.learn_cut), parallel),
+        Attempts(
+            prompts, writer, judge, credit, Trying(own.passes, own.stop_kl, own.learn_cut, own.most_draws), parallel
+        ),
         HeldOut(
             partial(
                 examined,
                 partial(in_order, examining, batch_size=at_once, rank=parallel.rank, world=parallel.world),
                 writer,
-                HeldOutJudge(rewards, examining, corpus.tokenizer, truth),
+                HeldOutJudge(rewards, examining, corpus.tokenizer, scorer, truth),
             ),
             rows=examining.count,
         ),
         supervised.held_out_text(spec, corpus, parallel),
         _expected(own, training, examining),
     )
+
+
+def model_scorer(spec: RunSpec, tokenizer: Tokenizer, writer: Writer) -> ModelScorer | None:
+    """What scores answers with the reward model, as many at once as are written at once; None where there is none."""
+    if not settings(spec).has_reward_model:
+        return None
+    model = writer.models[REWARD_MODEL]
+    assert isinstance(model, ScoreModel)
+    return ModelScorer(model, tokenizer, spec.data.max_seq_len, lambda: writer.slots)
+
+
+def scorers(own: TryingSettings, of_model: ModelScorer | None) -> dict[str, Scorer]:
+    """What judges for the terms that are judged elsewhere, by their names. Keys of judges are in this process's
+    environment.
+    """
+    found: dict[str, Scorer] = {}
+    for term, name in zip(own.terms, names_of(own.terms), strict=True):
+        if isinstance(term, Judge):
+            found[name] = JudgeScorer(term, os.environ)
+        elif isinstance(term, RewardModel):
+            assert of_model is not None
+            found[name] = of_model
+    return found
+
+
+def code_folder(own: TryingSettings) -> Path:
+    """Where the functions of terms are looked for. Raises ValueError where there are some, and it is not there."""
+    folder = paths.absolute(own.code_path or "")
+    asked = [*own.terms, *([parse_term(own.truth)] if own.truth is not None else [])]
+    if any(isinstance(term, Python) for term in asked) and not folder.is_dir():
+        raise ValueError(
+            say(
+                "stage.code_path = {folder}: there is no such folder on {machine}, and the functions of stage.rewards "
+                "are looked for there. Put them where every machine of the cluster has them, such as below "
+                "MINIMIND_HOME, and name their folder with --set stage.code_path=FOLDER",
+                folder=folder,
+                machine=socket.gethostname(),
+            )
+        )
+    return folder
 
 
 def _expected(own: TryingSettings, training: PromptRows, examining: PromptRows) -> Answers:
@@ -342,6 +503,20 @@ def in_turn(spec: RunSpec, rows: PromptRows, parallel: Parallel) -> PromptSource
     )
 
 
+def toolbox(own: TryingSettings, tokenizer: Tokenizer) -> Toolbox | None:
+    """What answers may call; None where that is nothing. Raises ValueError where a table is not there: on another
+    machine than that which began the run it may not be.
+    """
+    if not own.called:
+        return None
+    own.require_files()
+    found = [
+        tool.model_copy(update={"table": str(paths.absolute(tool.table))}) if isinstance(tool, Lookup) else tool
+        for tool in own.called
+    ]
+    return Toolbox(found, tokenizer, own.tool_tokens)
+
+
 def writing(spec: RunSpec, tokenizer: Tokenizer | None = None) -> Writing:
     """How answers are written. tokenizer: None for a plan, which writes nothing."""
     own = settings(spec)
@@ -352,6 +527,7 @@ def writing(spec: RunSpec, tokenizer: Tokenizer | None = None) -> Writing:
         context_tokens=spec.data.max_seq_len,
         stop_id=tokenizer.eos_id if tokenizer else 0,
         pad_id=tokenizer.pad_id if tokenizer else 0,
+        max_calls=own.max_calls if own.tools else 0,
     )
 
 
@@ -359,15 +535,24 @@ def worst(spec: RunSpec) -> AnswerBatch:
     """As many rows as there are prompts, each as long as a prompt and answers to it can be."""
     own = settings(spec)
     return PolicyBatch.worst(
-        spec.loop.batch_size, spec.data.max_seq_len, own.answers, own.max_new_tokens, old=own.passes > 1
+        spec.loop.batch_size,
+        spec.data.max_seq_len,
+        own.answers,
+        own.max_new_tokens,
+        old=own.passes > 1,
+        told=own.told_tokens,
     )
 
 
 def worst_take(spec: RunSpec, models: Models) -> None:
-    """What writing takes."""
+    """What writing takes, and scoring what was written."""
     policy = models["policy"]
     assert isinstance(policy, MiniMind)
     worst_writing(policy, writing(spec))
+    if settings(spec).has_reward_model:
+        model = models[REWARD_MODEL]
+        assert isinstance(model, ScoreModel)
+        worst_scoring(model, SLOTS, spec.data.max_seq_len + ENDING)
 
 
 def remark(first: Mapping[str, float], last: Mapping[str, float]) -> str:
@@ -399,7 +584,9 @@ def stage(
         data=partial(data, source=source),
         worst=worst,
         worst_take=worst_take,
-        roles=(REFERENCE,),
+        roles=(REFERENCE, REWARD_MODEL),
+        needs=(REWARD_MODEL,),
+        scoring=(REWARD_MODEL,),
         metrics={**METRICS, **metrics},
         alarms=alarms,
         remark=remark,

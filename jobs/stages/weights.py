@@ -14,6 +14,7 @@ from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
 from minimind.checkpoints.convert import from_hf_config
 from minimind.network.model import MiniMind, ModelConfig
+from minimind.network.score import ScoreModel
 
 
 class ExpectedSpec(RunSpec):
@@ -35,6 +36,10 @@ class Shapes:
     def role(self, role: str) -> MiniMind:
         """The model of a frozen role."""
         return MiniMind(role_config(self.spec, role)).requires_grad_(False)
+
+    def scoring(self, role: str) -> ScoreModel:
+        """The reward model of a frozen role."""
+        return ScoreModel(role_config(self.spec, role)).requires_grad_(False)
 
 
 def role_config(spec: RunSpec, role: str) -> ModelConfig:

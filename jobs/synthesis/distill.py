@@ -19,8 +19,8 @@ from rich.console import Console
 from data.check import fault
 from data.prompts import Prompt, Prompts
 from jobs import paths
-from jobs.serving.endpoint import Body, Endpoint, EndpointError, GarbledError, QuestionRefusedError, RefusedError
-from jobs.serving.reply import read_reply, tokens_of
+from jobs.endpoints.endpoint import Body, Endpoint, EndpointError, GarbledError, QuestionRefusedError, RefusedError
+from jobs.endpoints.reply import read_reply, tokens_of
 from jobs.synthesis.journal import Entry, Journal
 from jobs.synthesis.rows import known, messages_of, summed, turn_of
 from jobs.terminal.counting import counting

@@ -508,6 +508,7 @@ CHINESE: dict[str, str] = {
     ),
     "Removed {name}; {bytes} are free again.": "已删除 {name}，释放了 {bytes}。",
     "it is --learning_rate": "这里叫 --learning_rate",
+    "it is --reward_model, a run of the stage reward": "这里叫 --reward_model，写 reward 阶段的一次运行",
     "it is --tokenizer, a run or ./folder": "这里叫 --tokenizer，取一个运行或 ./目录",
     "a run is named with --name": "运行用 --name 命名",
     "a GPU is taken where there is one; none: --set scaling.gpus_per_worker=0": (
@@ -1961,7 +1962,6 @@ CHINESE: dict[str, str] = {
     ),
     "{path}: it has no rows": ("{path}：没有数据行"),
     "it does not end in an answer, which is what gets a score": ("它不是以回答结尾的，而打分的对象是回答"),
-    "it has {count} tokens; the model reads {most}": ("它有 {count} 个词元；模型最多读 {most} 个"),
     "Besides, up to {size} in {folder} for what is computed before the training, where it is not there yet.": (
         "另外，训练前要算好的内容最多占 {size}，放在 {folder}；已经算过的不再占用。"
     ),
@@ -1979,6 +1979,9 @@ CHINESE: dict[str, str] = {
         "stage.replay = teacher：随机初始化的权重没有什么可保住的"
     ),
     "how far the model is, on replayed text, from what it was before": ("在混入的文本上，模型离训练前的自己有多远"),
+    "share of the passes that were left out because the policy had moved too far": (
+        "因策略已走得太远而略去的遍数所占的比例"
+    ),
     "Of the held-out prompts {was:.1f} % were answered right before, {now:.1f} % now.": (
         "留出的问题里，训练前答对 {was:.1f}%，现在答对 {now:.1f}%。"
     ),
@@ -2082,10 +2085,38 @@ CHINESE: dict[str, str] = {
     "{path}: its rows have no answers to score; those of {stages} have. Name the kind with --stage": (
         "{path}：这些行没有可以打分的回答；{stages} 的行才有。请用 --stage 指明种类"
     ),
+    "{stage} needs a {role}: name it with --{role} RUN, {what}": (
+        "{stage} 需要一个 {role}：用 --{role} RUN 指明，{what}"
+    ),
+    "such as a larger model that has learnt from the same data with the same tokenizer": (
+        "例如用同样的数据和同一个分词器训练的更大的模型"
+    ),
     (
-        "{stage} needs a {role}: name it with --{role} RUN, such as a larger model that has learnt from the same "
-        "data with the same tokenizer"
-    ): ("{stage} 需要一个 {role}：用 --{role} RUN 指明，例如用同样的数据和同一个分词器训练的更大的模型"),
+        "rewards: the scores of a reward model have no bounds, and memory = counts is for rewards from 0 to 1. Set "
+        "memory = mean"
+    ): "rewards：奖励模型的分数没有上下限，而 memory = counts 只适用于 0 到 1 之间的奖励。请设 memory = mean",
+    "a run of the stage reward, with the same tokenizer": "要写 reward 阶段的一次运行，分词器须相同",
+    (
+        "data.max_seq_len = {width}: the reward model reads at most {most} tokens, and needs {more} more than these "
+        "for the end of an answer; set it to at most {fits}"
+    ): (
+        "data.max_seq_len = {width}：奖励模型最多读 {most} 个词元，而回答的结尾还要另外 {more} 个；请设为不超过 {fits}"
+    ),
+    (
+        'roles.reward_model = {named}: no term of stage.rewards is its score; add one to them, such as {{"is": '
+        '"reward_model", "weight": 0.5}}, or leave it out'
+    ): (
+        "roles.reward_model = {named}：stage.rewards 里没有用到它分数的项；请加上一项，例如 "
+        '{{"is": "reward_model", "weight": 0.5}}，或者不写它'
+    ),
+    (
+        "stage.code_path = {folder}: there is no such folder on {machine}, and the functions of stage.rewards are "
+        "looked for there. Put them where every machine of the cluster has them, such as below MINIMIND_HOME, and name "
+        "their folder with --set stage.code_path=FOLDER"
+    ): (
+        "stage.code_path = {folder}：{machine} 上没有这个目录，而 stage.rewards 的函数要在那里找。请把它们放到集群的"
+        "每台机器都有的地方，例如 MINIMIND_HOME 之下，并用 --set stage.code_path=目录 指明"
+    ),
     "{where}: the better answer is {by:.3f} behind": ("{where}：较好的回答落后 {by:.3f}"),
     "sigmoid (DPO), ipo, hinge, or without a reference: simpo, orpo": (
         "sigmoid（DPO）、ipo、hinge，或不需要参考模型的 simpo、orpo"
@@ -2114,6 +2145,9 @@ CHINESE: dict[str, str] = {
         "the teacher is not in memory beside the student: its likeliest tokens are computed once before the "
         "training and kept, the choice for a small card"
     ): ("教师不放在学生旁边的内存里：训练前一次算好它最看好的词元并保存，适合小显存"),
+    "the model of a term reward_model: a run of the stage reward, run@step, run@best or ./folder": (
+        "reward_model 这一项的模型：reward 阶段的运行名、run@step、run@best 或 ./文件夹"
+    ),
     "the frozen model of that role: a run, run@step, run@best or ./folder": (
         "这个角色的冻结模型：运行名、run@step、run@best 或 ./文件夹"
     ),
@@ -2312,15 +2346,15 @@ CHINESE: dict[str, str] = {
     "share of tokens that became too likely to be learnt on": ("变得太可能、不再学习的词元的比例"),
     "how far what was drawn from is from what is trained": ("采样时的分布与训练的分布相差多少"),
     "share of tokens whose gap is too large to be made good": ("相差太大、无法完全纠正的词元的比例"),
+    "calls of tools in an answer": "一个回答里调用工具的次数",
+    "share of the calls of tools that failed": "失败的工具调用所占比例",
+    "table of the tool {name}": "工具 {name} 的表格",
     "one term of the reward, before its weight": ("奖励的一项，未乘权重"),
     "what the answers were expected to bring": ("预期这些回答会得到的奖励"),
     "how far the policy has moved on the last answers to these prompts": ("在这些提示上一次的回答上，策略变动了多少"),
     "squared error of what the critic expects": ("评论者预期的平方误差"),
     "share of tokens on which the critic went as far as it may": ("评论者变动到上限的词元的比例"),
     "{count} terms of the kind {kind}: at most {most}": ("{kind} 这一种有 {count} 项：最多 {most} 项"),
-    "the reward term {kind} cannot be used in training yet; there are: {names}": (
-        "奖励项 {kind} 还不能用于训练；可用的有：{names}"
-    ),
     "answers to each prompt, which are compared with each other": ("每个提示的回答数，彼此相比"),
     "tokens of an answer at most": ("一个回答最多多少词元"),
     "the reward {name}, which says what is right, could judge none of the first {count} answers: {problem}": (
@@ -2369,4 +2403,7 @@ CHINESE: dict[str, str] = {
     "wrong": "答错",
     "prompt": "问题",
     "reward": "奖励",
+    "{kind} is another model's opinion and may be wrong: what is true is told by one of {names}": (
+        "{kind} 是另一个模型的看法，可能出错：什么是对的要由这些项之一来定：{names}"
+    ),
 }

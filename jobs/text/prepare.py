@@ -28,12 +28,12 @@ from data.shards import TokenShards
 from jobs import paths
 from jobs.runs.program import typed
 from jobs.runs.references import Weights, find_weights, tokenizer_folder
+from jobs.stages.origin import require_kind
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
 from jobs.terminal.wrap import tell
 from jobs.text.tokenizer import DATA_FILE, TokenizerSpec, learn
 from minimind.checkpoints import adapter_base
-from minimind.checkpoints.checkpoint import require_language_model
 from minimind.checkpoints.manifest import Manifest, verify, weights_sha256
 from minimind.config import Config
 from minimind.language import phrase, say
@@ -105,6 +105,8 @@ def prepare(
     )
     files = {"data.path": source, "eval.path": held_out, "data.mix_path": text, "eval.pretrain_path": held_out_text}
     sources = {setting: content_sha256(file) for setting, file in files.items() if file is not None}
+    spec.stage.require_files()
+    sources |= {setting: content_sha256(paths.absolute(file)) for setting, file in spec.stage.files.items()}
     digest = sources["data.path"]
     if rows == "pretrain":  # before a tokenizer is trained on it
         _check(spec, held_out, rows, None, console, setting="eval.path")
@@ -125,7 +127,7 @@ def prepare(
         return None if path is None else str(_tokenised(path, rows, tokenizer, spec, pipeline, console).folder)
 
     shards = _tokenised(source, rows, tokenizer, spec, pipeline, console)
-    role_folders = {role: _role_folder(role, named, tokenizer) for role, named in _roles(spec).items()}
+    role_folders = {role: _role_folder(spec, role, named, tokenizer) for role, named in _roles(spec).items()}
     first = {"init_from": init} if init else {}
     first |= {f"roles.{role}": role_folder for role, role_folder in role_folders.items()}
     return Prepared(
@@ -173,6 +175,7 @@ def require_files(spec: RunSpec) -> None:
                 strict = spec.data.limits.max_bad_rows == 0
                 if strict and isinstance(row, DataError) and row.kind in _SEEN_AT_ONCE:
                     raise row
+    spec.stage.require_files()
     if spec.data.tokenizer is not None:
         tokenizer_folder(spec.data.tokenizer)
 
@@ -222,11 +225,11 @@ def _roles(spec: RunSpec) -> dict[str, str]:
     return first | spec.roles
 
 
-def _role_folder(role: str, named: str, tokenizer: Tokenizer) -> Path:
+def _role_folder(spec: RunSpec, role: str, named: str, tokenizer: Tokenizer) -> Path:
     """The checkpoint that a spec names for a role, which must read the same tokens."""
     folder = find_weights(named).folder
     tokenizer.require_same(verify(folder)["tokenizer_fingerprint"], f"{folder} (roles.{role})")
-    require_language_model(folder)
+    require_kind(spec, role, folder)
     return folder
 
 
@@ -245,8 +248,8 @@ def _check(
     """
     if source is None:
         return
-    width = spec.data.max_seq_len
-    written = [tokenizer.fingerprint, chat_template(tokenizer), width] if tokenizer else []
+    width, tools = spec.data.max_seq_len, spec.stage.offers if rows == "rl" else ()
+    written = [tokenizer.fingerprint, chat_template(tokenizer), width, *tools] if tokenizer else []
     held_out_digest = content_sha256(held_out) if held_out else None
     key = [content_sha256(source), held_out_digest, spec.data.limits.model_dump(), rows, READING, *written]
     passed = paths.cache() / "checks" / f"{_key(key)}.json"
@@ -254,7 +257,14 @@ def _check(
         if known := json.loads(passed.read_text("utf-8")).get("written"):
             console.print(say("{name}: {known}; looked at before.", name=source.name, known=known))
         return
-    report = check_file(source, rows, tokenizer=tokenizer, max_seq_len=width if tokenizer else None, eval_path=held_out)
+    report = check_file(
+        source,
+        rows,
+        tokenizer=tokenizer,
+        max_seq_len=width if tokenizer else None,
+        eval_path=held_out,
+        tools=tools,
+    )
     try:
         report.refuse_above(spec.data.limits, "data.limits")
     except ValueError as error:
@@ -353,6 +363,7 @@ def _tokenised(
         tokenizer,
         paths.cache() / "shards",
         rows=rows,
+        tools=spec.stage.offers if rows == "rl" else (),
         max_bad_rows=_bad_rows(spec),
         progress=_sparse(console.print, time.monotonic()),
         pipeline=pipeline,

@@ -22,6 +22,7 @@ from minimind.checkpoints.checkpoint import Adapter
 from minimind.checkpoints.manifest import Base
 from minimind.device.distributed import Parallel
 from minimind.network.model import MiniMind
+from minimind.network.score import ScoreModel
 from minimind.text.tokenizer import Tokenizer
 from minimind.training.precision import Precision, common_dtype
 from minimind.training.recipe import LoopConfig, Recipe
@@ -103,6 +104,10 @@ class Checkpoints:
         folder = self.prepared.role_folders.get(role)
         model = self._first() if folder is None else checkpoints.load_model(Path(folder))[0]
         return model.eval().requires_grad_(False)
+
+    def scoring(self, role: str) -> ScoreModel:
+        """The frozen reward model of a role, of its checkpoint."""
+        return checkpoints.load_score_model(Path(self.prepared.role_folders[role]))[0].requires_grad_(False)
 
     def fingerprint(self, role: str) -> str:
         """The sha256 of its checkpoint's weights; where they are drawn, what decides them."""

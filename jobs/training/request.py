@@ -6,6 +6,7 @@ nothing else.
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ from pydantic import Field
 from jobs import paths
 from jobs.runs.directory import is_name
 from jobs.stages import flags
-from jobs.stages.spec import RunSpec
+from jobs.stages.spec import CODE, RunSpec
 from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
 from jobs.text.tokenizer import TOKENIZER_FLAGS, TokenizerSpec
@@ -64,6 +65,11 @@ class JobRequest(Config):
         return str(self.settings.get("name") or usual)
 
     @property
+    def rewards(self) -> list[str]:
+        """What terms of a reward its settings name."""
+        return terms_named(self.settings.get("stage.rewards"))
+
+    @property
     def trains_tokenizer(self) -> bool:
         """Whether its stage is the one that is none of STAGES, for it trains no model."""
         return self.stage == "tokenizer"
@@ -84,12 +90,16 @@ class JobRequest(Config):
         return self.model_copy(update={"settings": settings})
 
     def anchored(self, folder: Path) -> JobRequest:
-        """The request with its paths absolute: relative ones count from `folder`."""
+        """The request with its paths absolute: relative ones count from `folder`, in which the functions of a new run's
+        rewards are looked for as well.
+        """
         if self.trains_tokenizer:
             path = self.settings.get("path")
             settings = self.settings if path is None else {**self.settings, "path": str(paths.absolute(path, folder))}
         else:
             settings = flags.absolute(self.settings, folder)
+            if "python" in self.rewards and settings.get(CODE) is None and not self.from_resume:
+                settings = {**settings, CODE: str(folder)}
         return self.model_copy(update={"settings": settings})
 
     def words(self) -> str:
@@ -103,6 +113,15 @@ class JobRequest(Config):
         for name, value in options.items():
             words += [] if value is None else [f"--{name}", str(value)]
         return shlex.join([*words, *flags.written(self.settings, known)])
+
+
+def terms_named(rewards: Any) -> list[str]:
+    """The names of the terms in a setting `stage.rewards`; what is wrong with them is said where they are read."""
+    try:
+        terms = json.loads(rewards) if isinstance(rewards, str) else rewards
+        return [str(term["is"]) for term in terms or ()]
+    except (ValueError, LookupError, TypeError):
+        return []
 
 
 def _value(tree: Any, path: str) -> Any:

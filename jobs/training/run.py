@@ -23,8 +23,9 @@ from jobs.runs.show import show
 from jobs.stages import flags
 from jobs.stages.adapter import adapter_lines
 from jobs.stages.origin import first_weights, new_spec, require_weights, with_text
-from jobs.stages.spec import FILES, NO_WEIGHTS, RunSpec, other_results
+from jobs.stages.spec import CODE, FILES, NO_WEIGHTS, RunSpec, other_results
 from jobs.stages.table import STAGES
+from jobs.stages.trying import TryingSettings
 from jobs.text.prepare import Prepared, prepare, require_files
 from jobs.training import launch
 from jobs.training.build import known_bytes
@@ -172,23 +173,9 @@ def require_content(run: RunDirectory, spec: RunSpec, found: Mapping[str, str]) 
     stored = RunSpec.model_validate(run.spec())
     for setting in FILES:
         now, then = flags.at(spec, setting), flags.at(stored, setting)
-        known = run.sources.get(setting) if run.sources else None
         if now is None and then is None:
             continue
-        if known is not None and setting in found and found[setting] != known:
-            raise ValueError(
-                say(
-                    "{named}: {absolute} is not what the run {name!r} began with: its sha256 is {found}, it "
-                    "was {known} ({then}). Bring the old file back, or start a new run from these weights "
-                    "with --name OTHER --from_weight {name}@latest",
-                    named=flags.named(setting),
-                    absolute=paths.absolute(now),
-                    name=run.name,
-                    found=found[setting][:12],
-                    known=known[:12],
-                    then=then,
-                )
-            )
+        _require_same(run, setting, now, then, found)
         if now != then and (now is None or then is None or (not run.sources and setting != "data.path")):
             raise ValueError(
                 say(
@@ -199,6 +186,29 @@ def require_content(run: RunDirectory, spec: RunSpec, found: Mapping[str, str]) 
                     now=now,
                 )
             )
+    for setting, then in stored.stage.files.items():
+        _require_same(run, setting, spec.stage.files[setting], then, found)
+
+
+def _require_same(run: RunDirectory, setting: str, now: Any, then: Any, found: Mapping[str, str]) -> None:
+    """Raise ValueError where the file of a setting holds something else than when the run was created. now, then: where
+    it lies and lay.
+    """
+    known = run.sources.get(setting) if run.sources else None
+    if known is not None and setting in found and found[setting] != known:
+        raise ValueError(
+            say(
+                "{named}: {absolute} is not what the run {name!r} began with: its sha256 is {found}, it "
+                "was {known} ({then}). Bring the old file back, or start a new run from these weights "
+                "with --name OTHER --from_weight {name}@latest",
+                named=flags.named(setting),
+                absolute=paths.absolute(now),
+                name=run.name,
+                found=found[setting][:12],
+                known=known[:12],
+                then=then,
+            )
+        )
 
 
 def launch_and_follow(spec: RunSpec, prepared: Prepared, run: RunDirectory, identity: str, console: Console) -> None:
@@ -291,7 +301,9 @@ def with_kept_paths(spec: RunSpec) -> RunSpec:
 
 def _places(spec: RunSpec) -> dict[str, Any]:
     roles = [f"roles.{role}" for role in spec.roles]
-    return {path: flags.at(spec, path) for path in (*FILES, *flags.RUNS_OR_FOLDERS, *roles)}
+    code = [CODE] if isinstance(spec.stage, TryingSettings) else []
+    tools = {flags.TOOLS: list(flags.at(spec, flags.TOOLS))} if spec.stage.files else {}
+    return {path: flags.at(spec, path) for path in (*FILES, *code, *flags.RUNS_OR_FOLDERS, *roles)} | tools
 
 
 def lasting_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -287,14 +287,7 @@ def load_score_model(folder: Path) -> tuple[ScoreModel, Tokenizer]:
     """The model of a checkpoint that gives scores, as `load_model` gives one that writes."""
     model, checkpoint = _model(folder, None)
     if not isinstance(model, ScoreModel):
-        raise CheckpointError(
-            say(
-                "step {step} of the run {run_id!r} writes text and gives no scores: a reward model comes from "
-                "`minimind train reward`",
-                step=checkpoint.step,
-                run_id=checkpoint.lineage.run_id,
-            )
-        )
+        raise _gives_none(checkpoint.step, checkpoint.lineage.run_id)
     return model, Tokenizer.load(folder)
 
 
@@ -303,6 +296,13 @@ def require_language_model(folder: Path) -> None:
     manifest = read_manifest(folder)
     if gives_scores(folder):
         raise _gives_scores(manifest["step"], manifest["run_id"])
+
+
+def require_score_model(folder: Path) -> None:
+    """Raise CheckpointError for a checkpoint whose model writes and gives no scores."""
+    manifest = read_manifest(folder)
+    if not gives_scores(folder):
+        raise _gives_none(manifest["step"], manifest["run_id"])
 
 
 def gives_scores(folder: Path) -> bool:
@@ -314,6 +314,17 @@ def gives_scores(folder: Path) -> bool:
         verify(folder)  # says what is damaged, of those that say what belongs to them
         raise CheckpointError(say("{file} cannot be read: {error}", file=file.absolute(), error=error)) from None
     return bool(settings.get("architectures") == [ScoreModel.architecture])
+
+
+def _gives_none(step: int, run_id: str) -> CheckpointError:
+    return CheckpointError(
+        say(
+            "step {step} of the run {run_id!r} writes text and gives no scores: a reward model comes from "
+            "`minimind train reward`",
+            step=step,
+            run_id=run_id,
+        )
+    )
 
 
 def _gives_scores(step: int, run_id: str) -> CheckpointError:

@@ -21,10 +21,14 @@ NOT_FINITE = "the model's score is no number: its weights are damaged, or traini
 
 @torch.inference_mode()
 def scores(
-    model: ScoreModel, texts: Sequence[Sequence[int]], done: Callable[[int], None] = lambda texts: None
+    model: ScoreModel,
+    texts: Sequence[Sequence[int]],
+    done: Callable[[int], None] = lambda texts: None,
+    *,
+    step_tokens: int = STEP_TOKENS,
 ) -> list[float]:
     """The score of each text, read at its last token. texts: token ids, of a prompt with its answer as in training.
-    done: told how many more are scored.
+    done: told how many more are scored. step_tokens: see STEP_TOKENS.
 
     Raises ValueError for a text without tokens, and for one that is longer than the model's context.
     """
@@ -34,7 +38,8 @@ def scores(
     waiting = sorted(range(len(texts)), key=lambda number: len(texts[number]), reverse=True)
     while waiting:
         width = len(texts[waiting[0]])
-        at_once, waiting = waiting[: max(1, STEP_TOKENS // width)], waiting[max(1, STEP_TOKENS // width) :]
+        most = max(1, step_tokens // width)
+        at_once, waiting = waiting[:most], waiting[most:]
         tokens_BT = torch.zeros(len(at_once), width, dtype=torch.int64)
         for row, number in enumerate(at_once):
             tokens_BT[row, : len(texts[number])] = torch.tensor(texts[number])
@@ -45,6 +50,12 @@ def scores(
             found[number] = score
         done(len(at_once))
     return found
+
+
+def worst_scoring(model: ScoreModel, count: int, width: int) -> None:
+    """What scoring takes in memory for so many texts at once of so many tokens. From shapes alone."""
+    with torch.no_grad():
+        model.scores(torch.zeros(count, width, dtype=torch.int64, device=model.score.weight.device))
 
 
 class Scorer:

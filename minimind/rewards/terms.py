@@ -19,7 +19,7 @@ What looks at the form of an answer:
 
 What is judged elsewhere, by what `Rewards` is given:
 
-- `reward_model`: the score of a run of the stage `reward`.
+- `reward_model`: the score of a reward model, which a run names beside its terms.
 - `judge`: the number that a model behind an endpoint gives.
 - `python`: what a function of the user's says.
 
@@ -36,6 +36,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
@@ -50,17 +51,29 @@ THINKING = "think"
 
 
 @dataclass(frozen=True)
+class Ending:
+    """How the conversation of an answer ends. before: the token ids of all that its last turn follows. turn: that one
+    as a message, with what it thinks and calls.
+    """
+
+    before: Sequence[int]
+    turn: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
 class Attempt:
     """One answer to be judged.
 
     reference: the right answer of its row, "" where it has none. tokens: how many were written, the stop token
-    included. room: how many could have been.
+    included. room: how many could have been. ending: of its conversation, which a reward model reads; None where nobody
+    needs it.
     """
 
     answer: Answer
     reference: str
     tokens: int
     room: int
+    ending: Ending | None = None
 
 
 class Unjudged(float):
@@ -350,9 +363,7 @@ class Elsewhere(Term):
 
 
 class RewardModel(Elsewhere):
-    """The score of a reward model. run: the run of the stage `reward`, as it is named elsewhere (NAME@best)."""
-
-    run: str = Field(min_length=1)
+    """The score of a reward model, as it is: any number, of which only differences mean something."""
 
 
 _PLACE = re.compile(r"\{(\w+)\}")
@@ -362,7 +373,8 @@ class Judge(Elsewhere):
     """The number that a model behind an OpenAI-compatible endpoint gives, as 0 for the least of `scale` to 1 for most.
 
     question: what it is asked, with {prompt}, {answer} and {reference} in their places. What an answer says is read by
-    the judge too, and may talk it into a number.
+    the judge too, and may talk it into a number. max_tokens: of its reply. timeout_s: how long it may say nothing
+    before it is asked once more. at_once: how many questions it is asked at the same time.
     """
 
     url: str
@@ -372,12 +384,23 @@ class Judge(Elsewhere):
         "Reply with the number alone."
     )
     scale: Annotated[tuple[float, float], Field(strict=False)] = (0, 10)
+    max_tokens: int = Field(default=256, ge=1)
+    timeout_s: float = Field(default=60, gt=0, le=3600)
+    at_once: int = Field(default=8, ge=1, le=256)
 
     @model_validator(mode="after")
     def _can_be_asked(self) -> Self:
         if not re.match(r"https?://[^\s/]", self.url):
             raise ValueError(
                 say("url = {url!r}: write where the endpoint is, such as http://127.0.0.1:8000/v1", url=self.url)
+            )
+        parts = urlsplit(self.url)
+        if parts.username is not None or parts.query or parts.fragment:  # terms are kept in files
+            raise ValueError(
+                say(
+                    "url: it is http://HOST:PORT/PATH, without a user, a password, a query or a #; the key stands in "
+                    "MINIMIND_API_KEY"
+                )
             )
         for name in _PLACE.findall(self.question):
             if name not in _FILLED:

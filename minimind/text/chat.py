@@ -97,6 +97,21 @@ def render(
     return Rendered(ids, loss_mask)
 
 
+def after_calls(tokenizer: Tokenizer, results: Sequence[str]) -> list[int]:
+    """What stands between an answer that calls tools, its <|im_end|> included, and the answer that follows: their
+    results, one of each call, and the header of the assistant's turn. So that what was written so far, with this behind
+    it, is the prompt that `render` makes of the longer conversation, where the answer was written as it writes one.
+
+    Raises ValueError as `render` does.
+    """
+    calls = [{"name": "f", "arguments": {}} for _ in results]
+    called: list[Message] = [{"role": "user", "content": "…"}, {"role": "assistant", "tool_calls": calls}]
+    told = [{"role": "tool", "content": result} for result in results]
+    rendered = render(tokenizer, [*called, *told], add_generation_prompt=True)
+    last = max(at for at, target in enumerate(rendered.loss_mask) if target)
+    return rendered.ids[last + 1 :]
+
+
 def require_renderable(
     messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = (), *, add_generation_prompt: bool = False
 ) -> None:

@@ -179,13 +179,14 @@ def worst_answers(rows: int, max_seq_len: int, *, known: bool = False) -> Answer
     return replace(batch, known_M=torch.zeros(len(batch.member_M))) if known else batch
 
 
-def worst_tree(rows: int, stem: int, answers: int, each: int, width: int) -> AnswerBatch:
-    """A batch whose every row of `width` tokens has one prompt of `stem` tokens with so many answers, all of whose
-    `each` tokens are learnt.
+def worst_tree(rows: int, stem: int, answers: int, each: int, width: int, *, learnt: int | None = None) -> AnswerBatch:
+    """A batch whose every row of `width` tokens has one prompt of `stem` tokens with so many answers of `each` tokens.
+    learnt: how many of these are; None: all.
     """
-    count, learnt = rows * answers, rows * answers * each
+    of_each = each if learnt is None else learnt
+    count, members = rows * answers, rows * answers * of_each
     begin_RA = torch.arange(rows)[:, None] * width + stem + torch.arange(answers) * each
-    predicted_RAE = begin_RA[..., None] + torch.arange(each)
+    predicted_RAE = begin_RA[..., None] + torch.arange(of_each)
     context_RAE = predicted_RAE - 1
     context_RAE[..., 0] = torch.arange(rows)[:, None] * width + stem - 1
     branch_BT = torch.zeros(rows, width, dtype=torch.int32)
@@ -198,8 +199,8 @@ def worst_tree(rows: int, stem: int, answers: int, each: int, width: int) -> Ans
         branch_BT=branch_BT,
         predicted_N=predicted_RAE.flatten(),
         context_N=context_RAE.flatten(),
-        member_M=torch.arange(learnt),
-        answer_M=torch.arange(count).repeat_interleave(each, output_size=learnt),
+        member_M=torch.arange(members),
+        answer_M=torch.arange(count).repeat_interleave(of_each, output_size=members),
         last_A=begin_RA.flatten() + each - 1,
     )
 

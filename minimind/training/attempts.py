@@ -6,9 +6,10 @@ A source of the one loop, for PPO, GRPO and SPO alike; where they differ is a `C
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
@@ -17,11 +18,14 @@ from torch import Tensor
 
 from minimind.device.distributed import Parallel
 from minimind.device.limit import is_out_of_memory
+from minimind.language import say
 from minimind.training.advantages import Floats, Ints, has_spread
 from minimind.training.answers import answer_logprobs
 from minimind.training.policy import Examined, JudgedBatch, PolicyBatch, Told
 from minimind.training.rollout import PromptBatch, PromptSource, Writer, Written, in_rows, numbered
 from minimind.training.signal import RIGHT, Signal, Standing, signal
+
+T = TypeVar("T")
 
 PROMPTS_WITHOUT_SIGNAL = 256
 """If none of so many has any, a run ends: in error one run in eight where one answer in a thousand is right."""
@@ -30,11 +34,12 @@ PROMPTS_WITHOUT_SIGNAL = 256
 @dataclass(frozen=True)
 class Verdict:
     """What the terms of a reward say of answers. value_KA: of each term of each answer, finite. failed_K: how often
-    each term could not tell.
+    each term could not tell. problems: of those that could not, why, by their names.
     """
 
     value_KA: Floats
     failed_K: Ints
+    problems: Mapping[str, str] = field(default_factory=dict)
 
 
 class Judge(Protocol):
@@ -45,6 +50,10 @@ class Judge(Protocol):
 
     def judge(self, written: Sequence[Written]) -> Verdict:
         """Of answers, those to one prompt one after the other. The same at any time, whatever else is asked."""
+        ...
+
+    def worst(self) -> None:
+        """What judging takes of the device's memory, with nothing judged."""
         ...
 
 
@@ -86,6 +95,10 @@ class Credited:
     return_T: Floats | None = None
 
 
+_Found = tuple[list[Written], Verdict, Any]
+"""Attempts of a worker, what is found of them, and what its credit sees in them."""
+
+
 class Credit(ABC):
     """Who turns rewards into advantages. What it remembers between steps is the same on every worker."""
 
@@ -112,10 +125,15 @@ class Credit(ABC):
 
 @dataclass(frozen=True)
 class Trying:
-    """passes: optimizer steps on each set of attempts. learn_cut: whether answers that were cut off are learnt from."""
+    """passes: optimizer steps on each set of attempts. stop_kl: no more of them once KL(before them || now), estimated
+    in nats per token, is larger; None: all. learn_cut: whether answers that were cut off are learnt from. draws: how
+    often at most prompts are drawn until as many groups as are drawn at once have signal (dynamic sampling: DAPO).
+    """
 
     passes: int = 1
+    stop_kl: float | None = None
     learn_cut: bool = True
+    draws: int = 1
 
 
 class Attempts:
@@ -134,6 +152,7 @@ class Attempts:
         self._passes_left = 0
         self._untold: Told = ()
         self._without_signal: list[Standing] | None = []
+        self._failures = Failures()
 
     @property
     def done(self) -> bool:
@@ -147,25 +166,27 @@ class Attempts:
     def take(self, count: int) -> list[PolicyBatch]:
         """The micro-batches of the next step: as many as there are prompts for, fewer where nothing can be learnt."""
         if self._passes_left:
-            self._passes_left -= 1
-            return self._set
-        position = self.prompts.position
-        batches = self.prompts.take(count)
-        found: tuple[list[Written], Verdict, Any] | None = None
-        shortage: Exception | None = None
-        try:
-            written = [one for group in self.writer.write(position, numbered(batches)) for one in group]
-            found = written, self.judge.judge(written), self.credit.look(written)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            shortage = error
-        everyone = self.parallel.gather(found)  # also where memory ran out, lest the others wait for ever
-        if shortage is not None:
-            raise shortage
-        known = [one for one in everyone if one is not None]
-        if len(known) < len(everyone) or found is None:
-            return []  # of another worker: all take again
+            moved = self._everywhere(self._moved)
+            if moved is None:
+                return []
+            if not self._too_far(moved):
+                self._passes_left -= 1
+                return self._set
+        self._set, self._passes_left = [], 0
+        batches: list[PromptBatch] = []
+        known: list[_Found] = []
+        for _ in range(self.how.draws):
+            position = self.prompts.position
+            drawn = self.prompts.take(count)
+            found = self._everywhere(partial(self._try, position, drawn))
+            if found is None:
+                return []
+            batches += drawn
+            known = [_both(*pair) for pair in zip(known, found, strict=True)] if known else found
+            if self.prompts.done or self._has_enough(known, found):
+                break
+        for _, verdict, _ in known:
+            self._failures.count(self.judge.names, verdict)
         self._set = self._learnable(batches, known)
         self._passes_left = self.how.passes - 1
         # Of the first step on them the ratio is 1, whatever rounding makes of it.
@@ -180,8 +201,13 @@ class Attempts:
         return self.writer.write_less()
 
     def worst_take(self) -> None:
-        """What writing takes in memory, with nothing written."""
+        """What writing and judging take in memory, with nothing written."""
         self.writer.worst()
+        self.judge.worst()
+
+    def remarks(self) -> list[str]:
+        """Why terms could not judge answers, of any worker."""
+        return self._failures.remarks()
 
     def state_dict(self) -> dict[str, Any]:
         """Where the prompts stand, what is remembered of them, and the attempts that are still to be learnt from."""
@@ -210,9 +236,60 @@ class Attempts:
         self.credit.load_state_dict(state["credit"])
         self._set, self._passes_left = [], 0
 
-    def _learnable(
-        self, batches: Sequence[PromptBatch], everyone: Sequence[tuple[list[Written], Verdict, Any]]
-    ) -> list[PolicyBatch]:
+    def _everywhere(self, compute: Callable[[], T]) -> list[T] | None:
+        """What each worker computes; None where memory runs out on another, and all take again. Here that raises."""
+        found: T | None = None
+        shortage: Exception | None = None
+        try:
+            found = compute()
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            shortage = error
+        everyone = self.parallel.gather(found)  # also where memory ran out, lest the others wait for ever
+        if shortage is not None:
+            raise shortage
+        known = [one for one in everyone if one is not None]
+        return known if len(known) == len(everyone) else None
+
+    def _try(self, position: int, batches: Sequence[PromptBatch]) -> _Found:
+        """Answers of this worker to its prompts, what is found of them, and what the credit sees in them."""
+        written = [one for group in self.writer.write(position, numbered(batches)) for one in group]
+        return written, self.judge.judge(written), self.credit.look(written)
+
+    def _has_enough(self, known: Sequence[_Found], drawn: Sequence[_Found]) -> bool:
+        """Whether there are as many groups with signal as are drawn at once."""
+        if self.how.draws == 1:
+            return True
+        tried = tried_of(known, self.judge.weight_K, self.writer.how.answers)
+        wanted = sum(len(written) for written, _, _ in drawn) // self.writer.how.answers
+        return int(has_spread(tried.reward_A, tried.group_A).sum()) >= wanted
+
+    def _moved(self) -> tuple[float, int]:
+        """Over the tokens of this worker's attempts, the sum of what each says of KL(before them || now), and how many.
+
+        With d = log p now - log p before, exp(d) - 1 - d (Schulman 2020, "Approximating KL divergence").
+        """
+        if self.how.stop_kl is None:
+            return 0.0, 0
+        total, count = 0.0, 0
+        with self.writer.as_it_is() as policy:
+            for part in (part for batch in self._set for part in batch.split(self.writer.slots)):
+                assert part.old_M is not None
+                change_M = answer_logprobs(policy, part.to(policy.head_weight_VD.device)).cpu() - part.old_M
+                total, count = total + float((torch.expm1(change_M) - change_M).sum()), count + len(change_M)
+        return total, count
+
+    def _too_far(self, moved: Sequence[tuple[float, int]]) -> bool:
+        """Whether all workers together have moved further than they may; that is told with the next attempts."""
+        if self.how.stop_kl is None:
+            return False
+        total, count = (sum(part[at] for part in moved) for at in (0, 1))
+        stops = total > self.how.stop_kl * count
+        self._untold = with_more(self._untold, (("stopped", float(stops), 1.0),))
+        return stops
+
+    def _learnable(self, batches: Sequence[PromptBatch], everyone: Sequence[_Found]) -> list[PolicyBatch]:
         """What of this worker's attempts there is something to learn from, in its micro-batches.
 
         What is to be said of all attempts goes with the first of them, on whichever worker; where there are none, with
@@ -254,7 +331,7 @@ class Attempts:
 
     def _told(self, tried: Tried, written: Sequence[Written], verdicts: Sequence[Verdict]) -> Told:
         verdict = Verdict(tried.value_KA, np.sum([verdict.failed_K for verdict in verdicts], axis=0))
-        told = told_of(self.judge, written, verdict, self.writer.how.answers)
+        told = told_of(self.judge, written, verdict, self.writer.how.answers, calls=self.writer.tools is not None)
         return (*told, *((name, total, count) for name, (total, count) in self.credit.told().items()))
 
     def _batch(self, groups: Sequence[Sequence[tuple[Written, Credited]]], told: Told) -> PolicyBatch:
@@ -286,7 +363,53 @@ class Attempts:
         return replace(policy_batch, old_M=old_M)
 
 
-def tried_of(everyone: Sequence[tuple[list[Written], Verdict, Any]], weight_K: Floats, answers: int) -> Tried:
+def _both(one: _Found, other: _Found) -> _Found:
+    """What a worker tried, and tried after that. Only of a credit that looks at nothing."""
+    (written, verdict, looked), (more, of_more, _) = one, other
+    assert looked is None, "a credit that looks at attempts takes all of a step at once"
+    value_KA = np.concatenate([verdict.value_KA, of_more.value_KA], axis=1)
+    failed_K, problems = verdict.failed_K + of_more.failed_K, {**verdict.problems, **of_more.problems}
+    return [*written, *more], Verdict(value_KA, failed_K, problems), None
+
+
+class Failures:
+    """Judgements that could not be made, since the run was begun or went on: said at first, and whenever they are twice
+    as many.
+    """
+
+    def __init__(self) -> None:
+        self._failed: dict[str, int] = {}
+        self._said: dict[str, int] = {}
+        self._problems: dict[str, str] = {}
+        self._judged = 0
+
+    def count(self, names: Sequence[str], verdict: Verdict) -> None:
+        """Add what a worker's terms could not judge. names: of the terms."""
+        self._judged += verdict.value_KA.shape[1]
+        for name, failed in zip(names, verdict.failed_K, strict=True):
+            self._failed[name] = self._failed.get(name, 0) + int(failed)
+        self._problems |= verdict.problems
+
+    def remarks(self) -> list[str]:
+        """What is to be said now."""
+        said = []
+        for name, failed in self._failed.items():
+            if failed and failed >= 2 * self._said.get(name, 0):
+                self._said[name] = failed
+                said.append(
+                    say(
+                        "the reward {name} could not judge {failed} of {count} answers, which count as the others of "
+                        "their group: {problem}",
+                        name=name,
+                        failed=failed,
+                        count=self._judged,
+                        problem=self._problems.get(name, "?"),
+                    )
+                )
+        return said
+
+
+def tried_of(everyone: Sequence[_Found], weight_K: Floats, answers: int) -> Tried:
     """The attempts of all workers, one worker after the other. answers: to each prompt."""
     value_KA = np.concatenate([verdict.value_KA for _, verdict, _ in everyone], axis=1)
     row_A = np.array([one.row for written, _, _ in everyone for one in written], dtype=np.int64)
@@ -299,9 +422,10 @@ def tried_of(everyone: Sequence[tuple[list[Written], Verdict, Any]], weight_K: F
     )
 
 
-def told_of(judge: Judge, written: Sequence[Written], verdict: Verdict, answers: int) -> Told:
+def told_of(judge: Judge, written: Sequence[Written], verdict: Verdict, answers: int, *, calls: bool = False) -> Told:
     """What is to be said of attempts: their reward and each of its terms, how long they are and how many were cut off,
-    how much they repeat, and of how many groups all rewards are the same.
+    how much they repeat, and of how many groups all rewards are the same; calls: also how often they call tools, and
+    how often that fails.
     """
     count = len(written)
     if not count:
@@ -316,6 +440,10 @@ def told_of(judge: Judge, written: Sequence[Written], verdict: Verdict, answers:
     told.append(("cut_off", sum(not one.finished for one in written), count))
     told.append(("repetition", sum(repeated(one.own) for one in written), count))
     told.append(("not_judged", float(verdict.failed_K.sum()), count))
+    if calls:
+        called = sum(one.calls for one in written)
+        told.append(("tool_calls", called, count))
+        told.append(("tool_errors", sum(one.errors for one in written), called))
     if answers > 1:
         spread_G = has_spread(reward_A, np.arange(count) // answers)
         told.append(("no_signal", int((~spread_G).sum()), len(spread_G)))
@@ -342,12 +470,13 @@ def with_more(told: Told, more: Told) -> Told:
 
 def examined(prompts: Callable[[], Iterator[PromptBatch]], writer: Writer, judge: Examiner) -> Iterator[JudgedBatch]:
     """The likeliest answers to prompts, judged."""
+    calls = writer.tools is not None
     for batch in prompts():
         written = [one for group in writer.write(0, numbered([batch]), greedy=True) for one in group]
         verdict = judge.judge(written)
         right_A = judge.right(written, verdict)
         right = ("right", float(right_A.sum()), float(len(written)))
-        told = (*told_of(judge, written, verdict, answers=1), right)
+        told = (*told_of(judge, written, verdict, answers=1, calls=calls), right)
         yield JudgedBatch(batch.rows, told, tuple(_examined(judge, written, verdict, right_A)))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, cast
 
@@ -18,7 +18,7 @@ from minimind.training.advantages import (
     separate_advantages,
     whitened,
 )
-from minimind.training.answers import answer_logprobs
+from minimind.training.answers import AnswerBatch, answer_logprobs
 from minimind.training.attempts import Credit, Credited, Tried
 from minimind.training.objectives import Models
 from minimind.training.policy import token_values
@@ -66,7 +66,7 @@ class TrackedCredit(Credit):
         moved = dict(zip(rows, changes(then, self._logprobs(then)), strict=True))
         return (
             [moved.get(one.row, 0.0) for one in written],
-            [Remembered(one.tokens, one.prompt, one.logprobs) for one in written],
+            [Remembered(one.tokens, one.prompt, one.logprobs, one.told) for one in written],
         )
 
     def give(self, tried: Tried, lengths: Sequence[int]) -> Sequence[Credited | None]:
@@ -95,7 +95,7 @@ class TrackedCredit(Credit):
 
     def _logprobs(self, answers: Sequence[Remembered]) -> list[list[float]]:
         """What the policy of now says of the tokens of answers of before."""
-        texts = [Written(at, one.tokens, one.prompt, one.logprobs, True, 0) for at, one in enumerate(answers)]
+        texts = [Written(at, one.tokens, one.prompt, one.logprobs, True, 0, one.told) for at, one in enumerate(answers)]
         with self.writer.as_it_is() as policy:
             return _of_tokens(self.writer, self.rows, texts, lambda batch: answer_logprobs(policy, batch))
 
@@ -103,32 +103,55 @@ class TrackedCredit(Credit):
 class CriticCredit(Credit):
     """A critic says before each token what reward it expects, and each token is worth what came beyond that (GAE).
 
-    rows: as of a TrackedCredit. discount, trace: gamma and lambda.
+    rows: as of a TrackedCredit. discount, trace: gamma and lambda. kl: what each nat costs that a token is away from a
+    reference, beside what its answer brings; estimate: gives [M], how far that is, where kl is not 0.
     """
 
-    def __init__(self, models: Models, writer: Writer, rows: int, discount: float, trace: float) -> None:
+    def __init__(
+        self,
+        models: Models,
+        writer: Writer,
+        rows: int,
+        discount: float,
+        trace: float,
+        kl: float = 0.0,
+        estimate: Callable[[AnswerBatch], torch.Tensor] | None = None,
+    ) -> None:
         self.models, self.writer, self.rows = models, writer, rows
         self.discount, self.trace = discount, trace
+        self.kl, self.estimate = kl, estimate
+        self._told: dict[str, tuple[float, float]] = {}
 
-    def look(self, written: Sequence[Written]) -> list[list[float]]:
-        """What the critic says before each token of each attempt."""
+    def look(self, written: Sequence[Written]) -> list[tuple[list[float], list[float]]]:
+        """What the critic says before each token of each attempt, and how far it is from a reference."""
         with self.writer.as_it_is():
-            return _of_tokens(self.writer, self.rows, written, partial(token_values, self.models))
+            values = _of_tokens(self.writer, self.rows, written, partial(token_values, self.models))
+            away = [[0.0] * len(one.own) for one in written]
+            if self.kl:
+                away = _of_tokens(self.writer, self.rows, written, self.estimate)
+        return list(zip(values, away, strict=True))
 
     def give(self, tried: Tried, lengths: Sequence[int]) -> Sequence[Credited | None]:
         """Advantages with mean 0 and deviation 1 over all tokens of the step."""
-        values = [np.array(value) for of_rank in tried.looked for value in of_rank]
+        looked = [one for of_rank in tried.looked for one in of_rank]
+        values = [np.array(value) for value, _ in looked]
         found = []
-        for reward, value_T in zip(tried.reward_A.tolist(), values, strict=True):
-            reward_T = np.zeros_like(value_T)
-            reward_T[-1] = reward
+        for reward, value_T, (_, away) in zip(tried.reward_A.tolist(), values, looked, strict=True):
+            reward_T = -self.kl * np.array(away)
+            reward_T[-1] += reward
             found.append(generalised_advantages(reward_T, value_T, self.discount, self.trace))
+        if self.kl:
+            self._told = {"kl": (sum(sum(away) for _, away in looked), float(sum(lengths)))}
         white_M = whitened(np.concatenate([advantage_T for advantage_T, _ in found])) if found else np.zeros(0)
         ends = np.cumsum(lengths)
         return [
             Credited(white_M[end - len(value_T) : end], value_T, return_T)
             for end, value_T, (_, return_T) in zip(ends, values, found, strict=True)
         ]
+
+    def told(self) -> dict[str, tuple[float, float]]:
+        """How far the policy is from its reference, where that costs."""
+        return self._told
 
 
 def _of_tokens(writer: Writer, rows: int, written: Sequence[Written], compute: Any) -> list[list[float]]:

@@ -26,7 +26,7 @@ from minimind.training.out_of_memory import (
     shortage_of,
 )
 from minimind.training.precision import Precision
-from minimind.training.recipe import BatchSource, GeneratingSource, Recipe
+from minimind.training.recipe import BatchSource, GeneratingSource, Recipe, RemarkingSource
 from minimind.training.train_state import TrainState
 
 
@@ -144,6 +144,9 @@ class _Stepper:
         self.meter.start()
         micro_batches = self.take()
         self.meter.data_ready()
+        if isinstance(self.recipe.batches, RemarkingSource):
+            for text in self.recipe.batches.remarks():
+                self.hooks.note("not_judged", text)
         losses, sums = self.compute(micro_batches)
         loss, weight = sums.pairs.get("train/loss", (0.0, 0.0))
         accepted = False

@@ -118,13 +118,24 @@ class PolicyBatch(AnswerBatch):
     told: Told = ()
 
     @classmethod
-    def worst(cls, rows: int, context_tokens: int, answers: int, room: int, *, old: bool, critic: bool = False) -> Self:
-        """One that costs as much as one can: in each row a prompt with so many answers of `room` tokens, or of as many
-        as the context leaves beside one token of the prompt. old, critic: whether it has what these say.
+    def worst(
+        cls,
+        rows: int,
+        context_tokens: int,
+        answers: int,
+        room: int,
+        *,
+        old: bool,
+        critic: bool = False,
+        told: int = 0,
+    ) -> Self:
+        """One that costs as much as one can: in each row a prompt with so many answers of `room` tokens that are learnt
+        and `told` that are not, or of as many as the context leaves beside one token of the prompt. old, critic:
+        whether it has what these say.
         """
-        each = min(room, context_tokens - 1)
+        each = min(room + told, context_tokens - 1)
         stem = context_tokens - each
-        batch = worst_tree(rows, stem, answers, each, stem + answers * each)
+        batch = worst_tree(rows, stem, answers, each, stem + answers * each, learnt=min(room, each))
         zeros_M = torch.zeros(len(batch.member_M))
         of_critic = zeros_M if critic else None
         return cls(

@@ -113,6 +113,15 @@ class ReturningSource(GeneratingSource, Protocol):
         ...
 
 
+@runtime_checkable
+class RemarkingSource(Protocol):
+    """A source that has something to say of how its batches came to be."""
+
+    def remarks(self) -> list[str]:
+        """What is to be noted, and has not been given before; called on every rank, of which the first notes it."""
+        ...
+
+
 @dataclass(frozen=True)
 class Recipe:
     """What a run trains, on what, and how.

@@ -1,11 +1,16 @@
-"""Answers that the policy writes itself while it trains: prompts -> our engine with the weights of now -> batches."""
+"""Answers that the policy writes itself while it trains: prompts -> our engine with the weights of now -> batches.
+
+Where it may call tools, an answer has several turns: what ends in calls is answered, and the model goes on from there
+in a further round. Between its turns stands what it was told, which is read and not learnt.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count as counting
 from typing import Any, Protocol
 
 import numpy as np
@@ -72,8 +77,8 @@ class PromptSource(Protocol):
 class Writing:
     """How answers are written. seed: decides them, with the prompt and how far the run is, whoever writes them.
 
-    answers: to each prompt. max_tokens: of each; fewer where prompt and answer would be longer than context_tokens.
-    stop_id: the token that ends an answer, and is learnt as its last.
+    answers: to each prompt. max_tokens: of each, its own; fewer where prompt and answer would be longer than
+    context_tokens. stop_id: the token that ends a turn, and is learnt as its last. max_calls: of tools in an answer.
     """
 
     seed: int
@@ -83,13 +88,39 @@ class Writing:
     stop_id: int
     temperature: float = 1.0
     pad_id: int = 0
+    max_calls: int = 0
+
+
+Spans = tuple[tuple[int, int], ...]
+"""[start, end) of tokens, ascending."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the policy reads after a turn that calls tools. tokens: up to where its next turn begins; none where it may
+    not call any more. calls: how many were made. errors: how many of them failed.
+    """
+
+    tokens: list[int]
+    calls: int
+    errors: int
+
+
+class Tools(Protocol):
+    """Answers what the policy calls."""
+
+    def reply(self, context: Sequence[int], turn: Sequence[int], calls_left: int) -> Reply | None:
+        """To a turn that it has ended, behind this context; None where it calls nothing. The same at any time."""
+        ...
 
 
 @dataclass(frozen=True)
 class Written:
-    """An answer that the policy wrote. row: of its prompt. tokens: those of the prompt, then its own; prompt: how many
-    are the prompt's. logprobs: of its own tokens as they were drawn, in nats. finished: whether it ended by itself, not
-    because there was no more room. room: how many tokens it could have had.
+    """An answer that the policy wrote. row: of its prompt. tokens: those of the prompt, then its own, and between these
+    what it was told; prompt: how many are the prompt's. logprobs: of its own tokens as they were drawn, in nats.
+    finished: whether it ended by itself, not because there was no more room, or no more calls. room: how many tokens of
+    its own it could have had. told: which tokens behind the prompt are not its own: the answers of tools, with the
+    template's words around them. calls: how many it made of tools. errors: how many of them failed.
     """
 
     row: int
@@ -98,24 +129,77 @@ class Written:
     logprobs: list[float]
     finished: bool
     room: int
+    told: Spans = ()
+    calls: int = 0
+    errors: int = 0
+
+    @property
+    def turns(self) -> Spans:
+        """Where its own tokens stand, turn by turn: one turn, where it was told nothing."""
+        begins = (self.prompt, *(end for _, end in self.told))
+        ends = (*(start for start, _ in self.told), len(self.tokens))
+        return tuple(zip(begins, ends, strict=True))
 
     @property
     def own(self) -> list[int]:
-        """Its own tokens, the one that ended it among them."""
-        return self.tokens[self.prompt :]
+        """Its own tokens, those that ended its turns among them."""
+        return [token for start, end in self.turns for token in self.tokens[start:end]]
 
     @property
     def answer(self) -> Answer:
         """The prompt with it, of which its own tokens are to be learnt."""
         ids = np.array(self.tokens)
-        return Answer(ids, np.arange(len(ids)) >= self.prompt)
+        targets = np.arange(len(ids)) >= self.prompt
+        for start, end in self.told:
+            targets[start:end] = False
+        return Answer(ids, targets)
+
+
+@dataclass
+class _Draft:
+    """An answer that is being written. number: which to its prompt."""
+
+    row: int
+    number: int
+    tokens: list[int]
+    prompt: int
+    logprobs: list[float] = field(default_factory=list)
+    finished: bool = False
+    told: list[tuple[int, int]] = field(default_factory=list)
+    calls: int = 0
+    errors: int = 0
+
+    def room(self, how: Writing) -> int:
+        """How many tokens of its own it could have in all."""
+        told = sum(end - start for start, end in self.told)
+        return min(how.max_tokens, how.context_tokens - self.prompt - told)
+
+    def left(self, how: Writing) -> int:
+        """How many it may still write."""
+        return self.room(how) - len(self.logprobs)
+
+    def written(self, how: Writing) -> Written:
+        """As it is now."""
+        return Written(
+            self.row,
+            self.tokens,
+            self.prompt,
+            self.logprobs,
+            self.finished,
+            self.room(how),
+            tuple(self.told),
+            self.calls,
+            self.errors,
+        )
 
 
 class Writer:
-    """The policy, which answers prompts with the weights it has at the moment. slots: answers written at once."""
+    """The policy, which answers prompts with the weights it has at the moment. slots: answers written at once. tools:
+    which it may call, if any.
+    """
 
-    def __init__(self, models: Models, how: Writing) -> None:
-        self.models, self.how = models, how
+    def __init__(self, models: Models, how: Writing, tools: Tools | None = None) -> None:
+        self.models, self.how, self.tools = models, how, tools
         self.slots = SLOTS
 
     @property
@@ -144,27 +228,49 @@ class Writer:
         how, answers = self.how, 1 if greedy else self.how.answers
         if not asked:
             return []
-        requests = [(row, prompt, number) for row, prompt in asked for number in range(answers)]
-        params = [
-            SamplingParams(
-                min(how.max_tokens, how.context_tokens - len(prompt)),
-                temperature=0.0 if greedy else how.temperature,
-                seed=_seed(how.seed, position, row, number),
-                stop_ids=(how.stop_id,),
-                logprobs=0,
-            )
-            for row, prompt, number in requests
-        ]
+        drafts = [_Draft(row, number, list(prompt), len(prompt)) for row, prompt in asked for number in range(answers)]
+        writing = drafts
         with self.as_it_is() as policy:
             engine = Engine(policy, slots=self.slots, context_tokens=how.context_tokens)
-            found = engine.generate([prompt for _, prompt, _ in requests], params)
-        written = [
-            Written(
-                row, [*prompt, *done.token_ids], len(prompt), done.logprobs, done.finish == "stop", limit.max_tokens
-            )
-            for (row, prompt, _), done, limit in zip(requests, found, params, strict=True)
-        ]
+            for turn in counting():
+                params = [
+                    SamplingParams(
+                        draft.left(how),
+                        temperature=0.0 if greedy else how.temperature,
+                        seed=_seed(how.seed, position, draft.row, draft.number, turn),
+                        stop_ids=(how.stop_id,),
+                        logprobs=0,
+                    )
+                    for draft in writing
+                ]
+                found = engine.generate([draft.tokens for draft in writing], params)
+                for draft, done in zip(writing, found, strict=True):
+                    draft.tokens += done.token_ids
+                    draft.logprobs += done.logprobs
+                    draft.finished = done.finish == "stop"
+                writing = [draft for draft in writing if self._goes_on(draft)]
+                if not writing:
+                    break
+        written = [draft.written(how) for draft in drafts]
         return [written[start : start + answers] for start in range(0, len(written), answers)]
+
+    def _goes_on(self, draft: _Draft) -> bool:
+        """Whether a draft has a further turn, for which it is told what tools answered."""
+        if self.tools is None or not draft.finished:
+            return False
+        begin, now = draft.told[-1][1] if draft.told else draft.prompt, len(draft.tokens)
+        calls_left = self.how.max_calls - draft.calls
+        reply = self.tools.reply(draft.tokens[:begin], draft.tokens[begin:], calls_left)
+        if reply is None:
+            return False
+        draft.finished = False
+        draft.calls += reply.calls
+        draft.errors += reply.errors
+        if not reply.tokens or draft.left(self.how) < 1 or now + len(reply.tokens) >= self.how.context_tokens:
+            return False
+        draft.tokens += reply.tokens
+        draft.told.append((now, len(draft.tokens)))
+        return True
 
     def write_less(self) -> str:
         """Write half as many answers at once; "" where it is one already."""
@@ -275,6 +381,7 @@ def _first_fit(sizes: Sequence[int], width: int) -> list[list[int]]:
     return rows
 
 
-def _seed(seed: int, position: int, row: int, number: int) -> int:
-    digest = hashlib.blake2b(f"rollout {seed} {position} {row} {number}".encode(), digest_size=8).digest()
+def _seed(seed: int, position: int, row: int, number: int, turn: int) -> int:
+    name = f"rollout {seed} {position} {row} {number}" + (f" {turn}" if turn else "")
+    digest = hashlib.blake2b(name.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1

@@ -23,7 +23,7 @@ import numpy as np
 
 from minimind.language import say
 from minimind.training.advantages import Floats, Ints
-from minimind.training.rollout import PromptBatch
+from minimind.training.rollout import PromptBatch, Spans
 
 D_HALF = 0.06
 LEAST_KEPT, MOST_KEPT = 0.875, 0.96
@@ -34,12 +34,13 @@ CURIOSITY = 0.05
 @dataclass(frozen=True)
 class Remembered:
     """The last answer to a prompt. tokens: with its prompt's; prompt: how many are the prompt's. logprobs: of its own
-    tokens, in nats, as they were drawn.
+    tokens, in nats, as they were drawn. told: which of the others are not its own (`rollout.Written`).
     """
 
     tokens: list[int]
     prompt: int
     logprobs: list[float]
+    told: Spans = ()
 
 
 class Tracker:
@@ -94,7 +95,7 @@ class Tracker:
         return {
             "alpha": self.alpha_P.tolist(),
             "beta": self.beta_P.tolist(),
-            "answers": {row: (one.tokens, one.prompt, one.logprobs) for row, one in self.answers.items()},
+            "answers": {row: (one.tokens, one.prompt, one.logprobs, one.told) for row, one in self.answers.items()},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

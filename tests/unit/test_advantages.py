@@ -7,7 +7,9 @@ import statistics
 
 import numpy as np
 import pytest
+import torch
 
+from minimind.network.score import ValueHead
 from minimind.training.advantages import (
     SMALLEST_STD,
     Floats,
@@ -20,7 +22,9 @@ from minimind.training.advantages import (
     whitened,
 )
 from minimind.training.attempts import Tried
-from minimind.training.credit import GroupCredit
+from minimind.training.credit import CriticCredit, GroupCredit
+from minimind.training.rollout import Writer, Writing
+from tests.toys import toy_model
 
 SCALES: tuple[Scale, ...] = ("group", "batch", "none")
 GROUPS: Ints = np.repeat(np.arange(4), [3, 5, 2, 4])
@@ -152,3 +156,24 @@ def test_gae_that_believes_the_critic_not_at_all_gives_what_came() -> None:
     advantage_T, _ = generalised_advantages(reward_T, value_T, 1.0, 0.0)
     assert advantage_T.tolist() == pytest.approx([0.7, -0.5, 0.6])
     assert not math.isnan(sum(generalised_advantages(np.zeros(0), np.zeros(0))[0]))
+
+
+def test_what_a_token_is_away_from_its_reference_costs_where_it_stands() -> None:
+    how = Writing(seed=5, answers=1, max_tokens=6, context_tokens=16, stop_id=0)
+    models = {"policy": toy_model(), "critic": ValueHead(toy_model().config.hidden_size)}
+    written = [group[0] for group in Writer(models, how).write(0, [(2, [5, 6]), (4, [7, 8, 9])])]
+    lengths = [len(one.own) for one in written]
+    away = torch.arange(sum(lengths), dtype=torch.float32)
+    credit = CriticCredit(models, Writer(models, how), 2, 0.9, 0.8, 0.5, lambda batch: away[: len(batch.member_M)])
+    looked = credit.look(written)
+    reward_A = np.array([1.0, 0.25])
+    given = credit.give(Tried(np.arange(2), np.arange(2), reward_A[None], reward_A, [looked]), lengths)
+    for one, reward, (value, cost) in zip(given, reward_A, looked, strict=True):
+        assert one is not None
+        assert max(cost) > 0
+        reward_T = -0.5 * np.array(cost)
+        reward_T[-1] += reward
+        _, return_T = generalised_advantages(reward_T, np.array(value), 0.9, 0.8)
+        assert one.return_T is not None
+        assert one.return_T.tolist() == pytest.approx(return_T.tolist())
+    assert credit.told()["kl"] == pytest.approx((float(away.sum()), sum(lengths)))

@@ -23,8 +23,8 @@ from data.prepare import tokenise
 from data.prompts import Prompts, read_prompts
 from jobs import __main__ as cli
 from jobs import paths
-from jobs.serving import endpoint
-from jobs.serving.endpoint import Endpoint, EndpointError
+from jobs.endpoints import endpoint
+from jobs.endpoints.endpoint import Endpoint, EndpointError
 from jobs.synthesis.distill import Asking, Distilled, about_tokens, body_of, distill
 from jobs.synthesis.journal import Journal
 from minimind.text.tokenizer import Tokenizer
@@ -398,7 +398,7 @@ def test_tokens_are_estimated_where_nobody_counts_them(prompts: Prompts, out: Pa
 CHILD = """
 import sys
 from jobs import __main__ as cli
-from jobs.serving import endpoint
+from jobs.endpoints import endpoint
 endpoint.WAIT_S = 0.01
 sys.exit(cli.main(sys.argv[1:]))
 """

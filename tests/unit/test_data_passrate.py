@@ -199,7 +199,7 @@ def test_an_answer_that_no_term_could_judge_is_none_that_is_wrong(
     [
         ("exakt", ASKED[0], "no reward term 'exakt'"),
         ("{", ASKED[0], "not JSON"),
-        ('{"is": "reward_model", "run": "r"}', ASKED[0], "--reward reward_model: another model judges it"),
+        ("reward_model", ASKED[0], "--reward reward_model: another model judges it"),
         ("exact", {"messages": [{"role": "user", "content": "q"}]}, r"rows.jsonl:1: the reward exact compares"),
     ],
 )

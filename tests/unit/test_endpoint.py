@@ -18,11 +18,8 @@ from fastapi import Response
 from fastapi.responses import JSONResponse
 
 from jobs import paths
-from jobs.evaluation import suites
-from jobs.evaluation.remote import RemoteExaminee
-from jobs.runs import evals
-from jobs.serving import endpoint
-from jobs.serving.endpoint import (
+from jobs.endpoints import endpoint
+from jobs.endpoints.endpoint import (
     Endpoint,
     EndpointError,
     GarbledError,
@@ -30,7 +27,10 @@ from jobs.serving.endpoint import (
     QuestionRefusedError,
     RefusedError,
 )
-from jobs.serving.reply import read_reply
+from jobs.endpoints.reply import read_reply
+from jobs.evaluation import suites
+from jobs.evaluation.remote import RemoteExaminee
+from jobs.runs import evals
 from minimind.language import speaking
 from tests.endpoints import Answer, said, served
 from tests.small import Screen

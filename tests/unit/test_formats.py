@@ -449,8 +449,8 @@ def test_a_conversation_asks_its_last_question(
     ("row", "complaint"),
     [
         ({"conversations": [ASKED], "gt": ["1"]}, r"agents that call tools \(MiniMind's agent_rl\.jsonl\)"),
-        ({"conversations": [SYSTEM | {"tools": [TOOL]}, ASKED, said("")]}, "agents that call tools"),
-        ({"conversations": [ASKED, said("", tool_calls=[CALL]), {"role": "tool", "content": "1"}]}, "agents that call"),
+        ({"conversations": [ASKED, said("", tool_calls=[CALL]), {"role": "tool", "content": "1"}]}, "asks nothing"),
+        ({"conversations": [ASKED, {"role": "tool", "content": "1"}, ANSWERED]}, "the conversation asks nothing"),
         ({"conversations": [ANSWERED]}, "the conversation asks nothing"),
         ({"conversations": [ASKED, ANSWERED, ANSWERED]}, "the conversation asks nothing"),
         ({"conversations": ["q"]}, "a conversation is a list of turns"),
@@ -461,6 +461,26 @@ def test_a_conversation_asks_its_last_question(
 def test_a_conversation_that_cannot_be_tried_is_refused(row: Any, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         parse(PromptRow, row)
+
+
+@pytest.mark.parametrize("system", [[SYSTEM | {"tools": [TOOL]}], [{"role": "system", "content": "", "tools": [TOOL]}]])
+def test_a_question_may_bring_tools_and_show_how_they_were_called(tokenizer: Tokenizer, system: list[Any]) -> None:
+    called = [said("", tool_calls=[CALL]), {"role": "tool", "content": "1"}, {"role": "tool", "content": "2"}]
+    row = parse(PromptRow, ours(*system, ASKED, *called, *called, ANSWERED))
+    assert (row.prompt, row.answer, row.ignored, row.unread) == ("q", "a", ["tool_calls"], [])
+    (document,) = documents(tokenizer, row)
+    begin = int(document.targets[0])
+    assert document.ids[:begin] == render(tokenizer, [*system, ASKED], add_generation_prompt=True).ids
+    offered: list[Any] = [{"type": "function", "function": {"name": "other"}}]
+    assert documents(tokenizer, row, offered)[0].ids == document.ids  # its own tools are what it is asked with
+    (plain,) = documents(tokenizer, parse(PromptRow, ours(SYSTEM, ASKED, ANSWERED)), offered)
+    wanted = render(tokenizer, [SYSTEM, ASKED], offered, add_generation_prompt=True).ids
+    assert plain.ids[: int(plain.targets[0])] == wanted
+    earlier = parse(PromptRow, ours(*system, ASKED, *called, ANSWERED, ASKED, ANSWERED))
+    assert earlier.before is not None
+    assert [turn.role for turn in earlier.before] == ["system", "user", "assistant", "tool", "tool", "assistant"]
+    call = parse(PromptRow, ours(*system, ASKED, said("", tool_calls=[CALL])))
+    assert (call.answer, call.unread) == ("", ["tool_calls of turn 3"])
 
 
 def test_the_thought_of_a_right_answer_is_named() -> None:
@@ -485,4 +505,4 @@ def test_rows_are_read_as_this_number_of_the_reading_says(tokenizer: Tokenizer) 
     found = [documents(tokenizer, row) for row in rows]
     content = [[document.ids, document.targets.tolist()] for each in found for document in each]
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
-    assert (READING, digest) == (6, "5ef07bc11637")
+    assert (READING, digest) == (7, "5ef07bc11637")

@@ -250,8 +250,11 @@ def test_what_is_true_may_be_another_thing_than_the_reward(home: Path) -> None:
     assert not metric_series(run.events_path, "val/reward_length_2")[0]
     with pytest.raises(ValueError, match="stage.truth: no reward term 'exakt' .did you mean exact"):
         spec_of("grpo", stage__truth='{"is": "exakt"}')
-    with pytest.raises(ValueError, match="the reward term judge cannot be used in training yet"):
-        spec_of("grpo", stage__truth='{"is": "judge", "criteria": "good"}')
+    with pytest.raises(
+        ValueError,
+        match="judge is another model's opinion and may be wrong: what is true is",
+    ):
+        spec_of("grpo", stage__truth='{"is": "judge", "url": "http://127.0.0.1:1/v1", "model": "x"}')
     assert spec_of("grpo", stage__gate="off").stage.held_to is None
     with pytest.raises(ValueError, match=r"stage\.gate\.right = 2"):
         spec_of("grpo", stage__gate='{"right": 2}')

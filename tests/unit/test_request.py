@@ -18,6 +18,7 @@ from jobs.stages.origin import new_spec
 from jobs.stages.table import STAGES
 from jobs.text.tokenizer import TokenizerSpec
 from jobs.training.request import JobRequest, SweepOptions
+from tests import taught
 from tests.shell import Shell
 from tests.small import CHATS, SETTINGS, small_flags, write_rows
 
@@ -144,3 +145,49 @@ def test_weights_are_looked_up_once(shell: Shell, home: Path, monkeypatch: pytes
     assert shell(cli.main, "train", "sft", "--workers", "0", *given) == 0
     assert seen == ["small"]
     assert RunDirectory.find(paths.runs(), "sft").spec()["init_from"] == "small@1"
+
+
+OWN = '[{"is": "python", "function": "my_rewards:score"}]'
+
+
+def test_a_job_looks_for_a_users_functions_where_it_was_called(
+    shell: Shell, home: Path, submitted: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught.write_run(home / "runs", "small", *taught.taught(steps=0))
+    questions = ["--data_path", str(CHATS.with_name("rl.jsonl")), "--workers", "1"]
+    train = ["train", "grpo", "--from_weight", "small", "--max_seq_len", "96", *questions]
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+
+    def asked(*more: str) -> dict[str, Any]:
+        assert shell(cli.minimind, *train, *more) == 0, shell.err
+        return dict(request_in(submitted[-1]).settings)
+
+    assert asked("--set", f"stage.rewards={OWN}")["stage.code_path"] == str(here)
+    named = asked("--set", f"stage.rewards={OWN}", "--set", "stage.code_path=mine")
+    assert named["stage.code_path"] == str(here / "mine")
+    assert "stage.code_path" not in asked("--set", 'stage.rewards=[{"is": "exact"}]')
+    assert "stage.code_path" not in asked()
+    # A run that goes on keeps its folder unless another is named; one of `python -m jobs` counts from MINIMIND_HOME.
+    settings = {"stage.rewards": OWN}
+    assert JobRequest(stage="grpo", settings=settings).anchored(home).settings["stage.code_path"] == str(home)
+    resumed = JobRequest(stage="grpo", settings=settings, from_resume=True).anchored(here)
+    assert "stage.code_path" not in resumed.settings
+
+
+def test_a_job_gets_the_key_of_a_judge_and_no_other_does(
+    shell: Shell, home: Path, submitted: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MINIMIND_API_KEY", "sk-1234567890")
+    taught.write_run(home / "runs", "small", *taught.taught(steps=0))
+    train = ["train", "grpo", "--from_weight", "small", "--max_seq_len", "96", "--workers", "1"]
+    train += ["--data_path", str(CHATS.with_name("rl.jsonl"))]
+    assert shell(cli.minimind, *train) == 0, shell.err
+    terms = '[{"is": "exact"}, {"is": "judge", "url": "http://127.0.0.1:1/v1", "model": "m"}]'
+    assert shell(cli.minimind, *train, "--set", f"stage.rewards={terms}") == 0, shell.err
+    without, judged = submitted
+    assert without["variables"] is None
+    assert judged["variables"].keys() == {"MINIMIND_API_KEY", "MINIMIND_API_KEY_FILE"}
+    assert "sk-1234567890" not in repr(judged)
+    assert Path(judged["variables"]["MINIMIND_API_KEY_FILE"]).read_text() == "sk-1234567890"

@@ -238,7 +238,9 @@ def test_what_a_judge_is_asked_and_what_it_says() -> None:
         ({"is": "overlong", "buffer": 0}, "buffer = 0"),
         ({"is": "repetition", "n": 0}, "n = 0"),
         ({"is": "language", "language": "fr"}, "language = 'fr'"),
-        ({"is": "reward_model"}, "run: Field required"),
+        ({"is": "reward_model", "run": "r"}, "no argument 'run'; allowed are: weight"),
+        ({**JUDGE, "url": "http://me:word@host/v1"}, "without a user, a password"),
+        ({**JUDGE, "url": "http://host/v1?key=word"}, "the key stands in MINIMIND_API_KEY"),
         ({**JUDGE, "url": "127.0.0.1"}, "url = '127.0.0.1': write where the endpoint is"),
         ({**JUDGE, "question": "{answer} {promt}"}, r"no 'promt' to put in \(did you mean prompt\?\)"),
         ({**JUDGE, "question": "{prompt}"}, "there is no {answer} in it"),
@@ -271,7 +273,7 @@ def test_an_unjudged_score_keeps_its_reason() -> None:
 
 
 def terms(*names: str) -> list[Term]:
-    return [parse_term({"is": name, **({"run": "r"} if name == "reward_model" else {})}) for name in names]
+    return [parse_term({"is": name}) for name in names]
 
 
 def test_names_are_unique() -> None:

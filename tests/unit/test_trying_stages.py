@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -35,7 +36,7 @@ from minimind.inference.engine import Engine
 from minimind.memory.trace import trace
 from minimind.network.model import MiniMind
 from minimind.training import attempts, rollout
-from minimind.training.attempts import Attempts, Verdict
+from minimind.training.attempts import Attempts, Judge, Verdict
 from minimind.training.loop import train
 from minimind.training.policy import JudgedBatch, PolicyBatch, token_values, value_loss
 from minimind.training.rollout import Written
@@ -64,8 +65,8 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "spo": ("spo", {}),
     "spo-mean": ("spo", {"stage__memory": "mean", "stage__rewards": TERMS}),
     "ppo": ("ppo", {}),
-    "ppo-shared": ("ppo", {"stage__critic": "shared", "stage__passes": 2}),
-    "ppo-twice": ("ppo", {"stage__passes": 2, "stage__loss__per": "answer"}),
+    "ppo-shared": ("ppo", {"stage__critic": "shared", "stage__loss__kl": 0.1, "stage__kl_in": "reward"}),
+    "ppo-thrice": ("ppo", {"stage__passes": 3, "stage__stop_kl": 10.0, "stage__loss__per": "answer"}),
 }
 """Run -> its stage and settings. Their weights are those of a run `small`."""
 
@@ -195,10 +196,10 @@ def test_what_is_remembered_and_what_is_not_learnt_yet_is_in_the_checkpoint(home
         assert [len(state["answers"]) for state in known] == sorted(len(state["answers"]) for state in known)
         assert 8 <= len(known[0]["answers"]) < len(known[-1]["answers"])
         assert known[0]["alpha"] != known[1]["alpha"]
-    for name in ("grpo-twice", "ppo-twice"):
+    for name, left in (("grpo-twice", [1, 0, 1, 0, 1]), ("ppo-thrice", [2, 1, 0, 2, 1])):
         states = [train_state(run_of(home, name), step) for step in range(1, STEPS + 1)]
-        assert [state["passes_left"] for state in states] == [1, 0, 1, 0, 1]
-        assert [bool(state["set"]) for state in states] == [True, False, True, False, True]
+        assert [state["passes_left"] for state in states] == left
+        assert [bool(state["set"]) for state in states] == [passes > 0 for passes in left]
         batch = PolicyBatch(**states[0]["set"][0])
         assert batch.old_M is not None
         assert (batch.value_M is None) == (name == "grpo-twice")
@@ -214,6 +215,7 @@ def test_what_is_measured_is_said_of_all_answers(home: Path) -> None:
         assert set(metric_series(events, "train/not_judged")[1]) == {0.0}
     assert metric_series(run_of(home, "grpo-held").events_path, "train/kl")[1][0] == pytest.approx(0, abs=1e-6)
     assert metric_series(run_of(home, "grpo-held").events_path, "train/kl")[1][-1] > 0
+    assert metric_series(run_of(home, "ppo-shared").events_path, "train/kl")[1][-1] > 0
     assert max(metric_series(run_of(home, "grpo").events_path, "train/gap")[1]) < 1e-5
 
 
@@ -382,6 +384,12 @@ def test_settings_that_cannot_work_are_refused(home: Path) -> None:
         r"stage: rewards = from -1 to 1 .* Set memory = mean": (
             "spo", {"stage__rewards": '[{"is": "exact"}, {"is": "repetition"}]'},
         ),
+        r"the scores of a reward model have no bounds.* Set memory = mean": (
+            "spo", {"stage__rewards": '[{"is": "exact"}, {"is": "reward_model"}]'},
+        ),
+        r"stage: rewards = from 0 to 2 ": (
+            "spo", {"stage__rewards": '[{"is": "exact"}, {"is": "judge", "url": "http://a", "model": "m"}]'},
+        ),
         r"clip_high = 0.28: of cispo": ("grpo", {"stage__loss__surrogate": "cispo"}),
         r"dual_clip = 10.0: cispo has its own bound, clip_high": (
             "spo", {"stage__loss__surrogate": "cispo", "stage__loss__clip_high": 5},
@@ -397,11 +405,11 @@ def test_settings_that_cannot_work_are_refused(home: Path) -> None:
     assert start(spec_of("spo", name="cispo", **cispo), Screen()).state().word == "SUCCEEDED"
 
 
-def own_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, **more: Any) -> str:
-    """Terms of a function of the user's."""
+def own_reward(tmp_path: Path, body: str, *before: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Settings for a function of the user's, behind other terms."""
     (tmp_path / "own_rewards.py").write_text(f"import os, time\ndef score(attempts):\n    {body}\n")
-    monkeypatch.chdir(tmp_path)
-    return json.dumps([{"is": "python", "function": "own_rewards:score", **more}])
+    terms = [*before, {"is": "python", "function": "own_rewards:score", **more}]
+    return {"stage__rewards": json.dumps(terms), "stage__code_path": str(tmp_path)}
 
 
 @pytest.mark.parametrize(
@@ -414,17 +422,21 @@ def own_reward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, **mor
     ],
 )
 def test_what_a_users_function_cannot_judge_is_counted(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, body: str, more: dict[str, Any]
+    home: Path, tmp_path: Path, body: str, more: dict[str, Any]
 ) -> None:
-    own = own_reward(tmp_path, monkeypatch, body, **more)
-    terms = json.loads(SPREAD) + json.loads(own)
-    run = start(spec_of("grpo", name="own", stage__rewards=json.dumps(terms), loop__max_steps=2), Screen())
+    beside = own_reward(tmp_path, body, *json.loads(SPREAD), **more)
+    run = start(spec_of("grpo", name="own", **beside, loop__max_steps=2), Screen())
     assert run.state().word == "SUCCEEDED"
     assert metric_series(run.events_path, "train/not_judged") == ([1, 2], [1.0, 1.0])
     assert metric_series(run.events_path, "train/reward_python") == ([1, 2], [0.0, 0.0])
     assert metric_series(run.events_path, "val/not_judged")[1][0] == 1.0
+    first, *more_often = notes(run, "not_judged")
+    assert "the reward python could not judge 32 of 32 answers" in first
+    assert "own_rewards:score" in first
+    assert len(more_often) == 1  # twice as many
     # Where nobody can say what is right there is nothing to measure by either.
-    alone = start(spec_of("grpo", name="alone", stage__rewards=own, loop__max_steps=2), Screen())
+    own = own_reward(tmp_path, body, **more)
+    alone = start(spec_of("grpo", name="alone", **own, loop__max_steps=2), Screen())
     assert alone.state().word == "FAILED"
     assert "the reward python, which says what is right, could judge none of the first" in alone.state().reason
 
@@ -438,19 +450,19 @@ def test_a_run_of_groups_without_signal_ends_with_what_to_do(home: Path, monkeyp
 
 
 def test_rewards_of_a_users_function_that_cannot_be_counted_end_a_run_of_spo_with_a_sentence(
-    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, tmp_path: Path
 ) -> None:
-    terms = own_reward(tmp_path, monkeypatch, "return [2.5] * len(attempts)")
-    run = start(spec_of("spo", name="wide", stage__rewards=terms), Screen())
+    own = own_reward(tmp_path, "return [2.5] * len(attempts)")
+    run = start(spec_of("spo", name="wide", **own), Screen())
     assert run.state().word == "FAILED"
     assert "a reward of 2.5: memory = counts is for rewards from 0 to 1. Set stage.memory=mean" in run.state().reason
-    mean = start(spec_of("spo", name="mean", stage__rewards=terms, stage__memory="mean"), Screen())
+    mean = start(spec_of("spo", name="mean", **own, stage__memory="mean"), Screen())
     assert mean.state().word == "SUCCEEDED"
 
 
-def test_user_code_ends_with_what_it_was_asked_by(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    terms = own_reward(tmp_path, monkeypatch, f"open('pids', 'a').write(f'{{os.getpid()}} '); {SAME}")
-    built = built_of("grpo", str(home), Parallel(), stage__rewards=terms)
+def test_user_code_ends_with_what_it_was_asked_by(home: Path, tmp_path: Path) -> None:
+    own = own_reward(tmp_path, f"open('pids', 'a').write(f'{{os.getpid()}} '); {SAME}")
+    built = built_of("grpo", str(home), Parallel(), **own)
     built.recipe.batches.take(1)
     list(built.held_out.batches())
     pids = {int(pid) for pid in (tmp_path / "pids").read_text().split()}
@@ -602,3 +614,38 @@ def test_a_line_of_a_validation_fits_a_terminal(home: Path) -> None:
     (line, *_) = [line for line in screen.text.splitlines() if "validation" in line]
     assert "right" in line
     assert len(line) <= 80
+
+
+def test_prompts_are_drawn_until_there_are_enough_groups_with_signal(home: Path) -> None:
+    source = cast(Attempts, built_of("grpo", str(home), Parallel(), stage__draws=3).recipe.batches)
+    judge, draws = source.judge, []
+
+    def judged(written: Sequence[Written]) -> Verdict:
+        draws.append([one.row for one in written])
+        verdict = judge.judge(written)
+        return verdict if len(draws) > 1 else replace(verdict, value_KA=np.zeros_like(verdict.value_KA))
+
+    source.judge = cast(Judge, SimpleNamespace(names=judge.names, weight_K=judge.weight_K, judge=judged))
+    batches = source.take(1)
+    assert 2 <= len(draws) <= 3, "the first draw has no signal"
+    learnt = {row for batch in batches for row in batch.rows}
+    assert learnt
+    assert not learnt & set(draws[0])
+    assert source.prompts.position == 4 * len(draws)
+    told = {name: (total, count) for name, total, count in batches[0].told}
+    assert told["no_signal"][1] == 4 * len(draws)
+    assert told["no_signal"][0] >= 4
+
+
+@pytest.mark.parametrize(("least", "stops"), [(1e9, False), (1e-9, True)])
+def test_a_policy_that_has_moved_too_far_makes_no_more_passes(home: Path, least: float, stops: bool) -> None:
+    built = built_of("ppo-thrice", str(home), Parallel(), stage__stop_kl=least)
+    source = cast(Attempts, built.recipe.batches)
+    first = source.take(1)
+    with torch.no_grad():
+        built.policy.model.norm.weight.mul_(1.1)
+    second = source.take(1)
+    assert (second[0].rows != first[0].rows) is stops
+    assert source.prompts.position == (8 if stops else 4)
+    if stops:
+        assert ("stopped", 1.0, 1.0) in second[0].told

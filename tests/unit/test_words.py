@@ -218,6 +218,7 @@ ENGLISH_ERRORS = {
     "minimind/inference/engine.py": "arguments of a request: those of a user are refused before, or by the API",
     "minimind/inference/quantize.py": "models and texts that only a program can hand it, and the server's own log",
     "minimind/inference/sampling.py": "arguments of a request, which reach it through the API alone",
+    "minimind/tools/calculator.py": "what a model reads of its own expression: the same in every language",
 }
 """Modules whose errors may be English -> why: nobody at a command line meets them."""
 

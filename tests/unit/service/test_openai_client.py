@@ -11,12 +11,12 @@ import openai
 import pytest
 from openai.types.chat import ChatCompletionMessageParam
 
+from jobs.endpoints.endpoint import Endpoint
 from jobs.evaluation import report, suites
 from jobs.evaluation.compare import compare
 from jobs.evaluation.evaluate import LocalExaminee, evaluate
 from jobs.evaluation.remote import RemoteExaminee
 from jobs.runs.references import find_weights
-from jobs.serving.endpoint import Endpoint
 from tests import taught
 from tests.small import Screen
 from tests.unit.service.conftest import Served, number, open_sequences, until

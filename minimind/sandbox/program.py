@@ -1,8 +1,8 @@
-"""The process in which a user's reward function runs. user_code.py starts it, by its path.
+"""The process in which a function runs that may do anything. child.py starts it, by its path.
 
-It reads a line of JSON for each call and writes one. Its answers leave by a pipe that no user code knows of: what that
-prints goes to the standard error stream. It imports nothing but the standard library, for all that it imports counts
-towards the limit of memory, and a user's module may have any name.
+It reads a line of JSON for each call and writes one. Its answers leave by a pipe that the function does not know of:
+what that prints goes to the standard error stream. It imports nothing but the standard library, for all that it imports
+counts towards the limit of memory, and a user's module may have any name.
 """
 
 from __future__ import annotations
@@ -21,13 +21,16 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, cast
 
+Function = Callable[[list[dict[str, Any]]], object]
+"""Called with things to judge or to answer; it gives a list with something for each."""
+
 _LONGEST = 500
 """How many characters of an error are told."""
 _MOST_NAMES = 20
 
 
-def main(folder: str, function: str, memory_mb: str, import_s: str) -> None:
-    """Answer calls until there are no more."""
+def main(folder: str, function: str, memory_mb: str, import_s: str, gives: str) -> None:
+    """Answer calls until there are no more. gives: what the function does, of `_READERS`."""
     _limit(resource.RLIMIT_AS, int(memory_mb) * 2**20)
     _limit(resource.RLIMIT_CORE, 0)
     calls, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
@@ -48,7 +51,7 @@ def main(folder: str, function: str, memory_mb: str, import_s: str) -> None:
     while True:
         call = json.loads(waiting.get())
         _allow(call["cpu_s"])
-        _tell(answers, _judged(found, call["attempts"]))
+        _tell(answers, _given(found, call["items"], _READERS[gives]))
 
 
 def _listen(calls: BinaryIO, waiting: queue.SimpleQueue[bytes]) -> None:
@@ -74,7 +77,7 @@ def _allow(cpu_s: int) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
-def _found(name: str) -> Callable[[list[dict[str, Any]]], object] | dict[str, Any]:
+def _found(name: str) -> Function | dict[str, Any]:
     """The function; what to tell where there is none."""
     module_name, _, function_name = name.partition(":")
     try:
@@ -87,7 +90,7 @@ def _found(name: str) -> Callable[[list[dict[str, Any]]], object] | dict[str, An
         return {"broken": _words(error)}
     function = getattr(module, function_name, None)
     if callable(function):
-        return cast(Callable[[list[dict[str, Any]]], object], function)
+        return cast(Function, function)
     own = [
         key
         for key, value in vars(module).items()
@@ -96,21 +99,37 @@ def _found(name: str) -> Callable[[list[dict[str, Any]]], object] | dict[str, An
     return {"missing": "function", "names": own[:_MOST_NAMES], "file": getattr(module, "__file__", None) or ""}
 
 
-def _judged(function: Callable[[list[dict[str, Any]]], object], attempts: list[dict[str, Any]]) -> dict[str, Any]:
-    """The scores of a call, None for each that is no finite number, with what the first of those is."""
-    count = len(attempts)
+def _given(
+    function: Function, items: list[dict[str, Any]], read: Callable[[list[object]], dict[str, Any]]
+) -> dict[str, Any]:
+    """What the function gives for each of a call's items; what to tell where it gives something else."""
     try:
-        given = function(attempts)
+        given = function(items)
         given = given.tolist() if hasattr(given, "tolist") else given
         if not isinstance(given, (list, tuple)):
             return {"type": type(given).__name__}
-        if len(given) != count:
+        if len(given) != len(items):
             return {"count": len(given)}
-        scores = [_number(value) for value in given]
-        wrong = next((value for value, score in zip(given, scores, strict=True) if score is None), None)
-        return {"scores": scores, "wrong": _short(wrong)}
+        return read(list(given))
     except BaseException as error:  # noqa: BLE001  # user code: whatever it raises is told
         return {"raised": _words(error)}
+
+
+def _scores(given: list[object]) -> dict[str, Any]:
+    """Numbers, None for each that is no finite one, with what the first of those is."""
+    scores = [_number(value) for value in given]
+    wrong = next((value for value, score in zip(given, scores, strict=True) if score is None), None)
+    return {"scores": scores, "wrong": _short(wrong)}
+
+
+def _texts(given: list[object]) -> dict[str, Any]:
+    """Texts, each with whether it is an answer; {"error": text} is none."""
+    pairs = [(False, value["error"]) if isinstance(value, dict) else (True, value) for value in given]
+    wrong = next((value for _, value in pairs if not isinstance(value, str)), None)
+    return {"type": type(wrong).__name__} if wrong is not None else {"texts": pairs}
+
+
+_READERS = {"scores": _scores, "texts": _texts}
 
 
 def _number(value: object) -> float | None:

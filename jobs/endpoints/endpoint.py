@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from jobs.serving.keys import read_key
+from jobs.endpoints.keys import read_key
 from minimind.language import say
 
 T = TypeVar("T")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -54,3 +56,16 @@ def read_key(environment: Mapping[str, str]) -> str | None:
             )
         )
     return key or None
+
+
+def kept_key(key: str, folder: Path, prefix: str) -> Path:
+    """The file of the folder that holds the key, for this user alone; one that holds it already is kept, so that
+    nothing has changed. Its name, which begins with the prefix, says nothing of the key.
+    """
+    for file in folder.glob(f"{prefix}*"):
+        if file.read_text("utf-8") == key:
+            return file
+    file = folder / f"{prefix}{secrets.token_hex(4)}"
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
+        stream.write(key)
+    return file

@@ -1,0 +1,1 @@
+"""Sandbox: functions that may do anything, in processes of their own."""
