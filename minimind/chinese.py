@@ -654,4 +654,82 @@ CHINESE: dict[str, str] = {
     "dual_clip = {value}: cispo has its own bound, clip_high; set it to null": (
         "dual_clip = {value}：cispo 有自己的上限 clip_high；请设为 null"
     ),
+    (
+        "The policy has settled: entropy {entropy:.3f} nats a token, so the answers to a prompt are "
+        "all alike, and {right:.0f} % of the held-out prompts are answered right. It tries nothing "
+        "any more and learns nothing. Begin again from an earlier checkpoint with a lower "
+        "--learning_rate, or set stage.loss.entropy=0.01."
+    ): (
+        "策略已经定型：熵只有每词元 {entropy:.3f} 奈特，同一个问题的回答都一样，而留出的问题只有 {rig"
+        "ht:.0f} % 答对。它不再尝试，也就学不到东西。请从较早的检查点以更低的 --learning_rate 重新开"
+        "始，或设 stage.loss.entropy=0.01。"
+    ),
+    (
+        "Nearly all groups are without signal, and {right:.0f} % of the held-out prompts are "
+        "answered right: that is normal here, these prompts are learnt. Harder ones would teach more."
+    ): (
+        "几乎所有组都没有信号，而留出的问题有 {right:.0f} % 答对：这是正常的，这些问题已经学会。更难的问题能教得更多。"
+    ),
+    (
+        "Of {same:.0f} % of the prompts all answers are worth the same: next to nothing is learnt. "
+        "Take prompts that the model answers right now and then (minimind data passrate tells "
+        "which), a reward that an answer earns in part, or a larger --group_size."
+    ): (
+        "{same:.0f} % 的问题，其回答全都一样好：几乎学不到东西。请选模型时对时错的问题（minimind data"
+        " passrate 会指出），用部分给分的奖励，或加大 --group_size。"
+    ),
+    (
+        "Answers have grown from {before:.0f} to {now:.0f} tokens since step {step}, and no more of "
+        "them are right: length is rewarded. Look at them with minimind show RUN --samples; take the "
+        "term that pays for length out, or add overlong or length."
+    ): (
+        "从第 {step} 步起，回答由 {before:.0f} 个词元长到 {now:.0f} 个，答对的却没有增多：奖励在鼓励"
+        "长度。请用 minimind show RUN --samples 看看回答；去掉奖励长度的那一项，或加上 overlong 或 le"
+        "ngth。"
+    ),
+    (
+        "{share:.0f} % of the answers had not ended when there was no more room. Raise "
+        "--max_new_tokens if they need more; else set stage.learn_cut=false, or add the reward "
+        "stopped beside the one that says what is right."
+    ): (
+        "{share:.0f} % 的回答还没结束就没有位置了。如果确实需要更长，请加大 --max_new_tokens；否则设 "
+        "stage.learn_cut=false，或在判断对错的奖励之外加上 stopped。"
+    ),
+    (
+        "The reward of held-out answers went up from {reward:.2f} to {more:.2f} since step {step}, "
+        "while right ones fell from {before:.0f} to {now:.0f} %: the policy has found what pays "
+        "without being right. Look at minimind show RUN --samples, and give that term less weight or "
+        "a bound."
+    ): (
+        "从第 {step} 步起，留出回答的奖励由 {reward:.2f} 升到 {more:.2f}，答对的却由 {before:.0f} 降"
+        "到 {now:.0f} %：策略找到了不答对也能得分的办法。请看 minimind show RUN --samples，给那一项更"
+        "小的权重或一个上限。"
+    ),
+    (
+        "The policy is {kl:.2f} nats a token away from where it began: it is hardly the same model, "
+        "and may have forgotten much. Raise stage.loss.kl, or lower --learning_rate."
+    ): (
+        "策略已离起点每词元 {kl:.2f} 奈特：几乎不再是同一个模型，可能忘了很多。请加大 stage.loss.kl，"
+        "或降低 --learning_rate。"
+    ),
+    (
+        "Answers repeat themselves: {now:.0f} % of their stretches of four tokens stood in them "
+        'before, {before:.0f} % at the beginning. Add the reward {{"is": "repetition", '
+        '"weight": 0.5}}, or lower --learning_rate.'
+    ): (
+        "回答在重复自己：连续四个词元的片段有 {now:.0f} % 在前面出现过，开始时是 {before:.0f} %。请加"
+        '上奖励 {{"is": "repetition", "weight": 0.5}}，或降低 --learning_rate。'
+    ),
+    (
+        "What the engine draws from and what is trained are {gap:.2f} nats a token apart, and "
+        "{clipped:.1f} % of the tokens are beyond what is made good: what is learnt is not what was "
+        "tried. Take --dtype float32, and report it if that does not help."
+    ): (
+        "引擎采样的分布与训练的分布每词元相差 {gap:.2f} 奈特，{clipped:.1f} % 的词元差得无法纠正：学"
+        "的不是试的。请用 --dtype float32；如果没有改善，请报告。"
+    ),
+    (
+        "A loss near 0 is normal here: what is learnt are differences between answers, and these add "
+        "up to 0. Whether the run gets better says val/right."
+    ): ("这里的损失接近 0 是正常的：学的是回答之间的差别，它们加起来是 0。有没有变好，要看 val/right。"),
 }

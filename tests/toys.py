@@ -251,6 +251,9 @@ class RecordingHooks:
     def evaluate(self, state: TrainState) -> None:
         self.calls.append(("evaluate", state.step))
 
+    def judge(self, state: TrainState) -> None:
+        self.calls.append(("judge", state.step))
+
     def save(self, state: TrainState) -> None:
         self.calls.append(("save", state.step))
         self.on_save(state)

@@ -48,6 +48,7 @@ def runs(args: argparse.Namespace, program: Program, console: Console) -> int:
 def add_show(parser: Parser, program: Program) -> None:
     """Which, and the form."""
     parser.add_argument("run", help=say("name of the run or the sweep"))
+    add_switch(parser, "samples", say("what it wrote, and nothing else: answers to held-out prompts with their worth"))
     add_json(parser)
     parser.set_defaults(command=show)
 
@@ -55,7 +56,7 @@ def add_show(parser: Parser, program: Program) -> None:
 def show(args: argparse.Namespace, program: Program, console: Console) -> int:
     """All that is worth knowing of one."""
     from jobs.runs.as_json import run_as_json
-    from jobs.runs.show import show
+    from jobs.runs.show import show, show_answers
     from jobs.sweeps.view import named, show_sweep, sweep_as_json
 
     found = named(args.run)
@@ -63,6 +64,8 @@ def show(args: argparse.Namespace, program: Program, console: Console) -> int:
         print_json(sweep_as_json(found) if found.kind == "sweep" else run_as_json(found))
     elif found.kind == "sweep":
         show_sweep(found, console)
+    elif args.samples:
+        show_answers(found, console)
     else:
         show(found, console)
     return 0
@@ -84,7 +87,7 @@ def attach(args: argparse.Namespace, program: Program, console: Console) -> int:
     console.print(
         say("No job of {name!r} is on the cluster, which forgets them when it ends. The run itself:", name=args.job)
     )
-    return show(argparse.Namespace(run=args.job, json=False), program, console)
+    return show(argparse.Namespace(run=args.job, json=False, samples=False), program, console)
 
 
 def job_of(name: str) -> str | None:

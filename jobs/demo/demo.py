@@ -19,8 +19,9 @@ from jobs.fit.card import here, this_card
 from jobs.fit.measure import measure
 from jobs.fit.plan import Planner
 from jobs.paths import stock_folder
+from jobs.runs import samples
 from jobs.runs.directory import RunDirectory
-from jobs.runs.show import samples, show
+from jobs.runs.show import show
 from jobs.serving import server
 from jobs.serving.ports import DEFAULT_HOST, DEFAULT_PORT, require_port_free
 from jobs.serving.server import ServeFlags
@@ -177,7 +178,7 @@ def _curves(pretrained: RunDirectory, chat: RunDirectory, console: Console) -> N
         say("Loss on answers that it never saw: {before:.3f} → {after:.3f}", before=losses[0], after=losses[-1])
     )
     for run in (pretrained, chat):
-        for sample in samples(run):
+        for sample in samples.written_at_the_end(run):
             console.print(Text.assemble("  ", (sample["prompt"], "cyan"), sample["continuation"]))
     for picture in pictures:
         console.print(say("Loss curve: {file}", file=picture))

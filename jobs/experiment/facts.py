@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from jobs import paths
+from jobs.runs import samples
 from jobs.runs.directory import RunDirectory, RunRow
-from jobs.runs.show import samples
 from jobs.stages.flags import TOOLS, tables_of
 from jobs.stages.spec import FILES, RunSpec
 from jobs.stages.table import STAGES
@@ -120,7 +120,7 @@ def facts_of(run: RunDirectory) -> Facts:
             )
         )
     try:
-        written = samples(run)
+        written = samples.written_at_the_end(run)
     except (OSError, ValueError) as error:
         raise ValueError(say("{path} cannot be read: {error}", path=run.samples_path, error=error)) from None
     return Facts(run, spec, run.row(), events, run.plan() or {}, written)

@@ -20,7 +20,7 @@ from jobs.evaluation.texts import cell
 from jobs.experiment.facts import Facts, at, facts_of, find
 from jobs.runs import evals
 from jobs.runs.directory import directories
-from jobs.runs.show import pairs
+from jobs.runs.show import pairs, warnings
 from jobs.stages.spec import differences
 from jobs.terminal.console import plain
 from minimind.language import phrase, say
@@ -82,6 +82,7 @@ def as_json(entry: Entry) -> dict[str, Any]:
         "validation_loss": facts.last("val/loss"),
         "bits_per_byte": facts.last("val/bits_per_byte"),
         "scores": evals.scores(facts.run),
+        "alarms": [{name: event[name] for name in ("step", "kind", "text")} for event in warnings(entry.facts.events)],
         "changed": changed(entry),
         "settings": facts.spec,
         "files": {setting: {"path": path, "sha256": digest} for setting, (path, digest) in facts.files.items()},
@@ -210,6 +211,10 @@ def _state(entry: Entry) -> str:
     return phrase(entry.facts.row.state.word)
 
 
+def _alarms(entry: Entry) -> str:
+    return "\n".join(f"{say('step')} {event['step']}: {event['text']}" for event in warnings(entry.facts.events))
+
+
 def _machine(entry: Entry) -> str:
     kept = entry.facts.environment
     threads = say("threads: {count}", count=kept["threads"]) if "threads" in kept else ""
@@ -230,6 +235,7 @@ COLUMNS: dict[str, Callable[[Entry], str]] = {
     "Tokens/s": _speed,
     "Bits/byte": _bits,
     "Scores (95 % interval)": _scores,
+    "Alarms": _alarms,
     "Changed since the run before": _changed,
     "Learning rate": _setting("optim.learning_rate"),
     "Batch x accumulation x workers": _batch,

@@ -65,4 +65,5 @@ def disk_plan(spec: RunSpec, run: RunDirectory, console: Console, known_bytes: i
 def checkpoint_disk(spec: RunSpec) -> tuple[int, int]:
     """Bytes of one checkpoint of a run, and the most of them that are there at once."""
     one = checkpoints.checkpoint_bytes(trained_parameters(spec), optimizer_states(spec))
-    return one, spec.loop.keep_last + spec.loop.keep_best + 1  # one more while it is being written
+    good = spec.stage.held_to is not None  # the one that a return goes to
+    return one, spec.loop.keep_last + spec.loop.keep_best + good + 1  # one more while it is being written

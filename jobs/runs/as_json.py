@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from jobs.runs import samples
 from jobs.runs.directory import RunDirectory, RunRow
 from jobs.runs.evals import scores
 from jobs.runs.meanings import metrics_of
-from jobs.runs.show import samples
 from minimind.checkpoints.folders import folder_of, steps
 from minimind.events import all_series, read_events
 
@@ -54,5 +53,5 @@ def run_as_json(run: RunDirectory) -> dict[str, Any]:
             for step in kept
         ],
         "scores": scores(run),
-        "samples": [json.loads(json.dumps(sample)) for sample in samples(run)],
+        "samples": samples.read(run),
     }

@@ -15,11 +15,12 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from jobs.runs import evals, reports
+from jobs.runs import evals, reports, samples
 from jobs.runs.directory import CONTINUE, KILLED, RunDirectory, RunRow, RunState
 from jobs.runs.meanings import metrics_of
 from jobs.terminal.console import can_show
 from jobs.terminal.curves import Series, picture, terminal_curve
+from jobs.terminal.wrap import tell
 from minimind.checkpoints import folders as checkpoint_folders
 from minimind.checkpoints.manifest import CheckpointError, read_manifest
 from minimind.events import Event, Metric, all_series, best_first, read_events
@@ -31,6 +32,9 @@ WAITING = "prepares its data or waits; what for, says: minimind attach"
 """Of a run whose job is on the cluster and does not train yet."""
 
 _MOST_NOTES = 5
+
+_WARNINGS = ("alarm", "return")
+"""Kinds of notes that are all shown, each with the step that it was made at."""
 
 _NUMBERS = ("last", "best", "at step", "size", "score", "95 % interval", "chance", "rows")
 
@@ -111,6 +115,7 @@ def show(run: RunDirectory, console: Console, *, only: Collection[str] | None = 
         console.print(forgetting, soft_wrap=False)
     for line in _advice(run.name, series, judged) if row.state.word == "SUCCEEDED" else ():
         console.print(line, style="yellow")
+    written = samples.written_at_the_end(run)
     path = picture(
         run.path / "curve.png",
         _picture_title(row),
@@ -119,8 +124,10 @@ def show(run: RunDirectory, console: Console, *, only: Collection[str] | None = 
         unit=metrics_of(row.stage)["train/loss"].unit,
     )
     environment = attempts[-1].get("environment", {}) if attempts else {}
-    notes = [event for event in events if event["type"] == "note"][-_MOST_NOTES:]
+    warned = warnings(events)
+    notes = [event for event in events if event["type"] == "note" and event not in warned][-_MOST_NOTES:]
     sections = {
+        "alarms": pairs((f"{say('step')} {event['step']}", event["text"]) for event in warned),
         "metrics": _metrics_table(series, row.stage),
         "memory": pairs(_memory(run, series)),
         "checkpoints": _checkpoints_table(run, series, judged),
@@ -129,7 +136,7 @@ def show(run: RunDirectory, console: Console, *, only: Collection[str] | None = 
         "origin": _origin_table(run, attempts),
         "environment": pairs(environment.items()),
         "notes": pairs((_clock(event["time"]), event["text"]) for event in notes),
-        "samples": pairs((sample["prompt"], sample["continuation"]) for sample in samples(run)),
+        "samples": pairs((sample["prompt"], sample["continuation"]) for sample in written),
         "files": pairs(_files(run, path)),
     }
     for name, table in sections.items():
@@ -137,6 +144,11 @@ def show(run: RunDirectory, console: Console, *, only: Collection[str] | None = 
             console.print(Text(f"\n{phrase(name)}", style="bold"))
             console.print(table, soft_wrap=False)
     return path
+
+
+def warnings(events: Iterable[Event]) -> list[Event]:
+    """Of what a run that learns by trying has noted, what is to be looked at: alarms and returns, with their steps."""
+    return [event for event in events if event["type"] == "note" and event["kind"] in _WARNINGS]
 
 
 def _memory(run: RunDirectory, series: Series) -> list[tuple[str, str]]:
@@ -338,18 +350,46 @@ def _files(run: RunDirectory, curve: Path | None) -> list[tuple[str, str]]:
     ]
 
 
-def samples(run: RunDirectory) -> list[dict[str, Any]]:
-    """What the run wrote at its end, each with "prompt" and "continuation"; none where it could not."""
-    if not run.samples_path.exists():
-        return []
-    found = []
-    text = run.samples_path.read_text("utf-8").rstrip("\n")
-    for number, line in enumerate(text.split("\n") if text else (), start=1):  # none were asked for: an empty file
-        sample = json.loads(line)
-        if not isinstance(sample, dict) or not {"step", "prompt", "continuation"} <= sample.keys():
-            raise ValueError(say("line {number} is no sample", number=number))
-        found.append(sample)
-    return found
+def show_answers(run: RunDirectory, console: Console) -> None:
+    """Prints what a run wrote: of the first validation and the newest the answers to held-out prompts that were kept,
+    and what was written at the end. Raises ValueError if samples.jsonl cannot be read.
+    """
+    found = samples.read(run)
+    steps = sorted({sample["step"] for sample in found if samples.KEPT in sample})
+    for step in dict.fromkeys((*steps[:1], *steps[-1:])):
+        console.print(Text(f"\n{say('answers to held-out prompts at step {step}', step=step)}", style="bold"))
+        for sample in found:
+            if sample["step"] == step and samples.KEPT in sample:
+                console.print()
+                console.print(_answer(sample), soft_wrap=False)
+    if len(steps) > 2:
+        between = ", ".join(map(str, steps[1:-1]))
+        tell(console, "\n" + say("samples.jsonl of the run has those of the steps {steps} too.", steps=between))
+    ended = [(sample["prompt"], sample["continuation"]) for sample in found if samples.KEPT not in sample]
+    if ended:
+        console.print(Text(f"\n{phrase('samples')}", style="bold"))
+        console.print(pairs(ended), soft_wrap=False)
+    if not found:
+        console.print(say("{name} has written no samples yet.", name=run.name))
+
+
+_KEPT = {"best": "the most reward", "worst": "the least reward", "drawn": "drawn at random"}
+
+
+def _answer(sample: samples.Sample) -> Table:
+    """A held-out prompt, the answer to it, and what that is worth."""
+    terms = [f"{name} {_number(value, '')}" for name, value in sample["terms"].items()]
+    length = say("{count} tokens", count=sample["tokens"]) + ("" if sample["finished"] else say(", cut off"))
+    worth = [f"{say('reward')} {_number(sample['reward'], '')}", *(terms if len(terms) > 1 else ()), length]
+    return pairs(
+        [
+            (phrase(_KEPT[sample[samples.KEPT]]), phrase("right" if sample["right"] else "wrong")),
+            (say("prompt"), sample["prompt"]),
+            (say("answer"), sample["continuation"]),
+            (say("right answer"), sample["right_answer"]),
+            (say("worth"), " · ".join(worth)),
+        ]
+    )
 
 
 def _picture_title(row: RunRow) -> str:

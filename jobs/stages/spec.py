@@ -13,6 +13,7 @@ from minimind.config import Config
 from minimind.language import say
 from minimind.network.lora import LoraConfig
 from minimind.network.model import ModelConfig
+from minimind.training.gate import Gate
 from minimind.training.optim import OptimConfig
 from minimind.training.recipe import LoopConfig
 from minimind.units import parse_memory
@@ -149,7 +150,7 @@ MAY_CHANGE = (
     "memory",
 )
 """What a resumed run may change: none of it changes what is learnt, as long as the global batch and the content of the
-files stay what they were.
+files stay what they were. Where a run is held to a gate, how often it is measured decides what it learns.
 """
 
 MEASURED = ("val/loss", "val/bits_per_byte", "val/pretrain_bits_per_byte")
@@ -168,6 +169,11 @@ class StageSettings(Config):
     def does_without(self) -> tuple[str, ...]:
         """Those of the stage's roles that a run of these settings needs no model for."""
         return ()
+
+    @property
+    def held_to(self) -> Gate | None:
+        """What a run is held to at its validations; None: nothing."""
+        return None
 
     @property
     def offers(self) -> tuple[Tool, ...]:
@@ -289,7 +295,8 @@ class RunSpec(Config):
 
 def other_results(stored: RunSpec, spec: RunSpec) -> list[str]:
     """The dotted paths of what would make the run of `spec` end otherwise than that of `stored`, global batch aside."""
-    return [path for path in differences(stored.model_dump(), spec.model_dump()) if not path.startswith(MAY_CHANGE)]
+    may = [path for path in MAY_CHANGE if path != "loop.eval_interval" or spec.stage.held_to is None]
+    return [path for path in differences(stored.model_dump(), spec.model_dump()) if not path.startswith(tuple(may))]
 
 
 def differences(old: Any, new: Any, path: str = "") -> list[str]:

@@ -19,6 +19,7 @@ from minimind.inference.sampling import Sampling
 from minimind.network.model import MiniMind, ModelConfig
 from minimind.network.score import ScoreModel
 from minimind.text.tokenizer import Tokenizer
+from minimind.training.alarms import Alarm, Series
 from minimind.training.batch import Batch
 from minimind.training.objectives import Models, Objective
 from minimind.training.recipe import BatchSource
@@ -87,11 +88,12 @@ class Asking:
 @dataclass(frozen=True)
 class HeldOut:
     """What is measured on. batches: makes an iterator over this rank's share. text_bytes: UTF-8 length of all of the
-    text that is predicted, for bits per byte; 0 where that says nothing.
+    text that is predicted, for bits per byte; 0 where that says nothing. rows: on all ranks; 0 where nobody asks.
     """
 
     batches: Callable[[], Iterator[Batch]]
     text_bytes: int = 0
+    rows: int = 0
 
 
 class FiniteSource(BatchSource, Protocol):
@@ -159,7 +161,8 @@ class Stage:
     closed_form: whether `minimind.memory.plan.closed_form` tells what its step takes. remark: what is to be said at the
     end of a run, of its metrics on held-out rows at the beginning and at the end; "" for nothing. replays: whether it
     reads the plain text that `data.mix` puts among its rows. suiting: what else the preset should be for the
-    settings of a spec, by dotted paths; a user's own word counts more.
+    settings of a spec, by dotted paths; a user's own word counts more. alarms: what the metrics so far give reason to
+    warn of, with how many rows are held out.
     """
 
     title: str
@@ -184,6 +187,7 @@ class Stage:
     suiting: Callable[[RunSpec], Mapping[str, Any]] = _as_it_is
     usable: Usable = learnable
     remark: Callable[[Mapping[str, float], Mapping[str, float]], str] | None = None
+    alarms: Callable[[Series, int], list[Alarm]] | None = None
 
     @property
     def writes(self) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 from weakref import finalize
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
@@ -41,11 +42,14 @@ from minimind.text.chat import ends_in_thought, parse
 from minimind.text.tokenizer import Tokenizer
 from minimind.tools.kinds import Lookup, Tool, parse_tools
 from minimind.tools.toolbox import Toolbox
+from minimind.training.alarms import alarms
 from minimind.training.answers import AnswerBatch, answer_states, state_logprobs
 from minimind.training.attempts import Attempts, Credit, Trying, Verdict, examined
+from minimind.training.gate import Gate
 from minimind.training.objectives import Loss, Models, Objective
 from minimind.training.policy import JudgedBatch, PolicyBatch, PolicyLoss, policy_loss
 from minimind.training.rollout import SLOTS, PromptSource, Writer, Writing, Written, worst_writing
+from minimind.training.signal import RIGHT
 
 REWARD_MODEL = "reward_model"
 
@@ -62,9 +66,10 @@ MOST_ALIKE = 4
 
 METRICS = {
     "reward": Metric("", "mean reward of an answer; of held-out prompts of the likeliest one", None),
-    "right": Metric("", "share of held-out prompts whose likeliest answer is right by the first term", "higher"),
+    "right": Metric("", "share of held-out prompts whose likeliest answer is right", "higher"),
     "answer_tokens": Metric("tokens", "how long an answer is", None),
     "cut_off": Metric("", "share of answers that had not ended when there was no more room", None),
+    "repetition": Metric("", "share of an answer's stretches of 4 tokens that stood in it before", None),
     "tool_calls": Metric("", "calls of tools in an answer", None),
     "tool_errors": Metric("", "share of the calls of tools that failed", None),
     "not_judged": Metric("", "judgements per answer that could not be made, and count as those of its group", None),
@@ -116,6 +121,34 @@ class TryingSettings(StageSettings):
     )
     learn_cut: bool = Field(default=True, description="whether answers that had not ended are learnt from")
     loss: PolicyLoss = Field(default=PolicyLoss(), description="what the answers are learnt by")
+    truth: dict[str, Any] | None = Field(
+        default=None,
+        description='what says whether a held-out answer is right, where that is not the first term: {"is": NAME, ...}',
+    )
+    gate: Gate | None = Field(
+        default=Gate(), description="what becomes of a run that gets worse: it goes back to a good checkpoint; off"
+    )
+
+    @field_validator("gate", mode="before")
+    @classmethod
+    def _off(cls, value: Any) -> Any:
+        return None if value in ("off", False, 0, "0") else value
+
+    @field_validator("truth")
+    @classmethod
+    def _truth(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is not None:
+            kind = type(parse_term(value))
+            if issubclass(kind, RewardModel | Judge):
+                by_itself = [name for name, known in TERMS.items() if not issubclass(known, RewardModel | Judge)]
+                raise ValueError(
+                    say(
+                        "{kind} is another model's opinion and may be wrong: what is true is told by one of {names}",
+                        kind=value["is"],
+                        names=", ".join(by_itself),
+                    )
+                )
+        return value
 
     @field_validator("rewards")
     @classmethod
@@ -170,6 +203,11 @@ class TryingSettings(StageSettings):
     def told_tokens(self) -> int:
         """What an answer may be told, in tokens."""
         return self.max_calls * self.tool_tokens if self.tools else 0
+
+    @property
+    def held_to(self) -> Gate | None:
+        """The gate."""
+        return self.gate
 
     @property
     def answers(self) -> int:
@@ -319,10 +357,39 @@ class TermJudge:
         """What a turn says, thinks and calls."""
         return parse(self.tokenizer, ids, ends_in_thought(self.tokenizer, context))
 
+    def texts(self, one: Written) -> tuple[str, str, str]:
+        """The last turn before the answer, the answer and the right one; of each what is said, not what is thought."""
+        attempt = self._attempt(one)
+        return attempt.answer.prompt, attempt.answer.text, attempt.reference
+
     def _question(self, prompt: list[int]) -> str:
         """The text of the last turn before the answer."""
         text = self.tokenizer.decode(prompt)
         return text.rpartition("<|im_start|>user\n")[2].partition("<|im_end|>")[0]
+
+
+class HeldOutJudge(TermJudge):
+    """Judges answers to held-out prompts. truth: what says whether they are right; None: the first term."""
+
+    def __init__(
+        self,
+        rewards: Rewards,
+        rows: PromptRows,
+        tokenizer: Tokenizer,
+        scorer: ModelScorer | None = None,
+        truth: Rewards | None = None,
+    ) -> None:
+        super().__init__(rewards, rows, tokenizer, scorer)
+        self.truth = truth
+
+    def right(self, written: Sequence[Written], verdict: Verdict) -> NDArray[np.bool_]:
+        """What scores 1."""
+        value_A = verdict.value_KA[0]
+        if self.truth is not None:
+            judged = self.truth.judge([self._attempt(one) for one in written], [one.row for one in written])
+            value_A = judged.values_KA[0]
+        right_A: NDArray[np.bool_] = value_A >= RIGHT
+        return right_A
 
 
 def data(
@@ -351,7 +418,9 @@ def data(
     scorer = model_scorer(spec, corpus.tokenizer, writer)
     rewards = Rewards(own.terms, scorers=scorers(own, scorer), folder=code_folder(own))
     judge = TermJudge(rewards, training, corpus.tokenizer, scorer)
-    finalize(judge, rewards.close)  # where it comes too soon, the next answers start user code again
+    truth = Rewards([parse_term(own.truth)], folder=code_folder(own)) if own.truth is not None else None
+    for user_code in filter(None, (rewards, truth)):
+        finalize(judge, user_code.close)  # where it comes too soon, the next answers start user code again
     return Data(
         Attempts(
             prompts, writer, judge, credit, Trying(own.passes, own.stop_kl, own.learn_cut, own.most_draws), parallel
@@ -361,8 +430,9 @@ def data(
                 examined,
                 partial(in_order, examining, batch_size=at_once, rank=parallel.rank, world=parallel.world),
                 writer,
-                TermJudge(rewards, examining, corpus.tokenizer, scorer),
-            )
+                HeldOutJudge(rewards, examining, corpus.tokenizer, scorer, truth),
+            ),
+            rows=examining.count,
         ),
         supervised.held_out_text(spec, corpus, parallel),
         _expected(own, training, examining),
@@ -395,7 +465,8 @@ def scorers(own: TryingSettings, of_model: ModelScorer | None) -> dict[str, Scor
 def code_folder(own: TryingSettings) -> Path:
     """Where the functions of terms are looked for. Raises ValueError where there are some, and it is not there."""
     folder = paths.absolute(own.code_path or "")
-    if any(isinstance(term, Python) for term in own.terms) and not folder.is_dir():
+    asked = [*own.terms, *([parse_term(own.truth)] if own.truth is not None else [])]
+    if any(isinstance(term, Python) for term in asked) and not folder.is_dir():
         raise ValueError(
             say(
                 "stage.code_path = {folder}: there is no such folder on {machine}, and the functions of stage.rewards "
@@ -517,5 +588,6 @@ def stage(
         needs=(REWARD_MODEL,),
         scoring=(REWARD_MODEL,),
         metrics={**METRICS, **metrics},
+        alarms=alarms,
         remark=remark,
     )

@@ -196,6 +196,9 @@ class _StopWatch:
     def evaluate(self, state: TrainState) -> None:
         return None
 
+    def judge(self, state: TrainState) -> None:
+        return None
+
     def save(self, state: TrainState) -> None:
         return None
 

@@ -1819,6 +1819,7 @@ CHINESE: dict[str, str] = {
     "Rows per step (batch x accumulation x workers)": "每步行数（批大小 x 累积 x 进程数）",
     "Run": "运行",
     "Sample output": "样例输出",
+    "Alarms": "警告",
     "Score": "得分",
     "Scores (95 % interval)": "评测得分（95 % 置信区间）",
     "Seed": "随机种子",
@@ -2332,9 +2333,6 @@ CHINESE: dict[str, str] = {
     "mean reward of an answer; of held-out prompts of the likeliest one": (
         "一个回答的平均奖励；留出的提示上是最可能的那个回答的"
     ),
-    "share of held-out prompts whose likeliest answer is right by the first term": (
-        "留出的提示中，最可能的回答按奖励第一项算对的比例"
-    ),
     "how long an answer is": ("回答有多长"),
     "share of answers that had not ended when there was no more room": ("位置用完时还没有结束的回答的比例"),
     "judgements per answer that could not be made, and count as those of its group": (
@@ -2361,5 +2359,51 @@ CHINESE: dict[str, str] = {
     "tokens of an answer at most": ("一个回答最多多少词元"),
     "the reward {name}, which says what is right, could judge none of the first {count} answers: {problem}": (
         "决定对错的奖励 {name}，前 {count} 个回答一个也没能评出：{problem}"
+    ),
+    "right answers to held-out prompts fell from {before:.1f} to {now:.1f} %": (
+        "留出问题的答对比例由 {before:.1f} 降到 {now:.1f} %"
+    ),
+    "held-out plain text went from {before:.3f} to {now:.3f} bits per byte": (
+        "留出的普通文本由每字节 {before:.3f} 变为 {now:.3f} 比特"
+    ),
+    (
+        "step {step}: {cause}. The run ends here, after {returns} returns, at its best checkpoint, "
+        "that of step {good}. Look at minimind show RUN --samples: the reward may pay for something "
+        "else than you want."
+    ): (
+        "第 {step} 步：{cause}。训练回退了 {returns} 次，现在结束于最好的检查点，即第 {good} 步。请看"
+        " minimind show RUN --samples：奖励鼓励的也许不是您想要的。"
+    ),
+    (
+        "step {step}: {cause}. The run goes back to the weights of step {good}, and on with {rate:g} "
+        "times the learning rate."
+    ): "第 {step} 步：{cause}。训练回到第 {good} 步的权重，以 {rate:g} 倍的学习率继续。",
+    "share of held-out prompts whose likeliest answer is right": "留出问题中，最可能的回答答对的比例",
+    "share of an answer's stretches of 4 tokens that stood in it before": "回答中连续 4 个词元的片段有多少在前面出现过",
+    (
+        'what says whether a held-out answer is right, where that is not the first term: {"is": NAME, ...}'
+    ): '判断留出的回答是否正确的项，如果不是第一项：{"is": NAME, ...}',
+    "what becomes of a run that gets worse: it goes back to a good checkpoint; off": (
+        "训练变差时怎么办：回到好的检查点；off 表示不管"
+    ),
+    "what it wrote, and nothing else: answers to held-out prompts with their worth": (
+        "只看它写了什么：留出问题的回答及其得分"
+    ),
+    "answers to held-out prompts at step {step}": "第 {step} 步时对留出问题的回答",
+    "samples.jsonl of the run has those of the steps {steps} too.": "训练的 samples.jsonl 里还有第 {steps} 步的回答。",
+    "{name} has written no samples yet.": "{name} 还没有写出样例。",
+    "the most reward": "奖励最高",
+    "the least reward": "奖励最低",
+    "drawn at random": "随机抽取",
+    "alarms": "警告",
+    "right answer": "正确答案",
+    "worth": "得分",
+    "{count} tokens": "{count} 个词元",
+    ", cut off": "，被截断",
+    "wrong": "答错",
+    "prompt": "问题",
+    "reward": "奖励",
+    "{kind} is another model's opinion and may be wrong: what is true is told by one of {names}": (
+        "{kind} 是另一个模型的看法，可能出错：什么是对的要由这些项之一来定：{names}"
     ),
 }

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any, cast
 
@@ -14,6 +13,7 @@ from torch import nn
 
 import minimind.checkpoints.checkpoint as checkpoints
 from jobs.fit.card import this_card, worker_share
+from jobs.runs import samples
 from jobs.runs.directory import RunDirectory, RunStateError, RunTakenError
 from jobs.runs.tensorboard import TensorBoard
 from jobs.stages.spec import RunSpec, other_results
@@ -27,15 +27,18 @@ from minimind.checkpoints.checkpoint import Lineage
 from minimind.checkpoints.manifest import CheckpointError, weights_sha256
 from minimind.device.distributed import Parallel
 from minimind.device.limit import limited_memory
-from minimind.events import Event, EventLog, all_series, best_first, metric_series, read_events
+from minimind.events import Event, EventLog, all_series, best_first, read_events
 from minimind.language import phrase, say
 from minimind.network.lora import adapter_state, load_adapter
 from minimind.network.model import MiniMind
+from minimind.training.batch import Batch
 from minimind.training.evaluate import Validation, continuation, validate
-from minimind.training.loop import NonFiniteLossError, train
+from minimind.training.gate import Fall, Measured, fallen
+from minimind.training.loop import NonFiniteLossError, is_over, train
 from minimind.training.objectives import Objective, next_token_loss
 from minimind.training.out_of_memory import DoesNotFitError, beyond_rungs
-from minimind.training.recipe import GeneratingSource
+from minimind.training.policy import Examined, JudgedBatch
+from minimind.training.recipe import GeneratingSource, ReturningSource
 from minimind.training.train_state import TrainState
 from minimind.units import duration
 
@@ -54,6 +57,9 @@ EXPECTED_FAILURES = (ValueError, CheckpointError, DoesNotFitError, NonFiniteLoss
 
 FAILED_TOGETHER_S = 20.0
 """How long another rank waits for rank 0 to record the failure that both should have."""
+
+ALARMS = ("alarm", "calm")
+"""Kinds of notes that have a cause, and are made once in a run."""
 
 NOTE_S = 10.0
 """Between two notes on how far it is with something that takes long."""
@@ -150,9 +156,9 @@ def _train(
         )
     hooks.recall_validations()
     train(recipe, state, hooks, parallel)
-    finished = recipe.batches.done or state.step >= recipe.total_steps
+    finished = is_over(recipe, state)
     if finished:
-        hooks.remark()
+        hooks.remark(state)
     return hooks, state, finished
 
 
@@ -212,7 +218,10 @@ class RunHooks:
             data_fingerprint=prepared.data_fingerprint,
         )
         self._sampling = STAGES[spec.stage.kind].sampling(spec.model)
-        self.validations: dict[int, float] = {}
+        self.validations: dict[int, dict[str, float]] = {}
+        self.series: dict[str, tuple[list[int], list[float]]] = {}
+        self.raised: set[str] = set()
+        self._saved: int | None = None
         self.tensorboard: TensorBoard | None = None
 
     def resume(self) -> TrainState:
@@ -239,13 +248,9 @@ class RunHooks:
                     name=self.spec.name,
                 )
             )
-        self.lineage = loaded.lineage
-        self._load(loaded)
-        for role, weights in saved.get("modules", {}).items():
-            self.recipe.models[role].load_state_dict(weights)
-        self.recipe.optimizer.load_state_dict(saved["optimizer"])
+        self.lineage, self._saved = loaded.lineage, loaded.step
         own = self.recipe.precision.name
-        self.recipe.precision.load_state_dict(saved)
+        self._learnt(loaded, saved)
         if (kept := self.recipe.precision.name) != own:
             text = say(
                 "the run goes on in {kept}, as it began; on what it has now a new run would take {own}",
@@ -257,6 +262,14 @@ class RunHooks:
         if self.parallel.rank < len(saved["rng"]):
             self.parallel.set_rng_state(saved["rng"][self.parallel.rank])
         return TrainState(**saved["state"])
+
+    def _learnt(self, loaded: checkpoints.Checkpoint, saved: dict[str, Any]) -> None:
+        """Let weights, optimizer and loss scale be those of a checkpoint."""
+        self._load(loaded)
+        for role, weights in saved.get("modules", {}).items():
+            self.recipe.models[role].load_state_dict(weights)
+        self.recipe.optimizer.load_state_dict(saved["optimizer"])
+        self.recipe.precision.load_state_dict(saved)
 
     def _own_source_state(self, saved: Any) -> dict[str, Any]:
         """What this rank's source was saved as. Raises ValueError where there were more or fewer ranks and each had
@@ -304,8 +317,15 @@ class RunHooks:
 
     def recall_validations(self) -> None:
         """What earlier attempts measured up to where this one starts; its RUNNING event has cut off the rest."""
-        best = self.spec.eval.best
-        known = dict(zip(*metric_series(self.run.events_path, best), strict=True)) if self.event_log else {}
+        known: dict[int, dict[str, float]] = {}
+        if self.event_log is not None:
+            events = read_events(self.run.events_path)
+            self.series = all_series(events)
+            self.raised = {event["cause"] for event in events if event["type"] == "note" and event["kind"] in ALARMS}
+            for name, (steps, values) in self.series.items():
+                for step, value in zip(steps, values, strict=True):
+                    if name.startswith("val/"):
+                        known.setdefault(step, {})[name] = value
         self.validations = self.parallel.gather(known)[0]
 
     def log(self, state: TrainState, metrics: dict[str, float]) -> None:
@@ -321,7 +341,8 @@ class RunHooks:
         """What held-out rows show at this step, unless an earlier attempt has measured it."""
         if state.step in self.validations:
             return
-        found = self._validate(self.recipe.objective, self.built.held_out, state)
+        answers: list[Examined] = []
+        found = self._validate(self.recipe.objective, self.built.held_out, state, answers)
         if not found.tokens:
             return
         values = {"val/loss": found.loss}
@@ -341,8 +362,84 @@ class RunHooks:
             )
         if not self.validations:
             self._note_few(found.tokens)
-        self.validations[state.step] = values[best]
+        self.validations[state.step] = values
+        everyone = [one for of_rank in self.parallel.gather(answers) for one in of_rank]
+        if self.event_log is not None and everyone:
+            samples.keep(self.run, state.step, everyone, self.spec.seed)
         self._metrics(state.step, values)
+
+    def judge(self, state: TrainState) -> None:
+        """Go back to the best checkpoint, at a lower rate, where what is held out became too much worse; at first see
+        to it that there is one. After the last return that is allowed the run ends there.
+        """
+        gate, values = self.spec.stage.held_to, self.validations.get(state.step)
+        if gate is None or values is None or state.judged == state.step:
+            return
+        state.judged = state.step
+        now = Measured(values["val/right"], self.built.held_out.rows, values.get("val/pretrain_bits_per_byte"))
+        if state.good < 0:
+            state.text = now.text or 0.0
+        fall = fallen(gate, state.right, state.text, now) if state.good >= 0 else None
+        if fall is None:
+            if state.good < 0 or now.right >= state.right:
+                state.good, state.right = state.step, now.right
+                if self._saved != state.step:
+                    self.save(state)
+            return
+        self._go_back(state)
+        state.ended = is_over(self.recipe, state) or state.returns >= gate.returns
+        if not state.ended:
+            state.returns += 1
+            state.rate *= gate.slower
+        self._note_return(state, fall, now)
+        self.save(state)
+
+    def _go_back(self, state: TrainState) -> None:
+        """Learn from the good checkpoint on, with the data that comes now: what came was tried by a policy that is no
+        more, and the steps of the schedule that it took are gone.
+        """
+        loaded = checkpoints.load(checkpoint_folders.folder_of(self.run.checkpoints, state.good), self.spec.model)
+        saved = cast(dict[str, Any], loaded.train_state)
+        self._learnt(loaded, saved)
+        source = self.recipe.batches
+        assert isinstance(source, ReturningSource), f"{type(source).__name__} cannot go back"
+        source.go_back(self._own_source_state(saved["batches"]))
+
+    def _note_return(self, state: TrainState, fall: Fall, now: Measured) -> None:
+        """What became worse, and what is done about it."""
+        if fall == "right":
+            cause = say(
+                "right answers to held-out prompts fell from {before:.1f} to {now:.1f} %",
+                before=100 * state.right,
+                now=100 * now.right,
+            )
+        else:
+            assert now.text is not None
+            cause = say(
+                "held-out plain text went from {before:.3f} to {now:.3f} bits per byte",
+                before=state.text,
+                now=now.text,
+            )
+        if state.ended:
+            text = say(
+                "step {step}: {cause}. The run ends here, after {returns} returns, at its best checkpoint, that of "
+                "step {good}. Look at minimind show RUN --samples: the reward may pay for something else than you "
+                "want.",
+                step=state.step,
+                cause=cause,
+                returns=state.returns,
+                good=state.good,
+            )
+        else:
+            text = say(
+                "step {step}: {cause}. The run goes back to the weights of step {good}, and on with {rate:g} times the "
+                "learning rate.",
+                step=state.step,
+                cause=cause,
+                good=state.good,
+                rate=state.rate,
+            )
+        self.note("return", text, step=state.step, good=state.good, fall=fall, rate=state.rate, ended=state.ended)
 
     def _note_few(self, measured: float) -> None:
         """A note where what is held out is too little to tell anything. measured: how much, in the loss's own unit."""
@@ -357,12 +454,22 @@ class RunHooks:
             )
             self.note("few_held_out", text)
 
-    def _validate(self, objective: Objective, held_out: HeldOut, state: TrainState) -> Validation:
+    def _validate(
+        self, objective: Objective, held_out: HeldOut, state: TrainState, answers: list[Examined] | None = None
+    ) -> Validation:
+        """answers: takes those of this rank that were examined."""
         recipe = self.recipe
+
+        def batches() -> Iterator[Batch]:
+            for batch in held_out.batches():
+                if answers is not None and isinstance(batch, JudgedBatch):
+                    answers.extend(batch.examined)
+                yield batch
+
         return validate(
             recipe.models,
             objective,
-            held_out.batches(),
+            batches(),
             held_out.text_bytes,
             recipe.precision,
             self.parallel,
@@ -375,7 +482,7 @@ class RunHooks:
         batches = [self.recipe.batches.state_dict()]
         if isinstance(self.recipe.batches, GeneratingSource):
             batches = self.parallel.gather(batches[0])
-        problem = ""
+        problem, self._saved = "", state.step
         if self.event_log is not None:
             try:
                 self._save(state, rng, batches, self.event_log)
@@ -389,8 +496,10 @@ class RunHooks:
         """Whether somebody has put a STOP file into the run's folder."""
         return self.parallel.rank == 0 and self.run.stop_requested()
 
-    def remark(self) -> None:
-        """A note of what the stage has to say of its metrics, from the first validation to the last."""
+    def remark(self, state: TrainState) -> None:
+        """A note of what the stage has to say of its metrics, from the first validation to the last, or to that of the
+        checkpoint that a gate has ended the run at.
+        """
         remark = STAGES[self.spec.stage.kind].remark
         if self.event_log is None or remark is None:
             return
@@ -400,6 +509,8 @@ class RunHooks:
             if name.startswith("val/")
         }
         first, last = ({name: values[at] for name, values in measured.items()} for at in (0, -1))
+        if state.ended:
+            last = {name.removeprefix("val/"): value for name, value in self.validations[state.good].items()}
         if text := remark(first, last):
             self.note("remark", text)
 
@@ -432,9 +543,8 @@ class RunHooks:
             # A model that has hardly learnt anything writes ids that no text has: their names would hide the rest.
             special = set(tokenizer.special_ids.values())
             text = tokenizer.decode(token for token in ids if token not in special)
-            sample = {"step": state.step, "prompt": prompt, "continuation": text}
-            lines.append(json.dumps(sample, ensure_ascii=False) + "\n")
-        self.run.samples_path.write_text("".join(lines), "utf-8")
+            lines.append({"step": state.step, "prompt": prompt, "continuation": text})
+        samples.write(self.run, [one for one in samples.read(self.run) if samples.KEPT in one] + lines)
 
     def _save(
         self, state: TrainState, rng: list[dict[str, torch.Tensor]], batches: list[dict[str, Any]], log: EventLog
@@ -468,9 +578,11 @@ class RunHooks:
         digest = weights_sha256(folder)  # what remains of a checkpoint that is removed: another run can be held to it
         log.checkpoint(state.step, folder.relative_to(self.run.path), save_s=seconds, weights_sha256=digest)
         there = checkpoint_folders.steps(self.run.checkpoints)
-        on_disk = [step for step in best_first(self.validations, self.spec.eval.best_is) if step in there]
+        best = self.spec.eval.best
+        judged = {step: values[best] for step, values in self.validations.items() if best in values}
+        on_disk = [step for step in best_first(judged, self.spec.eval.best_is) if step in there]
         loop = self.recipe.loop
-        checkpoint_folders.prune(self.run.checkpoints, loop.keep_last, on_disk[: loop.keep_best])
+        checkpoint_folders.prune(self.run.checkpoints, loop.keep_last, [*on_disk[: loop.keep_best], state.good])
 
     def _trained_roles(self) -> dict[str, nn.Module]:
         """What is trained beside the policy, by role. Models lie in the checkpoint as such; anything else is of use to
@@ -486,3 +598,18 @@ class RunHooks:
         if self.event_log is not None and self.tensorboard is not None:
             self.event_log.metrics(step, values)
             self.tensorboard.add(step, values)
+            self._raise_alarms(step, values)
+
+    def _raise_alarms(self, step: int, values: dict[str, float]) -> None:
+        """Note what these metrics, after all before them, are to be warned of for the first time."""
+        alarms = STAGES[self.spec.stage.kind].alarms
+        if alarms is None:
+            return
+        for name, value in values.items():
+            steps, known = self.series.setdefault(name, ([], []))
+            steps.append(step)
+            known.append(value)
+        for alarm in alarms(self.series, self.built.held_out.rows):
+            if alarm.cause not in self.raised:
+                self.raised.add(alarm.cause)
+                self.note("calm" if alarm.calm else "alarm", alarm.text, cause=alarm.cause, step=step)

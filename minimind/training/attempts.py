@@ -21,7 +21,7 @@ from minimind.device.limit import is_out_of_memory
 from minimind.language import say
 from minimind.training.advantages import Floats, Ints, has_spread
 from minimind.training.answers import answer_logprobs
-from minimind.training.policy import JudgedBatch, PolicyBatch, Told
+from minimind.training.policy import Examined, JudgedBatch, PolicyBatch, Told
 from minimind.training.rollout import PromptBatch, PromptSource, Writer, Written, in_rows, numbered
 from minimind.training.signal import RIGHT, Signal, Standing, signal
 
@@ -58,6 +58,18 @@ class Judge(Protocol):
 
     def worst(self) -> None:
         """What judging takes of the device's memory, with nothing judged."""
+        ...
+
+
+class Examiner(Judge, Protocol):
+    """Judges answers to held-out prompts."""
+
+    def right(self, written: Sequence[Written], verdict: Verdict) -> NDArray[np.bool_]:
+        """Which of them are right. verdict: what was found of them."""
+        ...
+
+    def texts(self, one: Written) -> tuple[str, str, str]:
+        """The prompt's last turn, the answer and the right answer."""
         ...
 
 
@@ -235,6 +247,11 @@ class Attempts:
         self._set = [PolicyBatch(**fields) for fields in state["set"]]
         self._untold = state["untold"]
         self._without_signal = state["without_signal"]
+
+    def go_back(self, state: dict[str, Any]) -> None:
+        """Credit what `state_dict` had credited then; attempts of a policy that is no more are not learnt from."""
+        self.credit.load_state_dict(state["credit"])
+        self._set, self._passes_left = [], 0
 
     def _everywhere(self, compute: Callable[[], T]) -> list[T] | None:
         """What each worker computes; None where memory runs out on another, and all take again. Here that raises."""
@@ -448,7 +465,8 @@ def tried_of(everyone: Sequence[_Found], weight_K: Floats, answers: int) -> Trie
 
 def told_of(judge: Judge, written: Sequence[Written], verdict: Verdict, answers: int, *, calls: bool = False) -> Told:
     """What is to be said of attempts: their reward and each of its terms, how long they are and how many were cut off,
-    and of how many groups all rewards are the same; calls: also how often they call tools, and how often that fails.
+    how much they repeat, and of how many groups all rewards are the same; calls: also how often they call tools, and
+    how often that fails.
     """
     count = len(written)
     if not count:
@@ -461,6 +479,7 @@ def told_of(judge: Judge, written: Sequence[Written], verdict: Verdict, answers:
     ]
     told.append(("answer_tokens", sum(len(one.own) for one in written), count))
     told.append(("cut_off", sum(not one.finished for one in written), count))
+    told.append(("repetition", sum(repeated(one.own) for one in written), count))
     told.append(("not_judged", float(verdict.failed_K.sum()), count))
     if calls:
         called = sum(one.calls for one in written)
@@ -472,6 +491,15 @@ def told_of(judge: Judge, written: Sequence[Written], verdict: Verdict, answers:
     return tuple(told)
 
 
+def repeated(tokens: Sequence[int]) -> float:
+    """Which share of the stretches of REPEATED_TOKENS stood in the text before."""
+    grams = list(zip(*(tokens[at:] for at in range(REPEATED_TOKENS)), strict=False))
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+REPEATED_TOKENS = 4
+
+
 def with_more(told: Told, more: Told) -> Told:
     """The sums of both."""
     sums: dict[str, tuple[float, float]] = {}
@@ -481,11 +509,32 @@ def with_more(told: Told, more: Told) -> Told:
     return tuple((name, total, count) for name, (total, count) in sums.items())
 
 
-def examined(prompts: Callable[[], Iterator[PromptBatch]], writer: Writer, judge: Judge) -> Iterator[JudgedBatch]:
-    """The likeliest answers to prompts, judged; right is what scores 1 by the first term of the reward."""
+def examined(prompts: Callable[[], Iterator[PromptBatch]], writer: Writer, judge: Examiner) -> Iterator[JudgedBatch]:
+    """The likeliest answers to prompts, judged."""
     calls = writer.tools is not None
     for batch in prompts():
         written = [one for group in writer.write(0, numbered([batch]), greedy=True) for one in group]
         verdict = judge.judge(written)
-        right = ("right", float((verdict.value_KA[0] >= RIGHT).sum()), float(len(written)))
-        yield JudgedBatch(batch.rows, (*told_of(judge, written, verdict, answers=1, calls=calls), right))
+        right_A = judge.right(written, verdict)
+        right = ("right", float(right_A.sum()), float(len(written)))
+        told = (*told_of(judge, written, verdict, answers=1, calls=calls), right)
+        yield JudgedBatch(batch.rows, told, tuple(_examined(judge, written, verdict, right_A)))
+
+
+def _examined(
+    judge: Examiner, written: Sequence[Written], verdict: Verdict, right_A: NDArray[np.bool_]
+) -> Iterator[Examined]:
+    reward_A = judge.weight_K @ verdict.value_KA
+    for at, one in enumerate(written):
+        prompt, answer, right_answer = judge.texts(one)
+        yield Examined(
+            row=one.row,
+            prompt=prompt,
+            answer=answer,
+            right_answer=right_answer,
+            terms=dict(zip(judge.names, verdict.value_KA[:, at].tolist(), strict=True)),
+            reward=float(reward_A[at]),
+            right=bool(right_A[at]),
+            tokens=len(one.own),
+            finished=one.finished,
+        )

@@ -45,6 +45,12 @@ class Hooks(Protocol):
         """Measure the weights as they are; change nothing."""
         ...
 
+    def judge(self, state: TrainState) -> None:
+        """Look at what was measured at this step, which is one that a run that was never stopped measures. It may put
+        the models and the optimizer back to a checkpoint, lower `state.rate`, or end the run by `state.ended`.
+        """
+        ...
+
     def save(self, state: TrainState) -> None:
         """Write a checkpoint."""
         ...
@@ -77,17 +83,20 @@ def train(recipe: Recipe, state: TrainState, hooks: Hooks, parallel: Parallel) -
     """
     stepper = _Stepper(recipe, state, hooks, parallel)
     config, meter = recipe.loop, stepper.meter
-    last = recipe.batches.done or state.step >= recipe.total_steps
+    last = is_over(recipe, state)
     if not last:
         stepper.try_worst()
     hooks.evaluate(state)
+    if last or _due(state.step, config.eval_interval):
+        hooks.judge(state)
+        last = is_over(recipe, state)
     first = True
     while not last:
         accepted, asked_to_stop = stepper.step()
         if accepted and first:
             stepper.try_worst()
             first = False
-        finished = recipe.batches.done or state.step >= recipe.total_steps
+        finished = is_over(recipe, state)
         last = finished or asked_to_stop
         if last:
             stepper.note_end()
@@ -98,7 +107,18 @@ def train(recipe: Recipe, state: TrainState, hooks: Hooks, parallel: Parallel) -
             stepper.saved = True
         if finished or (accepted and _due(state.step, config.eval_interval)):
             hooks.evaluate(state)
+            hooks.judge(state)
+            stepper.saved = stepper.saved or state.good >= 0
+            if not last and is_over(recipe, state):
+                last = True
+                if meter.steps:
+                    hooks.log(state, meter.read(state, recipe.precision))
     return state
+
+
+def is_over(recipe: Recipe, state: TrainState) -> bool:
+    """Whether nothing is left to learn."""
+    return recipe.batches.done or state.step >= recipe.total_steps or state.ended
 
 
 class _Stepper:
@@ -237,7 +257,7 @@ class _Stepper:
             norm = _finish_gradients(recipe, self.parameters, self.parallel, weight)
             if not (math.isfinite(norm) and math.isfinite(loss)):
                 return norm, None
-            rate = recipe.learning_rate(state.step)
+            rate = state.rate * recipe.learning_rate(state.step)
             for group in recipe.optimizer.param_groups:
                 group["lr"] = rate * group.get("lr_scale", 1.0)
             recipe.optimizer.step()

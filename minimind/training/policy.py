@@ -155,11 +155,31 @@ class PolicyBatch(AnswerBatch):
 
 
 @dataclass(frozen=True)
+class Examined:
+    """An answer to a held-out prompt, as it is kept for people. row: of the prompt, whose last turn is `prompt`.
+    terms: what each term of the reward says, before its weight. right: by what says so. tokens: of the answer.
+    """
+
+    row: int
+    prompt: str
+    answer: str
+    right_answer: str
+    terms: dict[str, float]
+    reward: float
+    right: bool
+    tokens: int
+    finished: bool
+
+
+@dataclass(frozen=True)
 class JudgedBatch(Movable):
-    """Answers to held-out prompts, of which nothing is learnt. rows: of the prompts. told: how good they are."""
+    """Answers to held-out prompts, of which nothing is learnt. rows: of the prompts. told: how good they are.
+    examined: the answers, one to each.
+    """
 
     rows: tuple[int, ...]
     told: Told
+    examined: tuple[Examined, ...] = ()
 
     real_tokens: ClassVar[int] = 0
     slots: ClassVar[int] = 0

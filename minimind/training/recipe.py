@@ -103,6 +103,17 @@ class GeneratingSource(BatchSource, Protocol):
 
 
 @runtime_checkable
+class ReturningSource(GeneratingSource, Protocol):
+    """A source that remembers what models of earlier steps made, and can forget what came of the last of them."""
+
+    def go_back(self, state: dict[str, Any]) -> None:
+        """Remember what `state_dict` had remembered then, give nothing that was made since, and stay where it is in the
+        data.
+        """
+        ...
+
+
+@runtime_checkable
 class RemarkingSource(Protocol):
     """A source that has something to say of how its batches came to be."""
 

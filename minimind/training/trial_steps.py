@@ -56,6 +56,9 @@ class NoHooks:
     def evaluate(self, state: TrainState) -> None:
         """Nothing."""
 
+    def judge(self, state: TrainState) -> None:
+        """Nothing."""
+
     def save(self, state: TrainState) -> None:
         """Nothing."""
 

@@ -61,7 +61,9 @@ def test_a_row_a_run_the_oldest_first(shell: Shell) -> None:
     assert older["Changed since the run before"] == ""
     assert younger["Changed since the run before"] == "optim.learning_rate: 0.006 → 0.1"
     assert len(older) == len(COLUMNS)
-    assert all(older[title] for title in COLUMNS if title not in ("Changed since the run before", "First weights"))
+    assert all(
+        older[title] for title in COLUMNS if title not in ("Alarms", "Changed since the run before", "First weights")
+    )
 
 
 def test_markup_and_formulas_of_others_are_none(shell: Shell) -> None:

@@ -123,7 +123,7 @@ def test_what_a_page_links_to_is_there(page: str) -> None:
     targets = [target for target in re.findall(r"\]\(([^)#]+)\)", text) if "://" not in target]
     assert [target for target in targets if not (checkout() / page).parent.joinpath(target).exists()] == []
     for picture in re.findall(r"!\[[^]]+\]\(([^)]+)\)", text):
-        assert (checkout() / picture).stat().st_size <= 200_000
+        assert (checkout() / page).parent.joinpath(picture).stat().st_size <= 200_000
 
 
 @pytest.mark.parametrize("page", ["README.md", "README_zh.md"])

@@ -76,6 +76,7 @@ def spec_of(run: str, /, **settings: Any) -> RunSpec:
     usual = {"name": run, "init_from": "small", "loop__epochs": 9, "data__path": QUESTIONS}
     every = {"loop__max_steps": STEPS, "loop__save_interval": 1, "loop__keep_last": 99, "loop__batch_size": 4}
     trying: dict[str, Any] = {"stage__rewards": SPREAD, "stage__max_new_tokens": 12, "optim__learning_rate": 0.01}
+    trying["stage__gate"] = "off"  # of its own: tests/unit/test_gate.py
     if stage == "grpo":
         trying["stage__group_size"] = 4
     return small_spec(stage, **{**usual, **every, **trying, **own, **settings})
@@ -327,6 +328,7 @@ def test_what_was_not_told_is_part_of_the_state(home: Path, monkeypatch: pytest.
     assert {name: (total, count) for name, total, count in state["untold"]} == {
         "reward": (16.0, 64), "reward_language": (16.0, 64), "answer_tokens": (pytest.approx(744, abs=24), 64),
         "cut_off": (pytest.approx(60, abs=4), 64), "not_judged": (2.0, 64), "no_signal": (16, 16),
+        "repetition": (pytest.approx(64 * 0.05, abs=64 * 0.05), 64),
     }  # fmt: skip
     other.load_state_dict(state)
     for found, again in zip(one.take(2), other.take(2), strict=True):

@@ -9,8 +9,8 @@ import torch
 
 import minimind.checkpoints.checkpoint as checkpoints
 from jobs import paths
+from jobs.runs import samples
 from jobs.runs.directory import RunDirectory, RunTakenError
-from jobs.runs.show import samples
 from jobs.stages.spec import RunSpec
 from jobs.stages.table import STAGES
 from jobs.text.prepare import Prepared, prepare
@@ -281,7 +281,7 @@ def test_no_samples_where_none_are_asked_for(home: Path) -> None:
     begun = Begun(small_spec(eval__sample_tokens=0, loop__max_steps=1))
     begun.work()
     assert begun.run.samples_path.read_text() == ""
-    assert samples(begun.run) == []
+    assert samples.read(begun.run) == []
 
 
 @pytest.mark.slow
