@@ -78,7 +78,7 @@ TASKS = {
     "rising": Task(sorting(5, falling=0.75), asked=200, start=120, more=50, steps={"grpo": 25, "spo": 25, "ppo": 25}),
     "eight": Task(sorting(8, falling=0.0), asked=200, start=40, more=300, steps={"grpo": 135, "spo": 150, "ppo": 150}),
     "arithmetic": Task(
-        arithmetic, asked=400, start=300, more=300, steps={"grpo": 200, "spo": 200, "ppo": 200}, batch_size=32
+        arithmetic, asked=400, start=300, more=300, steps={"grpo": 200, "spo": 200, "ppo": 200}, batch_size=64
     ),
 }
 
