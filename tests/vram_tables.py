@@ -96,6 +96,7 @@ WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "train grpo --set stage.loss.kl=0.02": ("grpo", {"stage.loss.kl": 0.02}),
     "train spo": ("spo", {}),
     "train ppo": ("ppo", {}),
+    "train ppo --set stage.critic=own": ("ppo", {"stage.critic": "own"}),
 }
 """Command line -> its stage, and its settings."""
 

@@ -32,9 +32,9 @@ class PpoConfig(TryingSettings):
 
     kind: Literal["ppo"] = "ppo"
     critic: Literal["own", "shared"] = Field(
-        default="own",
-        description="own: a model beside the policy, with its size; shared: one more output of the policy, which takes "
-        "no memory and learns with it",
+        default="shared",
+        description="shared: one more output of the policy, which takes no memory and learns with it; own: a model "
+        "beside the policy, of its size",
     )
     discount: float = Field(default=1.0, gt=0, le=1, description="what a reward is worth a token earlier (gamma)")
     trace: float = Field(

@@ -39,7 +39,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "grpo": ("grpo", {"stage__group_size": 4}),
     "grpo-twice": ("grpo", {"stage__group_size": 4, "stage__passes": 2, "stage__loss__kl": 0.01}),
     "spo": ("spo", {}),
-    "ppo": ("ppo", {}),
+    "ppo": ("ppo", {"stage__critic": "own"}),
 }
 
 

@@ -67,7 +67,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         runs = [start(small_spec(loop__max_steps=30), Screen())]
         judge = {"name": "judge", "init_from": "small", "data__path": pairs, "optim__learning_rate": 0.01}
         runs += [start(small_spec("reward", **judge), Screen())]
-        runs += [start(spec_of(stage, name=f"{stage}-scored", **SCORED), Screen()) for stage in ("grpo", "ppo")]
+        runs += [start(spec_of("grpo", name="grpo-scored", **SCORED), Screen())]
+        runs += [start(spec_of("ppo", name="ppo-scored", stage__critic="own", **SCORED), Screen())]
     assert {run.state().word for run in runs} == {"SUCCEEDED"}, [run.state() for run in runs]
     return home
 

@@ -65,7 +65,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "spo": ("spo", {}),
     "spo-mean": ("spo", {"stage__memory": "mean", "stage__rewards": TERMS, "stage__first_answers": 2}),
     "ppo": ("ppo", {}),
-    "ppo-shared": ("ppo", {"stage__critic": "shared", "stage__loss__kl": 0.1, "stage__kl_in": "reward"}),
+    "ppo-own": ("ppo", {"stage__critic": "own", "stage__loss__kl": 0.1, "stage__kl_in": "reward"}),
     "ppo-thrice": ("ppo", {"stage__passes": 3, "stage__stop_kl": 10.0, "stage__loss__per": "answer"}),
 }
 """Run -> its stage and settings. Their weights are those of a run `small`."""
@@ -215,7 +215,7 @@ def test_what_is_measured_is_said_of_all_answers(home: Path) -> None:
         assert set(metric_series(events, "train/not_judged")[1]) == {0.0}
     assert metric_series(run_of(home, "grpo-held").events_path, "train/kl")[1][0] == pytest.approx(0, abs=1e-6)
     assert metric_series(run_of(home, "grpo-held").events_path, "train/kl")[1][-1] > 0
-    assert metric_series(run_of(home, "ppo-shared").events_path, "train/kl")[1][-1] > 0
+    assert metric_series(run_of(home, "ppo-own").events_path, "train/kl")[1][-1] > 0
     assert max(metric_series(run_of(home, "grpo").events_path, "train/gap")[1]) < 1e-5
 
 
