@@ -1,19 +1,14 @@
-"""What a model learns by trying, and what as much more SFT would have taught it: GRPO, SPO and PPO on two tasks.
+"""What a model learns by trying, and what as much more SFT would have taught it: GRPO, SPO and PPO on three tasks.
 
-    python bench/rl.py [--home_of demo-all] [--tasks rising eight] [--seeds 1 2 3] [--picture]
+    python bench/rl.py [--home_of demo-all] [--tasks rising eight arithmetic] [--seeds 1 2 3] [--picture]
 
-Both tasks are to sort digits into rising order; an answer is right or wrong, and that is the reward. No multiset of
-digits is in both the training and the held-out prompts.
+`bench/rl_tasks.py` has the tasks. An answer is right or wrong, and that is the reward.
 
-    rising  five digits, after SFT on demonstrations of which three in four are in falling order: the model can, but
-            mostly does not. STARTS says how long it is taught so
-    eight   eight digits, after a few steps of SFT on right demonstrations: the model half can
+Each algorithm goes on from the same weights for as many steps as its task says, with the preset's settings but for those
+that the task has for it. Beside them stands `sft`, which goes on for about as much CPU time on the same demonstrations
+that the start was taught. A seed decides the prompts' order and what is written.
 
-Each algorithm goes on from the same weights for as many steps as STEPS says, with the preset's other settings. Beside
-them stands `sft`, which goes on for about as much CPU time on the same demonstrations that the start was taught. A seed
-decides the prompts' order and what is written.
-
-before, after: share of 200 held-out prompts whose likeliest answer is right. facts: the suite, which nothing here
+before, after: share of the held-out prompts whose likeliest answer is right. facts: the suite, which nothing here
 teaches. text: held-out plain text, bits per byte. CPU s: of the whole process, its start (about 8 s) and validations
 included. The last line is medians over seeds, as JSON: {task: {algorithm: [before, after, CPU s]}}.
 """
@@ -71,8 +66,9 @@ def learner(name: str, algorithm: str, seed: int, files: Mapping[str, Path], con
             "stage.rewards": [EXACT],
             "stage.max_new_tokens": 24,
             "loop.max_steps": steps,
-            "loop.eval_interval": max(1, steps // 10),
+            "loop.eval_interval": max(1, steps // 8),
         }
+        asked |= TASKS[name].settings.get(algorithm, {})
     run = trained(algorithm, f"bench-rl-{name}-{algorithm}-{seed}", asked, console)
     right = run.series["val/right"] if algorithm != "sft" else _examined(run, f"{name}-{seed}", files, console)
     facts = evaluated(run.name, ("facts",), console)["facts"].score
@@ -86,7 +82,7 @@ def taught(task: Task, files: Mapping[str, Path]) -> dict[str, Any]:
         "data.mix": 0.1,
         "data.max_seq_len": 128,
         "loop.batch_size": task.batch_size,
-        "loop.epochs": 9,
+        "loop.epochs": 99,
         "optim.learning_rate": 4e-3,
     }
 

@@ -87,6 +87,7 @@ class Ours:
                 "stage.group_size": GROUP,
                 "stage.max_new_tokens": MOST,
                 "stage.rewards": [{"is": "python", "function": "bench.trl_peer:rewards"}],
+                "stage.code_path": str(paths.checkout()),
             },
         )
         self.recipe = build(spec, prepare(spec, Console(quiet=True)), Parallel()).recipe

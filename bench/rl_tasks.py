@@ -74,11 +74,31 @@ def arithmetic(draw: random.Random) -> Iterable[Example]:
         yield Example(question, right, right, _is_held_out(sorted((a, b)), 40))
 
 
+FAST = {"optim.learning_rate": 1e-3}
+
 TASKS = {
-    "rising": Task(sorting(5, falling=0.75), asked=200, start=120, more=50, steps={"grpo": 25, "spo": 25, "ppo": 25}),
-    "eight": Task(sorting(8, falling=0.0), asked=200, start=40, more=300, steps={"grpo": 135, "spo": 150, "ppo": 150}),
+    "rising": Task(
+        sorting(5, falling=0.75),
+        asked=200,
+        start=120,
+        more=50,
+        steps={"grpo": 25, "spo": 28, "ppo": 36},
+        settings=dict.fromkeys(("grpo", "spo", "ppo"), FAST),
+    ),
+    "eight": Task(
+        sorting(8, falling=0.0),
+        asked=200,
+        start=40,
+        more=300,
+        steps={"grpo": 135, "spo": 200, "ppo": 180},
+        settings={
+            "grpo": {"optim.learning_rate": 1.5e-3, "stage.scale": "none"},
+            "spo": FAST | {"loop.epochs": 3},
+            "ppo": FAST | {"loop.epochs": 3},
+        },
+    ),
     "arithmetic": Task(
-        arithmetic, asked=400, start=300, more=300, steps={"grpo": 200, "spo": 200, "ppo": 200}, batch_size=64
+        arithmetic, asked=400, start=500, more=300, steps={"grpo": 200, "spo": 200, "ppo": 200}, batch_size=32
     ),
 }
 
