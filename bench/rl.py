@@ -5,8 +5,8 @@
 `bench/rl_tasks.py` has the tasks. An answer is right or wrong, and that is the reward.
 
 Each algorithm goes on from the same weights for as many steps as its task says, with the preset's settings but for
-those that the task has for it. Beside them stands `sft`, which goes on for about as much CPU time on the same demonstrations
-that the start was taught. A seed decides the prompts' order and what is written.
+those that the task has for it. Beside them stands `sft`, which goes on for about as much CPU time on the same
+demonstrations that the start was taught. A seed decides the prompts' order and what is written.
 
 before, after: share of the held-out prompts whose likeliest answer is right. facts: the suite, which nothing here
 teaches. text: held-out plain text, bits per byte. CPU s: of the whole process, its start (about 8 s) and validations
