@@ -25,13 +25,15 @@ QUESTIONS = SAMPLES.with_name("rl.jsonl")
 SHORT = '[{"is": "length", "most": 4, "slack": 8}]'
 """A reward that answers of weights that know nothing get, some more and some less."""
 
+TRIES = ["--data_path", str(QUESTIONS), "--max_new_tokens", "8", "--set", f"stage.rewards={SHORT}"]
+
 COMMON = ["--max_seq_len", "96", "--batch_size", "2", "--dtype", "float32", "--max_steps", "4", "--save_interval", "2"]
 
 STAGES = {
     "dpo": ["--reference", "cached", "--data_path", str(PAIRS)],
     "reward": ["--data_path", str(PAIRS)],
     "sft": ["--data_path", str(CHATS), "--set", "data.mix=0.3", "--set", "stage.replay=teacher"],
-    "spo": ["--data_path", str(QUESTIONS), "--max_new_tokens", "8", "--set", f"stage.rewards={SHORT}"],
+    **dict.fromkeys(("grpo", "spo", "ppo"), TRIES),
     "distill": [
         "--teacher",
         "base-distill",
