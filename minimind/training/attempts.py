@@ -106,11 +106,13 @@ _Found = tuple[list[Written], Verdict, Any]
 class Credit(ABC):
     """Who turns rewards into advantages. What it remembers between steps is the same on every worker."""
 
-    first_answers: int = 0
-    """To each of `first_prompts`, before the first step."""
+    @property
+    def first_answers(self) -> int:
+        """To each of `first_prompts`, before the next step; 0 where it has seen them or wants none."""
+        return 0
 
     def first_prompts(self) -> Iterable[PromptBatch]:
-        """What of this worker it wants to see answered before the first step."""
+        """What of this worker it wants to see answered first."""
         return ()
 
     def begin(self, row_A: Ints, reward_AN: Floats) -> None:
@@ -187,7 +189,7 @@ class Attempts:
             if not self._too_far(moved):
                 self._passes_left -= 1
                 return self._set
-        if not self.prompts.position and not self._begin():
+        if not self._begin():
             return []
         self._set, self._passes_left = [], 0
         batches: list[PromptBatch] = []
@@ -270,7 +272,7 @@ class Attempts:
         return known if len(known) == len(everyone) else None
 
     def _begin(self) -> bool:
-        """Before the first step, show the credit the first answers. False where memory runs out on another worker."""
+        """Show the credit the first answers that it wants. False where memory runs out on another worker."""
         count = self.credit.first_answers
         if not count:
             return True

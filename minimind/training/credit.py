@@ -65,8 +65,13 @@ class TrackedCredit(Credit):
         first: tuple[int, Callable[[], Iterable[PromptBatch]]] = (0, tuple),
     ) -> None:
         self.tracker, self.writer, self.rows = tracker, writer, rows
-        self.first_answers, self._first_prompts = first
+        self._first_answers, self._first_prompts = first
         self._told: dict[str, tuple[float, float]] = {}
+
+    @property
+    def first_answers(self) -> int:
+        """To each of `first_prompts`, until the tracker has begun with them."""
+        return 0 if self.tracker.begun else self._first_answers
 
     def first_prompts(self) -> Iterable[PromptBatch]:
         """All prompts, of which this worker takes its share."""
@@ -76,6 +81,7 @@ class TrackedCredit(Credit):
         """The tracker begins with them."""
         for row, reward_N in zip(row_A.tolist(), reward_AN, strict=True):
             self.tracker.begin(row, reward_N)
+        self.tracker.begun = True
 
     def look(self, written: Sequence[Written]) -> tuple[list[float], list[Remembered]]:
         """How far the policy has moved on the last answer to each prompt, and the answers of now."""
