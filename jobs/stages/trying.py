@@ -435,15 +435,17 @@ def data(
             rows=examining.count,
         ),
         supervised.held_out_text(spec, corpus, parallel),
-        _expected(own, training, examining),
+        _expected(own, training, examining, credit.first_answers),
     )
 
 
 def model_scorer(spec: RunSpec, tokenizer: Tokenizer, writer: Writer) -> ModelScorer | None:
-    """What scores answers with the reward model, as many at once as are written at once; None where there is none."""
-    if not settings(spec).has_reward_model:
+    """What scores answers with the reward model, as many at once as are written at once; None where there is none, as
+    in a forecast, which has no models.
+    """
+    model = writer.models.get(REWARD_MODEL)
+    if model is None:
         return None
-    model = writer.models[REWARD_MODEL]
     assert isinstance(model, ScoreModel)
     return ModelScorer(model, tokenizer, spec.data.max_seq_len, lambda: writer.slots)
 
@@ -457,9 +459,12 @@ def scorers(own: TryingSettings, of_model: ModelScorer | None) -> dict[str, Scor
         if isinstance(term, Judge):
             found[name] = JudgeScorer(term, os.environ)
         elif isinstance(term, RewardModel):
-            assert of_model is not None
-            found[name] = of_model
+            found[name] = of_model or _no_scorer
     return found
+
+
+def _no_scorer(attempts: Sequence[Attempt]) -> Sequence[float]:
+    raise TypeError("where there are no models nothing is judged")
 
 
 def code_folder(own: TryingSettings) -> Path:
@@ -479,8 +484,10 @@ def code_folder(own: TryingSettings) -> Path:
     return folder
 
 
-def _expected(own: TryingSettings, training: PromptRows, examining: PromptRows) -> Answers:
-    """What will be read and written if answers turn out as long as the right ones."""
+def _expected(own: TryingSettings, training: PromptRows, examining: PromptRows, first: int) -> Answers:
+    """What will be read and written if answers turn out as long as the right ones. first: answers to each prompt before
+    the first step.
+    """
     prompt_R, answer_R = training.lengths(own.max_new_tokens)
     written = own.answers * int(answer_R.sum())
     _, examined_R = examining.lengths(own.max_new_tokens)
