@@ -206,8 +206,8 @@ class Attempts:
                 break
         for _, verdict, _ in known:
             self._failures.count(self.judge.names, verdict)
-        self._set = self._learnable(batches, known)
-        self._passes_left = self.how.passes - 1
+        self._set, learning = self._learnable(batches, known)
+        self._passes_left = self.how.passes - 1 if learning else 0
         # Of the first step on them the ratio is 1, whatever rounding makes of it.
         return [replace(batch, old_M=None) for batch in self._set]
 
@@ -332,8 +332,9 @@ class Attempts:
         self._untold = with_more(self._untold, (("stopped", float(stops), 1.0),))
         return stops
 
-    def _learnable(self, batches: Sequence[PromptBatch], everyone: Sequence[_Found]) -> list[PolicyBatch]:
-        """What of this worker's attempts there is something to learn from, in its micro-batches.
+    def _learnable(self, batches: Sequence[PromptBatch], everyone: Sequence[_Found]) -> tuple[list[PolicyBatch], bool]:
+        """What of this worker's attempts there is something to learn from, in its micro-batches, and whether any worker
+        has such.
 
         What is to be said of all attempts goes with the first of them, on whichever worker; where there are none, with
         those of a later step.
@@ -355,7 +356,7 @@ class Attempts:
             kept = [[(one, credit) for one, credit in group if credit] for group in groups]
             if kept := [group for group in kept if group]:
                 found.append(self._batch(kept, told if not found and self.parallel.rank == learning[0] else ()))
-        return found
+        return found, bool(learning)
 
     def _require_signal(self, tried: Tried) -> None:
         """Raise ValueError, with what to do, where none of the first PROMPTS_WITHOUT_SIGNAL prompts has any."""
