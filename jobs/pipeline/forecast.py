@@ -72,6 +72,7 @@ def forecast(spec: RunSpec, prepared: Prepared, suites: Sequence[Rows], made: in
         epochs = (steps - made) / data.batches.total_steps(spec.loop.accumulation_steps) * spec.loop.epochs
         trained = round(epochs * data.answers.trained)
         written = epochs * data.answers.written + validations * data.answers.examined
+        written += 0 if made else data.answers.first
     seconds = None
     if torch.cuda.is_available() or not spec.scaling.gpus_per_worker:
         speed = _speed(planner, spec) * spec.world

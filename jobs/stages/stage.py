@@ -108,12 +108,13 @@ class FiniteSource(BatchSource, Protocol):
 class Answers:
     """What a stage that trains on its own answers computes, as far as that is known beforehand: as if its answers were
     as long as the right ones. trained: tokens that are learnt on in an epoch, prompts included. written: in an epoch.
-    examined: written to held-out prompts, at each validation.
+    examined: written to held-out prompts, at each validation. first: written before the first step.
     """
 
     trained: int
     written: int
     examined: int
+    first: int = 0
 
 
 @dataclass(frozen=True)

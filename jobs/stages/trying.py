@@ -35,7 +35,7 @@ from minimind.inference.reward import worst_scoring
 from minimind.language import say
 from minimind.network.model import MiniMind
 from minimind.network.score import ScoreModel
-from minimind.rewards.judging import Rewards, Scorer
+from minimind.rewards.judging import Judged, Rewards, Scorer
 from minimind.rewards.model import ENDING, ModelScorer
 from minimind.rewards.terms import TERMS, Attempt, Ending, Judge, Python, RewardModel, Term, names_of, parse_term
 from minimind.text.chat import ends_in_thought, parse
@@ -67,6 +67,7 @@ MOST_ALIKE = 4
 METRICS = {
     "reward": Metric("", "mean reward of an answer; of held-out prompts of the likeliest one", None),
     "right": Metric("", "share of held-out prompts whose likeliest answer is right", "higher"),
+    "right_known": Metric("", "share of held-out prompts of whose answer it could be told whether it is right", None),
     "answer_tokens": Metric("tokens", "how long an answer is", None),
     "cut_off": Metric("", "share of answers that had not ended when there was no more room", None),
     "repetition": Metric("", "share of an answer's stretches of 4 tokens that stood in it before", None),
@@ -309,28 +310,36 @@ class TermJudge:
     ) -> None:
         self.rewards, self.rows, self.tokenizer, self.scorer = rewards, rows, tokenizer, scorer
         self.names, self.weight_K = rewards.names, np.array(rewards.weights)
-        self.has_judged = False
+        self._has_judged: set[Rewards] = set()
 
     def judge(self, written: Sequence[Written]) -> Verdict:
         """What each term says of each answer."""
-        judged = self.rewards.judge([self._attempt(one) for one in written], [one.row for one in written])
-        if written and judged.failed_K[0] == len(written) and not self.has_judged:
-            raise ValueError(
-                say(
-                    "the reward {name}, which says what is right, could judge none of the first {count} answers: "
-                    "{problem}",
-                    name=self.names[0],
-                    count=len(written),
-                    problem=self.rewards.problems[self.names[0]],
-                )
-            )
-        self.has_judged = self.has_judged or bool(written)
+        judged = self._judged(self.rewards, written)
         problems = {
             name: self.rewards.problems[name]
             for name, failed in zip(self.names, judged.failed_K, strict=True)
             if failed
         }
-        return Verdict(judged.values_KA, judged.failed_K, problems)
+        return Verdict(judged.values_KA, judged.failed_KA, problems)
+
+    def _judged(self, rewards: Rewards, written: Sequence[Written]) -> Judged:
+        """What rewards say of answers, of which the first term says what is right. Raises ValueError where it could
+        tell of none of the first.
+        """
+        judged = rewards.judge([self._attempt(one) for one in written], [one.row for one in written])
+        if written and judged.failed_KA[0].all() and rewards not in self._has_judged:
+            raise ValueError(
+                say(
+                    "the reward {name}, which says what is right, could judge none of the first {count} answers: "
+                    "{problem}",
+                    name=rewards.names[0],
+                    count=len(written),
+                    problem=rewards.problems[rewards.names[0]],
+                )
+            )
+        if written:
+            self._has_judged.add(rewards)
+        return judged
 
     def worst(self) -> None:
         """What the reward model takes, where there is one."""
@@ -382,14 +391,13 @@ class HeldOutJudge(TermJudge):
         super().__init__(rewards, rows, tokenizer, scorer)
         self.truth = truth
 
-    def right(self, written: Sequence[Written], verdict: Verdict) -> NDArray[np.bool_]:
-        """What scores 1."""
-        value_A = verdict.value_KA[0]
+    def right(self, written: Sequence[Written], verdict: Verdict) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """What scores 1, and what has a score. Raises ValueError where none of the first has."""
+        value_A, failed_A = verdict.value_KA[0], verdict.failed_KA[0]
         if self.truth is not None:
-            judged = self.truth.judge([self._attempt(one) for one in written], [one.row for one in written])
-            value_A = judged.values_KA[0]
-        right_A: NDArray[np.bool_] = value_A >= RIGHT
-        return right_A
+            judged = self._judged(self.truth, written)
+            value_A, failed_A = judged.values_KA[0], judged.failed_KA[0]
+        return value_A >= RIGHT, ~failed_A
 
 
 def data(
@@ -435,15 +443,17 @@ def data(
             rows=examining.count,
         ),
         supervised.held_out_text(spec, corpus, parallel),
-        _expected(own, training, examining),
+        _expected(own, training, examining, credit.first_answers),
     )
 
 
 def model_scorer(spec: RunSpec, tokenizer: Tokenizer, writer: Writer) -> ModelScorer | None:
-    """What scores answers with the reward model, as many at once as are written at once; None where there is none."""
-    if not settings(spec).has_reward_model:
+    """What scores answers with the reward model, as many at once as are written at once; None where there is none, as
+    in a forecast, which has no models.
+    """
+    model = writer.models.get(REWARD_MODEL)
+    if model is None:
         return None
-    model = writer.models[REWARD_MODEL]
     assert isinstance(model, ScoreModel)
     return ModelScorer(model, tokenizer, spec.data.max_seq_len, lambda: writer.slots)
 
@@ -457,9 +467,12 @@ def scorers(own: TryingSettings, of_model: ModelScorer | None) -> dict[str, Scor
         if isinstance(term, Judge):
             found[name] = JudgeScorer(term, os.environ)
         elif isinstance(term, RewardModel):
-            assert of_model is not None
-            found[name] = of_model
+            found[name] = of_model or _no_scorer
     return found
+
+
+def _no_scorer(attempts: Sequence[Attempt]) -> Sequence[float]:
+    raise TypeError("where there are no models nothing is judged")
 
 
 def code_folder(own: TryingSettings) -> Path:
@@ -479,12 +492,15 @@ def code_folder(own: TryingSettings) -> Path:
     return folder
 
 
-def _expected(own: TryingSettings, training: PromptRows, examining: PromptRows) -> Answers:
-    """What will be read and written if answers turn out as long as the right ones."""
+def _expected(own: TryingSettings, training: PromptRows, examining: PromptRows, first: int) -> Answers:
+    """What will be read and written if answers turn out as long as the right ones. first: answers to each prompt before
+    the first step.
+    """
     prompt_R, answer_R = training.lengths(own.max_new_tokens)
     written = own.answers * int(answer_R.sum())
     _, examined_R = examining.lengths(own.max_new_tokens)
-    return Answers(own.passes * (int(prompt_R.sum()) + written), written, int(examined_R.sum()))
+    trained = own.passes * (int(prompt_R.sum()) + written)
+    return Answers(trained, written, int(examined_R.sum()), first * int(answer_R.sum()))
 
 
 EXAMINED_AT_ONCE = 64

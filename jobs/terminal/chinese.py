@@ -2335,6 +2335,9 @@ CHINESE: dict[str, str] = {
     ),
     "how long an answer is": ("回答有多长"),
     "share of answers that had not ended when there was no more room": ("位置用完时还没有结束的回答的比例"),
+    "share of held-out prompts of whose answer it could be told whether it is right": (
+        "留出的提示中，能判断其回答对错的占多少"
+    ),
     "judgements per answer that could not be made, and count as those of its group": (
         "每个回答没能评出的分数的个数，按同组其他回答的平均计"
     ),

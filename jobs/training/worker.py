@@ -352,7 +352,7 @@ class RunHooks:
         if self.built.text is not None:
             values["val/pretrain_bits_per_byte"] = self._validate(next_token_loss, self.built.text, state).bits_per_byte
         best = self.spec.eval.best
-        if best not in values:
+        if best not in values and not self.validations:  # later it may be that nobody could tell
             raise ValueError(
                 say(
                     "eval.best = {best!r}: what is measured on held-out rows is {names}",
@@ -370,13 +370,15 @@ class RunHooks:
 
     def judge(self, state: TrainState) -> None:
         """Go back to the best checkpoint, at a lower rate, where what is held out became too much worse; at first see
-        to it that there is one. After the last return that is allowed the run ends there.
+        to it that there is one. After the last return that is allowed the run ends there. Where nobody could tell what
+        is right, nothing is decided.
         """
-        gate, values = self.spec.stage.held_to, self.validations.get(state.step)
-        if gate is None or values is None or state.judged == state.step:
+        gate, values = self.spec.stage.held_to, self.validations.get(state.step, {})
+        if gate is None or "val/right" not in values or state.judged == state.step:
             return
         state.judged = state.step
-        now = Measured(values["val/right"], self.built.held_out.rows, values.get("val/pretrain_bits_per_byte"))
+        prompts = round(self.built.held_out.rows * values.get("val/right_known", 1.0))
+        now = Measured(values["val/right"], prompts, values.get("val/pretrain_bits_per_byte"))
         if state.good < 0:
             state.text = now.text or 0.0
         fall = fallen(gate, state.right, state.text, now) if state.good >= 0 else None

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from minimind.language import say
 from minimind.rewards.terms import TERMS, Attempt, Elsewhere, Python, Term, Unjudged, names_of
 from minimind.rewards.user_code import UserCode
+from minimind.training.advantages import without_failures
 
 Scorer = Callable[[Sequence[Attempt]], Sequence[float]]
 """Judges answers for a term: a number for each, an `Unjudged` where it could not. What it raises ends the judging."""
@@ -29,12 +30,18 @@ class Judged:
     """What answers are worth.
 
     values_KA: float64, of each term and answer; all are finite, for what failed has a neutral value.
-    failed_K: how many answers each term could not judge. names: of the terms, none twice.
+    failed_KA: which answers each term could not judge. names: of the terms, none twice.
     """
 
     values_KA: NDArray[np.float64]
-    failed_K: NDArray[np.int64]
+    failed_KA: NDArray[np.bool_]
     names: tuple[str, ...]
+
+    @property
+    def failed_K(self) -> NDArray[np.int64]:  # noqa: N802
+        """How many answers each term could not judge."""
+        failed_K: NDArray[np.int64] = self.failed_KA.sum(axis=1)
+        return failed_K
 
     def total(self, weights: Sequence[float]) -> NDArray[np.float64]:
         """The weighted sum of the terms, one for each answer, added up in the order of the terms."""
@@ -78,24 +85,23 @@ class Rewards:
         """The value of each answer by each term. groups: for each attempt, which prompt it answers.
 
         A score that failed is replaced by the mean of the same term among the other answers of its group, else among
-        all that are judged here, else by 0, so that it neither rewards nor punishes. It is counted in `failed_K`, and
-        the first reason of the call stands in `problems`.
+        all that are judged here, else by 0, so that it neither rewards nor punishes. It is marked in `failed_KA`,
+        and the first reason of the call stands in `problems`.
         """
         if len(groups) != len(attempts):
             raise TypeError(f"{len(attempts)} attempts with {len(groups)} groups")
         groups_A = np.asarray(groups, dtype=np.int64)
         values_KA = np.zeros((len(self.names), len(attempts)))
-        failed_K = np.zeros(len(self.names), dtype=np.int64)
+        failed_KA = np.zeros(values_KA.shape, dtype=np.bool_)
         for number, (name, scorer) in enumerate(zip(self.names, self._scorers, strict=True)):
             scores = scorer(attempts) if attempts else []
             if len(scores) != len(attempts):
                 raise TypeError(f"the scorer of {name} gave {len(scores)} scores for {len(attempts)} answers")
-            bad = [score for score in scores if not _is_good(score)]
-            if bad:
-                self.problems[name] = _reason(bad[0])
-            failed_K[number] = len(bad)
-            values_KA[number] = _filled(scores, groups_A)
-        return Judged(values_KA, failed_K, self.names)
+            failed_KA[number] = [not _is_good(score) for score in scores]
+            if failed_KA[number].any():
+                self.problems[name] = _reason(scores[int(failed_KA[number].argmax())])
+            values_KA[number] = without_failures(np.array(scores, dtype=np.float64), failed_KA[number], groups_A)
+        return Judged(values_KA, failed_KA, self.names)
 
     def close(self) -> None:
         """Ends the processes of user code. Closing twice is harmless."""
@@ -131,15 +137,3 @@ def _reason(score: float) -> str:
     if isinstance(score, Unjudged):
         return score.reason
     return say("the score {score:g} is no number that can be used", score=score)
-
-
-def _filled(scores: Sequence[float], groups_A: NDArray[np.int64]) -> NDArray[np.float64]:
-    """The scores as an array, with a neutral value for each that failed."""
-    values_A = np.array([score if _is_good(score) else math.nan for score in scores], dtype=np.float64)
-    known_A = np.isfinite(values_A)
-    filled_A = values_A.copy()
-    for place in np.flatnonzero(~known_A):
-        beside_A = known_A & (groups_A == groups_A[place])
-        others = values_A[beside_A if beside_A.any() else known_A]
-        filled_A[place] = others.mean() if len(others) else 0.0
-    return filled_A

@@ -45,6 +45,18 @@ def separate_advantages(value_KA: Floats, weight_K: Floats, group_A: Ints) -> Fl
     return whitened(weight_K @ normed_KA)
 
 
+def without_failures(value_A: Floats, failed_A: NDArray[np.bool_], group_A: Ints) -> Floats:
+    """The values, with a neutral one in place of each that failed: the mean of the others of its group, where all of
+    these failed that of all others, else 0.
+    """
+    filled_A = np.where(failed_A, 0.0, value_A)
+    for place in np.flatnonzero(failed_A):
+        beside_A = ~failed_A & (group_A == group_A[place])
+        others = value_A[beside_A if beside_A.any() else ~failed_A]
+        filled_A[place] = others.mean() if len(others) else 0.0
+    return filled_A
+
+
 def has_spread(reward_A: Floats, group_A: Ints) -> NDArray[np.bool_]:
     """[G], whether the rewards of a group differ: where all are the same, nothing can be learnt from comparing them."""
     groups = int(group_A.max(initial=-1)) + 1

@@ -19,7 +19,7 @@ from torch import Tensor
 from minimind.device.distributed import Parallel
 from minimind.device.limit import is_out_of_memory
 from minimind.language import say
-from minimind.training.advantages import Floats, Ints, has_spread
+from minimind.training.advantages import Floats, Ints, has_spread, without_failures
 from minimind.training.answers import answer_logprobs
 from minimind.training.policy import Examined, JudgedBatch, PolicyBatch, Told
 from minimind.training.rollout import PromptBatch, PromptSource, Writer, Written, in_rows, numbered
@@ -37,13 +37,19 @@ BEFORE_ALL = -1
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the terms of a reward say of answers. value_KA: of each term of each answer, finite. failed_K: how often
-    each term could not tell. problems: of those that could not, why, by their names.
+    """What the terms of a reward say of answers. value_KA: of each term of each answer, finite. failed_KA: where a
+    term could not tell. problems: of those that could not, why, by their names.
     """
 
     value_KA: Floats
-    failed_K: Ints
+    failed_KA: NDArray[np.bool_]
     problems: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def failed_K(self) -> Ints:  # noqa: N802
+        """How often each term could not tell."""
+        failed_K: Ints = self.failed_KA.sum(axis=1)
+        return failed_K
 
 
 class Judge(Protocol):
@@ -64,8 +70,8 @@ class Judge(Protocol):
 class Examiner(Judge, Protocol):
     """Judges answers to held-out prompts."""
 
-    def right(self, written: Sequence[Written], verdict: Verdict) -> NDArray[np.bool_]:
-        """Which of them are right. verdict: what was found of them."""
+    def right(self, written: Sequence[Written], verdict: Verdict) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Which of them are right, and of which that could be told. verdict: what was found of them."""
         ...
 
     def texts(self, one: Written) -> tuple[str, str, str]:
@@ -106,11 +112,13 @@ _Found = tuple[list[Written], Verdict, Any]
 class Credit(ABC):
     """Who turns rewards into advantages. What it remembers between steps is the same on every worker."""
 
-    first_answers: int = 0
-    """To each of `first_prompts`, before the first step."""
+    @property
+    def first_answers(self) -> int:
+        """To each of `first_prompts`, before the next step; 0 where it has seen them or wants none."""
+        return 0
 
     def first_prompts(self) -> Iterable[PromptBatch]:
-        """What of this worker it wants to see answered before the first step."""
+        """What of this worker it wants to see answered first."""
         return ()
 
     def begin(self, row_A: Ints, reward_AN: Floats) -> None:
@@ -124,6 +132,10 @@ class Credit(ABC):
     @abstractmethod
     def give(self, tried: Tried, lengths: Sequence[int]) -> Sequence[Credited | None]:
         """Of each attempt of all workers; None where there is nothing to learn from. lengths: of each, in tokens."""
+
+    def spread(self, tried: Tried) -> NDArray[np.bool_]:
+        """[G], whether the attempts at a prompt differ in what they are compared by."""
+        return has_spread(tried.reward_A, tried.group_A)
 
     def told(self) -> dict[str, tuple[float, float]]:
         """Metrics of the last step: name -> (sum, count). The same on every worker."""
@@ -187,7 +199,7 @@ class Attempts:
             if not self._too_far(moved):
                 self._passes_left -= 1
                 return self._set
-        if not self.prompts.position and not self._begin():
+        if not self._begin():
             return []
         self._set, self._passes_left = [], 0
         batches: list[PromptBatch] = []
@@ -204,8 +216,8 @@ class Attempts:
                 break
         for _, verdict, _ in known:
             self._failures.count(self.judge.names, verdict)
-        self._set = self._learnable(batches, known)
-        self._passes_left = self.how.passes - 1
+        self._set, learning = self._learnable(batches, known)
+        self._passes_left = self.how.passes - 1 if learning else 0
         # Of the first step on them the ratio is 1, whatever rounding makes of it.
         return [replace(batch, old_M=None) for batch in self._set]
 
@@ -270,27 +282,25 @@ class Attempts:
         return known if len(known) == len(everyone) else None
 
     def _begin(self) -> bool:
-        """Before the first step, show the credit the first answers. False where memory runs out on another worker."""
+        """Show the credit the first answers that it wants. False where memory runs out on another worker."""
         count = self.credit.first_answers
         if not count:
             return True
 
-        def first() -> tuple[list[int], list[Floats]]:
-            rows: list[int] = []
-            rewards: list[Floats] = []
+        def first() -> list[tuple[Sequence[int], Verdict]]:
+            found: list[tuple[Sequence[int], Verdict]] = []
             for batch in self.credit.first_prompts():
                 groups = self.writer.write(BEFORE_ALL, numbered([batch]), answers=count)
-                verdict = self.judge.judge([one for group in groups for one in group])
-                rows += batch.rows
-                rewards += list((self.judge.weight_K @ verdict.value_KA).reshape(-1, count))
-            return rows, rewards
+                found.append((batch.rows, self.judge.judge([one for group in groups for one in group])))
+            return found
 
         everyone = self._everywhere(first)
         if everyone is None:
             return False
-        row_A = np.array([row for rows, _ in everyone for row in rows], dtype=np.int64)
-        reward_AN = np.array([reward for _, rewards in everyone for reward in rewards]).reshape(-1, count)
-        self.credit.begin(row_A, reward_AN)
+        found = [one for of_rank in everyone for one in of_rank]
+        row_A = np.array([row for rows, _ in found for row in rows], dtype=np.int64)
+        value_KA = values_of([verdict for _, verdict in found], np.repeat(row_A, count))
+        self.credit.begin(row_A, (self.judge.weight_K @ value_KA).reshape(-1, count))
         return True
 
     def _try(self, position: int, batches: Sequence[PromptBatch]) -> _Found:
@@ -304,7 +314,7 @@ class Attempts:
             return True
         tried = tried_of(known, self.judge.weight_K, self.writer.how.answers)
         wanted = sum(len(written) for written, _, _ in drawn) // self.writer.how.answers
-        return int(has_spread(tried.reward_A, tried.group_A).sum()) >= wanted
+        return int(self.credit.spread(tried).sum()) >= wanted
 
     def _moved(self) -> tuple[float, int]:
         """Over the tokens of this worker's attempts, the sum of what each says of KL(before them || now), and how many.
@@ -330,8 +340,9 @@ class Attempts:
         self._untold = with_more(self._untold, (("stopped", float(stops), 1.0),))
         return stops
 
-    def _learnable(self, batches: Sequence[PromptBatch], everyone: Sequence[_Found]) -> list[PolicyBatch]:
-        """What of this worker's attempts there is something to learn from, in its micro-batches.
+    def _learnable(self, batches: Sequence[PromptBatch], everyone: Sequence[_Found]) -> tuple[list[PolicyBatch], bool]:
+        """What of this worker's attempts there is something to learn from, in its micro-batches, and whether any worker
+        has such.
 
         What is to be said of all attempts goes with the first of them, on whichever worker; where there are none, with
         those of a later step.
@@ -353,17 +364,18 @@ class Attempts:
             kept = [[(one, credit) for one, credit in group if credit] for group in groups]
             if kept := [group for group in kept if group]:
                 found.append(self._batch(kept, told if not found and self.parallel.rank == learning[0] else ()))
-        return found
+        return found, bool(learning)
 
     def _require_signal(self, tried: Tried) -> None:
         """Raise ValueError, with what to do, where none of the first PROMPTS_WITHOUT_SIGNAL prompts has any."""
         if self._without_signal is None:
             return
-        found = signal(tried.reward_A, tried.value_KA[0] >= RIGHT, tried.group_A)
-        if found.count("signal"):
+        if self.credit.spread(tried).any():
             self._without_signal = None
             return
-        self._without_signal += found.standings
+        found = signal(tried.reward_A, tried.value_KA[0] >= RIGHT, tried.group_A)
+        # A new list: the old one may stand in a state to which all go back where memory runs out.
+        self._without_signal = [*self._without_signal, *found.standings]
         if len(self._without_signal) >= PROMPTS_WITHOUT_SIGNAL:
             raise ValueError(Signal(tuple(self._without_signal)).advice)
 
@@ -371,8 +383,11 @@ class Attempts:
         return credit if one.finished or self.how.learn_cut else None
 
     def _told(self, tried: Tried, written: Sequence[Written], verdicts: Sequence[Verdict]) -> Told:
-        verdict = Verdict(tried.value_KA, np.sum([verdict.failed_K for verdict in verdicts], axis=0))
-        told = told_of(self.judge, written, verdict, self.writer.how.answers, calls=self.writer.tools is not None)
+        verdict = Verdict(tried.value_KA, np.concatenate([verdict.failed_KA for verdict in verdicts], axis=1))
+        told = told_of(self.judge, written, verdict, calls=self.writer.tools is not None)
+        if written and self.writer.how.answers > 1:
+            spread_G = self.credit.spread(tried)
+            told = (*told, ("no_signal", float((~spread_G).sum()), float(len(spread_G))))
         return (*told, *((name, total, count) for name, (total, count) in self.credit.told().items()))
 
     def _batch(self, groups: Sequence[Sequence[tuple[Written, Credited]]], told: Told) -> PolicyBatch:
@@ -409,8 +424,8 @@ def _both(one: _Found, other: _Found) -> _Found:
     (written, verdict, looked), (more, of_more, _) = one, other
     assert looked is None, "a credit that looks at attempts takes all of a step at once"
     value_KA = np.concatenate([verdict.value_KA, of_more.value_KA], axis=1)
-    failed_K, problems = verdict.failed_K + of_more.failed_K, {**verdict.problems, **of_more.problems}
-    return [*written, *more], Verdict(value_KA, failed_K, problems), None
+    failed_KA = np.concatenate([verdict.failed_KA, of_more.failed_KA], axis=1)
+    return [*written, *more], Verdict(value_KA, failed_KA, {**verdict.problems, **of_more.problems}), None
 
 
 class Failures:
@@ -452,21 +467,31 @@ class Failures:
 
 def tried_of(everyone: Sequence[_Found], weight_K: Floats, answers: int) -> Tried:
     """The attempts of all workers, one worker after the other. answers: to each prompt."""
-    value_KA = np.concatenate([verdict.value_KA for _, verdict, _ in everyone], axis=1)
     row_A = np.array([one.row for written, _, _ in everyone for one in written], dtype=np.int64)
+    group_A = np.arange(len(row_A)) // answers
+    value_KA = values_of([verdict for _, verdict, _ in everyone], group_A)
     return Tried(
         row_A=row_A,
-        group_A=np.arange(len(row_A)) // answers,
+        group_A=group_A,
         value_KA=value_KA,
         reward_A=weight_K @ value_KA,
         looked=[looked for _, _, looked in everyone],
     )
 
 
-def told_of(judge: Judge, written: Sequence[Written], verdict: Verdict, answers: int, *, calls: bool = False) -> Told:
+def values_of(verdicts: Sequence[Verdict], group_A: Ints) -> Floats:
+    """[K, A], what each term says of all of these answers: what could not be told is neutral among all, however they
+    are shared out among workers and draws.
+    """
+    value_KA = np.concatenate([verdict.value_KA for verdict in verdicts], axis=1)
+    failed_KA = np.concatenate([verdict.failed_KA for verdict in verdicts], axis=1)
+    terms = zip(value_KA, failed_KA, strict=True)
+    return np.stack([without_failures(value_A, failed_A, group_A) for value_A, failed_A in terms])
+
+
+def told_of(judge: Judge, written: Sequence[Written], verdict: Verdict, *, calls: bool = False) -> Told:
     """What is to be said of attempts: their reward and each of its terms, how long they are and how many were cut off,
-    how much they repeat, and of how many groups all rewards are the same; calls: also how often they call tools, and
-    how often that fails.
+    and how much they repeat; calls: also how often they call tools, and how often that fails.
     """
     count = len(written)
     if not count:
@@ -485,9 +510,6 @@ def told_of(judge: Judge, written: Sequence[Written], verdict: Verdict, answers:
         called = sum(one.calls for one in written)
         told.append(("tool_calls", called, count))
         told.append(("tool_errors", sum(one.errors for one in written), called))
-    if answers > 1:
-        spread_G = has_spread(reward_A, np.arange(count) // answers)
-        told.append(("no_signal", int((~spread_G).sum()), len(spread_G)))
     return tuple(told)
 
 
@@ -515,9 +537,10 @@ def examined(prompts: Callable[[], Iterator[PromptBatch]], writer: Writer, judge
     for batch in prompts():
         written = [one for group in writer.write(0, numbered([batch]), greedy=True) for one in group]
         verdict = judge.judge(written)
-        right_A = judge.right(written, verdict)
-        right = ("right", float(right_A.sum()), float(len(written)))
-        told = (*told_of(judge, written, verdict, answers=1, calls=calls), right)
+        right_A, known_A = judge.right(written, verdict)
+        known = float(known_A.sum())
+        right = ("right", float((right_A & known_A).sum()), known), ("right_known", known, float(len(written)))
+        told = (*told_of(judge, written, verdict, calls=calls), *right)
         yield JudgedBatch(batch.rows, told, tuple(_examined(judge, written, verdict, right_A)))
 
 

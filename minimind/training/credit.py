@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from minimind.training.advantages import (
     Floats,
@@ -40,14 +41,21 @@ class GroupCredit(Credit):
         """The same advantage for every token of an attempt."""
         if self.weight_K is None:
             advantage_A = group_advantages(tried.reward_A, tried.group_A, self.scale)
-            spread_G = has_spread(tried.reward_A, tried.group_A)
         else:
             advantage_A = separate_advantages(tried.value_KA, self.weight_K, tried.group_A)
-            spread_G = np.any([has_spread(value_A, tried.group_A) for value_A in tried.value_KA], axis=0)
+        spread_G = self.spread(tried)
         return [
             Credited(np.full(length, advantage)) if spread_G[group] else None
             for advantage, group, length in zip(advantage_A, tried.group_A, lengths, strict=True)
         ]
+
+    def spread(self, tried: Tried) -> NDArray[np.bool_]:
+        """Where terms are brought to one scale each: whether one of those that count differs."""
+        if self.weight_K is None:
+            return super().spread(tried)
+        weighted_KA = self.weight_K[:, None] * tried.value_KA
+        spread_G: NDArray[np.bool_] = np.any([has_spread(value_A, tried.group_A) for value_A in weighted_KA], axis=0)
+        return spread_G
 
 
 class TrackedCredit(Credit):
@@ -65,8 +73,13 @@ class TrackedCredit(Credit):
         first: tuple[int, Callable[[], Iterable[PromptBatch]]] = (0, tuple),
     ) -> None:
         self.tracker, self.writer, self.rows = tracker, writer, rows
-        self.first_answers, self._first_prompts = first
+        self._first_answers, self._first_prompts = first
         self._told: dict[str, tuple[float, float]] = {}
+
+    @property
+    def first_answers(self) -> int:
+        """To each of `first_prompts`, until the tracker has begun with them."""
+        return 0 if self.tracker.begun else self._first_answers
 
     def first_prompts(self) -> Iterable[PromptBatch]:
         """All prompts, of which this worker takes its share."""
@@ -76,6 +89,7 @@ class TrackedCredit(Credit):
         """The tracker begins with them."""
         for row, reward_N in zip(row_A.tolist(), reward_AN, strict=True):
             self.tracker.begin(row, reward_N)
+        self.tracker.begun = True
 
     def look(self, written: Sequence[Written]) -> tuple[list[float], list[Remembered]]:
         """How far the policy has moved on the last answer to each prompt, and the answers of now."""

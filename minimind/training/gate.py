@@ -39,8 +39,8 @@ class Gate(Config):
 
 @dataclass(frozen=True)
 class Measured:
-    """A validation. right: the share of so many `prompts` answered right. text: bits per byte, None where none is
-    known.
+    """A validation. right: the share answered right of so many `prompts` of which that could be told. text: bits per
+    byte, None where none is known.
     """
 
     right: float

@@ -48,7 +48,9 @@ class Remembered:
 
 
 class Tracker:
-    """What is remembered of a number of prompts. shares: whether rewards lie between 0 and 1."""
+    """What is remembered of a number of prompts. shares: whether rewards lie between 0 and 1. begun: whether it began
+    with answers to all of them, before the first step.
+    """
 
     def __init__(self, prompts: int, *, shares: bool = True) -> None:
         self.shares = shares
@@ -56,6 +58,7 @@ class Tracker:
         self.alpha_P: Floats = np.full(prompts, before)
         self.beta_P: Floats = np.full(prompts, before)
         self.answers: dict[int, Remembered] = {}
+        self.begun = False
 
     def expected(self, rows: Ints) -> Floats:
         """The reward that each of these prompts is expected to bring."""
@@ -114,6 +117,7 @@ class Tracker:
         return {
             "alpha": self.alpha_P.tolist(),
             "beta": self.beta_P.tolist(),
+            "begun": self.begun,
             "answers": {row: (one.tokens, one.prompt, one.logprobs, one.told) for row, one in self.answers.items()},
         }
 
@@ -121,6 +125,7 @@ class Tracker:
         """Go to where `state_dict` stood."""
         self.alpha_P, self.beta_P = np.array(state["alpha"]), np.array(state["beta"])
         self.answers = {int(row): Remembered(*one) for row, one in state["answers"].items()}
+        self.begun = state.get("begun", bool(self.answers))  # an older state does not say so
 
 
 class DrawnPrompts:

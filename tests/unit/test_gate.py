@@ -182,6 +182,65 @@ def test_after_the_last_return_the_run_ends_at_its_best_checkpoint(home: Path) -
     assert end_of(run) == whole
 
 
+def test_where_nobody_can_tell_what_is_right_nothing_goes_back(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = tmp_path / "away"
+    body = f"return [None if os.path.exists({str(away)!r}) else 1.0 for one in attempts]"
+    (tmp_path / "own_rewards.py").write_text(f"import os\ndef score(attempts):\n    {body}\n")
+    rewards = '[{"is": "python", "function": "own_rewards:score"}]'
+    real = RunHooks.evaluate
+
+    def evaluate(self: RunHooks, state: Any) -> None:
+        if state.step == 4:
+            away.touch()
+        real(self, state)
+        away.unlink(missing_ok=True)
+
+    monkeypatch.setattr(RunHooks, "evaluate", evaluate)
+    asked: dict[str, Any] = {"stage__rewards": rewards, "stage__code_path": str(tmp_path), "loop__max_steps": 6}
+    run = start(spec_of("spo", name="away", **asked, stage__gate='{"right": 0.1, "text": 9}'), Screen())
+    assert run.state().word == "SUCCEEDED", run.state()
+    assert metric_series(run.events_path, "val/right") == ([0, 2, 6], [1.0] * 3)
+    assert metric_series(run.events_path, "val/right_known") == ([0, 2, 4, 6], [1.0, 1.0, 0.0, 1.0])
+    assert returns(run) == []
+
+
+def test_of_answers_that_are_not_judged_none_is_right_or_wrong(home: Path, tmp_path: Path) -> None:
+    body = "return [None if number % 2 else 1.0 for number, one in enumerate(attempts)]"
+    (tmp_path / "own_rewards.py").write_text(f"def score(attempts):\n    {body}\n")
+    half = '{"is": "python", "function": "own_rewards:score"}'
+    code: dict[str, Any] = {"stage__code_path": str(tmp_path)}
+    asked: dict[str, dict[str, Any]] = {"first": {"stage__rewards": f"[{half}]"}, "truth": {"stage__truth": half}}
+    for name, own in asked.items():
+        run = start(spec_of("spo", name=name, loop__max_steps=1, **code, **own), Screen())
+        assert run.state().word == "SUCCEEDED", run.state()
+        assert set(metric_series(run.events_path, "val/right")[1]) == {1.0}
+        assert metric_series(run.events_path, "val/right_known")[1] == pytest.approx([0.5] * 2, abs=0.1)
+    (tmp_path / "own_rewards.py").write_text("def score(attempts):\n    return [None] * len(attempts)\n")
+    run = start(spec_of("spo", name="never", **code, stage__truth=half), Screen())
+    assert run.state().word == "FAILED"
+    assert "the reward python, which says what is right, could judge none of the first" in run.state().reason
+
+
+def test_a_run_that_goes_back_to_its_beginning_begins_with_first_answers_again(home: Path) -> None:
+    asked: dict[str, Any] = {"stage__first_answers": 2, "loop__save_interval": 1, "loop__max_steps": 6}
+    run = start(spec_of("spo", name="first", text=1e-9, **asked), Screen())
+    assert [(event["step"], event["good"]) for event in returns(run)][:1] == [(2, 0)]
+    begun = {step: state(run, step)["batches"][0]["credit"] for step in (0, 1, 2, 3)}
+    assert [credit["begun"] for credit in begun.values()] == [False, True, False, True]
+    # What was not tried since is as the first answers left it.
+    untried = [row for row in range(len(begun[0]["alpha"])) if not {row} & {*begun[1]["answers"], *begun[3]["answers"]}]
+    assert untried
+    for name in ("alpha", "beta"):
+        assert [begun[3][name][row] for row in untried] == [begun[1][name][row] for row in untried]
+        assert begun[3][name] != begun[0][name]
+    whole = end_of(run)
+    kill_at(run, 2)
+    assert resume("first", {}, Screen()).state().word == "SUCCEEDED"
+    assert end_of(run) == whole
+
+
 def test_without_a_gate_nothing_goes_back(home: Path) -> None:
     free = start(spec_of("grpo", name="free", stage__gate="off", loop__keep_last=1), Screen())
     assert returns(free) == []

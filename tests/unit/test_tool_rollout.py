@@ -228,7 +228,7 @@ class Judge:
     weight_K = np.array([1.0])
 
     def judge(self, written: Sequence[Written]) -> Verdict:
-        return Verdict(np.array([[float(len(one.own) % 3) for one in written]]), np.zeros(1, np.int64))
+        return Verdict(np.array([[float(len(one.own) % 3) for one in written]]), np.zeros((1, len(written)), np.bool_))
 
     def worst(self) -> None:
         """It takes nothing."""
@@ -258,13 +258,11 @@ def test_attempts_are_batches_whose_drawn_log_probs_are_those_of_the_policy() ->
 
 def test_what_is_said_of_calls() -> None:
     one = Written(0, [1, 2, 3], 1, [0.0, 0.0], True, 9, calls=3, errors=1)
-    verdict = Verdict(np.zeros((1, 2)), np.zeros(1, np.int64))
-    said = {
-        name: pair for name, *pair in told_of(Judge(), [one, replace(one, calls=0, errors=0)], verdict, 1, calls=True)
-    }
+    verdict = Verdict(np.zeros((1, 2)), np.zeros((1, 2), np.bool_))
+    said = {name: pair for name, *pair in told_of(Judge(), [one, replace(one, calls=0, errors=0)], verdict, calls=True)}
     assert (said["tool_calls"], said["tool_errors"]) == ([3, 2], [1, 3])
     assert "tool_calls" not in {
-        name for name, *_ in told_of(Judge(), [one], Verdict(np.zeros((1, 1)), np.zeros(1, np.int64)), 1)
+        name for name, *_ in told_of(Judge(), [one], Verdict(np.zeros((1, 1)), np.zeros((1, 1), np.bool_)))
     }
 
 

@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -23,12 +24,17 @@ from jobs.endpoints.endpoint import EndpointError
 from jobs.endpoints.judge import JudgeScorer
 from jobs.endpoints.keys import API_KEY, API_KEY_FILE, read_key
 from jobs.evaluation.rewards import score_file
+from jobs.pipeline.forecast import forecast
 from jobs.runs.directory import RunDirectory
 from jobs.runs.references import find_weights
 from jobs.stages.origin import new_spec
 from jobs.stages.recipe import trial_recipe
+from jobs.stages.stage import Answers
+from jobs.stages.table import STAGES
 from jobs.stages.trying import TermJudge
-from jobs.training.run import resume, start
+from jobs.text.prepare import prepare
+from jobs.training.build import corpus_of
+from jobs.training.run import resolve, resume, start
 from minimind.checkpoints import folders as checkpoint_folders
 from minimind.checkpoints.checkpoint import load
 from minimind.checkpoints.manifest import CheckpointError, weights_sha256
@@ -193,6 +199,19 @@ def test_stopped_anywhere_it_ends_as_if_it_had_not_been(home: Path) -> None:
         kill_at(run, step)
         assert resume(run.name, {}, Screen()).state().word == "SUCCEEDED"
         assert end_of(run) == whole
+
+
+def test_a_forecast_needs_no_models_and_counts_the_first_answers(home: Path) -> None:
+    def expected(stage: str, **settings: Any) -> Answers | None:
+        spec, _ = resolve(spec_of(stage, name="new", **settings), None, Screen())
+        prepared = prepare(spec, Screen())
+        assert forecast(spec, prepared, []).seconds
+        return STAGES[stage].data(spec, corpus_of(prepared), {}, Parallel()).answers
+
+    assert expected("grpo", **SCORED)
+    none, some = (cast(Answers, expected("spo", stage__first_answers=count)) for count in (0, 3))
+    assert none.first == 0
+    assert some == replace(none, first=3 * none.written)
 
 
 def test_a_run_keeps_its_reward_model(home: Path) -> None:

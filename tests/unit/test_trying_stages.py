@@ -306,7 +306,7 @@ def test_what_was_not_told_is_told_with_the_next_answers_there_is_something_to_l
             return verdict
         calls.append(float(verdict.value_KA.mean()))
         even = len(self.rewards.names), len(written)
-        return Verdict(np.full(even, 0.25), verdict.failed_K) if len(calls) % 2 else verdict
+        return Verdict(np.full(even, 0.25), verdict.failed_KA) if len(calls) % 2 else verdict
 
     monkeypatch.setattr(TermJudge, "judge", dull)
     run = start(spec_of("grpo", name="dull"), Screen())
@@ -318,7 +318,7 @@ def test_what_was_not_told_is_told_with_the_next_answers_there_is_something_to_l
 
 def test_what_was_not_told_is_part_of_the_state(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def even(self: TermJudge, written: Sequence[Written]) -> Verdict:
-        return Verdict(np.full((1, len(written)), 0.25), np.array([1]))
+        return Verdict(np.full((1, len(written)), 0.25), np.arange(len(written))[None] == 0)
 
     one, other = (cast(Attempts, built_of("grpo", str(home), Parallel()).recipe.batches) for _ in range(2))
     with monkeypatch.context() as patch:
