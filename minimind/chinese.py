@@ -31,6 +31,12 @@ CHINESE: dict[str, str] = {
     "Input should be a valid integer, unable to parse string as an integer": "应为整数",
     "Input should be a valid number, unable to parse string as a number": "应为数字",
     "Input should be a valid string": "应为文本",
+    "a list in JSON is expected, in square brackets, with double quotes around texts": (
+        "应为 JSON 列表：写在方括号里，文本用英文双引号"
+    ),
+    "an object in JSON is expected, in braces, with double quotes around names and texts": (
+        "应为 JSON 对象：写在花括号里，名称和文本用英文双引号"
+    ),
     "Input should be greater than or equal to {ge}": "应大于或等于 {ge}",
     "Input should be greater than {gt}": "应大于 {gt}",
     "Input should be less than or equal to {le}": "应小于或等于 {le}",
@@ -626,6 +632,10 @@ CHINESE: dict[str, str] = {
         "after step {step}: there was nothing to learn from in {count} steps in a row; they change nothing and do not "
         "count"
     ): ("第 {step} 步之后：连续 {count} 步没有可学的内容；这些步不改变任何东西，也不计数"),
+    (
+        "the data ends after step {step}, and not after {total}: steps from which there was nothing to learn "
+        "do not count"
+    ): ("数据在第 {step} 步之后就用完了，而不是第 {total} 步：没有可学内容的步不计数"),
     (
         "can't continue here: {name} of the prompts was {theirs} and is {mine} now, and what is remembered is of those "
         "of then. Continue with what the run began with, or start a new run from its weights."
