@@ -200,8 +200,8 @@ CHINESE: dict[str, str] = {
     ),
     "the answer is empty": ("答案为空"),
     "the first": ("第一行"),
-    "the first answer begins after {count} tokens, max_seq_len = {limit}": (
-        "第一个回答在 {count} 个词元之后才开始，max_seq_len = {limit}"
+    "the first answer begins after {count} tokens, max_seq_len = {limit}: give a larger --max_seq_len": (
+        "第一个回答在 {count} 个词元之后才开始，max_seq_len = {limit}：请加大 --max_seq_len"
     ),
     "the prompt is empty": ("提示为空"),
     "the row is empty": ("这一行是空的"),
