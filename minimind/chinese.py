@@ -9,9 +9,12 @@ CHINESE: dict[str, str] = {
     ): ("{count} 个问题都没有信号：同一个问题的回答全都一样好，比较它们学不到什么。"),
     "Always right, {count} prompts: too easy. Take harder ones.": "{count} 个问题总是答对：太容易。请换更难的。",
     (
-        "Never right, {count} prompts: too hard. More SFT comes first, or easier prompts, or rewards "
-        "that an answer earns in part, such as contains or number."
-    ): ("{count} 个问题从未答对：太难。先多做 SFT，或换更容易的问题，或用部分给分的奖励，例如 contains 或 number。"),
+        "Never right, {count} prompts: too hard. More SFT comes first, or easier prompts, or a reward "
+        "that a wrong answer earns in part, by further terms such as format or language."
+    ): (
+        "{count} 个问题从未答对：太难。先多做 SFT，或换更容易的问题，或用答错也能得到一部分的奖励：再加上 format、language "
+        "这样的项。"
+    ),
     (
         "Right or wrong, but worth the same, {count} prompts: the terms of the reward cancel each "
         "other, or weigh nothing."
