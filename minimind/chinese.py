@@ -12,8 +12,8 @@ CHINESE: dict[str, str] = {
         "Never right, {count} prompts: too hard. More SFT comes first, or easier prompts, or a reward "
         "that a wrong answer earns in part, by further terms such as format or language."
     ): (
-        "{count} 个问题从未答对：太难。先多做 SFT，或换更容易的问题，或用答错也能得到一部分的奖励：再加上 format、language "
-        "这样的项。"
+        "{count} 个问题从未答对：太难。先多做 SFT，或换更容易的问题，或用答错也能得到一部分的奖励：再加上 "
+        "format、language 这样的项。"
     ),
     (
         "Right or wrong, but worth the same, {count} prompts: the terms of the reward cancel each "
