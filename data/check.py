@@ -449,7 +449,11 @@ class _Doctor:
             return
         masked = max(document.first_target or 0 for document in found)
         if masked >= limit:
-            late = say("the first answer begins after {count} tokens, max_seq_len = {limit}", count=masked, limit=limit)
+            late = say(
+                "the first answer begins after {count} tokens, max_seq_len = {limit}: give a larger --max_seq_len",
+                count=masked,
+                limit=limit,
+            )
             self.found("fully_masked", line, late)
         else:
             kind = "cut" if isinstance(row, PretrainRow) else "truncated"

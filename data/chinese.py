@@ -111,9 +111,10 @@ CHINESE: dict[str, str] = {
         '；JSON 只认英文直引号 "，不认文字处理软件或输入法的弯引号'
     ),
     "; a row is an object alone, without a comma after it": ("；一行就是一个对象，后面不要加逗号"),
-    '; a row is written {"text": "…"}; a file of plain text is to end in .txt': (
-        '；一行应写成 {"text": "…"}；纯文本文件的名字请以 .txt 结尾'
-    ),
+    (
+        '; a row is written {"text": "…"}, or as `minimind data example STAGE` shows; a file of plain text is to end '
+        "in .txt"
+    ): ('；一行应写成 {"text": "…"}，或 `minimind data example 阶段` 显示的样子；纯文本文件的名字请以 .txt 结尾'),
     ("; the file looks like a JSON list or an object over many lines: each row is to stand in one line"): (
         "；文件像是跨多行的 JSON 列表或对象：每条数据要写在同一行里"
     ),
@@ -199,8 +200,8 @@ CHINESE: dict[str, str] = {
     ),
     "the answer is empty": ("答案为空"),
     "the first": ("第一行"),
-    "the first answer begins after {count} tokens, max_seq_len = {limit}": (
-        "第一个回答在 {count} 个词元之后才开始，max_seq_len = {limit}"
+    "the first answer begins after {count} tokens, max_seq_len = {limit}: give a larger --max_seq_len": (
+        "第一个回答在 {count} 个词元之后才开始，max_seq_len = {limit}：请加大 --max_seq_len"
     ),
     "the prompt is empty": ("提示为空"),
     "the row is empty": ("这一行是空的"),

@@ -357,7 +357,10 @@ def _meant(text: str) -> str:
     if text in ("[", "{") or text.startswith("[{"):
         return say("; the file looks like a JSON list or an object over many lines: each row is to stand in one line")
     if text[:1] not in ("{", "[", '"'):
-        return say('; a row is written {"text": "…"}; a file of plain text is to end in .txt')
+        return say(
+            '; a row is written {"text": "…"}, or as `minimind data example STAGE` shows; a file of plain text is to '
+            "end in .txt"
+        )
     return ""
 
 

@@ -9,9 +9,12 @@ CHINESE: dict[str, str] = {
     ): ("{count} 个问题都没有信号：同一个问题的回答全都一样好，比较它们学不到什么。"),
     "Always right, {count} prompts: too easy. Take harder ones.": "{count} 个问题总是答对：太容易。请换更难的。",
     (
-        "Never right, {count} prompts: too hard. More SFT comes first, or easier prompts, or rewards "
-        "that an answer earns in part, such as contains or number."
-    ): ("{count} 个问题从未答对：太难。先多做 SFT，或换更容易的问题，或用部分给分的奖励，例如 contains 或 number。"),
+        "Never right, {count} prompts: too hard. More SFT comes first, or easier prompts, or a reward "
+        "that a wrong answer earns in part, by further terms such as format or language."
+    ): (
+        "{count} 个问题从未答对：太难。先多做 SFT，或换更容易的问题，或用答错也能得到一部分的奖励：再加上 "
+        "format、language 这样的项。"
+    ),
     (
         "Right or wrong, but worth the same, {count} prompts: the terms of the reward cancel each "
         "other, or weigh nothing."
@@ -31,6 +34,12 @@ CHINESE: dict[str, str] = {
     "Input should be a valid integer, unable to parse string as an integer": "应为整数",
     "Input should be a valid number, unable to parse string as a number": "应为数字",
     "Input should be a valid string": "应为文本",
+    "a list in JSON is expected, in square brackets, with double quotes around texts": (
+        "应为 JSON 列表：写在方括号里，文本用英文双引号"
+    ),
+    "an object in JSON is expected, in braces, with double quotes around names and texts": (
+        "应为 JSON 对象：写在花括号里，名称和文本用英文双引号"
+    ),
     "Input should be greater than or equal to {ge}": "应大于或等于 {ge}",
     "Input should be greater than {gt}": "应大于 {gt}",
     "Input should be less than or equal to {le}": "应小于或等于 {le}",
@@ -626,6 +635,10 @@ CHINESE: dict[str, str] = {
         "after step {step}: there was nothing to learn from in {count} steps in a row; they change nothing and do not "
         "count"
     ): ("第 {step} 步之后：连续 {count} 步没有可学的内容；这些步不改变任何东西，也不计数"),
+    (
+        "the data ends after step {step}, and not after {total}: steps from which there was nothing to learn "
+        "do not count"
+    ): ("数据在第 {step} 步之后就用完了，而不是第 {total} 步：没有可学内容的步不计数"),
     (
         "can't continue here: {name} of the prompts was {theirs} and is {mine} now, and what is remembered is of those "
         "of then. Continue with what the run began with, or start a new run from its weights."

@@ -147,8 +147,11 @@ WORDS = {
     "bool_parsing": "Input should be a valid boolean, unable to interpret input",
     "string_type": "Input should be a valid string",
     "finite_number": "Input should be a finite number",
+    "tuple_type": "a list in JSON is expected, in square brackets, with double quotes around texts",
+    "list_type": "a list in JSON is expected, in square brackets, with double quotes around texts",
+    "dict_type": "an object in JSON is expected, in braces, with double quotes around names and texts",
 }
-"""Kind of an error -> pydantic's own words for it, but for the first, as a template for `say`."""
+"""Kind of an error -> pydantic's own words for it where these help, as a template for `say`."""
 
 
 def _words(error: ErrorDetails) -> str:

@@ -23,16 +23,16 @@ def add_pipeline(parser: Parser, program: Program) -> None:
     from jobs.pipeline.steps import STEPS
 
     parser.description = say(
-        "All stages in a row, from the tokenizer to preferences and distillation, with an evaluation and a gate "
-        "behind them, and reports: one job. Killed anywhere and started again it goes on where it was."
+        "All stages in a row, from the tokenizer to reinforcement learning and distillation, with an evaluation and a "
+        "gate behind them, and reports: one job. Killed anywhere and started again it goes on where it was."
     )
     parser.add_argument("--name", default="pipeline", help=say("its runs are called NAME-pretrain and so on"))
     parser.add_argument(
         "--data",
         metavar="FOLDER",
         help=say(
-            "with pretrain.jsonl, sft.jsonl and, for their stages, lora.jsonl, kto.jsonl, dpo.jsonl (default: the "
-            "stock data)"
+            "with pretrain.jsonl, sft.jsonl and, for their stages, lora.jsonl, kto.jsonl, dpo.jsonl, rl.jsonl "
+            "(default: the stock data)"
         ),
     )
     parser.add_argument("--model", choices=sorted(MODEL_PRESETS), default=DEFAULT_MODEL, help=say("the size"))

@@ -42,6 +42,12 @@ def add_train(parser: Parser, program: Program) -> None:
         add_switch(run, "from_resume", say("continue the run of this name"))
         add_overwrite(run)
         add_detach(run, program)
+        if stage.rows == "rl":
+            below.epilog = say(
+                "What is rewarded: --set 'stage.rewards=[{term}]', by default that the right answer stands in the "
+                "answer. docs/stages.md has the other terms, tools, and what the numbers mean.",
+                term='{"is": "contains"}',
+            )
         below.set_defaults(command=train, stage=name)
 
 

@@ -373,7 +373,7 @@ def show_answers(run: RunDirectory, console: Console) -> None:
         console.print(say("{name} has written no samples yet.", name=run.name))
 
 
-_KEPT = {"best": "the most reward", "worst": "the least reward", "drawn": "drawn at random"}
+_KEPT = {"best": "the most reward", "worst": "the least reward", "drawn": "the same each time"}
 
 
 def _answer(sample: samples.Sample) -> Table:

@@ -49,7 +49,7 @@ class SpoConfig(TryingSettings):
             raise ValueError(
                 say(
                     "rewards: the scores of a reward model have no bounds, and memory = counts is for rewards from 0 "
-                    "to 1. Set memory = mean"
+                    "to 1. Say --set stage.memory=mean"
                 )
             )
         # What a user's function gives may be anything, and is looked at when it comes.
@@ -60,7 +60,7 @@ class SpoConfig(TryingSettings):
             raise ValueError(
                 say(
                     "rewards = from {low:g} to {high:g} by these terms and weights: memory = counts is for rewards "
-                    "from 0 to 1. Set memory = mean, or other weights",
+                    "from 0 to 1. Say --set stage.memory=mean, or other weights",
                     low=low,
                     high=high,
                 )

@@ -442,6 +442,13 @@ CHINESE: dict[str, str] = {
     "processes with models (default: 1)": "加载模型的进程数（默认：1）",
     "end the server": "停止服务",
     (
+        "What is rewarded: --set 'stage.rewards=[{term}]', by default that the right answer stands in the "
+        "answer. docs/stages.md has the other terms, tools, and what the numbers mean."
+    ): (
+        "奖励什么：--set 'stage.rewards=[{term}]'，默认奖励回答里有标准答案。其他奖励项、工具和各个数字的含义见 "
+        "docs/stages_zh.md。"
+    ),
+    (
         "A key that clients must send: MINIMIND_API_KEY, or a file named in MINIMIND_API_KEY_FILE. "
         "It is needed where --host lets others in."
     ): (
@@ -1585,10 +1592,10 @@ CHINESE: dict[str, str] = {
     ): ("两者的分词器不同：每字节比特数按文本的原始字节计算，可以比较；单个词元的对数概率不能比较。"),
     "Tokenizer": ("分词器"),
     (
-        "All stages in a row, from the tokenizer to preferences and distillation, with an evaluation and a gate "
-        "behind them, and reports: one job. Killed anywhere and started again it goes on where it was."
+        "All stages in a row, from the tokenizer to reinforcement learning and distillation, with an evaluation and a "
+        "gate behind them, and reports: one job. Killed anywhere and started again it goes on where it was."
     ): (
-        "所有阶段依次完成，从分词器到偏好学习和蒸馏，其间有评测和关卡，最后有报告：一个任务做完。在任何地方被终止，再启动就"
+        "所有阶段依次完成，从分词器到强化学习和蒸馏，其间有评测和关卡，最后有报告：一个任务做完。在任何地方被终止，再启动就"
         "从那里继续。"
     ),
     "What got better": ("变好的"),
@@ -1699,9 +1706,12 @@ CHINESE: dict[str, str] = {
         "评测哪个检查点？例如：minimind eval sft；`minimind runs` 会列出"
     ),
     (
-        "with pretrain.jsonl, sft.jsonl and, for their stages, lora.jsonl, kto.jsonl, dpo.jsonl (default: the stock "
-        "data)"
-    ): ("里面有 pretrain.jsonl、sft.jsonl；有 lora.jsonl、kto.jsonl、dpo.jsonl 时才做相应的阶段（默认：自带数据）"),
+        "with pretrain.jsonl, sft.jsonl and, for their stages, lora.jsonl, kto.jsonl, dpo.jsonl, rl.jsonl "
+        "(default: the stock data)"
+    ): (
+        "里面有 pretrain.jsonl、sft.jsonl；有 lora.jsonl、kto.jsonl、dpo.jsonl、rl.jsonl 时才做相应的阶段"
+        "（默认：自带数据）"
+    ),
     "wrong with the text": ("文字上的毛病"),
     "{a} and {b} are not of the same rows: evaluate both anew with `minimind eval`": (
         "{a} 和 {b} 的题目不同：请用 `minimind eval` 把两者重新评测"
@@ -2050,6 +2060,10 @@ CHINESE: dict[str, str] = {
         "好的 {good} 个，平均 {mean_good:.3f}；不好的 {bad} 个，平均 {mean_bad:.3f}。"
         "随机各取一个，好的领先的比例为 {ahead:.1%}"
     ),
+    (
+        "The prompts are enough for {steps} steps only, and trying learns little in each. More of them, or more "
+        "passes over them (--epochs {epochs}), make a longer run."
+    ): ("这些问题只够 {steps} 步，而靠尝试每步学到的很少。请用更多的问题，或多练几轮（--epochs {epochs}）。"),
     "Validation has only {count:.0f} {unit} to measure on: its numbers tell little. Name a file of held-out "
     "rows with --set eval.path=FILE, or hold out more, such as --set eval.fraction=0.1.": (
         "验证只有 {count:.0f} {unit}可供测量，数值说明不了什么。请用 --set eval.path=FILE 指定一个留出数据文件，"
@@ -2065,10 +2079,10 @@ CHINESE: dict[str, str] = {
     ),
     (
         "rewards = from {low:g} to {high:g} by these terms and weights: memory = counts is for rewards from 0 to 1. "
-        "Set memory = mean, or other weights"
+        "Say --set stage.memory=mean, or other weights"
     ): (
         "rewards = 按这些项和权重从 {low:g} 到 {high:g}：memory = counts 只适用于 0 到 1 之间的奖励。"
-        "请设置 memory = mean，或换别的权重"
+        "请用 --set stage.memory=mean，或换别的权重"
     ),
     "with on_policy it is 0, for what the student writes is no model to it": (
         "与 on_policy 同用时它是 0，因为学生自己写的文本不能当作它的榜样"
@@ -2092,9 +2106,9 @@ CHINESE: dict[str, str] = {
         "例如用同样的数据和同一个分词器训练的更大的模型"
     ),
     (
-        "rewards: the scores of a reward model have no bounds, and memory = counts is for rewards from 0 to 1. Set "
-        "memory = mean"
-    ): "rewards：奖励模型的分数没有上下限，而 memory = counts 只适用于 0 到 1 之间的奖励。请设 memory = mean",
+        "rewards: the scores of a reward model have no bounds, and memory = counts is for rewards from 0 to 1. Say "
+        "--set stage.memory=mean"
+    ): "rewards：奖励模型的分数没有上下限，而 memory = counts 只适用于 0 到 1 之间的奖励。请用 --set stage.memory=mean",
     "a run of the stage reward, with the same tokenizer": "要写 reward 阶段的一次运行，分词器须相同",
     (
         "data.max_seq_len = {width}: the reward model reads at most {most} tokens, and needs {more} more than these "
@@ -2397,7 +2411,7 @@ CHINESE: dict[str, str] = {
     "{name} has written no samples yet.": "{name} 还没有写出样例。",
     "the most reward": "奖励最高",
     "the least reward": "奖励最低",
-    "drawn at random": "随机抽取",
+    "the same each time": "每次相同",
     "alarms": "警告",
     "right answer": "正确答案",
     "worth": "得分",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -51,6 +52,9 @@ ENOUGH_MEASURED = {
 """Kind of rows -> how much of what has to be held out, below which a run says that its validation tells little; other
 kinds are as plain text. Of 20 pairs one is 5 points of accuracy.
 """
+
+FEW_STEPS = 10
+"""Below so many, a run that learns by trying says that they are few."""
 
 EXPECTED_FAILURES = (ValueError, CheckpointError, DoesNotFitError, NonFiniteLossError, RunStateError)
 """Failures that would come again: they end the run with their message instead of starting workers anew."""
@@ -362,6 +366,7 @@ class RunHooks:
             )
         if not self.validations:
             self._note_few(found.tokens)
+            self._note_few_steps(self.built.recipe.total_steps)
         self.validations[state.step] = values
         everyone = [one for of_rank in self.parallel.gather(answers) for one in of_rank]
         if self.event_log is not None and everyone:
@@ -455,6 +460,18 @@ class RunHooks:
                 unit=phrase(unit),
             )
             self.note("few_held_out", text)
+
+    def _note_few_steps(self, steps: int) -> None:
+        """A note where a run that learns by trying has too few prompts for more than some steps."""
+        loop = self.spec.loop
+        if STAGES[self.spec.stage.kind].rows == "rl" and steps < FEW_STEPS and steps != loop.max_steps:
+            text = say(
+                "The prompts are enough for {steps} steps only, and trying learns little in each. More of them, or "
+                "more passes over them (--epochs {epochs}), make a longer run.",
+                steps=steps,
+                epochs=loop.epochs * math.ceil(2 * FEW_STEPS / steps),
+            )
+            self.note("few_steps", text)
 
     def _validate(
         self, objective: Objective, held_out: HeldOut, state: TrainState, answers: list[Examined] | None = None

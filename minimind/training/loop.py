@@ -135,7 +135,7 @@ class _Stepper:
         count_tensors([[*model.parameters(), *model.buffers()] for model in models.values()], optimizer.state_dict())
         self.limited = is_limited(parallel.device)
         self.meter = Meter(parallel)
-        self.begun, self.empty = state.step, 0
+        self.begun, self.empty, self.ever_empty = state.step, 0, False
         self.saved = state.step > 0  # only a checkpoint brings a run beyond its beginning
 
     def step(self) -> tuple[bool, bool]:
@@ -166,14 +166,25 @@ class _Stepper:
         self.recipe.optimizer.zero_grad(set_to_none=True)
         self._require_progress()
         self.empty = self.empty + 1 if weight == 0 else 0
+        self.ever_empty = self.ever_empty or weight == 0
         if self.empty >= NOTED_WHEN_EMPTY and self.empty.bit_count() == 1:
             self._note_emptiness()
         return accepted, sums.stop
 
     def note_end(self) -> None:
-        """Say so where the data has ended and nothing was learnt from any of it."""
-        if self.state.step == self.begun and 0 < self.empty < NOTED_WHEN_EMPTY:
-            self._note_emptiness()
+        """Say so where the data has ended and nothing was learnt from any of it, or it made fewer steps than it has."""
+        step, total = self.state.step, self.recipe.total_steps
+        if step == self.begun:
+            if 0 < self.empty < NOTED_WHEN_EMPTY:
+                self._note_emptiness()
+        elif self.ever_empty and self.recipe.batches.done and step < total:
+            text = say(
+                "the data ends after step {step}, and not after {total}: steps from which there was nothing to learn "
+                "do not count",
+                step=step,
+                total=total,
+            )
+            self.hooks.note("fewer_steps", text)
 
     def take(self) -> Sequence[Batch]:
         """The micro-batches of this rank for the next step. Where making them runs out of memory on any rank, all ranks

@@ -52,8 +52,8 @@ class Signal:
         if self.count("all_wrong"):
             said.append(
                 say(
-                    "Never right, {count} prompts: too hard. More SFT comes first, or easier prompts, or rewards that "
-                    "an answer earns in part, such as contains or number.",
+                    "Never right, {count} prompts: too hard. More SFT comes first, or easier prompts, or a reward "
+                    "that a wrong answer earns in part, by further terms such as format or language.",
                     count=self.count("all_wrong"),
                 )
             )

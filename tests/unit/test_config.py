@@ -86,6 +86,17 @@ def test_override_reads_texts_by_the_type_of_the_setting(path: str, text: str, v
     assert node == value
 
 
+def test_a_list_or_an_object_that_is_none_is_told_how_it_is_written() -> None:
+    class Terms(Config):
+        terms: tuple[dict[str, int], ...] = ()
+
+    for value in ("length", "[{'is': 1}]"):
+        with pytest.raises(ValueError, match="a list in JSON is expected, in square brackets, with double quotes"):
+            override(Terms(), {"terms": value})
+    with pytest.raises(ValueError, match=r"terms\.0 = 'length': an object in JSON is expected, in braces"):
+        override(Terms(), {"terms": '["length"]'})
+
+
 def test_override_lists_every_problem_at_once() -> None:
     with pytest.raises(ValueError, match="no setting") as caught:
         override(

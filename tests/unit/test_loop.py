@@ -389,6 +389,9 @@ def test_a_step_without_units_changes_nothing_and_does_not_count(dtype: torch.dt
     hooks = run.train(RecordingHooks(on_save=lambda state: saved.append(run.state_dict())))
     assert run.state.step == 3
     assert hooks.steps("save") == [1, 2, 3]
+    assert not ToyRun(RowBatches(rows, 1), dtype=dtype, total_steps=3).train().notes
+    short = ToyRun(RowBatches(rows, 1), dtype=dtype, total_steps=4)
+    assert [text.split(":")[0] for text, _ in short.train().notes] == ["the data ends after step 3, and not after 4"]
 
     class Nothing(RowBatches):
         def take(self, count: int) -> list[TokenBatch]:

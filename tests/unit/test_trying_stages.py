@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -294,6 +295,16 @@ def test_where_all_rewards_are_equal_nothing_is_learnt_the_run_ends_and_it_is_sa
     assert not notes(run_of(home, "grpo"), "nothing_to_learn")
 
 
+def test_a_run_with_few_steps_says_so_and_how_it_would_get_more(home: Path) -> None:
+    few = start(spec_of("grpo", name="few", loop__epochs=2, loop__batch_size=20, loop__max_steps=None), Screen())
+    steps = metric_series(few.events_path, "train/loss")[0][-1]
+    assert 0 < steps < 10
+    epochs = 2 * math.ceil(20 / steps)
+    assert [text.split(" only")[0] for text in notes(few, "few_steps")] == [f"The prompts are enough for {steps} steps"]
+    assert f"(--epochs {epochs})" in notes(few, "few_steps")[0]
+    assert not notes(run_of(home, "grpo"), "few_steps")  # so many steps were asked for
+
+
 def test_what_was_not_told_is_told_with_the_next_answers_there_is_something_to_learn_from(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -380,11 +391,11 @@ def test_where_every_answer_is_cut_off_and_none_of_these_is_learnt_nothing_is(
 def test_settings_that_cannot_work_are_refused(home: Path) -> None:
     wrong: dict[str, tuple[str, dict[str, Any]]] = {
         r"stage.group_size = 1.*greater than or equal to 2": ("grpo", {"stage__group_size": 1}),
-        r"stage: rewards = from 0 to 1.5 .* Set memory = mean": ("spo", {"stage__rewards": TERMS}),
-        r"stage: rewards = from -1 to 1 .* Set memory = mean": (
+        r"stage: rewards = from 0 to 1.5 .* Say --set stage.memory=mean": ("spo", {"stage__rewards": TERMS}),
+        r"stage: rewards = from -1 to 1 .* Say --set stage.memory=mean": (
             "spo", {"stage__rewards": '[{"is": "exact"}, {"is": "repetition"}]'},
         ),
-        r"the scores of a reward model have no bounds.* Set memory = mean": (
+        r"the scores of a reward model have no bounds.* Say --set stage.memory=mean": (
             "spo", {"stage__rewards": '[{"is": "exact"}, {"is": "reward_model"}]'},
         ),
         r"stage: rewards = from 0 to 2 ": (
