@@ -139,7 +139,7 @@ def draw(found: Mapping[tuple[str, int, str], Learner], tasks: Sequence[str]) ->
         place.set_ylim(0, 101)
         place.set_xlabel(f"step ({task})")
         place.set_ylabel("right, %")
-        place.legend(frameon=False, loc="lower right")
+        place.legend(frameon=False, loc="center right")
     return keep(made, "rl.png")
 
 
