@@ -380,7 +380,7 @@ def _answer(sample: samples.Sample) -> Table:
     """A held-out prompt, the answer to it, and what that is worth."""
     terms = [f"{name} {_number(value, '')}" for name, value in sample["terms"].items()]
     length = say("{count} tokens", count=sample["tokens"]) + ("" if sample["finished"] else say(", cut off"))
-    worth = [f"{say('reward')} {_number(sample['reward'], '')}", *(terms if len(terms) > 1 else ()), length]
+    worth = [say("reward {value}", value=_number(sample["reward"], "")), *(terms if len(terms) > 1 else ()), length]
     return pairs(
         [
             (phrase(_KEPT[sample[samples.KEPT]]), phrase("right" if sample["right"] else "wrong")),

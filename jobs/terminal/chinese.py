@@ -2419,7 +2419,7 @@ CHINESE: dict[str, str] = {
     ", cut off": "，被截断",
     "wrong": "答错",
     "prompt": "问题",
-    "reward": "奖励",
+    "reward {value}": "奖励 {value}",
     "{kind} is another model's opinion and may be wrong: what is true is told by one of {names}": (
         "{kind} 是另一个模型的看法，可能出错：什么是对的要由这些项之一来定：{names}"
     ),

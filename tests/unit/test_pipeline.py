@@ -27,7 +27,8 @@ from minimind.checkpoints.manifest import weights_sha256
 from minimind.network.model import MiniMind
 from tests.small import CHATS, SAMPLES, Screen, kill_at, pipeline_settings
 
-STAGES = [step.stage for step in STEPS]
+STAGES = [step.stage for step in STEPS if step.rows != "rl"]
+"""Those that the folder has rows for."""
 
 
 def small(**more: Any) -> dict[str, Any]:
@@ -65,13 +66,18 @@ def test_what_a_pipeline_may_be_asked_for(folder: Path) -> None:
     assert [step.stage for step in taught.steps()] == STAGES
     assert taught.request(steps["distill"]).settings["init_from"] == "p-pretrain"
     assert taught.planned(steps["distill"]).roles == {"teacher": "elsewhere"}
+    shutil.copy(CHATS.with_name("rl.jsonl"), folder)
+    assert [step.stage for step in options(folder).steps()] == [step.stage for step in STEPS]
+    assert options(folder).request(steps["spo"]).settings["data.path"] == str(folder / "rl.jsonl")
+    assert options(folder).request(steps["ppo"]).settings["init_from"] == "p-sft"
+    (folder / "rl.jsonl").unlink()
     (folder / "lora.jsonl").unlink()
     assert [step.stage for step in options(folder).steps()] == ["pretrain", "sft", "kto", "dpo", "reward", "distill"]
     (folder / "dpo.jsonl").unlink()
     (folder / "kto.jsonl").unlink()
     assert [step.stage for step in options(folder).steps()] == ["pretrain", "sft", "distill"]
     for wrong, said in (
-        ({"until": "ppo"}, "there are tokenizer, pretrain, sft, lora, kto, dpo, reward, distill"),
+        ({"until": "grope"}, "there are tokenizer, pretrain, sft, lora, kto, dpo, reward, grpo, spo, ppo, distill"),
         ({"settings": {"loop.epochs": 2}}, "--set loop.epochs: it begins with a stage"),
         ({"name": "a b"}, "a name has 1 to 100 letters"),
     ):

@@ -55,11 +55,12 @@ def test_every_stage_and_every_suite_is_there_whole(lang: str, width: int) -> No
         titles = {name: phrase(name) for name in ("stage", "time", *SUITES)}
     assert row(titles["stage"], lines) == stages
     assert row(titles["time"], lines)[:2] == ["1:03:04", "1:03:05"]
-    assert row("sha256", lines) == [f"{number}c3f0d9" for number in range(len(stages))]
+    assert row("sha256", lines) == [f"{number}c3f0d93"[:7] for number in range(len(stages))]
     assert row("accuracy", lines) == [f"{0.9 + stages.index(name) / 100:.3f}" for name in ("kto", "dpo", "reward")]
     assert row(f"{titles['language']} ↓", lines)[: len(stages) - 1] == ["3.1875"] * (len(stages) - 1)
     assert row(titles["skills"], lines) == ["100.0", "%"] * (len(stages) - 2)
-    assert (sum(line.startswith(titles["stage"]) for line in lines) > 1) == (width < 80)
+    tables = sum(line.startswith(titles["stage"]) for line in lines)
+    assert tables == 2 if width == 80 else tables > 2
 
 
 def test_two_stages_have_only_what_there_is_of_them() -> None:

@@ -44,16 +44,15 @@ def test_a_centre_draws_the_mean_of_the_scores_to_zero() -> None:
         assert float(score_A.grad.sum()) == pytest.approx(center * 20)
 
 
-def test_scores_of_many_texts_are_those_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_of_many_texts_are_those_of_each() -> None:
     model, draw = scoring(), torch.Generator().manual_seed(1)
     texts = [torch.randint(1, TOY_CONFIG.vocab_size, (length,), generator=draw).tolist() for length in (3, 9, 1, 5, 9)]
     with torch.no_grad():
         alone = [float(model.scores(torch.tensor([ids]))[0, -1]) for ids in texts]
     told: list[int] = []
     for tokens in (reward.STEP_TOKENS, 12):
-        monkeypatch.setattr(reward, "STEP_TOKENS", tokens)
         told.clear()
-        assert reward.scores(model, texts, told.append) == pytest.approx(alone, rel=1e-4, abs=1e-5)
+        assert reward.scores(model, texts, told.append, step_tokens=tokens) == pytest.approx(alone, rel=1e-4, abs=1e-5)
         assert sum(told) == len(texts)
     assert len(told) > 1
 
