@@ -11,10 +11,12 @@ reference (its default) and draws no progress bar. It takes that one of BATCHES,
 least time a token. The learning rate is so small that the model stays as it is, and answers as long as they are.
 
 A reward is a number drawn from an answer's text, so that nearly every group has something to learn: what ours leaves
-out is no part of the figures. On our side it is a user's function, called in a process of its own.
+out is no part of the figures. On our side it is a user's function in a process of its own, which wall time counts and
+CPU time does not.
 
-Two settings: the stock's questions, whose answers are short, and longer ones, of a model told to go on (MOST tokens at
-most in both). Sides take turns, one waiting for the other; figures are medians of the rounds, of STEPS steps each.
+Two settings: the stock's questions, and those of its conversations whose answers in the data are longer (MOST tokens at
+most in both). The model's own answers are what they are. Sides take turns, one waiting for the other; figures are
+medians of the rounds, of STEPS steps each.
 
 `grpo_ratio`: our tokens of answers per second of wall time / TRL's, of the setting where it is worse; `cpu_grpo_ratio`
 of CPU time. `rollout_share`: which part of our step's wall time is writing, judging and packing, where it is larger.
@@ -47,6 +49,7 @@ from rich.table import Table
 
 import minimind.checkpoints.checkpoint as checkpoints
 from bench.trl import PYTHON, Took, peer
+from data.batches import OrderedBatches
 from data.rows import PromptRows
 from jobs import paths
 from jobs.runs.references import find_weights
@@ -95,8 +98,9 @@ class Ours:
         self.source = cast(Attempts, self.recipe.batches)
         self.take_s, self.tokens = 0.0, 0
         self._take, self._write = self.source.take, self.source.writer.write
-        self.source.take = self._timed  # type: ignore[method-assign]  # what a benchmark watches
-        self.source.writer.write = self._counted  # type: ignore[method-assign]
+        # Put around the source's own methods, for the loop to call: a source of another class would be another run.
+        self.source.take = self._timed  # type: ignore[method-assign]  # gives what take gives
+        self.source.writer.write = self._counted  # type: ignore[method-assign]  # gives what write gives
 
     def _timed(self, count: int) -> Any:
         began = time.perf_counter()
@@ -149,7 +153,7 @@ def compared(
     ours_file, their_file = folder / f"{name}.jsonl", folder / f"{name}-trl.jsonl"
     ours_file.write_text("".join(json.dumps({"prompt": text, "answer": "?"}) + "\n" for text in asked), "utf-8")
     ours = Ours(args.run, ours_file)
-    prompts = cast(PromptRows, ours.source.prompts.rows)  # type: ignore[attr-defined]  # those that are not held out
+    prompts = cast(PromptRows, cast(OrderedBatches[Any], ours.source.prompts).rows)  # without those held out
     messages = [[{"role": "user", "content": asked[int(row)]}] for row in prompts.chosen]
     their_file.write_text("".join(json.dumps({"prompt": one}) + "\n" for one in messages), "utf-8")
     weights = find_weights(args.run).folder

@@ -38,7 +38,7 @@ class Judged:
     names: tuple[str, ...]
 
     @property
-    def failed_K(self) -> NDArray[np.int64]:  # noqa: N802
+    def failed_K(self) -> NDArray[np.int64]:  # noqa: N802  # named as tensors are: K is its shape
         """How many answers each term could not judge."""
         failed_K: NDArray[np.int64] = self.failed_KA.sum(axis=1)
         return failed_K

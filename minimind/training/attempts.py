@@ -46,7 +46,7 @@ class Verdict:
     problems: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def failed_K(self) -> Ints:  # noqa: N802
+    def failed_K(self) -> Ints:  # noqa: N802  # named as tensors are: K is its shape
         """How often each term could not tell."""
         failed_K: Ints = self.failed_KA.sum(axis=1)
         return failed_K
@@ -123,7 +123,7 @@ class Credit(ABC):
 
     def begin(self, row_A: Ints, reward_AN: Floats) -> None:
         """Remember the first answers. row_A: prompts, of all workers. reward_AN: of N answers to each."""
-        raise NotImplementedError
+        raise NotImplementedError(f"a {type(self).__name__} asks for no first answers")
 
     def look(self, written: Sequence[Written]) -> Any:
         """What this worker's models say of its attempts, for all workers to know. It computes, and changes nothing."""

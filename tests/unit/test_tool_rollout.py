@@ -174,7 +174,7 @@ def test_what_was_told_has_no_gradient_of_its_own() -> None:
     loss = policy_loss(PolicyLoss(), policy_batch, answer_logprobs(model, policy_batch))
     handle.remove()
     assert float(loss.weight) == count
-    loss.total.backward()  # type: ignore[no-untyped-call]
+    torch.autograd.backward(loss.total)
     (of_hidden,) = hidden
     assert of_hidden.grad is not None
     reached = of_hidden.grad[0].abs().sum(1).nonzero()[:, 0].tolist()

@@ -129,7 +129,7 @@ def scorer_of(most: int = 64, at_once: int = 2) -> tuple[ModelScorer, list[tuple
         seen.append((tokens_BT.shape[0], tokens_BT.shape[1]))
         return scores(tokens_BT, *more, **how)
 
-    model.scores = watched  # type: ignore[method-assign]
+    model.scores = watched  # type: ignore[method-assign]  # of this model alone
     return ModelScorer(model, tokenizer, 40, lambda: at_once), seen
 
 
