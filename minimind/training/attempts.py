@@ -123,7 +123,7 @@ class Credit(ABC):
 
     def begin(self, row_A: Ints, reward_AN: Floats) -> None:
         """Remember the first answers. row_A: prompts, of all workers. reward_AN: of N answers to each."""
-        raise NotImplementedError(f"a {type(self).__name__} asks for no first answers")
+        raise NotImplementedError  # nobody calls it where first_answers is 0
 
     def look(self, written: Sequence[Written]) -> Any:
         """What this worker's models say of its attempts, for all workers to know. It computes, and changes nothing."""
