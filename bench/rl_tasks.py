@@ -18,7 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from jobs import paths
+
 DEMONSTRATIONS = 6000
+KNOWN = 2000
+"""Of the stock's conversations, which are taught beside them: without, the facts would be lost before any trying."""
 
 
 @dataclass(frozen=True)
@@ -111,23 +115,28 @@ def write_task(name: str, folder: Path) -> dict[str, Path]:
     held_out = [example for example in found if example.held_out][: task.asked]
     folder.mkdir(parents=True, exist_ok=True)
 
-    def prompt(example: Example) -> dict[str, Any]:
-        return {"prompt": example.question, "answer": example.right}
+    def prompt(example: Example) -> str:
+        return _line({"prompt": example.question, "answer": example.right})
 
-    def demonstration(example: Example) -> dict[str, Any]:
+    def demonstration(example: Example) -> str:
         turns = [("user", example.question), ("assistant", example.shown)]
-        return {"conversations": [{"role": role, "content": content} for role, content in turns]}
+        return _line({"conversations": [{"role": role, "content": content} for role, content in turns]})
 
-    def write(file: str, examples: Sequence[Example], of: Callable[[Example], dict[str, Any]]) -> Path:
+    def write(file: str, lines: Iterable[str]) -> Path:
         path = folder / f"{name}-{file}.jsonl"
-        path.write_text("".join(json.dumps(of(one), ensure_ascii=False) + "\n" for one in examples), "utf-8")
+        path.write_text("".join(lines), "utf-8")
         return path
 
+    known = (paths.stock_folder() / "sft.jsonl").read_text("utf-8").splitlines(keepends=True)[:KNOWN]
     return {
-        "demonstrations": write("demonstrations", training[:DEMONSTRATIONS], demonstration),
-        "prompts": write("prompts", training, prompt),
-        "held_out": write("held-out", held_out, prompt),
+        "demonstrations": write("demonstrations", [*map(demonstration, training[:DEMONSTRATIONS]), *known]),
+        "prompts": write("prompts", map(prompt, training)),
+        "held_out": write("held-out", map(prompt, held_out)),
     }
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False) + "\n"
 
 
 def _spaced(digits: Sequence[int]) -> str:

@@ -146,12 +146,22 @@ def require_weights(spec: RunSpec) -> None:
 
 
 def with_text(spec: RunSpec, weights: Weights | None, console: Console) -> RunSpec:
-    """The spec with the text that its weights learnt from as `data.mix_path`, where it names none.
+    """The spec with the text that its weights learnt from as `data.mix_path`, where it names none, and with the
+    conversations that they were taught as `data.chats_path`, where it replays some.
 
     What a parent run's own spec says is taken, so that it holds over any number of stages. Says so where that text is
     no longer there, and raises ValueError if it is needed.
     """
-    text, held_out = spec.data.mix_path, spec.eval.pretrain_path
+    text, held_out, chats = spec.data.mix_path, spec.eval.pretrain_path, spec.data.chats_path
+    if chats is None and weights is not None and spec.data.mix and STAGES[spec.stage.kind].replays_chats:
+        chats = _taught(weights.folder)
+        if chats is None:
+            console.print(
+                say(
+                    "The conversations that the weights were taught are not known, or gone: only plain text is replayed. "
+                    "Name them with --set data.chats_path=FILE."
+                )
+            )
     if text is None and weights is not None and STAGES[spec.stage.kind].continues:
         text, held_out = _learnt_from(weights.folder, held_out)
         gone = [path for path in (text, held_out) if path is not None and not paths.absolute(path).exists()]
@@ -160,7 +170,7 @@ def with_text(spec: RunSpec, weights: Weights | None, console: Console) -> RunSp
                 say("What is forgotten is not measured: the weights learnt from {gone}, which is gone.", gone=gone[0])
             )
             text = held_out = None
-    if spec.data.mix and text is None:
+    if spec.data.mix and text is None and chats is None:
         raise ValueError(
             say(
                 "data.mix = {mix}: it is not known which text the weights learnt from; name it with "
@@ -170,7 +180,7 @@ def with_text(spec: RunSpec, weights: Weights | None, console: Console) -> RunSp
         )
     return spec.model_copy(
         update={
-            "data": spec.data.model_copy(update={"mix_path": text}),
+            "data": spec.data.model_copy(update={"mix_path": text, "chats_path": chats}),
             "eval": spec.eval.model_copy(update={"pretrain_path": held_out}),
         }
     )
@@ -185,6 +195,21 @@ def _learnt_from(checkpoint: Path, held_out: str | None) -> tuple[str | None, st
     if STAGES[parent.stage.kind].rows == "pretrain":
         return parent.data.path, held_out or parent.eval.path
     return parent.data.mix_path, held_out or parent.eval.pretrain_path
+
+
+def _taught(checkpoint: Path) -> str | None:
+    """The conversations that the weights of a checkpoint were taught last; None where that is not known, or gone."""
+    run = RunDirectory(checkpoint.parent.parent)
+    if not run.exists:
+        return None
+    spec = RunSpec.model_validate(run.spec())
+    path = spec.data.path if STAGES[spec.stage.kind].rows == "sft" else spec.data.chats_path
+    if path is not None:
+        return path if paths.absolute(path).exists() else None
+    try:
+        return _taught(find_weights(spec.weights).folder) if spec.weights is not None else None
+    except ValueError:  # they are gone
+        return None
 
 
 def _require_shape(spec: RunSpec, model: str | None, settings: Mapping[str, Any], shape: ModelConfig) -> None:

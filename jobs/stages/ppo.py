@@ -21,7 +21,7 @@ from minimind.training.answers import AnswerBatch, answer_logprobs
 from minimind.training.attempts import Credit
 from minimind.training.credit import CriticCredit
 from minimind.training.objectives import Loss, Models, Objective
-from minimind.training.policy import JudgedBatch, PolicyBatch, kl_estimate, token_values, value_loss
+from minimind.training.policy import PolicyBatch, kl_estimate, token_values, value_loss
 from minimind.training.rollout import PromptSource, Writer
 
 CRITIC = "critic"
@@ -88,15 +88,13 @@ def objective(spec: RunSpec) -> Objective:
     own = settings(spec)
     how = own.loss if own.kl_in == "loss" else own.loss.model_copy(update={"kl": 0.0})
 
-    def try_again(models: Models, batch: PolicyBatch | JudgedBatch) -> Loss:
-        if isinstance(batch, JudgedBatch):
-            return batch.loss
+    def attempted(models: Models, batch: PolicyBatch) -> Loss:
         loss, state_ND = trying.attempted(how, models, batch)
         of_critic = value_loss(token_values(models, batch, state_ND), batch, own.value_clip, own.loss.per)
         total = loss.total + own.value_weight * of_critic.total
         return Loss(total, loss.weight, {**loss.metrics, **of_critic.metrics})
 
-    return try_again
+    return trying.objective_of(attempted)
 
 
 def worst(spec: RunSpec) -> AnswerBatch:

@@ -55,6 +55,11 @@ class DataConfig(Config):
     mix_path: str | None = Field(
         default=None, description="that text, also to see what is forgotten; default: what the weights learnt from"
     )
+    chats_path: str | None = Field(
+        default=None,
+        description="conversations that a stage which learns by trying replays beside that text, as many rows of each; "
+        "default: those that the weights were taught",
+    )
 
 
 class EvalConfig(Config):
@@ -121,7 +126,7 @@ class MemoryConfig(Config):
         return value
 
 
-FILES = ("data.path", "data.mix_path", "eval.path", "eval.pretrain_path")
+FILES = ("data.path", "data.mix_path", "data.chats_path", "eval.path", "eval.pretrain_path")
 """Settings that are paths of files."""
 
 CODE = "stage.code_path"
@@ -263,6 +268,16 @@ class RunSpec(Config):
                     "data.mix = {mix}: {stage} replays no text; leave it out",
                     mix=self.data.mix,
                     stage=self.stage.kind,
+                )
+            )
+        if self.data.chats_path and not (self.data.mix and stage.replays_chats):
+            raise ValueError(
+                say(
+                    "data.chats_path = {path}: {why}; leave it out",
+                    path=self.data.chats_path,
+                    why=say("{stage} replays no conversations", stage=self.stage.kind)
+                    if not stage.replays_chats
+                    else say("nothing is replayed, data.mix = 0"),
                 )
             )
         known = stage.roles

@@ -56,7 +56,8 @@ class Corpus:
     """What a run reads, tokenised.
 
     rows: of the stage's own kind. held_out: other rows to measure on; None where a part of `rows` is held out. text:
-    plain text to replay and to see what is forgotten; None where none is known. held_out_text: None where a part of
+    plain text to replay and to see what is forgotten; None where none is known. chats: conversations to replay; None
+    where none are. held_out_text: None where a part of
     `text` is held out. known: what a frozen model says of the rows that are trained on, and of those that are held out;
     None where that is not computed.
     """
@@ -65,6 +66,7 @@ class Corpus:
     rows: TokenShards
     held_out: TokenShards | None = None
     text: TokenShards | None = None
+    chats: TokenShards | None = None
     held_out_text: TokenShards | None = None
     known: tuple[RowValues, RowValues] | None = None
 
@@ -161,9 +163,9 @@ class Stage:
     metrics: what its objective measures beside the loss, by name; `train/NAME` and `val/NAME` are made of them.
     closed_form: whether `minimind.memory.plan.closed_form` tells what its step takes. remark: what is to be said at the
     end of a run, of its metrics on held-out rows at the beginning and at the end; "" for nothing. replays: whether it
-    reads the plain text that `data.mix` puts among its rows. suiting: what else the preset should be for the
-    settings of a spec, by dotted paths; a user's own word counts more. alarms: what the metrics so far give reason to
-    warn of, with how many rows are held out.
+    reads the plain text that `data.mix` puts among its rows; replays_chats: and conversations too. suiting: what else
+    the preset should be for the settings of a spec, by dotted paths; a user's own word counts more. alarms: what the
+    metrics so far give reason to warn of, with how many rows are held out.
     """
 
     title: str
@@ -185,6 +187,7 @@ class Stage:
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     closed_form: bool = False
     replays: bool = False
+    replays_chats: bool = False
     suiting: Callable[[RunSpec], Mapping[str, Any]] = _as_it_is
     usable: Usable = learnable
     remark: Callable[[Mapping[str, float], Mapping[str, float]], str] | None = None

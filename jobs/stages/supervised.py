@@ -105,6 +105,17 @@ def held_out_text(spec: RunSpec, corpus: Corpus, parallel: Parallel) -> HeldOut 
     return measured(spec, PackedRows(*text[1], corpus.tokenizer.pad_id), parallel, corpus.tokenizer)
 
 
+def replayed(spec: RunSpec, corpus: Corpus) -> PackedRows:
+    """What is replayed, by itself: conversations that were taught, with the plain text beside, or one of both."""
+    text, pad_id = _text(spec, corpus), corpus.tokenizer.pad_id
+    if corpus.chats is None:
+        assert text is not None, "a run that replays has something to"
+        return PackedRows(*text[0], pad_id)
+    width = spec.data.max_seq_len
+    chats = pack_shards(corpus.chats, width, learnable(corpus.chats, width))
+    return PackedRows(corpus.chats, chats, pad_id, beside=text[0] if text else None)
+
+
 Packed = tuple[TokenShards, Packing]
 """Documents, and those of them that are read, packed."""
 

@@ -48,6 +48,7 @@ from minimind.training.attempts import Attempts, Credit, Trying, Verdict, examin
 from minimind.training.gate import Gate
 from minimind.training.objectives import Loss, Models, Objective
 from minimind.training.policy import JudgedBatch, PolicyBatch, PolicyLoss, policy_loss
+from minimind.training.replay import Beside, BesideBatch, beside_loss
 from minimind.training.rollout import SLOTS, PromptSource, Writer, Writing, Written, worst_writing
 from minimind.training.signal import RIGHT
 
@@ -82,6 +83,7 @@ METRICS = {
     "gap": Metric("nats/token", "how far what was drawn from is from what is trained", "lower"),
     "gap_clipped": Metric("", "share of tokens whose gap is too large to be made good", "lower"),
     "kl": preferences.METRICS["kl"],
+    "replayed_loss": Metric("nats/token", "loss of the plain text that is replayed", "lower"),
 } | {
     f"reward_{name}{number}": Metric("", "one term of the reward, before its weight", None)
     for name in TERMS
@@ -122,6 +124,11 @@ class TryingSettings(StageSettings):
     )
     learn_cut: bool = Field(default=True, description="whether answers that had not ended are learnt from")
     loss: PolicyLoss = Field(default=PolicyLoss(), description="what the answers are learnt by")
+    mix_weight: float = Field(
+        default=0.3,
+        gt=0,
+        description="what the mean loss of the text that data.mix replays counts beside that of the answers",
+    )
     truth: dict[str, Any] | None = Field(
         default=None,
         description='what says whether a held-out answer is right, where that is not the first term: {"is": NAME, ...}',
@@ -285,12 +292,20 @@ def objective(spec: RunSpec) -> Objective:
     """The policy's loss; of held-out answers minus their reward."""
     how = settings(spec).loss
 
-    def try_again(models: Models, batch: PolicyBatch | JudgedBatch) -> Loss:
+    return objective_of(lambda models, batch: attempted(how, models, batch)[0])
+
+
+def objective_of(loss: Callable[[Models, PolicyBatch], Loss]) -> Objective:
+    """The objective of a stage that tries. loss: of attempts."""
+
+    def of_any(models: Models, batch: PolicyBatch | BesideBatch | JudgedBatch) -> Loss:
         if isinstance(batch, JudgedBatch):
             return batch.loss
-        return attempted(how, models, batch)[0]
+        if isinstance(batch, BesideBatch):
+            return beside_loss(models, batch)
+        return loss(models, batch)
 
-    return try_again
+    return of_any
 
 
 def attempted(how: PolicyLoss, models: Models, batch: PolicyBatch) -> tuple[Loss, Tensor]:
@@ -431,7 +446,14 @@ def data(
         finalize(judge, user_code.close)  # where it comes too soon, the next answers start user code again
     return Data(
         Attempts(
-            prompts, writer, judge, credit, Trying(own.passes, own.stop_kl, own.learn_cut, own.most_draws), parallel
+            prompts,
+            writer,
+            judge,
+            credit,
+            Trying(own.passes, own.stop_kl, own.learn_cut, own.most_draws),
+            parallel,
+            per=own.loss.per,
+            beside=beside(spec, corpus, parallel) if spec.data.mix else None,
         ),
         HeldOut(
             partial(
@@ -443,7 +465,7 @@ def data(
             rows=examining.count,
         ),
         supervised.held_out_text(spec, corpus, parallel),
-        _expected(own, training, examining, credit.first_answers),
+        _expected(spec, training, examining, credit.first_answers),
     )
 
 
@@ -492,14 +514,42 @@ def code_folder(own: TryingSettings) -> Path:
     return folder
 
 
-def _expected(own: TryingSettings, training: PromptRows, examining: PromptRows, first: int) -> Answers:
+def beside(spec: RunSpec, corpus: Corpus, parallel: Parallel) -> Beside:
+    """Plain text that is replayed beside attempts: of the rows of a step as large a share as `data.mix` says."""
+    rows = supervised.replayed(spec, corpus)
+    text = OrderedBatches(  # every worker reads all of it
+        rows, batch_size=text_rows(spec), seed=spec.seed, epochs=ENDLESS, replay=HALF if rows.beside else 0.0
+    )
+    return Beside(text, settings(spec).mix_weight, text_at_once(spec), rank=parallel.rank, world=parallel.world)
+
+
+ENDLESS = 1 << 31
+"""Epochs of what is replayed: more than any run reads."""
+
+HALF = 0.5
+"""Of the replayed rows are plain text where others are conversations."""
+
+
+def text_rows(spec: RunSpec) -> int:
+    """How many rows of text a step replays, on all workers together."""
+    return max(1, round(spec.global_batch_size * spec.data.mix / (1 - spec.data.mix))) if spec.data.mix else 0
+
+
+def text_at_once(spec: RunSpec) -> int:
+    """Rows of text in a micro-batch at most: so few that they never take more memory than attempts do."""
+    return max(1, spec.loop.batch_size // 2)
+
+
+def _expected(spec: RunSpec, training: PromptRows, examining: PromptRows, first: int) -> Answers:
     """What will be read and written if answers turn out as long as the right ones. first: answers to each prompt before
     the first step.
     """
+    own = settings(spec)
     prompt_R, answer_R = training.lengths(own.max_new_tokens)
     written = own.answers * int(answer_R.sum())
     _, examined_R = examining.lengths(own.max_new_tokens)
-    trained = own.passes * (int(prompt_R.sum()) + written)
+    text = training.count * text_rows(spec) // spec.global_batch_size * spec.data.max_seq_len
+    trained = own.passes * (int(prompt_R.sum()) + written + text)
     return Answers(trained, written, int(examined_R.sum()), first * int(answer_R.sum()))
 
 
@@ -604,6 +654,8 @@ def stage(
         needs=(REWARD_MODEL,),
         scoring=(REWARD_MODEL,),
         metrics={**METRICS, **metrics},
+        replays=True,
+        replays_chats=True,
         alarms=alarms,
         remark=remark,
     )

@@ -46,7 +46,8 @@ class Prepared(Config):
     """What the workers are told: folders that every one of them can read, and fingerprints.
 
     validation_shards: None where the held-out documents are taken out of `shards`. text_shards: plain text to replay
-    and to see what is forgotten; held_out_text_shards: None where its held-out documents are taken out of it.
+    and to see what is forgotten; chat_shards: conversations to replay; held_out_text_shards: None where the held-out
+    documents are taken out of that text.
     init_folder: the checkpoint whose weights a run without a checkpoint of its own starts from, and an adapter is put
     on, None for weights drawn anew; parent_run and parent_step name it. role_folders: the checkpoints of further
     models, those that are the first weights among them. command: what asks for the run. typed: what a person typed, ""
@@ -60,6 +61,7 @@ class Prepared(Config):
     shards: str
     validation_shards: str | None
     text_shards: str | None = None
+    chat_shards: str | None = None
     held_out_text_shards: str | None = None
     data_fingerprint: str
     init_folder: str | None = None
@@ -103,7 +105,14 @@ def prepare(
         if spec.data.mix or not held_out_text
         else None
     )
-    files = {"data.path": source, "eval.path": held_out, "data.mix_path": text, "eval.pretrain_path": held_out_text}
+    chats = _existing(spec.data.chats_path, say("conversations for data.chats_path"))
+    files = {
+        "data.path": source,
+        "eval.path": held_out,
+        "data.mix_path": text,
+        "data.chats_path": chats,
+        "eval.pretrain_path": held_out_text,
+    }
     sources = {setting: content_sha256(file) for setting, file in files.items() if file is not None}
     spec.stage.require_files()
     sources |= {setting: content_sha256(paths.absolute(file)) for setting, file in spec.stage.files.items()}
@@ -122,6 +131,7 @@ def prepare(
     if rows != "pretrain":
         _check(spec, held_out, rows, None, console, tokenizer, setting="eval.path")
         _check(spec, source, rows, held_out, console, tokenizer)
+    _check(spec, chats, "sft", None, console, tokenizer, setting="data.chats_path")
 
     def tokenised(path: Path | None, rows: str) -> str | None:
         return None if path is None else str(_tokenised(path, rows, tokenizer, spec, pipeline, console).folder)
@@ -136,6 +146,7 @@ def prepare(
         shards=str(shards.folder),
         validation_shards=tokenised(held_out, rows),
         text_shards=tokenised(text, "pretrain"),
+        chat_shards=tokenised(chats, "sft"),
         held_out_text_shards=tokenised(held_out_text, "pretrain"),
         data_fingerprint=shards.fingerprint,
         init_folder=str(init) if init else None,
@@ -162,6 +173,7 @@ def require_files(spec: RunSpec) -> None:
         (spec.data.path, phrase(DATA_FILE), rows),
         (spec.eval.path, say("validation file"), rows),
         (spec.data.mix_path, say("plain text for data.mix_path"), "pretrain"),
+        (spec.data.chats_path, say("conversations for data.chats_path"), "sft"),
         (spec.eval.pretrain_path, say("plain text for eval.pretrain_path"), "pretrain"),
     )
     for text, what, kind in files:

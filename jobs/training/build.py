@@ -146,6 +146,7 @@ def corpus_of(prepared: Prepared) -> Corpus:
         TokenShards.open(prepared.shards, tokenizer.fingerprint),
         opened(prepared.validation_shards),
         opened(prepared.text_shards),
+        opened(prepared.chat_shards),
         opened(prepared.held_out_text_shards),
     )
 

@@ -21,7 +21,8 @@ from minimind.device.limit import is_out_of_memory
 from minimind.language import say
 from minimind.training.advantages import Floats, Ints, has_spread, without_failures
 from minimind.training.answers import answer_logprobs
-from minimind.training.policy import Examined, JudgedBatch, PolicyBatch, Told
+from minimind.training.policy import Examined, JudgedBatch, Per, PolicyBatch, Told
+from minimind.training.replay import Beside, BesideBatch
 from minimind.training.rollout import PromptBatch, PromptSource, Writer, Written, in_rows, numbered
 from minimind.training.signal import RIGHT, Signal, Standing, signal
 
@@ -164,18 +165,30 @@ class Trying:
 
 
 class Attempts:
-    """A GeneratingSource of `PolicyBatch`.
+    """A GeneratingSource of `PolicyBatch`, and of `BesideBatch` where text is replayed beside them.
 
     A set of attempts is written, judged and credited when a step asks for it. It is then learnt from in `how.passes`
-    steps; what of it has not been taken is part of the state.
+    steps; what of it has not been taken is part of the state. per: the units of its loss. beside: text that is replayed
+    in each step that learns from attempts.
     """
 
     def __init__(
-        self, prompts: PromptSource, writer: Writer, judge: Judge, credit: Credit, how: Trying, parallel: Parallel
+        self,
+        prompts: PromptSource,
+        writer: Writer,
+        judge: Judge,
+        credit: Credit,
+        how: Trying,
+        parallel: Parallel,
+        *,
+        per: Per = "token",
+        beside: Beside | None = None,
     ) -> None:
         self.prompts, self.writer, self.judge, self.credit = prompts, writer, judge, credit
         self.how, self.parallel = how, parallel
+        self.per, self.beside = per, beside
         self._set: list[PolicyBatch] = []
+        self._units = 0
         self._passes_left = 0
         self._untold: Told = ()
         self._without_signal: list[Standing] | None = []
@@ -190,7 +203,7 @@ class Attempts:
         """Optimizer steps until then."""
         return self.prompts.total_steps(accumulation_steps) * self.how.passes
 
-    def take(self, count: int) -> list[PolicyBatch]:
+    def take(self, count: int) -> list[PolicyBatch | BesideBatch]:
         """The micro-batches of the next step: as many as there are prompts for, fewer where nothing can be learnt."""
         if self._passes_left:
             moved = self._everywhere(self._moved)
@@ -198,7 +211,7 @@ class Attempts:
                 return []
             if not self._too_far(moved):
                 self._passes_left -= 1
-                return self._set
+                return [*self._set, *self._replayed()]
         if not self._begin():
             return []
         self._set, self._passes_left = [], 0
@@ -216,10 +229,10 @@ class Attempts:
                 break
         for _, verdict, _ in known:
             self._failures.count(self.judge.names, verdict)
-        self._set, learning = self._learnable(batches, known)
-        self._passes_left = self.how.passes - 1 if learning else 0
+        self._set, self._units = self._learnable(batches, known)
+        self._passes_left = self.how.passes - 1 if self._units else 0
         # Of the first step on them the ratio is 1, whatever rounding makes of it.
-        return [replace(batch, old_M=None) for batch in self._set]
+        return [*(replace(batch, old_M=None) for batch in self._set), *self._replayed()]
 
     def stop_reading_ahead(self) -> bool:
         """Whether the prompts were read ahead."""
@@ -246,6 +259,8 @@ class Attempts:
             "credit": self.credit.state_dict(),
             "passes_left": self._passes_left,
             "set": [vars(batch) for batch in self._set] if self._passes_left else [],
+            "units": self._units,
+            "text": self.beside.text.state_dict() if self.beside is not None else None,
             "untold": self._untold,
             "without_signal": self._without_signal,
         }
@@ -257,6 +272,9 @@ class Attempts:
         self.credit.load_state_dict(state["credit"])
         self._passes_left = state["passes_left"]
         self._set = [PolicyBatch(**fields) for fields in state["set"]]
+        if self.beside is not None:
+            self._units = state["units"]
+            self.beside.text.load_state_dict(state["text"])
         self._untold = state["untold"]
         self._without_signal = state["without_signal"]
 
@@ -264,6 +282,10 @@ class Attempts:
         """Credit what `state_dict` had credited then; attempts of a policy that is no more are not learnt from."""
         self.credit.load_state_dict(state["credit"])
         self._set, self._passes_left = [], 0
+
+    def _replayed(self) -> list[BesideBatch]:
+        """Text of a step that this worker learns; none where nothing else is learnt in it."""
+        return self.beside.take(self._units) if self.beside is not None and self._units else []
 
     def _everywhere(self, compute: Callable[[], T]) -> list[T] | None:
         """What each worker computes; None where memory runs out on another, and all take again. Here that raises."""
@@ -340,9 +362,9 @@ class Attempts:
         self._untold = with_more(self._untold, (("stopped", float(stops), 1.0),))
         return stops
 
-    def _learnable(self, batches: Sequence[PromptBatch], everyone: Sequence[_Found]) -> tuple[list[PolicyBatch], bool]:
-        """What of this worker's attempts there is something to learn from, in its micro-batches, and whether any worker
-        has such.
+    def _learnable(self, batches: Sequence[PromptBatch], everyone: Sequence[_Found]) -> tuple[list[PolicyBatch], int]:
+        """What of this worker's attempts there is something to learn from, in its micro-batches, and how many units of
+        loss that of all workers has.
 
         What is to be said of all attempts goes with the first of them, on whichever worker; where there are none, with
         those of a later step.
@@ -364,7 +386,8 @@ class Attempts:
             kept = [[(one, credit) for one, credit in group if credit] for group in groups]
             if kept := [group for group in kept if group]:
                 found.append(self._batch(kept, told if not found and self.parallel.rank == learning[0] else ()))
-        return found, bool(learning)
+        lengths = [len(one.own) for of_rank in worth for one, credit in of_rank if credit]
+        return found, sum(lengths) if self.per == "token" else len(lengths)
 
     def _require_signal(self, tried: Tried) -> None:
         """Raise ValueError, with what to do, where none of the first PROMPTS_WITHOUT_SIGNAL prompts has any."""

@@ -3,10 +3,14 @@
 Of the replayed rows either the text itself is learnt again, as of any other row, or what the model from before the
 stage says of it: self-distillation, of which Learning without Forgetting (Li & Hoiem 2016, arXiv:1606.09282) is the
 first form. The text then is but a place to be asked at, and each token tells of the whole distribution.
+
+Beside attempts, which have units of their own, its mean loss is added to theirs with a weight: PPO-ptx of InstructGPT
+(Ouyang et al. 2022, arXiv:2203.02155).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -17,7 +21,8 @@ from minimind.network.lora import adapter_off
 from minimind.network.model import MiniMind
 from minimind.training.batch import TokenBatch
 from minimind.training.distillation import TEACHER, Distillation, WholeTeacher, distillation_loss
-from minimind.training.objectives import Loss, Models, cross_entropy, predicting
+from minimind.training.objectives import Loss, Models, cross_entropy, next_token_loss, predicting
+from minimind.training.recipe import BatchSource
 
 
 @dataclass(frozen=True)
@@ -96,3 +101,56 @@ def _teacher(models: Models, policy: MiniMind, batch: ReplayBatch, text_N: Tenso
         hidden_BTD = teacher(batch.tokens_BT[rows], batch.segment_BT[rows])
     assert isinstance(teacher, MiniMind)
     return WholeTeacher(predicting(hidden_BTD, text_N - first), teacher.head_weight_VD)
+
+
+@dataclass(frozen=True)
+class BesideBatch(TokenBatch):
+    """Text replayed beside attempts. unit: what each of its predicted tokens counts in the attempts' loss."""
+
+    unit: float = 0.0
+
+    def split(self, rows: int) -> list[Self]:
+        """The same rows in order, as batches of at most n each."""
+        return [replace(part, unit=self.unit) for part in super().split(rows)]
+
+    def halved(self) -> Self:
+        """Each row as two of half its length."""
+        return replace(super().halved(), unit=self.unit)
+
+
+def beside_loss(models: Models, batch: BesideBatch) -> Loss:
+    """Cross-entropy of replayed text, as a part of the loss of the attempts beside it: it has no weight of its own.
+
+    Metric: replayed_loss, its mean in nats.
+    """
+    loss = next_token_loss(models, batch)
+    metrics = {"replayed_loss": (loss.total.detach(), loss.weight)}
+    return Loss(batch.unit * loss.total, torch.zeros_like(loss.weight), metrics)
+
+
+class Beside:
+    """Text that is replayed beside attempts, step after step.
+
+    text: gives the rows of a step in one `TokenBatch`, the same on every rank; it has no end. weight: what their mean
+    loss counts beside that of the attempts (gamma of InstructGPT). at_once: rows of a micro-batch at most.
+    """
+
+    def __init__(self, text: BatchSource, weight: float, at_once: int, *, rank: int = 0, world: int = 1) -> None:
+        self.text, self.weight, self.at_once = text, weight, at_once
+        self.rank, self.world = rank, world
+
+    def take(self, units: float) -> list[BesideBatch]:
+        """Rows of the next step that are this rank's. units: of the attempts' loss, on all ranks."""
+        (whole,) = self.text.take(1)
+        assert isinstance(whole, TokenBatch)
+        unit = self.weight * units / max(1, len(whole.predicted_N))
+        mine = whole.split(1)[self.rank :: self.world]
+        return [together(mine[at : at + self.at_once], unit) for at in range(0, len(mine), self.at_once)]
+
+
+def together(parts: Sequence[TokenBatch], unit: float) -> BesideBatch:
+    """The rows of batches of one width, in one."""
+    tokens_BT, mask_BT, segment_BT = (
+        torch.cat([getattr(part, name) for part in parts]) for name in ("tokens_BT", "loss_mask_BT", "segment_BT")
+    )
+    return BesideBatch(tokens_BT, mask_BT, segment_BT, tuple(row for part in parts for row in part.rows), unit=unit)

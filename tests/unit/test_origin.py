@@ -16,7 +16,7 @@ from jobs.stages.sft import sft
 from jobs.stages.spec import RunSpec
 from jobs.training.run import start
 from minimind.checkpoints.manifest import CheckpointError
-from tests.small import SAMPLES, Screen, small_spec, write_rows
+from tests.small import CHATS, SAMPLES, Screen, small_spec, write_rows
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +134,39 @@ def test_the_parents_held_out_text_is_measured_on_and_its_own_parent_is_asked(ho
     assert text_of(spec) == (held_out, str(SAMPLES))
     mine = {"data__mix_path": str(tmp_path / "mine.jsonl"), "eval__pretrain_path": str(tmp_path / "held.jsonl")}
     assert text_of(small_spec("sft", init_from="small@1", **mine)) == tuple(mine.values())
+
+
+def test_the_conversations_that_are_replayed_are_those_that_the_weights_were_taught(home: Path, tmp_path: Path) -> None:
+    runs = {
+        "taught": small_spec("sft", init_from="small"),
+        "liked": small_spec("dpo", init_from="taught"),
+        "again": small_spec("grpo", init_from="liked"),
+    }
+    for name, spec in runs.items():
+        shutil.copytree(paths.runs() / "small", paths.runs() / name)
+        stored = {"schema_version": 1, **spec.model_dump(mode="json"), "name": name}
+        RunDirectory(paths.runs() / name).spec_path.write_text(json.dumps(stored))
+
+    def chats_of(weights: str, screen: Screen, **settings: Any) -> str | None:
+        spec = small_spec("grpo", init_from=weights, data__path=str(CHATS.with_name("rl.jsonl")), **settings)
+        return with_text(spec, first_weights(dict(spec)), screen).data.chats_path
+
+    for name in runs:
+        screen = Screen()
+        assert chats_of(name, screen, data__mix=0.1) == str(CHATS)
+        assert chats_of(name, screen) is None  # nothing is replayed
+        assert not screen.text
+    mine = str(tmp_path / "mine.jsonl")
+    assert chats_of("again", Screen(), data__mix=0.1, data__chats_path=mine) == mine
+    shutil.rmtree(paths.runs() / "taught")
+    for name in ("again", "small"):
+        screen = Screen()
+        assert chats_of(name, screen, data__mix=0.1) is None
+        assert "only plain text is replayed. Name them with --set data.chats_path=FILE" in " ".join(screen.text.split())
+    with pytest.raises(ValueError, match=r"data.chats_path = mine.jsonl: nothing is replayed, data.mix = 0; leave it"):
+        small_spec("grpo", data__chats_path="mine.jsonl")
+    with pytest.raises(ValueError, match=r"data.chats_path = mine.jsonl: sft replays no conversations; leave it out"):
+        small_spec("sft", data__chats_path="mine.jsonl", data__mix=0.1)
 
 
 def test_text_that_is_gone_is_said_and_only_needed_to_replay(home: Path) -> None:

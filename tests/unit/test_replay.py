@@ -19,7 +19,7 @@ from minimind.training.distillation import TEACHER
 from minimind.training.objectives import Loss, Models, next_token_loss
 from minimind.training.precision import Precision
 from minimind.training.recipe import LoopConfig, Recipe
-from minimind.training.replay import ReplayBatch, replay_loss
+from minimind.training.replay import Beside, ReplayBatch, beside_loss, replay_loss, together
 from minimind.training.trial_steps import Repeated
 from tests.toys import TOY_CONFIG, toy_model
 
@@ -141,3 +141,33 @@ def test_no_batch_takes_more_memory_than_one_of_replayed_rows_alone() -> None:
         )
 
     assert max(range(rows + 1), key=lambda replayed: trace(partial(make, replayed)).peak_bytes) == rows
+
+
+def rows_of_a_step() -> TokenBatch:
+    batch = make()
+    return TokenBatch(batch.tokens_BT, batch.loss_mask_BT, batch.segment_BT, batch.rows)
+
+
+@pytest.mark.parametrize(("at_once", "world"), [(3, 1), (1, 1), (2, 2), (1, 2), (1, 5)])
+def test_text_beside_attempts_counts_by_its_weight_however_it_is_shared_out(at_once: int, world: int) -> None:
+    models, batch = {"policy": toy_model(seed=4)}, rows_of_a_step()
+    plain = next_token_loss(models, batch)
+    parts = [
+        part
+        for rank in range(world)
+        for part in Beside(Repeated(batch), 0.25, at_once, rank=rank, world=world).take(units=40)
+    ]
+    assert sorted(row for part in parts for row in part.rows) == [5, 90, 91]
+    assert all(len(part.rows) <= at_once for part in parts)
+    losses = [beside_loss(models, part) for part in parts]
+    mean = plain.total / plain.weight
+    torch.testing.assert_close(sum(loss.total for loss in losses), 0.25 * 40 * mean)
+    assert sum(float(loss.weight) for loss in losses) == 0
+    told = [loss.metrics["replayed_loss"] for loss in losses]
+    torch.testing.assert_close(sum(total for total, _ in told) / sum(weight for _, weight in told), mean)
+
+
+def test_text_beside_attempts_keeps_its_weight_in_parts_and_halves() -> None:
+    batch = together([rows_of_a_step()], unit=0.5)
+    assert [(part.rows, part.unit) for part in batch.split(2)] == [((5, 90), 0.5), ((91,), 0.5)]
+    assert (batch.halved().unit, batch.to(torch.device("meta")).unit) == (0.5, 0.5)

@@ -25,11 +25,13 @@ from jobs.runs.progress import RunProgress
 from jobs.stages import trying
 from jobs.stages.recipe import trial_recipe
 from jobs.stages.spec import RunSpec
+from jobs.stages.table import STAGES
 from jobs.stages.trying import TermJudge, writing
 from jobs.text.prepare import prepare
 from jobs.training.build import Built, build
 from jobs.training.run import resolve, resume, start
 from minimind.checkpoints import folders as checkpoint_folders
+from minimind.config import override
 from minimind.device.distributed import Parallel
 from minimind.device.limit import MemoryLimit
 from minimind.events import metric_series, read_events
@@ -38,13 +40,16 @@ from minimind.memory.trace import trace
 from minimind.network.model import MiniMind
 from minimind.training import attempts, rollout
 from minimind.training.attempts import Attempts, Judge, Verdict
+from minimind.training.batch import worst_batch
 from minimind.training.loop import train
 from minimind.training.policy import JudgedBatch, PolicyBatch, token_values, value_loss
+from minimind.training.recipe import Recipe
+from minimind.training.replay import together
 from minimind.training.rollout import Written
 from minimind.training.train_state import TrainState
-from minimind.training.trial_steps import run_trial_steps
+from minimind.training.trial_steps import Repeated, run_trial_steps
 from tests.ranks import run_ranks
-from tests.small import Screen, end_of, kill_at, small_spec
+from tests.small import CHATS, Screen, end_of, kill_at, small_spec
 from tests.toys import RecordingHooks, assert_same
 
 QUESTIONS = str(paths.checkout() / "data" / "samples" / "rl.jsonl")
@@ -57,7 +62,7 @@ TERMS = '[{"is": "language", "language": "en"}, {"is": "length", "least": 5, "sl
 
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "grpo": ("grpo", {}),
-    "grpo-twice": ("grpo", {"stage__passes": 2}),
+    "grpo-twice": ("grpo", {"stage__passes": 2, "data__mix": 0.3}),
     "grpo-held": ("grpo", {"stage__loss__kl": 0.1, "adapter": '{"rank": 2}'}),
     "grpo-apart": (
         "grpo",
@@ -67,7 +72,11 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "spo-mean": ("spo", {"stage__memory": "mean", "stage__rewards": TERMS, "stage__first_answers": 2}),
     "ppo": ("ppo", {}),
     "ppo-own": ("ppo", {"stage__critic": "own", "stage__loss__kl": 0.1, "stage__kl_in": "reward"}),
-    "ppo-thrice": ("ppo", {"stage__passes": 3, "stage__stop_kl": 10.0, "stage__loss__per": "answer"}),
+    "ppo-thrice": (
+        "ppo",
+        {"stage__passes": 3, "stage__stop_kl": 10.0, "stage__loss__per": "answer"}
+        | {"data__mix": 0.5, "data__chats_path": str(CHATS)},
+    ),
 }
 """Run -> its stage and settings. Their weights are those of a run `small`."""
 
@@ -266,7 +275,9 @@ def test_a_run_takes_no_more_than_its_plan_says_with_whatever_it_looks_at(home: 
     spec = spec_of(name, **settings)
     with MemoryLimit() as limit:
         learnt(name, str(home), Parallel(), **settings)
-    assert limit.peak_bytes <= trace(lambda: trial_recipe(spec, torch.float32), "cpu").peak_bytes
+    # A plan has one micro-batch of text, a step all of them: 21 bytes a token, of rows that weigh nothing elsewhere.
+    text = 21 * trying.text_rows(spec) * spec.data.max_seq_len
+    assert limit.peak_bytes <= trace(lambda: trial_recipe(spec, torch.float32), "cpu").peak_bytes + text
 
 
 EQUAL = '[{"is": "length", "least": 0, "most": 99}]'
@@ -615,6 +626,33 @@ def test_the_loss_of_ppo_is_that_of_its_policy_and_a_share_of_its_critics(home: 
     assert whole.total.item() == pytest.approx(of_policy.total.item() + 0.25 * of_critic.total.item())
     assert whole.weight == of_policy.weight
     assert whole.metrics.keys() == of_policy.metrics.keys() | of_critic.metrics.keys()
+
+
+def test_replayed_text_is_measured_and_read_on_and_on(home: Path) -> None:
+    run = run_of(home, "grpo-twice")
+    losses = metric_series(read_events(run.events_path), "train/replayed_loss")[1]
+    assert len(losses) == STEPS
+    assert all(0 < loss < 10 for loss in losses)
+    rows = trying.text_rows(spec_of("grpo-twice"))
+    assert rows == round(8 * 0.3 / 0.7)
+    positions = [train_state(run, step)["text"]["position"] for step in range(1, STEPS + 1)]
+    assert positions == [rows * step for step in range(1, STEPS + 1)]
+
+
+@pytest.mark.parametrize("stage", ["grpo", "spo", "ppo"])
+@pytest.mark.parametrize("size", ["tiny", "30m", "64m"])
+def test_replayed_text_takes_no_more_memory_than_attempts(stage: str, size: str) -> None:
+    spec = override(STAGES[stage].preset(size), {"data.mix": 0.1, "init_from": "none"})
+
+    def make(text: bool) -> Recipe:
+        recipe = trial_recipe(spec, torch.bfloat16)
+        if not text:
+            return recipe
+        rows = worst_batch(trying.text_at_once(spec), spec.data.max_seq_len)
+        batch = together([rows], 1.0)
+        return replace(recipe, worst=batch, batches=Repeated(batch))
+
+    assert trace(partial(make, text=True)).peak_bytes <= trace(partial(make, text=False)).peak_bytes
 
 
 def test_a_line_of_a_validation_fits_a_terminal(home: Path) -> None:
