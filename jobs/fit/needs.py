@@ -85,6 +85,8 @@ def step_kind(spec: RunSpec) -> str:
     for file in sorted(file for file in files if file is not None):
         digest.update(Path(file).read_bytes())
     digest.update(spec.stage.model_dump_json(exclude={"kind"}).encode())
+    if (beside := stage.beside(spec)) is not None:
+        digest.update(f"beside {len(beside.rows)}".encode())
     for role in (role for role in stage.roles if role not in spec.stage.does_without):
         digest.update(f"{role} {role_config(spec, role).model_dump_json()}".encode())
     return digest.hexdigest()[:16]

@@ -158,8 +158,8 @@ def with_text(spec: RunSpec, weights: Weights | None, console: Console) -> RunSp
         if chats is None:
             console.print(
                 say(
-                    "The conversations that the weights were taught are not known, or gone: only plain text is replayed. "
-                    "Name them with --set data.chats_path=FILE."
+                    "The conversations that the weights were taught are not known, or gone: only plain text is "
+                    "replayed. Name them with --set data.chats_path=FILE."
                 )
             )
     if text is None and weights is not None and STAGES[spec.stage.kind].continues:

@@ -36,6 +36,7 @@ def recipe_of(
         total_steps=total_steps,
         grad_clip=optim.grad_clip,
         worst=stage.worst(spec),
+        beside=stage.beside(spec),
         worst_take=partial(stage.worst_take, spec, models) if stage.worst_take is not None else None,
     )
 

@@ -135,6 +135,10 @@ def _nothing(spec: RunSpec) -> Asking | None:
     return None
 
 
+def _none(spec: RunSpec) -> Batch | None:
+    return None
+
+
 def _as_it_is(spec: RunSpec) -> dict[str, Any]:
     return {}
 
@@ -156,7 +160,8 @@ class Stage:
     models: by role, the one that is trained and served being "policy"; those of frozen roles ask for no gradient.
     asks: what a frozen model is asked about the rows before the run's models are made; it gives None where the settings
     want nothing to be known beforehand. objective: what is minimised. data: where its batches come from. worst: a batch
-    that costs as much memory as one can. worst_take: the most that a source computes while it makes one, from shapes
+    that costs as much memory as one can. beside: as much as one of another kind can that a step has too; None where
+    there are none. worst_take: the most that a source computes while it makes one, from shapes
     alone; None where it computes nothing. roles: all that `ModelSource` is asked for, whose checkpoints a spec may
     name, and must name of those in `needs` unless its settings do without. scoring: those of them that are reward
     models; the others write.
@@ -180,6 +185,7 @@ class Stage:
     data: Callable[[RunSpec, Corpus, Models, Parallel], Data]
     worst: Callable[[RunSpec], Batch]
     asks: Callable[[RunSpec], Asking | None] = _nothing
+    beside: Callable[[RunSpec], Batch | None] = _none
     worst_take: Callable[[RunSpec, Models], object] | None = None
     roles: tuple[str, ...] = ()
     needs: tuple[str, ...] = ()

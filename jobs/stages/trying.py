@@ -45,6 +45,7 @@ from minimind.tools.toolbox import Toolbox
 from minimind.training.alarms import alarms
 from minimind.training.answers import AnswerBatch, answer_states, state_logprobs
 from minimind.training.attempts import Attempts, Credit, Trying, Verdict, examined
+from minimind.training.batch import worst_batch
 from minimind.training.gate import Gate
 from minimind.training.objectives import Loss, Models, Objective
 from minimind.training.policy import JudgedBatch, PolicyBatch, PolicyLoss, policy_loss
@@ -520,7 +521,7 @@ def beside(spec: RunSpec, corpus: Corpus, parallel: Parallel) -> Beside:
     text = OrderedBatches(  # every worker reads all of it
         rows, batch_size=text_rows(spec), seed=spec.seed, epochs=ENDLESS, replay=HALF if rows.beside else 0.0
     )
-    return Beside(text, settings(spec).mix_weight, text_at_once(spec), rank=parallel.rank, world=parallel.world)
+    return Beside(text, settings(spec).mix_weight, spec.loop.batch_size, rank=parallel.rank, world=parallel.world)
 
 
 ENDLESS = 1 << 31
@@ -533,11 +534,6 @@ HALF = 0.5
 def text_rows(spec: RunSpec) -> int:
     """How many rows of text a step replays, on all workers together."""
     return max(1, round(spec.global_batch_size * spec.data.mix / (1 - spec.data.mix))) if spec.data.mix else 0
-
-
-def text_at_once(spec: RunSpec) -> int:
-    """Rows of text in a micro-batch at most: so few that they never take more memory than attempts do."""
-    return max(1, spec.loop.batch_size // 2)
 
 
 def _expected(spec: RunSpec, training: PromptRows, examining: PromptRows, first: int) -> Answers:
@@ -610,6 +606,12 @@ def worst(spec: RunSpec) -> AnswerBatch:
     )
 
 
+def worst_text(spec: RunSpec) -> BesideBatch | None:
+    """As many rows of text as are learnt at once; None where nothing is replayed."""
+    rows = min(text_rows(spec), spec.loop.batch_size)
+    return BesideBatch(**vars(worst_batch(rows, spec.data.max_seq_len)), unit=1.0) if rows else None
+
+
 def worst_take(spec: RunSpec, models: Models) -> None:
     """What writing takes, and scoring what was written."""
     policy = models["policy"]
@@ -649,6 +651,7 @@ def stage(
         objective=objective,
         data=partial(data, source=source),
         worst=worst,
+        beside=worst_text,
         worst_take=worst_take,
         roles=(REFERENCE, REWARD_MODEL),
         needs=(REWARD_MODEL,),

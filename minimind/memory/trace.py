@@ -104,15 +104,17 @@ def trace(make: Callable[[], Recipe], rules: Rules = "cuda", steps: int = 2) -> 
         recipe = make()
         recorder = _Recorder(rules, fake, recipe.loop.deterministic)
         recorder.add_models(recipe.models)
-        batch = recipe.worst
+        worst, beside = recipe.worst, recipe.beside
         if rules == "cuda":
-            batch = _HostBatch(batch, recorder)
+            worst, beside = (_HostBatch(batch, recorder) if batch is not None else None for batch in (worst, beside))
         else:
-            recorder.add(tensors_in(batch), "batch")
+            recorder.add(tensors_in([worst, beside]), "batch")
         recorder.add(tensors_in(recipe.optimizer.state_dict()), "optimizer")
         with recorder, CudaFunctions() if rules == "cuda" else contextlib.nullcontext():
             watched = _Watched(recorder, recipe)
-            told = dataclasses.replace(recipe, objective=watched.objective, optimizer=watched, worst=batch)
+            told = dataclasses.replace(
+                recipe, objective=watched.objective, optimizer=watched, worst=worst, beside=beside
+            )
             run_trial_steps(told, steps)
         recorder.listening = False
     return Trace(recorder.events, recorder.categories)

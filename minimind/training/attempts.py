@@ -204,6 +204,12 @@ class Attempts:
         return self.prompts.total_steps(accumulation_steps) * self.how.passes
 
     def take(self, count: int) -> list[PolicyBatch | BesideBatch]:
+        """The micro-batches of the next step: `attempt`, and where that is something anywhere the text beside it."""
+        attempts = self.attempt(count)
+        beside = self.beside.take(self._units) if self.beside is not None and self._units else []
+        return [*attempts, *beside]
+
+    def attempt(self, count: int) -> list[PolicyBatch]:
         """The micro-batches of the next step: as many as there are prompts for, fewer where nothing can be learnt."""
         if self._passes_left:
             moved = self._everywhere(self._moved)
@@ -211,10 +217,10 @@ class Attempts:
                 return []
             if not self._too_far(moved):
                 self._passes_left -= 1
-                return [*self._set, *self._replayed()]
+                return self._set
         if not self._begin():
             return []
-        self._set, self._passes_left = [], 0
+        self._set, self._units, self._passes_left = [], 0, 0
         batches: list[PromptBatch] = []
         known: list[_Found] = []
         for _ in range(self.how.draws):
@@ -232,7 +238,7 @@ class Attempts:
         self._set, self._units = self._learnable(batches, known)
         self._passes_left = self.how.passes - 1 if self._units else 0
         # Of the first step on them the ratio is 1, whatever rounding makes of it.
-        return [*(replace(batch, old_M=None) for batch in self._set), *self._replayed()]
+        return [replace(batch, old_M=None) for batch in self._set]
 
     def stop_reading_ahead(self) -> bool:
         """Whether the prompts were read ahead."""
@@ -281,11 +287,7 @@ class Attempts:
     def go_back(self, state: dict[str, Any]) -> None:
         """Credit what `state_dict` had credited then; attempts of a policy that is no more are not learnt from."""
         self.credit.load_state_dict(state["credit"])
-        self._set, self._passes_left = [], 0
-
-    def _replayed(self) -> list[BesideBatch]:
-        """Text of a step that this worker learns; none where nothing else is learnt in it."""
-        return self.beside.take(self._units) if self.beside is not None and self._units else []
+        self._set, self._units, self._passes_left = [], 0, 0
 
     def _everywhere(self, compute: Callable[[], T]) -> list[T] | None:
         """What each worker computes; None where memory runs out on another, and all take again. Here that raises."""

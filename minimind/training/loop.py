@@ -236,7 +236,8 @@ class _Stepper:
         if recipe.worst is None or not self.limited:
             return
         random = self.parallel.rng_state()
-        self.compute([recipe.worst] * min(2, recipe.loop.accumulation_steps))
+        beside = [recipe.beside] if recipe.beside is not None else []
+        self.compute([recipe.worst] * min(2, recipe.loop.accumulation_steps) + beside)
         recipe.optimizer.zero_grad(set_to_none=True)
         self._try_worst_take()
         self.parallel.set_rng_state(random)

@@ -130,7 +130,8 @@ class Recipe:
     objective: gives a `Loss` per micro-batch. learning_rate: the rate of step 0, 1, ...; a group of the optimizer with
     an `lr_scale` gets that times as much. loop: how the data is walked through. total_steps: where the run ends, if
     its data does not end sooner. grad_clip: largest norm of a gradient that is used as it is.
-    worst: a micro-batch that costs as much memory as one can; None where that is not known. worst_take: the most that
+    worst: a micro-batch that costs as much memory as one can; None where that is not known. beside: of those of another
+    kind that a step has too, the one that costs most; None where there are none. worst_take: the most that
     a GeneratingSource computes at once to begin with, as a call that keeps nothing. Plans trace both. Where memory is
     limited the worst batch, and what the source itself says of its takes, are tried before the first step.
     """
@@ -145,4 +146,5 @@ class Recipe:
     total_steps: int
     grad_clip: float = 1.0
     worst: Batch | None = None
+    beside: Batch | None = None
     worst_take: Callable[[], object] | None = None

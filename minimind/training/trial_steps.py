@@ -18,7 +18,8 @@ from minimind.training.train_state import TrainState
 
 def run_trial_steps(recipe: Recipe, steps: int, device: torch.device | None = None) -> None:
     """Make n steps on `recipe.worst`. The first has one micro-batch, the others have at most three: a fourth changes
-    nothing. Before each, what the source computes at most is computed (`recipe.worst_take`).
+    nothing. Behind them is `recipe.beside`, where there is one. Before each, what the source computes at most is
+    computed (`recipe.worst_take`).
 
     device: where the models are, by default the CPU. Raises as `minimind.training.loop.train`; where memory runs
     out it ends, for a step that adapts is another one.
@@ -29,11 +30,12 @@ def run_trial_steps(recipe: Recipe, steps: int, device: torch.device | None = No
     unwatched = {"eval_interval": None, "save_interval": None, "out_of_memory": "fail"}
     trial = replace(
         recipe,
-        batches=Repeated(recipe.worst, recipe.worst_take),
+        batches=Repeated(recipe.worst, recipe.worst_take, recipe.beside),
         precision=Precision(dtype, device, units_per_step=recipe.worst.slots),
         loop=recipe.loop.model_copy(update=unwatched),
         total_steps=steps,
         worst=None,
+        beside=None,
     )
     # float16 finds its loss scale by skipping
     train(trial, TrainState(), NoHooks({"step_skipped"} if dtype == torch.float16 else ()), Parallel(device=device))
@@ -71,11 +73,13 @@ class NoHooks:
 class Repeated:
     """A source that gives one batch again and again: once for the first step, at most three times for each other.
 
-    before: called before each step, as a source that generates computes before it gives.
+    before: called before each step, as a source that generates computes before it gives. beside: the last batch of each
+    step, where there is one.
     """
 
     batch: Batch
     before: Callable[[], object] | None = None
+    beside: Batch | None = None
     done: bool = False
     most: int = 1
 
@@ -84,7 +88,7 @@ class Repeated:
         if self.before is not None:
             self.before()
         taken, self.most = min(count, self.most), 3
-        return [self.batch] * taken
+        return [self.batch] * taken + ([self.beside] if self.beside is not None else [])
 
     def stop_reading_ahead(self) -> bool:
         """Nothing is read."""

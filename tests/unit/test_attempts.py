@@ -70,7 +70,7 @@ def test_there_is_no_further_pass_over_nothing() -> None:
 def test_whether_groups_have_signal_says_who_credits_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempts, "PROMPTS_WITHOUT_SIGNAL", 8)
     apart = source(CANCELLING, Trying(draws=4), CANCELLING.weight_K)
-    (batch,) = apart.take(1)
+    (batch,) = apart.attempt(1)
     assert apart.prompts.position == 8  # one draw is enough
     assert {name: total for name, total, _ in batch.told}["no_signal"] == 0
     with pytest.raises(ValueError, match="No prompt of"):

@@ -137,10 +137,11 @@ def test_the_parents_held_out_text_is_measured_on_and_its_own_parent_is_asked(ho
 
 
 def test_the_conversations_that_are_replayed_are_those_that_the_weights_were_taught(home: Path, tmp_path: Path) -> None:
+    text = str(SAMPLES)
     runs = {
-        "taught": small_spec("sft", init_from="small"),
-        "liked": small_spec("dpo", init_from="taught"),
-        "again": small_spec("grpo", init_from="liked"),
+        "taught": small_spec("sft", init_from="small", data__mix_path=text),
+        "liked": small_spec("dpo", init_from="taught", data__mix_path=text),
+        "again": small_spec("grpo", init_from="liked", data__mix_path=text),
     }
     for name, spec in runs.items():
         shutil.copytree(paths.runs() / "small", paths.runs() / name)

@@ -245,7 +245,7 @@ def test_attempts_are_batches_whose_drawn_log_probs_are_those_of_the_policy() ->
             Trying(passes),
             Parallel(),
         )
-        (batch,) = source.take(1)
+        (batch,) = source.attempt(1)
         with torch.no_grad():
             now_M = answer_logprobs(model, batch)
         assert (now_M - batch.drawn_M).abs().max() < 1e-4

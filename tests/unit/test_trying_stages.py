@@ -25,13 +25,11 @@ from jobs.runs.progress import RunProgress
 from jobs.stages import trying
 from jobs.stages.recipe import trial_recipe
 from jobs.stages.spec import RunSpec
-from jobs.stages.table import STAGES
 from jobs.stages.trying import TermJudge, writing
 from jobs.text.prepare import prepare
 from jobs.training.build import Built, build
 from jobs.training.run import resolve, resume, start
 from minimind.checkpoints import folders as checkpoint_folders
-from minimind.config import override
 from minimind.device.distributed import Parallel
 from minimind.device.limit import MemoryLimit
 from minimind.events import metric_series, read_events
@@ -40,14 +38,11 @@ from minimind.memory.trace import trace
 from minimind.network.model import MiniMind
 from minimind.training import attempts, rollout
 from minimind.training.attempts import Attempts, Judge, Verdict
-from minimind.training.batch import worst_batch
 from minimind.training.loop import train
 from minimind.training.policy import JudgedBatch, PolicyBatch, token_values, value_loss
-from minimind.training.recipe import Recipe
-from minimind.training.replay import together
 from minimind.training.rollout import Written
 from minimind.training.train_state import TrainState
-from minimind.training.trial_steps import Repeated, run_trial_steps
+from minimind.training.trial_steps import run_trial_steps
 from tests.ranks import run_ranks
 from tests.small import CHATS, Screen, end_of, kill_at, small_spec
 from tests.toys import RecordingHooks, assert_same
@@ -275,9 +270,9 @@ def test_a_run_takes_no_more_than_its_plan_says_with_whatever_it_looks_at(home: 
     spec = spec_of(name, **settings)
     with MemoryLimit() as limit:
         learnt(name, str(home), Parallel(), **settings)
-    # A plan has one micro-batch of text, a step all of them: 21 bytes a token, of rows that weigh nothing elsewhere.
-    text = 21 * trying.text_rows(spec) * spec.data.max_seq_len
-    assert limit.peak_bytes <= trace(lambda: trial_recipe(spec, torch.float32), "cpu").peak_bytes + text
+    # While text is learnt all micro-batches of the step are in a CPU's memory, of which a plan has one of each kind.
+    held = 32 * (24 + trying.text_rows(spec)) * spec.data.max_seq_len if spec.data.mix else 0
+    assert limit.peak_bytes <= trace(lambda: trial_recipe(spec, torch.float32), "cpu").peak_bytes + held
 
 
 EQUAL = '[{"is": "length", "least": 0, "most": 99}]'
@@ -353,7 +348,7 @@ def test_what_was_not_told_is_part_of_the_state(home: Path, monkeypatch: pytest.
         "repetition": (pytest.approx(64 * 0.05, abs=64 * 0.05), 64),
     }  # fmt: skip
     other.load_state_dict(state)
-    for found, again in zip(one.take(2), other.take(2), strict=True):
+    for found, again in zip(one.attempt(2), other.attempt(2), strict=True):
         assert found.told == again.told
         assert_same(found.tensors(), again.tensors())
     assert one.state_dict()["untold"] == ()
@@ -618,7 +613,7 @@ def test_what_is_written_depends_on_how_far_the_run_is(home: Path) -> None:
 def test_the_loss_of_ppo_is_that_of_its_policy_and_a_share_of_its_critics(home: Path) -> None:
     settings: dict[str, Any] = {"stage__value_weight": 0.25, "stage__loss__per": "constant"}
     built, spec = built_of("ppo", str(home), Parallel(), **settings), spec_of("ppo", **settings)
-    (batch, *_), models = cast(Attempts, built.recipe.batches).take(1), built.recipe.models
+    (batch, *_), models = cast(Attempts, built.recipe.batches).attempt(1), built.recipe.models
     assert batch.room == 12
     whole, of_policy = built.recipe.objective(models, batch), trying.objective(spec)(models, batch)
     of_critic = value_loss(token_values(models, batch), batch, 0.2, "constant")
@@ -630,29 +625,13 @@ def test_the_loss_of_ppo_is_that_of_its_policy_and_a_share_of_its_critics(home: 
 
 def test_replayed_text_is_measured_and_read_on_and_on(home: Path) -> None:
     run = run_of(home, "grpo-twice")
-    losses = metric_series(read_events(run.events_path), "train/replayed_loss")[1]
+    losses = metric_series(run.events_path, "train/replayed_loss")[1]
     assert len(losses) == STEPS
     assert all(0 < loss < 10 for loss in losses)
     rows = trying.text_rows(spec_of("grpo-twice"))
     assert rows == round(8 * 0.3 / 0.7)
     positions = [train_state(run, step)["text"]["position"] for step in range(1, STEPS + 1)]
     assert positions == [rows * step for step in range(1, STEPS + 1)]
-
-
-@pytest.mark.parametrize("stage", ["grpo", "spo", "ppo"])
-@pytest.mark.parametrize("size", ["tiny", "30m", "64m"])
-def test_replayed_text_takes_no_more_memory_than_attempts(stage: str, size: str) -> None:
-    spec = override(STAGES[stage].preset(size), {"data.mix": 0.1, "init_from": "none"})
-
-    def make(text: bool) -> Recipe:
-        recipe = trial_recipe(spec, torch.bfloat16)
-        if not text:
-            return recipe
-        rows = worst_batch(trying.text_at_once(spec), spec.data.max_seq_len)
-        batch = together([rows], 1.0)
-        return replace(recipe, worst=batch, batches=Repeated(batch))
-
-    assert trace(partial(make, text=True)).peak_bytes <= trace(partial(make, text=False)).peak_bytes
 
 
 def test_a_line_of_a_validation_fits_a_terminal(home: Path) -> None:
@@ -675,7 +654,7 @@ def test_prompts_are_drawn_until_there_are_enough_groups_with_signal(home: Path)
         return verdict if len(draws) > 1 else replace(verdict, value_KA=np.zeros_like(verdict.value_KA))
 
     source.judge = cast(Judge, SimpleNamespace(names=judge.names, weight_K=judge.weight_K, judge=judged))
-    batches = source.take(1)
+    batches = source.attempt(1)
     assert 2 <= len(draws) <= 3, "the first draw has no signal"
     learnt = {row for batch in batches for row in batch.rows}
     assert learnt
@@ -690,10 +669,10 @@ def test_prompts_are_drawn_until_there_are_enough_groups_with_signal(home: Path)
 def test_a_policy_that_has_moved_too_far_makes_no_more_passes(home: Path, least: float, stops: bool) -> None:
     built = built_of("ppo-thrice", str(home), Parallel(), stage__stop_kl=least)
     source = cast(Attempts, built.recipe.batches)
-    first = source.take(1)
+    first = source.attempt(1)
     with torch.no_grad():
         built.policy.model.norm.weight.mul_(1.1)
-    second = source.take(1)
+    second = source.attempt(1)
     assert (second[0].rows != first[0].rows) is stops
     assert source.prompts.position == (8 if stops else 4)
     if stops:
