@@ -745,4 +745,31 @@ CHINESE: dict[str, str] = {
         "A loss near 0 is normal here: what is learnt are differences between answers, and these add "
         "up to 0. Whether the run gets better says val/right."
     ): ("这里的损失接近 0 是正常的：学的是回答之间的差别，它们加起来是 0。有没有变好，要看 val/right。"),
+    "it calls that wrong": "它判为错误",
+    (
+        "{where}: the reward {name}, which says what is right, does not compare with right answers, and calls all "
+        "{count} wrong that were looked at, such as {answer!r} to {question!r}. That is as it should be only where "
+        "you want something else of an answer than the rows have."
+    ): (
+        "{where}：判断对错的奖励 {name} 不与正确答案比较，看过的 {count} 个正确答案它都判为错误，例如 {question!r} 的 "
+        "{answer!r}。只有当您要求的回答与数据里的不同时，才应当如此。"
+    ),
+    (
+        "{where}: the reward {name}, which says what is right, can read none of the right answers, of which "
+        "{count} were looked at: no answer would ever be right. To {question!r} the right answer is "
+        "{answer!r}: {why}. Name another term first, such as {others}, or rows whose right answers it can read"
+    ): (
+        "{where}：判断对错的奖励 {name} 读不懂任何正确答案（看了 {count} 个）：这样没有回答会是对的。"
+        "{question!r} 的正确答案是 {answer!r}：{why}。请把别的奖励放在第一位，例如 {others}，"
+        "或换用它能读懂的正确答案的数据"
+    ),
+    (
+        "{where}: by the reward {name}, which says what is right, {wrong} of {count} right answers that were looked at "
+        "are not right, so no answer to their prompts ever is. To {question!r} the right answer is {answer!r}: {why}. "
+        "Leave such rows out, or name another term first."
+    ): (
+        "{where}：看过的 {count} 个正确答案中，有 {wrong} 个被判断对错的奖励 {name} 判为不对，"
+        "所以这些题目怎么回答都不会对。{question!r} 的正确答案是 {answer!r}：{why}。"
+        "请去掉这些行，或把别的奖励放在第一位。"
+    ),
 }

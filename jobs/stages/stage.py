@@ -133,6 +133,10 @@ def _nothing(spec: RunSpec) -> Asking | None:
     return None
 
 
+def _no_warnings(spec: RunSpec, corpus: Corpus) -> list[str]:
+    return []
+
+
 def _as_it_is(spec: RunSpec) -> dict[str, Any]:
     return {}
 
@@ -163,7 +167,8 @@ class Stage:
     end of a run, of its metrics on held-out rows at the beginning and at the end; "" for nothing. replays: whether it
     reads the plain text that `data.mix` puts among its rows. suiting: what else the preset should be for the
     settings of a spec, by dotted paths; a user's own word counts more. alarms: what the metrics so far give reason to
-    warn of, with how many rows are held out.
+    warn of, with how many rows are held out. look: what to warn of before a new run begins, as soon as its rows are
+    tokenised; it raises ValueError where nothing could be learnt of them.
     """
 
     title: str
@@ -189,6 +194,7 @@ class Stage:
     usable: Usable = learnable
     remark: Callable[[Mapping[str, float], Mapping[str, float]], str] | None = None
     alarms: Callable[[Series, int], list[Alarm]] | None = None
+    look: Callable[[RunSpec, Corpus], list[str]] = _no_warnings
 
     @property
     def writes(self) -> bool:

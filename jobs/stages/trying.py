@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -18,18 +17,16 @@ from torch import Tensor, nn
 
 from data.batches import OrderedBatches, in_order
 from data.encode import Tool as ListedTool
-from data.pack import learnable
 from data.rows import PromptRows
-from data.split import hold_out
 from jobs import paths
 from jobs.endpoints.judge import JudgeScorer
-from jobs.stages import flags, preferences, sft, supervised
+from jobs.stages import flags, preferences, prompts, sft, supervised
 from jobs.stages.preferences import REFERENCE
+from jobs.stages.prompts import AttemptReader
 from jobs.stages.sampling import answering
 from jobs.stages.spec import RunSpec, StageSettings
 from jobs.stages.stage import Answers, Corpus, Data, HeldOut, ModelSource, Stage
 from minimind.device.distributed import Parallel
-from minimind.evaluation.checkers import Answer
 from minimind.events import Metric
 from minimind.inference.reward import worst_scoring
 from minimind.language import say
@@ -37,8 +34,7 @@ from minimind.network.model import MiniMind
 from minimind.network.score import ScoreModel
 from minimind.rewards.judging import Judged, Rewards, Scorer
 from minimind.rewards.model import ENDING, ModelScorer
-from minimind.rewards.terms import TERMS, Attempt, Ending, Judge, Python, RewardModel, Term, names_of, parse_term
-from minimind.text.chat import ends_in_thought, parse
+from minimind.rewards.terms import TERMS, Attempt, Judge, Python, RewardModel, Term, names_of, parse_term
 from minimind.text.tokenizer import Tokenizer
 from minimind.tools.kinds import Lookup, Tool, parse_tools
 from minimind.tools.toolbox import Toolbox
@@ -302,13 +298,14 @@ def attempted(how: PolicyLoss, models: Models, batch: PolicyBatch) -> tuple[Loss
     return policy_loss(how, batch, state_logprobs(policy, state_ND, batch), reference_M), state_ND
 
 
-class TermJudge:
+class TermJudge(AttemptReader):
     """Judges answers by the terms of a reward, with the data's right answers beside them."""
 
     def __init__(
         self, rewards: Rewards, rows: PromptRows, tokenizer: Tokenizer, scorer: ModelScorer | None = None
     ) -> None:
-        self.rewards, self.rows, self.tokenizer, self.scorer = rewards, rows, tokenizer, scorer
+        super().__init__(rows, tokenizer)
+        self.rewards, self.scorer = rewards, scorer
         self.names, self.weight_K = rewards.names, np.array(rewards.weights)
         self._has_judged: set[Rewards] = set()
 
@@ -326,7 +323,7 @@ class TermJudge:
         """What rewards say of answers, of which the first term says what is right. Raises ValueError where it could
         tell of none of the first.
         """
-        judged = rewards.judge([self._attempt(one) for one in written], [one.row for one in written])
+        judged = rewards.judge([self.attempt(one) for one in written], [one.row for one in written])
         if written and judged.failed_KA[0].all() and rewards not in self._has_judged:
             raise ValueError(
                 say(
@@ -346,35 +343,10 @@ class TermJudge:
         if self.scorer is not None:
             self.scorer.worst()
 
-    def _attempt(self, one: Written) -> Attempt:
-        """What is judged: the last turn's text, and the calls of all turns."""
-        prompt = one.tokens[: one.prompt]
-        turns = [self._read(one.tokens[:start], one.tokens[start:end]) for start, end in one.turns]
-        calls = [call["function"] for turn in turns for call in turn["tool_calls"]]
-        right = self._read(prompt, self.rows.right(one.row))
-        answer = Answer(
-            turns[-1]["content"],
-            "stop" if one.finished else "length",
-            tuple((call["name"], json.loads(call["arguments"])) for call in calls),
-            self._question(prompt),
-            turns[-1]["reasoning_content"],
-        )
-        before = one.tokens[: one.turns[-1][0]]
-        return Attempt(answer, right["content"], len(one.own), one.room, Ending(before, turns[-1]))
-
-    def _read(self, context: list[int], ids: list[int]) -> dict[str, Any]:
-        """What a turn says, thinks and calls."""
-        return parse(self.tokenizer, ids, ends_in_thought(self.tokenizer, context))
-
     def texts(self, one: Written) -> tuple[str, str, str]:
         """The last turn before the answer, the answer and the right one; of each what is said, not what is thought."""
-        attempt = self._attempt(one)
+        attempt = self.attempt(one)
         return attempt.answer.prompt, attempt.answer.text, attempt.reference
-
-    def _question(self, prompt: list[int]) -> str:
-        """The text of the last turn before the answer."""
-        text = self.tokenizer.decode(prompt)
-        return text.rpartition("<|im_start|>user\n")[2].partition("<|im_end|>")[0]
 
 
 class HeldOutJudge(TermJudge):
@@ -408,20 +380,13 @@ def data(
     source: Callable[[RunSpec, PromptRows, Writer, Parallel], tuple[PromptSource, Credit]],
 ) -> Data:
     """Prompts and how answers to them are credited; measured by the likeliest answers to held-out prompts."""
-    own, width = settings(spec), spec.data.max_seq_len
-    chosen, measured = learnable(corpus.rows, width), corpus.held_out
-    if measured is None:
-        measured = corpus.rows
-        chosen, held_out = hold_out(corpus.rows, spec.eval.fraction, spec.eval.max_documents, chosen)
-    else:
-        held_out = learnable(measured, width)
-    pad_id = corpus.tokenizer.pad_id
-    training, examining = PromptRows(corpus.rows, chosen, width, pad_id), PromptRows(measured, held_out, width, pad_id)
+    own = settings(spec)
+    training, examining = prompts.split(spec, corpus)
     tools = toolbox(own, corpus.tokenizer)
     writer = Writer(models, writing(spec, corpus.tokenizer), tools)
     if tools is not None:
         finalize(writer, tools.close)
-    prompts, credit = source(spec, training, writer, parallel)
+    asked, credit = source(spec, training, writer, parallel)
     at_once = max(1, min(EXAMINED_AT_ONCE, -(-examining.count // parallel.world)))
     scorer = model_scorer(spec, corpus.tokenizer, writer)
     rewards = Rewards(own.terms, scorers=scorers(own, scorer), folder=code_folder(own))
@@ -431,7 +396,7 @@ def data(
         finalize(judge, user_code.close)  # where it comes too soon, the next answers start user code again
     return Data(
         Attempts(
-            prompts, writer, judge, credit, Trying(own.passes, own.stop_kl, own.learn_cut, own.most_draws), parallel
+            asked, writer, judge, credit, Trying(own.passes, own.stop_kl, own.learn_cut, own.most_draws), parallel
         ),
         HeldOut(
             partial(
@@ -445,6 +410,18 @@ def data(
         supervised.held_out_text(spec, corpus, parallel),
         _expected(own, training, examining, credit.first_answers),
     )
+
+
+def look(spec: RunSpec, corpus: Corpus) -> list[str]:
+    """What there is to warn of before a run begins: whether what says what is right, the first term and `truth`, can
+    read the right answers. Raises ValueError where it can read none.
+    """
+    own = settings(spec)
+    terms = [(names_of(own.terms)[0], own.terms[0])]
+    if own.truth is not None:
+        truth = parse_term(own.truth)
+        terms.append((f"{names_of([truth])[0]} (stage.truth)", truth))
+    return prompts.look(spec, corpus, terms)
 
 
 def model_scorer(spec: RunSpec, tokenizer: Tokenizer, writer: Writer) -> ModelScorer | None:
@@ -598,6 +575,7 @@ def stage(
         models=models,
         objective=objective,
         data=partial(data, source=source),
+        look=look,
         worst=worst,
         worst_take=worst_take,
         roles=(REFERENCE, REWARD_MODEL),

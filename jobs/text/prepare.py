@@ -30,6 +30,7 @@ from jobs.runs.program import typed
 from jobs.runs.references import Weights, find_weights, tokenizer_folder
 from jobs.stages.origin import require_kind
 from jobs.stages.spec import RunSpec
+from jobs.stages.stage import Corpus
 from jobs.stages.table import STAGES
 from jobs.terminal.wrap import tell
 from jobs.text.tokenizer import DATA_FILE, TokenizerSpec, learn
@@ -123,10 +124,17 @@ def prepare(
         _check(spec, held_out, rows, None, console, tokenizer, setting="eval.path")
         _check(spec, source, rows, held_out, console, tokenizer)
 
-    def tokenised(path: Path | None, rows: str) -> str | None:
-        return None if path is None else str(_tokenised(path, rows, tokenizer, spec, pipeline, console).folder)
+    def tokenised(path: Path | None, rows: str) -> TokenShards | None:
+        return None if path is None else _tokenised(path, rows, tokenizer, spec, pipeline, console)
+
+    def folder_of(shards: TokenShards | None) -> str | None:
+        return None if shards is None else str(shards.folder)
 
     shards = _tokenised(source, rows, tokenizer, spec, pipeline, console)
+    validation = tokenised(held_out, rows)
+    if own is None:
+        for warning in STAGES[spec.stage.kind].look(spec, Corpus(tokenizer, shards, validation)):
+            tell(console, warning, style="yellow")
     role_folders = {role: _role_folder(spec, role, named, tokenizer) for role, named in _roles(spec).items()}
     first = {"init_from": init} if init else {}
     first |= {f"roles.{role}": role_folder for role, role_folder in role_folders.items()}
@@ -134,9 +142,9 @@ def prepare(
         tokenizer=str(folder),
         tokenizer_fingerprint=tokenizer.fingerprint,
         shards=str(shards.folder),
-        validation_shards=tokenised(held_out, rows),
-        text_shards=tokenised(text, "pretrain"),
-        held_out_text_shards=tokenised(held_out_text, "pretrain"),
+        validation_shards=folder_of(validation),
+        text_shards=folder_of(tokenised(text, "pretrain")),
+        held_out_text_shards=folder_of(tokenised(held_out_text, "pretrain")),
         data_fingerprint=shards.fingerprint,
         init_folder=str(init) if init else None,
         parent_run=manifest["run_id"] if manifest else None,

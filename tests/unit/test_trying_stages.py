@@ -563,7 +563,7 @@ def test_answers_are_judged_beside_the_right_one_of_their_row(home: Path) -> Non
     assert verdict.value_KA.tolist() == [[1, 0, 1, 0, 0, 1, 0, 0], [1, 1, 0, 0, 1, 1, 0, 0]]
     assert verdict.failed_K.tolist() == [0, 0]
     assert judge.weight_K.tolist() == [1.0, 0.5]
-    attempt = judge._attempt(written[2])
+    attempt = judge.attempt(written[2])
     row = json.loads(Path(QUESTIONS).read_text("utf-8").splitlines()[int(judge.rows.chosen[0])])
     assert (attempt.answer.prompt, attempt.reference) == (row["prompt"], row["answer"])
     assert (attempt.answer.text, attempt.answer.finish) == (row["answer"], "length")

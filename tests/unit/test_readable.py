@@ -1,0 +1,128 @@
+"""Whether the term that says what is right can read the right answers: before a run, and before a pass rate."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data.prompts import read_questions
+from jobs import paths
+from jobs.evaluation.evaluate import LocalExaminee
+from jobs.runs.references import find_weights
+from jobs.synthesis.passrate import measure
+from jobs.synthesis.samples import Sampling
+from jobs.training.run import start
+from minimind.evaluation.checkers import Answer
+from minimind.rewards.readable import MOST_ASKED, require_readable, spread
+from minimind.rewards.terms import Attempt, parse_term
+from tests import taught
+from tests.small import Screen, small_spec
+
+NUMBER: dict[str, Any] = {"is": "number"}
+
+
+def right(*texts: str) -> list[Attempt]:
+    return [Attempt(Answer(text, "stop", (), f"q{at}"), text, 1, 1) for at, text in enumerate(texts)]
+
+
+def warned(term: dict[str, Any], *texts: str) -> str:
+    return require_readable(parse_term(term), term["is"], right(*texts), "rows.jsonl")
+
+
+def test_a_term_that_can_read_no_right_answer_is_refused_with_what_to_do() -> None:
+    said = (
+        r"rows.jsonl: the reward number, .* can read none of the right answers, of which 2 were looked at: .*"
+        r"To 'q0' the right answer is 'Paris': the right answer 'Paris' has no number. Name another term first"
+    )
+    with pytest.raises(ValueError, match=said):
+        warned(NUMBER, "Paris", "Rome")
+    with pytest.raises(ValueError, match="'': the row has no right answer to compare with"):
+        warned({"is": "contains"}, "", "")
+
+
+def test_a_part_that_cannot_be_read_is_a_warning_from_one_in_ten_on() -> None:
+    nine = [str(at) for at in range(9)]
+    assert warned(NUMBER, *nine, "Paris") == ""
+    said = warned(NUMBER, *nine, "Paris", "Rome")
+    assert "by the reward number, which says what is right, 2 of 11 right answers" in said
+    assert "To 'q9' the right answer is 'Paris': the right answer 'Paris' has no number." in said
+
+
+@pytest.mark.parametrize(
+    "term",
+    [
+        {"is": "exact"},
+        {"is": "contains", "tag": "answer"},
+        {"is": "match", "pattern": "<b>.*</b>|P"},
+        {"is": "match", "pattern": "Paris", "tag": "answer"},
+        {"is": "format"},
+        {"is": "stopped"},
+        {"is": "length", "least": 9},
+        {"is": "python", "function": "a:b"},
+        {"is": "judge", "url": "http://a", "model": "m", "question": "{answer} {reference}"},
+    ],
+)
+def test_what_reads_right_answers_or_looks_elsewhere_is_no_matter(term: dict[str, Any]) -> None:
+    assert warned(term, "Paris", "Rome") == ""
+
+
+def test_what_compares_with_no_right_answer_may_want_something_else_and_is_only_warned_of() -> None:
+    assert "calls all 2 wrong that were looked at, such as 'Paris' to 'q0'" in warned(
+        {"is": "match", "pattern": "[0-9]"}, "Paris", "Rome"
+    )
+    assert warned({"is": "check", "check": {"is": "contains", "any": ["x"]}}, "Paris")
+
+
+def test_of_many_rows_some_from_all_over_are_asked_about() -> None:
+    assert list(spread(3)) == [0, 1, 2]
+    assert list(spread(0)) == []
+    many = spread(10 * MOST_ASKED + 1)
+    assert len(many) <= MOST_ASKED
+    assert many[-1] > 9 * MOST_ASKED
+
+
+def write(path: Path, answers: Sequence[str]) -> Path:
+    rows = [{"prompt": f"What is {at} of {path.name}?", "answer": answer} for at, answer in enumerate(answers)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def test_a_run_whose_reward_can_read_nothing_is_refused_before_it_has_a_folder(home: Path, tmp_path: Path) -> None:
+    start(small_spec(loop__max_steps=1), Screen())
+    usual: dict[str, Any] = {"init_from": "small", "loop__batch_size": 4, "stage__max_new_tokens": 4}
+    usual |= {"loop__max_steps": 1, "stage__gate": "off", "stage__rewards": '[{"is": "number"}]'}
+    truth = {"stage__rewards": '[{"is": "stopped"}]', "stage__truth": '{"is": "number"}'}
+    words, mixed = (
+        write(tmp_path / "w.jsonl", ["Paris", "Rome"] * 9),
+        write(tmp_path / "m.jsonl", ["7", "8", "Paris"] * 9),
+    )
+    for own in ({}, truth):
+        with pytest.raises(ValueError, match=r"w.jsonl: the reward number.* can read none of the right answers"):
+            start(small_spec("grpo", name="none", data__path=str(words), **{**usual, **own}), Screen())
+    assert not (home / "runs" / "none").exists()
+    with pytest.raises(ValueError, match=r"w.jsonl: the reward number"):
+        start(small_spec("grpo", name="out", data__path=str(mixed), eval__path=str(words), **usual), Screen())
+    screen = Screen()
+    run = start(small_spec("spo", name="some", data__path=str(mixed), eval__fraction=0.4, **usual), screen)
+    assert run.state().word == "SUCCEEDED", run.state()
+    assert "m.jsonl: by the reward number, which says what is right," in " ".join(screen.text.split())
+
+
+def test_a_pass_rate_that_would_be_0_whatever_is_answered_is_refused(home: Path, tmp_path: Path) -> None:
+    taught.write_run(paths.runs(), "taught", *taught.taught())
+    model = LocalExaminee.load(find_weights("taught"))
+    sampling = Sampling(samples=2, temperature=1.0, max_tokens=4)
+
+    def measured(answers: Sequence[str]) -> str:
+        screen = Screen()
+        prompts = read_questions(write(tmp_path / "rows.jsonl", answers))
+        measure(model, prompts, None, sampling, ["number"], screen, folder=tmp_path)
+        return " ".join(screen.text.split())
+
+    with pytest.raises(ValueError, match=r"rows.jsonl: the reward number.* can read none of the right answers"):
+        measured(["Paris", "Rome"])
+    assert "1 of 3 right answers that were looked at are not right" in measured(["1", "Paris", "2"])
