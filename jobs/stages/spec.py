@@ -188,6 +188,11 @@ class StageSettings(Config):
     def require_files(self) -> None:
         """Raise ValueError where one of them is not there, or is no such file."""
 
+    def require_code(self) -> None:
+        """Raise ValueError where a function of the user's is not there, or cannot be imported. It is imported in a
+        process of its own.
+        """
+
 
 class RunSpec(Config):
     """One run. Sections are declared beside the code that reads them."""

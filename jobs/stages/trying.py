@@ -196,6 +196,16 @@ class TryingSettings(StageSettings):
             if isinstance(tool, Lookup):
                 tool.require_table(paths.existing(tool.table, say("table of the tool {name}", name=tool.name)))
 
+    def require_code(self) -> None:
+        """Raise ValueError where the function of a term `python` is not there, or cannot be imported."""
+        if codes := [term for term in self.judging if isinstance(term, Python)]:
+            judging_by(self, codes).close()
+
+    @property
+    def judging(self) -> tuple[Term, ...]:
+        """The reward's terms, and what else says what is right."""
+        return (*self.terms, *([parse_term(self.truth)] if self.truth is not None else []))
+
     @property
     def told_tokens(self) -> int:
         """What an answer may be told, in tokens."""
@@ -389,9 +399,9 @@ def data(
     asked, credit = source(spec, training, writer, parallel)
     at_once = max(1, min(EXAMINED_AT_ONCE, -(-examining.count // parallel.world)))
     scorer = model_scorer(spec, corpus.tokenizer, writer)
-    rewards = Rewards(own.terms, scorers=scorers(own, scorer), folder=code_folder(own))
+    rewards = judging_by(own, own.terms, scorers(own, scorer))
     judge = TermJudge(rewards, training, corpus.tokenizer, scorer)
-    truth = Rewards([parse_term(own.truth)], folder=code_folder(own)) if own.truth is not None else None
+    truth = judging_by(own, [parse_term(own.truth)]) if own.truth is not None else None
     for user_code in filter(None, (rewards, truth)):
         finalize(judge, user_code.close)  # where it comes too soon, the next answers start user code again
     return Data(
@@ -452,11 +462,26 @@ def _no_scorer(attempts: Sequence[Attempt]) -> Sequence[float]:
     raise TypeError("where there are no models nothing is judged")
 
 
+def judging_by(own: TryingSettings, terms: Sequence[Term], scorers: Mapping[str, Scorer] | None = None) -> Rewards:
+    """What judges by terms. Raises ValueError, with what to do, where a function of the user's is not there."""
+    folder = code_folder(own)
+    try:
+        return Rewards(terms, scorers=scorers, folder=folder)
+    except ValueError as error:
+        raise ValueError(
+            say(
+                "stage.rewards or stage.truth, a term python: {problem}. Mend it on {machine}, or name the folder that "
+                "its module is in with --set stage.code_path=FOLDER",
+                problem=error,
+                machine=socket.gethostname(),
+            )
+        ) from None
+
+
 def code_folder(own: TryingSettings) -> Path:
     """Where the functions of terms are looked for. Raises ValueError where there are some, and it is not there."""
     folder = paths.absolute(own.code_path or "")
-    asked = [*own.terms, *([parse_term(own.truth)] if own.truth is not None else [])]
-    if any(isinstance(term, Python) for term in asked) and not folder.is_dir():
+    if any(isinstance(term, Python) for term in own.judging) and not folder.is_dir():
         raise ValueError(
             say(
                 "stage.code_path = {folder}: there is no such folder on {machine}, and the functions of stage.rewards "

@@ -2423,4 +2423,11 @@ CHINESE: dict[str, str] = {
     "{kind} is another model's opinion and may be wrong: what is true is told by one of {names}": (
         "{kind} 是另一个模型的看法，可能出错：什么是对的要由这些项之一来定：{names}"
     ),
+    (
+        "stage.rewards or stage.truth, a term python: {problem}. Mend it on {machine}, or name the folder that its "
+        "module is in with --set stage.code_path=FOLDER"
+    ): (
+        "stage.rewards 或 stage.truth 的 python 项：{problem}。请在 {machine} 上改正，"
+        "或用 --set stage.code_path=目录 指明模块所在的目录"
+    ),
 }

@@ -162,8 +162,8 @@ _SEEN_AT_ONCE = ("wrong_fields", "other_stage", "not_utf8", "damaged_file")
 
 
 def require_files(spec: RunSpec) -> None:
-    """Raise ValueError for what can be seen at a glance: a file or tokenizer that is not there, a first row of a file
-    that is of another stage or in another encoding. `prepare` looks at all of it.
+    """Raise ValueError for what can be seen at a glance: a file, a tokenizer or a function of the user's that is not
+    there, a first row of a file that is of another stage or in another encoding. `prepare` looks at all of it.
     """
     rows = STAGES[spec.stage.kind].rows
     files = (
@@ -184,6 +184,7 @@ def require_files(spec: RunSpec) -> None:
                 if strict and isinstance(row, DataError) and row.kind in _SEEN_AT_ONCE:
                     raise row
     spec.stage.require_files()
+    spec.stage.require_code()
     if spec.data.tokenizer is not None:
         tokenizer_folder(spec.data.tokenizer)
 

@@ -1,4 +1,4 @@
-"""Whether the term that says what is right can read the right answers: before a run, and before a pass rate."""
+"""What is wrong with a reward is found before a run: right answers that it cannot read, code that is not there."""
 
 from __future__ import annotations
 
@@ -11,11 +11,17 @@ import pytest
 
 from data.prompts import read_questions
 from jobs import paths
+from jobs.commands.train import look_before
 from jobs.evaluation.evaluate import LocalExaminee
+from jobs.runs.directory import RunDirectory
 from jobs.runs.references import find_weights
 from jobs.synthesis.passrate import measure
 from jobs.synthesis.samples import Sampling
-from jobs.training.run import start
+from jobs.text.prepare import prepare
+from jobs.training.build import build
+from jobs.training.request import JobRequest
+from jobs.training.run import resolve, start
+from minimind.device.distributed import Parallel
 from minimind.evaluation.checkers import Answer
 from minimind.rewards.readable import MOST_ASKED, require_readable, spread
 from minimind.rewards.terms import Attempt, parse_term
@@ -126,3 +132,41 @@ def test_a_pass_rate_that_would_be_0_whatever_is_answered_is_refused(home: Path,
     with pytest.raises(ValueError, match=r"rows.jsonl: the reward number.* can read none of the right answers"):
         measured(["Paris", "Rome"])
     assert "1 of 3 right answers that were looked at are not right" in measured(["1", "Paris", "2"])
+
+
+@pytest.mark.parametrize("setting", ["stage.rewards", "stage.truth"])
+def test_code_that_is_not_there_is_found_when_a_run_is_asked_for(home: Path, tmp_path: Path, setting: str) -> None:
+    start(small_spec(loop__max_steps=1), Screen())
+    folder = tmp_path / "own"
+    folder.mkdir()
+    where = folder / "my_rewards.py"
+    where.write_text("def score(answers):\n    open('called', 'w')\n    return [1.0] * len(answers)\n")
+
+    def ask(function: str, **more: Any) -> None:
+        term = {"is": "python", "function": function}
+        own = {setting: json.dumps([term] if setting == "stage.rewards" else term), "init_from": "small", **more}
+        request = JobRequest(stage="grpo", settings={"data.path": str(rows), **own})
+        look_before(request.anchored(folder), RunDirectory(home / "runs" / "grpo"))
+
+    rows = write(tmp_path / "rows.jsonl", ["Paris", "Rome"])
+    ask("my_rewards:score")
+    assert not list(folder.glob("called"))
+    for function, said in {
+        "my_rewards:scores": rf"{where} has no function 'scores' \(did you mean score\?\)",
+        "my_reward:score": rf"there is no module 'my_reward' in {folder} or PYTHONPATH \(did you mean my_rewards\?\)",
+    }.items():
+        with pytest.raises(ValueError, match=rf"term python: function = '{function}': {said}.* stage.code_path=FOLDER"):
+            ask(function)
+    with pytest.raises(ValueError, match=f"stage.code_path = {tmp_path / 'nowhere'}: there is no such folder"):
+        ask("my_rewards:score", **{"stage.code_path": str(tmp_path / "nowhere")})
+
+
+def test_a_worker_looks_for_code_before_anything_is_written(home: Path, tmp_path: Path) -> None:
+    start(small_spec(loop__max_steps=1), Screen())
+    (tmp_path / "own.py").write_text("")
+    own = {"stage__rewards": '[{"is": "python", "function": "own:score"}]', "stage__code_path": str(tmp_path)}
+    rows = write(tmp_path / "rows.jsonl", ["Paris", "Rome"])
+    spec, _ = resolve(small_spec("grpo", name="own", init_from="small", data__path=str(rows), **own), None, Screen())
+    prepared = prepare(spec, Screen())
+    with pytest.raises(ValueError, match=rf"{tmp_path / 'own.py'} has no function 'score'.* stage.code_path=FOLDER"):
+        build(spec, prepared, Parallel())
