@@ -772,4 +772,15 @@ CHINESE: dict[str, str] = {
         "所以这些题目怎么回答都不会对。{question!r} 的正确答案是 {answer!r}：{why}。"
         "请去掉这些行，或把别的奖励放在第一位。"
     ),
+    "the notes of the run have the reason": "原因见运行的说明",
+    (
+        "The reward {name} could not judge {share:.0f} % of the answers since the validation before: {problem}. What "
+        "it was to teach is not learnt meanwhile. Mend what it judges by: the address and the key of a judge, the "
+        "function and its limits (timeout_s, cpu_s, memory_mb), right answers that it can read. A run that is stopped "
+        "and resumed after that loses nothing; else begin again without this term."
+    ): (
+        "自上一次验证以来，奖励 {name} 有 {share:.0f} % 的回答没能评出：{problem}。这段时间学不到它要教的东西。"
+        "请改正它评判所依靠的：评判模型的地址和密钥、函数及其限制（timeout_s、cpu_s、memory_mb）、它能读懂的正确答案。"
+        "改好之后，停下再继续的运行不会丢失什么；否则请去掉这一项重新开始。"
+    ),
 }

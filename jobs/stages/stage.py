@@ -167,8 +167,8 @@ class Stage:
     end of a run, of its metrics on held-out rows at the beginning and at the end; "" for nothing. replays: whether it
     reads the plain text that `data.mix` puts among its rows. suiting: what else the preset should be for the
     settings of a spec, by dotted paths; a user's own word counts more. alarms: what the metrics so far give reason to
-    warn of, with how many rows are held out. look: what to warn of before a new run begins, as soon as its rows are
-    tokenised; it raises ValueError where nothing could be learnt of them.
+    warn of, with how many rows are held out, and what its source says of problems. look: what to warn of before a new
+    run begins, as soon as its rows are tokenised; it raises ValueError where nothing could be learnt of them.
     """
 
     title: str
@@ -193,7 +193,7 @@ class Stage:
     suiting: Callable[[RunSpec], Mapping[str, Any]] = _as_it_is
     usable: Usable = learnable
     remark: Callable[[Mapping[str, float], Mapping[str, float]], str] | None = None
-    alarms: Callable[[Series, int], list[Alarm]] | None = None
+    alarms: Callable[[Series, int, Mapping[str, str]], list[Alarm]] | None = None
     look: Callable[[RunSpec, Corpus], list[str]] = _no_warnings
 
     @property

@@ -79,7 +79,11 @@ METRICS = {
     "gap_clipped": Metric("", "share of tokens whose gap is too large to be made good", "lower"),
     "kl": preferences.METRICS["kl"],
 } | {
-    f"reward_{name}{number}": Metric("", "one term of the reward, before its weight", None)
+    f"{what}_{name}{number}": Metric("", meaning, None)
+    for what, meaning in (
+        ("reward", "one term of the reward, before its weight"),
+        ("not_judged", "share of the answers that this term could not judge"),
+    )
     for name in TERMS
     for number in ("", *(f"_{at}" for at in range(2, MOST_ALIKE + 1)))
 }

@@ -2367,6 +2367,7 @@ CHINESE: dict[str, str] = {
     "share of the calls of tools that failed": "失败的工具调用所占比例",
     "table of the tool {name}": "工具 {name} 的表格",
     "one term of the reward, before its weight": ("奖励的一项，未乘权重"),
+    "share of the answers that this term could not judge": ("这一项没能评出的回答所占的比例"),
     "what the answers were expected to bring": ("预期这些回答会得到的奖励"),
     "how far the policy has moved on the last answers to these prompts": ("在这些提示上一次的回答上，策略变动了多少"),
     "squared error of what the critic expects": ("评论者预期的平方误差"),

@@ -238,6 +238,10 @@ class Attempts:
         """Why terms could not judge answers, of any worker."""
         return self._failures.remarks()
 
+    def problems(self) -> Mapping[str, str]:
+        """Why each term last could not judge an answer, by its name."""
+        return self._failures.problems
+
     def state_dict(self) -> dict[str, Any]:
         """Where the prompts stand, what is remembered of them, and the attempts that are still to be learnt from."""
         return {
@@ -430,13 +434,13 @@ def _both(one: _Found, other: _Found) -> _Found:
 
 class Failures:
     """Judgements that could not be made, since the run was begun or went on: said at first, and whenever they are twice
-    as many.
+    as many. problems: why, of each term the last.
     """
 
     def __init__(self) -> None:
         self._failed: dict[str, int] = {}
         self._said: dict[str, int] = {}
-        self._problems: dict[str, str] = {}
+        self.problems: dict[str, str] = {}
         self._judged = 0
 
     def count(self, names: Sequence[str], verdict: Verdict) -> None:
@@ -444,7 +448,7 @@ class Failures:
         self._judged += verdict.value_KA.shape[1]
         for name, failed in zip(names, verdict.failed_K, strict=True):
             self._failed[name] = self._failed.get(name, 0) + int(failed)
-        self._problems |= verdict.problems
+        self.problems |= verdict.problems
 
     def remarks(self) -> list[str]:
         """What is to be said now."""
@@ -459,7 +463,7 @@ class Failures:
                         name=name,
                         failed=failed,
                         count=self._judged,
-                        problem=self._problems.get(name, "?"),
+                        problem=self.problems.get(name, "?"),
                     )
                 )
         return said
@@ -506,6 +510,9 @@ def told_of(judge: Judge, written: Sequence[Written], verdict: Verdict, *, calls
     told.append(("cut_off", sum(not one.finished for one in written), count))
     told.append(("repetition", sum(repeated(one.own) for one in written), count))
     told.append(("not_judged", float(verdict.failed_K.sum()), count))
+    told += [
+        (f"not_judged_{name}", float(failed), count) for name, failed in zip(judge.names, verdict.failed_K, strict=True)
+    ]
     if calls:
         called = sum(one.calls for one in written)
         told.append(("tool_calls", called, count))

@@ -339,6 +339,7 @@ def test_what_was_not_told_is_part_of_the_state(home: Path, monkeypatch: pytest.
     assert {name: (total, count) for name, total, count in state["untold"]} == {
         "reward": (16.0, 64), "reward_language": (16.0, 64), "answer_tokens": (pytest.approx(744, abs=24), 64),
         "cut_off": (pytest.approx(60, abs=4), 64), "not_judged": (2.0, 64), "no_signal": (16, 16),
+        "not_judged_language": (2.0, 64),
         "repetition": (pytest.approx(64 * 0.05, abs=64 * 0.05), 64),
     }  # fmt: skip
     other.load_state_dict(state)
@@ -445,6 +446,9 @@ def test_what_a_users_function_cannot_judge_is_counted(
     assert "the reward python could not judge 32 of 32 answers" in first
     assert "own_rewards:score" in first
     assert len(more_often) == 1  # twice as many
+    (alarm,) = [text for text in notes(run, "alarm") if "could not judge" in text]
+    assert "The reward python could not judge 100 % of the answers" in alarm
+    assert "own_rewards:score" in alarm
     # Where nobody can say what is right there is nothing to measure by either.
     own = own_reward(tmp_path, body, **more)
     alone = start(spec_of("grpo", name="alone", **own, loop__max_steps=2), Screen())
