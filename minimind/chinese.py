@@ -451,9 +451,9 @@ CHINESE: dict[str, str] = {
     ): "url：应为 http://主机:端口/路径，不带用户名、密码、查询参数和 #；密钥放在 MINIMIND_API_KEY 里",
     "it has {count} tokens; the model reads {most}": "它有 {count} 个词元；模型最多读 {most} 个",
     (
-        "the reward {name} could not judge {failed} of {count} answers, which count as the others of their group: "
+        "the reward {name} could not judge {failed} of {count} answers, which it neither rewards nor punishes: "
         "{problem}"
-    ): "奖励 {name} 没能评出 {count} 个回答中的 {failed} 个，这些按同组其他回答的计：{problem}",
+    ): "奖励 {name} 没能评出 {count} 个回答中的 {failed} 个，对这些不奖也不罚：{problem}",
     "scale = {least:g}, {most:g}: the least comes first": "scale = {least:g}, {most:g}：应先写最小值",
     "the judge replied {reply!r}, which has no number from {least:g} to {most:g}": (
         "评判模型回复了 {reply!r}，其中没有 {least:g} 到 {most:g} 的数"

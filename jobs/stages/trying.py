@@ -69,7 +69,7 @@ METRICS = {
     "repetition": Metric("", "share of an answer's stretches of 4 tokens that stood in it before", None),
     "tool_calls": Metric("", "calls of tools in an answer", None),
     "tool_errors": Metric("", "share of the calls of tools that failed", None),
-    "not_judged": Metric("", "judgements per answer that could not be made, and count as those of its group", None),
+    "not_judged": Metric("", "judgements per answer that could not be made: they neither reward nor punish", None),
     "no_signal": Metric("", "share of the groups whose rewards are all the same: nothing is learnt from them", None),
     "stopped": Metric("", "share of the passes that were left out because the policy had moved too far", None),
     "entropy": Metric("nats/token", "how unsure the policy is of what it writes", None),
@@ -313,13 +313,20 @@ def attempted(how: PolicyLoss, models: Models, batch: PolicyBatch) -> tuple[Loss
 
 
 class TermJudge(AttemptReader):
-    """Judges answers by the terms of a reward, with the data's right answers beside them."""
+    """Judges answers by the terms of a reward, with the data's right answers beside them. begun: whether the run has
+    tried a prompt, in this process or in one before it: then what judges has worked, and may be away for a while.
+    """
 
     def __init__(
-        self, rewards: Rewards, rows: PromptRows, tokenizer: Tokenizer, scorer: ModelScorer | None = None
+        self,
+        rewards: Rewards,
+        rows: PromptRows,
+        tokenizer: Tokenizer,
+        begun: Callable[[], bool],
+        scorer: ModelScorer | None = None,
     ) -> None:
         super().__init__(rows, tokenizer)
-        self.rewards, self.scorer = rewards, scorer
+        self.rewards, self.begun, self.scorer = rewards, begun, scorer
         self.names, self.weight_K = rewards.names, np.array(rewards.weights)
         self._has_judged: set[Rewards] = set()
 
@@ -335,10 +342,10 @@ class TermJudge(AttemptReader):
 
     def _judged(self, rewards: Rewards, written: Sequence[Written]) -> Judged:
         """What rewards say of answers, of which the first term says what is right. Raises ValueError where it could
-        tell of none of the first.
+        tell of none of the first, before any prompt is tried.
         """
         judged = rewards.judge([self.attempt(one) for one in written], [one.row for one in written])
-        if written and judged.failed_KA[0].all() and rewards not in self._has_judged:
+        if written and judged.failed_KA[0].all() and rewards not in self._has_judged and not self.begun():
             raise ValueError(
                 say(
                     "the reward {name}, which says what is right, could judge none of the first {count} answers: "
@@ -371,10 +378,11 @@ class HeldOutJudge(TermJudge):
         rewards: Rewards,
         rows: PromptRows,
         tokenizer: Tokenizer,
+        begun: Callable[[], bool],
         scorer: ModelScorer | None = None,
         truth: Rewards | None = None,
     ) -> None:
-        super().__init__(rewards, rows, tokenizer, scorer)
+        super().__init__(rewards, rows, tokenizer, begun, scorer)
         self.truth = truth
 
     def right(self, written: Sequence[Written], verdict: Verdict) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -404,7 +412,11 @@ def data(
     at_once = max(1, min(EXAMINED_AT_ONCE, -(-examining.count // parallel.world)))
     scorer = model_scorer(spec, corpus.tokenizer, writer)
     rewards = judging_by(own, own.terms, scorers(own, scorer))
-    judge = TermJudge(rewards, training, corpus.tokenizer, scorer)
+
+    def begun() -> bool:
+        return asked.position > 0
+
+    judge = TermJudge(rewards, training, corpus.tokenizer, begun, scorer)
     truth = judging_by(own, [parse_term(own.truth)]) if own.truth is not None else None
     for user_code in filter(None, (rewards, truth)):
         finalize(judge, user_code.close)  # where it comes too soon, the next answers start user code again
@@ -417,7 +429,7 @@ def data(
                 examined,
                 partial(in_order, examining, batch_size=at_once, rank=parallel.rank, world=parallel.world),
                 writer,
-                HeldOutJudge(rewards, examining, corpus.tokenizer, scorer, truth),
+                HeldOutJudge(rewards, examining, corpus.tokenizer, begun, scorer, truth),
             ),
             rows=examining.count,
         ),

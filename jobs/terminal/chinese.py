@@ -2352,8 +2352,8 @@ CHINESE: dict[str, str] = {
     "share of held-out prompts of whose answer it could be told whether it is right": (
         "留出的提示中，能判断其回答对错的占多少"
     ),
-    "judgements per answer that could not be made, and count as those of its group": (
-        "每个回答没能评出的分数的个数，按同组其他回答的平均计"
+    "judgements per answer that could not be made: they neither reward nor punish": (
+        "每个回答没能评出的分数的个数：它们不奖也不罚"
     ),
     "share of the groups whose rewards are all the same: nothing is learnt from them": (
         "组内奖励全都相同的组的比例：从中学不到东西"

@@ -85,6 +85,13 @@ class Tried:
 
     row_A: the prompt of each. group_A: ascending from 0, the attempts of one prompt at one time. reward_A: the terms'
     sum by weight. looked: what `Credit.look` gave on each worker.
+
+    Where a term could not judge an answer, its value is neutral (`advantages.without_failures`): it depends on the
+    others' answers and not on this one, so that this one is learnt from by what its other terms say. But that is not
+    what the answer brought. So two things are told apart, of the terms that weigh something:
+
+    whole_A: all of them could tell. Of no other attempt a tracker remembers the reward, and a critic is held to it.
+    known_A: at least one could. Of no other attempt anything is learnt: it is as if it had not been made.
     """
 
     row_A: Ints
@@ -92,6 +99,8 @@ class Tried:
     value_KA: Floats
     reward_A: Floats
     looked: Sequence[Any]
+    whole_A: NDArray[np.bool_]
+    known_A: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -121,8 +130,10 @@ class Credit(ABC):
         """What of this worker it wants to see answered first."""
         return ()
 
-    def begin(self, row_A: Ints, reward_AN: Floats) -> None:
-        """Remember the first answers. row_A: prompts, of all workers. reward_AN: of N answers to each."""
+    def begin(self, row_A: Ints, reward_AN: Floats, whole_AN: NDArray[np.bool_]) -> None:
+        """Remember the first answers. row_A: prompts, of all workers. reward_AN: of N answers to each. whole_AN: of
+        which it could be told (`Tried`).
+        """
         raise NotImplementedError  # nobody calls it where first_answers is 0
 
     def look(self, written: Sequence[Written]) -> Any:
@@ -303,8 +314,9 @@ class Attempts:
             return False
         found = [one for of_rank in everyone for one in of_rank]
         row_A = np.array([row for rows, _ in found for row in rows], dtype=np.int64)
-        value_KA = values_of([verdict for _, verdict in found], np.repeat(row_A, count))
-        self.credit.begin(row_A, (self.judge.weight_K @ value_KA).reshape(-1, count))
+        verdicts, weight_K = [verdict for _, verdict in found], self.judge.weight_K
+        value_KA, (whole_A, _) = values_of(verdicts, np.repeat(row_A, count)), told_in(verdicts, weight_K)
+        self.credit.begin(row_A, (weight_K @ value_KA).reshape(-1, count), whole_A.reshape(-1, count))
         return True
 
     def _try(self, position: int, batches: Sequence[PromptBatch]) -> _Found:
@@ -458,8 +470,8 @@ class Failures:
                 self._said[name] = failed
                 said.append(
                     say(
-                        "the reward {name} could not judge {failed} of {count} answers, which count as the others of "
-                        "their group: {problem}",
+                        "the reward {name} could not judge {failed} of {count} answers, which it neither rewards nor "
+                        "punishes: {problem}",
                         name=name,
                         failed=failed,
                         count=self._judged,
@@ -473,13 +485,16 @@ def tried_of(everyone: Sequence[_Found], weight_K: Floats, answers: int) -> Trie
     """The attempts of all workers, one worker after the other. answers: to each prompt."""
     row_A = np.array([one.row for written, _, _ in everyone for one in written], dtype=np.int64)
     group_A = np.arange(len(row_A)) // answers
-    value_KA = values_of([verdict for _, verdict, _ in everyone], group_A)
+    verdicts = [verdict for _, verdict, _ in everyone]
+    value_KA, (whole_A, known_A) = values_of(verdicts, group_A), told_in(verdicts, weight_K)
     return Tried(
         row_A=row_A,
         group_A=group_A,
         value_KA=value_KA,
         reward_A=weight_K @ value_KA,
         looked=[looked for _, _, looked in everyone],
+        whole_A=whole_A,
+        known_A=known_A,
     )
 
 
@@ -491,6 +506,12 @@ def values_of(verdicts: Sequence[Verdict], group_A: Ints) -> Floats:
     failed_KA = np.concatenate([verdict.failed_KA for verdict in verdicts], axis=1)
     terms = zip(value_KA, failed_KA, strict=True)
     return np.stack([without_failures(value_A, failed_A, group_A) for value_A, failed_A in terms])
+
+
+def told_in(verdicts: Sequence[Verdict], weight_K: Floats) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """[A] each: of which of these answers all terms that weigh something could tell, and of which any could."""
+    failed_KA = np.concatenate([verdict.failed_KA for verdict in verdicts], axis=1)[weight_K != 0]
+    return ~failed_KA.any(axis=0), ~failed_KA.all(axis=0)
 
 
 def told_of(judge: Judge, written: Sequence[Written], verdict: Verdict, *, calls: bool = False) -> Told:

@@ -55,6 +55,9 @@ SPREAD = '[{"is": "language", "language": "en"}]'
 
 TERMS = '[{"is": "language", "language": "en"}, {"is": "length", "least": 5, "slack": 8, "weight": 0.5}]'
 
+PARTLY = '[{"is": "language", "language": "en", "weight": 0.5}, {"is": "number", "weight": 0.5}]'
+"""A reward of which a term cannot judge answers to some of the questions: those whose right answer has no number."""
+
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "grpo": ("grpo", {}),
     "grpo-twice": ("grpo", {"stage__passes": 2}),
@@ -67,6 +70,8 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "spo-mean": ("spo", {"stage__memory": "mean", "stage__rewards": TERMS, "stage__first_answers": 2}),
     "ppo": ("ppo", {}),
     "ppo-own": ("ppo", {"stage__critic": "own", "stage__loss__kl": 0.1, "stage__kl_in": "reward"}),
+    "spo-part": ("spo", {"stage__rewards": PARTLY}),
+    "ppo-part": ("ppo", {"stage__rewards": PARTLY}),
     "ppo-thrice": ("ppo", {"stage__passes": 3, "stage__stop_kl": 10.0, "stage__loss__per": "answer"}),
 }
 """Run -> its stage and settings. Their weights are those of a run `small`."""
@@ -454,6 +459,18 @@ def test_what_a_users_function_cannot_judge_is_counted(
     alone = start(spec_of("grpo", name="alone", **own, loop__max_steps=2), Screen())
     assert alone.state().word == "FAILED"
     assert "the reward python, which says what is right, could judge none of the first" in alone.state().reason
+
+
+@pytest.mark.parametrize("name", ["grpo", "spo", "ppo"])
+def test_what_judges_may_be_away_when_a_run_goes_on(home: Path, tmp_path: Path, name: str) -> None:
+    own = own_reward(tmp_path, "return [len(one['answer']) % 5 / 4 for one in attempts]")
+    run = start(spec_of(name, name="on", loop__epochs=1, loop__max_steps=3, **own), Screen())
+    assert run.state().word == "SUCCEEDED", run.state()
+    kill_at(run, 2)
+    own_reward(tmp_path, "return [None] * len(attempts)")
+    resumed = resume("on", {}, Screen())
+    assert resumed.state().word == "SUCCEEDED", resumed.state()
+    assert "the reward python could not judge" in notes(run, "not_judged")[0]
 
 
 def test_a_run_of_groups_without_signal_ends_with_what_to_do(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
