@@ -169,6 +169,7 @@ class Stage:
     settings of a spec, by dotted paths; a user's own word counts more. alarms: what the metrics so far give reason to
     warn of, with how many rows are held out, and what its source says of problems. look: what to warn of before a new
     run begins, as soon as its rows are tokenised; it raises ValueError where nothing could be learnt of them.
+    words: what a setting means in it, by dotted path, where that is not what its field says.
     """
 
     title: str
@@ -195,6 +196,7 @@ class Stage:
     remark: Callable[[Mapping[str, float], Mapping[str, float]], str] | None = None
     alarms: Callable[[Series, int, Mapping[str, str]], list[Alarm]] | None = None
     look: Callable[[RunSpec, Corpus], list[str]] = _no_warnings
+    words: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def writes(self) -> bool:

@@ -90,6 +90,19 @@ METRICS = {
 """What all of these stages measure."""
 
 
+WORDS = {
+    "data.path": "prompts with their right answers, or conversations that end in them: .jsonl, .jsonl.gz or .parquet, "
+    "or a folder of either; in a job a relative path counts from MINIMIND_HOME",
+    "data.max_seq_len": "tokens of a prompt and an answer to it, together at most; prompts that leave no room for an "
+    "answer are left out",
+    "loop.batch_size": "prompts whose answers are learnt from in one forward pass on one worker",
+    "loop.accumulation_steps": "forward passes per optimizer step, each over the answers to as many prompts",
+    "loop.epochs": "how often each prompt is tried",
+    "seed": "decides the order of the prompts, and what answers are drawn",
+}
+"""What settings mean where prompts are tried, and no rows are learnt."""
+
+
 class TryingSettings(StageSettings):
     """Base of the settings of stages that learn by trying."""
 
@@ -603,8 +616,11 @@ def stage(
     preset: Callable[[str], RunSpec],
     source: Callable[[RunSpec, PromptRows, Writer, Parallel], tuple[PromptSource, Credit]],
     metrics: Mapping[str, Metric],
+    words: Mapping[str, str] | None = None,
 ) -> Stage:
-    """A stage that tries. source: where prompts come from, and who credits answers. metrics: beside those of all."""
+    """A stage that tries. source: where prompts come from, and who credits answers. metrics, words: beside those of
+    all.
+    """
     return Stage(
         title=title,
         rows="rl",
@@ -625,4 +641,5 @@ def stage(
         metrics={**METRICS, **metrics},
         alarms=alarms,
         remark=remark,
+        words={**WORDS, **(words or {})},
     )

@@ -2431,4 +2431,21 @@ CHINESE: dict[str, str] = {
         "stage.rewards 或 stage.truth 的 python 项：{problem}。请在 {machine} 上改正，"
         "或用 --set stage.code_path=目录 指明模块所在的目录"
     ),
+    "prompts with their right answers, or conversations that end in them: .jsonl, .jsonl.gz or .parquet, or a folder "
+    "of either; in a job a relative path counts from MINIMIND_HOME": (
+        "带标准答案的提示，或以标准答案结尾的对话：.jsonl、.jsonl.gz 或 .parquet；或由它们组成的文件夹；"
+        "在任务中相对路径从 MINIMIND_HOME 算起"
+    ),
+    "tokens of a prompt and an answer to it, together at most; prompts that leave no room for an answer are left out": (
+        "一个提示和它的一个回答合起来最多多少词元；没有给回答留下位置的提示不用"
+    ),
+    "prompts whose answers are learnt from in one forward pass on one worker": "每个进程每次前向学习多少个提示的回答",
+    "forward passes per optimizer step, each over the answers to as many prompts": (
+        "每个优化步累积的前向次数，每次都是同样多的提示的回答"
+    ),
+    "how often each prompt is tried": "每个提示尝试多少遍",
+    "decides the order of the prompts, and what answers are drawn": "随机种子：决定提示的顺序和抽出的回答",
+    "how often as many prompts are drawn as there are: those of which least is known the most often": (
+        "抽取多少遍（每遍与提示总数一样多）：了解最少的提示抽得最多"
+    ),
 }
