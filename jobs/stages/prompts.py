@@ -10,8 +10,9 @@ from data.pack import learnable
 from data.rows import PromptRows
 from data.split import hold_out
 from jobs.stages.spec import RunSpec
-from jobs.stages.stage import Corpus
+from jobs.stages.stage import Corpus, Looked
 from minimind.evaluation.checkers import Answer
+from minimind.language import say
 from minimind.rewards.readable import require_readable, spread
 from minimind.rewards.terms import Attempt, Ending, Term
 from minimind.text.chat import ends_in_thought, parse
@@ -25,7 +26,8 @@ def split(spec: RunSpec, corpus: Corpus) -> tuple[PromptRows, PromptRows]:
     chosen, measured = learnable(corpus.rows, width), corpus.held_out
     if measured is None:
         measured = corpus.rows
-        chosen, held_out = hold_out(corpus.rows, spec.eval.fraction, spec.eval.max_documents, chosen)
+        how = spec.eval
+        chosen, held_out = hold_out(corpus.rows, how.fraction, how.max_documents, chosen, least=how.least_documents)
     else:
         held_out = learnable(measured, width)
     return PromptRows(corpus.rows, chosen, width, pad_id), PromptRows(measured, held_out, width, pad_id)
@@ -69,8 +71,8 @@ class AttemptReader:
         return text.rpartition("<|im_start|>user\n")[2].partition("<|im_end|>")[0]
 
 
-def look(spec: RunSpec, corpus: Corpus, terms: Sequence[tuple[str, Term]]) -> list[str]:
-    """What there is to warn of before a run begins. terms: by their names, those that say what is right.
+def look(spec: RunSpec, corpus: Corpus, terms: Sequence[tuple[str, Term]]) -> Looked:
+    """How many prompts are held out, and what there is to warn of. terms: by their names, those that say what is right.
 
     Raises ValueError where one of them can read no right answer.
     """
@@ -83,4 +85,10 @@ def look(spec: RunSpec, corpus: Corpus, terms: Sequence[tuple[str, Term]]) -> li
         reader = AttemptReader(rows, corpus.tokenizer)
         right = [reader.right(row) for row in spread(rows.count)]
         warnings += [require_readable(term, name, right, where) for name, term in terms]
-    return [text for text in warnings if text]
+    said = say(
+        "Prompts: {learnt} to learn from, {held} held out, of which each is {points:.1f} points of val/right.",
+        learnt=training.count,
+        held=examining.count,
+        points=100 / examining.count,
+    )
+    return Looked([said], [text for text in warnings if text])

@@ -62,6 +62,9 @@ class EvalConfig(Config):
 
     path: str | None = Field(default=None, description="held-out rows; default: taken out of the training rows")
     fraction: float = Field(default=0.01, gt=0, lt=1, description="share of the documents that is held out")
+    least_documents: int = Field(
+        default=0, ge=0, description="where that share is fewer documents, so many are, but no more than a third of all"
+    )
     max_documents: int = Field(default=500, ge=1, description="at most so many documents are held out")
     pretrain_path: str | None = Field(
         default=None, description="plain text to see what is forgotten; default: held out of data.mix_path"

@@ -25,7 +25,7 @@ from jobs.stages.preferences import REFERENCE
 from jobs.stages.prompts import AttemptReader
 from jobs.stages.sampling import answering
 from jobs.stages.spec import RunSpec, StageSettings
-from jobs.stages.stage import Answers, Corpus, Data, HeldOut, ModelSource, Stage
+from jobs.stages.stage import Answers, Corpus, Data, HeldOut, Looked, ModelSource, Stage
 from minimind.device.distributed import Parallel
 from minimind.events import Metric
 from minimind.inference.reward import worst_scoring
@@ -51,6 +51,9 @@ REWARD_MODEL = "reward_model"
 
 HELD_OUT = 0.1
 """Share of the prompts: there are fewer of them than of conversations."""
+
+LEAST_HELD_OUT = 100
+"""Of so many prompts one is a point of the share that is answered right; of ten it is ten."""
 
 RIGHT_BY = "contains"
 """What says whether an answer is right, unless a user does: a model that was taught to answer in sentences seldom says
@@ -277,7 +280,14 @@ def preset(name: str, stage: StageSettings, size: str) -> RunSpec:
             "loop": spec.loop.model_copy(
                 update={"batch_size": 32 if small else 4, "accumulation_steps": 1 if small else 8, "epochs": 1}
             ),
-            "eval": spec.eval.model_copy(update={"best": "val/right", "best_is": "highest", "fraction": HELD_OUT}),
+            "eval": spec.eval.model_copy(
+                update={
+                    "best": "val/right",
+                    "best_is": "highest",
+                    "fraction": HELD_OUT,
+                    "least_documents": LEAST_HELD_OUT,
+                }
+            ),
         }
     )
 
@@ -451,9 +461,9 @@ def data(
     )
 
 
-def look(spec: RunSpec, corpus: Corpus) -> list[str]:
-    """What there is to warn of before a run begins: whether what says what is right, the first term and `truth`, can
-    read the right answers. Raises ValueError where it can read none.
+def look(spec: RunSpec, corpus: Corpus) -> Looked:
+    """What there is to say before a run begins: how many prompts are held out, and whether what says what is right, the
+    first term and `truth`, can read the right answers. Raises ValueError where it can read none.
     """
     own = settings(spec)
     terms = [(names_of(own.terms)[0], own.terms[0])]

@@ -2065,9 +2065,9 @@ CHINESE: dict[str, str] = {
         "passes over them (--epochs {epochs}), make a longer run."
     ): ("这些问题只够 {steps} 步，而靠尝试每步学到的很少。请用更多的问题，或多练几轮（--epochs {epochs}）。"),
     "Validation has only {count:.0f} {unit} to measure on: its numbers tell little. Name a file of held-out "
-    "rows with --set eval.path=FILE, or hold out more, such as --set eval.fraction=0.1.": (
+    "rows with --set eval.path=FILE, or hold out more, such as --set eval.fraction={fraction:g}.": (
         "验证只有 {count:.0f} {unit}可供测量，数值说明不了什么。请用 --set eval.path=FILE 指定一个留出数据文件，"
-        "或者留出更多，例如 --set eval.fraction=0.1。"
+        "或者留出更多，例如 --set eval.fraction={fraction:g}。"
     ),
     "the score of every answer of a file, and of pairs how often the better one is ahead": (
         "文件中每个回答的分数；成对时还有较好回答领先的比例"
@@ -2447,5 +2447,8 @@ CHINESE: dict[str, str] = {
     "decides the order of the prompts, and what answers are drawn": "随机种子：决定提示的顺序和抽出的回答",
     "how often as many prompts are drawn as there are: those of which least is known the most often": (
         "抽取多少遍（每遍与提示总数一样多）：了解最少的提示抽得最多"
+    ),
+    "Prompts: {learnt} to learn from, {held} held out, of which each is {points:.1f} points of val/right.": (
+        "提示：{learnt} 个用来学习，{held} 个留出，留出的每一个占 val/right 的 {points:.1f} 个百分点。"
     ),
 }

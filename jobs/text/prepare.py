@@ -133,7 +133,10 @@ def prepare(
     shards = _tokenised(source, rows, tokenizer, spec, pipeline, console)
     validation = tokenised(held_out, rows)
     if own is None:
-        for warning in STAGES[spec.stage.kind].look(spec, Corpus(tokenizer, shards, validation)):
+        looked = STAGES[spec.stage.kind].look(spec, Corpus(tokenizer, shards, validation))
+        for said in looked.said:
+            tell(console, said)
+        for warning in looked.warnings:
             tell(console, warning, style="yellow")
     role_folders = {role: _role_folder(spec, role, named, tokenizer) for role, named in _roles(spec).items()}
     first = {"init_from": init} if init else {}

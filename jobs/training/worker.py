@@ -455,7 +455,8 @@ class RunHooks:
         if measured < least:
             text = say(
                 "Validation has only {count:.0f} {unit} to measure on: its numbers tell little. Name a file of "
-                "held-out rows with --set eval.path=FILE, or hold out more, such as --set eval.fraction=0.1.",
+                "held-out rows with --set eval.path=FILE, or hold out more, such as --set eval.fraction={fraction:g}.",
+                fraction=0.5 if self.spec.eval.least_documents else 0.1,
                 count=measured,
                 unit=phrase(unit),
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from jobs.commands.train import look_before
 from jobs.evaluation.evaluate import LocalExaminee
 from jobs.runs.directory import RunDirectory
 from jobs.runs.references import find_weights
+from jobs.stages.table import STAGES
 from jobs.synthesis.passrate import measure
 from jobs.synthesis.samples import Sampling
 from jobs.text.prepare import prepare
-from jobs.training.build import build
+from jobs.training.build import build, corpus_of
 from jobs.training.request import JobRequest
 from jobs.training.run import resolve, start
 from minimind.device.distributed import Parallel
@@ -116,6 +118,28 @@ def test_a_run_whose_reward_can_read_nothing_is_refused_before_it_has_a_folder(h
     run = start(small_spec("spo", name="some", data__path=str(mixed), eval__fraction=0.4, **usual), screen)
     assert run.state().word == "SUCCEEDED", run.state()
     assert "m.jsonl: by the reward number, which says what is right," in " ".join(screen.text.split())
+
+
+def test_of_few_prompts_more_are_held_out_and_it_is_said_how_many(home: Path, tmp_path: Path) -> None:
+    start(small_spec(loop__max_steps=1), Screen())
+    rows = write(tmp_path / "rows.jsonl", [f"word{at}" for at in range(60)])
+    usual: dict[str, Any] = {"init_from": "small", "data__path": str(rows), "eval__max_documents": 500}
+
+    def held(**settings: Any) -> tuple[int, int]:
+        spec, _ = resolve(small_spec("grpo", name="few", **usual, **settings), None, Screen())
+        screen = Screen()
+        prepared = prepare(spec, screen)
+        data = STAGES["grpo"].data(spec, corpus_of(prepared), {}, Parallel())
+        said = re.search(r"Prompts: (\d+) to learn from, (\d+) held out", " ".join(screen.text.split()))
+        assert said is not None
+        assert data.held_out.rows == int(said[2])
+        assert data.batches.total_steps(1) == -(-int(said[1]) // spec.loop.batch_size)
+        return int(said[1]), int(said[2])
+
+    assert held() == (40, 20)
+    assert held(eval__least_documents=10) == (50, 10)
+    learnt, few = held(eval__least_documents=0)
+    assert (learnt + few, few < 15) == (60, True)
 
 
 def test_a_pass_rate_that_would_be_0_whatever_is_answered_is_refused(home: Path, tmp_path: Path) -> None:
