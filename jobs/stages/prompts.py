@@ -55,7 +55,7 @@ class AttemptReader:
         before = one.tokens[: one.turns[-1][0]]
         return Attempt(answer, right["content"], len(one.own), one.room, Ending(before, turns[-1]))
 
-    def right(self, row: int) -> Attempt:
+    def right_answer(self, row: int) -> Attempt:
         """As if the right answer of the data had been given."""
         (prompt,) = self.rows.batch([row]).prompts()
         own = self.rows.right(row)
@@ -83,7 +83,7 @@ def look(spec: RunSpec, corpus: Corpus, terms: Sequence[tuple[str, Term]]) -> Lo
     warnings = []
     for rows, where in files:
         reader = AttemptReader(rows, corpus.tokenizer)
-        right = [reader.right(row) for row in spread(rows.count)]
+        right = [reader.right_answer(row) for row in spread(rows.count)]
         warnings += [require_readable(term, name, right, where) for name, term in terms]
     said = say(
         "Prompts: {learnt} to learn from, {held} held out, of which each is {points:.1f} points of val/right.",

@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
+from shlex import quote
 from typing import Any
 from weakref import finalize
 
@@ -618,6 +619,17 @@ def remark(first: Mapping[str, float], last: Mapping[str, float]) -> str:
         return ""
     was, now = 100 * first["right"], 100 * last["right"]
     return say("Of the held-out prompts {was:.1f} % were answered right before, {now:.1f} % now.", was=was, now=now)
+
+
+def next_commands(spec: RunSpec) -> list[tuple[str, str]]:
+    """What to ask when a run has ended: what for, and the command."""
+    first = spec.weights
+    commands = [(say("what it writes to held-out prompts, and what that is worth"), f"show {spec.name} --samples")]
+    if first is not None:
+        against = quote(str(paths.absolute(first)) if paths.is_path(first) else first)
+        what = say("what became better than in the weights that it began with, and what worse")
+        commands.insert(0, (what, f"eval {spec.name} --against {against}"))
+    return [(what, f"minimind {command}") for what, command in commands]
 
 
 def stage(

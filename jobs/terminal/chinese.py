@@ -2451,4 +2451,8 @@ CHINESE: dict[str, str] = {
     "Prompts: {learnt} to learn from, {held} held out, of which each is {points:.1f} points of val/right.": (
         "提示：{learnt} 个用来学习，{held} 个留出，留出的每一个占 val/right 的 {points:.1f} 个百分点。"
     ),
+    "what it writes to held-out prompts, and what that is worth": "它对留出的提示写些什么，各值多少",
+    "what became better than in the weights that it began with, and what worse": (
+        "比起它开始时的权重，哪些变好了，哪些变差了"
+    ),
 }
