@@ -12,12 +12,15 @@ from minimind.language import say
 Ints = NDArray[np.int64]
 
 
-def hold_out(shards: TokenShards, fraction: float, max_rows: int, rows: Ints | None = None) -> tuple[Ints, Ints]:
+def hold_out(
+    shards: TokenShards, fraction: float, max_rows: int, rows: Ints | None = None, *, least: int = 0
+) -> tuple[Ints, Ints]:
     """(training, validation): numbers of rows, each in ascending order, out of `rows`; of all when None.
 
     About `fraction` of the different rows is held out, at least one and at most `max_rows`: those with the smallest
-    hash. Order, file names and later additions don't change which; a row that occurs again in the training part is left
-    out of both, so nothing is measured on that was ever trained on. All documents of a row stay together.
+    hash. Where that is fewer than `least`, so many are, but no more than a third. Order, file names and later additions
+    don't change which; a row that occurs again in the training part is left out of both, so nothing is measured on that
+    was ever trained on. All documents of a row stay together.
 
     Raises ValueError where that leaves nothing to train on, or for a fraction or count that makes no sense.
     """
@@ -47,6 +50,6 @@ def hold_out(shards: TokenShards, fraction: float, max_rows: int, rows: Ints | N
             )
         )
     below = int(np.searchsorted(digests, np.uint64(int(fraction * 2**64))))
-    count = min(max(below, 1), max_rows, len(digests) - 1)
+    count = min(max(below, min(least, len(digests) // 3), 1), max_rows, len(digests) - 1)
     held_out = np.isin(all_digests, digests[:count])
     return rows[~held_out], rows[np.sort(first[:count])]

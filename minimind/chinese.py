@@ -451,9 +451,9 @@ CHINESE: dict[str, str] = {
     ): "url：应为 http://主机:端口/路径，不带用户名、密码、查询参数和 #；密钥放在 MINIMIND_API_KEY 里",
     "it has {count} tokens; the model reads {most}": "它有 {count} 个词元；模型最多读 {most} 个",
     (
-        "the reward {name} could not judge {failed} of {count} answers, which count as the others of their group: "
+        "the reward {name} could not judge {failed} of {count} answers, which it neither rewards nor punishes: "
         "{problem}"
-    ): "奖励 {name} 没能评出 {count} 个回答中的 {failed} 个，这些按同组其他回答的计：{problem}",
+    ): "奖励 {name} 没能评出 {count} 个回答中的 {failed} 个，对这些不奖也不罚：{problem}",
     "scale = {least:g}, {most:g}: the least comes first": "scale = {least:g}, {most:g}：应先写最小值",
     "the judge replied {reply!r}, which has no number from {least:g} to {most:g}": (
         "评判模型回复了 {reply!r}，其中没有 {least:g} 到 {most:g} 的数"
@@ -745,4 +745,42 @@ CHINESE: dict[str, str] = {
         "A loss near 0 is normal here: what is learnt are differences between answers, and these add "
         "up to 0. Whether the run gets better says val/right."
     ): ("这里的损失接近 0 是正常的：学的是回答之间的差别，它们加起来是 0。有没有变好，要看 val/right。"),
+    "it calls that wrong": "它判为错误",
+    (
+        "{where}: the reward {name}, which says what is right, does not compare with right answers, and calls all "
+        "{count} wrong that were looked at, such as {answer!r} to {question!r}. That is as it should be only where "
+        "you want something else of an answer than the rows have."
+    ): (
+        "{where}：判断对错的奖励 {name} 不与正确答案比较，看过的 {count} 个正确答案它都判为错误，例如 {question!r} 的 "
+        "{answer!r}。只有当您要求的回答与数据里的不同时，才应当如此。"
+    ),
+    (
+        "{where}: the reward {name}, which says what is right, can read none of the right answers, of which "
+        "{count} were looked at: no answer would ever be right. To {question!r} the right answer is "
+        "{answer!r}: {why}. Name another term first, such as {others}, or rows whose right answers it can read"
+    ): (
+        "{where}：判断对错的奖励 {name} 读不懂任何正确答案（看了 {count} 个）：这样没有回答会是对的。"
+        "{question!r} 的正确答案是 {answer!r}：{why}。请把别的奖励放在第一位，例如 {others}，"
+        "或换用它能读懂的正确答案的数据"
+    ),
+    (
+        "{where}: by the reward {name}, which says what is right, {wrong} of {count} right answers that were looked at "
+        "are not right, so no answer to their prompts ever is. To {question!r} the right answer is {answer!r}: {why}. "
+        "Leave such rows out, or name another term first."
+    ): (
+        "{where}：看过的 {count} 个正确答案中，有 {wrong} 个被判断对错的奖励 {name} 判为不对，"
+        "所以这些题目怎么回答都不会对。{question!r} 的正确答案是 {answer!r}：{why}。"
+        "请去掉这些行，或把别的奖励放在第一位。"
+    ),
+    "the notes of the run have the reason": "原因见运行的说明",
+    (
+        "The reward {name} could not judge {share:.0f} % of the answers since the validation before: {problem}. What "
+        "it was to teach is not learnt meanwhile. Mend what it judges by: the address and the key of a judge, the "
+        "function and its limits (timeout_s, cpu_s, memory_mb), right answers that it can read. A run that is stopped "
+        "and resumed after that loses nothing; else begin again without this term."
+    ): (
+        "自上一次验证以来，奖励 {name} 有 {share:.0f} % 的回答没能评出：{problem}。这段时间学不到它要教的东西。"
+        "请改正它评判所依靠的：评判模型的地址和密钥、函数及其限制（timeout_s、cpu_s、memory_mb）、它能读懂的正确答案。"
+        "改好之后，停下再继续的运行不会丢失什么；否则请去掉这一项重新开始。"
+    ),
 }

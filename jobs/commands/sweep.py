@@ -62,7 +62,8 @@ def add_sweep(parser: Parser, program: Program) -> None:
         add_overwrite(own)
         add_detach(own, program)
         add_json(own)
-        flags.add_flags(below, stage.preset, DEFAULT_MODEL, without=OWN, other_words={"scaling.workers": at_once})
+        words = {**stage.words, "scaling.workers": at_once}
+        flags.add_flags(below, stage.preset, DEFAULT_MODEL, without=OWN, other_words=words)
         below.set_defaults(command=sweep, stage=name)
 
 

@@ -28,7 +28,7 @@ def add_train(parser: Parser, program: Program) -> None:
     for name, stage in STAGES.items():
         title = phrase(stage.title)
         below = stages.add_parser(name, help=title, description=title, usage="%(prog)s [--FLAG VALUE ...]")
-        groups = flags.add_flags(below, stage.preset, DEFAULT_MODEL)
+        groups = flags.add_flags(below, stage.preset, DEFAULT_MODEL, other_words=stage.words)
         add_preset(groups["memory"])
         run = groups["run"]
         run.add_argument(

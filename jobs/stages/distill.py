@@ -225,7 +225,8 @@ def data(spec: RunSpec, corpus: Corpus, models: Models, parallel: Parallel) -> D
 def _prompts(spec: RunSpec, corpus: Corpus, parallel: Parallel) -> OrderedBatches[PromptBatch]:
     rows = learnable(corpus.rows, spec.data.max_seq_len)
     if corpus.held_out is None:
-        rows, _ = hold_out(corpus.rows, spec.eval.fraction, spec.eval.max_documents, rows)
+        how = spec.eval
+        rows, _ = hold_out(corpus.rows, how.fraction, how.max_documents, rows, least=how.least_documents)
     return OrderedBatches(
         PromptRows(corpus.rows, rows, spec.data.max_seq_len, corpus.tokenizer.pad_id),
         batch_size=spec.loop.batch_size,

@@ -103,7 +103,8 @@ def packed(rows: type[AnswerRows], usable: Usable, spec: RunSpec, corpus: Corpus
     training, measured = usable(corpus.rows, width), corpus.held_out
     if measured is None:
         measured = corpus.rows
-        training, held_out = hold_out(corpus.rows, spec.eval.fraction, spec.eval.max_documents, training)
+        how = spec.eval
+        training, held_out = hold_out(corpus.rows, how.fraction, how.max_documents, training, least=how.least_documents)
     else:
         held_out = usable(measured, width)
     return (

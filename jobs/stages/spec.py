@@ -67,6 +67,9 @@ class EvalConfig(Config):
 
     path: str | None = Field(default=None, description="held-out rows; default: taken out of the training rows")
     fraction: float = Field(default=0.01, gt=0, lt=1, description="share of the documents that is held out")
+    least_documents: int = Field(
+        default=0, ge=0, description="where that share is fewer documents, so many are, but no more than a third of all"
+    )
     max_documents: int = Field(default=500, ge=1, description="at most so many documents are held out")
     pretrain_path: str | None = Field(
         default=None, description="plain text to see what is forgotten; default: held out of data.mix_path"
@@ -192,6 +195,11 @@ class StageSettings(Config):
 
     def require_files(self) -> None:
         """Raise ValueError where one of them is not there, or is no such file."""
+
+    def require_code(self) -> None:
+        """Raise ValueError where a function of the user's is not there, or cannot be imported. It is imported in a
+        process of its own.
+        """
 
 
 class RunSpec(Config):

@@ -103,4 +103,7 @@ STAGE = trying.stage(
         "expected_reward": Metric("", "what the answers were expected to bring", "higher"),
         "moved": Metric("nats/token", "how far the policy has moved on the last answers to these prompts", None),
     },
+    words={
+        "loop.epochs": "how often as many prompts are drawn as there are: those of which least is known the most often"
+    },
 )

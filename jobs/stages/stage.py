@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -139,6 +139,18 @@ def _none(spec: RunSpec) -> Batch | None:
     return None
 
 
+@dataclass(frozen=True)
+class Looked:
+    """What there is to say of a run's rows before it begins, and to warn of; a sentence each."""
+
+    said: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+
+
+def _as_they_are(spec: RunSpec, corpus: Corpus) -> Looked:
+    return Looked()
+
+
 def _as_it_is(spec: RunSpec) -> dict[str, Any]:
     return {}
 
@@ -170,7 +182,9 @@ class Stage:
     end of a run, of its metrics on held-out rows at the beginning and at the end; "" for nothing. replays: whether it
     reads the plain text that `data.mix` puts among its rows; replays_chats: and conversations too. suiting: what else
     the preset should be for the settings of a spec, by dotted paths; a user's own word counts more. alarms: what the
-    metrics so far give reason to warn of, with how many rows are held out.
+    metrics so far give reason to warn of, with how many rows are held out, and what its source says of problems. look:
+    what to say before a new run begins, as soon as its rows are tokenised; it raises ValueError where nothing could be
+    learnt of them. words: what a setting means in it, by dotted path, where that is not what its field says.
     """
 
     title: str
@@ -197,7 +211,9 @@ class Stage:
     suiting: Callable[[RunSpec], Mapping[str, Any]] = _as_it_is
     usable: Usable = learnable
     remark: Callable[[Mapping[str, float], Mapping[str, float]], str] | None = None
-    alarms: Callable[[Series, int], list[Alarm]] | None = None
+    alarms: Callable[[Series, int, Mapping[str, str]], list[Alarm]] | None = None
+    look: Callable[[RunSpec, Corpus], Looked] = _as_they_are
+    words: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def writes(self) -> bool:

@@ -138,9 +138,11 @@ def _divided(
     """What is trained on, and what is held out: other shards, or a part of the same. ordered: as the file has it.
     fraction: how large a part, by default what the run's settings say.
     """
-    width, fraction = spec.data.max_seq_len, fraction or spec.eval.fraction
+    width, least = spec.data.max_seq_len, spec.eval.least_documents if fraction is None else 0
     if held_out is not None:
         return (shards, pack_shards(shards, width, in_order=ordered)), (held_out, pack_shards(held_out, width))
-    training, validation = hold_out(shards, fraction, spec.eval.max_documents, learnable(shards, width))
+    training, validation = hold_out(
+        shards, fraction or spec.eval.fraction, spec.eval.max_documents, learnable(shards, width), least=least
+    )
     rows = pack_shards(shards, width, training, in_order=ordered)
     return (shards, rows), (shards, pack_shards(shards, width, validation))

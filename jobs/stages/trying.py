@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
+from shlex import quote
 from typing import Any
 from weakref import finalize
 
@@ -18,18 +18,16 @@ from torch import Tensor, nn
 
 from data.batches import OrderedBatches, in_order
 from data.encode import Tool as ListedTool
-from data.pack import learnable
 from data.rows import PromptRows
-from data.split import hold_out
 from jobs import paths
 from jobs.endpoints.judge import JudgeScorer
-from jobs.stages import flags, preferences, sft, supervised
+from jobs.stages import flags, preferences, prompts, sft, supervised
 from jobs.stages.preferences import REFERENCE
+from jobs.stages.prompts import AttemptReader
 from jobs.stages.sampling import answering
 from jobs.stages.spec import RunSpec, StageSettings
-from jobs.stages.stage import Answers, Corpus, Data, HeldOut, ModelSource, Stage
+from jobs.stages.stage import Answers, Corpus, Data, HeldOut, Looked, ModelSource, Stage
 from minimind.device.distributed import Parallel
-from minimind.evaluation.checkers import Answer
 from minimind.events import Metric
 from minimind.inference.reward import worst_scoring
 from minimind.language import say
@@ -37,8 +35,7 @@ from minimind.network.model import MiniMind
 from minimind.network.score import ScoreModel
 from minimind.rewards.judging import Judged, Rewards, Scorer
 from minimind.rewards.model import ENDING, ModelScorer
-from minimind.rewards.terms import TERMS, Attempt, Ending, Judge, Python, RewardModel, Term, names_of, parse_term
-from minimind.text.chat import ends_in_thought, parse
+from minimind.rewards.terms import TERMS, Attempt, Judge, Python, RewardModel, Term, names_of, parse_term
 from minimind.text.tokenizer import Tokenizer
 from minimind.tools.kinds import Lookup, Tool, parse_tools
 from minimind.tools.toolbox import Toolbox
@@ -58,6 +55,9 @@ REWARD_MODEL = "reward_model"
 HELD_OUT = 0.1
 """Share of the prompts: there are fewer of them than of conversations."""
 
+LEAST_HELD_OUT = 100
+"""Of so many prompts one is a point of the share that is answered right; of ten it is ten."""
+
 RIGHT_BY = "contains"
 """What says whether an answer is right, unless a user does: a model that was taught to answer in sentences seldom says
 the right answer and nothing else.
@@ -75,7 +75,7 @@ METRICS = {
     "repetition": Metric("", "share of an answer's stretches of 4 tokens that stood in it before", None),
     "tool_calls": Metric("", "calls of tools in an answer", None),
     "tool_errors": Metric("", "share of the calls of tools that failed", None),
-    "not_judged": Metric("", "judgements per answer that could not be made, and count as those of its group", None),
+    "not_judged": Metric("", "judgements per answer that could not be made: they neither reward nor punish", None),
     "no_signal": Metric("", "share of the groups whose rewards are all the same: nothing is learnt from them", None),
     "stopped": Metric("", "share of the passes that were left out because the policy had moved too far", None),
     "entropy": Metric("nats/token", "how unsure the policy is of what it writes", None),
@@ -86,11 +86,28 @@ METRICS = {
     "kl": preferences.METRICS["kl"],
     "replayed_loss": Metric("nats/token", "loss of the plain text that is replayed", "lower"),
 } | {
-    f"reward_{name}{number}": Metric("", "one term of the reward, before its weight", None)
+    f"{what}_{name}{number}": Metric("", meaning, None)
+    for what, meaning in (
+        ("reward", "one term of the reward, before its weight"),
+        ("not_judged", "share of the answers that this term could not judge"),
+    )
     for name in TERMS
     for number in ("", *(f"_{at}" for at in range(2, MOST_ALIKE + 1)))
 }
 """What all of these stages measure."""
+
+
+WORDS = {
+    "data.path": "prompts with their right answers, or conversations that end in them: .jsonl, .jsonl.gz or .parquet, "
+    "or a folder of either; in a job a relative path counts from MINIMIND_HOME",
+    "data.max_seq_len": "tokens of a prompt and an answer to it, together at most; prompts that leave no room for an "
+    "answer are left out",
+    "loop.batch_size": "prompts whose answers are learnt from in one forward pass on one worker",
+    "loop.accumulation_steps": "forward passes per optimizer step, each over the answers to as many prompts",
+    "loop.epochs": "how often each prompt is tried",
+    "seed": "decides the order of the prompts, and what answers are drawn",
+}
+"""What settings mean where prompts are tried, and no rows are learnt."""
 
 
 class TryingSettings(StageSettings):
@@ -208,6 +225,16 @@ class TryingSettings(StageSettings):
             if isinstance(tool, Lookup):
                 tool.require_table(paths.existing(tool.table, say("table of the tool {name}", name=tool.name)))
 
+    def require_code(self) -> None:
+        """Raise ValueError where the function of a term `python` is not there, or cannot be imported."""
+        if codes := [term for term in self.judging if isinstance(term, Python)]:
+            judging_by(self, codes).close()
+
+    @property
+    def judging(self) -> tuple[Term, ...]:
+        """The reward's terms, and what else says what is right."""
+        return (*self.terms, *([parse_term(self.truth)] if self.truth is not None else []))
+
     @property
     def told_tokens(self) -> int:
         """What an answer may be told, in tokens."""
@@ -262,7 +289,14 @@ def preset(name: str, stage: StageSettings, size: str) -> RunSpec:
             "loop": spec.loop.model_copy(
                 update={"batch_size": 32 if small else 4, "accumulation_steps": 1 if small else 8, "epochs": 1}
             ),
-            "eval": spec.eval.model_copy(update={"best": "val/right", "best_is": "highest", "fraction": HELD_OUT}),
+            "eval": spec.eval.model_copy(
+                update={
+                    "best": "val/right",
+                    "best_is": "highest",
+                    "fraction": HELD_OUT,
+                    "least_documents": LEAST_HELD_OUT,
+                }
+            ),
         }
     )
 
@@ -318,13 +352,21 @@ def attempted(how: PolicyLoss, models: Models, batch: PolicyBatch) -> tuple[Loss
     return policy_loss(how, batch, state_logprobs(policy, state_ND, batch), reference_M), state_ND
 
 
-class TermJudge:
-    """Judges answers by the terms of a reward, with the data's right answers beside them."""
+class TermJudge(AttemptReader):
+    """Judges answers by the terms of a reward, with the data's right answers beside them. begun: whether the run has
+    tried a prompt, in this process or in one before it: then what judges has worked, and may be away for a while.
+    """
 
     def __init__(
-        self, rewards: Rewards, rows: PromptRows, tokenizer: Tokenizer, scorer: ModelScorer | None = None
+        self,
+        rewards: Rewards,
+        rows: PromptRows,
+        tokenizer: Tokenizer,
+        begun: Callable[[], bool],
+        scorer: ModelScorer | None = None,
     ) -> None:
-        self.rewards, self.rows, self.tokenizer, self.scorer = rewards, rows, tokenizer, scorer
+        super().__init__(rows, tokenizer)
+        self.rewards, self.begun, self.scorer = rewards, begun, scorer
         self.names, self.weight_K = rewards.names, np.array(rewards.weights)
         self._has_judged: set[Rewards] = set()
 
@@ -340,10 +382,10 @@ class TermJudge:
 
     def _judged(self, rewards: Rewards, written: Sequence[Written]) -> Judged:
         """What rewards say of answers, of which the first term says what is right. Raises ValueError where it could
-        tell of none of the first.
+        tell of none of the first, before any prompt is tried.
         """
-        judged = rewards.judge([self._attempt(one) for one in written], [one.row for one in written])
-        if written and judged.failed_KA[0].all() and rewards not in self._has_judged:
+        judged = rewards.judge([self.attempt(one) for one in written], [one.row for one in written])
+        if written and judged.failed_KA[0].all() and rewards not in self._has_judged and not self.begun():
             raise ValueError(
                 say(
                     "the reward {name}, which says what is right, could judge none of the first {count} answers: "
@@ -362,35 +404,10 @@ class TermJudge:
         if self.scorer is not None:
             self.scorer.worst()
 
-    def _attempt(self, one: Written) -> Attempt:
-        """What is judged: the last turn's text, and the calls of all turns."""
-        prompt = one.tokens[: one.prompt]
-        turns = [self._read(one.tokens[:start], one.tokens[start:end]) for start, end in one.turns]
-        calls = [call["function"] for turn in turns for call in turn["tool_calls"]]
-        right = self._read(prompt, self.rows.right(one.row))
-        answer = Answer(
-            turns[-1]["content"],
-            "stop" if one.finished else "length",
-            tuple((call["name"], json.loads(call["arguments"])) for call in calls),
-            self._question(prompt),
-            turns[-1]["reasoning_content"],
-        )
-        before = one.tokens[: one.turns[-1][0]]
-        return Attempt(answer, right["content"], len(one.own), one.room, Ending(before, turns[-1]))
-
-    def _read(self, context: list[int], ids: list[int]) -> dict[str, Any]:
-        """What a turn says, thinks and calls."""
-        return parse(self.tokenizer, ids, ends_in_thought(self.tokenizer, context))
-
     def texts(self, one: Written) -> tuple[str, str, str]:
         """The last turn before the answer, the answer and the right one; of each what is said, not what is thought."""
-        attempt = self._attempt(one)
+        attempt = self.attempt(one)
         return attempt.answer.prompt, attempt.answer.text, attempt.reference
-
-    def _question(self, prompt: list[int]) -> str:
-        """The text of the last turn before the answer."""
-        text = self.tokenizer.decode(prompt)
-        return text.rpartition("<|im_start|>user\n")[2].partition("<|im_end|>")[0]
 
 
 class HeldOutJudge(TermJudge):
@@ -401,10 +418,11 @@ class HeldOutJudge(TermJudge):
         rewards: Rewards,
         rows: PromptRows,
         tokenizer: Tokenizer,
+        begun: Callable[[], bool],
         scorer: ModelScorer | None = None,
         truth: Rewards | None = None,
     ) -> None:
-        super().__init__(rewards, rows, tokenizer, scorer)
+        super().__init__(rewards, rows, tokenizer, begun, scorer)
         self.truth = truth
 
     def right(self, written: Sequence[Written], verdict: Verdict) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
@@ -424,30 +442,27 @@ def data(
     source: Callable[[RunSpec, PromptRows, Writer, Parallel], tuple[PromptSource, Credit]],
 ) -> Data:
     """Prompts and how answers to them are credited; measured by the likeliest answers to held-out prompts."""
-    own, width = settings(spec), spec.data.max_seq_len
-    chosen, measured = learnable(corpus.rows, width), corpus.held_out
-    if measured is None:
-        measured = corpus.rows
-        chosen, held_out = hold_out(corpus.rows, spec.eval.fraction, spec.eval.max_documents, chosen)
-    else:
-        held_out = learnable(measured, width)
-    pad_id = corpus.tokenizer.pad_id
-    training, examining = PromptRows(corpus.rows, chosen, width, pad_id), PromptRows(measured, held_out, width, pad_id)
+    own = settings(spec)
+    training, examining = prompts.split(spec, corpus)
     tools = toolbox(own, corpus.tokenizer)
     writer = Writer(models, writing(spec, corpus.tokenizer), tools)
     if tools is not None:
         finalize(writer, tools.close)
-    prompts, credit = source(spec, training, writer, parallel)
+    asked, credit = source(spec, training, writer, parallel)
     at_once = max(1, min(EXAMINED_AT_ONCE, -(-examining.count // parallel.world)))
     scorer = model_scorer(spec, corpus.tokenizer, writer)
-    rewards = Rewards(own.terms, scorers=scorers(own, scorer), folder=code_folder(own))
-    judge = TermJudge(rewards, training, corpus.tokenizer, scorer)
-    truth = Rewards([parse_term(own.truth)], folder=code_folder(own)) if own.truth is not None else None
+    rewards = judging_by(own, own.terms, scorers(own, scorer))
+
+    def begun() -> bool:
+        return asked.position > 0
+
+    judge = TermJudge(rewards, training, corpus.tokenizer, begun, scorer)
+    truth = judging_by(own, [parse_term(own.truth)]) if own.truth is not None else None
     for user_code in filter(None, (rewards, truth)):
         finalize(judge, user_code.close)  # where it comes too soon, the next answers start user code again
     return Data(
         Attempts(
-            prompts,
+            asked,
             writer,
             judge,
             credit,
@@ -461,13 +476,25 @@ def data(
                 examined,
                 partial(in_order, examining, batch_size=at_once, rank=parallel.rank, world=parallel.world),
                 writer,
-                HeldOutJudge(rewards, examining, corpus.tokenizer, scorer, truth),
+                HeldOutJudge(rewards, examining, corpus.tokenizer, begun, scorer, truth),
             ),
             rows=examining.count,
         ),
         supervised.held_out_text(spec, corpus, parallel),
         _expected(spec, training, examining, credit.first_answers),
     )
+
+
+def look(spec: RunSpec, corpus: Corpus) -> Looked:
+    """What there is to say before a run begins: how many prompts are held out, and whether what says what is right, the
+    first term and `truth`, can read the right answers. Raises ValueError where it can read none.
+    """
+    own = settings(spec)
+    terms = [(names_of(own.terms)[0], own.terms[0])]
+    if own.truth is not None:
+        truth = parse_term(own.truth)
+        terms.append((f"{names_of([truth])[0]} (stage.truth)", truth))
+    return prompts.look(spec, corpus, terms)
 
 
 def model_scorer(spec: RunSpec, tokenizer: Tokenizer, writer: Writer) -> ModelScorer | None:
@@ -498,11 +525,26 @@ def _no_scorer(attempts: Sequence[Attempt]) -> Sequence[float]:
     raise TypeError("where there are no models nothing is judged")
 
 
+def judging_by(own: TryingSettings, terms: Sequence[Term], scorers: Mapping[str, Scorer] | None = None) -> Rewards:
+    """What judges by terms. Raises ValueError, with what to do, where a function of the user's is not there."""
+    folder = code_folder(own)
+    try:
+        return Rewards(terms, scorers=scorers, folder=folder)
+    except ValueError as error:
+        raise ValueError(
+            say(
+                "stage.rewards or stage.truth, a term python: {problem}. Mend it on {machine}, or name the folder that "
+                "its module is in with --set stage.code_path=FOLDER",
+                problem=error,
+                machine=socket.gethostname(),
+            )
+        ) from None
+
+
 def code_folder(own: TryingSettings) -> Path:
     """Where the functions of terms are looked for. Raises ValueError where there are some, and it is not there."""
     folder = paths.absolute(own.code_path or "")
-    asked = [*own.terms, *([parse_term(own.truth)] if own.truth is not None else [])]
-    if any(isinstance(term, Python) for term in asked) and not folder.is_dir():
+    if any(isinstance(term, Python) for term in own.judging) and not folder.is_dir():
         raise ValueError(
             say(
                 "stage.code_path = {folder}: there is no such folder on {machine}, and the functions of stage.rewards "
@@ -631,14 +673,28 @@ def remark(first: Mapping[str, float], last: Mapping[str, float]) -> str:
     return say("Of the held-out prompts {was:.1f} % were answered right before, {now:.1f} % now.", was=was, now=now)
 
 
+def next_commands(spec: RunSpec) -> list[tuple[str, str]]:
+    """What to ask when a run has ended: what for, and the command."""
+    first = spec.weights
+    commands = [(say("what it writes to held-out prompts, and what that is worth"), f"show {spec.name} --samples")]
+    if first is not None:
+        against = quote(str(paths.absolute(first)) if paths.is_path(first) else first)
+        what = say("what became better than in the weights that it began with, and what worse")
+        commands.insert(0, (what, f"eval {spec.name} --against {against}"))
+    return [(what, f"minimind {command}") for what, command in commands]
+
+
 def stage(
     title: str,
     settings: type[TryingSettings],
     preset: Callable[[str], RunSpec],
     source: Callable[[RunSpec, PromptRows, Writer, Parallel], tuple[PromptSource, Credit]],
     metrics: Mapping[str, Metric],
+    words: Mapping[str, str] | None = None,
 ) -> Stage:
-    """A stage that tries. source: where prompts come from, and who credits answers. metrics: beside those of all."""
+    """A stage that tries. source: where prompts come from, and who credits answers. metrics, words: beside those of
+    all.
+    """
     return Stage(
         title=title,
         rows="rl",
@@ -650,6 +706,7 @@ def stage(
         models=models,
         objective=objective,
         data=partial(data, source=source),
+        look=look,
         worst=worst,
         beside=worst_text,
         worst_take=worst_take,
@@ -661,4 +718,5 @@ def stage(
         replays_chats=True,
         alarms=alarms,
         remark=remark,
+        words={**WORDS, **(words or {})},
     )

@@ -28,11 +28,14 @@ from jobs.synthesis.journal import Entry, Journal
 from jobs.synthesis.rows import known, summed
 from jobs.synthesis.samples import Sampling, sample
 from jobs.terminal.counting import counting
+from jobs.terminal.wrap import tell
 from minimind.evaluation.asking import Reply
+from minimind.evaluation.checkers import Answer
 from minimind.evaluation.measures import WORD
 from minimind.evaluation.statistics import SHARES, mean, pass_at
 from minimind.language import say
 from minimind.rewards.judging import Rewards
+from minimind.rewards.readable import require_readable, spread
 from minimind.rewards.terms import Attempt, Contains, Elsewhere, Python, Term, named, names_of, require_references
 from minimind.text.chat import render
 from minimind.training.signal import RIGHT, Signal, Standing, signal
@@ -72,12 +75,15 @@ def measure(
     right that scores 1 by the first of them. folder: where the code of a term `python` is looked for. What has been
     done is kept when it is ended and started again, and the same arguments give the same.
 
-    Raises ValueError for a file that was begun otherwise, rows without the right answer that a term needs, and a model
-    that writes no numbers.
+    Raises ValueError for a file that was begun otherwise, rows without the right answer that a term needs, right
+    answers none of which the first term can read, and a model that writes no numbers.
     """
     terms = terms_of(reward)
     without = [prompt.where for prompt in prompts.each if prompt.answer is None]
     require_references(terms, without, len(prompts.each))
+    known_right = [_as_answered(prompts.each[at]) for at in spread(len(prompts.each)) if prompts.each[at].answer]
+    if warning := require_readable(terms[0], names_of(terms)[0], known_right, str(prompts.path)):
+        tell(console, warning, style="yellow")
     asked = {
         "model": {"name": model.name, "checkpoint": model.checkpoint, "device": model.device},
         "prompts": known(prompts),
@@ -93,13 +99,19 @@ def measure(
         total, done = (count * sampling.samples for count in (len(prompts.each), len(journal)))
         judge = partial(_entry_of, model=model, sampling=sampling, rewards=rewards)
         try:
-            with counting(say("{model} is sampled", model=model.name), total, console, done=done) as tell:
-                sample(model, prompts.each, sampling, judge, journal, lambda tokens: tell())
+            with counting(say("{model} is sampled", model=model.name), total, console, done=done) as count:
+                sample(model, prompts.each, sampling, judge, journal, lambda tokens: count())
         finally:
             found = _summed(prompts, journal, sampling)
             finished = len(journal) == len(prompts.each)
             journal.keep(found, finished=finished, rows=_curriculum(prompts, journal, sampling))
         return journal.record
+
+
+def _as_answered(prompt: Prompt) -> Attempt:
+    """As if the right answer had been given."""
+    right = prompt.answer or ""
+    return Attempt(Answer(right, "stop", (), prompt.question), right, 1, 1)
 
 
 def _place(asked: Mapping[str, Any]) -> Path:

@@ -2065,9 +2065,9 @@ CHINESE: dict[str, str] = {
         "passes over them (--epochs {epochs}), make a longer run."
     ): ("这些问题只够 {steps} 步，而靠尝试每步学到的很少。请用更多的问题，或多练几轮（--epochs {epochs}）。"),
     "Validation has only {count:.0f} {unit} to measure on: its numbers tell little. Name a file of held-out "
-    "rows with --set eval.path=FILE, or hold out more, such as --set eval.fraction=0.1.": (
+    "rows with --set eval.path=FILE, or hold out more, such as --set eval.fraction={fraction:g}.": (
         "验证只有 {count:.0f} {unit}可供测量，数值说明不了什么。请用 --set eval.path=FILE 指定一个留出数据文件，"
-        "或者留出更多，例如 --set eval.fraction=0.1。"
+        "或者留出更多，例如 --set eval.fraction={fraction:g}。"
     ),
     "the score of every answer of a file, and of pairs how often the better one is ahead": (
         "文件中每个回答的分数；成对时还有较好回答领先的比例"
@@ -2352,8 +2352,8 @@ CHINESE: dict[str, str] = {
     "share of held-out prompts of whose answer it could be told whether it is right": (
         "留出的提示中，能判断其回答对错的占多少"
     ),
-    "judgements per answer that could not be made, and count as those of its group": (
-        "每个回答没能评出的分数的个数，按同组其他回答的平均计"
+    "judgements per answer that could not be made: they neither reward nor punish": (
+        "每个回答没能评出的分数的个数：它们不奖也不罚"
     ),
     "share of the groups whose rewards are all the same: nothing is learnt from them": (
         "组内奖励全都相同的组的比例：从中学不到东西"
@@ -2367,6 +2367,7 @@ CHINESE: dict[str, str] = {
     "share of the calls of tools that failed": "失败的工具调用所占比例",
     "table of the tool {name}": "工具 {name} 的表格",
     "one term of the reward, before its weight": ("奖励的一项，未乘权重"),
+    "share of the answers that this term could not judge": ("这一项没能评出的回答所占的比例"),
     "what the answers were expected to bring": ("预期这些回答会得到的奖励"),
     "how far the policy has moved on the last answers to these prompts": ("在这些提示上一次的回答上，策略变动了多少"),
     "squared error of what the critic expects": ("评论者预期的平方误差"),
@@ -2422,5 +2423,36 @@ CHINESE: dict[str, str] = {
     "reward {value}": "奖励 {value}",
     "{kind} is another model's opinion and may be wrong: what is true is told by one of {names}": (
         "{kind} 是另一个模型的看法，可能出错：什么是对的要由这些项之一来定：{names}"
+    ),
+    (
+        "stage.rewards or stage.truth, a term python: {problem}. Mend it on {machine}, or name the folder that its "
+        "module is in with --set stage.code_path=FOLDER"
+    ): (
+        "stage.rewards 或 stage.truth 的 python 项：{problem}。请在 {machine} 上改正，"
+        "或用 --set stage.code_path=目录 指明模块所在的目录"
+    ),
+    "prompts with their right answers, or conversations that end in them: .jsonl, .jsonl.gz or .parquet, or a folder "
+    "of either; in a job a relative path counts from MINIMIND_HOME": (
+        "带标准答案的提示，或以标准答案结尾的对话：.jsonl、.jsonl.gz 或 .parquet；或由它们组成的文件夹；"
+        "在任务中相对路径从 MINIMIND_HOME 算起"
+    ),
+    "tokens of a prompt and an answer to it, together at most; prompts that leave no room for an answer are left out": (
+        "一个提示和它的一个回答合起来最多多少词元；没有给回答留下位置的提示不用"
+    ),
+    "prompts whose answers are learnt from in one forward pass on one worker": "每个进程每次前向学习多少个提示的回答",
+    "forward passes per optimizer step, each over the answers to as many prompts": (
+        "每个优化步累积的前向次数，每次都是同样多的提示的回答"
+    ),
+    "how often each prompt is tried": "每个提示尝试多少遍",
+    "decides the order of the prompts, and what answers are drawn": "随机种子：决定提示的顺序和抽出的回答",
+    "how often as many prompts are drawn as there are: those of which least is known the most often": (
+        "抽取多少遍（每遍与提示总数一样多）：了解最少的提示抽得最多"
+    ),
+    "Prompts: {learnt} to learn from, {held} held out, of which each is {points:.1f} points of val/right.": (
+        "提示：{learnt} 个用来学习，{held} 个留出，留出的每一个占 val/right 的 {points:.1f} 个百分点。"
+    ),
+    "what it writes to held-out prompts, and what that is worth": "它对留出的提示写些什么，各值多少",
+    "what became better than in the weights that it began with, and what worse": (
+        "比起它开始时的权重，哪些变好了，哪些变差了"
     ),
 }

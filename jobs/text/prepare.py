@@ -30,6 +30,7 @@ from jobs.runs.program import typed
 from jobs.runs.references import Weights, find_weights, tokenizer_folder
 from jobs.stages.origin import require_kind
 from jobs.stages.spec import RunSpec
+from jobs.stages.stage import Corpus
 from jobs.stages.table import STAGES
 from jobs.terminal.wrap import tell
 from jobs.text.tokenizer import DATA_FILE, TokenizerSpec, learn
@@ -133,10 +134,20 @@ def prepare(
         _check(spec, source, rows, held_out, console, tokenizer)
     _check(spec, chats, "sft", None, console, tokenizer, setting="data.chats_path")
 
-    def tokenised(path: Path | None, rows: str) -> str | None:
-        return None if path is None else str(_tokenised(path, rows, tokenizer, spec, pipeline, console).folder)
+    def tokenised(path: Path | None, rows: str) -> TokenShards | None:
+        return None if path is None else _tokenised(path, rows, tokenizer, spec, pipeline, console)
+
+    def folder_of(shards: TokenShards | None) -> str | None:
+        return None if shards is None else str(shards.folder)
 
     shards = _tokenised(source, rows, tokenizer, spec, pipeline, console)
+    validation = tokenised(held_out, rows)
+    if own is None:
+        looked = STAGES[spec.stage.kind].look(spec, Corpus(tokenizer, shards, validation))
+        for said in looked.said:
+            tell(console, said)
+        for warning in looked.warnings:
+            tell(console, warning, style="yellow")
     role_folders = {role: _role_folder(spec, role, named, tokenizer) for role, named in _roles(spec).items()}
     first = {"init_from": init} if init else {}
     first |= {f"roles.{role}": role_folder for role, role_folder in role_folders.items()}
@@ -144,10 +155,10 @@ def prepare(
         tokenizer=str(folder),
         tokenizer_fingerprint=tokenizer.fingerprint,
         shards=str(shards.folder),
-        validation_shards=tokenised(held_out, rows),
-        text_shards=tokenised(text, "pretrain"),
-        chat_shards=tokenised(chats, "sft"),
-        held_out_text_shards=tokenised(held_out_text, "pretrain"),
+        validation_shards=folder_of(validation),
+        text_shards=folder_of(tokenised(text, "pretrain")),
+        chat_shards=folder_of(tokenised(chats, "sft")),
+        held_out_text_shards=folder_of(tokenised(held_out_text, "pretrain")),
         data_fingerprint=shards.fingerprint,
         init_folder=str(init) if init else None,
         parent_run=manifest["run_id"] if manifest else None,
@@ -165,8 +176,8 @@ _SEEN_AT_ONCE = ("wrong_fields", "other_stage", "not_utf8", "damaged_file")
 
 
 def require_files(spec: RunSpec) -> None:
-    """Raise ValueError for what can be seen at a glance: a file or tokenizer that is not there, a first row of a file
-    that is of another stage or in another encoding. `prepare` looks at all of it.
+    """Raise ValueError for what can be seen at a glance: a file, a tokenizer or a function of the user's that is not
+    there, a first row of a file that is of another stage or in another encoding. `prepare` looks at all of it.
     """
     rows = STAGES[spec.stage.kind].rows
     files = (
@@ -188,6 +199,7 @@ def require_files(spec: RunSpec) -> None:
                 if strict and isinstance(row, DataError) and row.kind in _SEEN_AT_ONCE:
                     raise row
     spec.stage.require_files()
+    spec.stage.require_code()
     if spec.data.tokenizer is not None:
         tokenizer_folder(spec.data.tokenizer)
 

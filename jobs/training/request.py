@@ -70,6 +70,12 @@ class JobRequest(Config):
         return terms_named(self.settings.get("stage.rewards"))
 
     @property
+    def has_code(self) -> bool:
+        """Whether what its settings have answers judged by is a function of the user's."""
+        truth = self.settings.get("stage.truth")
+        return "python" in (*self.rewards, *terms_named(f"[{truth}]" if isinstance(truth, str) else [truth]))
+
+    @property
     def trains_tokenizer(self) -> bool:
         """Whether its stage is the one that is none of STAGES, for it trains no model."""
         return self.stage == "tokenizer"
@@ -98,7 +104,7 @@ class JobRequest(Config):
             settings = self.settings if path is None else {**self.settings, "path": str(paths.absolute(path, folder))}
         else:
             settings = flags.absolute(self.settings, folder)
-            if "python" in self.rewards and settings.get(CODE) is None and not self.from_resume:
+            if self.has_code and settings.get(CODE) is None and not self.from_resume:
                 settings = {**settings, CODE: str(folder)}
         return self.model_copy(update={"settings": settings})
 

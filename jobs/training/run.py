@@ -25,7 +25,7 @@ from jobs.stages.adapter import adapter_lines
 from jobs.stages.origin import first_weights, new_spec, require_weights, with_text
 from jobs.stages.spec import CODE, FILES, NO_WEIGHTS, RunSpec, other_results
 from jobs.stages.table import STAGES
-from jobs.stages.trying import TryingSettings
+from jobs.stages.trying import TryingSettings, next_commands
 from jobs.text.prepare import Prepared, prepare, require_files
 from jobs.training import launch
 from jobs.training.build import known_bytes
@@ -47,8 +47,14 @@ def train(request: JobRequest, console: Console) -> int:
         spec = new_spec(request.stage, request.settings, request.model, weights)
         run = start(spec, console, overwrite=request.overwrite, weights=weights, request=request)
     show(run, console, only=("memory", "checkpoints", "samples", "files"))
-    for line in adapter_lines(RunSpec.model_validate(run.spec())):
+    spec = RunSpec.model_validate(run.spec())
+    for line in adapter_lines(spec):
         console.print(line)
+    if run.state().word == "SUCCEEDED" and isinstance(spec.stage, TryingSettings):
+        console.print(say("Next:"))
+        for what, command in next_commands(spec):
+            console.print(f"  # {what}", style="dim")
+            console.print(f"  {command}", soft_wrap=True)
     return 0 if run.state().word in ("SUCCEEDED", "STOPPED") else 1
 
 

@@ -39,7 +39,7 @@ from minimind.training.loop import NonFiniteLossError, is_over, train
 from minimind.training.objectives import Objective, next_token_loss
 from minimind.training.out_of_memory import DoesNotFitError, beyond_rungs
 from minimind.training.policy import Examined, JudgedBatch
-from minimind.training.recipe import GeneratingSource, ReturningSource
+from minimind.training.recipe import GeneratingSource, RemarkingSource, ReturningSource
 from minimind.training.train_state import TrainState
 from minimind.units import duration
 
@@ -455,7 +455,8 @@ class RunHooks:
         if measured < least:
             text = say(
                 "Validation has only {count:.0f} {unit} to measure on: its numbers tell little. Name a file of "
-                "held-out rows with --set eval.path=FILE, or hold out more, such as --set eval.fraction=0.1.",
+                "held-out rows with --set eval.path=FILE, or hold out more, such as --set eval.fraction={fraction:g}.",
+                fraction=0.5 if self.spec.eval.least_documents else 0.1,
                 count=measured,
                 unit=phrase(unit),
             )
@@ -628,7 +629,9 @@ class RunHooks:
             steps, known = self.series.setdefault(name, ([], []))
             steps.append(step)
             known.append(value)
-        for alarm in alarms(self.series, self.built.held_out.rows):
+        source = self.recipe.batches
+        problems = source.problems() if isinstance(source, RemarkingSource) else {}
+        for alarm in alarms(self.series, self.built.held_out.rows, problems):
             if alarm.cause not in self.raised:
                 self.raised.add(alarm.cause)
                 self.note("calm" if alarm.calm else "alarm", alarm.text, cause=alarm.cause, step=step)

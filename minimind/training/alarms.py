@@ -6,7 +6,7 @@ Each has a cause, by which a run notes it once. Bounds are such that no healthy 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from minimind.language import say
 from minimind.training.gate import share_error
@@ -56,6 +56,9 @@ GAP, GAP_CLIPPED = 0.1, 0.01
 rounding to bfloat16 makes a hundredth; 0.1 counts each token by a tenth too much or too little.
 """
 
+MOSTLY = 0.5
+"""A term that cannot judge a larger share of the answers between two validations mostly fails."""
+
 NEAR_0 = 0.05
 """A loss below this looks like one that is through."""
 
@@ -71,9 +74,11 @@ class Alarm:
     calm: bool = False
 
 
-def alarms(series: Series, prompts: int) -> list[Alarm]:
-    """All that the newest metrics give reason to. prompts: how many are held out."""
-    seen = Seen(series, prompts)
+def alarms(series: Series, prompts: int, problems: Mapping[str, str] | None = None) -> list[Alarm]:
+    """All that the newest metrics give reason to. prompts: how many are held out. problems: why terms of the reward
+    last could not judge an answer, by their names, as far as that is known.
+    """
+    seen = Seen(series, prompts, problems or {})
     return [alarm for look in LOOKS if (alarm := look(seen)) is not None]
 
 
@@ -83,6 +88,7 @@ class Seen:
 
     series: Series
     prompts: int
+    problems: Mapping[str, str] = field(default_factory=dict)
 
     def recent(self, name: str) -> float | None:
         """The mean over the last steps; None where there are too few."""
@@ -96,6 +102,15 @@ class Seen:
         steps, values = self.series.get(name, ((), ()))
         later = [(step, value) for step, value in zip(steps, values, strict=True) if step > begin]
         return _mean([value for step, value in later if step < later[0][0] + FEWEST]) if later else None
+
+    def between(self, name: str) -> float | None:
+        """The mean over the steps between the last two validations; None where none lies there."""
+        measured, (steps, values) = self.validations("val/right"), self.series.get(name, ((), ()))
+        if len(measured) < 2:
+            return None
+        begin, end = measured[-2][0], measured[-1][0]
+        inside = [value for step, value in zip(steps, values, strict=True) if begin < step <= end]
+        return _mean(inside) if inside else None
 
     def validations(self, name: str) -> list[tuple[int, float]]:
         """Steps and values."""
@@ -240,6 +255,27 @@ def _gap(seen: Seen) -> Alarm | None:
     return Alarm("gap", text)
 
 
+NOT_JUDGED = "train/not_judged_"
+"""How the metrics begin that say of each term what it could not judge; behind that stands its name."""
+
+
+def _not_judged(seen: Seen) -> Alarm | None:
+    names = [name for name in seen.series if name.startswith(NOT_JUDGED)]
+    worst, name = max(((seen.between(name) or 0.0, name.removeprefix(NOT_JUDGED)) for name in names), default=(0.0, ""))
+    if worst <= MOSTLY:
+        return None
+    text = say(
+        "The reward {name} could not judge {share:.0f} % of the answers since the validation before: {problem}. What "
+        "it was to teach is not learnt meanwhile. Mend what it judges by: the address and the key of a judge, the "
+        "function and its limits (timeout_s, cpu_s, memory_mb), right answers that it can read. A run that is stopped "
+        "and resumed after that loses nothing; else begin again without this term.",
+        name=name,
+        share=100 * worst,
+        problem=seen.problems.get(name) or say("the notes of the run have the reason"),
+    )
+    return Alarm("not_judged", text)
+
+
 def _loss(seen: Seen) -> Alarm | None:
     _, losses = seen.series.get("train/loss", ((), ()))
     if not losses or abs(losses[-1]) >= NEAR_0:
@@ -261,4 +297,5 @@ LOOKS: tuple[Callable[[Seen], Alarm | None], ...] = (
     _kl,
     _repetition,
     _gap,
+    _not_judged,
 )

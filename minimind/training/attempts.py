@@ -86,6 +86,13 @@ class Tried:
 
     row_A: the prompt of each. group_A: ascending from 0, the attempts of one prompt at one time. reward_A: the terms'
     sum by weight. looked: what `Credit.look` gave on each worker.
+
+    Where a term could not judge an answer, its value is neutral (`advantages.without_failures`): it depends on the
+    others' answers and not on this one, so that this one is learnt from by what its other terms say. But that is not
+    what the answer brought. So two things are told apart, of the terms that weigh something:
+
+    whole_A: all of them could tell. Of no other attempt a tracker remembers the reward, and a critic is held to it.
+    known_A: at least one could. Of no other attempt anything is learnt: it is as if it had not been made.
     """
 
     row_A: Ints
@@ -93,6 +100,8 @@ class Tried:
     value_KA: Floats
     reward_A: Floats
     looked: Sequence[Any]
+    whole_A: NDArray[np.bool_]
+    known_A: NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -122,8 +131,10 @@ class Credit(ABC):
         """What of this worker it wants to see answered first."""
         return ()
 
-    def begin(self, row_A: Ints, reward_AN: Floats) -> None:
-        """Remember the first answers. row_A: prompts, of all workers. reward_AN: of N answers to each."""
+    def begin(self, row_A: Ints, reward_AN: Floats, whole_AN: NDArray[np.bool_]) -> None:
+        """Remember the first answers. row_A: prompts, of all workers. reward_AN: of N answers to each. whole_AN: of
+        which it could be told (`Tried`).
+        """
         raise NotImplementedError  # nobody calls it where first_answers is 0
 
     def look(self, written: Sequence[Written]) -> Any:
@@ -257,6 +268,10 @@ class Attempts:
         """Why terms could not judge answers, of any worker."""
         return self._failures.remarks()
 
+    def problems(self) -> Mapping[str, str]:
+        """Why each term last could not judge an answer, by its name."""
+        return self._failures.problems
+
     def state_dict(self) -> dict[str, Any]:
         """Where the prompts stand, what is remembered of them, and the attempts that are still to be learnt from."""
         return {
@@ -323,8 +338,9 @@ class Attempts:
             return False
         found = [one for of_rank in everyone for one in of_rank]
         row_A = np.array([row for rows, _ in found for row in rows], dtype=np.int64)
-        value_KA = values_of([verdict for _, verdict in found], np.repeat(row_A, count))
-        self.credit.begin(row_A, (self.judge.weight_K @ value_KA).reshape(-1, count))
+        verdicts, weight_K = [verdict for _, verdict in found], self.judge.weight_K
+        value_KA, (whole_A, _) = values_of(verdicts, np.repeat(row_A, count)), told_in(verdicts, weight_K)
+        self.credit.begin(row_A, (weight_K @ value_KA).reshape(-1, count), whole_A.reshape(-1, count))
         return True
 
     def _try(self, position: int, batches: Sequence[PromptBatch]) -> _Found:
@@ -455,13 +471,13 @@ def _both(one: _Found, other: _Found) -> _Found:
 
 class Failures:
     """Judgements that could not be made, since the run was begun or went on: said at first, and whenever they are twice
-    as many.
+    as many. problems: why, of each term the last.
     """
 
     def __init__(self) -> None:
         self._failed: dict[str, int] = {}
         self._said: dict[str, int] = {}
-        self._problems: dict[str, str] = {}
+        self.problems: dict[str, str] = {}
         self._judged = 0
 
     def count(self, names: Sequence[str], verdict: Verdict) -> None:
@@ -469,7 +485,7 @@ class Failures:
         self._judged += verdict.value_KA.shape[1]
         for name, failed in zip(names, verdict.failed_K, strict=True):
             self._failed[name] = self._failed.get(name, 0) + int(failed)
-        self._problems |= verdict.problems
+        self.problems |= verdict.problems
 
     def remarks(self) -> list[str]:
         """What is to be said now."""
@@ -479,12 +495,12 @@ class Failures:
                 self._said[name] = failed
                 said.append(
                     say(
-                        "the reward {name} could not judge {failed} of {count} answers, which count as the others of "
-                        "their group: {problem}",
+                        "the reward {name} could not judge {failed} of {count} answers, which it neither rewards nor "
+                        "punishes: {problem}",
                         name=name,
                         failed=failed,
                         count=self._judged,
-                        problem=self._problems.get(name, "?"),
+                        problem=self.problems.get(name, "?"),
                     )
                 )
         return said
@@ -494,13 +510,16 @@ def tried_of(everyone: Sequence[_Found], weight_K: Floats, answers: int) -> Trie
     """The attempts of all workers, one worker after the other. answers: to each prompt."""
     row_A = np.array([one.row for written, _, _ in everyone for one in written], dtype=np.int64)
     group_A = np.arange(len(row_A)) // answers
-    value_KA = values_of([verdict for _, verdict, _ in everyone], group_A)
+    verdicts = [verdict for _, verdict, _ in everyone]
+    value_KA, (whole_A, known_A) = values_of(verdicts, group_A), told_in(verdicts, weight_K)
     return Tried(
         row_A=row_A,
         group_A=group_A,
         value_KA=value_KA,
         reward_A=weight_K @ value_KA,
         looked=[looked for _, _, looked in everyone],
+        whole_A=whole_A,
+        known_A=known_A,
     )
 
 
@@ -512,6 +531,12 @@ def values_of(verdicts: Sequence[Verdict], group_A: Ints) -> Floats:
     failed_KA = np.concatenate([verdict.failed_KA for verdict in verdicts], axis=1)
     terms = zip(value_KA, failed_KA, strict=True)
     return np.stack([without_failures(value_A, failed_A, group_A) for value_A, failed_A in terms])
+
+
+def told_in(verdicts: Sequence[Verdict], weight_K: Floats) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """[A] each: of which of these answers all terms that weigh something could tell, and of which any could."""
+    failed_KA = np.concatenate([verdict.failed_KA for verdict in verdicts], axis=1)[weight_K != 0]
+    return ~failed_KA.any(axis=0), ~failed_KA.all(axis=0)
 
 
 def told_of(judge: Judge, written: Sequence[Written], verdict: Verdict, *, calls: bool = False) -> Told:
@@ -531,6 +556,9 @@ def told_of(judge: Judge, written: Sequence[Written], verdict: Verdict, *, calls
     told.append(("cut_off", sum(not one.finished for one in written), count))
     told.append(("repetition", sum(repeated(one.own) for one in written), count))
     told.append(("not_judged", float(verdict.failed_K.sum()), count))
+    told += [
+        (f"not_judged_{name}", float(failed), count) for name, failed in zip(judge.names, verdict.failed_K, strict=True)
+    ]
     if calls:
         called = sum(one.calls for one in written)
         told.append(("tool_calls", called, count))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
@@ -85,10 +86,11 @@ class TrackedCredit(Credit):
         """All prompts, of which this worker takes its share."""
         return self._first_prompts()
 
-    def begin(self, row_A: Ints, reward_AN: Floats) -> None:
-        """The tracker begins with them."""
-        for row, reward_N in zip(row_A.tolist(), reward_AN, strict=True):
-            self.tracker.begin(row, reward_N)
+    def begin(self, row_A: Ints, reward_AN: Floats, whole_AN: NDArray[np.bool_]) -> None:
+        """The tracker begins with them; where nothing could be told of a prompt's, it knows no more of it."""
+        for row, reward_N, whole_N in zip(row_A.tolist(), reward_AN, whole_AN, strict=True):
+            if whole_N.any():
+                self.tracker.begin(row, reward_N[whole_N])
         self.tracker.begun = True
 
     def look(self, written: Sequence[Written]) -> tuple[list[float], list[Remembered]]:
@@ -102,16 +104,22 @@ class TrackedCredit(Credit):
         )
 
     def give(self, tried: Tried, lengths: Sequence[int]) -> Sequence[Credited | None]:
-        """Reward less expectation, over all attempts of the step to one scale; then every attempt is remembered."""
+        """Reward less expectation, over all attempts of the step to one scale; then every attempt is remembered whose
+        whole reward could be told. Of an attempt of which nothing could, nothing is learnt.
+        """
         expected_A = self.tracker.expected(tried.row_A)
-        advantage_A = whitened(tried.reward_A - expected_A)
+        advantage_A = np.zeros(len(expected_A))
+        advantage_A[tried.known_A] = whitened((tried.reward_A - expected_A)[tried.known_A])
         moved = [one for of_rank, _ in tried.looked for one in of_rank]
         answers = [one for _, of_rank in tried.looked for one in of_rank]
-        for row, reward, far, answer in zip(tried.row_A.tolist(), tried.reward_A.tolist(), moved, answers, strict=True):
-            self.tracker.update(row, reward, far, answer)
+        for at in np.flatnonzero(tried.whole_A).tolist():
+            self.tracker.update(int(tried.row_A[at]), float(tried.reward_A[at]), moved[at], answers[at])
         count = float(len(moved))
         self._told = {"expected_reward": (float(expected_A.sum()), count), "moved": (float(sum(moved)), count)}
-        return [Credited(np.full(length, worth)) for worth, length in zip(advantage_A, lengths, strict=True)]
+        return [
+            Credited(np.full(length, worth)) if known else None
+            for worth, known, length in zip(advantage_A, tried.known_A, lengths, strict=True)
+        ]
 
     def told(self) -> dict[str, tuple[float, float]]:
         """What was expected, and how far the policy had moved."""
@@ -164,22 +172,27 @@ class CriticCredit(Credit):
         return list(zip(values, away, strict=True))
 
     def give(self, tried: Tried, lengths: Sequence[int]) -> Sequence[Credited | None]:
-        """Advantages with mean 0 and deviation 1 over all tokens of the step."""
+        """Advantages with mean 0 and deviation 1 over all tokens of the step. Of an attempt of which nothing could be
+        told, nothing is learnt; where a part could, the critic is to say what it said.
+        """
         looked = [one for of_rank in tried.looked for one in of_rank]
-        values = [np.array(value) for value, _ in looked]
-        found = []
-        for reward, value_T, (_, away) in zip(tried.reward_A.tolist(), values, looked, strict=True):
-            reward_T = -self.kl * np.array(away)
-            reward_T[-1] += reward
-            found.append(generalised_advantages(reward_T, value_T, self.discount, self.trace))
         if self.kl:
             self._told = {"kl": (sum(sum(away) for _, away in looked), float(sum(lengths)))}
-        white_M = whitened(np.concatenate([advantage_T for advantage_T, _ in found])) if found else np.zeros(0)
-        ends = np.cumsum(lengths)
-        return [
-            Credited(white_M[end - len(value_T) : end], value_T, return_T)
-            for end, value_T, (_, return_T) in zip(ends, values, found, strict=True)
-        ]
+        found: list[Credited | None] = []
+        for reward, known, whole, (value, away) in zip(
+            tried.reward_A.tolist(), tried.known_A, tried.whole_A, looked, strict=True
+        ):
+            value_T, reward_T = np.array(value), -self.kl * np.array(away)
+            reward_T[-1] += reward
+            advantage_T, return_T = generalised_advantages(reward_T, value_T, self.discount, self.trace)
+            found.append(Credited(advantage_T, value_T, return_T if whole else value_T) if known else None)
+        learnt = [one for one in found if one is not None]
+        if learnt:
+            white_M = whitened(np.concatenate([one.advantage_T for one in learnt]))
+            ends = np.cumsum([len(one.advantage_T) for one in learnt])
+            white = iter(np.split(white_M, ends[:-1]))
+            found = [None if one is None else replace(one, advantage_T=next(white)) for one in found]
+        return found
 
     def told(self) -> dict[str, tuple[float, float]]:
         """How far the policy is from its reference, where that costs."""

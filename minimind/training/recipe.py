@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -119,6 +119,10 @@ class RemarkingSource(Protocol):
 
     def remarks(self) -> list[str]:
         """What is to be noted, and has not been given before; called on every rank, of which the first notes it."""
+        ...
+
+    def problems(self) -> Mapping[str, str]:
+        """What last went wrong with the parts that it is made by, by their names; the same on every rank."""
         ...
 
 

@@ -110,7 +110,8 @@ def test_a_group_of_equal_rewards_has_no_spread() -> None:
 
 
 def tried(value_KA: Floats, weight_K: Floats) -> Tried:
-    return Tried(GROUPS, GROUPS, value_KA, weight_K @ value_KA, [])
+    all_A = np.ones(len(GROUPS), np.bool_)
+    return Tried(GROUPS, GROUPS, value_KA, weight_K @ value_KA, [], all_A, all_A)
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -167,7 +168,8 @@ def test_what_a_token_is_away_from_its_reference_costs_where_it_stands() -> None
     credit = CriticCredit(models, Writer(models, how), 2, 0.9, 0.8, 0.5, lambda batch: away[: len(batch.member_M)])
     looked = credit.look(written)
     reward_A = np.array([1.0, 0.25])
-    given = credit.give(Tried(np.arange(2), np.arange(2), reward_A[None], reward_A, [looked]), lengths)
+    both = np.ones(2, np.bool_)
+    given = credit.give(Tried(np.arange(2), np.arange(2), reward_A[None], reward_A, [looked], both, both), lengths)
     for one, reward, (value, cost) in zip(given, reward_A, looked, strict=True):
         assert one is not None
         assert max(cost) > 0
@@ -177,3 +179,30 @@ def test_what_a_token_is_away_from_its_reference_costs_where_it_stands() -> None
         assert one.return_T is not None
         assert one.return_T.tolist() == pytest.approx(return_T.tolist())
     assert credit.told()["kl"] == pytest.approx((float(away.sum()), sum(lengths)))
+
+
+def test_a_critic_is_held_to_rewards_that_could_be_told_alone() -> None:
+    how = Writing(seed=5, answers=1, max_tokens=6, context_tokens=16, stop_id=0)
+    models = {"policy": toy_model(), "critic": ValueHead(toy_model().config.hidden_size)}
+    written = [group[0] for group in Writer(models, how).write(0, [(2, [5, 6]), (4, [7, 8, 9]), (5, [3]), (6, [4])])]
+    lengths = [len(one.own) for one in written]
+    credit = CriticCredit(models, Writer(models, how), 2, 1.0, 0.95)
+    looked = credit.look(written)
+    reward_A, rows = np.array([1.0, 0.25, 0.5, 99.0]), np.arange(4)
+    whole_A, known_A = np.array([True, False, True, False]), np.array([True, True, True, False])
+    given = credit.give(Tried(rows, rows, reward_A[None], reward_A, [looked], whole_A, known_A), lengths)
+    assert given[3] is None
+    raw = [
+        generalised_advantages(np.array([0.0] * (length - 1) + [reward]), np.array(value))
+        for length, reward, (value, _) in zip(lengths[:3], reward_A, looked, strict=False)
+    ]
+    white_M = whitened(np.concatenate([advantage_T for advantage_T, _ in raw]))
+    learnt = [one for one in given if one is not None]
+    assert np.concatenate([one.advantage_T for one in learnt]).tolist() == pytest.approx(white_M.tolist())
+    first, part, third = (one.return_T for one in learnt)
+    assert first is not None
+    assert third is not None
+    assert part is not None
+    assert first.tolist() == pytest.approx(raw[0][1].tolist())
+    assert third.tolist() == pytest.approx(raw[2][1].tolist())
+    assert part.tolist() == looked[1][0]  # to say what it said

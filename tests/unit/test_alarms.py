@@ -79,6 +79,7 @@ def test_a_healthy_run_raises_none() -> None:
         ("repetition", {}, {"repetition": line(0.05, 0.6)}),
         ("gap", {}, {"gap": line(1e-5, 0.3)}),
         ("gap", {}, {"gap_clipped": line(0, 0.05)}),
+        ("not_judged", {}, {"not_judged_python": line(0, 1.0), "not_judged_exact": line(0, 0)}),
     ],
 )
 def test_each_cause_raises_its_alarm(
@@ -109,6 +110,21 @@ def test_what_looks_like_trouble_and_is_none() -> None:
     assert raised(repetition=line(0.4, 0.45)) == []
 
 
+def test_a_term_that_mostly_fails_between_two_validations_is_named_with_its_last_problem() -> None:
+    begins, ends = [1.0] * 10 + [0.0] * (STEPS - 10), [0.0] * (STEPS - 9) + [1.0] * 9
+    half = [1.0, 0.0] * (STEPS // 2)
+    assert raised(not_judged_judge=begins) == []
+    assert raised(not_judged_judge=half) == []
+    found = series(RIGHT, not_judged_judge=ends, not_judged_judge_2=half)
+    (alarm,) = alarms(found, 200, {"judge": "HTTP 500", "judge_2": "another"})
+    assert "The reward judge could not judge 69 % of the answers since the validation before: HTTP 500." in alarm.text
+    (alarm,) = alarms(found, 200)
+    assert ": the notes of the run have the reason." in alarm.text
+    # Between validations there is nothing to count yet.
+    cut = {name: values for name, values in found.items() if not name.startswith("val/")} | {"val/right": ([0], [0.5])}
+    assert alarms(cut, 200) == []
+
+
 def test_nothing_is_said_of_a_few_steps() -> None:
     few = {name: values[:3] for name, values in {**HEALTHY, "cut_off": line(1, 1), "entropy": line(0, 0)}.items()}
     assert alarms(series({"right": (0.1, 0.1)}, **few), 200) == []
@@ -124,6 +140,7 @@ def test_each_alarm_has_chinese_words() -> None:
     bad: dict[str, Sequence[float]] = {
         "loss": line(0, 0), "entropy": line(0, 0), "no_signal": line(1, 1), "cut_off": line(1, 1), "kl": line(1, 1),
         "answer_tokens": line(5, 50), "repetition": line(0, 0.9), "gap": line(1, 1), "gap_clipped": line(1, 1),
+        "not_judged_python": line(1, 1),
     }  # fmt: skip
     worse = {"right": (0.5, 0.4, 0.3, 0.2), "reward": (0.1, 0.4, 0.8, 1.0)}
     with speaking("zh"):

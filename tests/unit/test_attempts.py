@@ -10,7 +10,7 @@ import pytest
 from minimind.device.distributed import Parallel
 from minimind.training import attempts
 from minimind.training.advantages import Floats
-from minimind.training.attempts import Attempts, Trying, Verdict, tried_of, values_of
+from minimind.training.attempts import Attempts, Trying, Verdict, told_in, tried_of, values_of
 from minimind.training.credit import GroupCredit
 from minimind.training.rollout import Writer, Writing, Written
 from tests.toys import toy_model
@@ -100,5 +100,16 @@ def test_what_was_not_judged_is_neutral_among_all_attempts_wherever_they_were_ju
     for ends in ((6,), (2, 6), (3, 4, 6)):
         assert tried_of(found(*ends), np.ones(1), 1).reward_A.tolist() == [0.0, 0.375, 1.0, 0.375, 0.5, 0.0]
         assert tried_of(found(*ends), np.ones(1), 2).reward_A.tolist() == [0.0, 0.0, 1.0, 1.0, 0.5, 0.0]
+    whole_A, known_A = told_in([verdict for _, verdict, _ in found(2, 6)], np.ones(1))
+    assert whole_A.tolist() == known_A.tolist() == (~failed_KA[0]).tolist()
     nothing = Verdict(np.full((1, 2), 3.0), np.ones((1, 2), np.bool_))
     assert values_of([nothing], np.arange(2)).tolist() == [[0.0, 0.0]]
+
+
+def test_a_reward_is_whole_where_all_terms_that_weigh_something_could_tell_and_known_where_one_could() -> None:
+    failed_KA = np.array([[0, 0, 1, 1], [0, 1, 0, 1], [1, 0, 0, 0]], np.bool_)
+    verdict = Verdict(np.zeros((3, 4)), failed_KA)
+    whole_A, known_A = told_in([verdict], np.array([1.0, -0.5, 0.0]))
+    assert (whole_A.tolist(), known_A.tolist()) == ([True, False, False, False], [True, True, True, False])
+    tried = tried_of([([Written(0, [1], 1, [], True, 1)] * 4, verdict, None)], np.array([1.0, -0.5, 0.0]), 1)
+    assert (tried.whole_A.tolist(), tried.known_A.tolist()) == (whole_A.tolist(), known_A.tolist())

@@ -187,10 +187,11 @@ def test_an_answer_that_no_term_could_judge_is_none_that_is_wrong(
     model: LocalExaminee, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(samples, "_asked", ready)
-    record = measure(
-        model, write(tmp_path / "rows.jsonl", ASKED[:2]), None, SAMPLING, ["number"], Screen(), folder=tmp_path
-    )
-    assert (record["measured"], record["pass_at"], record["left_out"]) == (0, {}, {"not_judged": 2})
+    readable = {"prompt": "even", "answer": "3"}
+    prompts = write(tmp_path / "rows.jsonl", [*ASKED[:2], readable])
+    record = measure(model, prompts, None, SAMPLING, ["number"], Screen(), folder=tmp_path)
+    assert (record["measured"], record["left_out"]) == (1, {"not_judged": 2, "all_wrong": 1})
+    assert record["pass_at"]["1"]["value"] == 0
     assert record["prompts_left_out"][0]["detail"].endswith("the right answer 'yes' has no number")
 
 

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from jobs import __main__ as cli
 from jobs.stages import flags
 from jobs.stages.lora import lora
 from jobs.stages.pretrain import pretrain
 from jobs.stages.spec import RunSpec
+from jobs.stages.table import STAGES
 from jobs.text.tokenizer import TOKENIZER_FLAGS, TokenizerSpec
 from minimind.config import override
 from minimind.network.lora import LoraConfig
@@ -173,3 +175,21 @@ def test_default_text_and_at() -> None:
     assert flags.default_text(0.5) == "0.5"
     assert flags.at(pretrain(), "data.limits.max_bad_rows") == 0
     assert flags.at(pretrain(), "roles.teacher") is None
+
+
+@pytest.mark.parametrize("name", ["grpo", "spo", "ppo"])
+def test_a_stage_that_tries_prompts_does_not_speak_of_rows(name: str) -> None:
+    parser, stage = argparse.ArgumentParser(allow_abbrev=False), STAGES[name]
+    flags.add_flags(parser, stage.preset, "30m", other_words=stage.words)
+    text = " ".join(parser.format_help().split())
+    for what in ("rows per", "row order", "packed row", "training rows", "over the data"):
+        assert what not in text
+    assert "--batch_size N prompts whose answers are learnt from in one forward pass on one worker (default: 4" in text
+    assert set(stage.words) <= set(flags.FLAGS.values())
+
+
+def test_the_command_line_has_the_words_of_its_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    for verb, said in {"train": "as many prompts are drawn as there are", "sweep": "tokens of a prompt and an"}.items():
+        with pytest.raises(SystemExit):
+            cli.main([verb, "spo", "--help"])
+        assert said in " ".join(capsys.readouterr().out.split())

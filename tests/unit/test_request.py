@@ -157,7 +157,9 @@ def test_a_job_looks_for_a_users_functions_where_it_was_called(
     questions = ["--data_path", str(CHATS.with_name("rl.jsonl")), "--workers", "1"]
     train = ["train", "grpo", "--from_weight", "small", "--max_seq_len", "96", *questions]
     here = tmp_path / "here"
-    here.mkdir()
+    for folder in (here, here / "mine"):
+        folder.mkdir()
+        (folder / "my_rewards.py").write_text("def score(answers): pass\n")
     monkeypatch.chdir(here)
 
     def asked(*more: str) -> dict[str, Any]:
@@ -168,6 +170,8 @@ def test_a_job_looks_for_a_users_functions_where_it_was_called(
     named = asked("--set", f"stage.rewards={OWN}", "--set", "stage.code_path=mine")
     assert named["stage.code_path"] == str(here / "mine")
     assert "stage.code_path" not in asked("--set", 'stage.rewards=[{"is": "exact"}]')
+    truth = '{"is": "python", "function": "my_rewards:score"}'
+    assert asked("--set", f"stage.truth={truth}")["stage.code_path"] == str(here)
     assert "stage.code_path" not in asked()
     # A run that goes on keeps its folder unless another is named; one of `python -m jobs` counts from MINIMIND_HOME.
     settings = {"stage.rewards": OWN}

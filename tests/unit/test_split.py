@@ -97,3 +97,15 @@ def test_what_can_not_be_split(tmp_path: Path) -> None:
             hold_out(made, fraction, 10)
     with pytest.raises(ValueError, match="max_documents = 0: at least 1"):
         hold_out(made, 0.1, 0)
+
+
+def test_of_few_rows_more_are_held_out_but_no_more_than_a_third(tmp_path: Path) -> None:
+    made = shards(tmp_path, [f"text {i}" for i in range(120)])
+    usual = held_out(made, hold_out(made, 0.1, 1000)[1].tolist())
+    for least, expected in ((0, len(usual)), (30, 30), (40, 40), (100, 40), (1, len(usual))):
+        training, validation = hold_out(made, 0.1, 1000, least=least)
+        assert len(validation) == expected
+        assert sorted([*training, *validation]) == list(range(120))
+        assert held_out(made, validation.tolist()) >= usual  # those that were before are still
+    assert len(hold_out(made, 0.1, 7, least=100)[1]) == 7
+    assert len(hold_out(made, 0.1, 7, np.arange(2), least=100)[1]) == 1

@@ -185,7 +185,8 @@ def test_what_was_told_has_no_gradient_of_its_own() -> None:
 def tried_of(answers: Sequence[Written], rewards: Sequence[float], looked: Any) -> Tried:
     values = np.array([rewards])
     rows = np.array([one.row for one in answers])
-    return Tried(rows, np.arange(len(answers)), values, values[0], [looked])
+    all_A = np.ones(len(answers), np.bool_)
+    return Tried(rows, np.arange(len(answers)), values, values[0], [looked], all_A, all_A)
 
 
 def test_a_critic_and_a_memory_look_at_own_tokens_alone() -> None:

@@ -283,7 +283,7 @@ def test_the_last_turn_is_judged_and_the_calls_of_all(home: Path) -> None:
     cut = yes[:-1]
     answers = [answer(yes), answer(first, yes), answer(first, cut, finished=False), answer(first, finished=False)]
     assert judge.judge(answers).value_KA.tolist() == [[1, 1, 1, 0], [1, 1, 0, 0], [0, 1, 1, 1]]
-    found = [judge._attempt(one) for one in answers]
+    found = [judge.attempt(one) for one in answers]
     assert [one.answer.finish for one in found] == ["stop", "stop", "length", "length"]
     assert [one.answer.text for one in found] == ["yes", "yes", "yes", "no"]
     assert [one.answer.prompt for one in found] == ["tea?"] * 4

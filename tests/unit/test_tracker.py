@@ -195,9 +195,13 @@ def credit() -> tuple[TrackedCredit, Writer]:
     return TrackedCredit(Tracker(9), writer, 2), writer
 
 
-def tried(rows: list[int], rewards: list[float], looked: list[Any]) -> Tried:
-    reward_A = np.array(rewards)
-    return Tried(np.array(rows), np.arange(len(rows)), reward_A[None], reward_A, looked)
+def tried(
+    rows: list[int], rewards: list[float], looked: list[Any], partly: Sequence[int] = (), unknown: Sequence[int] = ()
+) -> Tried:
+    """partly, unknown: of which attempts some terms could not tell, or all."""
+    reward_A, at_A = np.array(rewards), np.arange(len(rows))
+    known_A = ~np.isin(at_A, unknown)
+    return Tried(np.array(rows), at_A, reward_A[None], reward_A, looked, known_A & ~np.isin(at_A, partly), known_A)
 
 
 def test_attempts_are_judged_by_what_was_expected_before_them() -> None:
@@ -216,6 +220,37 @@ def test_attempts_are_judged_by_what_was_expected_before_them() -> None:
     assert at(given.tracker, 7) == pytest.approx((6 * 0.96, 2 * 0.96 + 1))
     assert given.told() == {"expected_reward": (pytest.approx(0.75 + 0.5 + 0.75), 3.0), "moved": (0.0, 3.0)}
     assert given.tracker.answers[4].tokens == written[1].tokens
+
+
+def test_of_a_reward_that_could_not_be_told_nothing_is_remembered_and_where_nothing_was_told_nothing_learnt() -> None:
+    given, writer = credit()
+    given.tracker.alpha_P[:], given.tracker.beta_P[:] = 6.0, 2.0
+    written = [group[0] for group in writer.write(0, [(2, [5, 6]), (4, [7, 8, 9]), (7, [5]), (8, [6])])]
+    lengths = [len(one.own) for one in written]
+    # A reward that no memory of counts would take: nothing looks at it.
+    asked = tried([2, 4, 7, 8], [1.0, 0.5, 99.0, 0.0], [given.look(written)], partly=[1], unknown=[2])
+    found = given.give(asked, lengths)
+    beyond = np.array([0.25, -0.25, -0.75])
+    expected = (beyond - beyond.mean()) / (beyond.std(ddof=1) + 1e-4)
+    assert found[2] is None
+    told = [one.advantage_T.tolist() for one in found if one is not None]
+    whole = [length for at, length in enumerate(lengths) if at != 2]
+    for worths, worth, length in zip(told, expected, whole, strict=True):
+        assert worths == pytest.approx([worth] * length)
+    assert [at(given.tracker, row) for row in (4, 7)] == [(6.0, 2.0)] * 2
+    assert given.tracker.answers.keys() == {2, 8}
+    nothing = tried([2, 4, 7, 8], [0.0] * 4, [given.look(written)], unknown=range(4))
+    assert given.give(nothing, lengths) == [None] * 4
+
+
+def test_first_answers_that_could_not_be_judged_count_for_nothing() -> None:
+    given, _ = credit()
+    reward_AN = np.array([[1.0, 0.0], [0.5, 1.0], [0.5, 0.5]])
+    given.begin(np.array([1, 2, 3]), reward_AN, np.array([[True, True], [False, True], [False, False]]))
+    assert at(given.tracker, 1) == pytest.approx((8 * 1.5 / 3, 8 * 1.5 / 3))
+    assert at(given.tracker, 2) == pytest.approx((8 * 1.5 / 2, 8 * 0.5 / 2))
+    assert at(given.tracker, 3) == (0.5, 0.5)
+    assert given.tracker.begun
 
 
 def test_how_far_it_has_moved_is_looked_at_on_the_last_answer() -> None:

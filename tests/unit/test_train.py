@@ -12,6 +12,7 @@ from jobs import paths
 from jobs.runs.directory import RunDirectory, RunStateError, RunTakenError
 from jobs.stages.pretrain import pretrain
 from jobs.stages.spec import RunSpec
+from jobs.stages.trying import next_commands
 from jobs.text.prepare import Prepared
 from jobs.text.tokenizer import TokenizerSpec, run_tokenizer
 from jobs.training import launch
@@ -22,6 +23,7 @@ from minimind.checkpoints import folders as checkpoint_folders
 from minimind.checkpoints.manifest import read_manifest
 from minimind.config import override
 from minimind.events import read_events
+from minimind.language import speaking
 from tests.small import SAMPLES, SETTINGS, Screen, end_of, kill_at, small_spec, write_chats, write_rows
 
 
@@ -383,3 +385,34 @@ def test_a_preset_chooses_the_sizes_of_a_run(home: Path, screen: Screen) -> None
     assert spec.loop.batch_size == 4, "as given"
     with pytest.raises(RunStateError, match="exists already"):
         train(JobRequest(stage="pretrain", settings=settings, model="tiny", preset="standard"), screen)
+
+
+def test_a_run_that_tried_ends_with_what_to_ask_next(home: Path) -> None:
+    start(small_spec(loop__max_steps=1), Screen())
+    questions = str(SAMPLES.with_name("rl.jsonl"))
+    settings = {name: value for name, value in SETTINGS.items() if not name.startswith(("model.", "data."))}
+    settings |= {"data.path": questions, "data.max_seq_len": 96, "init_from": "small", "loop.max_steps": 1}
+    settings |= {"stage.rewards": '[{"is": "language", "language": "en"}]', "stage.max_new_tokens": 8}
+    said = {}
+    for name, lang in (("one", "en"), ("two", "zh")):
+        screen = Screen()
+        with speaking(lang):
+            assert train(JobRequest(stage="spo", settings=settings | {"name": name}), screen) == 0
+        said[name] = screen.text
+        commands = [f"  minimind eval {name} --against small@1", f"  minimind show {name} --samples"]
+        assert [line.rstrip() for line in screen.text.splitlines() if "  minimind " in line][-2:] == commands
+    assert "Next:" in said["one"]
+    assert "它对留出的提示写些什么，各值多少" in said["two"]
+    screen = Screen()
+    sft = {"init_from": "small", "name": "chat", "data.path": str(SAMPLES.with_name("sft.jsonl"))}
+    plain = {name: value for name, value in settings.items() if not name.startswith("stage.")}
+    assert train(JobRequest(stage="sft", settings=plain | sft), screen) == 0
+    assert "Next:" not in screen.text
+
+
+def test_commands_name_first_weights_as_a_shell_takes_them(home: Path) -> None:
+    for weights, words in {"./a b": f"'{home}/a b'", "sft@best": "sft@best"}.items():
+        ((_, command), _) = next_commands(small_spec("grpo", init_from=weights))
+        assert command == f"minimind eval small --against {words}"
+    ((_, command),) = next_commands(small_spec("grpo", init_from="none"))
+    assert command == "minimind show small --samples"

@@ -55,6 +55,9 @@ SPREAD = '[{"is": "language", "language": "en"}]'
 
 TERMS = '[{"is": "language", "language": "en"}, {"is": "length", "least": 5, "slack": 8, "weight": 0.5}]'
 
+PARTLY = '[{"is": "language", "language": "en", "weight": 0.5}, {"is": "number", "weight": 0.5}]'
+"""A reward of which a term cannot judge answers to some of the questions: those whose right answer has no number."""
+
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "grpo": ("grpo", {}),
     "grpo-twice": ("grpo", {"stage__passes": 2, "data__mix": 0.3}),
@@ -67,6 +70,8 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "spo-mean": ("spo", {"stage__memory": "mean", "stage__rewards": TERMS, "stage__first_answers": 2}),
     "ppo": ("ppo", {}),
     "ppo-own": ("ppo", {"stage__critic": "own", "stage__loss__kl": 0.1, "stage__kl_in": "reward"}),
+    "spo-part": ("spo", {"stage__rewards": PARTLY}),
+    "ppo-part": ("ppo", {"stage__rewards": PARTLY}),
     "ppo-thrice": (
         "ppo",
         {"stage__passes": 3, "stage__stop_kl": 10.0, "stage__loss__per": "answer"}
@@ -345,6 +350,7 @@ def test_what_was_not_told_is_part_of_the_state(home: Path, monkeypatch: pytest.
     assert {name: (total, count) for name, total, count in state["untold"]} == {
         "reward": (16.0, 64), "reward_language": (16.0, 64), "answer_tokens": (pytest.approx(744, abs=24), 64),
         "cut_off": (pytest.approx(60, abs=4), 64), "not_judged": (2.0, 64), "no_signal": (16, 16),
+        "not_judged_language": (2.0, 64),
         "repetition": (pytest.approx(64 * 0.05, abs=64 * 0.05), 64),
     }  # fmt: skip
     other.load_state_dict(state)
@@ -451,11 +457,26 @@ def test_what_a_users_function_cannot_judge_is_counted(
     assert "the reward python could not judge 32 of 32 answers" in first
     assert "own_rewards:score" in first
     assert len(more_often) == 1  # twice as many
+    (alarm,) = [text for text in notes(run, "alarm") if "could not judge" in text]
+    assert "The reward python could not judge 100 % of the answers" in alarm
+    assert "own_rewards:score" in alarm
     # Where nobody can say what is right there is nothing to measure by either.
     own = own_reward(tmp_path, body, **more)
     alone = start(spec_of("grpo", name="alone", **own, loop__max_steps=2), Screen())
     assert alone.state().word == "FAILED"
     assert "the reward python, which says what is right, could judge none of the first" in alone.state().reason
+
+
+@pytest.mark.parametrize("name", ["grpo", "spo", "ppo"])
+def test_what_judges_may_be_away_when_a_run_goes_on(home: Path, tmp_path: Path, name: str) -> None:
+    own = own_reward(tmp_path, "return [len(one['answer']) % 5 / 4 for one in attempts]")
+    run = start(spec_of(name, name="on", loop__epochs=1, loop__max_steps=3, **own), Screen())
+    assert run.state().word == "SUCCEEDED", run.state()
+    kill_at(run, 2)
+    own_reward(tmp_path, "return [None] * len(attempts)")
+    resumed = resume("on", {}, Screen())
+    assert resumed.state().word == "SUCCEEDED", resumed.state()
+    assert "the reward python could not judge" in notes(run, "not_judged")[0]
 
 
 def test_a_run_of_groups_without_signal_ends_with_what_to_do(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -569,7 +590,7 @@ def test_answers_are_judged_beside_the_right_one_of_their_row(home: Path) -> Non
     assert verdict.value_KA.tolist() == [[1, 0, 1, 0, 0, 1, 0, 0], [1, 1, 0, 0, 1, 1, 0, 0]]
     assert verdict.failed_K.tolist() == [0, 0]
     assert judge.weight_K.tolist() == [1.0, 0.5]
-    attempt = judge._attempt(written[2])
+    attempt = judge.attempt(written[2])
     row = json.loads(Path(QUESTIONS).read_text("utf-8").splitlines()[int(judge.rows.chosen[0])])
     assert (attempt.answer.prompt, attempt.reference) == (row["prompt"], row["answer"])
     assert (attempt.answer.text, attempt.answer.finish) == (row["answer"], "length")

@@ -142,6 +142,7 @@ def declared() -> set[str]:
         texts |= {metric.meaning, metric.unit} - {""}
     texts |= {*GROUPS, *(verb.help for verb in VERBS.values()), *(title for title, _ in flags.GROUPS.values())}
     texts |= {stage.title for stage in STAGES.values()} | set(DIAGNOSES.values())
+    texts |= {text for stage in STAGES.values() for text in stage.words.values()}
     texts |= set(COLUMNS)
     texts |= {problem.meaning for problem in PROBLEMS.values()} | set(LOOKS.values())
     fields = [flags.field_of(RunSpec, path) for path in (*flags.FLAGS.values(), *flags.ADAPTER_FLAGS.values())]
