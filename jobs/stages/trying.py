@@ -84,7 +84,7 @@ METRICS = {
     "gap": Metric("nats/token", "how far what was drawn from is from what is trained", "lower"),
     "gap_clipped": Metric("", "share of tokens whose gap is too large to be made good", "lower"),
     "kl": preferences.METRICS["kl"],
-    "replayed_loss": Metric("nats/token", "loss of the plain text that is replayed", "lower"),
+    "replayed_loss": Metric("nats/token", "loss of what is replayed", "lower"),
 } | {
     f"{what}_{name}{number}": Metric("", meaning, None)
     for what, meaning in (
@@ -145,7 +145,7 @@ class TryingSettings(StageSettings):
     mix_weight: float = Field(
         default=0.3,
         gt=0,
-        description="what the mean loss of the text that data.mix replays counts beside that of the answers",
+        description="what the mean loss of what data.mix replays counts beside that of the answers",
     )
     truth: dict[str, Any] | None = Field(
         default=None,

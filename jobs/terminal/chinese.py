@@ -1410,6 +1410,14 @@ CHINESE: dict[str, str] = {
     ),
     "validation file": "验证文件",
     "plain text for data.mix_path": "data.mix_path 的纯文本",
+    "conversations for data.chats_path": "data.chats_path 的对话",
+    (
+        "The conversations that the weights were taught are not known, or gone: only plain text is replayed. Name them "
+        "with --set data.chats_path=FILE."
+    ): "不知道这些权重学过哪些对话，或者文件已经不在：只重放纯文本。请用 --set data.chats_path=文件 给出。",
+    "data.chats_path = {path}: {why}; leave it out": "data.chats_path = {path}：{why}；请去掉它",
+    "nothing is replayed, data.mix = 0": "没有重放任何内容（data.mix = 0）",
+    "{stage} replays no conversations": "{stage} 不重放对话",
     "plain text for eval.pretrain_path": "eval.pretrain_path 的纯文本",
     "outside the steps of training": "在训练步骤之外",
     "in the steps that were to be measured": "在要测量的步骤中",
@@ -2358,6 +2366,7 @@ CHINESE: dict[str, str] = {
     "share of the groups whose rewards are all the same: nothing is learnt from them": (
         "组内奖励全都相同的组的比例：从中学不到东西"
     ),
+    "loss of what is replayed": "重放内容的损失",
     "how unsure the policy is of what it writes": ("策略对自己写的东西有多不确定"),
     "share of tokens that became too unlikely to be learnt on": ("变得太不可能、不再学习的词元的比例"),
     "share of tokens that became too likely to be learnt on": ("变得太可能、不再学习的词元的比例"),
