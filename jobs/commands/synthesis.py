@@ -84,6 +84,11 @@ def add_passrate(parser: Parser, program: Program) -> None:
         ),
     )
     parser.add_argument(
+        "--reward_model",
+        metavar="RUN",
+        help=say("the model of a term reward_model: a run of the stage reward, run@step, run@best or ./folder"),
+    )
+    parser.add_argument(
         "-o",
         "--out",
         metavar="FILE.jsonl",
@@ -218,20 +223,33 @@ def pairs(args: argparse.Namespace, program: Program, console: Console) -> int:
 def passrate(args: argparse.Namespace, program: Program, console: Console) -> int:
     """How often a model is right. 1 where rows were asked for and none has signal."""
     from data.prompts import read_questions
+    from jobs.runs.references import find_weights
     from jobs.synthesis import view
     from jobs.synthesis.passrate import measure, terms_of
     from jobs.synthesis.samples import Sampling
 
     screen = Terminal(stderr=True) if args.json else console
     sampling = Sampling(args.samples, args.temperature, args.max_tokens, args.seed)
-    terms_of(args.reward)  # refused before anything is loaded
+    terms_of(args.reward, args.reward_model)  # refused before anything is loaded
+    reward_model = None
+    if args.reward_model is not None:
+        reward_model = find_weights(program.place_reference(args.reward_model) or "")
     weights = _weights(program.place_reference(args.weight) or "", args.device)
     prompts = read_questions(program.place(args.prompts))
     view.show_prompts(prompts, screen)
     out = program.place(args.out) if args.out is not None else None
     model = _loaded(weights, args.device)
     with _kept_where_stopped(screen):
-        record = measure(model, prompts, out, sampling, args.reward, screen, folder=program.place("."))
+        record = measure(
+            model,
+            prompts,
+            out,
+            sampling,
+            args.reward,
+            screen,
+            folder=program.place("."),
+            reward_model=reward_model,
+        )
     if args.json:
         print_json(record)
     else:
