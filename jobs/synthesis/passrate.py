@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -26,10 +27,11 @@ from jobs.endpoints.judge import IN_A_ROW
 from jobs.evaluation.ask import answer_of
 from jobs.evaluation.evaluate import SLOTS, LocalExaminee
 from jobs.runs.references import Weights
-from jobs.stages.trying import scorers
+from jobs.stages.trying import TryingSettings, scorers
+from jobs.synthesis.calling import Caller
 from jobs.synthesis.journal import Entry, Journal
 from jobs.synthesis.rows import known, summed
-from jobs.synthesis.samples import Sampling, sample
+from jobs.synthesis.samples import Sampling, sample, sample_by
 from jobs.terminal.counting import counting
 from jobs.terminal.wrap import tell
 from minimind.checkpoints.checkpoint import load_score_model
@@ -104,14 +106,16 @@ def measure(
     *,
     folder: Path,
     reward_model: Weights | None = None,
+    tools: TryingSettings | None = None,
 ) -> Mapping[str, Any]:
     """Sample a model, judge its answers, and write the curriculum: the rows of prompts whose answers are not all worth
     the same, the easiest first, each with its "pass_rate". Gives the record: see docs/json.md.
 
     prompts: with their rows. out: None writes no curriculum. reward: its terms, as `named` reads them; an answer is
     right that scores 1 by the first of them. folder: where the code of a term `python` is looked for. reward_model: of
-    the term of that name. What has been done is kept when it is ended and started again, and the same arguments give
-    the same, but for what a judge behind an endpoint says.
+    the term of that name. tools: what answers may call, which prompts list (`calling.tools_of`). What has been done is
+    kept when it is ended and started again, and the same arguments give the same, but for what a judge behind an
+    endpoint says.
 
     Raises ValueError for a file that was begun otherwise, rows without the right answer that a term needs, right
     answers none of which the first term can read, a model that writes no numbers, and a judge that is away.
@@ -130,6 +134,8 @@ def measure(
     }
     if reward_model is not None:
         asked["reward_model"] = {"name": reward_model.name, "sha256": weights_sha256(reward_model.folder)}
+    if tools is not None:
+        asked["tools"] = list(tools.tools)
     scorer = scorer_of(reward_model, model) if reward_model is not None else None
     with (
         Rewards(terms, scorers=scorers(terms, scorer), folder=folder) as rewards,
@@ -138,10 +144,21 @@ def measure(
         if journal.is_finished:
             return journal.record
         total, done = (count * sampling.samples for count in (len(prompts.each), len(journal)))
-        judge = _until_away(partial(_entry_of, model=model, sampling=sampling, rewards=rewards), terms[0])
+        judge = _until_away(partial(_entry_of, rewards=rewards), terms[0])
         try:
             with counting(say("{model} is sampled", model=model.name), total, console, done=done) as count:
-                sample(model, prompts.each, sampling, judge, journal, lambda tokens: count())
+                if tools is None:
+                    sample(
+                        model,
+                        prompts.each,
+                        sampling,
+                        lambda prompt, answers: judge(prompt, _attempts(prompt, answers, model, sampling)),
+                        journal,
+                        lambda tokens: count(),
+                    )
+                else:
+                    with closing(Caller(model, tools, sampling)) as caller:
+                        sample_by(caller.ask, prompts.each, sampling, judge, journal, lambda tokens: count())
         finally:
             found = _summed(prompts, journal, sampling)
             finished = len(journal) == len(prompts.each)
@@ -161,16 +178,11 @@ def _place(asked: Mapping[str, Any]) -> Path:
     return paths.cache() / "passrate" / f"{digest}.jsonl"
 
 
-def _entry_of(
-    prompt: Prompt, answers: Sequence[Reply], model: LocalExaminee, sampling: Sampling, rewards: Rewards
-) -> Entry:
-    """What is kept of the answers to a prompt: how many are `right`, the mean `reward`, `tokens`, how many were
-    `cut_off`, how many judgements were `not_judged`, in how many the right one `holds` as a part, the first as a
-    `sample`; `why` it has no signal.
-    """
+def _attempts(prompt: Prompt, answers: Sequence[Reply], model: LocalExaminee, sampling: Sampling) -> list[Attempt]:
+    """Answers as terms judge them."""
     before = render(model.tokenizer, [dict(turn) for turn in prompt.turns], add_generation_prompt=True).ids
     room = min(model.engine.context_tokens - len(before), sampling.max_tokens)
-    attempts = [
+    return [
         Attempt(
             answer_of(reply, prompt.question),
             prompt.answer or "",
@@ -180,6 +192,13 @@ def _entry_of(
         )
         for reply in answers
     ]
+
+
+def _entry_of(prompt: Prompt, attempts: Sequence[Attempt], rewards: Rewards) -> Entry:
+    """What is kept of the answers to a prompt: how many are `right`, the mean `reward`, `tokens`, how many were
+    `cut_off`, how many judgements were `not_judged`, in how many the right one `holds` as a part, the first as a
+    `sample`; `why` it has no signal.
+    """
     group_A = np.zeros(len(attempts), np.int64)
     judged = rewards.judge(attempts, group_A.tolist())
     reward_A, right_A = judged.total(rewards.weights), judged.values_KA[0] >= RIGHT
@@ -187,10 +206,10 @@ def _entry_of(
         "right": int(right_A.sum()),
         "reward": float(reward_A.mean()),
         "tokens": sum(attempt.tokens for attempt in attempts),
-        "cut_off": sum(reply.finish == "length" for reply in answers),
+        "cut_off": sum(attempt.answer.finish == "length" for attempt in attempts),
         "not_judged": int(judged.failed_K.sum()),
         "holds": sum(score >= RIGHT for score in Contains().scores(attempts)),
-        "sample": answers[0].text,
+        "sample": attempts[0].answer.text,
     }
     if judged.failed_K[0] == len(attempts):
         name = rewards.names[0]
@@ -210,7 +229,7 @@ def _turn_of(reply: Reply) -> dict[str, Any]:
     }
 
 
-EntryOf = Callable[[Prompt, Sequence[Reply]], Entry]
+EntryOf = Callable[[Prompt, Sequence[Attempt]], Entry]
 
 
 def _until_away(entry_of: EntryOf, first: Term) -> EntryOf:
@@ -219,8 +238,8 @@ def _until_away(entry_of: EntryOf, first: Term) -> EntryOf:
     """
     failed: list[str] = []
 
-    def entry(prompt: Prompt, answers: Sequence[Reply]) -> Entry:
-        found = entry_of(prompt, answers)
+    def entry(prompt: Prompt, attempts: Sequence[Attempt]) -> Entry:
+        found = entry_of(prompt, attempts)
         if not isinstance(first, Judge) or found.get("why") != "not_judged":
             failed.clear()
             return found

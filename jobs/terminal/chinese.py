@@ -2465,4 +2465,7 @@ CHINESE: dict[str, str] = {
     "what became better than in the weights that it began with, and what worse": (
         "比起它开始时的权重，哪些变好了，哪些变差了"
     ),
+    "what an answer may call, as stage.tools of a run has it, such as {example}": (
+        "回答里可以调用什么，写法与训练的 stage.tools 相同，例如 {example}"
+    ),
 }
