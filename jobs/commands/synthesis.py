@@ -63,6 +63,9 @@ def add_distill(parser: Parser, program: Program) -> None:
     parser.set_defaults(command=distill)
 
 
+_A_TOOL = '\'[{"is": "calculator"}]\''
+
+
 def add_passrate(parser: Parser, program: Program) -> None:
     """Which prompts, which model, how it is sampled, and what is right."""
     what = say(
@@ -82,6 +85,16 @@ def add_passrate(parser: Parser, program: Program) -> None:
             "what an answer is judged by: exact, contains, number and others by their names, or in JSON as runs have "
             "them; the first says whether it is right (default: contains)"
         ),
+    )
+    parser.add_argument(
+        "--reward_model",
+        metavar="RUN",
+        help=say("the model of a term reward_model: a run of the stage reward, run@step, run@best or ./folder"),
+    )
+    parser.add_argument(
+        "--tools",
+        metavar="JSON",
+        help=say("what an answer may call, as stage.tools of a run has it, such as {example}", example=_A_TOOL),
     )
     parser.add_argument(
         "-o",
@@ -218,20 +231,36 @@ def pairs(args: argparse.Namespace, program: Program, console: Console) -> int:
 def passrate(args: argparse.Namespace, program: Program, console: Console) -> int:
     """How often a model is right. 1 where rows were asked for and none has signal."""
     from data.prompts import read_questions
+    from jobs.runs.references import find_weights
     from jobs.synthesis import view
+    from jobs.synthesis.calling import tools_of
     from jobs.synthesis.passrate import measure, terms_of
     from jobs.synthesis.samples import Sampling
 
     screen = Terminal(stderr=True) if args.json else console
     sampling = Sampling(args.samples, args.temperature, args.max_tokens, args.seed)
-    terms_of(args.reward)  # refused before anything is loaded
+    terms_of(args.reward, args.reward_model)  # refused before anything is loaded
+    tools = tools_of(args.tools, program.place(".")) if args.tools is not None else None
+    reward_model = None
+    if args.reward_model is not None:
+        reward_model = find_weights(program.place_reference(args.reward_model) or "")
     weights = _weights(program.place_reference(args.weight) or "", args.device)
     prompts = read_questions(program.place(args.prompts))
     view.show_prompts(prompts, screen)
     out = program.place(args.out) if args.out is not None else None
     model = _loaded(weights, args.device)
     with _kept_where_stopped(screen):
-        record = measure(model, prompts, out, sampling, args.reward, screen, folder=program.place("."))
+        record = measure(
+            model,
+            prompts,
+            out,
+            sampling,
+            args.reward,
+            screen,
+            folder=program.place("."),
+            reward_model=reward_model,
+            tools=tools,
+        )
     if args.json:
         print_json(record)
     else:

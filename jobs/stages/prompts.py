@@ -40,20 +40,9 @@ class AttemptReader:
         self.rows, self.tokenizer = rows, tokenizer
 
     def attempt(self, one: Written) -> Attempt:
-        """What is judged: the last turn's text, and the calls of all turns."""
-        prompt = one.tokens[: one.prompt]
-        turns = [self._read(one.tokens[:start], one.tokens[start:end]) for start, end in one.turns]
-        calls = [call["function"] for turn in turns for call in turn["tool_calls"]]
-        right = self._read(prompt, self.rows.right(one.row))
-        answer = Answer(
-            turns[-1]["content"],
-            "stop" if one.finished else "length",
-            tuple((call["name"], json.loads(call["arguments"])) for call in calls),
-            self._question(prompt),
-            turns[-1]["reasoning_content"],
-        )
-        before = one.tokens[: one.turns[-1][0]]
-        return Attempt(answer, right["content"], len(one.own), one.room, Ending(before, turns[-1]))
+        """What is judged, beside the right answer of its row."""
+        right = _read(self.tokenizer, one.tokens[: one.prompt], self.rows.right(one.row))
+        return attempt_of(self.tokenizer, one, right["content"])
 
     def right_answer(self, row: int) -> Attempt:
         """As if the right answer of the data had been given."""
@@ -61,14 +50,31 @@ class AttemptReader:
         own = self.rows.right(row)
         return self.attempt(Written(row, [*prompt, *own], len(prompt), [0.0] * len(own), True, len(own)))
 
-    def _read(self, context: list[int], ids: list[int]) -> dict[str, Any]:
-        """What a turn says, thinks and calls."""
-        return parse(self.tokenizer, ids, ends_in_thought(self.tokenizer, context))
 
-    def _question(self, prompt: list[int]) -> str:
-        """The text of the last turn before the answer."""
-        text = self.tokenizer.decode(prompt)
-        return text.rpartition("<|im_start|>user\n")[2].partition("<|im_end|>")[0]
+def attempt_of(tokenizer: Tokenizer, one: Written, reference: str) -> Attempt:
+    """What is judged: the last turn's text, and the calls of all turns. reference: the right answer."""
+    turns = [_read(tokenizer, one.tokens[:start], one.tokens[start:end]) for start, end in one.turns]
+    calls = [call["function"] for turn in turns for call in turn["tool_calls"]]
+    answer = Answer(
+        turns[-1]["content"],
+        "stop" if one.finished else "length",
+        tuple((call["name"], json.loads(call["arguments"])) for call in calls),
+        _question(tokenizer, one.tokens[: one.prompt]),
+        turns[-1]["reasoning_content"],
+    )
+    before = one.tokens[: one.turns[-1][0]]
+    return Attempt(answer, reference, len(one.own), one.room, Ending(before, turns[-1]))
+
+
+def _read(tokenizer: Tokenizer, context: list[int], ids: list[int]) -> dict[str, Any]:
+    """What a turn says, thinks and calls."""
+    return parse(tokenizer, ids, ends_in_thought(tokenizer, context))
+
+
+def _question(tokenizer: Tokenizer, prompt: list[int]) -> str:
+    """The text of the last turn before the answer."""
+    text = tokenizer.decode(prompt)
+    return text.rpartition("<|im_start|>user\n")[2].partition("<|im_end|>")[0]
 
 
 def look(spec: RunSpec, corpus: Corpus, terms: Sequence[tuple[str, Term]]) -> Looked:

@@ -451,7 +451,7 @@ def data(
     asked, credit = source(spec, training, writer, parallel)
     at_once = max(1, min(EXAMINED_AT_ONCE, -(-examining.count // parallel.world)))
     scorer = model_scorer(spec, corpus.tokenizer, writer)
-    rewards = judging_by(own, own.terms, scorers(own, scorer))
+    rewards = judging_by(own, own.terms, scorers(own.terms, scorer))
 
     def begun() -> bool:
         return asked.position > 0
@@ -508,12 +508,12 @@ def model_scorer(spec: RunSpec, tokenizer: Tokenizer, writer: Writer) -> ModelSc
     return ModelScorer(model, tokenizer, spec.data.max_seq_len, lambda: writer.slots)
 
 
-def scorers(own: TryingSettings, of_model: ModelScorer | None) -> dict[str, Scorer]:
+def scorers(terms: Sequence[Term], of_model: ModelScorer | None) -> dict[str, Scorer]:
     """What judges for the terms that are judged elsewhere, by their names. Keys of judges are in this process's
     environment.
     """
     found: dict[str, Scorer] = {}
-    for term, name in zip(own.terms, names_of(own.terms), strict=True):
+    for term, name in zip(terms, names_of(terms), strict=True):
         if isinstance(term, Judge):
             found[name] = JudgeScorer(term, os.environ)
         elif isinstance(term, RewardModel):

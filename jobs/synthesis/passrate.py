@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -22,21 +23,38 @@ from rich.console import Console
 from data.prompts import Prompt, Prompts
 from data.rules import excerpt
 from jobs import paths
+from jobs.endpoints.judge import IN_A_ROW
 from jobs.evaluation.ask import answer_of
-from jobs.evaluation.evaluate import LocalExaminee
+from jobs.evaluation.evaluate import SLOTS, LocalExaminee
+from jobs.runs.references import Weights
+from jobs.stages.trying import TryingSettings, scorers
+from jobs.synthesis.calling import Caller
 from jobs.synthesis.journal import Entry, Journal
 from jobs.synthesis.rows import known, summed
-from jobs.synthesis.samples import Sampling, sample
+from jobs.synthesis.samples import Sampling, sample, sample_by
 from jobs.terminal.counting import counting
 from jobs.terminal.wrap import tell
+from minimind.checkpoints.checkpoint import load_score_model
+from minimind.checkpoints.manifest import weights_sha256
 from minimind.evaluation.asking import Reply
 from minimind.evaluation.checkers import Answer
 from minimind.evaluation.measures import WORD
 from minimind.evaluation.statistics import SHARES, mean, pass_at
 from minimind.language import say
 from minimind.rewards.judging import Rewards
+from minimind.rewards.model import ModelScorer
 from minimind.rewards.readable import require_readable, spread
-from minimind.rewards.terms import Attempt, Contains, Elsewhere, Python, Term, named, names_of, require_references
+from minimind.rewards.terms import (
+    Attempt,
+    Contains,
+    Ending,
+    Judge,
+    RewardModel,
+    Term,
+    named,
+    names_of,
+    require_references,
+)
 from minimind.text.chat import render
 from minimind.training.signal import RIGHT, Signal, Standing, signal
 
@@ -47,15 +65,35 @@ GROUP_WORDS, GROUP_PROMPTS, GROUPS = 2, 5, 8
 """Prompts that begin with the same so many words are a group, if there are so many of them; so many groups are told."""
 
 
-def terms_of(reward: Sequence[str]) -> list[Term]:
-    """The terms of a reward. Raises ValueError for what is none, and for what another model, not asked here, judges."""
+def terms_of(reward: Sequence[str], reward_model: str | None = None) -> list[Term]:
+    """The terms of a reward. reward_model: what is named for the term of that name. Raises ValueError for what is no
+    term, and where one of both stands without the other.
+    """
     terms = [named(text) for text in reward]
-    for name, term in zip(names_of(terms), terms, strict=True):
-        if isinstance(term, Elsewhere) and not isinstance(term, Python):
-            raise ValueError(
-                say("--reward {name}: another model judges it, which is not asked here; take other terms", name=name)
+    has_term = any(isinstance(term, RewardModel) for term in terms)
+    if has_term and reward_model is None:
+        raise ValueError(
+            say("--reward reward_model: name the model too, with --reward_model RUN, a run of the stage reward")
+        )
+    if reward_model is not None and not has_term:
+        raise ValueError(
+            say(
+                "--reward_model {name}: no term of --reward is its score; add one, such as {term}",
+                name=reward_model,
+                term='\'{"is": "reward_model", "weight": 0.5}\'',
             )
+        )
     return terms
+
+
+def scorer_of(reward_model: Weights, model: LocalExaminee) -> ModelScorer:
+    """What scores answers of a model with a reward model. Raises CheckpointError for what gives no scores, ValueError
+    for one that reads other tokens.
+    """
+    judge, tokenizer = load_score_model(reward_model.folder)
+    model.tokenizer.require_same(tokenizer.fingerprint, f"--reward_model {reward_model.name}")
+    judge = judge.to(model.device).requires_grad_(False).eval()
+    return ModelScorer(judge, model.tokenizer, model.engine.context_tokens, lambda: SLOTS)
 
 
 def measure(
@@ -67,18 +105,22 @@ def measure(
     console: Console,
     *,
     folder: Path,
+    reward_model: Weights | None = None,
+    tools: TryingSettings | None = None,
 ) -> Mapping[str, Any]:
     """Sample a model, judge its answers, and write the curriculum: the rows of prompts whose answers are not all worth
     the same, the easiest first, each with its "pass_rate". Gives the record: see docs/json.md.
 
     prompts: with their rows. out: None writes no curriculum. reward: its terms, as `named` reads them; an answer is
-    right that scores 1 by the first of them. folder: where the code of a term `python` is looked for. What has been
-    done is kept when it is ended and started again, and the same arguments give the same.
+    right that scores 1 by the first of them. folder: where the code of a term `python` is looked for. reward_model: of
+    the term of that name. tools: what answers may call, which prompts list (`calling.tools_of`). What has been done is
+    kept when it is ended and started again, and the same arguments give the same, but for what a judge behind an
+    endpoint says.
 
     Raises ValueError for a file that was begun otherwise, rows without the right answer that a term needs, right
-    answers none of which the first term can read, and a model that writes no numbers.
+    answers none of which the first term can read, a model that writes no numbers, and a judge that is away.
     """
-    terms = terms_of(reward)
+    terms = terms_of(reward, reward_model.name if reward_model is not None else None)
     without = [prompt.where for prompt in prompts.each if prompt.answer is None]
     require_references(terms, without, len(prompts.each))
     known_right = [_as_answered(prompts.each[at]) for at in spread(len(prompts.each)) if prompts.each[at].answer]
@@ -90,17 +132,33 @@ def measure(
         **asdict(sampling),
         "reward": list(reward),
     }
+    if reward_model is not None:
+        asked["reward_model"] = {"name": reward_model.name, "sha256": weights_sha256(reward_model.folder)}
+    if tools is not None:
+        asked["tools"] = list(tools.tools)
+    scorer = scorer_of(reward_model, model) if reward_model is not None else None
     with (
-        Rewards(terms, folder=folder) as rewards,
+        Rewards(terms, scorers=scorers(terms, scorer), folder=folder) as rewards,
         Journal.open(out or _place(asked), asked, prompts=paths.kept(str(prompts.path))) as journal,
     ):
         if journal.is_finished:
             return journal.record
         total, done = (count * sampling.samples for count in (len(prompts.each), len(journal)))
-        judge = partial(_entry_of, model=model, sampling=sampling, rewards=rewards)
+        judge = _until_away(partial(_entry_of, rewards=rewards), terms[0])
         try:
             with counting(say("{model} is sampled", model=model.name), total, console, done=done) as count:
-                sample(model, prompts.each, sampling, judge, journal, lambda tokens: count())
+                if tools is None:
+                    sample(
+                        model,
+                        prompts.each,
+                        sampling,
+                        lambda prompt, answers: judge(prompt, _attempts(prompt, answers, model, sampling)),
+                        journal,
+                        lambda tokens: count(),
+                    )
+                else:
+                    with closing(Caller(model, tools, sampling)) as caller:
+                        sample_by(caller.ask, prompts.each, sampling, judge, journal, lambda tokens: count())
         finally:
             found = _summed(prompts, journal, sampling)
             finished = len(journal) == len(prompts.each)
@@ -120,19 +178,27 @@ def _place(asked: Mapping[str, Any]) -> Path:
     return paths.cache() / "passrate" / f"{digest}.jsonl"
 
 
-def _entry_of(
-    prompt: Prompt, answers: Sequence[Reply], model: LocalExaminee, sampling: Sampling, rewards: Rewards
-) -> Entry:
+def _attempts(prompt: Prompt, answers: Sequence[Reply], model: LocalExaminee, sampling: Sampling) -> list[Attempt]:
+    """Answers as terms judge them."""
+    before = render(model.tokenizer, [dict(turn) for turn in prompt.turns], add_generation_prompt=True).ids
+    room = min(model.engine.context_tokens - len(before), sampling.max_tokens)
+    return [
+        Attempt(
+            answer_of(reply, prompt.question),
+            prompt.answer or "",
+            reply.tokens or 0,
+            room,
+            Ending(before, _turn_of(reply)),
+        )
+        for reply in answers
+    ]
+
+
+def _entry_of(prompt: Prompt, attempts: Sequence[Attempt], rewards: Rewards) -> Entry:
     """What is kept of the answers to a prompt: how many are `right`, the mean `reward`, `tokens`, how many were
     `cut_off`, how many judgements were `not_judged`, in how many the right one `holds` as a part, the first as a
     `sample`; `why` it has no signal.
     """
-    turns = [dict(turn) for turn in prompt.turns]
-    left = model.engine.context_tokens - len(render(model.tokenizer, turns, add_generation_prompt=True).ids)
-    room = min(left, sampling.max_tokens)
-    attempts = [
-        Attempt(answer_of(reply, prompt.question), prompt.answer or "", reply.tokens or 0, room) for reply in answers
-    ]
     group_A = np.zeros(len(attempts), np.int64)
     judged = rewards.judge(attempts, group_A.tolist())
     reward_A, right_A = judged.total(rewards.weights), judged.values_KA[0] >= RIGHT
@@ -140,16 +206,57 @@ def _entry_of(
         "right": int(right_A.sum()),
         "reward": float(reward_A.mean()),
         "tokens": sum(attempt.tokens for attempt in attempts),
-        "cut_off": sum(reply.finish == "length" for reply in answers),
+        "cut_off": sum(attempt.answer.finish == "length" for attempt in attempts),
         "not_judged": int(judged.failed_K.sum()),
         "holds": sum(score >= RIGHT for score in Contains().scores(attempts)),
-        "sample": answers[0].text,
+        "sample": attempts[0].answer.text,
     }
     if judged.failed_K[0] == len(attempts):
         name = rewards.names[0]
         return entry | {"why": "not_judged", "detail": f"{name}: {rewards.problems[name]}"}
     (standing,) = signal(reward_A, right_A, group_A).standings
     return entry if standing == "signal" else entry | {"why": standing, "detail": ""}
+
+
+def _turn_of(reply: Reply) -> dict[str, Any]:
+    """What was said, as the turn that a reward model reads."""
+    calls = [{"type": "function", "function": {"name": name, "arguments": text}} for name, text in reply.calls]
+    return {
+        "role": "assistant",
+        "content": reply.text,
+        "reasoning_content": reply.thinking,
+        "tool_calls": calls,
+    }
+
+
+EntryOf = Callable[[Prompt, Sequence[Attempt]], Entry]
+
+
+def _until_away(entry_of: EntryOf, first: Term) -> EntryOf:
+    """Where a judge says what is right, an end where it has judged no answer to IN_A_ROW prompts one after the other:
+    else all the rest would be kept as what could not be judged. Raises ValueError then.
+    """
+    failed: list[str] = []
+
+    def entry(prompt: Prompt, attempts: Sequence[Attempt]) -> Entry:
+        found = entry_of(prompt, attempts)
+        if not isinstance(first, Judge) or found.get("why") != "not_judged":
+            failed.clear()
+            return found
+        failed.append(prompt.where)
+        if len(failed) == IN_A_ROW:
+            raise ValueError(
+                say(
+                    "{where}: no answer to this prompt and the {count} before it could be judged: {problem}. What is "
+                    "done is kept; the same command goes on when the judge is there",
+                    where=prompt.where,
+                    count=IN_A_ROW - 1,
+                    problem=found["detail"],
+                )
+            )
+        return found
+
+    return entry
 
 
 def _measured(journal: Journal) -> Iterator[tuple[int, Entry]]:

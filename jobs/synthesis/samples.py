@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from data.prompts import Prompt
 from jobs.evaluation.evaluate import SLOTS, LocalExaminee
@@ -13,6 +14,8 @@ from jobs.synthesis.journal import Entry, Journal
 from minimind.evaluation.asking import AskingError, Progress, Reply, replies
 from minimind.inference.sampling import SamplingParams
 from minimind.language import say
+
+Said = TypeVar("Said")
 
 REQUESTS_AT_ONCE = 4 * SLOTS
 """Samples between two entries of the journal: enough to keep the engine's slots full."""
@@ -50,13 +53,29 @@ def sample(
     """Answer the prompts that the journal does not hold, and keep what `entry_of` makes of the answers to each; of one
     that cannot be asked that it is unaskable. Raises ValueError for a model that writes no numbers.
     """
+
+    def ask(asked: Sequence[Prompt], progress: Progress) -> list[list[Reply]]:
+        return _asked(model, asked, sampling, progress)
+
+    sample_by(ask, prompts, sampling, entry_of, journal, progress)
+
+
+def sample_by(
+    ask: Callable[[Sequence[Prompt], Progress], Sequence[Sequence[Said]]],
+    prompts: Sequence[Prompt],
+    sampling: Sampling,
+    entry_of: Callable[[Prompt, Sequence[Said]], Entry],
+    journal: Journal,
+    progress: Progress,
+) -> None:
+    """The same with whatever answers prompts, several times each."""
     left = [number for number in range(len(prompts)) if number not in journal]
     size = max(1, REQUESTS_AT_ONCE // sampling.samples)
     for start in range(0, len(left), size):
         chunk = left[start : start + size]
         while chunk:
             try:
-                said = _asked(model, [prompts[number] for number in chunk], sampling, progress)
+                said = ask([prompts[number] for number in chunk], progress)
             except AskingError as error:  # this one alone: the others are asked without it
                 number = chunk.pop(error.place // sampling.samples)
                 journal.add(number, {"why": "unaskable", "detail": str(error)})
@@ -78,7 +97,7 @@ def _asked(
         SamplingParams(
             sampling.max_tokens,
             temperature=sampling.temperature,
-            seed=_seed(sampling.seed, prompt, sample),
+            seed=seed_of(sampling.seed, prompt, sample),
             stop_ids=stop_ids,
             logprobs=0,
         )
@@ -88,7 +107,7 @@ def _asked(
     return [found[start : start + sampling.samples] for start in range(0, len(found), sampling.samples)]
 
 
-def _seed(seed: int, prompt: Prompt, sample: int) -> int:
+def seed_of(seed: int, prompt: Prompt, sample: int) -> int:
     """Of the prompt itself: wherever it stands, and whatever stands beside it, its samples are the same."""
     text = json.dumps([seed, prompt.turns, sample], sort_keys=True)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=7).digest(), "big")

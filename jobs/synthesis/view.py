@@ -150,6 +150,10 @@ def show_passrate(record: Mapping[str, Any], out: Path | None, console: Console)
         if asked["reward"] != ["contains"]:
             terms = [text if text.lstrip().startswith("{") else json.dumps({"is": text}) for text in asked["reward"]]
             command += " --set " + quote(f"stage.rewards=[{', '.join(terms)}]")
+        if "tools" in asked:
+            command += " --set " + quote(f"stage.tools={json.dumps(asked['tools'], ensure_ascii=False)}")
+        if "reward_model" in asked:
+            command += f" --reward_model {quote(asked['reward_model']['name'])}"
         console.print(say("Next: {command}", command=command))
     elif record["rows"]:
         console.print(say("With -o FILE.jsonl the {rows} rows that have signal are written.", rows=record["rows"]))

@@ -2220,8 +2220,18 @@ CHINESE: dict[str, str] = {
     "  without: {right} always right, {wrong} never right": "  没有信号：{right} 个总是对，{wrong} 个从未对",
     " (right: {answer})": "（正确答案：{answer}）",
     ", {equal} equally good": "，{equal} 个一样好",
-    "--reward {name}: another model judges it, which is not asked here; take other terms": (
-        "--reward {name}：它由另一个模型评判，这里不会去问；请换别的奖励"
+    "--reward reward_model: name the model too, with --reward_model RUN, a run of the stage reward": (
+        "--reward reward_model：还要用 --reward_model RUN 指明模型，即 reward 阶段的一次运行"
+    ),
+    "--reward_model {name}: no term of --reward is its score; add one, such as {term}": (
+        "--reward_model {name}：--reward 里没有一项是它的分数；请加上一项，例如 {term}"
+    ),
+    (
+        "{where}: no answer to this prompt and the {count} before it could be judged: {problem}. What is done is kept; "
+        "the same command goes on when the judge is there"
+    ): (
+        "{where}：这个提示和之前 {count} 个提示的回答一个也没能评出：{problem}。做完的都已保存；"
+        "评判模型恢复后，用同样的命令继续"
     ),
     ("In {share:.0%} of the answers the right one stands all the same: --reward contains takes that for right."): (
         "其实 {share:.0%} 的回答里有正确答案：用 --reward contains 就算对。"
@@ -2463,5 +2473,8 @@ CHINESE: dict[str, str] = {
     "what it writes to held-out prompts, and what that is worth": "它对留出的提示写些什么，各值多少",
     "what became better than in the weights that it began with, and what worse": (
         "比起它开始时的权重，哪些变好了，哪些变差了"
+    ),
+    "what an answer may call, as stage.tools of a run has it, such as {example}": (
+        "回答里可以调用什么，写法与训练的 stage.tools 相同，例如 {example}"
     ),
 }

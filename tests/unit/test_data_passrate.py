@@ -8,21 +8,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import Response
+from fastapi.responses import JSONResponse
 
 from data.check import CheckLimits, check_file
 from data.prompts import Prompts, read_questions
 from jobs import __main__ as cli
 from jobs import paths
+from jobs.endpoints import endpoint
 from jobs.evaluation.evaluate import LocalExaminee
+from jobs.evaluation.rewards import score_file
 from jobs.runs.references import find_weights
 from jobs.synthesis import passrate, samples
 from jobs.synthesis.passrate import measure
 from jobs.synthesis.samples import Sampling
+from minimind.checkpoints.manifest import CheckpointError
 from minimind.evaluation.asking import Reply
 from minimind.evaluation.statistics import pass_at
 from minimind.network.model import MiniMind
 from minimind.text.tokenizer import Tokenizer
-from tests import taught
+from tests import endpoints, taught
 from tests.shell import Shell
 from tests.small import Screen
 
@@ -200,7 +205,7 @@ def test_an_answer_that_no_term_could_judge_is_none_that_is_wrong(
     [
         ("exakt", ASKED[0], "no reward term 'exakt'"),
         ("{", ASKED[0], "not JSON"),
-        ("reward_model", ASKED[0], "--reward reward_model: another model judges it"),
+        ("reward_model", ASKED[0], "--reward reward_model: name the model too, with --reward_model RUN"),
         ("exact", {"messages": [{"role": "user", "content": "q"}]}, r"rows.jsonl:1: the reward exact compares"),
     ],
 )
@@ -254,3 +259,88 @@ def test_the_command(
     assert "it takes two samples or more that can differ" in shell.err
     assert shell(cli.main, *words, "--reward", "nosuch") == 1
     assert "no reward term 'nosuch'" in shell.err
+
+
+REWARD = '{"is": "reward_model", "weight": 0.5}'
+
+
+def test_a_reward_model_says_of_answers_what_it_says_of_rows(
+    model: LocalExaminee, known: tuple[MiniMind, Tokenizer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taught.write_run(paths.runs(), "judge", taught.judge(known[0]), known[1])
+    judge = find_weights("judge")
+    asked = [{"prompt": taught.CAPITAL, "answer": "Paris"}, {"prompt": taught.CAPITAL_ZH, "answer": "巴黎"}]
+    texts = ["Paris", "I see.", "巴黎", ""]
+
+    def written(model: LocalExaminee, prompts: Sequence[Any], sampling: Sampling, progress: Any) -> list[list[Reply]]:
+        return [[Reply(text, "", (), "stop", 3, -1.0, 0.1) for text in texts] for _ in prompts]
+
+    monkeypatch.setattr(samples, "_asked", written)
+    prompts, out = write(tmp_path / "rows.jsonl", asked), tmp_path / "out.jsonl"
+    reward = ["exact", REWARD]
+    record = measure(model, prompts, out, SAMPLING, reward, Screen(), folder=tmp_path, reward_model=judge)
+    lines = [
+        {"conversations": [{"role": "user", "content": row["prompt"]}, {"role": "assistant", "content": text}]}
+        for row in asked
+        for text in texts
+    ]
+    write(file := tmp_path / "scored.jsonl", lines)
+    scores = [one.scores[0] for one in score_file(judge, file, "sft")]
+    right = [float(text == row["answer"]) for row in asked for text in texts]
+    assert record["reward_mean"] == pytest.approx(sum(right) / 8 + 0.5 * sum(scores) / 8, rel=1e-4, abs=1e-5)
+    assert (record["not_judged"], record["signal"]["signal"]) == (0, 2)
+    assert record["asked"]["reward_model"]["name"] == judge.name
+    other = Tokenizer.train(["other words altogether"] * 9, vocab_size=300)
+    config = taught.CONFIG.model_copy(update={"vocab_size": 300})
+    taught.write_run(paths.runs(), "foreign", taught.judge(MiniMind(config)), other)
+    for name, error, complaint in (
+        ("foreign", ValueError, "--reward_model foreign@10 was made with another tokenizer"),
+        ("taught", CheckpointError, "writes text and gives no scores"),
+    ):
+        wrong = find_weights(name)
+        with pytest.raises(error, match=complaint):
+            measure(model, prompts, None, SAMPLING, reward, Screen(), folder=tmp_path, reward_model=wrong)
+    with pytest.raises(ValueError, match="--reward_model judge@10: no term of --reward is its score"):
+        measure(model, prompts, None, SAMPLING, ["exact"], Screen(), folder=tmp_path, reward_model=judge)
+
+
+def test_a_judge_is_asked_and_one_that_is_away_ends_it_with_what_is_done_kept(
+    model: LocalExaminee, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(samples, "_asked", ready)
+    monkeypatch.setattr(endpoint, "WAIT_S", 0.01)
+    prompts, out = write(tmp_path / "rows.jsonl", ASKED), tmp_path / "out.jsonl"
+    away = False
+
+    def answer(body: dict[str, Any]) -> Response:
+        text = body["messages"][0]["content"].partition("Answer:\n")[2]
+        return JSONResponse({"error": "no"}, 500) if away else endpoints.said("10" if text.startswith("yes") else "0")
+
+    with endpoints.served(answer) as url:
+        reward = [json.dumps({"is": "judge", "url": url, "model": "m"})]
+        usual = measure(model, prompts, out, SAMPLING, ["exact"], Screen(), folder=tmp_path)
+        judged = measure(model, prompts, tmp_path / "judged.jsonl", SAMPLING, reward, Screen(), folder=tmp_path)
+        for name in ("pass_at", "signal", "reward_mean", "not_judged"):
+            assert judged[name] == usual[name]
+        away = True
+        with pytest.raises(ValueError, match="no answer to this prompt and the 2 before it .* HTTP 500"):
+            measure(model, prompts, tmp_path / "away.jsonl", SAMPLING, reward, Screen(), folder=tmp_path)
+        away = False
+        again = measure(model, prompts, tmp_path / "away.jsonl", SAMPLING, reward, Screen(), folder=tmp_path)
+    assert (again["finished"], again["measured"], again["left_out"]["not_judged"]) == (True, 3, 2)
+
+
+def test_the_command_takes_a_reward_model_and_names_it_for_the_training(
+    home: Path, tmp_path: Path, known: tuple[MiniMind, Tokenizer], capsys: pytest.CaptureFixture[str]
+) -> None:
+    taught.write_run(paths.runs(), "taught", *known)
+    taught.write_run(paths.runs(), "judge", taught.judge(known[0]), known[1])
+    file, out = tmp_path / "rows.jsonl", tmp_path / "out.jsonl"
+    write(file, [{"prompt": taught.CAPITAL, "answer": "Paris"}])
+    shell = Shell(capsys)
+    words = ["data", "passrate", str(file), "--weight", "taught", "--temperature", "1.5", "--samples", "16"]
+    words += ["--reward", "contains", REWARD]
+    assert shell(cli.main, *words) == 1
+    assert "name the model too, with --reward_model RUN" in shell.err
+    assert shell(cli.main, *words, "--reward_model", "judge", "-o", str(out)) == 0
+    assert shell.out.rstrip().endswith("--reward_model judge@10")

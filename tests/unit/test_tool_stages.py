@@ -8,6 +8,7 @@ import gc
 import json
 import random
 import shutil
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -17,12 +18,18 @@ import pytest
 import torch
 
 from data.encode import encoding_of
+from data.prompts import read_questions
+from jobs.evaluation.evaluate import LocalExaminee
 from jobs.experiment.facts import facts_of
 from jobs.runs.directory import RunDirectory
+from jobs.runs.references import find_weights
 from jobs.stages import flags
 from jobs.stages.recipe import trial_recipe
 from jobs.stages.spec import RunSpec
 from jobs.stages.trying import TermJudge, settings
+from jobs.synthesis.calling import Caller, tools_of
+from jobs.synthesis.passrate import measure
+from jobs.synthesis.samples import Sampling
 from jobs.text.prepare import prepare
 from jobs.training.build import Built, build
 from jobs.training.run import resolve, resume, start
@@ -352,3 +359,39 @@ def test_tools_end_with_what_called_them(home: Path) -> None:
     del built
     gc.collect()
     assert not [child for child in children if psutil.pid_exists(child.pid)]
+
+
+def test_a_pass_rate_is_that_of_answers_that_may_call(home: Path, tmp_path: Path) -> None:
+    model = LocalExaminee.load(find_weights("taught"))
+    prompts = read_questions(home / "questions.jsonl")
+    tools, sampling = tools_of(lookup(home), tmp_path), Sampling(samples=8, temperature=1.0, max_tokens=40)
+
+    def measured(**more: Any) -> Any:
+        return measure(model, prompts, None, sampling, ["exact"], Screen(), folder=tmp_path, **more)
+
+    found = measured(tools=tools)
+    assert (found["measured"], found["asked"]["tools"]) == (len(NAMES), json.loads(lookup(home)))
+    # Who looks it up is right, and who guesses is half of the time.
+    assert found["pass_at"]["1"]["value"] > 0.6
+    with closing(Caller(model, tools, sampling)) as caller:
+        answers = caller.ask(prompts.each, lambda tokens: None)
+        assert [answer.ending for answer in caller.ask(prompts.each[3:4], lambda tokens: None)[0]] == [
+            answer.ending for answer in answers[3]
+        ]
+    called = [answer for group in answers for answer in group if answer.answer.calls]
+    assert called
+    assert {name for answer in called for name, _ in answer.answer.calls} == {"lookup"}
+    # The prompt is what a run with these tools has.
+    built = built_of(home, "grpo", Parallel())
+    own = {tuple(prompt) for prompt in source_of(built).prompts.take(2)[0].prompts()}
+    assert own <= {tuple(caller._ids(at, prompt)) for at, prompt in enumerate(prompts.each)}
+
+
+def test_tools_of_a_pass_rate_that_are_none_are_refused(home: Path, tmp_path: Path) -> None:
+    for text, complaint in {
+        "{": "--tools {: not JSON",
+        '[{"is": "calculater"}]': "calculater.*did you mean calculator",
+        '[{"is": "lookup", "table": "nowhere.csv"}]': f"{tmp_path / 'nowhere.csv'}",
+    }.items():
+        with pytest.raises(ValueError, match=complaint):
+            tools_of(text, tmp_path)
