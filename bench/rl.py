@@ -8,8 +8,9 @@ Each algorithm goes on from the same weights for as many steps as its task says,
 those that the task has for it. Beside them stands `sft`, which goes on for about as much CPU time on the same
 demonstrations that the start was taught. A seed decides the prompts' order and what is written.
 
-before, after: share of the held-out prompts whose likeliest answer is right. facts: the suite, which nothing here
-teaches. text: held-out plain text, bits per byte. CPU s: of the whole process, its start (about 8 s) and validations
+before, after: share of the held-out prompts whose likeliest answer is right. facts: the suite, of which the start and
+`sft` are taught a part again, and a run only what it replays. text: held-out plain text, bits per byte. Of both the row
+`start` has what was before. CPU s: of the whole process, its start (about 8 s) and validations
 included. The last line is medians over seeds, as JSON: {task: {algorithm: [before, after, CPU s]}}.
 """
 
@@ -61,18 +62,26 @@ def learner(name: str, algorithm: str, seed: int, files: Mapping[str, Path], con
         asked |= taught(TASKS[name], files) | {"loop.max_steps": steps}
     else:
         asked |= {
-            "data.path": str(files["prompts"]),
+            "data.path": str(files["again" if algorithm == "spo" else "prompts"]),
             "eval.path": str(files["held_out"]),
             "stage.rewards": [EXACT],
             "stage.max_new_tokens": 24,
+            "loop.epochs": 99,
             "loop.max_steps": steps,
             "loop.eval_interval": max(1, steps // 8),
         }
         asked |= TASKS[name].settings.get(algorithm, {})
     run = trained(algorithm, f"bench-rl-{name}-{algorithm}-{seed}", asked, console)
-    right = run.series["val/right"] if algorithm != "sft" else _examined(run, f"{name}-{seed}", files, console)
-    facts = evaluated(run.name, ("facts",), console)["facts"].score
-    return Learner(run, right, facts, run.last("val/pretrain_bits_per_byte"))
+    if algorithm == "sft":
+        return examined(run, f"{name}-{seed}", files, console)
+    return Learner(run, run.series["val/right"], _facts(run, console), run.last(TEXT))
+
+
+TEXT = "val/pretrain_bits_per_byte"
+
+
+def _facts(run: Trained, console: Console) -> float:
+    return evaluated(run.name, ("facts",), console)["facts"].score
 
 
 def taught(task: Task, files: Mapping[str, Path]) -> dict[str, Any]:
@@ -87,8 +96,8 @@ def taught(task: Task, files: Mapping[str, Path]) -> dict[str, Any]:
     }
 
 
-def _examined(run: Trained, name: str, files: Mapping[str, Path], console: Console) -> tuple[list[int], list[float]]:
-    """What share of the held-out prompts an SFT run answers right: a step of GRPO examines it before it changes it."""
+def examined(run: Trained, name: str, files: Mapping[str, Path], console: Console) -> Learner:
+    """What an SFT run has learnt. What it answers right a step of GRPO examines, before it changes it."""
     asked = {
         "init_from": run.name,
         "data.path": str(files["prompts"]),
@@ -99,25 +108,31 @@ def _examined(run: Trained, name: str, files: Mapping[str, Path], console: Conso
         "loop.max_steps": 1,
     }
     looked = trained("grpo", f"bench-rl-look-{name}", asked, console)
-    return [0], [looked.first("val/right")]
+    return Learner(run, ([0], [looked.first("val/right")]), _facts(run, console), run.last(TEXT))
 
 
-def show(found: Mapping[tuple[str, int, str], Learner], before: Mapping[str, float], console: Console) -> None:
-    """A row for each run."""
-    table = Table("task", "seed", "algorithm", "steps", "before %", "after %", "facts %", "text", "CPU s", "tokens/s")
-    for (task, seed, algorithm), one in found.items():
+def show(found: Mapping[tuple[str, int, str], Learner], starts: Mapping[str, Learner], console: Console) -> None:
+    """A row for each run, and for what those of a task began as."""
+    table = Table("task", "seed", "algorithm", "steps", "right %", "facts %", "text", "CPU s", "tokens/s")
+
+    def row(task: str, seed: str, algorithm: str, one: Learner) -> None:
         table.add_row(
             task,
-            str(seed),
+            seed,
             algorithm,
             str(one.run.steps),
-            f"{100 * before[task]:.1f}",
             f"{100 * one.right[1][-1]:.1f}",
             f"{100 * one.facts:.1f}",
             f"{one.text:.3f}",
             f"{one.run.cpu_s:.0f}",
             f"{statistics.median(one.run.series['perf/tokens_per_s'][1]):.0f}",
         )
+
+    for name, start in starts.items():
+        row(name, "", "start", start)
+        for (task, seed, algorithm), one in found.items():
+            if task == name:
+                row(task, str(seed), algorithm, one)
     console.print(table)
 
 
@@ -154,7 +169,7 @@ def main() -> None:
     args = parser.parse_args()
     console = Console(width=130)
     found: dict[tuple[str, int, str], Learner] = {}
-    before: dict[str, float] = {}
+    starts: dict[str, Learner] = {}
     for name in args.tasks:
         task, files = TASKS[name], write_task(name, paths.home() / "data" / "bench-rl")
         begin = taught(task, files) | {
@@ -162,12 +177,12 @@ def main() -> None:
             "loop.max_steps": 2 if args.quick else task.start,
         }
         start = trained("sft", f"bench-rl-{name}-start", begin, console)
-        before[name] = _examined(start, f"{name}-start", files, console)[1][0]
+        starts[name] = examined(start, f"{name}-start", files, console)
         for seed in args.seeds:
             for algorithm in args.algorithms:
                 steps = 2 if args.quick else task.more if algorithm == "sft" else task.steps[algorithm]
                 found[name, seed, algorithm] = learner(name, algorithm, seed, files, console, steps)
-    show(found, before, console)
+    show(found, starts, console)
     if args.picture:
         console.print(str(draw(found, args.tasks)))
     figures: dict[str, dict[str, list[float]]] = {}
@@ -176,7 +191,8 @@ def main() -> None:
             of_it = [found[name, seed, algorithm] for seed in args.seeds]
             right = statistics.median(one.right[1][-1] for one in of_it)
             seconds = statistics.median(one.run.cpu_s for one in of_it)
-            figures.setdefault(name, {})[algorithm] = [round(before[name], 3), round(right, 3), round(seconds, 1)]
+            before = starts[name].right[1][0]
+            figures.setdefault(name, {})[algorithm] = [round(before, 3), round(right, 3), round(seconds, 1)]
     print(json.dumps(figures))
 
 

@@ -42,7 +42,7 @@ from jobs import paths
 from minimind.events import read_events
 from minimind.training.alarms import alarms
 
-START, STEPS, EVERY = 60, 36, 2
+START, STEPS, EVERY = 100, 36, 2
 ROOM = 32
 WEIGHT = 8.0
 TRUTH = {"is": "exact"}

@@ -24,6 +24,9 @@ DEMONSTRATIONS = 6000
 KNOWN = 2000
 """Of the stock's conversations, which are taught beside them: without, the facts would be lost before any trying."""
 
+AGAIN = 1024
+"""Prompts of SPO, which learns of such as come again; the first of those that the others have."""
+
 
 @dataclass(frozen=True)
 class Example:
@@ -79,26 +82,28 @@ def arithmetic(draw: random.Random) -> Iterable[Example]:
 
 
 FAST = {"optim.learning_rate": 1e-3}
+KEPT = {"data.mix": 0.1}
+"""What was learnt before is replayed."""
 
 TASKS = {
     "rising": Task(
         sorting(5, falling=0.75),
         asked=200,
-        start=120,
+        start=150,
         more=50,
-        steps={"grpo": 25, "spo": 28, "ppo": 36},
+        steps={"grpo": 25, "spo": 26, "ppo": 36},
         settings=dict.fromkeys(("grpo", "spo", "ppo"), FAST),
     ),
     "eight": Task(
         sorting(8, falling=0.0),
         asked=200,
-        start=40,
-        more=300,
-        steps={"grpo": 135, "spo": 200, "ppo": 180},
+        start=45,
+        more=250,
+        steps={"grpo": 135, "spo": 175, "ppo": 170},
         settings={
-            "grpo": {"optim.learning_rate": 1.5e-3, "stage.scale": "none"},
-            "spo": FAST | {"loop.epochs": 3},
-            "ppo": FAST | {"loop.epochs": 3},
+            "grpo": KEPT | {"optim.learning_rate": 1.5e-3, "stage.scale": "none"},
+            "spo": {"data.mix": 0.05, "optim.learning_rate": 1.2e-3},
+            "ppo": KEPT | FAST,
         },
     ),
     "arithmetic": Task(
@@ -108,7 +113,7 @@ TASKS = {
 
 
 def write_task(name: str, folder: Path) -> dict[str, Path]:
-    """The files of a task: demonstrations, prompts and held-out prompts."""
+    """The files of a task: demonstrations, prompts, those of SPO, and held-out prompts."""
     task = TASKS[name]
     found = list(task.examples(random.Random(f"bench {name}")))
     training = [example for example in found if not example.held_out]
@@ -131,6 +136,7 @@ def write_task(name: str, folder: Path) -> dict[str, Path]:
     return {
         "demonstrations": write("demonstrations", [*map(demonstration, training[:DEMONSTRATIONS]), *known]),
         "prompts": write("prompts", map(prompt, training)),
+        "again": write("again", map(prompt, training[:AGAIN])),
         "held_out": write("held-out", map(prompt, held_out)),
     }
 
