@@ -99,7 +99,7 @@ TASKS = {
         asked=200,
         start=45,
         more=250,
-        steps={"grpo": 135, "spo": 175, "ppo": 170},
+        steps={"grpo": 135, "spo": 155, "ppo": 155},
         settings={
             "grpo": KEPT | {"optim.learning_rate": 1.5e-3, "stage.scale": "none"},
             "spo": {"data.mix": 0.05, "optim.learning_rate": 1.2e-3},
