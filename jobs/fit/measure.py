@@ -69,7 +69,8 @@ def measure(planner: Planner, spec: RunSpec, steps: int = 3) -> Measured:
                 run_trial_steps(recipe, 2)
             peak = reserved = limit.peak_bytes
             outside = 0
-        single = replace(recipe, loop=recipe.loop.model_copy(update={"accumulation_steps": 1}))
+        # What is replayed beside has tokens of its own, which whoever forecasts counts.
+        single = replace(recipe, loop=recipe.loop.model_copy(update={"accumulation_steps": 1}), beside=None)
         began = time.perf_counter()
         run_trial_steps(single, steps, device)
         if device.type == "cuda":

@@ -199,17 +199,20 @@ def _learnt_from(checkpoint: Path, held_out: str | None) -> tuple[str | None, st
 
 def _taught(checkpoint: Path) -> str | None:
     """The conversations that the weights of a checkpoint were taught last; None where that is not known, or gone."""
-    run = RunDirectory(checkpoint.parent.parent)
-    if not run.exists:
-        return None
-    spec = RunSpec.model_validate(run.spec())
-    path = spec.data.path if STAGES[spec.stage.kind].rows == "sft" else spec.data.chats_path
-    if path is not None:
-        return path if paths.absolute(path).exists() else None
-    try:
-        return _taught(find_weights(spec.weights).folder) if spec.weights is not None else None
-    except ValueError:  # they are gone
-        return None
+    seen: set[Path] = set()  # of two runs that were overwritten each may begin with the other
+    while (run := RunDirectory(checkpoint.parent.parent)).exists and run.path not in seen:
+        seen.add(run.path)
+        spec = RunSpec.model_validate(run.spec())
+        path = spec.data.path if STAGES[spec.stage.kind].rows == "sft" else spec.data.chats_path
+        if path is not None:
+            return path if paths.absolute(path).exists() else None
+        if spec.weights is None:
+            return None
+        try:
+            checkpoint = find_weights(spec.weights).folder
+        except ValueError:  # they are gone
+            return None
+    return None
 
 
 def _require_shape(spec: RunSpec, model: str | None, settings: Mapping[str, Any], shape: ModelConfig) -> None:

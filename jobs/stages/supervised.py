@@ -106,8 +106,10 @@ def held_out_text(spec: RunSpec, corpus: Corpus, parallel: Parallel) -> HeldOut 
 
 
 def replayed(spec: RunSpec, corpus: Corpus) -> PackedRows:
-    """What is replayed, by itself: conversations that were taught, with the plain text beside, or one of both."""
-    text, pad_id = _text(spec, corpus), corpus.tokenizer.pad_id
+    """What is replayed, by itself: conversations that were taught, with the plain text beside, or one of both; never
+    text that is there to be measured on alone.
+    """
+    text, pad_id = _text(spec, corpus) if corpus.text is not None else None, corpus.tokenizer.pad_id
     if corpus.chats is None:
         assert text is not None, "a run that replays has something to"
         return PackedRows(*text[0], pad_id)

@@ -20,6 +20,7 @@ from typing import Any, cast
 import numpy as np
 from rich.console import Console
 
+from data.prepare import content_sha256
 from data.prompts import Prompt, Prompts
 from data.rules import excerpt
 from jobs import paths
@@ -136,6 +137,7 @@ def measure(
         asked["reward_model"] = {"name": reward_model.name, "sha256": weights_sha256(reward_model.folder)}
     if tools is not None:
         asked["tools"] = list(tools.tools)
+        asked["tables"] = {setting: content_sha256(Path(table)) for setting, table in tools.files.items()}
     scorer = scorer_of(reward_model, model) if reward_model is not None else None
     with (
         Rewards(terms, scorers=scorers(terms, scorer), folder=folder) as rewards,

@@ -105,7 +105,8 @@ class Seen:
 
     def between(self, name: str) -> float | None:
         """The mean over the steps between the last two validations; None where none lies there."""
-        measured, (steps, values) = self.validations("val/right"), self.series.get(name, ((), ()))
+        # One of which nothing could be told has no val/right.
+        measured, (steps, values) = self.validations("val/right_known"), self.series.get(name, ((), ()))
         if len(measured) < 2:
             return None
         begin, end = measured[-2][0], measured[-1][0]

@@ -39,15 +39,17 @@ class GroupCredit(Credit):
         self.scale, self.weight_K = scale, weight_K
 
     def give(self, tried: Tried, lengths: Sequence[int]) -> Sequence[Credited | None]:
-        """The same advantage for every token of an attempt."""
+        """The same advantage for every token of an attempt. Those of which nothing could be told are left out."""
+        known_A, group_A = tried.known_A, tried.group_A[tried.known_A]
+        advantage_A = np.zeros(len(known_A))
         if self.weight_K is None:
-            advantage_A = group_advantages(tried.reward_A, tried.group_A, self.scale)
+            advantage_A[known_A] = group_advantages(tried.reward_A[known_A], group_A, self.scale)
         else:
-            advantage_A = separate_advantages(tried.value_KA, self.weight_K, tried.group_A)
+            advantage_A[known_A] = separate_advantages(tried.value_KA[:, known_A], self.weight_K, group_A)
         spread_G = self.spread(tried)
         return [
-            Credited(np.full(length, advantage)) if spread_G[group] else None
-            for advantage, group, length in zip(advantage_A, tried.group_A, lengths, strict=True)
+            Credited(np.full(length, advantage)) if known and spread_G[group] else None
+            for advantage, known, group, length in zip(advantage_A, known_A, tried.group_A, lengths, strict=True)
         ]
 
     def spread(self, tried: Tried) -> NDArray[np.bool_]:

@@ -126,6 +126,24 @@ def test_groups_without_spread_give_no_credit_and_others_the_same_to_each_token(
             assert credit.advantage_T.tolist() == pytest.approx([advantage] * length)
 
 
+@pytest.mark.parametrize("separate", [False, True])
+def test_an_attempt_of_which_nothing_could_be_told_is_left_out_of_its_group(separate: bool) -> None:
+    weight_K = np.ones(1)
+    credit = GroupCredit("group", weight_K if separate else None)
+    reward_A, known_A, group_A = np.array([1, 0, 2 / 3, 1]), np.array([True, True, False, True]), np.zeros(4, np.int64)
+    first, second, unknown, last = credit.give(
+        Tried(group_A, group_A, reward_A[None], reward_A, [None], known_A, known_A), [1] * 4
+    )
+    without = credit.give(
+        Tried(*[group_A[:3]] * 2, reward_A[None, known_A], reward_A[known_A], [None], *[known_A[known_A]] * 2), [1] * 3
+    )
+    assert unknown is None
+    for one, other in zip((first, second, last), without, strict=True):
+        assert one is not None
+        assert other is not None
+        assert one.advantage_T.tolist() == other.advantage_T.tolist()
+
+
 def test_of_separate_terms_one_that_differs_is_spread() -> None:
     # Their sum is the same for all attempts of the second group, but neither term is.
     value_KA = np.stack([rewards(1), rewards(2)])

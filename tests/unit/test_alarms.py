@@ -42,7 +42,7 @@ HEALTHY = {
     "gap_clipped": line(0, 0),
     "kl": line(0, 0.05),
 }
-RIGHT = {"right": (0.05, 0.3, 0.6, 0.8), "reward": (0.1, 0.4, 0.6, 0.8)}
+RIGHT = {"right": (0.05, 0.3, 0.6, 0.8), "reward": (0.1, 0.4, 0.6, 0.8), "right_known": (1.0, 1.0, 1.0, 1.0)}
 
 
 def raised(
@@ -121,8 +121,12 @@ def test_a_term_that_mostly_fails_between_two_validations_is_named_with_its_last
     (alarm,) = alarms(found, 200)
     assert ": the notes of the run have the reason." in alarm.text
     # Between validations there is nothing to count yet.
-    cut = {name: values for name, values in found.items() if not name.startswith("val/")} | {"val/right": ([0], [0.5])}
-    assert alarms(cut, 200) == []
+    cut = {name: values for name, values in found.items() if not name.startswith("val/")}
+    assert alarms(cut | {"val/right": ([0], [0.5]), "val/right_known": ([0], [1.0])}, 200) == []
+    # Where the term says what is right a validation may have no share of right answers.
+    unknown = series({**RIGHT, "right_known": (1.0, 1.0, 1.0, 0.0)}, not_judged_judge=ends)
+    unknown["val/right"] = unknown["val/right"][0][:-1], unknown["val/right"][1][:-1]
+    assert [alarm.cause for alarm in alarms(unknown, 200)] == ["not_judged"]
 
 
 def test_nothing_is_said_of_a_few_steps() -> None:
@@ -142,7 +146,7 @@ def test_each_alarm_has_chinese_words() -> None:
         "answer_tokens": line(5, 50), "repetition": line(0, 0.9), "gap": line(1, 1), "gap_clipped": line(1, 1),
         "not_judged_python": line(1, 1),
     }  # fmt: skip
-    worse = {"right": (0.5, 0.4, 0.3, 0.2), "reward": (0.1, 0.4, 0.8, 1.0)}
+    worse = {**RIGHT, "right": (0.5, 0.4, 0.3, 0.2), "reward": (0.1, 0.4, 0.8, 1.0)}
     with speaking("zh"):
         found: list[Alarm] = alarms(series(worse, **bad), 200)
     assert len(found) == len(LOOKS)

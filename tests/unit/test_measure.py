@@ -10,7 +10,8 @@ from jobs.fit.plan import Planner
 from jobs.fit.view import measured_line, show_stage
 from minimind.config import override
 from minimind.memory.plan import Need
-from tests.small import Screen, needs_no_gpu
+from minimind.training.recipe import Recipe
+from tests.small import Screen, needs_no_gpu, small_spec
 from tests.unit.test_plan import SETTINGS, SPEC
 
 SMALL = override(SPEC, {"loop.batch_size": 2, "data.max_seq_len": 64})
@@ -47,6 +48,16 @@ def test_there_is_nothing_to_calibrate_without_a_gpu(home: Path) -> None:
 def test_what_does_not_fit_here_is_not_measured(home: Path) -> None:
     with pytest.raises(ValueError, match="it cannot be measured here: the run does not fit"):
         measure(Planner(this_card("1MB")), SMALL)
+
+
+@needs_no_gpu
+def test_tokens_a_second_are_those_of_the_rows_that_are_counted(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    timed: list[Recipe] = []
+    monkeypatch.setattr("jobs.fit.measure.run_trial_steps", lambda recipe, *_: timed.append(recipe))
+    measure(Planner(this_card()), small_spec("grpo", data__mix=0.5, loop__dtype="float32"), steps=1)
+    first, *_, last = timed
+    assert first.beside is not None
+    assert last.beside is None
 
 
 @needs_no_gpu

@@ -164,6 +164,11 @@ def test_the_conversations_that_are_replayed_are_those_that_the_weights_were_tau
         screen = Screen()
         assert chats_of(name, screen, data__mix=0.1) is None
         assert "only plain text is replayed. Name them with --set data.chats_path=FILE" in " ".join(screen.text.split())
+    for name, parent in (("one", "other@1"), ("other", "one@1")):  # each was overwritten by a run from the other
+        shutil.copytree(paths.runs() / "again", paths.runs() / name)
+        stored = small_spec("grpo", name=name, init_from=parent, data__mix_path=text).model_dump(mode="json")
+        RunDirectory(paths.runs() / name).spec_path.write_text(json.dumps({"schema_version": 1, **stored}))
+    assert chats_of("one", Screen(), data__mix=0.1) is None
     with pytest.raises(ValueError, match=r"data.chats_path = mine.jsonl: nothing is replayed, data.mix = 0; leave it"):
         small_spec("grpo", data__chats_path="mine.jsonl")
     with pytest.raises(ValueError, match=r"data.chats_path = mine.jsonl: sft replays no conversations; leave it out"):

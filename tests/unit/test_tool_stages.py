@@ -381,6 +381,12 @@ def test_a_pass_rate_is_that_of_answers_that_may_call(home: Path, tmp_path: Path
     called = [answer for group in answers for answer in group if answer.answer.calls]
     assert called
     assert {name for answer in called for name, _ in answer.answer.calls} == {"lookup"}
+    # Another table under the same name is asked again.
+    (table,) = tools.files.values()
+    Path(table).write_text(Path(table).read_text("utf-8").replace("yes", "no"), "utf-8")
+    other = measured(tools=tools)
+    assert other["asked"]["tables"] != found["asked"]["tables"]
+    assert other["pass_at"]["1"]["value"] < found["pass_at"]["1"]["value"]
     # The prompt is what a run with these tools has.
     built = built_of(home, "grpo", Parallel())
     own = {tuple(prompt) for prompt in source_of(built).prompts.take(2)[0].prompts()}

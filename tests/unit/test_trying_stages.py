@@ -19,6 +19,7 @@ import pytest
 import torch
 
 import minimind.checkpoints.checkpoint as checkpoints
+from data.batches import OrderedBatches
 from jobs import paths
 from jobs.runs.directory import RunDirectory
 from jobs.runs.progress import RunProgress
@@ -44,7 +45,7 @@ from minimind.training.rollout import Written
 from minimind.training.train_state import TrainState
 from minimind.training.trial_steps import run_trial_steps
 from tests.ranks import run_ranks
-from tests.small import CHATS, Screen, end_of, kill_at, small_spec
+from tests.small import CHATS, Screen, end_of, kill_at, small_spec, write_rows
 from tests.toys import RecordingHooks, assert_same
 
 QUESTIONS = str(paths.checkout() / "data" / "samples" / "rl.jsonl")
@@ -659,6 +660,18 @@ def test_replayed_text_is_measured_and_read_on_and_on(home: Path) -> None:
     assert rows == round(8 * 0.3 / 0.7)
     positions = [train_state(run, step)["text"]["position"] for step in range(1, STEPS + 1)]
     assert positions == [rows * step for step in range(1, STEPS + 1)]
+
+
+def test_text_that_is_measured_on_alone_is_not_replayed(home: Path, tmp_path: Path) -> None:
+    held_out = write_rows(
+        tmp_path / "held.jsonl", [f"A text about fox number {at} and nothing else." for at in range(9)]
+    )
+    unknown = {"init_from": "none", "data__tokenizer": "small", "data__chats_path": str(CHATS)}
+    built = built_of("grpo", str(home), Parallel(), data__mix=0.3, eval__pretrain_path=str(held_out), **unknown)
+    beside = cast(Attempts, built.recipe.batches).beside
+    assert beside is not None
+    assert cast(OrderedBatches[Any], beside.text).rows.beside == 0
+    assert built.text is not None
 
 
 def test_a_line_of_a_validation_fits_a_terminal(home: Path) -> None:
