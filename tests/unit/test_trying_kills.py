@@ -25,7 +25,7 @@ from tests.toys import assert_same
 STEPS = 6
 
 STAGES: dict[str, dict[str, Any]] = {
-    "grpo": {"stage.group_size": 4},
+    "grpo": {"stage.group_size": 4, "data.mix": 0.3},
     "spo": {},
     # Attempts of before the kill are learnt from behind it.
     "ppo": {"stage.passes": 3, "stage.stop_kl": 10.0},
@@ -36,7 +36,7 @@ KILLS = {
     "update of step 6": ("minimind.training.optim:Combined.step", 4, "minimind.training.optim:orthogonalize", 3),
     "checkpoint of step 6": ("minimind.checkpoints.checkpoint:save", 1, "minimind.checkpoints.checkpoint:sync", 3),
 }
-"""What is going on -> where `killed_main` kills. Each process but the first goes on from what the one before has left."""
+"""What is going on -> where `killed_main` kills. Each process but the first goes on with what the one before left."""
 
 LEFT = {"answers to step 4": [2], "update of step 6": [2, 4], "checkpoint of step 6": [2, 4]}
 """The checkpoints that are whole then."""
