@@ -293,8 +293,8 @@ class Attempts:
         self.credit.load_state_dict(state["credit"])
         self._passes_left = state["passes_left"]
         self._set = [PolicyBatch(**fields) for fields in state["set"]]
+        self._units = state["units"]
         if self.beside is not None:
-            self._units = state["units"]
             self.beside.text.load_state_dict(state["text"])
         self._untold = state["untold"]
         self._without_signal = state["without_signal"]

@@ -8,7 +8,7 @@ import math
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
+from functools import partial, partialmethod
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -36,7 +36,7 @@ from minimind.device.limit import MemoryLimit
 from minimind.events import metric_series, read_events
 from minimind.inference.engine import Engine
 from minimind.memory.trace import trace
-from minimind.network.model import MiniMind
+from minimind.network.model import MOST_GRAPHS, MiniMind
 from minimind.training import attempts, rollout
 from minimind.training.attempts import Attempts, Judge, Verdict
 from minimind.training.loop import train
@@ -190,6 +190,42 @@ def test_two_workers_learn_and_say_what_one_does(home: Path, tmp_path: Path, nam
     one = shared(name, str(home), Parallel())
     for two in run_ranks(2, partial(shared, name, str(home)), tmp_path):
         require_close(one, two, 1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")  # both from inside the compiler
+@pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize("name", ["grpo-twice", "spo", "ppo"])
+@pytest.mark.slow
+def test_a_compiled_policy_answers_learns_and_is_examined_as_another(
+    home: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Through PyTorch's own kernels: those of inductor take a minute to compile.
+    monkeypatch.setattr(MiniMind, "compile_blocks", partialmethod(MiniMind.compile_blocks, backend="eager"))
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    usual: dict[str, Any] = {"loop__max_steps": 3, "optim__name": "adamw", "optim__eps": 1e-4}
+    plain, compiled = (
+        start(spec_of(name, name=f"compiled-{on}", loop__compile=on, **usual), Screen()) for on in (False, True)
+    )
+    assert plain.state().word == compiled.state().word == "SUCCEEDED"
+    counters = torch._dynamo.utils.counters
+    assert 0 < counters["stats"]["unique_graphs"] < MOST_GRAPHS / 2
+    assert dict(counters["graph_break"]) == {}
+    for metric in (
+        "train/loss",
+        "train/reward",
+        "train/answer_tokens",
+        "val/loss",
+        "val/right",
+        "val/pretrain_bits_per_byte",
+    ):
+        steps, values = metric_series(compiled.events_path, metric)
+        expected = metric_series(plain.events_path, metric)
+        assert steps == expected[0]
+        assert values == pytest.approx(expected[1], abs=1e-4)
+    # What is learnt is as likely as it was when it was drawn, without compiled blocks.
+    assert max(metric_series(compiled.events_path, "train/gap")[1]) < 1e-5
+    assert metric_series(compiled.events_path, "train/loss")[0] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("name", RUNS)
