@@ -132,7 +132,8 @@ def prepare(
     if rows != "pretrain":
         _check(spec, held_out, rows, None, console, tokenizer, setting="eval.path")
         _check(spec, source, rows, held_out, console, tokenizer)
-    _check(spec, chats, "sft", None, console, tokenizer, setting="data.chats_path")
+    # The run that was taught them may have had longer rows: what is too long for these is left out, which is no fault.
+    _check(spec, chats, "sft", None, console, setting="data.chats_path")
 
     def tokenised(path: Path | None, rows: str) -> TokenShards | None:
         return None if path is None else _tokenised(path, rows, tokenizer, spec, pipeline, console)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import compress
 
 from minimind.language import say
-from minimind.rewards.terms import Attempt, Checked, Elsewhere, Match, Term, Unjudged
+from minimind.rewards.terms import TERMS, Attempt, Checked, Elsewhere, Match, Term, Unjudged
 from minimind.training.signal import RIGHT
 
 MAY_BE_UNREADABLE = 0.1
@@ -16,6 +16,9 @@ MAY_BE_UNREADABLE = 0.1
 
 MOST_ASKED = 1000
 """So many right answers tell what the others are like: a file may have a million."""
+
+BY_REFERENCE = ("contains", "exact", "number")
+"""Terms that compare with right answers, to be named in place of one that cannot read them."""
 
 
 def is_asked(term: Term) -> bool:
@@ -66,7 +69,7 @@ def require_readable(term: Term, name: str, right: Sequence[Attempt], where: str
                 "{count} were looked at: no answer would ever be right. To {question!r} the right answer is "
                 "{answer!r}: {why}. Name another term first, such as {others}, or rows whose right answers it can read",
                 **told,
-                others="contains, exact, number",
+                others=", ".join(other for other in BY_REFERENCE if not isinstance(term, TERMS[other])),
             )
         )
     if sum(wrong) <= MAY_BE_UNREADABLE * len(right):

@@ -44,7 +44,8 @@ def warned(term: dict[str, Any], *texts: str) -> str:
 def test_a_term_that_can_read_no_right_answer_is_refused_with_what_to_do() -> None:
     said = (
         r"rows.jsonl: the reward number, .* can read none of the right answers, of which 2 were looked at: .*"
-        r"To 'q0' the right answer is 'Paris': the right answer 'Paris' has no number. Name another term first"
+        r"To 'q0' the right answer is 'Paris': the right answer 'Paris' has no number. Name another term first, "
+        r"such as contains, exact, or rows"
     )
     with pytest.raises(ValueError, match=said):
         warned(NUMBER, "Paris", "Rome")

@@ -45,7 +45,7 @@ from minimind.training.rollout import Written
 from minimind.training.train_state import TrainState
 from minimind.training.trial_steps import run_trial_steps
 from tests.ranks import run_ranks
-from tests.small import CHATS, Screen, end_of, kill_at, small_spec, write_rows
+from tests.small import CHATS, Screen, end_of, kill_at, small_spec, write_chats, write_rows
 from tests.toys import RecordingHooks, assert_same
 
 QUESTIONS = str(paths.checkout() / "data" / "samples" / "rl.jsonl")
@@ -708,6 +708,17 @@ def test_text_that_is_measured_on_alone_is_not_replayed(home: Path, tmp_path: Pa
     assert beside is not None
     assert cast(OrderedBatches[Any], beside.text).rows.beside == 0
     assert built.text is not None
+
+
+def test_conversations_that_were_taught_in_longer_rows_are_left_out(home: Path, tmp_path: Path) -> None:
+    chats = write_chats(tmp_path / "chats.jsonl", [["hello", "yes, you"]] * 9 + [["word " * 100, "too late"]])
+    spec, screen = spec_of("grpo", data__mix=0.3, data__chats_path=str(chats)), Screen()
+    prepared = prepare(resolve(spec, None, screen)[0], screen)
+    assert "data.chats_path" in prepared.sources
+    assert "; 1 of which nothing can be learnt in 96 tokens left out" in " ".join(screen.text.split())
+    write_chats(chats, [["word " * 100, "too late"]])
+    with pytest.raises(ValueError, match="chats.jsonl: of none of 1 conversations can anything be learnt in 96 tokens"):
+        prepare(resolve(spec, None, screen)[0], screen)
 
 
 def test_a_line_of_a_validation_fits_a_terminal(home: Path) -> None:
