@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,11 +22,17 @@ def _in_english(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINIMIND_LANG", "en")
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home that each test of a module has a copy of: an empty one, unless the module says what is in it."""
+    return tmp_path_factory.mktemp("trained")
+
+
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """MINIMIND_HOME for one test."""
+def home(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """MINIMIND_HOME for one test: a copy of `trained`."""
     path = tmp_path / "home"
-    path.mkdir()
+    shutil.copytree(trained, path)
     monkeypatch.setenv("MINIMIND_HOME", str(path))
     return path
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+import minimind.checkpoints.checkpoint as checkpoints
 from jobs import paths
 from jobs.runs.directory import RunDirectory
 from jobs.stages.spec import RunSpec
@@ -111,6 +112,29 @@ class Screen(Terminal):
     @property
     def text(self) -> str:
         return self.stream.getvalue()
+
+
+def home_with(home: Path, specs: Iterable[RunSpec]) -> Path:
+    """A home, with runs of these specs in it, each trained to its end: for a fixture `trained`."""
+    from jobs.training.run import start  # and Ray with it, which takes a second to load
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MINIMIND_HOME", str(home))
+        runs = [start(spec, Screen()) for spec in specs]
+    assert {run.state().word for run in runs} == {"SUCCEEDED"}, [run.state() for run in runs]
+    return home
+
+
+def run_of(home: Path, name: str) -> RunDirectory:
+    """The run of this name in a home."""
+    return RunDirectory(home / "runs" / name)
+
+
+def train_state(run: RunDirectory, step: int) -> dict[str, Any]:
+    """What is in the checkpoint of a step beside weights."""
+    state = checkpoints.load(checkpoint_folders.folder_of(run.checkpoints, step)).train_state
+    assert state is not None
+    return state
 
 
 def end_of(run: RunDirectory) -> str:

@@ -2400,6 +2400,7 @@ CHINESE: dict[str, str] = {
     "right answers to held-out prompts fell from {before:.1f} to {now:.1f} %": (
         "留出问题的答对比例由 {before:.1f} 降到 {now:.1f} %"
     ),
+    " (a run with --set data.mix=0.1 replays what was learnt before)": "（--set data.mix=0.1 会重放以前学过的内容）",
     "held-out plain text went from {before:.3f} to {now:.3f} bits per byte": (
         "留出的普通文本由每字节 {before:.3f} 变为 {now:.3f} 比特"
     ),

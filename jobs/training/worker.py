@@ -427,6 +427,8 @@ class RunHooks:
                 before=state.text,
                 now=now.text,
             )
+            if not self.spec.data.mix:
+                cause += say(" (a run with --set data.mix=0.1 replays what was learnt before)")
         if state.ended:
             text = say(
                 "step {step}: {cause}. The run ends here, after {returns} returns, at its best checkpoint, that of "

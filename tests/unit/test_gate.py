@@ -28,7 +28,7 @@ from minimind.device.distributed import Parallel
 from minimind.events import Event, metric_series, read_events
 from minimind.language import speaking
 from tests.ranks import run_ranks
-from tests.small import Screen, end_of, kill_at, small_spec
+from tests.small import Screen, end_of, home_with, kill_at, run_of, small_spec, train_state
 from tests.unit.test_trying_stages import QUESTIONS, SPREAD, TERMS
 
 STEPS = 10
@@ -57,36 +57,11 @@ def spec_of(run: str, /, text: float = 0.01, returns: int = 9, **settings: Any) 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with all runs."""
-    home = tmp_path_factory.mktemp("gates")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MINIMIND_HOME", str(home))
-        runs = [start(small_spec(loop__max_steps=30), Screen())]
-        runs += [start(spec_of(name), Screen()) for name in RUNS]
-    assert {run.state().word for run in runs} == {"SUCCEEDED"}, [run.state() for run in runs]
-    return home
-
-
-@pytest.fixture
-def home(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it."""
-    path = tmp_path / "home"
-    shutil.copytree(trained, path)
-    monkeypatch.setenv("MINIMIND_HOME", str(path))
-    return path
-
-
-def run_of(home: Path, name: str) -> RunDirectory:
-    return RunDirectory(home / "runs" / name)
+    return home_with(tmp_path_factory.mktemp("trained"), [small_spec(loop__max_steps=30), *map(spec_of, RUNS)])
 
 
 def returns(run: RunDirectory) -> list[Event]:
     return [event for event in read_events(run.events_path, {"note"}) if event["kind"] == "return"]
-
-
-def state(run: RunDirectory, step: int) -> dict[str, Any]:
-    kept = checkpoints.load(checkpoint_folders.folder_of(run.checkpoints, step)).train_state
-    assert kept is not None
-    return kept
 
 
 def weights(run: RunDirectory, step: int) -> dict[str, torch.Tensor]:
@@ -102,7 +77,7 @@ def test_where_what_is_held_out_gets_worse_the_run_goes_back_and_on_at_half_the_
     step, good = first["step"], first["good"]
     assert good < step
     assert f"The run goes back to the weights of step {good}, and on with 0.5 times the learning rate." in first["text"]
-    back, then = state(run, step), state(run, good)
+    back, then = train_state(run, step), train_state(run, good)
     for mine, theirs in zip(weights(run, step).values(), weights(run, good).values(), strict=True):
         assert torch.equal(mine, theirs)
     assert str(back["optimizer"]) == str(then["optimizer"])
@@ -227,7 +202,7 @@ def test_a_run_that_goes_back_to_its_beginning_begins_with_first_answers_again(h
     asked: dict[str, Any] = {"stage__first_answers": 2, "loop__save_interval": 1, "loop__max_steps": 6}
     run = start(spec_of("spo", name="first", text=1e-9, **asked), Screen())
     assert [(event["step"], event["good"]) for event in returns(run)][:1] == [(2, 0)]
-    begun = {step: state(run, step)["batches"][0]["credit"] for step in (0, 1, 2, 3)}
+    begun = {step: train_state(run, step)["batches"][0]["credit"] for step in (0, 1, 2, 3)}
     assert [credit["begun"] for credit in begun.values()] == [False, True, False, True]
     # What was not tried since is as the first answers left it.
     untried = [row for row in range(len(begun[0]["alpha"])) if not {row} & {*begun[1]["answers"], *begun[3]["answers"]}]
@@ -245,7 +220,7 @@ def test_without_a_gate_nothing_goes_back(home: Path) -> None:
     free = start(spec_of("grpo", name="free", stage__gate="off", loop__keep_last=1), Screen())
     assert returns(free) == []
     assert 0 not in checkpoint_folders.steps(free.checkpoints)
-    assert state(free, STEPS)["state"]["rate"] == 1.0
+    assert train_state(free, STEPS)["state"]["rate"] == 1.0
     held = start(spec_of("grpo", name="held", text=9.0), Screen())
     assert end_of(held) == end_of(free)
 

@@ -14,27 +14,14 @@ from jobs.stages.origin import first_weights, new_spec, require_weights, with_te
 from jobs.stages.pretrain import pretrain
 from jobs.stages.sft import sft
 from jobs.stages.spec import RunSpec
-from jobs.training.run import start
 from minimind.checkpoints.manifest import CheckpointError
-from tests.small import CHATS, SAMPLES, Screen, small_spec, write_rows
+from tests.small import CHATS, SAMPLES, Screen, home_with, small_spec, write_rows
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with a pretrained run of another shape than any preset."""
-    home = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MINIMIND_HOME", str(home))
-        start(small_spec(loop__max_steps=1), Screen())
-    return home
-
-
-@pytest.fixture
-def home(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    path = tmp_path / "home"
-    shutil.copytree(trained, path)
-    monkeypatch.setenv("MINIMIND_HOME", str(path))
-    return path
+    return home_with(tmp_path_factory.mktemp("trained"), [small_spec(loop__max_steps=1)])
 
 
 def text_of(spec: RunSpec, screen: Screen | None = None) -> tuple[str | None, str | None]:

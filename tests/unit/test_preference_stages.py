@@ -22,7 +22,6 @@ from data.row_values import MANIFEST
 from jobs import paths
 from jobs.fit.card import this_card
 from jobs.fit.plan import Planner
-from jobs.runs.directory import RunDirectory
 from jobs.runs.references import find_weights
 from jobs.stages import distill, dpo
 from jobs.stages.origin import new_spec
@@ -45,7 +44,7 @@ from minimind.training.train_state import TrainState
 from minimind.training.trial_steps import run_trial_steps
 from minimind.units import size
 from tests.ranks import run_ranks
-from tests.small import Screen, end_of, kill_at, small_spec
+from tests.small import Screen, end_of, home_with, kill_at, run_of, small_spec
 from tests.toys import RecordingHooks, assert_same
 
 PAIRS = str(paths.checkout() / "data" / "samples" / "dpo.jsonl")
@@ -79,27 +78,8 @@ def spec_of(run: str, /, **settings: Any) -> RunSpec:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with all runs, each with a checkpoint of every step."""
-    home = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MINIMIND_HOME", str(home))
-        runs = [start(small_spec(loop__max_steps=2), Screen())]
-        runs.append(start(small_spec(name="wide", model__hidden_size=64, loop__max_steps=2), Screen()))
-        runs += [start(spec_of(name), Screen()) for name in RUNS]
-    assert {run.state().word for run in runs} == {"SUCCEEDED"}
-    return home
-
-
-@pytest.fixture
-def home(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it."""
-    path = tmp_path / "home"
-    shutil.copytree(trained, path)
-    monkeypatch.setenv("MINIMIND_HOME", str(path))
-    return path
-
-
-def run_of(home: Path, name: str) -> RunDirectory:
-    return RunDirectory(home / "runs" / name)
+    first = [small_spec(loop__max_steps=2), small_spec(name="wide", model__hidden_size=64, loop__max_steps=2)]
+    return home_with(tmp_path_factory.mktemp("trained"), [*first, *map(spec_of, RUNS)])
 
 
 def test_the_text_that_may_be_forgotten_is_what_pretraining_held_out(home: Path) -> None:

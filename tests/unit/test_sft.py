@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from jobs import paths
-from jobs.runs.directory import RunDirectory
 from jobs.runs.show import show
 from jobs.stages.pretrain import beginning
 from jobs.stages.sft import SftConfig, question
@@ -22,7 +21,18 @@ from minimind.config import override
 from minimind.events import metric_series
 from minimind.language import speaking
 from minimind.text.tokenizer import Tokenizer
-from tests.small import CHAT_SETTINGS, SAMPLES, Screen, end_of, kill_at, small_spec, write_chats, write_rows
+from tests.small import (
+    CHAT_SETTINGS,
+    SAMPLES,
+    Screen,
+    end_of,
+    home_with,
+    kill_at,
+    run_of,
+    small_spec,
+    write_chats,
+    write_rows,
+)
 
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "sft": ("sft", {}),
@@ -36,28 +46,11 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with all runs, each with a checkpoint of every step."""
-    home = tmp_path_factory.mktemp("trained")
     every = {"loop__max_steps": 5, "loop__save_interval": 1, "loop__keep_last": 99}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MINIMIND_HOME", str(home))
-        runs = [start(small_spec(loop__max_steps=2), Screen())]
-        for name, (stage, settings) in RUNS.items():
-            runs.append(start(small_spec(stage, name=name, init_from="small", **every, **settings), Screen()))
-    assert {run.state().word for run in runs} == {"SUCCEEDED"}
-    return home
-
-
-@pytest.fixture
-def home(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it."""
-    path = tmp_path / "home"
-    shutil.copytree(trained, path)
-    monkeypatch.setenv("MINIMIND_HOME", str(path))
-    return path
-
-
-def run_of(home: Path, name: str) -> RunDirectory:
-    return RunDirectory(home / "runs" / name)
+    specs = [
+        small_spec(stage, name=name, init_from="small", **every, **settings) for name, (stage, settings) in RUNS.items()
+    ]
+    return home_with(tmp_path_factory.mktemp("trained"), [small_spec(loop__max_steps=2), *specs])
 
 
 def test_prompts_are_written_as_the_stage_has_learnt() -> None:

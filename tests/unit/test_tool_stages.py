@@ -7,7 +7,6 @@ from __future__ import annotations
 import gc
 import json
 import random
-import shutil
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,6 @@ from data.encode import encoding_of
 from data.prompts import read_questions
 from jobs.evaluation.evaluate import LocalExaminee
 from jobs.experiment.facts import facts_of
-from jobs.runs.directory import RunDirectory
 from jobs.runs.references import find_weights
 from jobs.stages import flags
 from jobs.stages.recipe import trial_recipe
@@ -47,7 +45,7 @@ from minimind.training.rollout import Written
 from minimind.training.train_state import TrainState
 from minimind.training.trial_steps import run_trial_steps
 from tests.ranks import run_ranks
-from tests.small import Screen, end_of, kill_at, small_spec, write_rows
+from tests.small import Screen, end_of, home_with, kill_at, run_of, small_spec, write_rows
 from tests.toys import RecordingHooks
 
 NAMES = ["tea", "milk", "salt", "rice", "oil", "soap", "fish", "corn", "beans", "figs"]
@@ -110,41 +108,13 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with the model that was shown, and short runs of the stages that try."""
     home = tmp_path_factory.mktemp("trained")
     write_data(home)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MINIMIND_HOME", str(home))
-        shown = {"data__path": str(home / "shown.jsonl"), "data__max_seq_len": 256, "loop__max_steps": 300}
-        runs = [
-            start(small_spec(loop__max_steps=1, data__path=str(home / "text.jsonl")), Screen()),
-            start(
-                small_spec(
-                    "sft",
-                    name="taught",
-                    init_from="small",
-                    loop__epochs=999,
-                    loop__save_interval=300,
-                    loop__eval_interval=300,
-                    optim__learning_rate=0.01,
-                    **shown,
-                ),
-                Screen(),
-            ),
-        ]
-        runs += [start(spec_of(home, stage), Screen()) for stage in ("grpo", "spo", "ppo")]
-    assert {run.state().word for run in runs} == {"SUCCEEDED"}, [run.state() for run in runs]
-    return home
-
-
-@pytest.fixture
-def home(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it, but for where its table is looked for."""
-    path = tmp_path / "home"
-    shutil.copytree(trained, path)
-    monkeypatch.setenv("MINIMIND_HOME", str(path))
-    return path
-
-
-def run_of(home: Path, name: str) -> RunDirectory:
-    return RunDirectory(home / "runs" / name)
+    shown = {"data__path": str(home / "shown.jsonl"), "data__max_seq_len": 256, "loop__max_steps": 300}
+    shown |= {"loop__epochs": 999, "loop__save_interval": 300, "loop__eval_interval": 300}
+    first = [
+        small_spec(loop__max_steps=1, data__path=str(home / "text.jsonl")),
+        small_spec("sft", name="taught", init_from="small", optim__learning_rate=0.01, **shown),
+    ]
+    return home_with(home, [*first, *(spec_of(home, stage) for stage in ("grpo", "spo", "ppo"))])
 
 
 def built_of(home: Path, stage: str, parallel: Parallel | None = None, **more: Any) -> Built:

@@ -120,15 +120,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return home
 
 
-@pytest.fixture
-def home(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it."""
-    path = tmp_path / "home"
-    shutil.copytree(trained, path)
-    monkeypatch.setenv("MINIMIND_HOME", str(path))
-    return path
-
-
 def run_of(home: Path, name: str = "pref") -> RunDirectory:
     return RunDirectory(home / "runs" / name)
 

@@ -16,10 +16,9 @@ from jobs import paths
 from jobs.__main__ import main
 from jobs.runs.directory import RunDirectory
 from jobs.training.request import JobRequest
-from jobs.training.run import start
 from minimind.checkpoints import folders as checkpoint_folders
 from minimind.events import all_series, read_events
-from tests.small import CHAT_SETTINGS, Screen, end_of, small_spec
+from tests.small import CHAT_SETTINGS, end_of, home_with, run_of, small_spec, train_state
 from tests.toys import assert_same
 
 STEPS = 6
@@ -80,12 +79,6 @@ def sound_steps(run: RunDirectory) -> list[int]:
     return sound
 
 
-def train_state(run: RunDirectory, step: int) -> dict[str, Any]:
-    state = checkpoints.load(checkpoint_folders.folder_of(run.checkpoints, step)).train_state
-    assert state is not None
-    return state
-
-
 def curves(run: RunDirectory) -> dict[str, Any]:
     """All that was measured of what it learnt, by step."""
     series = all_series(read_events(run.events_path, {"metrics", "state"}))
@@ -95,24 +88,17 @@ def curves(run: RunDirectory) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with the weights that all begin with."""
-    home = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MINIMIND_HOME", str(home))
-        assert start(small_spec(loop__max_steps=30), Screen()).state().word == "SUCCEEDED"
-    return home
+    return home_with(tmp_path_factory.mktemp("trained"), [small_spec(loop__max_steps=30)])
 
 
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.slow
-def test_killed_while_it_writes_learns_or_saves_it_ends_as_if_it_had_not_been(
-    trained: Path, monkeypatch: pytest.MonkeyPatch, stage: str
-) -> None:
-    monkeypatch.setenv("MINIMIND_HOME", str(trained))
+def test_killed_while_it_writes_learns_or_saves_it_ends_as_if_it_had_not_been(home: Path, stage: str) -> None:
     assert main(words(request_of(stage, stage))) == 0
-    whole = RunDirectory(trained / "runs" / stage)
+    whole = run_of(home, stage)
 
     name = f"{stage}-killed"
-    run = RunDirectory(trained / "runs" / name)
+    run = run_of(home, name)
     request, again = request_of(stage, name), JobRequest(stage=stage, settings={"name": name}, from_resume=True)
     for when in KILLS:
         killed(request, when)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -55,8 +54,8 @@ from minimind.training.trial_steps import run_trial_steps
 from tests import taught
 from tests.endpoints import said, served
 from tests.ranks import run_ranks
-from tests.small import Screen, end_of, kill_at, small_spec
-from tests.unit.test_trying_stages import QUESTIONS, SPREAD, built_of, learnt, notes, require_close, run_of, spec_of
+from tests.small import Screen, end_of, home_with, kill_at, run_of, small_spec
+from tests.unit.test_trying_stages import QUESTIONS, SPREAD, built_of, learnt, notes, require_close, spec_of
 
 BOTH = json.dumps([*json.loads(SPREAD), {"is": "reward_model", "weight": 0.5}])
 SCORED: dict[str, Any] = {"stage__rewards": BOTH, "roles__reward_model": "judge"}
@@ -66,28 +65,23 @@ KEY = "sk-4f0c2a9911"
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with a run `small`, a reward model `judge` on its weights, and two runs of policies that it scores."""
-    home = tmp_path_factory.mktemp("trained")
     pairs = str(paths.checkout() / "data" / "samples" / "dpo.jsonl")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MINIMIND_HOME", str(home))
-        runs = [start(small_spec(loop__max_steps=30), Screen())]
-        judge = {"name": "judge", "init_from": "small", "data__path": pairs, "optim__learning_rate": 0.01}
-        runs += [start(small_spec("reward", **judge), Screen())]
-        runs += [start(spec_of("grpo", name="grpo-scored", **SCORED), Screen())]
-        runs += [start(spec_of("ppo", name="ppo-scored", stage__critic="own", **SCORED), Screen())]
-    assert {run.state().word for run in runs} == {"SUCCEEDED"}, [run.state() for run in runs]
-    return home
+    judge = {"name": "judge", "init_from": "small", "data__path": pairs, "optim__learning_rate": 0.01}
+    specs = [
+        small_spec(loop__max_steps=30),
+        small_spec("reward", **judge),
+        spec_of("grpo", name="grpo-scored", **SCORED),
+        spec_of("ppo", name="ppo-scored", stage__critic="own", **SCORED),
+    ]
+    return home_with(tmp_path_factory.mktemp("trained"), specs)
 
 
 @pytest.fixture
-def home(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it."""
-    path = tmp_path / "home"
-    shutil.copytree(trained, path)
-    monkeypatch.setenv("MINIMIND_HOME", str(path))
+def home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Without the user's key."""
     for name in (API_KEY, API_KEY_FILE):
         monkeypatch.delenv(name, raising=False)
-    return path
+    return home
 
 
 def test_a_reward_model_reads_what_reward_score_has_it_read(home: Path, tmp_path: Path) -> None:

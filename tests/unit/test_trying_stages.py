@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import math
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial, partialmethod
@@ -18,7 +17,6 @@ import psutil
 import pytest
 import torch
 
-import minimind.checkpoints.checkpoint as checkpoints
 from data.batches import OrderedBatches
 from jobs import paths
 from jobs.runs.directory import RunDirectory
@@ -45,7 +43,18 @@ from minimind.training.rollout import Written
 from minimind.training.train_state import TrainState
 from minimind.training.trial_steps import run_trial_steps
 from tests.ranks import run_ranks
-from tests.small import CHATS, Screen, end_of, kill_at, small_spec, write_chats, write_rows
+from tests.small import (
+    CHATS,
+    Screen,
+    end_of,
+    home_with,
+    kill_at,
+    run_of,
+    small_spec,
+    train_state,
+    write_chats,
+    write_rows,
+)
 from tests.toys import RecordingHooks, assert_same
 
 QUESTIONS = str(paths.checkout() / "data" / "samples" / "rl.jsonl")
@@ -96,33 +105,13 @@ def spec_of(run: str, /, **settings: Any) -> RunSpec:
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home with all runs, each with a checkpoint of every step."""
-    home = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("MINIMIND_HOME", str(home))
-        runs = [start(small_spec(loop__max_steps=30), Screen())]
-        runs += [start(spec_of(name), Screen()) for name in RUNS]
-    assert {run.state().word for run in runs} == {"SUCCEEDED"}, [run.state() for run in runs]
-    return home
+    return home_with(tmp_path_factory.mktemp("trained"), [small_spec(loop__max_steps=30), *map(spec_of, RUNS)])
 
 
-@pytest.fixture
-def home(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of it."""
-    path = tmp_path / "home"
-    shutil.copytree(trained, path)
-    monkeypatch.setenv("MINIMIND_HOME", str(path))
-    return path
-
-
-def run_of(home: Path, name: str) -> RunDirectory:
-    return RunDirectory(home / "runs" / name)
-
-
-def train_state(run: RunDirectory, step: int) -> dict[str, Any]:
-    kept = checkpoints.load(checkpoint_folders.folder_of(run.checkpoints, step)).train_state
-    assert kept is not None
+def state_of(run: RunDirectory, step: int) -> dict[str, Any]:
+    """That of what it learns from."""
     state: dict[str, Any]
-    (state,) = kept["batches"]
+    (state,) = train_state(run, step)["batches"]
     return state
 
 
@@ -239,18 +228,18 @@ def test_how_prompts_lie_in_micro_batches_does_not_matter(home: Path, name: str)
 
 def test_what_is_remembered_and_what_is_not_learnt_yet_is_in_the_checkpoint(home: Path) -> None:
     for name in ("spo", "spo-mean"):
-        known = [train_state(run_of(home, name), step)["credit"] for step in range(1, STEPS + 1)]
+        known = [state_of(run_of(home, name), step)["credit"] for step in range(1, STEPS + 1)]
         assert [len(state["answers"]) for state in known] == sorted(len(state["answers"]) for state in known)
         assert 8 <= len(known[0]["answers"]) < len(known[-1]["answers"])
         assert known[0]["alpha"] != known[1]["alpha"]
     for name, left in (("grpo-twice", [1, 0, 1, 0, 1]), ("ppo-thrice", [2, 1, 0, 2, 1])):
-        states = [train_state(run_of(home, name), step) for step in range(1, STEPS + 1)]
+        states = [state_of(run_of(home, name), step) for step in range(1, STEPS + 1)]
         assert [state["passes_left"] for state in states] == left
         assert [bool(state["set"]) for state in states] == [passes > 0 for passes in left]
         batch = PolicyBatch(**states[0]["set"][0])
         assert batch.old_M is not None
         assert (batch.value_M is None) == (name == "grpo-twice")
-    assert not train_state(run_of(home, "grpo"), 2)["set"]
+    assert not state_of(run_of(home, "grpo"), 2)["set"]
 
 
 def test_what_is_measured_is_said_of_all_answers(home: Path) -> None:
@@ -694,7 +683,7 @@ def test_replayed_text_is_measured_and_read_on_and_on(home: Path) -> None:
     assert all(0 < loss < 10 for loss in losses)
     rows = trying.text_rows(spec_of("grpo-twice"))
     assert rows == round(8 * 0.3 / 0.7)
-    positions = [train_state(run, step)["text"]["position"] for step in range(1, STEPS + 1)]
+    positions = [state_of(run, step)["text"]["position"] for step in range(1, STEPS + 1)]
     assert positions == [rows * step for step in range(1, STEPS + 1)]
 
 
