@@ -587,7 +587,7 @@ def test_a_run_that_was_short_of_memory_stays_on_its_rung(home: Path, monkeypatc
     assert [text.split(": ")[1] for text in said] == [
         f"at most {count} answers are written at once from now on" for count in (8, 4)
     ]
-    assert train_state(run, 3)["slots"] == 4
+    assert state_of(run, 3)["slots"] == 4
     assert end_of(run) == end_of(run_of(home, "grpo"))
 
 
