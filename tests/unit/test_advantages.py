@@ -134,8 +134,9 @@ def test_an_attempt_of_which_nothing_could_be_told_is_left_out_of_its_group(sepa
     first, second, unknown, last = credit.give(
         Tried(group_A, group_A, reward_A[None], reward_A, [None], known_A, known_A), [1] * 4
     )
+    left_A, all_A = group_A[:3], np.ones(3, np.bool_)
     without = credit.give(
-        Tried(*[group_A[:3]] * 2, reward_A[None, known_A], reward_A[known_A], [None], *[known_A[known_A]] * 2), [1] * 3
+        Tried(left_A, left_A, reward_A[None, known_A], reward_A[known_A], [None], all_A, all_A), [1] * 3
     )
     assert unknown is None
     for one, other in zip((first, second, last), without, strict=True):
