@@ -24,6 +24,7 @@ from jobs.stages.weights import policy_shape
 from jobs.terminal.console import Terminal
 from jobs.text.prepare import Prepared, prepare
 from jobs.training.build import build
+from jobs.training.run import resolve
 from jobs.training.worker import limit_bytes, work
 from minimind.config import override
 from minimind.device.distributed import Parallel
@@ -70,7 +71,9 @@ def run_trial(base: RunSpec, settings: Mapping[str, Any], folder: Path, budget_s
             reason = say("{memory} needed", memory=memory(plan.needed_bytes))
             return result | {"outcome": "refused", "reason": reason}
         wait_for_memory(plan)
-        prepared = prepare(spec, Terminal(file=io.StringIO()))
+        quiet = Terminal(file=io.StringIO())
+        spec, weights = resolve(spec, None, quiet)  # with these settings it may replay what the sweep's own would not
+        prepared = prepare(spec, quiet, weights=weights)
         parallel = Parallel(device=device)
         with limited_memory(device, limit_bytes(spec, parallel)):
             spec = _timed(spec, prepared, parallel, budget_s)

@@ -10,10 +10,11 @@ import torch
 
 from jobs.runs.directory import RunDirectory
 from jobs.sweeps.trial import outcome_of, results_of, run_trial, wait_for_memory
+from jobs.training.run import resolve, start
 from minimind.config import override
 from minimind.events import EventLog
 from minimind.memory.plan import MemoryPlan
-from tests.small import small_spec
+from tests.small import CHATS, SAMPLES, Screen, small_spec
 
 pytestmark = pytest.mark.slow
 
@@ -45,6 +46,18 @@ def test_where_one_step_takes_all_the_time_there_is_one_step(home: Path) -> None
     assert (result["outcome"], result["steps"], told) == ("measured", 1, [])
     assert result["bits_per_byte"] > 0
     assert result["tokens_per_s"] > 0
+
+
+def test_a_trial_replays_what_a_run_of_its_settings_would(home: Path) -> None:
+    start(small_spec(loop__max_steps=1), Screen())
+    start(small_spec("sft", name="taught", init_from="small", loop__max_steps=1), Screen())
+    questions = str(CHATS.with_name("rl.jsonl"))
+    base = small_spec("grpo", name="sweep", init_from="taught", data__path=questions, stage__max_new_tokens=4)
+    base, _ = resolve(override(base, {"scaling.workers": None, "loop.max_steps": None}), None, Screen())
+    assert base.data.chats_path is None
+    run_trial(base, {"data.mix": 0.5}, home / "trial", 1e-6, lambda values: None)
+    data = RunDirectory(home / "trial").spec()["data"]
+    assert (data["mix"], data["mix_path"], data["chats_path"]) == (0.5, str(SAMPLES), str(CHATS))
 
 
 def test_what_was_no_number_is_not_ranked(tmp_path: Path) -> None:
