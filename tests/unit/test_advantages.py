@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import statistics
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from minimind.network.score import ValueHead
 from minimind.training.advantages import (
@@ -21,7 +23,7 @@ from minimind.training.advantages import (
     separate_advantages,
     whitened,
 )
-from minimind.training.attempts import Tried
+from minimind.training.attempts import Credited, Tried
 from minimind.training.credit import CriticCredit, GroupCredit
 from minimind.training.rollout import Writer, Writing
 from tests.toys import toy_model
@@ -130,15 +132,16 @@ def test_groups_without_spread_give_no_credit_and_others_the_same_to_each_token(
 def test_an_attempt_of_which_nothing_could_be_told_is_left_out_of_its_group(separate: bool) -> None:
     weight_K = np.ones(1)
     credit = GroupCredit("group", weight_K if separate else None)
-    reward_A, known_A, group_A = np.array([1, 0, 2 / 3, 1]), np.array([True, True, False, True]), np.zeros(4, np.int64)
-    first, second, unknown, last = credit.give(
-        Tried(group_A, group_A, reward_A[None], reward_A, [None], known_A, known_A), [1] * 4
-    )
-    without = credit.give(
-        Tried(*[group_A[:3]] * 2, reward_A[None, known_A], reward_A[known_A], [None], *[known_A[known_A]] * 2), [1] * 3
-    )
+    all_A, known_A = np.array([1, 0, 2 / 3, 1]), np.array([True, True, False, True])
+
+    def given(chosen_A: NDArray[np.bool_]) -> Sequence[Credited | None]:
+        group_A, reward_A, told_A = np.zeros(chosen_A.sum(), np.int64), all_A[chosen_A], known_A[chosen_A]
+        some = Tried(group_A, group_A, reward_A[None], reward_A, [None], told_A, told_A)
+        return credit.give(some, [1] * len(group_A))
+
+    first, second, unknown, last = given(np.ones(4, np.bool_))
     assert unknown is None
-    for one, other in zip((first, second, last), without, strict=True):
+    for one, other in zip((first, second, last), given(known_A), strict=True):
         assert one is not None
         assert other is not None
         assert one.advantage_T.tolist() == other.advantage_T.tolist()
