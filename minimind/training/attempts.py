@@ -293,7 +293,7 @@ class Attempts:
         self.credit.load_state_dict(state["credit"])
         self._passes_left = state["passes_left"]
         self._set = [PolicyBatch(**fields) for fields in state["set"]]
-        self._units = state["units"]
+        self._units = state.get("units", 0)  # a state from before there was replay has none
         if self.beside is not None:
             self.beside.text.load_state_dict(state["text"])
         self._untold = state["untold"]
