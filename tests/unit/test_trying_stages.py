@@ -713,7 +713,7 @@ def test_conversations_that_were_taught_in_longer_rows_are_left_out(home: Path, 
 def test_a_state_from_before_there_was_replay_is_gone_on_from(home: Path) -> None:
     spec = spec_of("spo")
     source = build(spec, prepare(spec, Screen()), Parallel()).recipe.batches
-    state = train_state(run_of(home, "spo"), 2)
+    state = state_of(run_of(home, "spo"), 2)
     source.load_state_dict({name: value for name, value in state.items() if name not in ("units", "text")})
     assert_same(source.state_dict(), state | {"units": 0})
 
