@@ -15,6 +15,7 @@ import json
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -67,11 +68,10 @@ def sorting(digits: int, falling: float) -> Callable[[random.Random], Iterable[E
 
 
 def arithmetic(draw: random.Random) -> Iterable[Example]:
-    """Sums and differences of every two numbers below 100, in one of two languages; of differences the larger first."""
-    pairs = [(a, b) for a in range(100) for b in range(100)]
-    draw.shuffle(pairs)
-    for a, b in pairs:
-        plus, chinese = draw.random() < 0.5, draw.random() < 0.5
+    """The sum and the difference of every two numbers below 100, in both languages; of differences the larger first."""
+    asked = list(product(range(100), range(100), (True, False), (True, False)))
+    draw.shuffle(asked)
+    for a, b, plus, chinese in asked:
         first, second = (a, b) if plus else (max(a, b), min(a, b))
         if chinese:
             question = f"{first}{'加' if plus else '减'}{second}等于多少？"

@@ -558,7 +558,7 @@ def code_folder(own: TryingSettings) -> Path:
 
 
 def beside(spec: RunSpec, corpus: Corpus, parallel: Parallel) -> Beside:
-    """Plain text that is replayed beside attempts: of the rows of a step as large a share as `data.mix` says."""
+    """What is replayed beside attempts: of the rows of a step as large a share as `data.mix` says."""
     rows = supervised.replayed(spec, corpus)
     text = OrderedBatches(  # every worker reads all of it
         rows, batch_size=text_rows(spec), seed=spec.seed, epochs=ENDLESS, replay=HALF if rows.beside else 0.0
