@@ -198,7 +198,7 @@ def require_files(spec: RunSpec) -> None:
                 row = as_row(STAGE_ROWS[kind], content, file.path, line)
                 strict = spec.data.limits.max_bad_rows == 0
                 if strict and isinstance(row, DataError) and row.kind in _SEEN_AT_ONCE:
-                    raise row
+                    raise row if text == spec.data.path else ValueError(f"{what}: {row}")
     spec.stage.require_files()
     spec.stage.require_code()
     if spec.data.tokenizer is not None:

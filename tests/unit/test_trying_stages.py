@@ -25,7 +25,7 @@ from jobs.stages import trying
 from jobs.stages.recipe import trial_recipe
 from jobs.stages.spec import RunSpec
 from jobs.stages.trying import TermJudge, writing
-from jobs.text.prepare import prepare
+from jobs.text.prepare import prepare, require_files
 from jobs.training.build import Built, build
 from jobs.training.run import resolve, resume, start
 from minimind.checkpoints import folders as checkpoint_folders
@@ -705,6 +705,9 @@ def test_conversations_that_were_taught_in_longer_rows_are_left_out(home: Path, 
     prepared = prepare(resolve(spec, None, screen)[0], screen)
     assert "data.chats_path" in prepared.sources
     assert "; 1 of which nothing can be learnt in 96 tokens left out" in " ".join(screen.text.split())
+    texts = spec_of("grpo", data__mix=0.3, data__chats_path=str(write_rows(tmp_path / "texts.jsonl", ["A text."])))
+    with pytest.raises(ValueError, match="conversations for data.chats_path: .*texts.jsonl:1: this is plain text"):
+        require_files(texts)
     write_chats(chats, [["word " * 100, "too late"]])
     with pytest.raises(ValueError, match="chats.jsonl: of none of 1 conversations can anything be learnt in 96 tokens"):
         prepare(resolve(spec, None, screen)[0], screen)
