@@ -149,9 +149,10 @@ def _forecast(options: PipelineOptions, steps: list[Step], record: Record, conso
             spec = choose_sizes(spec, options.preset, frozenset(options.request(step).settings), console)
         placed = decide_dtype(join_and_place(spec), console)
         record.write(step.stage, dtype=placed.loop.dtype)
-        prepared = prepare(placed, console, pipeline=launch.pipeline())
-        asked = suites.load(options.suites(step, placed))
         made = checkpoint_folders.steps(run.checkpoints)[-1:] if run.exists else []
+        own = checkpoint_folders.folder_of(run.checkpoints, made[-1]) if made else None
+        prepared = prepare(placed, console, own=own, pipeline=launch.pipeline())
+        asked = suites.load(options.suites(step, placed))
         found.append(forecast.forecast(placed, prepared, asked, *made))
     forecast.show(found, console)
 

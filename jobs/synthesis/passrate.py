@@ -197,13 +197,14 @@ def _attempts(prompt: Prompt, answers: Sequence[Reply], model: LocalExaminee, sa
 
 
 def _entry_of(prompt: Prompt, attempts: Sequence[Attempt], rewards: Rewards) -> Entry:
-    """What is kept of the answers to a prompt: how many are `right`, the mean `reward`, `tokens`, how many were
-    `cut_off`, how many judgements were `not_judged`, in how many the right one `holds` as a part, the first as a
+    """What is kept of the answers to a prompt: how many are known to be `right`, the mean `reward`, `tokens`, how many
+    were `cut_off`, how many judgements were `not_judged`, in how many the right one `holds` as a part, the first as a
     `sample`; `why` it has no signal.
     """
     group_A = np.zeros(len(attempts), np.int64)
     judged = rewards.judge(attempts, group_A.tolist())
-    reward_A, right_A = judged.total(rewards.weights), judged.values_KA[0] >= RIGHT
+    reward_A = judged.total(rewards.weights)
+    right_A = (judged.values_KA[0] >= RIGHT) & ~judged.failed_KA[0]  # what nobody could judge is not known to be right
     entry: Entry = {
         "right": int(right_A.sum()),
         "reward": float(reward_A.mean()),

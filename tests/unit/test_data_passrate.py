@@ -12,7 +12,7 @@ from fastapi import Response
 from fastapi.responses import JSONResponse
 
 from data.check import CheckLimits, check_file
-from data.prompts import Prompts, read_questions
+from data.prompts import Prompt, Prompts, read_questions
 from jobs import __main__ as cli
 from jobs import paths
 from jobs.endpoints import endpoint
@@ -24,8 +24,11 @@ from jobs.synthesis.passrate import measure
 from jobs.synthesis.samples import Sampling
 from minimind.checkpoints.manifest import CheckpointError
 from minimind.evaluation.asking import Reply
+from minimind.evaluation.checkers import Answer
 from minimind.evaluation.statistics import pass_at
 from minimind.network.model import MiniMind
+from minimind.rewards.judging import Rewards
+from minimind.rewards.terms import Attempt, Judge, Unjudged
 from minimind.text.tokenizer import Tokenizer
 from tests import endpoints, taught
 from tests.shell import Shell
@@ -198,6 +201,15 @@ def test_an_answer_that_no_term_could_judge_is_none_that_is_wrong(
     assert (record["measured"], record["left_out"]) == (1, {"not_judged": 2, "all_wrong": 1})
     assert record["pass_at"]["1"]["value"] == 0
     assert record["prompts_left_out"][0]["detail"].endswith("the right answer 'yes' has no number")
+
+
+@pytest.mark.parametrize(("judged", "right"), [("111?", 3), ("0??0", 0), ("1111", 4)])
+def test_an_answer_that_could_not_be_judged_is_not_known_to_be_right(judged: str, right: int) -> None:
+    attempts = [Attempt(Answer("yes", "stop", (), "even", ""), "yes", 1, 1)] * len(judged)
+    scores = [Unjudged("away") if score == "?" else float(score) for score in judged]
+    with Rewards([Judge(url="http://127.0.0.1:1/v1", model="m")], scorers={"judge": lambda _: scores}) as rewards:
+        entry = passrate._entry_of(Prompt("rows.jsonl:1", (), "yes"), attempts, rewards)
+    assert (entry["right"], entry["not_judged"]) == (right, judged.count("?"))
 
 
 @pytest.mark.parametrize(
