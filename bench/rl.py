@@ -171,7 +171,7 @@ def main() -> None:
     found: dict[tuple[str, int, str], Learner] = {}
     starts: dict[str, Learner] = {}
     for name in args.tasks:
-        task, files = TASKS[name], write_task(name, paths.home() / "data" / "bench-rl")
+        task, files = TASKS[name], write_task(name, paths.home())
         begin = taught(task, files) | {
             "init_from": f"{args.home_of}-sft",
             "loop.max_steps": 2 if args.quick else task.start,

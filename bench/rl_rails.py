@@ -69,7 +69,7 @@ class Case:
 CASES = {
     "hacked": Case(
         "A reward that pays for length: GRPO without a gate and with it, held-out answers",
-        start=100,
+        start=70,
         steps=36,
         every=2,
         settings={"stage.rewards": [TRUTH, LENGTH]},
@@ -199,7 +199,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a smoke run: its figures mean nothing")
     args = parser.parse_args()
     console = Console(width=110)
-    files = write_task("eight", paths.home() / "data" / "bench-rl")
+    files = write_task("eight", paths.home())
     begin = taught(TASK, files) | {
         "init_from": f"{args.home_of}-sft",
         "loop.max_steps": 2 if args.quick else CASES[args.case].start,

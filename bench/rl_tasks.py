@@ -19,8 +19,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from jobs import paths
-
 DEMONSTRATIONS = 6000
 KNOWN = 2000
 """Of the stock's conversations, which are taught beside them: without, the facts would be lost before any trying."""
@@ -112,12 +110,13 @@ TASKS = {
 }
 
 
-def write_task(name: str, folder: Path) -> dict[str, Path]:
-    """The files of a task: demonstrations, prompts, those of SPO, and held-out prompts."""
+def write_task(name: str, home: Path) -> dict[str, Path]:
+    """The files of a task, below a home with the stock data: demonstrations, prompts, those of SPO, and held-out ones."""
     task = TASKS[name]
     found = list(task.examples(random.Random(f"bench {name}")))
     training = [example for example in found if not example.held_out]
     held_out = [example for example in found if example.held_out][: task.asked]
+    folder = home / "data" / "bench-rl"
     folder.mkdir(parents=True, exist_ok=True)
 
     def prompt(example: Example) -> str:
@@ -132,7 +131,7 @@ def write_task(name: str, folder: Path) -> dict[str, Path]:
         path.write_text("".join(lines), "utf-8")
         return path
 
-    known = (paths.stock_folder() / "sft.jsonl").read_text("utf-8").splitlines(keepends=True)[:KNOWN]
+    known = (home / "data" / "stock" / "sft.jsonl").read_text("utf-8").splitlines(keepends=True)[:KNOWN]
     return {
         "demonstrations": write("demonstrations", [*map(demonstration, training[:DEMONSTRATIONS]), *known]),
         "prompts": write("prompts", map(prompt, training)),
