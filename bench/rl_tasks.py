@@ -111,7 +111,7 @@ TASKS = {
 
 
 def write_task(name: str, home: Path) -> dict[str, Path]:
-    """The files of a task, below a home with the stock data: demonstrations, prompts, those of SPO, and held-out ones."""
+    """The files of a task, in a home with the stock data: demonstrations, prompts, those of SPO, and held-out ones."""
     task = TASKS[name]
     found = list(task.examples(random.Random(f"bench {name}")))
     training = [example for example in found if not example.held_out]
