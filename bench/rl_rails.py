@@ -150,7 +150,7 @@ def first_alarm(run: Trained, causes: Sequence[str]) -> tuple[int, str] | tuple[
             name: (steps[: (n := bisect_right(steps, last))], values[:n]) for name, (steps, values) in series.items()
         }
         for alarm in alarms(cut, TASK.asked):
-            if alarm.cause in causes or not causes:
+            if not alarm.calm and (alarm.cause in causes or not causes):
                 return last, alarm.cause
     return None, None
 
