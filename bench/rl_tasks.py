@@ -89,7 +89,7 @@ TASKS = {
         asked=200,
         start=150,
         more=50,
-        steps={"grpo": 30, "spo": 24, "ppo": 36},
+        steps={"grpo": 25, "spo": 26, "ppo": 36},
         settings=dict.fromkeys(("grpo", "spo", "ppo"), FAST),
     ),
     "eight": Task(
