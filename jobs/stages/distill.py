@@ -14,8 +14,8 @@ from data.batches import OrderedBatches
 from data.pack import learnable
 from data.row_values import RowsWithValues, RowValues, Values
 from data.rows import PackedRows, PromptRows, Rows
-from data.split import hold_out
 from jobs.stages import sft, supervised
+from jobs.stages.division import divided
 from jobs.stages.sampling import answering
 from jobs.stages.spec import RunSpec, StageSettings
 from jobs.stages.stage import DEFAULT_MODEL, Asking, Corpus, Data, FiniteSource, ModelSource, Stage
@@ -223,10 +223,7 @@ def data(spec: RunSpec, corpus: Corpus, models: Models, parallel: Parallel) -> D
 
 
 def _prompts(spec: RunSpec, corpus: Corpus, parallel: Parallel) -> OrderedBatches[PromptBatch]:
-    rows = learnable(corpus.rows, spec.data.max_seq_len)
-    if corpus.held_out is None:
-        how = spec.eval
-        rows, _ = hold_out(corpus.rows, how.fraction, how.max_documents, rows, least=how.least_documents)
+    rows, _, _ = divided(spec, corpus, learnable)
     return OrderedBatches(
         PromptRows(corpus.rows, rows, spec.data.max_seq_len, corpus.tokenizer.pad_id),
         batch_size=spec.loop.batch_size,

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from data.batches import OrderedBatches, in_order
 from data.row_values import RowsWithValues, RowValues, Values
 from data.rows import AnswerRows, Rows
-from data.split import hold_out
 from jobs.stages import supervised
+from jobs.stages.division import divided
 from jobs.stages.spec import RunSpec, StageSettings
 from jobs.stages.stage import Asking, Corpus, Data, HeldOut, ModelSource, Usable
 from minimind.device.distributed import Parallel
@@ -100,13 +100,7 @@ def worst(spec: RunSpec) -> AnswerBatch:
 def packed(rows: type[AnswerRows], usable: Usable, spec: RunSpec, corpus: Corpus) -> tuple[AnswerRows, AnswerRows]:
     """What is trained on and what is measured on: other shards, or a part of the same."""
     width, pad_id = spec.data.max_seq_len, corpus.tokenizer.pad_id
-    training, measured = usable(corpus.rows, width), corpus.held_out
-    if measured is None:
-        measured = corpus.rows
-        how = spec.eval
-        training, held_out = hold_out(corpus.rows, how.fraction, how.max_documents, training, least=how.least_documents)
-    else:
-        held_out = usable(measured, width)
+    training, measured, held_out = divided(spec, corpus, usable)
     return (
         rows(corpus.rows, training, width, pad_id, in_order=spec.data.in_order),
         rows(measured, held_out, width, pad_id),

@@ -8,7 +8,7 @@ from typing import Any
 
 from data.pack import learnable
 from data.rows import PromptRows
-from data.split import hold_out
+from jobs.stages.division import divided
 from jobs.stages.spec import RunSpec
 from jobs.stages.stage import Corpus, Looked
 from minimind.evaluation.checkers import Answer
@@ -23,13 +23,7 @@ from minimind.training.rollout import Written
 def split(spec: RunSpec, corpus: Corpus) -> tuple[PromptRows, PromptRows]:
     """The prompts that are learnt from, and those that are held out."""
     width, pad_id = spec.data.max_seq_len, corpus.tokenizer.pad_id
-    chosen, measured = learnable(corpus.rows, width), corpus.held_out
-    if measured is None:
-        measured = corpus.rows
-        how = spec.eval
-        chosen, held_out = hold_out(corpus.rows, how.fraction, how.max_documents, chosen, least=how.least_documents)
-    else:
-        held_out = learnable(measured, width)
+    chosen, measured, held_out = divided(spec, corpus, learnable)
     return PromptRows(corpus.rows, chosen, width, pad_id), PromptRows(measured, held_out, width, pad_id)
 
 
