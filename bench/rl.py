@@ -8,10 +8,11 @@ Each algorithm goes on from the same weights for as many steps as its task says,
 those that the task has for it. Beside them stands `sft`, which goes on for about as much CPU time on the same
 demonstrations that the start was taught. A seed decides the prompts' order and what is written.
 
-before, after: share of the held-out prompts whose likeliest answer is right. facts: the suite, of which the start and
-`sft` are taught a part again, and a run only what it replays. text: held-out plain text, bits per byte. Of both the row
-`start` has what was before. CPU s: of the whole process, its start (about 8 s) and validations
-included. The last line is medians over seeds, as JSON: {task: {algorithm: [before, after, CPU s]}}.
+before, after: share of the held-out prompts whose likeliest answer is right. facts: the suite. The start and `sft` are
+taught a part of the stock's conversations beside the demonstrations; the others are replayed these, and nothing of the
+demonstrations. text: held-out plain text, bits per byte. Of all three the row `start` has what was before. CPU s: of
+the whole process, its start (about 8 s) and validations included. The last line is medians over seeds, as JSON:
+{task: {algorithm: [before, after, CPU s]}}.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ from bench.trained import Trained, evaluated, figure, keep, trained
 from jobs import paths
 
 EXACT = {"is": "exact"}
+ROOM = 24
+"""Tokens of an answer at most."""
 ALGORITHMS = ("grpo", "spo", "ppo", "sft")
 COLOURS = {"grpo": "#2a78b5", "spo": "#3a9e6f", "ppo": "#d9662b", "sft": "#8a8a8a"}
 
@@ -55,25 +58,35 @@ class Learner:
     text: float
 
 
-def learner(name: str, algorithm: str, seed: int, files: Mapping[str, Path], console: Console, steps: int) -> Learner:
-    """One that goes on from a task's start."""
-    asked: dict[str, Any] = {"init_from": f"bench-rl-{name}-start", "seed": seed, "data.max_seq_len": 64}
+def begun(name: str, home_of: str, files: Mapping[str, Path], console: Console, steps: int) -> Trained:
+    """The SFT run that all go on from."""
+    asked = taught(TASKS[name], files) | {"init_from": f"{home_of}-sft", "loop.max_steps": steps}
+    asked |= dict(TASKS[name].start_settings)
+    return trained("sft", f"bench-rl-{name}-start", asked, console)
+
+
+def going_on(name: str, algorithm: str, seed: int, files: Mapping[str, Path], steps: int) -> dict[str, Any]:
+    """Settings of a run that goes on from a task's start."""
+    asked: dict[str, Any] = {"init_from": f"bench-rl-{name}-start", "seed": seed, "loop.max_steps": steps}
     if algorithm == "sft":
-        asked |= taught(TASKS[name], files) | {"loop.max_steps": steps}
-    else:
-        asked |= {
-            "data.path": str(files["again" if algorithm == "spo" else "prompts"]),
-            "eval.path": str(files["held_out"]),
-            "stage.rewards": [EXACT],
-            "stage.max_new_tokens": 24,
-            "loop.epochs": 99,
-            "loop.max_steps": steps,
-            "loop.eval_interval": max(1, steps // 8),
-        }
-        asked |= TASKS[name].settings.get(algorithm, {})
-    run = trained(algorithm, f"bench-rl-{name}-{algorithm}-{seed}", asked, console)
+        return asked | taught(TASKS[name], files)
+    asked |= {
+        "data.path": str(files["again" if algorithm == "spo" else "prompts"]),
+        "data.chats_path": str(files["known"]),
+        "data.max_seq_len": 64,
+        "eval.path": str(files["held_out"]),
+        "stage.rewards": [EXACT],
+        "stage.max_new_tokens": ROOM,
+        "loop.epochs": 99,
+        "loop.eval_interval": max(1, steps // 8),
+    }
+    return asked | dict(TASKS[name].settings.get(algorithm, {}))
+
+
+def learnt(run: Trained, algorithm: str, look: str, files: Mapping[str, Path], console: Console) -> Learner:
+    """What a run has learnt. look: the name of the run that asks what SFT has."""
     if algorithm == "sft":
-        return examined(run, f"{name}-{seed}", files, console)
+        return examined(run, look, files, console)
     return Learner(run, run.series["val/right"], _facts(run, console), run.last(TEXT))
 
 
@@ -104,7 +117,7 @@ def examined(run: Trained, name: str, files: Mapping[str, Path], console: Consol
         "eval.path": str(files["held_out"]),
         "data.max_seq_len": 64,
         "stage.rewards": [EXACT],
-        "stage.max_new_tokens": 24,
+        "stage.max_new_tokens": ROOM,
         "loop.max_steps": 1,
     }
     looked = trained("grpo", f"bench-rl-look-{name}", asked, console)
@@ -172,16 +185,14 @@ def main() -> None:
     starts: dict[str, Learner] = {}
     for name in args.tasks:
         task, files = TASKS[name], write_task(name, paths.home())
-        begin = taught(task, files) | {
-            "init_from": f"{args.home_of}-sft",
-            "loop.max_steps": 2 if args.quick else task.start,
-        }
-        start = trained("sft", f"bench-rl-{name}-start", begin, console)
+        start = begun(name, args.home_of, files, console, 2 if args.quick else task.start)
         starts[name] = examined(start, f"{name}-start", files, console)
         for seed in args.seeds:
             for algorithm in args.algorithms:
                 steps = 2 if args.quick else task.more if algorithm == "sft" else task.steps[algorithm]
-                found[name, seed, algorithm] = learner(name, algorithm, seed, files, console, steps)
+                asked = going_on(name, algorithm, seed, files, steps)
+                run = trained(algorithm, f"bench-rl-{name}-{algorithm}-{seed}", asked, console)
+                found[name, seed, algorithm] = learnt(run, algorithm, f"{name}-{seed}", files, console)
     show(found, starts, console)
     if args.picture:
         console.print(str(draw(found, args.tasks)))

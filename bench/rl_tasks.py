@@ -19,10 +19,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-DEMONSTRATIONS = 6000
-KNOWN = 2000
-"""Of the stock's conversations, which are taught beside them: without, the facts would be lost before any trying."""
-
 AGAIN = 1024
 """Prompts of SPO, which learns of such as come again; the first of those that the others have."""
 
@@ -39,9 +35,11 @@ class Example:
 
 @dataclass(frozen=True)
 class Task:
-    """examples: drawn with a generator of its own. asked: of the held-out ones so many. start: steps of SFT before;
-    batch_size: of these. more: steps of SFT that take about as long as GRPO. steps: of each algorithm. settings: of
-    each, where they are not the preset's.
+    """examples: drawn with a generator of its own. asked: of the held-out ones so many.
+
+    start: steps of SFT before, on so many demonstrations and so many of the stock's conversations (known), without
+    which the facts would be lost before any trying; start_settings: of it. more: steps of SFT that take about as long
+    as GRPO. steps: of each algorithm. settings: of each, where they are not the preset's.
     """
 
     examples: Callable[[random.Random], Iterable[Example]]
@@ -49,7 +47,10 @@ class Task:
     start: int
     more: int
     steps: Mapping[str, int]
+    demonstrations: int = 6000
+    known: int = 2000
     batch_size: int = 16
+    start_settings: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -79,39 +80,54 @@ def arithmetic(draw: random.Random) -> Iterable[Example]:
         yield Example(question, right, right, _is_held_out(sorted((a, b)), 40))
 
 
+HALF_TAUGHT = {"optim.learning_rate": 3e-3, "optim.decay": 0.0}
+"""SFT that is broken off on its way, at its full rate."""
+
 FAST = {"optim.learning_rate": 1e-3}
-KEPT = {"data.mix": 0.1}
-"""What was learnt before is replayed."""
+PAIRS = {"optim.learning_rate": 7e-4, "data.mix": 0.03, "loop.batch_size": 128}
+FASTER = {"optim.learning_rate": 1.2e-3, "optim.decay": 0.5}
 
 TASKS = {
     "rising": Task(
         sorting(5, falling=0.75),
         asked=200,
-        start=150,
+        start=300,
         more=50,
-        steps={"grpo": 25, "spo": 26, "ppo": 36},
-        settings=dict.fromkeys(("grpo", "spo", "ppo"), FAST),
+        steps={"grpo": 24, "spo": 20, "ppo": 34},
+        settings=dict.fromkeys(("grpo", "spo", "ppo"), FAST | {"data.mix": 0.1}),
     ),
     "eight": Task(
         sorting(8, falling=0.0),
         asked=200,
         start=45,
+        start_settings=HALF_TAUGHT,
         more=250,
-        steps={"grpo": 135, "spo": 155, "ppo": 155},
+        steps={"grpo": 150, "spo": 155, "ppo": 155},
         settings={
-            "grpo": KEPT | {"optim.learning_rate": 1.5e-3, "stage.scale": "none"},
-            "spo": {"data.mix": 0.05, "optim.learning_rate": 1.2e-3},
-            "ppo": KEPT | FAST,
+            "grpo": FASTER | {"data.mix": 0.05, "stage.scale": "none"},
+            "spo": FASTER | {"data.mix": 0.05},
+            "ppo": FAST | {"data.mix": 0.05},
         },
     ),
     "arithmetic": Task(
-        arithmetic, asked=400, start=500, more=300, steps={"grpo": 200, "spo": 200, "ppo": 200}, batch_size=32
+        arithmetic,
+        asked=400,
+        start=400,
+        start_settings=HALF_TAUGHT,
+        demonstrations=24_000,
+        known=6000,
+        batch_size=32,
+        more=300,
+        steps={"grpo": 120, "spo": 120, "ppo": 120},
+        settings={"grpo": PAIRS, "spo": PAIRS, "ppo": PAIRS},
     ),
 }
 
 
 def write_task(name: str, home: Path) -> dict[str, Path]:
-    """The files of a task, in a home with the stock data: demonstrations, prompts, those of SPO, and held-out ones."""
+    """The files of a task, in a home with the stock data: demonstrations, those among them that are the stock's,
+    prompts, those of SPO, and held-out ones.
+    """
     task = TASKS[name]
     found = list(task.examples(random.Random(f"bench {name}")))
     training = [example for example in found if not example.held_out]
@@ -131,9 +147,13 @@ def write_task(name: str, home: Path) -> dict[str, Path]:
         path.write_text("".join(lines), "utf-8")
         return path
 
-    known = (home / "data" / "stock" / "sft.jsonl").read_text("utf-8").splitlines(keepends=True)[:KNOWN]
+    stock = (home / "data" / "stock" / "sft.jsonl").read_text("utf-8").splitlines(keepends=True)[: task.known]
     return {
-        "demonstrations": write("demonstrations", [*map(demonstration, training[:DEMONSTRATIONS]), *known]),
+        "demonstrations": write(
+            "demonstrations",
+            [*map(demonstration, training[: task.demonstrations]), *stock],
+        ),
+        "known": write("known", stock),
         "prompts": write("prompts", map(prompt, training)),
         "again": write("again", map(prompt, training[:AGAIN])),
         "held_out": write("held-out", map(prompt, held_out)),

@@ -90,7 +90,7 @@ def trained(stage: str, name: str, settings: Mapping[str, Any], console: Console
     if not (took.is_file() and _is(run, stage, asked, model)):
         console.print(f"{time.strftime('%H:%M:%S')}  {name}", style="dim")
         request = JobRequest(stage=stage, settings=asked, model=model, overwrite=run.exists)
-        began, cpu = time.monotonic(), _children_cpu_s()
+        began, cpu = time.monotonic(), children_cpu_s()
         done = subprocess.run(
             [sys.executable, "-m", "jobs", "job", request.model_dump_json(exclude_defaults=True)],
             check=False,
@@ -102,7 +102,7 @@ def trained(stage: str, name: str, settings: Mapping[str, Any], console: Console
         if done.returncode:
             console.print(done.stdout[-3000:], markup=False)
             done.check_returncode()
-        seconds = {"wall_s": time.monotonic() - began, "cpu_s": _children_cpu_s() - cpu}
+        seconds = {"wall_s": time.monotonic() - began, "cpu_s": children_cpu_s() - cpu}
         evals.write_text(took, json.dumps(seconds) + "\n")
     return Trained(run, **json.loads(took.read_text("utf-8")))
 
@@ -126,7 +126,8 @@ def _is(run: RunDirectory, stage: str, asked: Mapping[str, Any], model: str | No
     return True
 
 
-def _children_cpu_s() -> float:
+def children_cpu_s() -> float:
+    """Of all processes that this one has started and that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

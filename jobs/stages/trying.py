@@ -143,7 +143,7 @@ class TryingSettings(StageSettings):
     learn_cut: bool = Field(default=True, description="whether answers that had not ended are learnt from")
     loss: PolicyLoss = Field(default=PolicyLoss(), description="what the answers are learnt by")
     mix_weight: float = Field(
-        default=0.3,
+        default=0.1,
         gt=0,
         description="what the mean loss of what data.mix replays counts beside that of the answers",
     )
