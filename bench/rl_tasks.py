@@ -99,14 +99,14 @@ TASKS = {
     "eight": Task(
         sorting(8, falling=0.0),
         asked=200,
-        start=45,
+        start=44,
         start_settings=HALF_TAUGHT,
         more=250,
-        steps={"grpo": 150, "spo": 155, "ppo": 155},
+        steps={"grpo": 155, "spo": 145, "ppo": 145},
         settings={
             "grpo": FASTER | {"data.mix": 0.05, "stage.scale": "none"},
             "spo": FASTER | {"data.mix": 0.05},
-            "ppo": FAST | {"data.mix": 0.05},
+            "ppo": FAST | {"optim.decay": 0.5, "data.mix": 0.05},
         },
     ),
     "arithmetic": Task(
