@@ -19,9 +19,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-AGAIN = 1024
-"""Prompts of SPO, which learns of such as come again; the first of those that the others have."""
-
 
 @dataclass(frozen=True)
 class Example:
@@ -39,7 +36,8 @@ class Task:
 
     start: steps of SFT before, on so many demonstrations and so many of the stock's conversations (known), without
     which the facts would be lost before any trying; start_settings: of it. more: steps of SFT that take about as long
-    as GRPO. steps: of each algorithm. settings: of each, where they are not the preset's.
+    as GRPO. steps: of each algorithm. settings: of each, where they are not the preset's. again: so many prompts,
+    the first of those that the others have, SPO has, which learns of such as come again.
     """
 
     examples: Callable[[random.Random], Iterable[Example]]
@@ -52,6 +50,7 @@ class Task:
     batch_size: int = 16
     start_settings: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    again: int = 1024
 
 
 def sorting(digits: int, falling: float) -> Callable[[random.Random], Iterable[Example]]:
@@ -84,7 +83,7 @@ HALF_TAUGHT = {"optim.learning_rate": 3e-3, "optim.decay": 0.0}
 """SFT that is broken off on its way, at its full rate."""
 
 FAST = {"optim.learning_rate": 1e-3}
-PAIRS = {"optim.learning_rate": 7e-4, "data.mix": 0.03, "loop.batch_size": 128}
+SUMS = {"optim.learning_rate": 8e-4, "optim.decay": 0.5, "data.mix": 0.03}
 FASTER = {"optim.learning_rate": 1.2e-3, "optim.decay": 0.5}
 
 TASKS = {
@@ -112,14 +111,19 @@ TASKS = {
     "arithmetic": Task(
         arithmetic,
         asked=400,
-        start=400,
+        start=480,
         start_settings=HALF_TAUGHT,
         demonstrations=24_000,
         known=6000,
         batch_size=32,
-        more=300,
-        steps={"grpo": 120, "spo": 120, "ppo": 120},
-        settings={"grpo": PAIRS, "spo": PAIRS, "ppo": PAIRS},
+        more=310,
+        steps={"grpo": 135, "spo": 135, "ppo": 135},
+        settings={
+            "grpo": SUMS | {"loop.batch_size": 128},
+            "spo": SUMS | {"loop.batch_size": 512},
+            "ppo": SUMS | {"loop.batch_size": 512},
+        },
+        again=4096,
     ),
 }
 
@@ -155,7 +159,7 @@ def write_task(name: str, home: Path) -> dict[str, Path]:
         ),
         "known": write("known", stock),
         "prompts": write("prompts", map(prompt, training)),
-        "again": write("again", map(prompt, training[:AGAIN])),
+        "again": write("again", map(prompt, training[: task.again])),
         "held_out": write("held-out", map(prompt, held_out)),
     }
 
