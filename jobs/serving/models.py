@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import minimind.checkpoints.checkpoint as checkpoints
-from jobs import paths
-from jobs.paths import stock_folder
 from jobs.runs.directory import RunDirectory, RunRow, list_runs
 from jobs.serving.model_card import ModelCard
-from jobs.stages.spec import NO_WEIGHTS
+from jobs.stages.lineage import is_from_stock, lineage
 from jobs.stages.table import STAGES
 from minimind.checkpoints import folders as checkpoint_folders
 from minimind.checkpoints.manifest import MANIFEST, CheckpointError, read_manifest, weights_sha256
@@ -68,38 +64,11 @@ def model_cards(runs: Path) -> list[ModelCard]:
 
 def learnt_to_answer(run: RunDirectory) -> bool:
     """Whether a run's models have learnt to answer: in this run, or in one that its first weights come from."""
-    for spec in _lineage(run):
+    for spec in lineage(run):
         stage = STAGES.get(spec.get("stage", {}).get("kind", ""))
         if not spec or stage is None or stage.rows != "pretrain":  # where nobody knows, perhaps
             return True
     return False
-
-
-def is_from_stock(run: RunDirectory) -> bool:
-    """Whether a run's models learnt to answer from the stock data, in this home or in the one they were made in."""
-    for spec in _lineage(run):
-        kind, path = (spec.get(section, {}).get(name) for section, name in (("stage", "kind"), ("data", "path")))
-        if kind != "pretrain" and path and paths.absolute(path).parts[-3:-1] == stock_folder().parts[-2:]:
-            return True
-    return False
-
-
-def _lineage(run: RunDirectory) -> Iterator[dict[str, Any]]:
-    """The spec of a run, and of those that its first weights come from; an empty one where it cannot be read."""
-    seen: set[Path] = set()
-    while run.exists and run.path not in seen:
-        seen.add(run.path)
-        try:
-            spec = run.spec()
-        except ValueError:
-            yield {}
-            return
-        yield spec
-        origin = str(spec.get("init_from") or NO_WEIGHTS)
-        if paths.is_path(origin):
-            run = RunDirectory(paths.absolute(origin).parent.parent)
-        else:
-            run = RunDirectory(run.path.parent / origin.partition("@")[0])
 
 
 def _wrote_at(row: RunRow) -> float:

@@ -14,6 +14,8 @@ from jobs import paths
 from jobs.runs.directory import RunDirectory
 from jobs.runs.references import Weights, find_weights
 from jobs.stages import flags
+from jobs.stages.facts import stock_questions
+from jobs.stages.lineage import is_from_stock
 from jobs.stages.spec import NO_WEIGHTS, RunSpec
 from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
@@ -146,8 +148,9 @@ def require_weights(spec: RunSpec) -> None:
 
 
 def with_text(spec: RunSpec, weights: Weights | None, console: Console) -> RunSpec:
-    """The spec with the text that its weights learnt from as `data.mix_path`, where it names none, and with the
-    conversations that they were taught as `data.chats_path`, where it replays some.
+    """The spec with the text that its weights learnt from as `data.mix_path`, where it names none, with the
+    conversations that they were taught as `data.chats_path`, where it replays some, and with facts that they were
+    taught as `eval.facts_path`, where it tries.
 
     What a parent run's own spec says is taken, so that it holds over any number of stages. Says so where that text is
     no longer there, and raises ValueError if it is needed.
@@ -162,6 +165,11 @@ def with_text(spec: RunSpec, weights: Weights | None, console: Console) -> RunSp
                     "replayed. Name them with --set data.chats_path=FILE."
                 )
             )
+    facts = spec.eval.facts_path
+    if facts is None and weights is not None and STAGES[spec.stage.kind].rows == "rl":
+        taught = RunDirectory(weights.folder.parent.parent)
+        questions = stock_questions() if is_from_stock(taught) else None
+        facts = str(questions) if questions is not None else None
     if text is None and weights is not None and STAGES[spec.stage.kind].continues:
         text, held_out = _learnt_from(weights.folder, held_out)
         gone = [path for path in (text, held_out) if path is not None and not paths.absolute(path).exists()]
@@ -181,7 +189,7 @@ def with_text(spec: RunSpec, weights: Weights | None, console: Console) -> RunSp
     return spec.model_copy(
         update={
             "data": spec.data.model_copy(update={"mix_path": text, "chats_path": chats}),
-            "eval": spec.eval.model_copy(update={"pretrain_path": held_out}),
+            "eval": spec.eval.model_copy(update={"pretrain_path": held_out, "facts_path": facts}),
         }
     )
 

@@ -27,6 +27,16 @@ def split(spec: RunSpec, corpus: Corpus) -> tuple[PromptRows, PromptRows]:
     return PromptRows(corpus.rows, chosen, width, pad_id), PromptRows(measured, held_out, width, pad_id)
 
 
+def facts(spec: RunSpec, corpus: Corpus) -> PromptRows | None:
+    """Questions whose answers the weights know, as many as are held out at most; None where there are none for which
+    there is room.
+    """
+    if corpus.facts is None:
+        return None
+    chosen = learnable(corpus.facts, spec.data.max_seq_len)[: spec.eval.max_documents]
+    return PromptRows(corpus.facts, chosen, spec.data.max_seq_len, corpus.tokenizer.pad_id) if len(chosen) else None
+
+
 class AttemptReader:
     """Reads tokens of answers to prompts as what terms of a reward judge."""
 

@@ -74,6 +74,12 @@ class EvalConfig(Config):
     pretrain_path: str | None = Field(
         default=None, description="plain text to see what is forgotten; default: held out of data.mix_path"
     )
+    facts_path: str | None = Field(
+        default=None,
+        description="questions with right answers that the weights know, rows as for grpo: a stage that learns by "
+        "trying measures at each validation what it forgets of them, and is held to it; default: facts of the stock "
+        "data, where the weights were taught these",
+    )
     best: str = Field(
         default="val/loss", description="the metric by which @best is chosen, and what loop.keep_best keeps"
     )
@@ -129,7 +135,7 @@ class MemoryConfig(Config):
         return value
 
 
-FILES = ("data.path", "data.mix_path", "data.chats_path", "eval.path", "eval.pretrain_path")
+FILES = ("data.path", "data.mix_path", "data.chats_path", "eval.path", "eval.pretrain_path", "eval.facts_path")
 """Settings that are paths of files."""
 
 CODE = "stage.code_path"
@@ -286,6 +292,14 @@ class RunSpec(Config):
                     why=say("{stage} replays no conversations", stage=self.stage.kind)
                     if not stage.replays_chats
                     else say("nothing is replayed, data.mix = 0"),
+                )
+            )
+        if self.eval.facts_path and stage.rows != "rl":
+            raise ValueError(
+                say(
+                    "eval.facts_path = {path}: {stage} is not asked for facts while it trains; leave it out",
+                    path=self.eval.facts_path,
+                    stage=self.stage.kind,
                 )
             )
         known = stage.roles

@@ -57,9 +57,9 @@ class Corpus:
 
     rows: of the stage's own kind. held_out: other rows to measure on; None where a part of `rows` is held out. text:
     plain text to replay and to see what is forgotten; None where none is known. chats: conversations to replay; None
-    where none are. held_out_text: None where a part of
-    `text` is held out. known: what a frozen model says of the rows that are trained on, and of those that are held out;
-    None where that is not computed.
+    where none are. held_out_text: None where a part of `text` is held out. facts: questions whose answers the weights
+    know, as rows of stages that try; None where none are known. known: what a frozen model says of the rows that are
+    trained on, and of those that are held out; None where that is not computed.
     """
 
     tokenizer: Tokenizer
@@ -68,6 +68,7 @@ class Corpus:
     text: TokenShards | None = None
     chats: TokenShards | None = None
     held_out_text: TokenShards | None = None
+    facts: TokenShards | None = None
     known: tuple[RowValues, RowValues] | None = None
 
 
@@ -122,13 +123,15 @@ class Answers:
 @dataclass(frozen=True)
 class Data:
     """What a stage trains and measures on. text: held-out plain text; None where none is known. answers: of a stage
-    that trains on its own; its `held_out` cannot be read without its models.
+    that trains on its own; its `held_out` and `facts` cannot be read without its models. facts: questions whose answers
+    the weights knew; None where none are known.
     """
 
     batches: FiniteSource
     held_out: HeldOut
     text: HeldOut | None = None
     answers: Answers | None = None
+    facts: HeldOut | None = None
 
 
 def _nothing(spec: RunSpec) -> Asking | None:

@@ -70,6 +70,7 @@ METRICS = {
     "reward": Metric("", "mean reward of an answer; of held-out prompts of the likeliest one", None),
     "right": Metric("", "share of held-out prompts whose likeliest answer is right", "higher"),
     "right_known": Metric("", "share of held-out prompts of whose answer it could be told whether it is right", None),
+    "facts": Metric("", "share of eval.facts_path, which the weights knew, that is answered right", "higher"),
     "answer_tokens": Metric("tokens", "how long an answer is", None),
     "cut_off": Metric("", "share of answers that had not ended when there was no more room", None),
     "repetition": Metric("", "share of an answer's stretches of 4 tokens that stood in it before", None),
@@ -444,12 +445,12 @@ def data(
     """Prompts and how answers to them are credited; measured by the likeliest answers to held-out prompts."""
     own = settings(spec)
     training, examining = prompts.split(spec, corpus)
+    facts = prompts.facts(spec, corpus)
     tools = toolbox(own, corpus.tokenizer)
     writer = Writer(models, writing(spec, corpus.tokenizer), tools)
     if tools is not None:
         finalize(writer, tools.close)
     asked, credit = source(spec, training, writer, parallel)
-    at_once = max(1, min(EXAMINED_AT_ONCE, -(-examining.count // parallel.world)))
     scorer = model_scorer(spec, corpus.tokenizer, writer)
     rewards = judging_by(own, own.terms, scorers(own.terms, scorer))
 
@@ -471,18 +472,23 @@ def data(
             per=own.loss.per,
             beside=beside(spec, corpus, parallel) if spec.data.mix else None,
         ),
-        HeldOut(
-            partial(
-                examined,
-                partial(in_order, examining, batch_size=at_once, rank=parallel.rank, world=parallel.world),
-                writer,
-                HeldOutJudge(rewards, examining, corpus.tokenizer, begun, scorer, truth),
-            ),
-            rows=examining.count,
-        ),
+        asking(examining, writer, HeldOutJudge(rewards, examining, corpus.tokenizer, begun, scorer, truth), parallel),
         supervised.held_out_text(spec, corpus, parallel),
-        _expected(spec, training, examining, credit.first_answers),
+        _expected(spec, training, [examining, *filter(None, [facts])], credit.first_answers),
+        asking(facts, writer, fact_judge(own, facts, corpus.tokenizer), parallel) if facts is not None else None,
     )
+
+
+def asking(rows: PromptRows, writer: Writer, judge: HeldOutJudge, parallel: Parallel) -> HeldOut:
+    """What is told of the likeliest answers to held-out prompts."""
+    at_once = max(1, min(EXAMINED_AT_ONCE, -(-rows.count // parallel.world)))
+    batches = partial(in_order, rows, batch_size=at_once, rank=parallel.rank, world=parallel.world)
+    return HeldOut(partial(examined, batches, writer, judge), rows=rows.count)
+
+
+def fact_judge(own: TryingSettings, facts: PromptRows, tokenizer: Tokenizer) -> HeldOutJudge:
+    """Judges answers to questions whose answers the weights knew: whatever a run rewards, they are to say these."""
+    return HeldOutJudge(judging_by(own, [parse_term({"is": RIGHT_BY})]), facts, tokenizer, lambda: True)
 
 
 def look(spec: RunSpec, corpus: Corpus) -> Looked:
@@ -578,17 +584,17 @@ def text_rows(spec: RunSpec) -> int:
     return max(1, round(spec.global_batch_size * spec.data.mix / (1 - spec.data.mix))) if spec.data.mix else 0
 
 
-def _expected(spec: RunSpec, training: PromptRows, examining: PromptRows, first: int) -> Answers:
-    """What will be read and written if answers turn out as long as the right ones. first: answers to each prompt before
-    the first step.
+def _expected(spec: RunSpec, training: PromptRows, asked: Sequence[PromptRows], first: int) -> Answers:
+    """What will be read and written if answers turn out as long as the right ones. asked: at each validation. first:
+    answers to each prompt before the first step.
     """
     own = settings(spec)
     prompt_R, answer_R = training.lengths(own.max_new_tokens)
     written = own.answers * int(answer_R.sum())
-    _, examined_R = examining.lengths(own.max_new_tokens)
+    examined = sum(int(rows.lengths(own.max_new_tokens)[1].sum()) for rows in asked)
     text = training.count * text_rows(spec) // spec.global_batch_size * spec.data.max_seq_len
     trained = own.passes * (int(prompt_R.sum()) + written + text)
-    return Answers(trained, written, int(examined_R.sum()), first * int(answer_R.sum()))
+    return Answers(trained, written, examined, first * int(answer_R.sum()))
 
 
 EXAMINED_AT_ONCE = 64
@@ -670,7 +676,11 @@ def remark(first: Mapping[str, float], last: Mapping[str, float]) -> str:
     if "right" not in first:
         return ""
     was, now = 100 * first["right"], 100 * last["right"]
-    return say("Of the held-out prompts {was:.1f} % were answered right before, {now:.1f} % now.", was=was, now=now)
+    told = say("Of the held-out prompts {was:.1f} % were answered right before, {now:.1f} % now.", was=was, now=now)
+    if "facts" in first and "facts" in last:
+        was, now = 100 * first["facts"], 100 * last["facts"]
+        told += say(" Of the facts that it knew {was:.1f} % were, and {now:.1f} % are.", was=was, now=now)
+    return told
 
 
 def next_commands(spec: RunSpec) -> list[tuple[str, str]]:

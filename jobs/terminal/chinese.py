@@ -1410,6 +1410,10 @@ CHINESE: dict[str, str] = {
     ),
     "validation file": "验证文件",
     "plain text for data.mix_path": "data.mix_path 的纯文本",
+    "questions for eval.facts_path": "eval.facts_path 的问题",
+    "eval.facts_path = {path}: {stage} is not asked for facts while it trains; leave it out": (
+        "eval.facts_path = {path}：{stage} 训练时不会被问到事实；请去掉它"
+    ),
     "conversations for data.chats_path": "data.chats_path 的对话",
     (
         "The conversations that the weights were taught are not known, or gone: only plain text is replayed. Name them "
@@ -2000,6 +2004,9 @@ CHINESE: dict[str, str] = {
     "share of the passes that were left out because the policy had moved too far": (
         "因策略已走得太远而略去的遍数所占的比例"
     ),
+    " Of the facts that it knew {was:.1f} % were, and {now:.1f} % are.": (
+        "它本来知道的事实，训练前答对 {was:.1f}%，现在答对 {now:.1f}%。"
+    ),
     "Of the held-out prompts {was:.1f} % were answered right before, {now:.1f} % now.": (
         "留出的问题里，训练前答对 {was:.1f}%，现在答对 {now:.1f}%。"
     ),
@@ -2377,6 +2384,9 @@ CHINESE: dict[str, str] = {
         "组内奖励全都相同的组的比例：从中学不到东西"
     ),
     "loss of what is replayed": "重放内容的损失",
+    "share of eval.facts_path, which the weights knew, that is answered right": (
+        "权重本来知道的事实（eval.facts_path）中答对的比例"
+    ),
     "how unsure the policy is of what it writes": ("策略对自己写的东西有多不确定"),
     "share of tokens that became too unlikely to be learnt on": ("变得太不可能、不再学习的词元的比例"),
     "share of tokens that became too likely to be learnt on": ("变得太可能、不再学习的词元的比例"),
@@ -2401,6 +2411,9 @@ CHINESE: dict[str, str] = {
         "留出问题的答对比例由 {before:.1f} 降到 {now:.1f} %"
     ),
     " (a run with --set data.mix=0.1 replays what was learnt before)": "（--set data.mix=0.1 会重放以前学过的内容）",
+    "facts that it knew fell from {before:.1f} to {now:.1f} %": (
+        "它本来知道的事实，答对的由 {before:.1f}% 降到 {now:.1f}%"
+    ),
     "held-out plain text went from {before:.3f} to {now:.3f} bits per byte": (
         "留出的普通文本由每字节 {before:.3f} 变为 {now:.3f} 比特"
     ),

@@ -48,7 +48,7 @@ class Prepared(Config):
 
     validation_shards: None where the held-out documents are taken out of `shards`. text_shards: plain text to replay
     and to see what is forgotten; chat_shards: conversations to replay; held_out_text_shards: None where the held-out
-    documents are taken out of that text.
+    documents are taken out of that text. fact_shards: questions whose answers the weights know.
     init_folder: the checkpoint whose weights a run without a checkpoint of its own starts from, and an adapter is put
     on, None for weights drawn anew; parent_run and parent_step name it. role_folders: the checkpoints of further
     models, those that are the first weights among them. command: what asks for the run. typed: what a person typed, ""
@@ -64,6 +64,7 @@ class Prepared(Config):
     text_shards: str | None = None
     chat_shards: str | None = None
     held_out_text_shards: str | None = None
+    fact_shards: str | None = None
     data_fingerprint: str
     init_folder: str | None = None
     parent_run: str | None = None
@@ -107,12 +108,14 @@ def prepare(
         else None
     )
     chats = _existing(spec.data.chats_path, say("conversations for data.chats_path"))
+    facts = _existing(spec.eval.facts_path, say("questions for eval.facts_path"))
     files = {
         "data.path": source,
         "eval.path": held_out,
         "data.mix_path": text,
         "data.chats_path": chats,
         "eval.pretrain_path": held_out_text,
+        "eval.facts_path": facts,
     }
     sources = {setting: content_sha256(file) for setting, file in files.items() if file is not None}
     spec.stage.require_files()
@@ -134,6 +137,7 @@ def prepare(
         _check(spec, source, rows, held_out, console, tokenizer)
     # The run that was taught them may have had longer rows: what is too long for these is left out, which is no fault.
     _check(spec, chats, "sft", None, console, setting="data.chats_path")
+    _check(spec, facts, "rl", None, console, tokenizer, setting="eval.facts_path")
 
     def tokenised(path: Path | None, rows: str) -> TokenShards | None:
         return None if path is None else _tokenised(path, rows, tokenizer, spec, pipeline, console)
@@ -160,6 +164,7 @@ def prepare(
         text_shards=folder_of(tokenised(text, "pretrain")),
         chat_shards=folder_of(tokenised(chats, "sft")),
         held_out_text_shards=folder_of(tokenised(held_out_text, "pretrain")),
+        fact_shards=folder_of(tokenised(facts, "rl")),
         data_fingerprint=shards.fingerprint,
         init_folder=str(init) if init else None,
         parent_run=manifest["run_id"] if manifest else None,
@@ -187,6 +192,7 @@ def require_files(spec: RunSpec) -> None:
         (spec.data.mix_path, say("plain text for data.mix_path"), "pretrain"),
         (spec.data.chats_path, say("conversations for data.chats_path"), "sft"),
         (spec.eval.pretrain_path, say("plain text for eval.pretrain_path"), "pretrain"),
+        (spec.eval.facts_path, say("questions for eval.facts_path"), "rl"),
     )
     for text, what, kind in files:
         path = _existing(text, what)

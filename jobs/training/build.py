@@ -36,8 +36,8 @@ class Built:
     """What a worker trains, and what the hooks around the loop need.
 
     held_out: rows of the stage's own kind. text: held-out plain text, to see what is forgotten; None where none is
-    known. adapter: what its checkpoints say of an adapter that trains in place of the weights. references: the
-    checkpoints that frozen roles are of.
+    known. facts: questions whose answers the weights knew; None where none are. adapter: what its checkpoints say of an
+    adapter that trains in place of the weights. references: the checkpoints that frozen roles are of.
     """
 
     recipe: Recipe
@@ -46,6 +46,7 @@ class Built:
     tokenizer: Tokenizer
     adapter: Adapter | None
     references: dict[str, Base]
+    facts: HeldOut | None = None
 
     @property
     def policy(self) -> MiniMind:
@@ -85,7 +86,7 @@ def build(
     if spec.adapter is not None and prepared.init_folder is not None:
         adapter = Adapter(spec.adapter, adapter_base.base_of(Path(prepared.init_folder)))
     references = {role: adapter_base.reference_of(Path(folder)) for role, folder in prepared.role_folders.items()}
-    return Built(recipe, data.held_out, data.text, corpus.tokenizer, adapter, references)
+    return Built(recipe, data.held_out, data.text, corpus.tokenizer, adapter, references, data.facts)
 
 
 @dataclass(frozen=True)
@@ -148,6 +149,7 @@ def corpus_of(prepared: Prepared) -> Corpus:
         opened(prepared.text_shards),
         opened(prepared.chat_shards),
         opened(prepared.held_out_text_shards),
+        opened(prepared.fact_shards),
     )
 
 

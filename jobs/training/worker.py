@@ -355,6 +355,9 @@ class RunHooks:
         values |= {f"val/{name}": value for name, value in found.metrics.items()}
         if self.built.text is not None:
             values["val/pretrain_bits_per_byte"] = self._validate(next_token_loss, self.built.text, state).bits_per_byte
+        if self.built.facts is not None:
+            asked = self._validate(self.recipe.objective, self.built.facts, state)
+            values["val/facts"] = asked.metrics["right"]
         best = self.spec.eval.best
         if best not in values and not self.validations:  # later it may be that nobody could tell
             raise ValueError(
@@ -383,10 +386,16 @@ class RunHooks:
             return
         state.judged = state.step
         prompts = round(self.built.held_out.rows * values.get("val/right_known", 1.0))
-        now = Measured(values["val/right"], prompts, values.get("val/pretrain_bits_per_byte"))
+        now = Measured(
+            values["val/right"],
+            prompts,
+            values.get("val/pretrain_bits_per_byte"),
+            values.get("val/facts"),
+            self.built.facts.rows if self.built.facts is not None else 0,
+        )
         if state.good < 0:
-            state.text = now.text or 0.0
-        fall = fallen(gate, state.right, state.text, now) if state.good >= 0 else None
+            state.text, state.facts = now.text or 0.0, now.facts or 0.0
+        fall = fallen(gate, state.right, state.text, state.facts, now) if state.good >= 0 else None
         if fall is None:
             if state.good < 0 or now.right >= state.right:
                 state.good, state.right = state.step, now.right
@@ -420,6 +429,13 @@ class RunHooks:
                 before=100 * state.right,
                 now=100 * now.right,
             )
+        elif fall == "facts":
+            assert now.facts is not None
+            cause = say(
+                "facts that it knew fell from {before:.1f} to {now:.1f} %",
+                before=100 * state.facts,
+                now=100 * now.facts,
+            )
         else:
             assert now.text is not None
             cause = say(
@@ -427,8 +443,8 @@ class RunHooks:
                 before=state.text,
                 now=now.text,
             )
-            if not self.spec.data.mix:
-                cause += say(" (a run with --set data.mix=0.1 replays what was learnt before)")
+        if fall != "right" and not self.spec.data.mix:
+            cause += say(" (a run with --set data.mix=0.1 replays what was learnt before)")
         if state.ended:
             text = say(
                 "step {step}: {cause}. The run ends here, after {returns} returns, at its best checkpoint, that of "

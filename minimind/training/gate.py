@@ -16,8 +16,8 @@ from minimind.config import Config
 SURE = 2.0
 """Standard errors that a fall is larger than chance: one such in forty comes by itself."""
 
-Fall = Literal["right", "text"]
-"""What became worse: the share of prompts that are answered right, or plain text."""
+Fall = Literal["right", "text", "facts"]
+"""What became worse: the share of prompts that are answered right, plain text, or what is known of facts."""
 
 
 class Gate(Config):
@@ -33,6 +33,13 @@ class Gate(Config):
     text: float = Field(
         default=0.1, gt=0, description="which part worse held-out plain text may become than it was at the beginning"
     )
+    facts: float = Field(
+        default=0.1,
+        gt=0,
+        le=1,
+        description="how far the share of eval.facts_path that is answered right may fall below what it was at the "
+        "beginning; where these are few two standard errors of that difference, if they are more",
+    )
     returns: int = Field(default=2, ge=0, description="how often a run goes back; then it ends at its best checkpoint")
     slower: float = Field(default=0.5, gt=0, le=1, description="what the rate is multiplied by when it goes back")
 
@@ -40,19 +47,21 @@ class Gate(Config):
 @dataclass(frozen=True)
 class Measured:
     """A validation. right: the share answered right of so many `prompts` of which that could be told. text: bits per
-    byte, None where none is known.
+    byte, None where none is known. facts: the share answered right of so many `questions`, None where there are none.
     """
 
     right: float
     prompts: int
     text: float | None = None
+    facts: float | None = None
+    questions: int = 0
 
 
-def may_fall(gate: Gate, best: float, now: float, prompts: int) -> float:
+def may_fall(allowed: float, best: float, now: float, prompts: int) -> float:
     """How far right answers may fall from `best` to `now` without a return. The error is that of two shares that have
     nothing to do with each other; as both are of the same prompts the true one is smaller.
     """
-    return max(gate.right, SURE * share_error(best, now, prompts))
+    return max(allowed, SURE * share_error(best, now, prompts))
 
 
 def share_error(one: float, other: float, count: int) -> float:
@@ -60,12 +69,16 @@ def share_error(one: float, other: float, count: int) -> float:
     return math.sqrt((one * (1 - one) + other * (1 - other)) / max(1, count))
 
 
-def fallen(gate: Gate, best: float, text_before: float, now: Measured) -> Fall | None:
+def fallen(gate: Gate, best: float, text_before: float, facts_before: float, now: Measured) -> Fall | None:
     """What became too much worse. best: the largest share of right answers so far. text_before: bits per byte at the
-    beginning, 0 where that is not known.
+    beginning, 0 where that is not known. facts_before: the share of facts that was known then.
     """
-    if best - now.right > may_fall(gate, best, now.right, now.prompts):
+    if best - now.right > may_fall(gate.right, best, now.right, now.prompts):
         return "right"
     if text_before and now.text is not None and now.text > text_before * (1 + gate.text):
         return "text"
+    if now.facts is not None and facts_before - now.facts > may_fall(
+        gate.facts, facts_before, now.facts, now.questions
+    ):
+        return "facts"
     return None

@@ -17,8 +17,9 @@ class TrainState:
 
     What `minimind.training.gate` has done, where a run is held to one. judged: the last step at which it was asked, -1
     for none. good: the checkpoint that a return goes to, and of it right, the share of right answers. text: bits per
-    byte of held-out plain text at the beginning, 0 where none is known. returns: how many there were. rate: what the
-    learning rate is multiplied by. ended: whether it has ended the run.
+    byte of held-out plain text at the beginning, 0 where none is known. facts: the share of facts that was known then,
+    0 where none are. returns: how many there were. rate: what the learning rate is multiplied by.
+    ended: whether it has ended the run.
     """
 
     step: int = 0
@@ -32,6 +33,7 @@ class TrainState:
     good: int = -1
     right: float = 0.0
     text: float = 0.0
+    facts: float = 0.0
     returns: int = 0
     rate: float = 1.0
     ended: bool = False

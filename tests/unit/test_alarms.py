@@ -156,12 +156,15 @@ def test_each_alarm_has_chinese_words() -> None:
 def test_a_fall_counts_beyond_the_tolerance_and_beyond_chance() -> None:
     gate = Gate()
     assert share_error(0.5, 0.5, 200) == pytest.approx(0.05)
-    assert may_fall(gate, 0.5, 0.5, 10_000) == 0.1
-    assert may_fall(gate, 0.8, 0.6, 20) == pytest.approx(2 * (0.16 / 20 + 0.24 / 20) ** 0.5)
-    assert fallen(gate, 0.8, 0.0, Measured(0.71, 1000)) is None
-    assert fallen(gate, 0.8, 0.0, Measured(0.69, 1000)) == "right"
-    assert fallen(gate, 0.8, 0.0, Measured(0.69, 20)) is None
-    assert fallen(gate, 0.8, 2.0, Measured(0.8, 1000, 2.19)) is None
-    assert fallen(gate, 0.8, 2.0, Measured(0.8, 1000, 2.21)) == "text"
-    assert fallen(gate, 0.8, 0.0, Measured(0.8, 1000, 9.0)) is None
-    assert fallen(gate, 0.8, 2.0, Measured(0.8, 1000)) is None
+    assert may_fall(gate.right, 0.5, 0.5, 10_000) == 0.1
+    assert may_fall(gate.right, 0.8, 0.6, 20) == pytest.approx(2 * (0.16 / 20 + 0.24 / 20) ** 0.5)
+    assert fallen(gate, 0.8, 0.0, 0.0, Measured(0.71, 1000)) is None
+    assert fallen(gate, 0.8, 0.0, 0.0, Measured(0.69, 1000)) == "right"
+    assert fallen(gate, 0.8, 0.0, 0.0, Measured(0.69, 20)) is None
+    assert fallen(gate, 0.8, 2.0, 0.0, Measured(0.8, 1000, 2.19)) is None
+    assert fallen(gate, 0.8, 2.0, 0.0, Measured(0.8, 1000, 2.21)) == "text"
+    assert fallen(gate, 0.8, 0.0, 0.0, Measured(0.8, 1000, 9.0)) is None
+    assert fallen(gate, 0.8, 2.0, 0.0, Measured(0.8, 1000)) is None
+    assert fallen(gate, 0.8, 0.0, 0.6, Measured(0.8, 1000, facts=0.51, questions=1000)) is None
+    assert fallen(gate, 0.8, 0.0, 0.6, Measured(0.8, 1000, facts=0.49, questions=1000)) == "facts"
+    assert fallen(gate, 0.8, 0.0, 0.6, Measured(0.8, 1000, facts=0.49, questions=20)) is None

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from rich.cells import cell_len
 
 import minimind.checkpoints.checkpoint as checkpoints
@@ -18,7 +21,9 @@ from jobs.runs import samples
 from jobs.runs.directory import RunDirectory
 from jobs.runs.progress import show_events
 from jobs.runs.show import show, show_answers
+from jobs.stages import trying
 from jobs.stages.spec import RunSpec
+from jobs.stages.trying import HeldOutJudge
 from jobs.text.prepare import Prepared, prepare
 from jobs.training import worker
 from jobs.training.run import resolve, resume, start
@@ -113,6 +118,32 @@ def test_killed_at_any_checkpoint_it_ends_as_if_it_had_not_been(home: Path, name
         assert resume(name, {}, Screen()).state().word == "SUCCEEDED"
         assert end_of(run) == whole, step
         assert [(event["step"], event["good"]) for event in returns(run)] == [pair for pair in told if pair[0] > step]
+
+
+def test_where_facts_are_forgotten_it_goes_back(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = trying.fact_judge
+
+    def forgetting(*given: Any) -> HeldOutJudge:
+        judge, asked = real(*given), list[int]()
+
+        def right(written: Sequence[Any], verdict: Any) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+            asked.append(len(written))
+            every = np.ones(len(written), np.bool_)
+            return (every if len(asked) == 1 else ~every), every
+
+        monkeypatch.setattr(judge, "right", right)
+        return judge
+
+    monkeypatch.setattr(trying, "fact_judge", forgetting)
+    facts = tmp_path / "facts.jsonl"
+    facts.write_text("".join(json.dumps({"prompt": f"Fact {at}?", "answer": "Yes."}) + "\n" for at in range(40)))
+    settings = {"name": "facts", "eval__facts_path": str(facts), "stage__max_new_tokens": 4, "loop__max_steps": 4}
+    run = start(spec_of("grpo", text=9.0, returns=1, **settings), Screen())
+    steps, shares = metric_series(run.events_path, "val/facts")
+    assert (steps[0], shares) == (0, [1.0] + [0.0] * (len(steps) - 1))
+    first, last = returns(run)
+    assert (first["fall"], first["good"], last["ended"]) == ("facts", 0, True)
+    assert "facts that it knew fell from 100.0 to 0.0 % (a run with --set data.mix=0.1 replays" in first["text"]
 
 
 @pytest.mark.parametrize("place", ["_go_back", "_note_return", "save"])

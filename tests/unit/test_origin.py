@@ -14,6 +14,7 @@ from jobs.stages.origin import first_weights, new_spec, require_weights, with_te
 from jobs.stages.pretrain import pretrain
 from jobs.stages.sft import sft
 from jobs.stages.spec import RunSpec
+from jobs.stock.build import build_samples
 from minimind.checkpoints.manifest import CheckpointError
 from tests.small import CHATS, SAMPLES, Screen, home_with, small_spec, write_rows
 
@@ -160,6 +161,34 @@ def test_the_conversations_that_are_replayed_are_those_that_the_weights_were_tau
         small_spec("grpo", data__chats_path="mine.jsonl")
     with pytest.raises(ValueError, match=r"data.chats_path = mine.jsonl: sft replays no conversations; leave it out"):
         small_spec("sft", data__chats_path="mine.jsonl", data__mix=0.1)
+
+
+def test_what_tries_is_held_to_the_facts_of_the_stock_where_its_weights_were_taught_them(home: Path) -> None:
+    build_samples(paths.stock_folder())
+    taught = small_spec("sft", name="taught", init_from="small", data__path=str(paths.stock_folder() / "sft.jsonl"))
+    shutil.copytree(paths.runs() / "small", paths.runs() / "taught")
+    stored = {"schema_version": 1, **taught.model_dump(mode="json")}
+    RunDirectory(paths.runs() / "taught").spec_path.write_text(json.dumps(stored))
+
+    def facts_of(weights: str, stage: str = "grpo", **settings: Any) -> str | None:
+        questions = str(CHATS if stage == "sft" else CHATS.with_name("rl.jsonl"))
+        spec = small_spec(stage, init_from=weights, data__path=questions, **settings)
+        return with_text(spec, first_weights(dict(spec)), Screen()).eval.facts_path
+
+    found = facts_of("taught")
+    assert found is not None
+    asked = [json.loads(line) for line in Path(found).read_text("utf-8").splitlines()]
+    rows = [json.loads(line) for line in CHATS.with_name("eval.jsonl").read_text("utf-8").splitlines()]
+    known = [{"prompt": row["prompt"], "answer": row["answer"]} for row in rows if row["kind"] == "heldout_phrasing"]
+    assert asked == known
+    assert len(known) > 10
+    assert facts_of("taught", eval__facts_path="mine.jsonl") == "mine.jsonl"
+    assert facts_of("small") is None
+    assert facts_of("taught", "sft") is None
+    with pytest.raises(ValueError, match=r"eval.facts_path = mine.jsonl: sft is not asked for facts while it trains"):
+        small_spec("sft", eval__facts_path="mine.jsonl")
+    (paths.stock_folder() / "eval.jsonl").unlink()
+    assert facts_of("taught") is None
 
 
 def test_text_that_is_gone_is_said_and_only_needed_to_replay(home: Path) -> None:

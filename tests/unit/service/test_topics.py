@@ -9,7 +9,7 @@ import pytest
 
 from jobs.paths import stock_folder
 from jobs.runs.directory import RunDirectory
-from jobs.serving.models import is_from_stock
+from jobs.stages.lineage import is_from_stock
 from jobs.stock.build import build_samples
 from minimind.network.model import MiniMind
 from minimind.text.tokenizer import Tokenizer
