@@ -83,7 +83,7 @@ HALF_TAUGHT = {"optim.learning_rate": 3e-3, "optim.decay": 0.0}
 """SFT that is broken off on its way, at its full rate."""
 
 FAST = {"optim.learning_rate": 1e-3}
-SUMS = {"optim.learning_rate": 8e-4, "optim.decay": 0.5, "data.mix": 0.03}
+SUMS = {"optim.learning_rate": 8e-4, "optim.decay": 0.5, "data.mix": 0.03, "loop.batch_size": 128}
 FASTER = {"optim.learning_rate": 1.2e-3, "optim.decay": 0.5}
 
 TASKS = {
@@ -118,12 +118,8 @@ TASKS = {
         batch_size=32,
         more=310,
         steps={"grpo": 135, "spo": 135, "ppo": 135},
-        settings={
-            "grpo": SUMS | {"loop.batch_size": 128},
-            "spo": SUMS | {"loop.batch_size": 512},
-            "ppo": SUMS | {"loop.batch_size": 512},
-        },
-        again=4096,
+        settings=dict.fromkeys(("grpo", "spo", "ppo"), SUMS),
+        again=8192,
     ),
 }
 
