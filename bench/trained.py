@@ -107,7 +107,18 @@ def trained(stage: str, name: str, settings: Mapping[str, Any], console: Console
     return Trained(run, **json.loads(took.read_text("utf-8")))
 
 
-RESOLVED = ("init_from", "roles", "data.tokenizer", "data.path", "data.mix_path", "eval.path", "loop.dtype", "scaling")
+RESOLVED = (
+    "init_from",
+    "roles",
+    "data.tokenizer",
+    "data.path",
+    "data.mix_path",
+    "data.chats_path",
+    "eval.path",
+    "eval.facts_path",
+    "loop.dtype",
+    "scaling",
+)
 """What a run stores otherwise than it was asked for."""
 
 
