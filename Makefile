@@ -56,10 +56,10 @@ quick: $(VENV)/.installed-dev
 	@$(BIN)/python -m pytest -q -p no:cacheprovider -m "not slow" tests/unit/test_[!o-s]*.py
 
 .test-ray:
-	@RAY_worker_niceness=0 $(BIN)/python -m pytest -q -p no:cacheprovider tests/ray
+	@RAY_worker_niceness=0 $(BIN)/python -m pytest -q -p no:cacheprovider --durations 10 tests/ray
 
 .test-others:
-	@nice $(BIN)/python -m pytest -q --ignore tests/ray
+	@nice $(BIN)/python -m pytest -q --durations 40 --ignore tests/ray
 
 check: $(VENV)/.installed-dev
 	@$(BIN)/ruff check .

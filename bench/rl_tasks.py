@@ -83,8 +83,8 @@ HALF_TAUGHT = {"optim.learning_rate": 3e-3, "optim.decay": 0.0}
 """SFT that is broken off on its way, at its full rate."""
 
 FAST = {"optim.learning_rate": 1e-3}
-SUMS = {"optim.learning_rate": 8e-4, "optim.decay": 0.5, "data.mix": 0.03, "loop.batch_size": 128}
-FASTER = {"optim.learning_rate": 1.2e-3, "optim.decay": 0.5}
+SUMS = {"optim.learning_rate": 8e-4, "optim.decay": 0.5, "data.mix": 0.03}
+SLOWER = {"optim.decay": 0.6, "data.mix": 0.02}
 
 TASKS = {
     "rising": Task(
@@ -101,12 +101,13 @@ TASKS = {
         start=44,
         start_settings=HALF_TAUGHT,
         more=250,
-        steps={"grpo": 155, "spo": 145, "ppo": 145},
+        steps={"grpo": 155, "spo": 165, "ppo": 165},
         settings={
-            "grpo": FASTER | {"data.mix": 0.05, "stage.scale": "none"},
-            "spo": FASTER | {"data.mix": 0.05},
-            "ppo": FAST | {"optim.decay": 0.5, "data.mix": 0.05},
+            "grpo": {"optim.learning_rate": 1.2e-3, "optim.decay": 0.5, "data.mix": 0.05, "stage.scale": "none"},
+            "spo": SLOWER | {"optim.learning_rate": 8e-4},
+            "ppo": SLOWER | {"optim.learning_rate": 7e-4},
         },
+        again=4096,
     ),
     "arithmetic": Task(
         arithmetic,
@@ -117,8 +118,12 @@ TASKS = {
         known=6000,
         batch_size=32,
         more=310,
-        steps={"grpo": 135, "spo": 135, "ppo": 135},
-        settings=dict.fromkeys(("grpo", "spo", "ppo"), SUMS),
+        steps={"grpo": 135, "spo": 95, "ppo": 95},
+        settings={
+            "grpo": SUMS | {"loop.batch_size": 128},
+            "spo": SUMS | {"loop.batch_size": 64},
+            "ppo": SUMS | {"loop.batch_size": 64},
+        },
         again=8192,
     ),
 }
