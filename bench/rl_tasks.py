@@ -101,7 +101,7 @@ TASKS = {
         start=44,
         start_settings=HALF_TAUGHT,
         more=250,
-        steps={"grpo": 155, "spo": 165, "ppo": 165},
+        steps={"grpo": 155, "spo": 155, "ppo": 165},
         settings={
             "grpo": {"optim.learning_rate": 1.2e-3, "optim.decay": 0.5, "data.mix": 0.05, "stage.scale": "none"},
             "spo": SLOWER | {"optim.learning_rate": 8e-4},
