@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -159,6 +160,10 @@ class TryingSettings(StageSettings):
     @field_validator("gate", mode="before")
     @classmethod
     def _off(cls, value: Any) -> Any:
+        if isinstance(value, str) and value not in ("off", "0"):
+            raise ValueError(
+                say("{value!r} is no gate: off turns it off, stage.gate.right=0.2 and the like change it", value=value)
+            )
         return None if value in ("off", False, 0, "0") else value
 
     @field_validator("truth")
@@ -276,6 +281,20 @@ def settings(spec: RunSpec) -> TryingSettings:
     return spec.stage
 
 
+PROMPTS, STEPS = 32, 25
+"""Prompts of a step as presets have it, and steps of a run from which something is learnt."""
+
+
+def epochs_for(rows: int) -> int:
+    """Epochs in which the prompts of so many rows, of which some are held out, make a run of some STEPS steps."""
+    held_out = min(max(HELD_OUT * rows, LEAST_HELD_OUT), rows / 3)
+    return max(1, math.ceil(STEPS * PROMPTS / max(1.0, rows - held_out)))
+
+
+LOGGED = 2
+"""Steps between two rows of metrics: such runs are short, and alarms look at the last ten steps."""
+
+
 def preset(name: str, stage: StageSettings, size: str) -> RunSpec:
     """The settings of SFT, but for its rate, its data and what is measured."""
     spec, small = sft.sft(size), size == "tiny"
@@ -288,7 +307,12 @@ def preset(name: str, stage: StageSettings, size: str) -> RunSpec:
                 update={"learning_rate": 7e-4 if small else 3e-5, "decay": 1.0, "final": 0.1}
             ),
             "loop": spec.loop.model_copy(
-                update={"batch_size": 32 if small else 4, "accumulation_steps": 1 if small else 8, "epochs": 1}
+                update={
+                    "batch_size": PROMPTS if small else PROMPTS // 8,
+                    "accumulation_steps": 1 if small else 8,
+                    "epochs": 1,
+                    "log_interval": LOGGED,
+                }
             ),
             "eval": spec.eval.model_copy(
                 update={
@@ -679,7 +703,7 @@ def remark(first: Mapping[str, float], last: Mapping[str, float]) -> str:
     told = say("Of the held-out prompts {was:.1f} % were answered right before, {now:.1f} % now.", was=was, now=now)
     if "facts" in first and "facts" in last:
         was, now = 100 * first["facts"], 100 * last["facts"]
-        told += say(" Of the facts that it knew {was:.1f} % were, and {now:.1f} % are.", was=was, now=now)
+        told += say(" Of the questions of eval.facts_path {was:.1f} % were, and {now:.1f} % are.", was=was, now=now)
     return told
 
 

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data.prompts import Prompts
+from jobs.stages.trying import epochs_for
 from jobs.synthesis.distill import Distilled
 from minimind.language import phrase, say
 from minimind.training.signal import Signal
@@ -147,6 +148,7 @@ def show_passrate(record: Mapping[str, Any], out: Path | None, console: Console)
         console.print(say("{out}: {rows} rows, the easiest first", out=out, rows=record["rows"]), style="bold")
     if out is not None and record["rows"]:
         command = f"minimind train grpo --from_weight {quote(asked['model']['name'])} --data_path {quote(str(out))}"
+        command += f" --epochs {epochs_for(record['rows'])}"
         if asked["reward"] != ["contains"]:
             terms = [text if text.lstrip().startswith("{") else json.dumps({"is": text}) for text in asked["reward"]]
             command += " --set " + quote(f"stage.rewards=[{', '.join(terms)}]")

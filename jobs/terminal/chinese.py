@@ -2004,8 +2004,11 @@ CHINESE: dict[str, str] = {
     "share of the passes that were left out because the policy had moved too far": (
         "因策略已走得太远而略去的遍数所占的比例"
     ),
-    " Of the facts that it knew {was:.1f} % were, and {now:.1f} % are.": (
-        "它本来知道的事实，训练前答对 {was:.1f}%，现在答对 {now:.1f}%。"
+    " Of the questions of eval.facts_path {was:.1f} % were, and {now:.1f} % are.": (
+        "eval.facts_path 的问题，训练前答对 {was:.1f}%，现在答对 {now:.1f}%。"
+    ),
+    "{value!r} is no gate: off turns it off, stage.gate.right=0.2 and the like change it": (
+        "{value!r} 不是闸门的设置：off 关掉它，stage.gate.right=0.2 之类修改它"
     ),
     "Of the held-out prompts {was:.1f} % were answered right before, {now:.1f} % now.": (
         "留出的问题里，训练前答对 {was:.1f}%，现在答对 {now:.1f}%。"
@@ -2080,9 +2083,16 @@ CHINESE: dict[str, str] = {
         "passes over them (--epochs {epochs}), make a longer run."
     ): ("这些问题只够 {steps} 步，而靠尝试每步学到的很少。请用更多的问题，或多练几轮（--epochs {epochs}）。"),
     "Validation has only {count:.0f} {unit} to measure on: its numbers tell little. Name a file of held-out "
-    "rows with --set eval.path=FILE, or hold out more, such as --set eval.fraction={fraction:g}.": (
-        "验证只有 {count:.0f} {unit}可供测量，数值说明不了什么。请用 --set eval.path=FILE 指定一个留出数据文件，"
-        "或者留出更多，例如 --set eval.fraction={fraction:g}。"
+    "rows with --set eval.path=FILE": (
+        "验证只有 {count:.0f} {unit}可供测量，数值说明不了什么。请用 --set eval.path=FILE 指定一个留出数据文件"
+    ),
+    ", or hold out more: --set eval.fraction=0.1.": "，或者留出更多：--set eval.fraction=0.1。",
+    (
+        "Of the {count} questions of eval.facts_path {known:.0f} are answered right: too few for the gate to see "
+        "what is forgotten. Name questions that the weights know, some dozens or more."
+    ): (
+        "eval.facts_path 的 {count} 个问题里只答对 {known:.0f} 个：太少，闸门看不出忘了什么。"
+        "请指定权重本来就会的问题，至少几十个。"
     ),
     "the score of every answer of a file, and of pairs how often the better one is ahead": (
         "文件中每个回答的分数；成对时还有较好回答领先的比例"

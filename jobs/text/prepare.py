@@ -19,6 +19,7 @@ from pydantic import Field
 from rich.console import Console
 
 from data.check import check_file
+from data.encode import Tool
 from data.formats import READING, refuse_upstream
 from data.pack import whole
 from data.prepare import Pipeline, content_sha256, tokenise
@@ -139,8 +140,8 @@ def prepare(
     _check(spec, chats, "sft", None, console, setting="data.chats_path")
     _check(spec, facts, "rl", None, console, tokenizer, setting="eval.facts_path")
 
-    def tokenised(path: Path | None, rows: str) -> TokenShards | None:
-        return None if path is None else _tokenised(path, rows, tokenizer, spec, pipeline, console)
+    def tokenised(path: Path | None, rows: str, setting: str = "data.path") -> TokenShards | None:
+        return None if path is None else _tokenised(path, rows, tokenizer, spec, pipeline, console, setting)
 
     def folder_of(shards: TokenShards | None) -> str | None:
         return None if shards is None else str(shards.folder)
@@ -164,7 +165,7 @@ def prepare(
         text_shards=folder_of(tokenised(text, "pretrain")),
         chat_shards=folder_of(tokenised(chats, "sft")),
         held_out_text_shards=folder_of(tokenised(held_out_text, "pretrain")),
-        fact_shards=folder_of(tokenised(facts, "rl")),
+        fact_shards=folder_of(tokenised(facts, "rl", "eval.facts_path")),
         data_fingerprint=shards.fingerprint,
         init_folder=str(init) if init else None,
         parent_run=manifest["run_id"] if manifest else None,
@@ -279,7 +280,7 @@ def _check(
     """
     if source is None:
         return
-    width, tools = spec.data.max_seq_len, spec.stage.offers if rows == "rl" else ()
+    width, tools = spec.data.max_seq_len, _offers(spec, rows, setting)
     written = [tokenizer.fingerprint, chat_template(tokenizer), width, *tools] if tokenizer else []
     held_out_digest = content_sha256(held_out) if held_out else None
     key = [content_sha256(source), held_out_digest, spec.data.limits.model_dump(), rows, READING, *written]
@@ -386,15 +387,26 @@ def _bad_rows(spec: RunSpec) -> int:
     return spec.data.limits.max_bad_rows if spec.data.limits.max_bad_rows is not None else sys.maxsize
 
 
+def _offers(spec: RunSpec, rows: str, setting: str) -> tuple[Tool, ...]:
+    """What the prompts of a file list as what can be called. Facts are asked as they were learnt: without."""
+    return spec.stage.offers if rows == "rl" and setting != "eval.facts_path" else ()
+
+
 def _tokenised(
-    source: Path, rows: str, tokenizer: Tokenizer, spec: RunSpec, pipeline: Pipeline | None, console: Console
+    source: Path,
+    rows: str,
+    tokenizer: Tokenizer,
+    spec: RunSpec,
+    pipeline: Pipeline | None,
+    console: Console,
+    setting: str = "data.path",
 ) -> TokenShards:
     shards = tokenise(
         [source],
         tokenizer,
         paths.cache() / "shards",
         rows=rows,
-        tools=spec.stage.offers if rows == "rl" else (),
+        tools=_offers(spec, rows, setting),
         max_bad_rows=_bad_rows(spec),
         progress=_sparse(console.print, time.monotonic()),
         pipeline=pipeline,

@@ -53,6 +53,9 @@ ENOUGH_MEASURED = {
 kinds are as plain text. Of 20 pairs one is 5 points of accuracy.
 """
 
+FEW_FACTS = 30
+"""Questions that are answered right; of fewer, chance hides what is forgotten."""
+
 FEW_STEPS = 10
 """Below so many, a run that learns by trying says that they are few."""
 
@@ -369,6 +372,7 @@ class RunHooks:
             )
         if not self.validations:
             self._note_few(found.tokens)
+            self._note_unknown(values)
             self._note_few_steps(self.built.recipe.total_steps)
         self.validations[state.step] = values
         everyone = [one for of_rank in self.parallel.gather(answers) for one in of_rank]
@@ -473,12 +477,25 @@ class RunHooks:
         if measured < least:
             text = say(
                 "Validation has only {count:.0f} {unit} to measure on: its numbers tell little. Name a file of "
-                "held-out rows with --set eval.path=FILE, or hold out more, such as --set eval.fraction={fraction:g}.",
-                fraction=0.5 if self.spec.eval.least_documents else 0.1,
+                "held-out rows with --set eval.path=FILE",
                 count=measured,
                 unit=phrase(unit),
             )
+            # Of few prompts as many are held out as there may be.
+            text += "." if self.spec.eval.least_documents else say(", or hold out more: --set eval.fraction=0.1.")
             self.note("few_held_out", text)
+
+    def _note_unknown(self, values: dict[str, float]) -> None:
+        """A note where the questions of `eval.facts_path` cannot be held against the run."""
+        count = self.built.facts.rows if self.built.facts is not None else 0
+        if count and (known := values["val/facts"] * count) < FEW_FACTS:
+            text = say(
+                "Of the {count} questions of eval.facts_path {known:.0f} are answered right: too few for the gate to "
+                "see what is forgotten. Name questions that the weights know, some dozens or more.",
+                count=count,
+                known=known,
+            )
+            self.note("few_facts", text)
 
     def _note_few_steps(self, steps: int) -> None:
         """A note where a run that learns by trying has too few prompts for more than some steps."""

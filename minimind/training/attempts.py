@@ -408,7 +408,9 @@ class Attempts:
         return found, sum(lengths) if self.per == "token" else len(lengths)
 
     def _require_signal(self, tried: Tried) -> None:
-        """Raise ValueError, with what to do, where none of the first PROMPTS_WITHOUT_SIGNAL prompts has any."""
+        """Raise ValueError, with what to do, where none of the first PROMPTS_WITHOUT_SIGNAL prompts has any, or of all
+        where these are fewer.
+        """
         if self._without_signal is None:
             return
         if self.credit.spread(tried).any():
@@ -417,7 +419,7 @@ class Attempts:
         found = signal(tried.reward_A, tried.value_KA[0] >= RIGHT, tried.group_A)
         # A new list: the old one may stand in a state to which all go back where memory runs out.
         self._without_signal = [*self._without_signal, *found.standings]
-        if len(self._without_signal) >= PROMPTS_WITHOUT_SIGNAL:
+        if len(self._without_signal) >= PROMPTS_WITHOUT_SIGNAL or self.prompts.done:
             raise ValueError(Signal(tuple(self._without_signal)).advice)
 
     def _learnt(self, one: Written, credit: Credited | None) -> Credited | None:

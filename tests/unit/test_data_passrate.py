@@ -261,7 +261,7 @@ def test_the_command(
     twice = '{"is": "contains", "weight": 2}'
     hot = [*words[:5], "--temperature", "1.5", "--samples", "16", "--reward", twice, "-o", str(more)]
     assert shell(cli.main, *hot) == 0
-    command = f"train grpo --from_weight taught@10 --data_path {more} --set 'stage.rewards=[{twice}]'"
+    command = f"train grpo --from_weight taught@10 --data_path {more} --epochs 600 --set 'stage.rewards=[{twice}]'"
     assert command in shell.out
     assert rows(more)
     assert shell(cli.main, *hot, "--json") == 0
