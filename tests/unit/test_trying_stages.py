@@ -324,8 +324,7 @@ def test_where_all_rewards_are_equal_nothing_is_learnt_and_the_run_ends_with_wha
     run = start(spec_of("grpo", name="even", stage__rewards=EQUAL, loop__epochs=1), Screen())
     assert run.state().word == "FAILED"
     assert "Always right, " in run.state().reason
-    assert checkpoint_folders.steps(run.checkpoints) == [0]
-    assert end_of(run) == end_of(run_of(home, "small"))
+    assert checkpoint_folders.steps(run.checkpoints) == []
     assert metric_series(run.events_path, "train/reward") == ([], [])
     assert metric_series(run.events_path, "val/reward") == ([0], [1.0])
     said = notes(run, "nothing_to_learn")
