@@ -35,8 +35,11 @@ from rich.table import Table
 from bench.rl import EXACT, ROOM, Learner, begun, examined, going_on, learnt
 from bench.rl_tasks import TASKS, write_task
 from bench.trained import children_cpu_s, trained
+from data.prepare import content_sha256
 from jobs import paths
 from jobs.runs import evals
+from jobs.runs.references import find_weights
+from minimind.checkpoints.manifest import weights_sha256
 
 NAME = "arithmetic"
 ASKED = 4096
@@ -51,14 +54,15 @@ def curriculum(prompts: Path, weight: str, asked: int) -> tuple[Path, float]:
     took = out.with_suffix(".bench.json")
     with prompts.open(encoding="utf-8") as lines:
         some.write_text("".join(islice(lines, asked)), "utf-8")
-    if not (out.is_file() and took.is_file() and json.loads(took.read_text("utf-8"))["weight"] == weight):
+    of = [weights_sha256(find_weights(weight).folder), content_sha256(some)]
+    if not (out.is_file() and took.is_file() and json.loads(took.read_text("utf-8"))["of"] == of):
         out.unlink(missing_ok=True)
         before = children_cpu_s()
         options = ("--weight", weight, "--reward", EXACT["is"], "--max_tokens", str(ROOM), "-o", str(out))
         subprocess.run(
             [sys.executable, "-m", "jobs", "data", "passrate", str(some), *options], check=True, cwd=paths.checkout()
         )
-        evals.write_text(took, json.dumps({"weight": weight, "cpu_s": children_cpu_s() - before}) + "\n")
+        evals.write_text(took, json.dumps({"of": of, "cpu_s": children_cpu_s() - before}) + "\n")
     return out, float(json.loads(took.read_text("utf-8"))["cpu_s"])
 
 

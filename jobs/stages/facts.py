@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
-from data.suite import SUITES, load, read_suite
+from data.suite import load
 from jobs import paths
 from jobs.runs.evals import write_text
 
 
 def stock_questions() -> Path | None:
-    """The stock's facts, in words in which they are not taught, as rows of stages that try; None where there is no
-    stock data. They are those of the suite `facts`, but for such as want an answer to another question first.
+    """The stock's facts, in words in which they are not taught, as rows of stages that try; None where there are none
+    that can be read. They are those of the suite `facts`, but for such as want an answer to another question first.
+
+    The file is named by its content and stays, for runs that were held to it are to go on when the stock has changed.
     """
-    stock = paths.stock_folder()
-    if not (stock / read_suite(SUITES / "facts.json").rows.partition(":")[2]).is_file():
+    try:
+        found = load("facts", paths.stock_folder())
+    except ValueError:
         return None
-    found = load("facts", stock)
     counted = [
         row
         for row in found.rows
@@ -26,6 +29,8 @@ def stock_questions() -> Path | None:
     lines = [
         json.dumps({"prompt": row.messages[-1]["content"], "answer": row.fact}, ensure_ascii=False) for row in counted
     ]
-    path = paths.make(paths.cache() / "facts") / f"{stock.name}.jsonl"
-    write_text(path, "".join(f"{line}\n" for line in lines))
-    return path
+    if not lines:
+        return None
+    text = "".join(f"{line}\n" for line in lines)
+    path = paths.make(paths.data() / "facts") / f"stock-{hashlib.sha256(text.encode()).hexdigest()[:12]}.jsonl"
+    return path if path.is_file() else write_text(path, text)

@@ -166,10 +166,10 @@ def with_text(spec: RunSpec, weights: Weights | None, console: Console) -> RunSp
                 )
             )
     facts = spec.eval.facts_path
-    if facts is None and weights is not None and STAGES[spec.stage.kind].rows == "rl":
+    if facts is None and weights is not None and spec.stage.held_to is not None:
         taught = RunDirectory(weights.folder.parent.parent)
         questions = stock_questions() if is_from_stock(taught) else None
-        facts = str(questions) if questions is not None else None
+        facts = paths.kept(str(questions)) if questions is not None else None
     if text is None and weights is not None and STAGES[spec.stage.kind].continues:
         text, held_out = _learnt_from(weights.folder, held_out)
         gone = [path for path in (text, held_out) if path is not None and not paths.absolute(path).exists()]

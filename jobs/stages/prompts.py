@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from data.pack import learnable
 from data.rows import PromptRows
 from jobs.stages.division import divided
@@ -33,7 +35,9 @@ def facts(spec: RunSpec, corpus: Corpus) -> PromptRows | None:
     """
     if corpus.facts is None:
         return None
-    chosen = learnable(corpus.facts, spec.data.max_seq_len)[: spec.eval.max_documents]
+    chosen = learnable(corpus.facts, spec.data.max_seq_len)
+    if len(chosen) > spec.eval.max_documents:
+        chosen = chosen[np.linspace(0, len(chosen) - 1, spec.eval.max_documents).astype(np.int64)]
     return PromptRows(corpus.facts, chosen, spec.data.max_seq_len, corpus.tokenizer.pad_id) if len(chosen) else None
 
 

@@ -71,7 +71,7 @@ METRICS = {
     "reward": Metric("", "mean reward of an answer; of held-out prompts of the likeliest one", None),
     "right": Metric("", "share of held-out prompts whose likeliest answer is right", "higher"),
     "right_known": Metric("", "share of held-out prompts of whose answer it could be told whether it is right", None),
-    "facts": Metric("", "share of eval.facts_path, which the weights knew, that is answered right", "higher"),
+    "facts": Metric("", "share of the questions of eval.facts_path that are answered right", "higher"),
     "answer_tokens": Metric("tokens", "how long an answer is", None),
     "cut_off": Metric("", "share of answers that had not ended when there was no more room", None),
     "repetition": Metric("", "share of an answer's stretches of 4 tokens that stood in it before", None),

@@ -2394,9 +2394,7 @@ CHINESE: dict[str, str] = {
         "组内奖励全都相同的组的比例：从中学不到东西"
     ),
     "loss of what is replayed": "重放内容的损失",
-    "share of eval.facts_path, which the weights knew, that is answered right": (
-        "权重本来知道的事实（eval.facts_path）中答对的比例"
-    ),
+    "share of the questions of eval.facts_path that are answered right": ("eval.facts_path 的问题中答对的比例"),
     "how unsure the policy is of what it writes": ("策略对自己写的东西有多不确定"),
     "share of tokens that became too unlikely to be learnt on": ("变得太不可能、不再学习的词元的比例"),
     "share of tokens that became too likely to be learnt on": ("变得太可能、不再学习的词元的比例"),
@@ -2421,8 +2419,8 @@ CHINESE: dict[str, str] = {
         "留出问题的答对比例由 {before:.1f} 降到 {now:.1f} %"
     ),
     " (a run with --set data.mix=0.1 replays what was learnt before)": "（--set data.mix=0.1 会重放以前学过的内容）",
-    "facts that it knew fell from {before:.1f} to {now:.1f} %": (
-        "它本来知道的事实，答对的由 {before:.1f}% 降到 {now:.1f}%"
+    "right answers to questions of eval.facts_path fell from {before:.1f} to {now:.1f} %": (
+        "eval.facts_path 的问题，答对的由 {before:.1f}% 降到 {now:.1f}%"
     ),
     "held-out plain text went from {before:.3f} to {now:.3f} bits per byte": (
         "留出的普通文本由每字节 {before:.3f} 变为 {now:.3f} 比特"

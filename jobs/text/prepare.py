@@ -138,7 +138,7 @@ def prepare(
         _check(spec, source, rows, held_out, console, tokenizer)
     # The run that was taught them may have had longer rows: what is too long for these is left out, which is no fault.
     _check(spec, chats, "sft", None, console, setting="data.chats_path")
-    _check(spec, facts, "rl", None, console, tokenizer, setting="eval.facts_path")
+    _check(spec, facts, "rl", None, console, setting="eval.facts_path")
 
     def tokenised(path: Path | None, rows: str, setting: str = "data.path") -> TokenShards | None:
         return None if path is None else _tokenised(path, rows, tokenizer, spec, pipeline, console, setting)
@@ -419,7 +419,7 @@ def _tokenised(
         documents, text = kinds.get(rows, say("conversations")), say("answers")
         usable = STAGES[spec.stage.kind].usable
         kept = usable(shards, width)
-        if not len(kept):
+        if not len(kept) and setting != "eval.facts_path":  # without facts there is one thing less to be held to
             raise ValueError(
                 say(
                     "{source}: of none of {shards} {documents} can anything be learnt in {width} tokens: give others, "

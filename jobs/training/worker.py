@@ -359,8 +359,9 @@ class RunHooks:
         if self.built.text is not None:
             values["val/pretrain_bits_per_byte"] = self._validate(next_token_loss, self.built.text, state).bits_per_byte
         if self.built.facts is not None:
-            asked = self._validate(self.recipe.objective, self.built.facts, state)
-            values["val/facts"] = asked.metrics["right"]
+            asked = self._validate(self.recipe.objective, self.built.facts, state).metrics
+            if "right" in asked:  # of none could it be told where no right answer has text
+                values["val/facts"] = asked["right"]
         best = self.spec.eval.best
         if best not in values and not self.validations:  # later it may be that nobody could tell
             raise ValueError(
@@ -436,7 +437,7 @@ class RunHooks:
         elif fall == "facts":
             assert now.facts is not None
             cause = say(
-                "facts that it knew fell from {before:.1f} to {now:.1f} %",
+                "right answers to questions of eval.facts_path fell from {before:.1f} to {now:.1f} %",
                 before=100 * state.facts,
                 now=100 * now.facts,
             )
@@ -488,7 +489,7 @@ class RunHooks:
     def _note_unknown(self, values: dict[str, float]) -> None:
         """A note where the questions of `eval.facts_path` cannot be held against the run."""
         count = self.built.facts.rows if self.built.facts is not None else 0
-        if count and (known := values["val/facts"] * count) < FEW_FACTS:
+        if count and (known := values.get("val/facts", 0.0) * count) < FEW_FACTS:
             text = say(
                 "Of the {count} questions of eval.facts_path {known:.0f} are answered right: too few for the gate to "
                 "see what is forgotten. Name questions that the weights know, some dozens or more.",

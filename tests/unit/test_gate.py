@@ -143,7 +143,10 @@ def test_where_facts_are_forgotten_it_goes_back(home: Path, tmp_path: Path, monk
     assert (steps[0], shares) == (0, [1.0] + [0.0] * (len(steps) - 1))
     first, last = returns(run)
     assert (first["fall"], first["good"], last["ended"]) == ("facts", 0, True)
-    assert "facts that it knew fell from 100.0 to 0.0 % (a run with --set data.mix=0.1 replays" in first["text"]
+    assert (
+        "right answers to questions of eval.facts_path fell from 100.0 to 0.0 % (a run with --set data.mix=0.1 replays"
+        in first["text"]
+    )
 
 
 @pytest.mark.parametrize("place", ["_go_back", "_note_return", "save"])

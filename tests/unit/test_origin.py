@@ -177,18 +177,23 @@ def test_what_tries_is_held_to_the_facts_of_the_stock_where_its_weights_were_tau
 
     found = facts_of("taught")
     assert found is not None
-    asked = [json.loads(line) for line in Path(found).read_text("utf-8").splitlines()]
+    assert found.startswith("data/facts/stock-")  # of the home, which may be moved
+    asked = [json.loads(line) for line in paths.absolute(found).read_text("utf-8").splitlines()]
     rows = [json.loads(line) for line in CHATS.with_name("eval.jsonl").read_text("utf-8").splitlines()]
     known = [{"prompt": row["prompt"], "answer": row["answer"]} for row in rows if row["kind"] == "heldout_phrasing"]
     assert asked == known
     assert len(known) > 10
     assert facts_of("taught", eval__facts_path="mine.jsonl") == "mine.jsonl"
     assert facts_of("small") is None
+    assert facts_of("taught", stage__gate="off") is None
+    (paths.stock_folder() / "eval.jsonl").write_text("{", "utf-8")
+    assert facts_of("taught") is None
     assert facts_of("taught", "sft") is None
     with pytest.raises(ValueError, match=r"eval.facts_path = mine.jsonl: sft is not asked for facts while it trains"):
         small_spec("sft", eval__facts_path="mine.jsonl")
     (paths.stock_folder() / "eval.jsonl").unlink()
     assert facts_of("taught") is None
+    assert paths.absolute(found).is_file()
 
 
 def test_text_that_is_gone_is_said_and_only_needed_to_replay(home: Path) -> None:
