@@ -151,7 +151,7 @@ def show(found: Mapping[tuple[str, int, str], Learner], starts: Mapping[str, Lea
 
 def draw(found: Mapping[tuple[str, int, str], Learner], tasks: Sequence[str]) -> Path:
     """How many held-out prompts are answered right while the policies learn."""
-    made = figure("Sorting digits, learnt by trying: held-out prompts whose likeliest answer is right", width=11)
+    made = figure("Learnt by trying: held-out prompts whose likeliest answer is right", width=11)
     for place, task in zip(made.subplots(1, len(tasks), squeeze=False)[0], tasks, strict=True):
         seen: set[str] = set()
         for (of_task, _, algorithm), one in found.items():
@@ -167,7 +167,7 @@ def draw(found: Mapping[tuple[str, int, str], Learner], tasks: Sequence[str]) ->
         place.set_ylim(0, 101)
         place.set_xlabel(f"step ({task})")
         place.set_ylabel("right, %")
-        place.legend(frameon=False, loc="center right")
+    made.axes[0].legend(frameon=False, loc="center right")
     return keep(made, "rl.png")
 
 
