@@ -707,14 +707,16 @@ def remark(first: Mapping[str, float], last: Mapping[str, float]) -> str:
     return told
 
 
-def next_commands(spec: RunSpec) -> list[tuple[str, str]]:
-    """What to ask when a run has ended: what for, and the command."""
-    first = spec.weights
+def next_commands(spec: RunSpec, *, newest_is_best: bool = True) -> list[tuple[str, str]]:
+    """What to ask when a run has ended: what for, and the command. newest_is_best: of its checkpoints."""
+    first, name = spec.weights, spec.name if newest_is_best else f"{spec.name}@best"
     commands = [(say("what it writes to held-out prompts, and what that is worth"), f"show {spec.name} --samples")]
     if first is not None:
         against = quote(str(paths.absolute(first)) if paths.is_path(first) else first)
         what = say("what became better than in the weights that it began with, and what worse")
-        commands.insert(0, (what, f"eval {spec.name} --against {against}"))
+        commands.insert(0, (what, f"eval {name} --against {against}"))
+    if not newest_is_best:
+        commands.append((say("its best checkpoint, which is not its newest"), f"chat {name}"))
     return [(what, f"minimind {command}") for what, command in commands]
 
 

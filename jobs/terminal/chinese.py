@@ -753,6 +753,7 @@ CHINESE: dict[str, str] = {
     "Loss on answers that it never saw: {before:.3f} → {after:.3f}": ("没见过的回答的损失：{before:.3f} → {after:.3f}"),
     "Made a Ray token in {path}.": "已在 {path} 生成 Ray 令牌。",
     "Next:": "下一步：",
+    "its best checkpoint, which is not its newest": "它最好的检查点，不是最新的那个",
     "No --tokenizer given: training one with {vocab_size} ids on {source}.": (
         "没有给出 --tokenizer：在 {source} 上训练一个 {vocab_size} 大小的。"
     ),

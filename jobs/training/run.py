@@ -32,6 +32,7 @@ from jobs.training.build import known_bytes
 from jobs.training.request import JobRequest
 from minimind.checkpoints import folders as checkpoint_folders
 from minimind.config import override
+from minimind.events import metric_series
 from minimind.language import say
 
 
@@ -50,9 +51,13 @@ def train(request: JobRequest, console: Console) -> int:
     spec = RunSpec.model_validate(run.spec())
     for line in adapter_lines(spec):
         console.print(line)
+    if run.state().word == "STOPPED":
+        console.print(say("Next: {command}", command=f"minimind resume {spec.name}"))
     if run.state().word == "SUCCEEDED" and isinstance(spec.stage, TryingSettings):
+        measured = metric_series(run.events_path, spec.eval.best)[1]
+        best = min if spec.eval.best_is == "lowest" else max
         console.print(say("Next:"))
-        for what, command in next_commands(spec):
+        for what, command in next_commands(spec, newest_is_best=not measured or measured[-1] == best(measured)):
             console.print(f"  # {what}", style="dim")
             console.print(f"  {command}", soft_wrap=True)
     return 0 if run.state().word in ("SUCCEEDED", "STOPPED") else 1

@@ -414,5 +414,8 @@ def test_commands_name_first_weights_as_a_shell_takes_them(home: Path) -> None:
     for weights, words in {"./a b": f"'{home}/a b'", "sft@best": "sft@best"}.items():
         ((_, command), _) = next_commands(small_spec("grpo", init_from=weights))
         assert command == f"minimind eval small --against {words}"
+    worse = [command for _, command in next_commands(small_spec("grpo", init_from="taught"), newest_is_best=False)]
+    assert "minimind eval small@best --against taught" in worse
+    assert "minimind chat small@best" in worse
     ((_, command),) = next_commands(small_spec("grpo", init_from="none"))
     assert command == "minimind show small --samples"
