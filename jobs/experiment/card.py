@@ -17,6 +17,7 @@ from jobs.runs import evals
 from jobs.runs.directory import RunDirectory
 from jobs.runs.references import Weights
 from jobs.serving.models import learnt_to_answer
+from jobs.stages.facts import is_stock_questions
 from jobs.stages.spec import NO_WEIGHTS, RunSpec
 from jobs.stages.table import STAGES
 from jobs.stages.weights import policy_shape, trained_parameters
@@ -172,6 +173,8 @@ def _bytes(path: Path) -> int:
 def _licences_of(path: Path) -> Path | None:
     """The list of licences beside a file of the stock data or of the samples that come with the project."""
     ours = (paths.stock_folder(), paths.checkout() / "data" / "samples")
+    if is_stock_questions(path):
+        return _licences_of(paths.stock_folder() / "eval.jsonl")
     beside = path.parent / LICENCES
     return beside if path.name in STOCK_FILES and path.parent in ours and beside.is_file() else None
 

@@ -10,6 +10,9 @@ from data.suite import load
 from jobs import paths
 from jobs.runs.evals import write_text
 
+STOCK = "stock-"
+"""How the names of such files begin."""
+
 
 def stock_questions() -> Path | None:
     """The stock's facts, in words in which they are not taught, as rows of stages that try; None where there are none
@@ -32,5 +35,14 @@ def stock_questions() -> Path | None:
     if not lines:
         return None
     text = "".join(f"{line}\n" for line in lines)
-    path = paths.make(paths.data() / "facts") / f"stock-{hashlib.sha256(text.encode()).hexdigest()[:12]}.jsonl"
+    path = paths.make(_folder()) / f"{STOCK}{hashlib.sha256(text.encode()).hexdigest()[:12]}.jsonl"
     return path if path.is_file() else write_text(path, text)
+
+
+def is_stock_questions(path: Path) -> bool:
+    """Whether a file is one of those."""
+    return path.parent == _folder() and path.name.startswith(STOCK)
+
+
+def _folder() -> Path:
+    return paths.data() / "facts"

@@ -9,6 +9,7 @@ import pytest
 
 from jobs import paths
 from jobs.runs.directory import RunDirectory
+from jobs.stages.facts import is_stock_questions
 from jobs.stages.lora import lora
 from jobs.stages.origin import first_weights, new_spec, require_weights, with_text
 from jobs.stages.pretrain import pretrain
@@ -183,6 +184,8 @@ def test_what_tries_is_held_to_the_facts_of_the_stock_where_its_weights_were_tau
     known = [{"prompt": row["prompt"], "answer": row["answer"]} for row in rows if row["kind"] == "heldout_phrasing"]
     assert asked == known
     assert len(known) > 10
+    assert is_stock_questions(paths.absolute(found))
+    assert not is_stock_questions(paths.stock_folder() / "eval.jsonl")
     assert facts_of("taught", eval__facts_path="mine.jsonl") == "mine.jsonl"
     assert facts_of("small") is None
     assert facts_of("taught", stage__gate="off") is None
