@@ -411,7 +411,10 @@ def test_prompts_may_leave_room_for_one_token(home: Path, tmp_path: Path, name: 
     terms = '[{"is": "stopped"}]'
     settings: dict[str, Any] = {"data__path": str(path), "data__max_seq_len": width, "stage__rewards": terms}
     run = start(spec_of(name, name="short", **settings), Screen())
-    assert run.state().word == "SUCCEEDED", run.state()
+    if name == "grpo":  # no answer of one token has ended
+        assert "No prompt of 252 has signal" in run.state().reason
+    else:
+        assert run.state().word == "SUCCEEDED", run.state()
     assert set(metric_series(run.events_path, "train/answer_tokens")[1]) <= {1.0}
     assert set(metric_series(run.events_path, "val/answer_tokens")[1]) == {1.0}
 
