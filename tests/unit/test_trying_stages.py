@@ -333,6 +333,7 @@ def test_where_all_rewards_are_equal_nothing_is_learnt_and_the_run_ends_with_wha
     ]
     few = start(spec_of("grpo", name="few", stage__rewards=EQUAL, loop__epochs=1, loop__batch_size=80), Screen())
     assert few.state().word == "FAILED"
+    assert "Always right, " in few.state().reason
     assert not notes(run_of(home, "grpo"), "nothing_to_learn")
 
 
