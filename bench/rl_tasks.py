@@ -101,7 +101,7 @@ TASKS = {
         start=44,
         start_settings=HALF_TAUGHT,
         more=250,
-        steps={"grpo": 155, "spo": 155, "ppo": 165},
+        steps={"grpo": 155, "spo": 164, "ppo": 160},
         settings={
             "grpo": {"optim.learning_rate": 1.2e-3, "optim.decay": 0.5, "data.mix": 0.05, "stage.scale": "none"},
             "spo": SLOWER | {"optim.learning_rate": 8e-4},
@@ -118,7 +118,7 @@ TASKS = {
         known=6000,
         batch_size=32,
         more=310,
-        steps={"grpo": 135, "spo": 95, "ppo": 95},
+        steps={"grpo": 131, "spo": 95, "ppo": 95},
         settings={
             "grpo": SUMS | {"loop.batch_size": 128},
             "spo": SUMS | {"loop.batch_size": 64},
