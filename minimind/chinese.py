@@ -626,7 +626,7 @@ CHINESE: dict[str, str] = {
         "{count} 个词元的文本无法评分：可以是 1 到 {most} 个"
     ),
     "a prompt of {count} tokens leaves no room for an answer: {most} fit": (
-        "{count} 个词元的提示没有给回答留下空间：最多 {most} 个"
+        "{count} 个词元的问题没有给回答留下空间：最多 {most} 个"
     ),
     "{first} and {second} rows: a comparison is of the same ones": ("{first} 行和 {second} 行：只能比较同样的行"),
     "k = {k}: allowed is 1 to the {samples} answers that there are": ("k = {k}：允许 1 到现有的 {samples} 个回答"),
@@ -643,7 +643,7 @@ CHINESE: dict[str, str] = {
         "can't continue here: {name} of the prompts was {theirs} and is {mine} now, and what is remembered is of those "
         "of then. Continue with what the run began with, or start a new run from its weights."
     ): (
-        "无法从这里继续：提示的 {name} 原来是 {theirs}，现在是 {mine}，而记下来的是原来那些提示的情况。"
+        "无法从这里继续：问题的 {name} 原来是 {theirs}，现在是 {mine}，而记下来的是原来那些问题的情况。"
         "请用训练开始时的数据继续，或从它的权重开始新的训练。"
     ),
     "a reward of {reward:g}: memory = counts is for rewards from 0 to 1. Set stage.memory=mean": (

@@ -6,7 +6,7 @@ import io
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -72,7 +72,8 @@ class RunProgress:
             case "checkpoint":
                 self._line(event, f"{self._where(event['step'])}  {say('checkpoint')}  {event['path']}")
             case "note":
-                self._line(event, event["text"], style="yellow")
+                alarm = f"{say('alarm {cause}', cause=event['cause'])}: " if event["kind"] == "alarm" else ""
+                self._line(event, alarm + event["text"], style="yellow")
 
     def close(self) -> None:
         """Shows what is still to be shown and takes the bar away. Harmless when called twice."""
@@ -164,7 +165,9 @@ class RunProgress:
         if self._total:
             share = f"{100 * step / self._total:.1f}%"
             where += f" {share:>6}"
-        how = [f"{say('loss')} {values['train/loss']:.3f}"]
+        # The loss of a run that learns by trying is near 0 whatever it learns.
+        tried = values.get("train/reward")
+        how = [f"{say('loss')} {values['train/loss']:.3f}" if tried is None else f"{say('reward')} {tried:.3f}"]
         if "perf/tokens_per_s" in values:
             how.append(f"{amount(values['perf/tokens_per_s']):>5} {say('tokens/s')}")
         if "perf/peak_memory_bytes" in values and self._bar is not None:
@@ -177,6 +180,8 @@ class RunProgress:
     def _validation(self, event: Event) -> str:
         values = event["values"]
         parts = [self._where(event["step"]), say("validation")]
+        if "val/reward" in values:
+            return "  ".join((*parts, *_tried(values)))
         if "val/bits_per_byte" in values:
             parts.append(f"{values['val/bits_per_byte']:.4f} {say('bits/byte')}")
         if "val/loss" in values:
@@ -194,6 +199,21 @@ class RunProgress:
         clock = datetime.fromtimestamp(event["time"]).astimezone().strftime("%H:%M:%S")
         options: dict[str, Any] = {"highlight": False, "soft_wrap": True}
         self._console.print(Text.assemble((clock, "dim"), f"  {text}"), style=style or None, **options)
+
+
+def _tried(values: Mapping[str, float]) -> list[str]:
+    """What a validation of a run that learns by trying found; where the reward is what is right, it is told once."""
+    right, reward, facts, text = (
+        values.get(f"val/{name}") for name in ("right", "reward", "facts", "pretrain_bits_per_byte")
+    )
+    parts = [] if right is None else [f"{say('right')} {100 * right:.1f} %"]
+    if reward is not None and (right is None or abs(right - reward) > 5e-4):
+        parts.append(f"{say('reward')} {reward:.3f}")
+    if facts is not None:
+        parts.append(f"{phrase('facts')} {100 * facts:.1f} %")
+    if text is not None:
+        parts.append(f"{say('plain text')} {text:.4f}")
+    return parts
 
 
 @contextmanager

@@ -127,7 +127,9 @@ def show(run: RunDirectory, console: Console, *, only: Collection[str] | None = 
     warned = warnings(events)
     notes = [event for event in events if event["type"] == "note" and event not in warned][-_MOST_NOTES:]
     sections = {
-        "alarms": pairs((f"{say('step')} {event['step']}", event["text"]) for event in warned),
+        "alarms": pairs(
+            (f"{say('step')} {event['step']} {event.get('cause', '')}".rstrip(), event["text"]) for event in warned
+        ),
         "metrics": _metrics_table(series, row.stage),
         "memory": pairs(_memory(run, series)),
         "checkpoints": _checkpoints_table(run, series, judged),
@@ -197,7 +199,9 @@ def _judged(run: RunDirectory, series: Series) -> str:
 
 
 def _curves(series: Series, row: RunRow, resumed: list[int], console: Console, judged: str) -> Group:
-    names = [name for name in dict.fromkeys(("train/loss", "val/bits_per_byte", judged)) if name in series]
+    # The loss of a run that learns by trying is near 0 whatever it learns.
+    first = "train/reward" if "train/reward" in series else "train/loss"
+    names = [name for name in dict.fromkeys((first, "val/bits_per_byte", judged)) if name in series]
     if not names:
         return Group(*([] if series else [Text(f"\n{say('no metrics yet')}", style="dim")]))
     last_step = row.total_steps if row.state.word == "RUNNING" and row.total_steps else row.step or 0
@@ -211,7 +215,7 @@ def _curves(series: Series, row: RunRow, resumed: list[int], console: Console, j
                 unit=meant[name].unit if name in meant else "",
                 last_step=last_step,
                 width=min(console.width, 90),
-                height=10 if name == "train/loss" else 7,
+                height=10 if name == first else 7,
                 resumed=resumed,
                 braille=can_show("⣿", console),
             )
@@ -229,14 +233,16 @@ _STILL = 0.02
 
 
 def _forgetting(series: Series) -> str:
-    """What a run that went on from other weights has lost of them, in a line; "" where that was not measured."""
-    _, values = series.get("val/pretrain_bits_per_byte", ([], []))
-    if not values:
-        return ""
-    before, after = values[0], values[-1]
-    change = f"{100 * (after / before - 1):+.1f} %"
-    what = say("forgetting (plain text, before and after)")
-    return f"\n{what}: {before:.4f} -> {after:.4f} {say('bits/byte')} ({change})"
+    """What a run that went on from other weights has lost of them, in lines; "" where that was not measured."""
+    lines = ""
+    if values := series.get("val/pretrain_bits_per_byte", ((), ()))[1]:
+        change = f"{100 * (values[-1] / values[0] - 1):+.1f} %"
+        what = say("forgetting (plain text, before and after)")
+        lines += f"\n{what}: {values[0]:.4f} -> {values[-1]:.4f} {say('bits/byte')} ({change})"
+    if values := series.get("val/facts", ((), ()))[1]:
+        what = say("forgetting (facts answered right, before and after)")
+        lines += f"\n{what}: {100 * values[0]:.1f} -> {100 * values[-1]:.1f} %"
+    return lines
 
 
 def _advice(name: str, series: Series, judged: str) -> list[str]:

@@ -72,7 +72,10 @@ CHINESE: dict[str, str] = {
     "training, smoothed": "训练（平滑）",
     "validation": "验证",
     "plain text": "预训练文本",
+    "reward": "奖励",
     "forgetting (plain text, before and after)": "遗忘（预训练文本，训练前后）",
+    "forgetting (facts answered right, before and after)": "遗忘（答对的事实，训练前后）",
+    "alarm {cause}": "警告 {cause}",
     "memory": "内存/显存",
     "planned": "计划",
     "tensors, predicted peak": "张量峰值（预测）",
@@ -2248,7 +2251,7 @@ CHINESE: dict[str, str] = {
         "{where}: no answer to this prompt and the {count} before it could be judged: {problem}. What is done is kept; "
         "the same command goes on when the judge is there"
     ): (
-        "{where}：这个提示和之前 {count} 个提示的回答一个也没能评出：{problem}。做完的都已保存；"
+        "{where}：这个问题和之前 {count} 个问题的回答一个也没能评出：{problem}。做完的都已保存；"
         "评判模型恢复后，用同样的命令继续"
     ),
     ("In {share:.0%} of the answers the right one stands all the same: --reward contains takes that for right."): (
@@ -2372,21 +2375,21 @@ CHINESE: dict[str, str] = {
         "{where}：--by {name} 需要问题旁边有正确答案{a_number}，例如 {row}"
     ),
     "improve by trying: of several answers to a prompt the better ones become likelier (GRPO)": (
-        "靠尝试来改进：同一提示的几个回答里，较好的变得更可能（GRPO）"
+        "靠尝试来改进：同一问题的几个回答里，较好的变得更可能（GRPO）"
     ),
     "improve by trying: one answer to a prompt, against what is remembered of it (SPO)": (
-        "靠尝试来改进：每个提示一个回答，和记住的这个提示的成绩相比（SPO）"
+        "靠尝试来改进：每个问题一个回答，和记住的这个问题的成绩相比（SPO）"
     ),
     "improve by trying: a critic tells which tokens brought more than was expected (PPO)": (
         "靠尝试来改进：评论者说出哪些词元带来的比预期多（PPO）"
     ),
     "mean reward of an answer; of held-out prompts of the likeliest one": (
-        "一个回答的平均奖励；留出的提示上是最可能的那个回答的"
+        "一个回答的平均奖励；留出的问题上是最可能的那个回答的"
     ),
     "how long an answer is": ("回答有多长"),
     "share of answers that had not ended when there was no more room": ("位置用完时还没有结束的回答的比例"),
     "share of held-out prompts of whose answer it could be told whether it is right": (
-        "留出的提示中，能判断其回答对错的占多少"
+        "留出的问题中，能判断其回答对错的占多少"
     ),
     "judgements per answer that could not be made: they neither reward nor punish": (
         "每个回答没能评出的分数的个数：它们不奖也不罚"
@@ -2407,11 +2410,11 @@ CHINESE: dict[str, str] = {
     "one term of the reward, before its weight": ("奖励的一项，未乘权重"),
     "share of the answers that this term could not judge": ("这一项没能评出的回答所占的比例"),
     "what the answers were expected to bring": ("预期这些回答会得到的奖励"),
-    "how far the policy has moved on the last answers to these prompts": ("在这些提示上一次的回答上，策略变动了多少"),
+    "how far the policy has moved on the last answers to these prompts": ("在这些问题上一次的回答上，策略变动了多少"),
     "squared error of what the critic expects": ("评论者预期的平方误差"),
     "share of tokens on which the critic went as far as it may": ("评论者变动到上限的词元的比例"),
     "{count} terms of the kind {kind}: at most {most}": ("{kind} 这一种有 {count} 项：最多 {most} 项"),
-    "answers to each prompt, which are compared with each other": ("每个提示的回答数，彼此相比"),
+    "answers to each prompt, which are compared with each other": ("每个问题的回答数，彼此相比"),
     "tokens of an answer at most": ("一个回答最多多少词元"),
     "the reward {name}, which says what is right, could judge none of the first {count} answers: {problem}": (
         "决定对错的奖励 {name}，前 {count} 个回答一个也没能评出：{problem}"
@@ -2475,25 +2478,25 @@ CHINESE: dict[str, str] = {
     ),
     "prompts with their right answers, or conversations that end in them: .jsonl, .jsonl.gz or .parquet, or a folder "
     "of either; in a job a relative path counts from MINIMIND_HOME": (
-        "带标准答案的提示，或以标准答案结尾的对话：.jsonl、.jsonl.gz 或 .parquet；或由它们组成的文件夹；"
+        "带标准答案的问题，或以标准答案结尾的对话：.jsonl、.jsonl.gz 或 .parquet；或由它们组成的文件夹；"
         "在任务中相对路径从 MINIMIND_HOME 算起"
     ),
     "tokens of a prompt and an answer to it, together at most; prompts that leave no room for an answer are left out": (
-        "一个提示和它的一个回答合起来最多多少词元；没有给回答留下位置的提示不用"
+        "一个问题和它的一个回答合起来最多多少词元；没有给回答留下位置的问题不用"
     ),
-    "prompts whose answers are learnt from in one forward pass on one worker": "每个进程每次前向学习多少个提示的回答",
+    "prompts whose answers are learnt from in one forward pass on one worker": "每个进程每次前向学习多少个问题的回答",
     "forward passes per optimizer step, each over the answers to as many prompts": (
-        "每个优化步累积的前向次数，每次都是同样多的提示的回答"
+        "每个优化步累积的前向次数，每次都是同样多的问题的回答"
     ),
-    "how often each prompt is tried": "每个提示尝试多少遍",
-    "decides the order of the prompts, and what answers are drawn": "随机种子：决定提示的顺序和抽出的回答",
+    "how often each prompt is tried": "每个问题尝试多少遍",
+    "decides the order of the prompts, and what answers are drawn": "随机种子：决定问题的顺序和抽出的回答",
     "how often as many prompts are drawn as there are: those of which least is known the most often": (
-        "抽取多少遍（每遍与提示总数一样多）：了解最少的提示抽得最多"
+        "抽取多少遍（每遍与问题总数一样多）：了解最少的问题抽得最多"
     ),
     "Prompts: {learnt} to learn from, {held} held out, of which each is {points:.1f} points of val/right.": (
-        "提示：{learnt} 个用来学习，{held} 个留出，留出的每一个占 val/right 的 {points:.1f} 个百分点。"
+        "问题：{learnt} 个用来学习，{held} 个留出，留出的每一个占 val/right 的 {points:.1f} 个百分点。"
     ),
-    "what it writes to held-out prompts, and what that is worth": "它对留出的提示写些什么，各值多少",
+    "what it writes to held-out prompts, and what that is worth": "它对留出的问题写些什么，各值多少",
     "what became better than in the weights that it began with, and what worse": (
         "比起它开始时的权重，哪些变好了，哪些变差了"
     ),

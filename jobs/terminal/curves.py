@@ -95,16 +95,24 @@ def terminal_curve(
     return text
 
 
+_LEARNING = ("loss", "train/loss", "val/loss", "val/bits_per_byte")
+_TRYING = ("reward", "train/reward", "val/reward", "val/right")
+"""What the upper part of a picture shows, by which metrics, and the metric of the lower part."""
+
+
 def picture(
     path: Path, title: str, series: Series, *, resumed: Sequence[int] = (), unit: str = "nats/token"
 ) -> Path | None:
-    """Draws the loss curve to a PNG file and returns its path; None, and no file, if there is nothing to draw.
+    """Draws the curve of a run to a PNG file and returns its path; None, and no file, if there is nothing to draw.
 
-    Above: training loss (light: as logged, strong: smoothed) and validation loss. Below: validation bits per byte.
-    resumed: steps at which the run was continued, marked by a dashed line. Chinese labels need a Chinese font on the
-    machine; without one they are in English. unit: of the loss, as `minimind.events.Metric` has it.
+    Above: training loss (light: as logged, strong: smoothed) and validation loss. Below: validation bits per byte. Of a
+    run that learns by trying, whose loss tells nothing: the reward, and below the share of held-out prompts answered
+    right. resumed: steps at which the run was continued, marked by a dashed line. Chinese labels need a Chinese font on
+    the machine; without one they are in English. unit: of the loss, as `minimind.events.Metric` has it.
     """
-    shown = {name: _finite(*series[name]) for name in ("train/loss", "val/loss", "val/bits_per_byte") if name in series}
+    tries = "train/reward" in series
+    what, train, validation, judged = _TRYING if tries else _LEARNING
+    shown = {name: _finite(*series[name]) for name in (train, validation, judged) if name in series}
     shown = {name: points for name, points in shown.items() if points[0]}
     if not shown:
         return None
@@ -116,28 +124,28 @@ def picture(
     font = _chinese_font() if language() == "zh" else None
     style: Any = {"font.family": [font, "DejaVu Sans"] if font else ["DejaVu Sans"], "font.size": 10.5}
     with rc_context(style), speaking("zh" if font else "en"):
-        below = "val/bits_per_byte" in shown
+        below = judged in shown
         figure = Figure(figsize=(9, 6.4 if below else 4.6), dpi=140, layout="constrained")
         FigureCanvasAgg(figure)
         axes = figure.subplots(
             2 if below else 1, 1, sharex=True, height_ratios=[2.2, 1] if below else [1], squeeze=False
         )
-        loss = axes[0][0]
+        above = axes[0][0]
         figure.suptitle(title, x=0.015, ha="left", family="DejaVu Sans", fontweight="bold", fontsize=12)
-        if "train/loss" in shown:
-            steps, values = shown["train/loss"]
+        if train in shown:
+            steps, values = shown[train]
             smoothed = smooth(values)
             if smoothed != values:
-                loss.plot(steps, values, color=_TRAIN, alpha=0.28, linewidth=0.9, label=say("training"))
+                above.plot(steps, values, color=_TRAIN, alpha=0.28, linewidth=0.9, label=say("training"))
             label = phrase("training, smoothed" if smoothed != values else "training")
-            loss.plot(steps, smoothed, color=_TRAIN, linewidth=2, label=label)
-        if "val/loss" in shown:
-            _points(loss, *shown["val/loss"], say("validation"))
-        loss.set_ylabel(f"{say('loss')}  ({phrase(unit)})" if unit else say("loss"))
+            above.plot(steps, smoothed, color=_TRAIN, linewidth=2, label=label)
+        if validation in shown:
+            _points(above, *shown[validation], say("validation"))
+        above.set_ylabel(f"{phrase(what)}  ({phrase(unit)})" if unit and not tries else phrase(what))
         if below:
-            steps, values = shown["val/bits_per_byte"]
+            steps, values = shown[judged]
             _points(axes[1][0], steps, values, say("validation"))
-            axes[1][0].set_ylabel(f"{say('validation')}  ({say('bits/byte')})")
+            axes[1][0].set_ylabel(f"{say('validation')}  ({say('right') if tries else say('bits/byte')})")
             for index, side in {0: "left", len(steps) - 1: "right"}.items():
                 at = (steps[index], values[index])
                 axes[1][0].annotate(f"{at[1]:.3g}", at, (0, 8), textcoords="offset points", ha=side)
@@ -150,10 +158,10 @@ def picture(
             axis.margins(x=0.02, y=0.12)
         if resumed:
             label = f"{say('resumed at step')} {_enumerate(resumed)}"
-            loss.plot([], [], color=_MARK, linewidth=1, linestyle=(0, (4, 3)), label=label)
+            above.plot([], [], color=_MARK, linewidth=1, linestyle=(0, (4, 3)), label=label)
         axes[-1][0].set_xlabel(say("step"))
         axes[-1][0].xaxis.get_major_locator().set_params(integer=True)
-        loss.legend(frameon=False, loc="upper right")
+        above.legend(frameon=False, loc="lower right" if tries else "upper right")
         figure.savefig(path, metadata={"Software": None})
     return path
 

@@ -91,6 +91,18 @@ def test_the_picture_is_written_with_what_there_is(tmp_path: Path) -> None:
     assert not (tmp_path / "none.png").exists()
 
 
+def test_a_run_that_tries_has_its_reward_drawn_and_not_its_loss(tmp_path: Path) -> None:
+    reward = {"train/reward": (STEPS, VALUES), "val/reward": (STEPS[::20], VALUES[::20])}
+    tried = reward | {"val/right": (STEPS[::20], VALUES[::20])}
+    for name, series in {
+        "a.png": tried | {"train/loss": (STEPS, VALUES)},
+        "b.png": tried | {"train/loss": (STEPS, [0.0] * len(STEPS))},
+        "c.png": tried | {"val/right": (STEPS[::20], [0.5] * len(STEPS[::20]))},
+    }.items():
+        picture(tmp_path / name, "a run", series)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes() != (tmp_path / "c.png").read_bytes()
+
+
 def test_equal_curves_give_equal_pictures(tmp_path: Path) -> None:
     for name in ("a.png", "b.png"):
         picture(tmp_path / name, "a run", {"train/loss": (STEPS, VALUES)})

@@ -118,6 +118,29 @@ def test_what_is_forgotten_stands_beside_a_validation() -> None:
     assert "step 5  validation  1.2500 bits/byte  plain text 1.5000" in stream.getvalue()
 
 
+TRIED = {"val/loss": -0.75, "val/right": 0.75, "val/cut_off": 0.25, "val/answer_tokens": 12.0}
+
+
+def test_a_run_that_tries_tells_its_reward_and_what_is_right() -> None:
+    screen, stream = console()
+    known = {"val/facts": 0.5, "val/pretrain_bits_per_byte": 2.0}
+    with RunProgress(screen) as progress:
+        progress.update(running())
+        progress.update(metrics(10, 20.0, train__reward=0.5))
+        for reward in (0.75, 1.25):
+            values = TRIED | {"val/reward": reward} | known
+            progress.update({"time": 1, "type": "metrics", "step": 10, "values": values})
+        del values["val/right"]  # nothing could be told
+        progress.update({"time": 1, "type": "metrics", "step": 10, "values": values})
+        progress.update({"time": 1, "type": "note", "kind": "alarm", "cause": "proxy", "text": "look"})
+    lines = [line.split("  ", 1)[1] for line in stream.getvalue().splitlines()[1:]]
+    assert lines[0] == "step  10/100  10.0%  reward 0.500  ETA 3 min 0 s"
+    assert lines[1] == "step  10/100  validation  right 75.0 %  facts 50.0 %  plain text 2.0000"
+    assert lines[2] == "step  10/100  validation  right 75.0 %  reward 1.250  facts 50.0 %  plain text 2.0000"
+    assert lines[3] == "step  10/100  validation  reward 1.250  facts 50.0 %  plain text 2.0000"
+    assert lines[4] == "alarm proxy: look"
+
+
 def test_in_chinese() -> None:
     screen, stream = console()
     with speaking("zh"), RunProgress(screen) as progress:

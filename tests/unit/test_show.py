@@ -97,6 +97,21 @@ def test_show_tells_everything_and_draws_the_picture(run: RunDirectory) -> None:
     assert "⣀" in text or "⠤" in text
 
 
+def test_show_of_a_run_that_tries(run: RunDirectory) -> None:
+    """Its reward in place of its loss, facts beside plain text, and what an alarm is called."""
+    with run.hold(), EventLog(run.events_path) as log:
+        for step in (81, 90):
+            log.metrics(step, {"train/reward": step / 100, "train/loss": 0.0})
+            log.metrics(step, {"val/facts": step / 100, "val/pretrain_bits_per_byte": 2.0})
+        log.note("alarm", "look at them", cause="proxy", step=90)
+    screen = Screen()
+    show(run, screen)
+    assert "train/reward   0.81 → 0.9" in screen.text
+    assert not re.search("train/loss.*→", screen.text)
+    assert "forgetting (facts answered right, before and after): 81.0 -> 90.0 %" in screen.text
+    assert re.search("step 90 proxy +look at them", screen.text)
+
+
 def test_show_compares_the_planned_peak_with_the_measured_one(run: RunDirectory) -> None:
     plan = {"needed_bytes": 3 << 30, "capacity_bytes": 4 << 30, "peak_bytes": 2 << 30, "card": "a card"}
     with run.hold(), EventLog(run.events_path) as log:
