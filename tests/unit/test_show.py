@@ -11,6 +11,7 @@ from rich.console import Console
 
 from jobs.runs.directory import RunDirectory, RunRow, RunState, list_runs
 from jobs.runs.show import runs_table, show, show_runs
+from jobs.stages import table  # declares what stages measure
 from minimind.checkpoints.checkpoint import Lineage, save
 from minimind.events import EventLog
 from minimind.language import speaking
@@ -99,6 +100,7 @@ def test_show_tells_everything_and_draws_the_picture(run: RunDirectory) -> None:
 
 def test_show_of_a_run_that_tries(run: RunDirectory) -> None:
     """Its reward in place of its loss, facts beside plain text, and what an alarm is called."""
+    assert "grpo" in table.STAGES
     with run.hold(), EventLog(run.events_path) as log:
         for step in (81, 90):
             log.metrics(step, {"train/reward": step / 100, "train/loss": 0.0})
