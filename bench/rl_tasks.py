@@ -92,7 +92,7 @@ TASKS = {
         asked=200,
         start=300,
         more=50,
-        steps={"grpo": 24, "spo": 20, "ppo": 34},
+        steps={"grpo": 24, "spo": 18, "ppo": 34},
         settings=dict.fromkeys(("grpo", "spo", "ppo"), FAST | {"data.mix": 0.1}),
     ),
     "eight": Task(

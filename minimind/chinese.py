@@ -27,6 +27,10 @@ CHINESE: dict[str, str] = {
         "{where}：奖励 {names} 要与正确答案比较，而这一行没有（{rows:,} 行中有 {count:,} 行）。请去掉这些行，"
         "或改用不需要正确答案的奖励，例如 {others}"
     ),
+    (
+        "{name} is 0 at most, and what says whether an answer is right gives 1 for that: name another term "
+        "first, such as {others}"
+    ): "{name} 最多得 0 分，而决定回答对不对的那一项，答对要给 1 分：请把别的项放在第一位，例如 {others}",
     # settings
     "Field required": "缺少这一项",
     "Input should be a finite number": "应为有限的数",

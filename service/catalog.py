@@ -10,7 +10,8 @@ from jobs import paths
 from jobs.runs import references
 from jobs.runs.directory import RunDirectory, list_runs
 from jobs.serving.model_card import ModelCard
-from jobs.serving.models import learnt_to_answer, model_cards
+from jobs.serving.models import model_cards
+from jobs.stages.lineage import learnt_to_answer
 from minimind.checkpoints.checkpoint import gives_scores
 from minimind.checkpoints.manifest import CheckpointError, weights_sha256
 from service.errors import ApiError, unknown_model

@@ -274,14 +274,11 @@ def _weights(reference: str, device: str) -> Weights:
     """
     import torch
 
-    from jobs import paths
-    from jobs.runs.directory import RunDirectory
     from jobs.runs.references import find_weights
-    from jobs.serving.models import learnt_to_answer
+    from jobs.stages.origin import require_answers
 
     weights = find_weights(reference)
-    if weights.run is not None and not learnt_to_answer(RunDirectory(paths.runs() / weights.run)):
-        raise ValueError(say("{model} has not learnt to answer yet: SFT comes first", model=weights.name))
+    require_answers(weights)
     if device == "cuda" and not torch.cuda.is_available():
         raise ValueError(say("--device cuda: PyTorch sees no GPU here"))
     return weights

@@ -21,8 +21,7 @@ from jobs.evaluation.remote import RemoteExaminee
 from jobs.runs.directory import RunDirectory
 from jobs.runs.evals import EvalLog
 from jobs.runs.references import Weights
-from jobs.serving.models import learnt_to_answer
-from jobs.stages.lineage import is_from_stock
+from jobs.stages.lineage import is_from_stock, learnt_to_answer
 from jobs.terminal.counting import counting
 from minimind.checkpoints.manifest import verify
 from minimind.language import phrase, say

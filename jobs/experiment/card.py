@@ -16,8 +16,8 @@ from jobs.experiment.facts import Facts, facts_of, spec_of
 from jobs.runs import evals
 from jobs.runs.directory import RunDirectory
 from jobs.runs.references import Weights
-from jobs.serving.models import learnt_to_answer
 from jobs.stages.facts import is_stock_questions
+from jobs.stages.lineage import learnt_to_answer
 from jobs.stages.spec import NO_WEIGHTS, RunSpec
 from jobs.stages.table import STAGES
 from jobs.stages.weights import policy_shape, trained_parameters

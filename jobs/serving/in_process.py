@@ -34,7 +34,7 @@ class InProcess:
 
     def find(self, name: str) -> Model:
         """The model of a run, or of a folder with a slash in it."""
-        from jobs.serving.models import learnt_to_answer
+        from jobs.stages.lineage import learnt_to_answer
         from minimind.checkpoints.checkpoint import read_sampling, require_language_model
 
         folder = self._folder(name)

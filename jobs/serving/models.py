@@ -9,7 +9,7 @@ from pathlib import Path
 import minimind.checkpoints.checkpoint as checkpoints
 from jobs.runs.directory import RunDirectory, RunRow, list_runs
 from jobs.serving.model_card import ModelCard
-from jobs.stages.lineage import is_from_stock, lineage
+from jobs.stages.lineage import is_from_stock, learnt_to_answer
 from jobs.stages.table import STAGES
 from minimind.checkpoints import folders as checkpoint_folders
 from minimind.checkpoints.manifest import MANIFEST, CheckpointError, read_manifest, weights_sha256
@@ -60,15 +60,6 @@ def model_cards(runs: Path) -> list[ModelCard]:
                 )
             )
     return sorted(cards, key=lambda card: (not card.chat, card.scores))  # a stable sort
-
-
-def learnt_to_answer(run: RunDirectory) -> bool:
-    """Whether a run's models have learnt to answer: in this run, or in one that its first weights come from."""
-    for spec in lineage(run):
-        stage = STAGES.get(spec.get("stage", {}).get("kind", ""))
-        if not spec or stage is None or stage.rows != "pretrain":  # where nobody knows, perhaps
-            return True
-    return False
 
 
 def _wrote_at(row: RunRow) -> float:

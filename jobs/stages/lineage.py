@@ -9,6 +9,7 @@ from typing import Any
 from jobs import paths
 from jobs.runs.directory import RunDirectory
 from jobs.stages.spec import NO_WEIGHTS
+from jobs.stages.table import STAGES
 
 
 def is_from_stock(run: RunDirectory) -> bool:
@@ -16,6 +17,15 @@ def is_from_stock(run: RunDirectory) -> bool:
     for spec in lineage(run):
         kind, path = (spec.get(section, {}).get(name) for section, name in (("stage", "kind"), ("data", "path")))
         if kind != "pretrain" and path and paths.absolute(path).parts[-3:-1] == paths.stock_folder().parts[-2:]:
+            return True
+    return False
+
+
+def learnt_to_answer(run: RunDirectory) -> bool:
+    """Whether a run's models have learnt to answer: in this run, or in one that its first weights come from."""
+    for spec in lineage(run):
+        stage = STAGES.get(spec.get("stage", {}).get("kind", ""))
+        if not spec or stage is None or stage.rows != "pretrain":  # where nobody knows, perhaps
             return True
     return False
 

@@ -15,7 +15,7 @@ from jobs.runs.directory import RunDirectory
 from jobs.runs.references import Weights, find_weights
 from jobs.stages import flags
 from jobs.stages.facts import stock_questions
-from jobs.stages.lineage import is_from_stock
+from jobs.stages.lineage import is_from_stock, learnt_to_answer
 from jobs.stages.spec import NO_WEIGHTS, RunSpec
 from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
@@ -147,13 +147,24 @@ def require_weights(spec: RunSpec) -> None:
         )
 
 
+def require_answers(weights: Weights) -> None:
+    """Raise ValueError for weights of a run that continue text and have not learnt to answer."""
+    if not _answers(weights):
+        raise ValueError(say("{model} has not learnt to answer yet: SFT comes first", model=weights.name))
+
+
+def _answers(weights: Weights) -> bool:
+    return weights.run is None or learnt_to_answer(RunDirectory(paths.runs() / weights.run))
+
+
 def with_text(spec: RunSpec, weights: Weights | None, console: Console) -> RunSpec:
     """The spec with the text that its weights learnt from as `data.mix_path`, where it names none, with the
     conversations that they were taught as `data.chats_path`, where it replays some, and with facts that they were
     taught as `eval.facts_path`, where it tries.
 
     What a parent run's own spec says is taken, so that it holds over any number of stages. Says so where that text is
-    no longer there, and raises ValueError if it is needed.
+    no longer there, and raises ValueError if it is needed. Says too where weights are to try that have not learnt to
+    answer.
     """
     text, held_out, chats = spec.data.mix_path, spec.eval.pretrain_path, spec.data.chats_path
     if chats is None and weights is not None and spec.data.mix and STAGES[spec.stage.kind].replays_chats:
@@ -170,6 +181,15 @@ def with_text(spec: RunSpec, weights: Weights | None, console: Console) -> RunSp
         taught = RunDirectory(weights.folder.parent.parent)
         questions = stock_questions() if is_from_stock(taught) else None
         facts = paths.kept(str(questions)) if questions is not None else None
+    if weights is not None and STAGES[spec.stage.kind].rows == "rl" and not _answers(weights):
+        console.print(
+            say(
+                "{model} has not learnt to answer yet, so hardly anything that it tries will be right: SFT comes "
+                "first.",
+                model=weights.name,
+            ),
+            style="yellow",
+        )
     if text is None and weights is not None and STAGES[spec.stage.kind].continues:
         text, held_out = _learnt_from(weights.folder, held_out)
         gone = [path for path in (text, held_out) if path is not None and not paths.absolute(path).exists()]

@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from shlex import quote
-from typing import Any
+from typing import Any, Self
 from weakref import finalize
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from data.batches import OrderedBatches, in_order
@@ -36,7 +36,17 @@ from minimind.network.model import MiniMind
 from minimind.network.score import ScoreModel
 from minimind.rewards.judging import Judged, Rewards, Scorer
 from minimind.rewards.model import ENDING, ModelScorer
-from minimind.rewards.terms import TERMS, Attempt, Judge, Python, RewardModel, Term, names_of, parse_term
+from minimind.rewards.terms import (
+    TERMS,
+    Attempt,
+    Judge,
+    Python,
+    RewardModel,
+    Term,
+    names_of,
+    parse_term,
+    require_telling,
+)
 from minimind.text.tokenizer import Tokenizer
 from minimind.tools.kinds import Lookup, Tool, parse_tools
 from minimind.tools.toolbox import Toolbox
@@ -170,9 +180,14 @@ class TryingSettings(StageSettings):
     @classmethod
     def _truth(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
         if value is not None:
-            kind = type(parse_term(value))
+            require_telling(term := parse_term(value))
+            kind = type(term)
             if issubclass(kind, RewardModel | Judge):
-                by_itself = [name for name, known in TERMS.items() if not issubclass(known, RewardModel | Judge)]
+                by_itself = [
+                    name
+                    for name, known in TERMS.items()
+                    if not (known.punishes or issubclass(known, RewardModel | Judge))
+                ]
                 raise ValueError(
                     say(
                         "{kind} is another model's opinion and may be wrong: what is true is told by one of {names}",
@@ -198,6 +213,12 @@ class TryingSettings(StageSettings):
                     )
                 )
         return value
+
+    @model_validator(mode="after")
+    def _tells(self) -> Self:
+        if self.truth is None:
+            require_telling(self.terms[0])
+        return self
 
     @field_validator("tools")
     @classmethod

@@ -55,6 +55,7 @@ from minimind.rewards.terms import (
     named,
     names_of,
     require_references,
+    require_telling,
 )
 from minimind.text.chat import render
 from minimind.training.signal import RIGHT, Signal, Standing, signal
@@ -71,6 +72,8 @@ def terms_of(reward: Sequence[str], reward_model: str | None = None) -> list[Ter
     term, and where one of both stands without the other.
     """
     terms = [named(text) for text in reward]
+    if terms:
+        require_telling(terms[0])
     has_term = any(isinstance(term, RewardModel) for term in terms)
     if has_term and reward_model is None:
         raise ValueError(

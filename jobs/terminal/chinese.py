@@ -2352,6 +2352,9 @@ CHINESE: dict[str, str] = {
         "{error}。{total} 个问题已完成 {done} 个，都已保存；再运行同样的命令就会继续"
     ),
     "{model} answers": "{model} 正在回答",
+    "{model} has not learnt to answer yet, so hardly anything that it tries will be right: SFT comes first.": (
+        "{model} 还没有学会回答，尝试几乎不会有对的：先做 SFT。"
+    ),
     "{model} has not learnt to answer yet: SFT comes first": "{model} 还没有学会回答：先做 SFT",
     "{model} is sampled": "{model} 正在采样",
     "{out} is being made by another process": "{out} 正由另一个进程生成",

@@ -35,7 +35,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ConfigDict, Field, model_validator
@@ -98,6 +98,9 @@ class Term(Config, ABC):
     model_config = ConfigDict(strict=True)
 
     weight: float = 1.0
+
+    punishes: ClassVar[bool] = False
+    """Whether its best score is 0, so that it cannot say that an answer is right."""
 
     @property
     def needs_reference(self) -> bool:
@@ -312,6 +315,8 @@ class Overlong(_Single):
     DAPO's soft overlong punishment (Yu et al. 2025, arXiv:2503.14476, section 3.4).
     """
 
+    punishes = True
+
     buffer: int = Field(ge=1)
 
     def _score(self, attempt: Attempt) -> float:
@@ -326,6 +331,8 @@ class Repetition(_Single):
     A Chinese character is a word; case and punctuation do not count. Of what was thought and what was said, that which
     repeats more counts.
     """
+
+    punishes = True
 
     n: int = Field(default=3, ge=1)
 
@@ -514,6 +521,19 @@ def named(text: str) -> Term:
         return parse_term(json.loads(text))
     except json.JSONDecodeError as error:
         raise ValueError(say("{text}: not JSON ({error})", text=text, error=error)) from None
+
+
+def require_telling(term: Term) -> None:
+    """Raise ValueError where a term is to say whether an answer is right, and cannot: it only punishes."""
+    if term.punishes:
+        raise ValueError(
+            say(
+                "{name} is 0 at most, and what says whether an answer is right gives 1 for that: name another term "
+                "first, such as {others}",
+                name=names_of([term])[0],
+                others="contains, exact, number",
+            )
+        )
 
 
 def require_references(terms: Sequence[Term], without: Sequence[str], rows: int) -> None:

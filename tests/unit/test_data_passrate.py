@@ -125,6 +125,8 @@ def test_the_first_term_says_what_is_right_and_all_of_them_what_has_signal(
     assert record["reward_mean"] == pytest.approx(0.5 * 3 / 4)
     record = measure(model, prompts, None, SAMPLING, ["exact"], Screen(), folder=tmp_path)
     assert (record["signal"]["all_wrong"], record["holds"]) == (1, 0.75)
+    with pytest.raises(ValueError, match="repetition is 0 at most, .*: name another term first"):
+        measure(model, prompts, None, SAMPLING, ["repetition", "exact"], Screen(), folder=tmp_path)
 
 
 def test_prompts_that_begin_alike(model: LocalExaminee, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,9 +9,10 @@ import pytest
 
 from jobs import paths
 from jobs.runs.directory import RunDirectory
+from jobs.runs.references import find_weights
 from jobs.stages.facts import is_stock_questions
 from jobs.stages.lora import lora
-from jobs.stages.origin import first_weights, new_spec, require_weights, with_text
+from jobs.stages.origin import first_weights, new_spec, require_answers, require_weights, with_text
 from jobs.stages.pretrain import pretrain
 from jobs.stages.sft import sft
 from jobs.stages.spec import RunSpec
@@ -197,6 +198,15 @@ def test_what_tries_is_held_to_the_facts_of_the_stock_where_its_weights_were_tau
     (paths.stock_folder() / "eval.jsonl").unlink()
     assert facts_of("taught") is None
     assert paths.absolute(found).is_file()
+
+
+def test_what_has_not_learnt_to_answer_is_told_that_sft_comes_first(home: Path) -> None:
+    for stage, told in (("grpo", True), ("sft", False)):
+        screen = Screen()
+        text_of(small_spec(stage, init_from="small@1"), screen)
+        assert ("small@1 has not learnt to answer yet, so hardly anything" in " ".join(screen.text.split())) == told
+    with pytest.raises(ValueError, match="small@1 has not learnt to answer yet: SFT comes first"):
+        require_answers(find_weights("small@1"))
 
 
 def test_text_that_is_gone_is_said_and_only_needed_to_replay(home: Path) -> None:

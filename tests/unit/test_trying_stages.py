@@ -453,11 +453,17 @@ def test_settings_that_cannot_work_are_refused(home: Path) -> None:
         ),
         r"stage.max_new_tokens = 0": ("ppo", {"stage__max_new_tokens": 0}),
         r"stage.passes = 0": ("ppo", {"stage__passes": 0}),
+        r"overlong is 0 at most, and what says whether an answer is right gives 1.*: name another term first": (
+            "grpo", {"stage__rewards": '[{"is": "overlong", "buffer": 8}, {"is": "exact"}]'},
+        ),
+        r"stage.truth: repetition is 0 at most": ("ppo", {"stage__truth": '{"is": "repetition"}'}),
         r"5 terms of the kind exact: at most 4": ("grpo", {"stage__rewards": json.dumps([{"is": "exact"}] * 5)}),
     }  # fmt: skip
     for message, (name, settings) in wrong.items():
         with pytest.raises(ValueError, match=message):
             spec_of(name, **settings)
+    true = '{"is": "exact"}'
+    assert spec_of("grpo", stage__rewards='[{"is": "overlong", "buffer": 8}]', stage__truth=true).stage.kind == "grpo"
     cispo = {"stage__loss__surrogate": "cispo", "stage__loss__clip_high": 5, "stage__loss__dual_clip": None}
     assert start(spec_of("spo", name="cispo", **cispo), Screen()).state().word == "SUCCEEDED"
 

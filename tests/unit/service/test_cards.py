@@ -13,7 +13,8 @@ import pytest
 
 import minimind.checkpoints.checkpoint as checkpoints
 from jobs.runs.directory import RunDirectory
-from jobs.serving.models import learnt_to_answer, model_cards
+from jobs.serving.models import model_cards
+from jobs.stages.lineage import learnt_to_answer
 from minimind.checkpoints import folders as checkpoint_folders
 from minimind.checkpoints.checkpoint import Lineage
 from minimind.checkpoints.manifest import MANIFEST, weights_sha256
