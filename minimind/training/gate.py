@@ -65,8 +65,11 @@ def may_fall(allowed: float, best: float, now: float, prompts: int) -> float:
 
 
 def share_error(one: float, other: float, count: int) -> float:
-    """Standard error of the difference of two shares, each of so many."""
-    return math.sqrt((one * (1 - one) + other * (1 - other)) / max(1, count))
+    """Standard error of the difference of two shares, each of so many, if both are of what is answered alike: by the
+    share of both together, so that it is not 0 where one is 0 and the other 1.
+    """
+    both = (one + other) / 2
+    return math.sqrt(2 * both * (1 - both) / max(1, count))
 
 
 def fallen(gate: Gate, best: float, text_before: float, facts_before: float, now: Measured) -> Fall | None:

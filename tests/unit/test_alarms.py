@@ -157,7 +157,8 @@ def test_a_fall_counts_beyond_the_tolerance_and_beyond_chance() -> None:
     gate = Gate()
     assert share_error(0.5, 0.5, 200) == pytest.approx(0.05)
     assert may_fall(gate.right, 0.5, 0.5, 10_000) == 0.1
-    assert may_fall(gate.right, 0.8, 0.6, 20) == pytest.approx(2 * (0.16 / 20 + 0.24 / 20) ** 0.5)
+    assert may_fall(gate.right, 0.8, 0.6, 20) == pytest.approx(2 * (2 * 0.7 * 0.3 / 20) ** 0.5)
+    assert fallen(gate, 1.0, 0, 0, Measured(0.0, 1)) is None  # of one prompt nothing is sure
     assert fallen(gate, 0.8, 0.0, 0.0, Measured(0.71, 1000)) is None
     assert fallen(gate, 0.8, 0.0, 0.0, Measured(0.69, 1000)) == "right"
     assert fallen(gate, 0.8, 0.0, 0.0, Measured(0.69, 20)) is None

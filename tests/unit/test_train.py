@@ -402,7 +402,7 @@ def test_a_run_that_tried_ends_with_what_to_ask_next(home: Path) -> None:
         commands = [f"  minimind eval {name} --against small@1", f"  minimind show {name} --samples"]
         assert [line.rstrip() for line in screen.text.splitlines() if "  minimind " in line][-2:] == commands
     assert "Next:" in said["one"]
-    assert "它对留出的提示写些什么，各值多少" in said["two"]
+    assert "它对留出的问题写些什么，各值多少" in said["two"]
     screen = Screen()
     sft = {"init_from": "small", "name": "chat", "data.path": str(SAMPLES.with_name("sft.jsonl"))}
     plain = {name: value for name, value in settings.items() if not name.startswith("stage.")}
