@@ -91,8 +91,13 @@ class Parser(argparse.ArgumentParser):
         return "\n  ".join(lines)
 
     def _instead_of(self, flag: str, known: list[str]) -> str:
-        if elsewhere := FLAGS_ELSEWHERE.get(flag.removeprefix("--")):
+        from jobs.stages.flags import STAGE_FLAGS  # takes seconds, and is needed where somebody is wrong alone
+
+        name = flag.removeprefix("--")
+        if elsewhere := FLAGS_ELSEWHERE.get(name):
             return say("no such flag; {instead}", instead=phrase(elsewhere))
+        if owners := [f"train {stage}" for stage, own in STAGE_FLAGS.items() if name in own]:
+            return say("no such flag here; it is one of: {names}", names=", ".join(owners))
         if near := difflib.get_close_matches(flag, known, n=3):
             return say("no such flag; near: {names}", names=", ".join(near))
         if "--set" in known:

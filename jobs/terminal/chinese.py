@@ -110,6 +110,10 @@ CHINESE: dict[str, str] = {
     "steps refused so far because a number was not finite": "因出现非有限数值而跳过的步数",
     "mean cross-entropy of the held-out tokens": "验证集词元的平均交叉熵",
     "loss of the stage, by its formula in docs/stages.md": "这个阶段的损失，公式见 docs/stages_zh.md",
+    "loss of the stage, by its formula in docs/stages.md; near 0 whatever is learnt": (
+        "这个阶段的损失，公式见 docs/stages_zh.md；无论学到什么都接近 0"
+    ),
+    "minus the mean reward of the likeliest answers to held-out prompts": "留出的问题上最可能的回答的平均奖励，取负",
     "the same on held-out rows": "同上，在留出的数据上",
     "held-out cross-entropy per byte of text, whatever the tokenizer": "验证集每字节文本的交叉熵，可跨分词器比较",
     "the same on held-out plain text: how much is forgotten": "预训练文本上的同一指标：衡量遗忘",
@@ -183,6 +187,7 @@ CHINESE: dict[str, str] = {
     "near: {names}": "相近的有：{names}",
     "; there are {names}": "；可选：{names}",
     "no such flag; near: {names}": "没有这个参数；相近的有：{names}",
+    "no such flag here; it is one of: {names}": "这里没有这个参数；它属于：{names}",
     "no such flag; see --help": "没有这个参数；请看 --help",
     "no such flag; see --help, or use --set": "没有这个参数；请看 --help，或使用 --set",
     "no such flag; {instead}": "没有这个参数；{instead}",

@@ -198,6 +198,11 @@ def test_the_tokenizer_stage(shell: Shell, rows: Path) -> None:
 
 
 BAD_LINES = {
+    "a flag of another stage": (
+        ["--group_size", "2"],
+        2,
+        ["--group_size: no such flag here; it is one of: train grpo"],
+    ),
     "an unknown flag": (["--batchsize", "2"], 2, ["--batchsize: no such flag; near: --batch_size"]),
     "an unknown setting": (
         ["--set", "optim.weight_decy=1"],

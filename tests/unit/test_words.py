@@ -23,7 +23,7 @@ from jobs.evaluation.suites import WAYS
 from jobs.experiment.log import COLUMNS
 from jobs.fit.view import PARTS
 from jobs.runs.directory import CONTINUE, KILLED
-from jobs.runs.meanings import OWN_LOSS
+from jobs.runs.meanings import OWN_LOSS, TRIED_LOSS
 from jobs.runs.show import WAITING
 from jobs.serving.conversation import HELP, NO_MODEL
 from jobs.stages import flags
@@ -138,7 +138,7 @@ def declared() -> set[str]:
         *TURN_TITLES,
         *(title for title, _ in OTHER_QUESTIONS),
     }
-    for metric in (*METRICS.values(), *OWN_LOSS.values()):
+    for metric in (*METRICS.values(), *OWN_LOSS.values(), *TRIED_LOSS.values()):
         texts |= {metric.meaning, metric.unit} - {""}
     texts |= {*GROUPS, *(verb.help for verb in VERBS.values()), *(title for title, _ in flags.GROUPS.values())}
     texts |= {stage.title for stage in STAGES.values()} | set(DIAGNOSES.values())
