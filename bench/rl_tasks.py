@@ -107,7 +107,7 @@ TASKS = {
             "spo": SLOWER | {"optim.learning_rate": 8e-4},
             "ppo": SLOWER | {"optim.learning_rate": 7e-4},
         },
-        again=4096,
+        again=8192,
     ),
     "arithmetic": Task(
         arithmetic,
