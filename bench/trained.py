@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from data.prepare import content_sha256
 from jobs import paths
 from jobs.evaluation import suites
 from jobs.evaluation.compare import Compared, compare
@@ -134,7 +135,7 @@ def _is(run: RunDirectory, stage: str, asked: Mapping[str, Any], model: str | No
                 return False
         elif path.startswith(RESOLVED) and path != "data.tokenizer" and flags.at(stored, path) != value:
             return False
-    return True
+    return all(content_sha256(paths.absolute(flags.at(stored, name))) == was for name, was in run.sources.items())
 
 
 def children_cpu_s() -> float:

@@ -77,6 +77,16 @@ def show_plan(plan: MemoryPlan, card: Card, spec: RunSpec, console: Console) -> 
     console.print()
     tell(console, title, style="bold")
     console.print(table, soft_wrap=False)
+    if plan.phases:
+        writing, learning = (memory(plan.phases[phase]) for phase in ("writing", "learning"))
+        tell(
+            console,
+            say(
+                "peak: {writing} while answers are written, {learning} while they are learnt",
+                writing=writing,
+                learning=learning,
+            ),
+        )
     share = f"{100 * plan.needed_bytes / plan.capacity_bytes:.0f} %"
     if not plan.calibrated and card.platform.rules != "cpu":
         share = say("{share}; uncalibrated", share=share)

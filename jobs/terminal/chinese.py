@@ -78,6 +78,9 @@ CHINESE: dict[str, str] = {
     "alarm {cause}": "警告 {cause}",
     "memory": "内存/显存",
     "planned": "计划",
+    "peak: {writing} while answers are written, {learning} while they are learnt": (
+        "峰值：写回答时 {writing}，从回答学习时 {learning}"
+    ),
     "tensors, predicted peak": "张量峰值（预测）",
     "tensors, measured peak": "张量峰值（实测）",
     "ETA": "剩余",

@@ -93,7 +93,8 @@ class MemoryPlan:
     verdict: "tight" is what fits without the margin for error and not with it. level: what decided, "closed form" or
     "replay". capacity_bytes: of the card. needed_bytes: with context, display and margin. peak_bytes: of tensors alive
     at once. breakdown: the parts of needed_bytes at the moment of the peak, largest first; "fragmentation" is what the
-    allocator must reserve beyond the tensors. calibrated: whether ratios of this very card were used.
+    allocator must reserve beyond the tensors. calibrated: whether ratios of this very card were used. phases: the peaks
+    of what a step does one after the other, see `Trace.phases`.
     """
 
     verdict: Verdict
@@ -103,19 +104,21 @@ class MemoryPlan:
     peak_bytes: int
     breakdown: dict[str, int] = field(default_factory=dict)
     calibrated: bool = False
+    phases: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Need:
     """What a step takes on a platform, in bytes. peak_bytes: of tensors alive at once. reserved_bytes: what the
     allocator must hold for them. unlimited_bytes: what it holds where nothing limits it and nothing is given back.
-    breakdown: of the peak.
+    breakdown: of the peak. phases: see `Trace.phases`.
     """
 
     peak_bytes: int
     reserved_bytes: int
     unlimited_bytes: int
     breakdown: dict[str, int]
+    phases: dict[str, int] = field(default_factory=dict)
 
 
 def need(make: Callable[[], Recipe], platform: Platform) -> Need:
@@ -126,7 +129,7 @@ def need(make: Callable[[], Recipe], platform: Platform) -> Need:
     if platform.rules == "cuda":
         reserved = smallest_limit(steps.events, platform.expandable)
         unlimited = replay(steps.events, expandable=platform.expandable).peak_reserved
-    return Need(peak, reserved, unlimited, steps.breakdown())
+    return Need(peak, reserved, unlimited, steps.breakdown(), steps.phases())
 
 
 def rejected(
@@ -166,7 +169,8 @@ def judge(needs: Need, capacity_bytes: int, platform: Platform, calibration: Cal
     }
     parts = {name: part for name, part in parts.items() if part}
     calibrated = calibration is not None
-    return MemoryPlan(verdict, "replay", capacity_bytes, needed, needs.peak_bytes, _by_size(parts), calibrated)
+    peak, phases = needs.peak_bytes, needs.phases
+    return MemoryPlan(verdict, "replay", capacity_bytes, needed, peak, _by_size(parts), calibrated, phases)
 
 
 def _outside(platform: Platform, calibration: Calibration | None) -> dict[str, int]:

@@ -46,7 +46,8 @@ Rules: TypeAlias = Literal["cpu", "cuda"]
 
 @dataclass(frozen=True)
 class Trace:
-    """The events of a few steps. categories: by number of the tensor, what it is for.
+    """The events of a few steps. categories: by number of the tensor, what it is for. before: of the events those of
+    what a source computes before it gives a step its batches, such as answers that are written.
 
     Weights come first. They are "weights", "adapters", or the name of a role that is not trained; then "gradients",
     "optimizer", "activations" (made in the forward pass), "logits", "casts" (of weights, by autocast), "workspace" (of
@@ -55,20 +56,37 @@ class Trace:
 
     events: list[TensorEvent]
     categories: list[str]
+    before: list[range]
 
     def peak(self) -> tuple[int, int]:
         """The most bytes alive at once, and after which event."""
+        alive = self._alive()
+        where = max(range(len(alive)), key=alive.__getitem__)
+        return alive[where], where
+
+    def phases(self) -> dict[str, int]:
+        """The most bytes alive at once, by what is done: "writing", before a step's batches are there, and "learning".
+        Empty where nothing is computed before.
+        """
+        alive = self._alive()
+        writing = {index for part in self.before for index in part}
+        if not writing:
+            return {}
+        learning = (size for index, size in enumerate(alive) if index not in writing)
+        return {"writing": max(alive[index] for index in writing), "learning": max(learning)}
+
+    def _alive(self) -> list[int]:
+        """Bytes after each event."""
         sizes: dict[int, int] = {}
-        alive = most = where = 0
-        for index, (number, size) in enumerate(self.events):
+        alive, after = 0, []
+        for number, size in self.events:
             if size:
                 sizes[number] = size
                 alive += size
-                if alive > most:
-                    most, where = alive, index
             else:
                 alive -= sizes.pop(number)
-        return most, where
+            after.append(alive)
+        return after
 
     @property
     def peak_bytes(self) -> int:
@@ -113,11 +131,16 @@ def trace(make: Callable[[], Recipe], rules: Rules = "cuda", steps: int = 2) -> 
         with recorder, CudaFunctions() if rules == "cuda" else contextlib.nullcontext():
             watched = _Watched(recorder, recipe)
             told = dataclasses.replace(
-                recipe, objective=watched.objective, optimizer=watched, worst=worst, beside=beside
+                recipe,
+                objective=watched.objective,
+                optimizer=watched,
+                worst=worst,
+                beside=beside,
+                worst_take=watched.take if recipe.worst_take is not None else None,
             )
             run_trial_steps(told, steps)
         recorder.listening = False
-    return Trace(recorder.events, recorder.categories)
+    return Trace(recorder.events, recorder.categories, watched.before)
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's __init_subclass__
@@ -301,12 +324,16 @@ def _is_dense(x: Tensor) -> bool:
 
 
 class _Watched:
-    """The step's objective and optimizer, and what the recorder learns from being told where the step stands."""
+    """The step's objective and optimizer, what is computed before it, and what the recorder learns from being told
+    where the step stands.
+    """
 
     def __init__(self, recorder: _Recorder, recipe: Recipe) -> None:
         self.recorder = recorder
         self.inner = recipe.optimizer
         self.made = recipe.objective
+        self.computed_before = recipe.worst_take
+        self.before: list[range] = []
         self.param_groups = recipe.optimizer.param_groups
         self.named = False
 
@@ -315,6 +342,12 @@ class _Watched:
         loss = self.made(models, batch)
         self.recorder.phase = "backward"
         return loss
+
+    def take(self) -> None:
+        assert self.computed_before is not None
+        begin = len(self.recorder.events)
+        self.computed_before()
+        self.before.append(range(begin, len(self.recorder.events)))
 
     def step(self) -> None:
         self.recorder.phase = "optimizer"

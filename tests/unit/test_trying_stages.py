@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial, partialmethod
@@ -19,6 +20,10 @@ import torch
 
 from data.batches import OrderedBatches
 from jobs import paths
+from jobs.fit.card import named_card
+from jobs.fit.needs import Needs
+from jobs.fit.plan import Planner
+from jobs.fit.view import show_plan
 from jobs.runs.directory import RunDirectory
 from jobs.runs.progress import RunProgress
 from jobs.stages import trying
@@ -29,6 +34,7 @@ from jobs.text.prepare import prepare, require_files
 from jobs.training.build import Built, build
 from jobs.training.run import resolve, resume, start
 from minimind.checkpoints import folders as checkpoint_folders
+from minimind.config import override
 from minimind.device.distributed import Parallel
 from minimind.device.limit import MemoryLimit
 from minimind.events import metric_series, read_events
@@ -136,7 +142,23 @@ def test_the_plan_is_what_real_steps_take(home: Path, name: str) -> None:
     recipe = make()
     with MemoryLimit() as limit:
         run_trial_steps(recipe, 2)
-    assert trace(make, "cpu").peak_bytes == pytest.approx(limit.peak_bytes, rel=1e-3)
+    traced = trace(make, "cpu")
+    assert traced.peak_bytes == pytest.approx(limit.peak_bytes, rel=1e-3)
+    assert traced.phases()["writing"] < traced.phases()["learning"] == traced.peak_bytes
+
+
+def test_a_plan_says_what_writing_takes_and_what_learning(home: Path) -> None:
+    spec = spec_of("grpo", data__max_seq_len=64)
+    short, long = (
+        trace(partial(trial_recipe, override(spec, {"data.max_seq_len": width}), torch.float32), "cpu").phases()
+        for width in (64, 256)
+    )
+    assert set(short) == {"writing", "learning"}
+    assert long["writing"] > 2 * short["writing"]  # its cache is most of it
+    screen = Screen()
+    card = named_card("8GB")
+    show_plan(Planner(card, Needs()).plan(spec), card, spec, screen)
+    assert re.search(r"peak: \S+ \S+ while answers are written, \S+ \S+ while they are learnt", screen.text)
 
 
 def built_of(name: str, home: str, parallel: Parallel, **settings: Any) -> Built:
