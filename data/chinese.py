@@ -203,6 +203,7 @@ CHINESE: dict[str, str] = {
     "the first answer begins after {count} tokens, max_seq_len = {limit}: give a larger --max_seq_len": (
         "第一个回答在 {count} 个词元之后才开始，max_seq_len = {limit}：请加大 --max_seq_len"
     ),
+    "a date or a time that Python cannot have ({reason})": "日期或时间超出了 Python 的范围（{reason}）",
     "the prompt is empty": ("提示为空"),
     "the row is empty": ("这一行是空的"),
     "the same as line {line}": ("与第 {line} 行相同"),

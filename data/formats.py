@@ -87,7 +87,7 @@ _UPSTREAM = re.compile(r"(?P<what>rlaif|agent_rl)([_-].*)?\.jsonl(\.gz)?")
 to learn: it is empty, or a word that says so.
 """
 
-_NO_ANSWER = ("", "无")
+_NO_ANSWER = ("", "无", "空")
 """What stands there in place of an answer."""
 
 _CHATS: tuple[set[str], ...] = ({"conversations"}, {"messages"}, {"instruction", "output"}, {"prompt", "completion"})
@@ -226,7 +226,7 @@ def _prompt_row(fields: Fields, notes: Notes) -> Json:
     Where tools were called for that answer, the model is to call them anew.
     """
     if fields.has("prompt") or not (fields.has("conversations") or fields.has("messages")):
-        return _given(fields, "prompt", "answer")
+        return _asked_row(_given(fields, "prompt", "answer"), notes)
     row = _conversation_row(fields, notes, _prompt_and_completion)
     turns = row["conversations"]
     if not isinstance(turns, list) or not turns or not all(isinstance(turn, dict) for turn in turns):
@@ -255,6 +255,23 @@ def _prompt_row(fields: Fields, notes: Notes) -> Json:
         "prompt": asked[-1]["content"],
         "answer": "" if str(last["content"]).strip() in _NO_ANSWER else last["content"],
     }
+
+
+def _asked_row(given: Json, notes: Notes) -> Json:
+    """The same with a prompt that is one question. It may be a list of messages, as TRL has it, and an answer a number.
+
+    Raises ValueError for what a chat template has written already.
+    """
+    prompt, answer = given.get("prompt"), given.get("answer")
+    if isinstance(answer, int | float) and not isinstance(answer, bool):
+        given = given | {"answer": json.dumps(answer)}
+    said = _spoken(prompt, "user", only_compared=not isinstance(prompt, str))
+    if isinstance(prompt, str) or not isinstance(said, list):
+        return given
+    turns = _messages(said, notes)
+    if not turns or _role(turns[-1]) != "user":
+        raise ValueError(say("the conversation asks nothing: a turn of the user's must stand before the answer"))
+    return given | {"before": list(map(_unlearnt, turns[:-1])), "prompt": turns[-1]["content"]}
 
 
 def _called_for(turns: Sequence[Json]) -> int:

@@ -413,10 +413,13 @@ def _rows_of(batch: pa.RecordBatch, path: str, before: int) -> Iterator[object]:
     """The rows of a batch; `before` rows came before it. Texts in Parquet files are not always UTF-8."""
     try:
         yield from map(_without_filled_in, batch.to_pylist(maps_as_pydicts="lossy"))
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, OverflowError):
         for row in range(batch.num_rows):
             try:
                 columns = zip(batch.schema.names, batch, strict=True)
                 yield _without_filled_in({name: column[row].as_py(maps_as_pydicts="lossy") for name, column in columns})
             except UnicodeDecodeError as error:
                 yield DataError(path, before + row + 1, "not_utf8", say("not UTF-8: {reason}", reason=error.reason))
+            except OverflowError as error:
+                where = say("a date or a time that Python cannot have ({reason})", reason=error)
+                yield DataError(path, before + row + 1, "wrong_fields", where)

@@ -16,9 +16,9 @@ CHINESE: dict[str, str] = {
         "format、language 这样的项。"
     ),
     (
-        "Right or wrong, but worth the same, {count} prompts: the terms of the reward cancel each "
-        "other, or weigh nothing."
-    ): ("{count} 个问题的回答有对有错，分数却一样：奖励的各项互相抵消，或者权重为零。"),
+        "Worth the same, right or wrong, {count} prompts: the terms of the reward cancel each other, weigh "
+        "nothing, or ask for what every answer has or none."
+    ): "{count} 个问题的回答无论对错，分数都一样：奖励的各项互相抵消，权重为零，或者所奖励的每个回答都有、或都没有。",
     "{text}: not JSON ({error})": "{text}：不是 JSON（{error}）",
     (
         "{where}: the reward {names} compares with the right answer, and this row has none ({count:,} "

@@ -93,7 +93,8 @@ class JsonLines:
 
     def append(self, content: Mapping[str, Any], durable: bool = False) -> None:
         """Raises OSError, and leaves whole lines only, where the disk does not take it."""
-        line = json.dumps(_legal(content), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        # Half of a pair of UTF-16, as a server or user code may say, is no text; the rest of what they said is.
+        line = json.dumps(_legal(content), ensure_ascii=False, allow_nan=False).encode(errors="replace") + b"\n"
         size = os.fstat(self._descriptor).st_size
         written = os.write(self._descriptor, line)
         if written != len(line):  # the disk filled up in the middle of the line: leave whole lines only
@@ -269,6 +270,34 @@ def all_series(events: Iterable[Event]) -> dict[str, tuple[list[int], list[float
                 steps.append(step)
                 values.append(value)
     return {name: points for name, points in series.items() if points[0]}
+
+
+def standing(events: Collection[Event]) -> dict[int, dict[str, float]]:
+    """Step -> what the checkpoint of that step was measured by on held-out rows. Where a run went back (see
+    `minimind.training.gate`) the checkpoint of that step has the weights of the good one, and counts as that.
+    """
+    measured: dict[int, dict[str, float]] = {}
+    for name, (steps, values) in all_series(event for event in events if event["type"] != "note").items():
+        if name.startswith("val/"):
+            for step, value in zip(steps, values, strict=True):
+                measured.setdefault(step, {})[name] = value
+    for step, good in sorted(went_back(events).items()):
+        if step in measured and good in measured:
+            measured[step] = measured[good]
+    return measured
+
+
+def went_back(events: Iterable[Event]) -> dict[int, int]:
+    """The steps at which a run went back -> the good step that it went back to. What an abandoned attempt did behind
+    the step from which the next went on is dropped.
+    """
+    found: dict[int, int] = {}
+    for event in events:
+        if event["type"] == "state" and event["state"] == "RUNNING":
+            found = {step: good for step, good in found.items() if step <= event.get("step", 0)}
+        elif event["type"] == "note" and event["kind"] == "return":
+            found[event["step"]] = event["good"]
+    return found
 
 
 def best_first(measured: Mapping[int, float], best_is: str) -> list[int]:

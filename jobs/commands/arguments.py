@@ -93,10 +93,11 @@ class Parser(argparse.ArgumentParser):
     def _instead_of(self, flag: str, known: list[str]) -> str:
         from jobs.stages.flags import STAGE_FLAGS  # takes seconds, and is needed where somebody is wrong alone
 
-        name = flag.removeprefix("--")
-        if elsewhere := FLAGS_ELSEWHERE.get(name):
+        name = flag.removeprefix("--").replace("-", "_")
+        if elsewhere := FLAGS_ELSEWHERE.get(flag.removeprefix("--")):
             return say("no such flag; {instead}", instead=phrase(elsewhere))
-        if owners := [f"train {stage}" for stage, own in STAGE_FLAGS.items() if name in own]:
+        owners = [f"train {stage}" for stage, own in STAGE_FLAGS.items() if name in own]
+        if owners and "--from_weight" in known:
             return say("no such flag here; it is one of: {names}", names=", ".join(owners))
         if near := difflib.get_close_matches(flag, known, n=3):
             return say("no such flag; near: {names}", names=", ".join(near))

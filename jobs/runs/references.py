@@ -10,7 +10,7 @@ from jobs.runs import evals
 from jobs.runs.directory import RunDirectory
 from minimind.checkpoints import folders as checkpoint_folders
 from minimind.checkpoints.manifest import MANIFEST
-from minimind.events import all_series, best_first, read_events
+from minimind.events import best_first, read_events, standing
 from minimind.language import phrase, say
 
 TOKENIZER_FOLDER = "tokenizer"
@@ -168,7 +168,8 @@ def _choices(run: RunDirectory, steps: list[int]) -> str:
 def _best(run: RunDirectory, steps: list[int]) -> int | None:
     """The best step by the metric that the run is judged by; None where none has been validated."""
     judged = run.spec().get("eval", {})
-    series = all_series(read_events(run.events_path, {"metrics", "state"}))
-    measured = dict(zip(*series.get(judged.get("best", "val/loss"), ([], [])), strict=True))
+    metric = judged.get("best", "val/loss")
+    found = standing(read_events(run.events_path, {"metrics", "state", "note"}))
+    measured = {step: values[metric] for step, values in found.items() if metric in values}
     ranked = best_first(measured, judged.get("best_is", "lowest"))
     return next((step for step in ranked if step in steps), None)

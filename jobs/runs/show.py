@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,13 +17,13 @@ from rich.text import Text
 
 from jobs.runs import evals, reports, samples
 from jobs.runs.directory import CONTINUE, KILLED, RunDirectory, RunRow, RunState
-from jobs.runs.meanings import metrics_of
+from jobs.runs.meanings import TRY, metrics_of
 from jobs.terminal.console import can_show
 from jobs.terminal.curves import Series, picture, terminal_curve
 from jobs.terminal.wrap import tell
 from minimind.checkpoints import folders as checkpoint_folders
 from minimind.checkpoints.manifest import CheckpointError, read_manifest
-from minimind.events import Event, Metric, all_series, best_first, read_events
+from minimind.events import Event, Metric, all_series, best_first, read_events, standing
 from minimind.language import language, phrase, say
 from minimind.units import amount, duration, memory, size
 
@@ -35,6 +35,8 @@ _MOST_NOTES = 5
 
 _WARNINGS = ("alarm", "return")
 """Kinds of notes that are all shown, each with the step that it was made at."""
+
+TEXT = "val/pretrain_bits_per_byte"
 
 _NUMBERS = ("last", "best", "at step", "size", "score", "95 % interval", "chance", "rows")
 
@@ -62,7 +64,7 @@ def runs_table(rows: Iterable[RunRow], now: float | None = None, *, width: int =
             row.stage,
             state_text(row.state),
             step,
-            "" if row.loss is None else f"{row.loss:.3f}",
+            "" if row.loss is None or row.stage in TRY else f"{row.loss:.3f}",  # theirs is near 0 whatever is learnt
             "" if row.tokens_per_s is None else amount(row.tokens_per_s),
             "" if row.peak_memory_bytes is None else memory(row.peak_memory_bytes),
             "" if row.updated is None else age(now - row.updated),
@@ -105,13 +107,13 @@ def show(run: RunDirectory, console: Console, *, only: Collection[str] | None = 
     files cannot be read.
     """
     row, events = run.row(), read_events(run.events_path)
-    series = all_series(events)
+    series, stands = all_series(events), standing(events)
     attempts = [event for event in events if event["type"] == "state" and event["state"] == "RUNNING"]
     resumed = [step for event in attempts if (step := event.get("step", 0))]
     console.print(_head(row, attempts), soft_wrap=False)
     judged = _judged(run, series)
     console.print(_curves(series, row, resumed, console, judged), soft_wrap=False)
-    if forgetting := _forgetting(series):
+    if forgetting := _forgetting(stands):
         console.print(forgetting, soft_wrap=False)
     for line in _advice(run.name, series, judged) if row.state.word == "SUCCEEDED" else ():
         console.print(line, style="yellow")
@@ -132,7 +134,7 @@ def show(run: RunDirectory, console: Console, *, only: Collection[str] | None = 
         ),
         "metrics": _metrics_table(series, row.stage),
         "memory": pairs(_memory(run, series)),
-        "checkpoints": _checkpoints_table(run, series, judged),
+        "checkpoints": _checkpoints_table(run, stands, judged),
         "scores": _scores_table(run),
         "settings": _settings_table(run.spec()),
         "origin": _origin_table(run, attempts),
@@ -232,14 +234,14 @@ _STILL = 0.02
 """A validation that is better by more than this than the one before it is not the last that would be."""
 
 
-def _forgetting(series: Series) -> str:
+def _forgetting(stands: Mapping[int, Mapping[str, float]]) -> str:
     """What a run that went on from other weights has lost of them, in lines; "" where that was not measured."""
     lines = ""
-    if values := series.get("val/pretrain_bits_per_byte", ((), ()))[1]:
+    if values := [found[TEXT] for _, found in sorted(stands.items()) if TEXT in found]:
         change = f"{100 * (values[-1] / values[0] - 1):+.1f} %"
         what = say("forgetting (plain text, before and after)")
         lines += f"\n{what}: {values[0]:.4f} -> {values[-1]:.4f} {say('bits/byte')} ({change})"
-    if values := series.get("val/facts", ((), ()))[1]:
+    if values := [found["val/facts"] for _, found in sorted(stands.items()) if "val/facts" in found]:
         what = say("forgetting (facts answered right, before and after)")
         lines += f"\n{what}: {100 * values[0]:.1f} -> {100 * values[-1]:.1f} %"
     return lines
@@ -286,9 +288,9 @@ def _metrics_table(series: Series, stage: str) -> Table:
     return table
 
 
-def _checkpoints_table(run: RunDirectory, series: Series, judged: str) -> Table:
+def _checkpoints_table(run: RunDirectory, stands: Mapping[int, Mapping[str, float]], judged: str) -> Table:
     found = checkpoint_folders.steps(run.checkpoints)
-    measured = dict(zip(*series.get(judged, ([], [])), strict=True))
+    measured = {step: values[judged] for step, values in stands.items() if judged in values}
     ranked = best_first(measured, run.spec().get("eval", {}).get("best_is", "lowest"))
     best = next((step for step in ranked if step in found), None)
     table = _plain_table("step", "size", "bits/byte" if judged == "val/bits_per_byte" else judged, "")

@@ -31,9 +31,15 @@ def learnt_to_answer(run: RunDirectory) -> bool:
 
 
 def lineage(run: RunDirectory) -> Iterator[dict[str, Any]]:
-    """The spec of a run, and of those that its first weights come from; an empty one where it cannot be read."""
+    """The spec of a run, and of those that its first weights come from; an empty one where it cannot be read, or where
+    weights come from no run that is there.
+    """
     seen: set[Path] = set()
-    while run.exists and run.path not in seen:
+    while run.path not in seen:
+        if not run.exists:
+            if seen:
+                yield {}
+            return
         seen.add(run.path)
         try:
             spec = run.spec()
@@ -42,6 +48,8 @@ def lineage(run: RunDirectory) -> Iterator[dict[str, Any]]:
             return
         yield spec
         origin = str(spec.get("init_from") or NO_WEIGHTS)
+        if origin == NO_WEIGHTS:
+            return
         if paths.is_path(origin):
             run = RunDirectory(paths.absolute(origin).parent.parent)
         else:

@@ -19,7 +19,7 @@ from jobs.stages.lineage import is_from_stock, learnt_to_answer
 from jobs.stages.spec import NO_WEIGHTS, RunSpec
 from jobs.stages.stage import DEFAULT_MODEL
 from jobs.stages.table import STAGES
-from jobs.stages.trying import REWARD_MODEL
+from jobs.stages.trying import REWARD_MODEL, TryingSettings
 from minimind.checkpoints.checkpoint import require_language_model, require_score_model
 from minimind.checkpoints.convert import from_hf_config
 from minimind.checkpoints.manifest import CheckpointError, read_manifest, verify
@@ -56,6 +56,8 @@ def new_spec(
         _require_shape(spec, model, settings, shape)
     _require_kind(stage, spec.stage.kind)
     require_weights(spec)
+    if isinstance(spec.stage, TryingSettings):
+        spec.stage.require_telling()
     for role, named in spec.roles.items():
         require_kind(spec, role, find_weights(named).folder)
     if weights is not None:
@@ -154,7 +156,8 @@ def require_answers(weights: Weights) -> None:
 
 
 def _answers(weights: Weights) -> bool:
-    return weights.run is None or learnt_to_answer(RunDirectory(paths.runs() / weights.run))
+    run = RunDirectory(weights.folder.parent.parent)
+    return not run.exists or learnt_to_answer(run)
 
 
 def with_text(spec: RunSpec, weights: Weights | None, console: Console) -> RunSpec:

@@ -76,7 +76,7 @@ def credited(spec: RunSpec, rows: PromptRows, writer: Writer, parallel: Parallel
 
     def away(batch: AnswerBatch) -> Tensor:
         reference_M = preferences.reference_logprobs(writer.models, batch)
-        return kl_estimate(own.loss.kl_estimator, answer_logprobs(writer.policy, batch), reference_M)
+        return kl_estimate(own.loss.kl_estimator or "k1", answer_logprobs(writer.policy, batch), reference_M)
 
     kl = own.loss.kl if own.kl_in == "reward" else 0.0
     credit = CriticCredit(writer.models, writer, spec.loop.batch_size, own.discount, own.trace, kl, away)

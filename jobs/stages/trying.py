@@ -9,12 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from shlex import quote
-from typing import Any, Self
+from typing import Any
 from weakref import finalize
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from data.batches import OrderedBatches, in_order
@@ -180,8 +180,7 @@ class TryingSettings(StageSettings):
     @classmethod
     def _truth(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
         if value is not None:
-            require_telling(term := parse_term(value))
-            kind = type(term)
+            kind = type(parse_term(value))
             if issubclass(kind, RewardModel | Judge):
                 by_itself = [
                     name
@@ -214,12 +213,6 @@ class TryingSettings(StageSettings):
                 )
         return value
 
-    @model_validator(mode="after")
-    def _tells(self) -> Self:
-        if self.truth is None:
-            require_telling(self.terms[0])
-        return self
-
     @field_validator("tools")
     @classmethod
     def _tools(cls, value: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
@@ -245,6 +238,10 @@ class TryingSettings(StageSettings):
     def files(self) -> dict[str, str]:
         """The tables of tools."""
         return flags.tables_of({flags.TOOLS: self.tools})
+
+    def require_telling(self) -> None:
+        """Raise ValueError where what is to say whether an answer is right cannot. Runs from before may have that."""
+        require_telling(parse_term(self.truth) if self.truth is not None else self.terms[0])
 
     def require_files(self) -> None:
         """Raise ValueError where a table is not there, or is none."""
@@ -512,7 +509,7 @@ def data(
             writer,
             judge,
             credit,
-            Trying(own.passes, own.stop_kl, own.learn_cut, own.most_draws),
+            Trying(own.passes, own.stop_kl, own.learn_cut, own.most_draws, first_is_true=own.truth is None),
             parallel,
             per=own.loss.per,
             beside=beside(spec, corpus, parallel) if spec.data.mix else None,

@@ -110,7 +110,7 @@ def picture(
     right. resumed: steps at which the run was continued, marked by a dashed line. Chinese labels need a Chinese font on
     the machine; without one they are in English. unit: of the loss, as `minimind.events.Metric` has it.
     """
-    tries = "train/reward" in series
+    tries = not series.keys().isdisjoint(("train/reward", "val/reward"))
     what, train, validation, judged = _TRYING if tries else _LEARNING
     shown = {name: _finite(*series[name]) for name in (train, validation, judged) if name in series}
     shown = {name: points for name, points in shown.items() if points[0]}

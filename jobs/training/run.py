@@ -32,7 +32,7 @@ from jobs.training.build import known_bytes
 from jobs.training.request import JobRequest
 from minimind.checkpoints import folders as checkpoint_folders
 from minimind.config import override
-from minimind.events import metric_series
+from minimind.events import read_events, standing
 from minimind.language import say
 
 
@@ -54,13 +54,19 @@ def train(request: JobRequest, console: Console) -> int:
     if run.state().word == "STOPPED":
         console.print(say("Next: {command}", command=f"minimind resume {spec.name}"))
     if run.state().word == "SUCCEEDED" and isinstance(spec.stage, TryingSettings):
-        measured = metric_series(run.events_path, spec.eval.best)[1]
-        best = min if spec.eval.best_is == "lowest" else max
         console.print(say("Next:"))
-        for what, command in next_commands(spec, newest_is_best=not measured or measured[-1] == best(measured)):
+        for what, command in next_commands(spec, newest_is_best=newest_is_best(run, spec)):
             console.print(f"  # {what}", style="dim")
             console.print(f"  {command}", soft_wrap=True)
     return 0 if run.state().word in ("SUCCEEDED", "STOPPED") else 1
+
+
+def newest_is_best(run: RunDirectory, spec: RunSpec) -> bool:
+    """Whether none of the steps that a run has validated is better than the last of these, as its checkpoints stand."""
+    found = standing(read_events(run.events_path, {"metrics", "state", "note"}))
+    measured = [values[spec.eval.best] for _, values in sorted(found.items()) if spec.eval.best in values]
+    best = min if spec.eval.best_is == "lowest" else max
+    return not measured or measured[-1] == best(measured)
 
 
 def start(

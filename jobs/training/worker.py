@@ -28,7 +28,7 @@ from minimind.checkpoints.checkpoint import Lineage
 from minimind.checkpoints.manifest import CheckpointError, weights_sha256
 from minimind.device.distributed import Parallel
 from minimind.device.limit import limited_memory
-from minimind.events import Event, EventLog, all_series, best_first, read_events
+from minimind.events import Event, EventLog, all_series, best_first, read_events, standing, went_back
 from minimind.language import phrase, say
 from minimind.network.lora import adapter_state, load_adapter
 from minimind.network.model import MiniMind
@@ -327,12 +327,11 @@ class RunHooks:
         known: dict[int, dict[str, float]] = {}
         if self.event_log is not None:
             events = read_events(self.run.events_path)
-            self.series = all_series(events)
-            self.raised = {event["cause"] for event in events if event["type"] == "note" and event["kind"] in ALARMS}
-            for name, (steps, values) in self.series.items():
-                for step, value in zip(steps, values, strict=True):
-                    if name.startswith("val/"):
-                        known.setdefault(step, {})[name] = value
+            known, self.series = standing(events), all_series(events)
+            back = max(went_back(events), default=-1)
+            self._forget(back)
+            alarms = [event for event in events if event["type"] == "note" and event["kind"] in ALARMS]
+            self.raised = {event["cause"] for event in alarms if event["step"] > back}
         self.validations = self.parallel.gather(known)[0]
 
     def log(self, state: TrainState, metrics: dict[str, float]) -> None:
@@ -413,7 +412,19 @@ class RunHooks:
             state.returns += 1
             state.rate *= gate.slower
         self._note_return(state, fall, now)
+        self.validations[state.step] = self.validations[state.good]
+        self._forget(state.step)
         self.save(state)
+
+    def _forget(self, step: int) -> None:
+        """What was drawn up to this step was drawn by a policy that is no more: alarms look at what comes, and may be
+        raised again.
+        """
+        self.raised = set()
+        for name, (steps, values) in self.series.items():
+            if not name.startswith("val/"):
+                kept = [(at, value) for at, value in zip(steps, values, strict=True) if at > step]
+                self.series[name] = ([at for at, _ in kept], [value for _, value in kept])
 
     def _go_back(self, state: TrainState) -> None:
         """Learn from the good checkpoint on, with the data that comes now: what came was tried by a policy that is no
@@ -425,6 +436,7 @@ class RunHooks:
         source = self.recipe.batches
         assert isinstance(source, ReturningSource), f"{type(source).__name__} cannot go back"
         source.go_back(self._own_source_state(saved["batches"]))
+        state.empty = 0
 
     def _note_return(self, state: TrainState, fall: Fall, now: Measured) -> None:
         """What became worse, and what is done about it."""

@@ -63,7 +63,9 @@ _FRACTION = rf"\s+point(?:\s+(?:{_ONE}|zero))+(?:\s+(?:{_SCALE}))?"
 _FORMS = {
     "nothing": _NO_NUMBER,
     "chinese_share": rf"(?:(?P<before>{_PART})又)?(?P<below>{_PART}|[千万])分之(?P<above>{_PART})",
-    "share": r"(?<![0-9/.,])(?P<over>[0-9]{1,9})/(?P<under>[0-9]{1,9})(?![0-9/]|[.,][0-9])",
+    "latex_share": r"(?:(?<![0-9/.,])(?P<whole>[0-9]{1,9})\s?)?\\[dt]?frac\s?(?:\{(?P<top>-?[0-9]{1,9})\}\s?"
+    r"\{(?P<bottom>[0-9]{1,9})\}|(?P<one_above>[0-9])(?P<one_below>[0-9]))",
+    "share": r"(?<![0-9/.,])(?:(?P<and>[0-9]{1,9}) )?(?P<over>[0-9]{1,9})/(?P<under>[0-9]{1,9})(?![0-9/]|[.,][0-9])",
     "scientific": rf"(?P<decimal>{_DECIMAL})e(?P<exponent>[+-]?[0-9]{{1,3}})(?![0-9a-z])"
     rf"|(?:(?P<times>{_DECIMAL}){_TIMES}|(?<![0-9.,])){_POWER}",
     "with_units": rf"{_DECIMAL}\s?{_UNIT}(?:[0-9]+{_UNIT})*(?:(?<=万)[0-9]{{4}}(?![0-9])|(?<=千)[0-9]{{3}}(?![0-9]))?",
@@ -82,17 +84,19 @@ _SIGN = re.compile(
 _RESULT = re.compile(r"(?:[=≈:：是为得]|(?<![a-z])(?:is|are|be|equals|makes|gives))[^\S\n]*\Z")
 _NAMED = re.compile(r"(?:[=为得剩下有]|等于|答案是|\b(?:is|are|equals|left|makes|has|have)\b)\s*$")
 """What stands before a "one" that is a number, and no article."""
+_LATEX_COMMA = re.compile(r"(?<=[0-9])(?:\{,\}|\\[,!])(?=[0-9]{3})")
+"""How LaTeX sets off thousands: 1{,}234 and 1\\,234."""
 _BEFORE = 24
 """How many characters before a number may say something of it."""
 
 
 def last_number(text: str) -> float | None:
-    """The last number of a text, an int where it is whole; None if there is none.
+    r"""The last number of a text, an int where it is whole; None if there is none.
 
     Digits may be full-width, with commas between thousands (a Chinese comma never is one of those), a power of ten or
     what multiplies them: 1e5, 2 × 10^3, 100万, 5 million. Numerals may be Chinese up to 亿 or English up to trillions.
-    Fractions are 四分之三, two thirds, and 3/4; what could be made smaller, such as 20/4, is a division, whose last
-    number counts. Of a percentage the number counts.
+    Fractions are 四分之三, two thirds, \frac{3}{4}, and 3/4, which may stand behind a whole number (2 3/4); what could
+    be made smaller, such as 20/4, is a division, whose last number counts. Of a percentage the number counts.
 
     A minus is a sign unless a number or a letter stands before it: 9 - 5, GPT-4. Where white space is behind it, it
     only is one after what names a result (is, =, 是): else it subtracts from something, or opens an item of a list.
@@ -100,7 +104,7 @@ def last_number(text: str) -> float | None:
     other number.
     """
     weak: float | None = None
-    for value, certain in _numbers_from_the_end(text.translate(_PLAIN)):
+    for value, certain in _numbers_from_the_end(_LATEX_COMMA.sub(",", text.translate(_PLAIN))):
         if certain:
             return _plain(value)
         weak = _plain(value) if weak is None else weak
@@ -173,7 +177,14 @@ def _scaled(match: re.Match[str]) -> Fraction:
 
 def _share(match: re.Match[str]) -> Fraction:
     over, under = int(match["over"]), int(match["under"])
-    return Fraction(over, under) if under and math.gcd(over, under) == 1 else Fraction(under)
+    if not under or math.gcd(over, under) > 1:
+        return Fraction(under)
+    return Fraction(over, under) + (int(match["and"]) if match["and"] and over < under else 0)
+
+
+def _latex_share(match: re.Match[str]) -> Fraction:
+    above, below = int(match["top"] or match["one_above"]), int(match["bottom"] or match["one_below"])
+    return int(match["whole"] or 0) + (Fraction(above, below) if below else Fraction(above))
 
 
 def _chinese_share(match: re.Match[str]) -> Fraction:
@@ -244,6 +255,7 @@ def _english(match: re.Match[str]) -> Fraction:
 
 _READ: dict[str, Callable[[re.Match[str]], Fraction]] = {
     "chinese_share": _chinese_share,
+    "latex_share": _latex_share,
     "share": _share,
     "scientific": _scientific,
     "with_units": _with_units,

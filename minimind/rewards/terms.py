@@ -441,7 +441,7 @@ class Judge(Elsewhere):
         least, most = self.scale
         # 8/10 is no fraction here.
         highest = re.escape(f"{most:g}")
-        text = re.sub(rf"\s*(?:/|out of|[(（]?满分[为是]?)\s*{highest}(?![0-9.,]*[0-9])", "", reply)
+        text = re.sub(rf" ?(?:/|out of|[(（]?满分[为是]?) ?{highest}(?![0-9.,]*[0-9])", "", " ".join(reply.split()))
         found = numbers.last_number(text)
         if found is None or not least <= found <= most:
             return Unjudged(

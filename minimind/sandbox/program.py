@@ -103,12 +103,13 @@ def _given(
     function: Function, items: list[dict[str, Any]], read: Callable[[list[object]], dict[str, Any]]
 ) -> dict[str, Any]:
     """What the function gives for each of a call's items; what to tell where it gives something else."""
+    count = len(items)  # a function may take them out of its list
     try:
         given = function(items)
         given = given.tolist() if hasattr(given, "tolist") else given
         if not isinstance(given, (list, tuple)):
             return {"type": type(given).__name__}
-        if len(given) != len(items):
+        if len(given) != count:
             return {"count": len(given)}
         return read(list(given))
     except BaseException as error:  # noqa: BLE001  # user code: whatever it raises is told

@@ -167,12 +167,14 @@ class Trying:
     """passes: optimizer steps on each set of attempts. stop_kl: no more of them once KL(before them || now), estimated
     in nats per token, is larger; None: all. learn_cut: whether answers that were cut off are learnt from. draws: how
     often at most prompts are drawn until as many groups as are drawn at once have signal (dynamic sampling: DAPO).
+    first_is_true: whether the first term of the reward says what is right.
     """
 
     passes: int = 1
     stop_kl: float | None = None
     learn_cut: bool = True
     draws: int = 1
+    first_is_true: bool = True
 
 
 class Attempts:
@@ -416,7 +418,8 @@ class Attempts:
         if self.credit.spread(tried).any():
             self._without_signal = None
             return
-        found = signal(tried.reward_A, tried.value_KA[0] >= RIGHT, tried.group_A)
+        right_A = tried.value_KA[0] >= RIGHT if self.how.first_is_true else None
+        found = signal(tried.reward_A, right_A, tried.group_A)
         # A new list: the old one may stand in a state to which all go back where memory runs out.
         self._without_signal = [*self._without_signal, *found.standings]
         if len(self._without_signal) >= PROMPTS_WITHOUT_SIGNAL or self.prompts.done:

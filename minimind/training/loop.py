@@ -73,10 +73,11 @@ def train(recipe: Recipe, state: TrainState, hooks: Hooks, parallel: Parallel) -
 
     The gradient is that of sum(total) / sum(weight) over all micro-batches and workers of the step. A step whose loss
     or gradient is not finite is refused on all ranks alike and noted with its rows; its data is not seen again. A step
-    without a single unit of weight changes nothing and does not count. A step that runs out of memory on any rank is
-    taken again by all of them with less in memory at once (`minimind.training.out_of_memory`). Where memory is limited
-    the worst there can be is computed, and nothing learnt from it, before the first step and, when the optimizer has
-    made its state, after it: so memory runs out in the first minute or not at all.
+    without a single unit of weight changes nothing and does not count; after some in a row what is held out is looked
+    at. A step that runs out of memory on any rank is taken again by all of them with less in memory at once
+    (`minimind.training.out_of_memory`). Where memory is limited the worst there can be is computed, and nothing learnt
+    from it, before the first step and, when the optimizer has made its state, after it: so memory runs out in the first
+    minute or not at all.
 
     Raises NonFiniteLossError after `loop.max_bad_steps` refused steps in a row, DoesNotFitError where memory runs out
     and nothing is left that would spare some.
@@ -105,7 +106,7 @@ def train(recipe: Recipe, state: TrainState, hooks: Hooks, parallel: Parallel) -
         if last or (accepted and _due(state.step, config.save_interval)):
             hooks.save(state)
             stepper.saved = True
-        if finished or (accepted and _due(state.step, config.eval_interval)):
+        if finished or (accepted and _due(state.step, config.eval_interval)) or _is_empty(state):
             hooks.evaluate(state)
             hooks.judge(state)
             stepper.saved = stepper.saved or state.good >= 0
@@ -114,6 +115,11 @@ def train(recipe: Recipe, state: TrainState, hooks: Hooks, parallel: Parallel) -
                 if meter.steps:
                     hooks.log(state, meter.read(state, recipe.precision))
     return state
+
+
+def _is_empty(state: TrainState) -> bool:
+    """Whether it is time to say that there is nothing to learn from, and to see whether all has been lost."""
+    return state.empty >= NOTED_WHEN_EMPTY and state.empty.bit_count() == 1
 
 
 def is_over(recipe: Recipe, state: TrainState) -> bool:
@@ -135,7 +141,7 @@ class _Stepper:
         count_tensors([[*model.parameters(), *model.buffers()] for model in models.values()], optimizer.state_dict())
         self.limited = is_limited(parallel.device)
         self.meter = Meter(parallel)
-        self.begun, self.empty, self.ever_empty = state.step, 0, False
+        self.begun, self.ever_empty = state.step, False
         self.saved = state.step > 0  # only a checkpoint brings a run beyond its beginning
 
     def step(self) -> tuple[bool, bool]:
@@ -165,9 +171,9 @@ class _Stepper:
             precision.scaler.update()
         self.recipe.optimizer.zero_grad(set_to_none=True)
         self._require_progress()
-        self.empty = self.empty + 1 if weight == 0 else 0
+        state.empty = state.empty + 1 if weight == 0 else 0
         self.ever_empty = self.ever_empty or weight == 0
-        if self.empty >= NOTED_WHEN_EMPTY and self.empty.bit_count() == 1:
+        if _is_empty(state):
             self._note_emptiness()
         return accepted, sums.stop
 
@@ -175,7 +181,7 @@ class _Stepper:
         """Say so where the data has ended and nothing was learnt from any of it, or it made fewer steps than it has."""
         step, total = self.state.step, self.recipe.total_steps
         if step == self.begun:
-            if 0 < self.empty < NOTED_WHEN_EMPTY:
+            if 0 < self.state.empty < NOTED_WHEN_EMPTY:
                 self._note_emptiness()
         elif self.ever_empty and self.recipe.batches.done and step < total:
             text = say(
@@ -296,7 +302,7 @@ class _Stepper:
             "after step {step}: there was nothing to learn from in {count} steps in a row; they change nothing and do "
             "not count",
             step=self.state.step,
-            count=self.empty,
+            count=self.state.empty,
         )
         self.hooks.note("nothing_to_learn", text)
 

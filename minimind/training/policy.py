@@ -39,7 +39,7 @@ from minimind.training.objectives import Loss, Models
 Kl = Literal["k1", "k2", "k3"]
 """Estimators of KL(policy || reference) from drawn tokens (Schulman 2020, "Approximating KL divergence"): with d =
 log p - log p_reference, k1 = d, k2 = d^2 / 2, k3 = exp(-d) - 1 + d. In a loss the gradient of k1 is 0 on average: there
-k2 has that of the KL, and k3 about that.
+k2 has that of the KL, and k3 about that. In a reward only k1 has it.
 """
 
 Per = Literal["token", "answer", "constant"]
@@ -71,7 +71,10 @@ class PolicyLoss(Config):
     kl: float = Field(
         default=0.0, ge=0, description="how strongly the policy is held to its reference; 0: there is none"
     )
-    kl_estimator: Kl = Field(default="k3", description="k1, k2 or k3: see minimind/training/policy.py")
+    kl_estimator: Kl | None = Field(
+        default=None,
+        description="k1, k2 or k3: see minimind/training/policy.py; null: k3 in the loss, k1 in a reward",
+    )
     entropy: float = Field(
         default=0.0, ge=0, description="how much a policy gets for not being sure, in nats per token"
     )
@@ -242,7 +245,7 @@ def policy_loss(how: PolicyLoss, batch: PolicyBatch, logprob_M: Tensor, referenc
     }
     if how.kl:
         assert reference_M is not None, "kl asks for a reference"
-        kl_M = kl_estimate(how.kl_estimator, logprob_M, reference_M)
+        kl_M = kl_estimate(how.kl_estimator or "k3", logprob_M, reference_M)
         loss_M = loss_M + how.kl * kl_M
         metrics["kl"] = (kl_M.detach().sum(), count)
     for name, total, number in batch.told:

@@ -12,7 +12,8 @@ from minimind.language import say
 from minimind.training.advantages import Floats, Ints, has_spread
 
 Standing = Literal["signal", "all_right", "all_wrong", "equal"]
-"""How a prompt stands: its answers differ in worth; or are worth the same, and all are right, none is, or some are."""
+"""How a prompt stands: its answers differ in worth; or are worth the same, and all are right, none is, or some are
+or nobody knows."""
 
 RIGHT = 1 - 1e-9
 """From this score by the first term of a reward an answer is right."""
@@ -60,19 +61,21 @@ class Signal:
         if self.count("equal"):
             said.append(
                 say(
-                    "Right or wrong, but worth the same, {count} prompts: the terms of the reward cancel each other, "
-                    "or weigh nothing.",
+                    "Worth the same, right or wrong, {count} prompts: the terms of the reward cancel each other, weigh "
+                    "nothing, or ask for what every answer has or none.",
                     count=self.count("equal"),
                 )
             )
         return "\n".join(said)
 
 
-def signal(reward_A: Floats, right_A: NDArray[np.bool_], group_A: Ints) -> Signal:
-    """How prompts stand by answers to them. reward_A: of each answer, all terms together; right_A: whether it is right;
-    group_A: which prompt it answers, from 0, each with one answer at least.
+def signal(reward_A: Floats, right_A: NDArray[np.bool_] | None, group_A: Ints) -> Signal:
+    """How prompts stand by answers to them. reward_A: of each answer, all terms together; right_A: whether it is right,
+    None where nobody knows; group_A: which prompt it answers, from 0, each with one answer at least.
     """
     spread_G = has_spread(reward_A, group_A)
+    if right_A is None:
+        return Signal(tuple("signal" if spread else "equal" for spread in spread_G.tolist()))
     answers_G, right_G = (np.bincount(group_A, weights) for weights in (None, right_A))
     return Signal(tuple(map(_standing, spread_G.tolist(), right_G.tolist(), answers_G.tolist())))
 

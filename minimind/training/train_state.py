@@ -11,9 +11,10 @@ class TrainState:
     """How far a run has come. It is saved with the weights and says all that the loop remembers.
 
     step: completed optimizer steps. tokens: real tokens seen by all workers. bad_steps: refused steps in a row.
-    skipped_steps: refused steps in all. What `minimind.training.out_of_memory` has done to spare memory: rows_at_once,
-    how many rows are computed together, 0 for all of a micro-batch; checkpointing, whether activation checkpointing was
-    turned on; cuts, how often every row is halved.
+    skipped_steps: refused steps in all. empty: steps in a row from which there was nothing to learn. What
+    `minimind.training.out_of_memory` has done to spare memory: rows_at_once, how many rows are computed together, 0 for
+    all of a micro-batch; checkpointing, whether activation checkpointing was turned on; cuts, how often every row is
+    halved.
 
     What `minimind.training.gate` has done, where a run is held to one. judged: the last step at which it was asked, -1
     for none. good: the checkpoint that a return goes to, and of it right, the share of right answers. text: bits per
@@ -26,6 +27,7 @@ class TrainState:
     tokens: int = 0
     bad_steps: int = 0
     skipped_steps: int = 0
+    empty: int = 0
     rows_at_once: int = 0
     checkpointing: bool = False
     cuts: int = 0

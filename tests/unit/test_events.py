@@ -20,7 +20,9 @@ from minimind.events import (
     latest_values,
     metric_series,
     read_events,
+    standing,
     tail,
+    went_back,
 )
 
 
@@ -264,3 +266,27 @@ def test_the_best_is_by_its_direction_the_earliest_of_equals_and_a_number() -> N
     measured = {2: float("nan"), 4: 2.0, 6: 1.0, 8: 1.0, 10: float("inf")}
     assert best_first(measured, "lowest") == [6, 8, 4, 10]
     assert best_first(measured, "highest") == [10, 4, 6, 8]
+
+
+def test_half_of_a_pair_of_utf_16_is_no_end_of_a_run(path: Path) -> None:
+    with EventLog(path) as log:
+        log.note("not_judged", "it said \ud800 and more")
+    assert [event["text"] for event in read_events(path)] == ["it said ? and more"]
+
+
+def test_a_step_at_which_a_run_went_back_counts_as_the_good_one(path: Path) -> None:
+    with EventLog(path) as log:
+        log.state("RUNNING", step=0, total_steps=9)
+        for step, loss in ((0, 5.0), (2, 4.0), (4, 3.0)):
+            log.metrics(step, {"val/loss": loss})
+        log.note("return", "", step=2, good=0)
+        log.note("return", "", step=4, good=2)
+    events = read_events(path)
+    assert went_back(events) == {2: 0, 4: 2}
+    assert {step: values["val/loss"] for step, values in standing(events).items()} == {0: 5.0, 2: 5.0, 4: 5.0}
+    with EventLog(path) as log:
+        log.state("RUNNING", step=2, total_steps=9)
+        log.metrics(4, {"val/loss": 2.0})
+    events = read_events(path)
+    assert went_back(events) == {2: 0}
+    assert {step: values["val/loss"] for step, values in standing(events).items()} == {0: 5.0, 2: 5.0, 4: 2.0}

@@ -506,3 +506,21 @@ def test_rows_are_read_as_this_number_of_the_reading_says(tokenizer: Tokenizer) 
     content = [[document.ids, document.targets.tolist()] for each in found for document in each]
     digest = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
     assert (READING, digest) == (7, "5ef07bc11637")
+
+
+def test_a_question_may_be_a_list_of_messages_and_its_answer_a_number() -> None:
+    row = parse(PromptRow, {"prompt": [{"role": "system", "content": "s"}, ASKED, ANSWERED, ASKED], "answer": 72})
+    assert (row.prompt, row.answer, [turn.role for turn in row.before or []]) == (
+        ASKED["content"], "72", ["system", "user", "assistant"],
+    )  # fmt: skip
+    assert parse(PromptRow, {"prompt": "q", "answer": "空"}).answer == "空"
+    assert row.unread == []
+    with pytest.raises(ValueError, match="a turn of the user's must stand before the answer"):
+        parse(PromptRow, {"prompt": [ASKED, ANSWERED], "answer": "x"})
+    with pytest.raises(ValueError, match=r"the prompt is written by a chat template already \(<\|im_start\|>\)"):
+        parse(PromptRow, {"prompt": "<|im_start|>user\nq<|im_end|>\n<|im_start|>assistant\n", "answer": "x"})
+
+
+@pytest.mark.parametrize("none", ["", "无", "空"])
+def test_what_stands_in_place_of_an_answer_is_none(none: str) -> None:
+    assert parse(PromptRow, ours(ASKED, {"role": "assistant", "content": none})).answer == ""

@@ -110,7 +110,10 @@ def by_loops(how: PolicyLoss, given: Numbers, *, first: bool) -> Tensor:
             loss = -gain * min(math.exp(q.item() - d.item()), how.most_gap)
             if how.kl:
                 far = p - r
-                loss = loss + how.kl * {"k1": far, "k2": far * far / 2, "k3": (-far).exp() - 1 + far}[how.kl_estimator]
+                loss = (
+                    loss
+                    + how.kl * {"k1": far, "k2": far * far / 2, "k3": (-far).exp() - 1 + far}[how.kl_estimator or "k3"]
+                )
             losses[-1].append(loss)
     if how.per == "token":
         return sum((sum(own, torch.tensor(0.0)) for own in losses), torch.tensor(0.0)) / sum(LENGTHS)

@@ -339,3 +339,12 @@ def test_the_maps_of_parquet_are_objects(tmp_path: Path) -> None:
         {"calls": [{"name": "f", "arguments": {"date": "1"}}], "text": "a"}
     ]
     assert isinstance(next(iter(RowFile(tmp_path / "b.parquet")))[1], DataError)
+
+
+def test_a_date_that_python_cannot_have_is_a_row_that_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "far.parquet"
+    times = pa.array([0, 1 << 62], pa.timestamp("us"))
+    pyarrow.parquet.write_table(pa.table({"text": ["a", "b"], "when": times}), path)
+    said: list[DataError] = []
+    assert [row.text for _, row in read_each(PretrainRow, RowFile(path), said.append)] == ["a"]
+    assert "far.parquet:2: a date or a time that Python cannot have" in str(said[0])

@@ -208,6 +208,7 @@ def test_what_a_judge_is_asked_and_what_it_says() -> None:
         found = term.read(reply)
         assert isinstance(found, Unjudged), reply
         assert repr(reply) in found.reason
+    assert term.read("7" + " " * 200_000 + "\n.") == pytest.approx(0.7)  # which once took quadratic time
     narrow = parse_term({**JUDGE, "scale": [1, 5]})
     assert isinstance(narrow, Judge)
     assert not narrow.needs_reference

@@ -35,7 +35,7 @@ def test_a_prompt_has_signal_where_its_answers_are_worth_different_things() -> N
         (["all_wrong"] * 2, ["No prompt of 2 has signal", "Never right, 2 prompts: too hard. More SFT comes first"]),
         (
             ["all_wrong", "all_right", "equal"],
-            ["No prompt of 3 has signal", "Always right, 1", "Never right, 1", "Right or wrong, but worth the same, 1"],
+            ["No prompt of 3 has signal", "Always right, 1", "Never right, 1", "Worth the same, right or wrong, 1"],
         ),
         ([], []),
     ],
@@ -46,3 +46,8 @@ def test_where_none_has_signal_it_says_what_to_do(standings: list[Standing], sai
     assert all(line.startswith(begins) for line, begins in zip(lines, said, strict=True))
     with speaking("zh"):
         assert Signal(("all_wrong",)).advice.startswith("1 个问题都没有信号")
+
+
+def test_where_nobody_knows_what_is_right_it_speaks_of_worth_alone() -> None:
+    found = signal(np.array([1.0, 1.0, 0.0, 1.0]), None, np.array([0, 0, 1, 1]))
+    assert found.standings == ("equal", "signal")

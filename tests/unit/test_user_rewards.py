@@ -154,6 +154,11 @@ def test_scores_may_be_of_any_kind_of_number(make: Make) -> None:
     assert rewards.problems == {}
 
 
+def test_a_function_may_take_the_answers_out_of_its_list(make: Make) -> None:
+    rewards = make("def score(attempts):\n    return [len(attempts.pop(0)['answer']) for _ in range(len(attempts))]\n")
+    assert judge(rewards, "a", "bcd").values_KA.tolist() == [[1, 3]]
+
+
 def test_only_what_was_not_judged_is_neutral(make: Make) -> None:
     rewards = make("def score(attempts):\n    return [4, None, 2, float('nan')]\n")
     judged = rewards.judge(attempts("", "", "", ""), [0, 0, 0, 1])
