@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,18 +21,22 @@ from jobs.experiment import log
 from jobs.runs import samples
 from jobs.runs.directory import RunDirectory
 from jobs.runs.progress import show_events
+from jobs.runs.references import find_weights
 from jobs.runs.show import show, show_answers
 from jobs.stages import trying
 from jobs.stages.spec import RunSpec
 from jobs.stages.trying import HeldOutJudge
 from jobs.text.prepare import Prepared, prepare
 from jobs.training import worker
-from jobs.training.run import resolve, resume, start
+from jobs.training.run import newest_is_best, resolve, resume, start
 from jobs.training.worker import RunHooks, work
 from minimind.checkpoints import folders as checkpoint_folders
+from minimind.checkpoints.manifest import weights_sha256
 from minimind.device.distributed import Parallel
 from minimind.events import Event, metric_series, read_events
 from minimind.language import speaking
+from minimind.training.attempts import Attempts
+from minimind.training.loop import NOTED_WHEN_EMPTY
 from tests.ranks import run_ranks
 from tests.small import Screen, end_of, home_with, kill_at, run_of, small_spec, train_state
 from tests.unit.test_trying_stages import QUESTIONS, SPREAD, TERMS
@@ -147,6 +152,71 @@ def test_where_facts_are_forgotten_it_goes_back(home: Path, tmp_path: Path, monk
         "right answers to questions of eval.facts_path fell from 100.0 to 0.0 % (a run with --set data.mix=0.1 replays"
         in first["text"]
     )
+    # Every checkpoint has the first weights, and is shown as that: nothing is the best that was thrown away.
+    best = find_weights("facts@best").folder
+    assert weights_sha256(best) == weights_sha256(checkpoint_folders.folder_of(run.checkpoints, 0))
+    assert newest_is_best(run, RunSpec.model_validate(run.spec()))
+    screen = Screen()
+    show(run, screen)
+    assert "forgetting (facts answered right, before and after): 100.0 -> 100.0 %" in screen.text
+
+
+def test_questions_that_the_weights_do_not_know_are_said_to_hold_nothing(home: Path, tmp_path: Path) -> None:
+    facts = tmp_path / "unknown.jsonl"
+    facts.write_text("".join(json.dumps({"prompt": f"Fact {at}?", "answer": f"Yes {at}."}) + "\n" for at in range(9)))
+    settings: dict[str, Any] = {
+        "eval__facts_path": str(facts),
+        "eval__max_documents": 5,
+        "loop__max_steps": 1,
+        "name": "unknown",
+    }
+    run = start(spec_of("grpo", **settings), Screen())
+    (said,) = [event["text"] for event in read_events(run.events_path, {"note"}) if event["kind"] == "few_facts"]
+    assert "Of the 5 questions of eval.facts_path 0 are answered right: too few for the gate" in said
+    long = tmp_path / "long.jsonl"
+    long.write_text(json.dumps({"prompt": "Who? " * 500, "answer": "Me."}) + "\n")
+    with pytest.raises(ValueError, match="long.jsonl: of none of 1 conversations can anything be learnt"):
+        start(spec_of("grpo", **settings | {"eval__facts_path": str(long), "name": "long"}), Screen())
+
+
+def test_where_nothing_has_signal_any_more_what_is_held_out_is_asked_and_the_run_goes_back(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Steps without signal do not count, so no validation would come due, and all data would be tried for nothing."""
+    real, calls = Attempts._learnable, list[int]()
+
+    def collapsed(self: Attempts, *given: Any) -> Any:
+        calls.append(1)
+        return ([], 0) if 3 <= len(calls) <= 2 + NOTED_WHEN_EMPTY else real(self, *given)
+
+    def worse(self: RunHooks, state: Any) -> None:
+        evaluate(self, state)
+        if state.empty:
+            self.validations[state.step]["val/pretrain_bits_per_byte"] = 1e9
+
+    evaluate = RunHooks.evaluate
+    monkeypatch.setattr(Attempts, "_learnable", collapsed)
+    monkeypatch.setattr(RunHooks, "evaluate", worse)
+    more: dict[str, Any] = {"loop__epochs": 40, "loop__max_steps": 4, "loop__eval_interval": 4, "name": "collapsed"}
+    run = start(spec_of("grpo", text=9.0, **more), Screen())
+    assert [(event["step"], event["good"]) for event in returns(run)] == [(2, 0)]
+    assert run.state().word == "SUCCEEDED"
+    assert metric_series(run.events_path, "train/loss")[0][-1] == 4  # it went on
+
+
+def test_after_a_return_alarms_begin_anew(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = start(spec_of("grpo", name="anew", loop__log_interval=1, loop__max_steps=STEPS), Screen())
+    notes = [event for event in read_events(run.events_path, {"note"}) if event["kind"] in ("return", *worker.ALARMS)]
+    since = max(at for at, event in enumerate(notes) if event["kind"] == "return")
+    back = notes[since]["step"]
+    known: dict[str, Any] = {"series": {}, "raised": set(), "validations": {}}
+    hooks: Any = SimpleNamespace(event_log=object(), run=run, parallel=Parallel(), **known)
+    hooks._forget = partial(RunHooks._forget, hooks)
+    RunHooks.recall_validations(hooks)
+    assert hooks.raised == {event["cause"] for event in notes[since:] if event["kind"] != "return"}
+    drawn = [steps for name, (steps, _) in hooks.series.items() if name.startswith("train/")]
+    assert all(step > back for steps in drawn for step in steps)
+    assert hooks.validations[back] == hooks.validations[notes[since]["good"]]
 
 
 @pytest.mark.parametrize("place", ["_go_back", "_note_return", "save"])

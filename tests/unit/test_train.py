@@ -387,7 +387,7 @@ def test_a_preset_chooses_the_sizes_of_a_run(home: Path, screen: Screen) -> None
         train(JobRequest(stage="pretrain", settings=settings, model="tiny", preset="standard"), screen)
 
 
-def test_a_run_that_tried_ends_with_what_to_ask_next(home: Path) -> None:
+def test_a_run_that_tried_ends_with_what_to_ask_next(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     start(small_spec(loop__max_steps=1), Screen())
     questions = str(SAMPLES.with_name("rl.jsonl"))
     settings = {name: value for name, value in SETTINGS.items() if not name.startswith(("model.", "data."))}
@@ -402,6 +402,11 @@ def test_a_run_that_tried_ends_with_what_to_ask_next(home: Path) -> None:
         commands = [f"  minimind eval {name} --against small@1", f"  minimind show {name} --samples"]
         assert [line.rstrip() for line in screen.text.splitlines() if "  minimind " in line][-2:] == commands
     assert "Next:" in said["one"]
+    screen = Screen()
+    with monkeypatch.context() as patch:
+        patch.setattr(RunDirectory, "stop_requested", lambda self: True)
+        assert train(JobRequest(stage="spo", settings=settings | {"name": "three", "loop.max_steps": 2}), screen) == 0
+    assert "Next: minimind resume three" in screen.text
     assert "它对留出的问题写些什么，各值多少" in said["two"]
     screen = Screen()
     sft = {"init_from": "small", "name": "chat", "data.path": str(SAMPLES.with_name("sft.jsonl"))}
