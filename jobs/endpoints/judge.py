@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from typing import Any
 
 from jobs.endpoints.endpoint import Body, Endpoint, EndpointError, QuestionRefusedError, RefusedError
 from jobs.endpoints.keys import read_key
 from jobs.endpoints.reply import read_reply
+from minimind.evaluation.asking import Reply
+from minimind.language import say
 from minimind.rewards.terms import Attempt, Judge, Unjudged
 
 IN_A_ROW = 3
@@ -33,11 +34,11 @@ class JudgeScorer:
         distinct = list(dict.fromkeys(questions))
         found: dict[str, float] = {}
         failures = 0
-        with closing(self._endpoint.stream(self._bodies(distinct), _text)) as replies:
+        with closing(self._endpoint.stream(self._bodies(distinct), read_reply)) as replies:
             for place, reply in replies:
                 if not isinstance(reply, EndpointError):
                     failures = 0
-                    found[distinct[place]] = self._term.read(reply)
+                    found[distinct[place]] = self._read(reply)
                     continue
                 failed = Unjudged(self._without_key(str(reply)))
                 found[distinct[place]] = failed
@@ -52,11 +53,13 @@ class JudgeScorer:
             messages = [{"role": "user", "content": question}]
             yield {"messages": messages, "temperature": 0, "max_tokens": self._term.max_tokens}
 
+    def _read(self, reply: Reply) -> float:
+        """The score in what the judge says, without what it thinks."""
+        if reply.finish == "length":  # the number may have been still to come
+            most = self._term.max_tokens
+            return Unjudged(say("the judge's reply was cut off: raise its max_tokens, now {most}", most=most))
+        return self._term.read(reply.text)
+
     def _without_key(self, problem: str) -> str:
         """What a server says of a key may repeat it, and why answers were not judged is kept in files."""
         return problem.replace(self._key, "***") if self._key else problem
-
-
-def _text(answer: Mapping[str, Any], seconds: float) -> str:
-    """What it says, without what it thinks."""
-    return read_reply(answer, seconds).text

@@ -6,6 +6,7 @@ import math
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from shlex import quote
@@ -542,7 +543,16 @@ def look(spec: RunSpec, corpus: Corpus) -> Looked:
     if own.truth is not None:
         truth = parse_term(own.truth)
         terms.append((f"{names_of([truth])[0]} (stage.truth)", truth))
-    return prompts.look(spec, corpus, terms)
+    looked = prompts.look(spec, corpus, terms)
+    if own.truth is None and isinstance(own.terms[0], RewardModel | Judge):
+        opinion = say(
+            "What says whether an answer is right is the first term, {name}: another model's opinion, which may be "
+            "wrong, and right from a score of 1. val/right, the gate and the alarms go by it. Where it can be told "
+            "what is true, name that with --set stage.truth",
+            name=terms[0][0],
+        )
+        looked = replace(looked, warnings=[*looked.warnings, opinion])
+    return looked
 
 
 def model_scorer(spec: RunSpec, tokenizer: Tokenizer, writer: Writer) -> ModelScorer | None:

@@ -2477,6 +2477,17 @@ CHINESE: dict[str, str] = {
     "wrong": "答错",
     "prompt": "问题",
     "reward {value}": "奖励 {value}",
+    (
+        "What says whether an answer is right is the first term, {name}: another model's opinion, which may be "
+        "wrong, and right from a score of 1. val/right, the gate and the alarms go by it. Where it can be told "
+        "what is true, name that with --set stage.truth"
+    ): (
+        "决定回答对不对的是第一项 {name}：那是另一个模型的看法，可能出错，满 1 分就算对。"
+        "val/right、闸门和警告都以它为准。如果能说出什么是对的，请用 --set stage.truth 指明"
+    ),
+    "the judge's reply was cut off: raise its max_tokens, now {most}": (
+        "评判模型的回复被截断了：请加大它的 max_tokens，现在是 {most}"
+    ),
     "{kind} is another model's opinion and may be wrong: what is true is told by one of {names}": (
         "{kind} 是另一个模型的看法，可能出错：什么是对的要由这些项之一来定：{names}"
     ),

@@ -319,13 +319,15 @@ def test_what_a_judge_cannot_say_is_not_judged_and_the_others_are() -> None:
             "idle": said("I like it"),
             "refused": JSONResponse({"error": {"message": "too rude"}}, 400),
             "odd": JSONResponse({"choices": 3}),
+            "cut": said("I'd give it 3 out of", "length"),
         }[text_in(body)]
 
     with served(answer) as url:
-        good, idle, refused, odd = scored_by(url, "good", "idle", "refused", "odd", at_once=1)
+        good, idle, refused, odd, cut = scored_by(url, "good", "idle", "refused", "odd", "cut", at_once=1)
     assert good == 0.7
-    reasons = [cast(Unjudged, score).reason for score in (idle, refused, odd)]
-    for reason, part in zip(reasons, ("'I like it'", "too rude", "is not as OpenAI's are"), strict=True):
+    reasons = [cast(Unjudged, score).reason for score in (idle, refused, odd, cut)]
+    parts = ("'I like it'", "too rude", "is not as OpenAI's are", "cut off: raise its max_tokens, now 256")
+    for reason, part in zip(reasons, parts, strict=True):
         assert part in reason
 
 
@@ -376,9 +378,11 @@ def test_a_run_learns_from_a_judge_and_its_folder_holds_no_key(home: Path, monke
     def answer(body: dict[str, Any]) -> Response:
         return said(str(min(10, len(text_in(body)) % 11)))
 
+    screen = Screen()
     with served(answer) as url:
-        run = start(spec_of("grpo", name="judged", stage__rewards=json.dumps([asking(url)])), Screen())
+        run = start(spec_of("grpo", name="judged", stage__rewards=json.dumps([asking(url)])), screen)
     assert run.state().word == "SUCCEEDED", run.state()
+    assert "right is the first term, judge: another model's opinion" in " ".join(screen.text.split())
     assert any(value > 0 for value in metric_series(run.events_path, "train/reward_judge")[1])
     assert metric_series(run.events_path, "val/reward_judge")[1]
     assert set(metric_series(run.events_path, "train/not_judged")[1]) == {0.0}
