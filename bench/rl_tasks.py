@@ -101,13 +101,13 @@ TASKS = {
         start=44,
         start_settings=HALF_TAUGHT,
         more=250,
-        steps={"grpo": 155, "spo": 162, "ppo": 160},
+        steps={"grpo": 155, "spo": 166, "ppo": 160},
         settings={
             "grpo": {"optim.learning_rate": 1.2e-3, "optim.decay": 0.5, "data.mix": 0.05, "stage.scale": "none"},
             "spo": SLOWER | {"optim.learning_rate": 8e-4, "stage.loss.entropy": 0.01},
             "ppo": SLOWER | {"optim.learning_rate": 7e-4},
         },
-        again=8192,
+        again=4096,
     ),
     "arithmetic": Task(
         arithmetic,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from data.prepare import content_sha256
 from data.read import row_files
@@ -22,6 +21,7 @@ from jobs.stages.spec import NO_WEIGHTS, RunSpec
 from jobs.stages.table import STAGES
 from jobs.stages.weights import policy_shape, trained_parameters
 from jobs.stock.build import FILES as STOCK_FILES
+from minimind.events import standing
 from minimind.language import phrase, say
 from minimind.units import amount, duration, memory, size
 
@@ -236,9 +236,8 @@ def _settings(spec: RunSpec, facts: Facts) -> list[tuple[str, str]]:
 
 def _measured(facts: Facts, step: int) -> list[tuple[str, str]]:
     """What held-out rows showed at this step."""
-    found = []
-    for name, title in (("val/loss", say("Validation loss")), ("val/bits_per_byte", say("Bits/byte"))):
-        measured: dict[int, Any] = dict(zip(*facts.series.get(name, ([], [])), strict=True))
-        if step in measured:
-            found.append((title, f"{measured[step]:.4f}"))
-    return found
+    measured = standing(facts.events).get(step, {})
+    if "val/right" in measured:  # of a run that tries, whose loss is near 0 whatever it learns
+        return [(say("Held-out prompts answered right"), f"{100 * measured['val/right']:.1f} %")]
+    titles = {"val/loss": say("Validation loss"), "val/bits_per_byte": say("Bits/byte")}
+    return [(title, f"{measured[name]:.4f}") for name, title in titles.items() if name in measured]

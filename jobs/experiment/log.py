@@ -145,6 +145,11 @@ def _memory(entry: Entry) -> str:
 
 def _loss(entry: Entry) -> str:
     facts = entry.facts
+    _, right = facts.series.get("val/right", ([], []))
+    if right:  # of a run that tries, whose loss is near 0 whatever it learns
+        return say(
+            "held-out prompts answered right: {before:.1f} → {now:.1f} %", before=100 * right[0], now=100 * right[-1]
+        )
     _, values = facts.series.get("train/loss", ([], []))
     found = f"{values[0]:.4f} → {values[-1]:.4f}" if len(values) > 1 else "".join(f"{value:.4f}" for value in values)
     held_out = facts.last("val/loss")

@@ -254,12 +254,14 @@ def _result(one: Done) -> Result:
     )
 
 
-def _measured(weights: Weights) -> tuple[str, float] | None:
-    """What a run was judged by on its held-out rows, at its end, where that says more than its loss."""
+def _measured(weights: Weights) -> tuple[str, float, float] | None:
+    """What a run was judged by on its held-out rows, before its first step and at its end, where that says more than
+    its loss.
+    """
     run = RunDirectory.find(paths.runs(), str(weights.run))
     best = RunSpec.model_validate(run.spec()).eval.best
     _, values = metric_series(run.events_path, best)
-    return (best.removeprefix("val/"), values[-1]) if values and best != "val/loss" else None
+    return (best.removeprefix("val/"), values[0], values[-1]) if values and best != "val/loss" else None
 
 
 def _title(console: Console, text: str) -> None:

@@ -34,7 +34,7 @@ class Result:
     seconds: float
     sha256: str
     logs: Sequence[EvalLog]
-    measured: tuple[str, float] | None = None
+    measured: tuple[str, float, float] | None = None
 
 
 def show(results: Sequence[Result], console: Console) -> None:
@@ -52,12 +52,19 @@ def show(results: Sequence[Result], console: Console) -> None:
         console.print(_table(titles, columns[first:end]), soft_wrap=False)
     explain([log.summary for one in results for log in one.logs], console)
     if metrics:
-        tell(console, say("{names}: of each stage's own held-out rows", names=say(", ").join(metrics)), style="dim")
+        tell(
+            console,
+            say("{names}: of each stage's own held-out rows, before and after it", names=say(", ").join(metrics)),
+            style="dim",
+        )
 
 
 def _column(one: Result, suites: Sequence[str], metrics: Sequence[str]) -> list[str]:
     scores = {log.suite: number(log.summary, log.score) for log in one.logs}
-    own = {} if one.measured is None else {one.measured[0]: f"{one.measured[1]:.3f}"}
+    own = {}
+    if one.measured is not None:
+        name, before, after = one.measured
+        own[name] = f"{before:.3f} → {after:.3f}"
     told = [*(scores.get(name, "") for name in suites), *(own.get(name, "") for name in metrics)]
     return [phrase(one.stage), clock(one.seconds), *told, one.sha256[:SHA256_DIGITS]]
 

@@ -167,7 +167,11 @@ class RunProgress:
             where += f" {share:>6}"
         # The loss of a run that learns by trying is near 0 whatever it learns.
         tried = values.get("train/reward")
-        how = [f"{say('loss')} {values['train/loss']:.3f}" if tried is None else f"{say('reward')} {tried:.3f}"]
+        how = [
+            f"{say('loss')} {values['train/loss']:.3f}"
+            if tried is None
+            else say("reward {value}", value=f"{tried:.3f}")
+        ]
         if "perf/tokens_per_s" in values:
             how.append(f"{amount(values['perf/tokens_per_s']):>5} {say('tokens/s')}")
         if "perf/peak_memory_bytes" in values and self._bar is not None:
@@ -202,17 +206,20 @@ class RunProgress:
 
 
 def _tried(values: Mapping[str, float]) -> list[str]:
-    """What a validation of a run that learns by trying found; where the reward is what is right, it is told once."""
+    """What a validation of a run that learns by trying found, in a line of a terminal. Where the reward is what is
+    right, it is told once; where it is not, plain text stands in `show`.
+    """
     right, reward, facts, text = (
         values.get(f"val/{name}") for name in ("right", "reward", "facts", "pretrain_bits_per_byte")
     )
     parts = [] if right is None else [f"{say('right')} {100 * right:.1f} %"]
-    if reward is not None and (right is None or abs(right - reward) > 5e-4):
-        parts.append(f"{say('reward')} {reward:.3f}")
+    paid = reward is not None and (right is None or abs(right - reward) > 5e-4)
+    if paid:
+        parts.append(say("reward {value}", value=f"{reward:.2f}"))
     if facts is not None:
         parts.append(f"{phrase('facts')} {100 * facts:.1f} %")
-    if text is not None:
-        parts.append(f"{say('plain text')} {text:.4f}")
+    if text is not None and not paid:
+        parts.append(f"{say('plain text')} {text:.2f}")
     return parts
 
 

@@ -72,7 +72,7 @@ CHINESE: dict[str, str] = {
     "training, smoothed": "训练（平滑）",
     "validation": "验证",
     "plain text": "预训练文本",
-    "reward": "奖励",
+    "mean reward": "平均奖励",
     "forgetting (plain text, before and after)": "遗忘（预训练文本，训练前后）",
     "forgetting (facts answered right, before and after)": "遗忘（答对的事实，训练前后）",
     "alarm {cause}": "警告 {cause}",
@@ -2032,7 +2032,11 @@ CHINESE: dict[str, str] = {
     "data.mix = {mix}: a cached teacher has not read the text that is replayed": (
         "data.mix = {mix}：缓存的教师没有读过混入的文本"
     ),
-    "{names}: of each stage's own held-out rows": ("{names}：各阶段自己留出的数据上的值"),
+    "{names}: of each stage's own held-out rows, before and after it": (
+        "{names}：各阶段自己留出的数据上，训练前后的值"
+    ),
+    "held-out prompts answered right: {before:.1f} → {now:.1f} %": "留出的问题答对：{before:.1f} → {now:.1f} %",
+    "Held-out prompts answered right": "留出的问题答对",
     "how far the student is from its teacher": ("学生与教师相差多少"),
     "how likely the better answers are; in many runs it falls": ("较好的回答有多可能；许多训练中它会下降"),
     "how likely the student finds the texts": ("学生认为这些文本有多可能"),

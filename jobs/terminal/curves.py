@@ -96,7 +96,7 @@ def terminal_curve(
 
 
 _LEARNING = ("loss", "train/loss", "val/loss", "val/bits_per_byte")
-_TRYING = ("reward", "train/reward", "val/reward", "val/right")
+_TRYING = ("mean reward", "train/reward", "val/reward", "val/right")
 """What the upper part of a picture shows, by which metrics, and the metric of the lower part."""
 
 

@@ -47,7 +47,7 @@ def train(request: JobRequest, console: Console) -> int:
         weights = first_weights(request.settings)
         spec = new_spec(request.stage, request.settings, request.model, weights)
         run = start(spec, console, overwrite=request.overwrite, weights=weights, request=request)
-    show(run, console, only=("memory", "checkpoints", "samples", "files"))
+    show(run, console, only=("alarms", "memory", "checkpoints", "samples", "files"))
     spec = RunSpec.model_validate(run.spec())
     for line in adapter_lines(spec):
         console.print(line)

@@ -135,9 +135,10 @@ def test_a_run_that_tries_tells_its_reward_and_what_is_right() -> None:
         progress.update({"time": 1, "type": "note", "kind": "alarm", "cause": "proxy", "text": "look"})
     lines = [line.split("  ", 1)[1] for line in stream.getvalue().splitlines()[1:]]
     assert lines[0] == "step  10/100  10.0%  reward 0.500  ETA 3 min 0 s"
-    assert lines[1] == "step  10/100  validation  right 75.0 %  facts 50.0 %  plain text 2.0000"
-    assert lines[2] == "step  10/100  validation  right 75.0 %  reward 1.250  facts 50.0 %  plain text 2.0000"
-    assert lines[3] == "step  10/100  validation  reward 1.250  facts 50.0 %  plain text 2.0000"
+    assert lines[1] == "step  10/100  validation  right 75.0 %  facts 50.0 %  plain text 2.00"
+    assert lines[2] == "step  10/100  validation  right 75.0 %  reward 1.25  facts 50.0 %"
+    assert lines[3] == "step  10/100  validation  reward 1.25  facts 50.0 %"
+    assert max(map(len, stream.getvalue().splitlines())) <= 80
     assert lines[4] == "alarm proxy: look"
 
 
