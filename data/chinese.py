@@ -275,11 +275,11 @@ CHINESE: dict[str, str] = {
         "{folder}：分片格式是 {version}，本版本读取 {schema_version}：{again}"
     ),
     (
-        "{folder}: {count} documents with {count2} different texts can't be split into training and "
+        "{folder}: {count} rows with {count2} different texts can't be split into training and "
         "validation: add data (a .txt is one text up to {short:,} characters), or give a validation "
         "file of its own (eval.path)"
     ): (
-        "{folder}：{count} 篇文档只有 {count2} 种不同的文本，无法分成训练集和验证集：请增加数据（一个"
+        "{folder}：{count} 行只有 {count2} 种不同的文本，无法分成训练集和验证集：请增加数据（一个"
         " .txt 在 {short:,} 个字符以内算一篇），或单独给一个验证文件（eval.path）"
     ),
     "{msg} (column {colno})": ("{msg}（第 {colno} 列）"),

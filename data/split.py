@@ -13,7 +13,7 @@ Ints = NDArray[np.int64]
 
 
 def hold_out(
-    shards: TokenShards, fraction: float, max_rows: int, rows: Ints | None = None, *, least: int = 0
+    shards: TokenShards, fraction: float, max_rows: int, rows: Ints | None = None, *, least: int = 0, name: str = ""
 ) -> tuple[Ints, Ints]:
     """(training, validation): numbers of rows, each in ascending order, out of `rows`; of all when None.
 
@@ -21,6 +21,8 @@ def hold_out(
     hash. Where that is fewer than `least`, so many are, but no more than a third. Order, file names and later additions
     don't change which; a row that occurs again in the training part is left out of both, so nothing is measured on that
     was ever trained on. All documents of a row stay together.
+
+    name: what the data is called where it cannot be split; its folder where none is given.
 
     Raises ValueError where that leaves nothing to train on, or for a fraction or count that makes no sense.
     """
@@ -40,10 +42,10 @@ def hold_out(
     if len(digests) < 2:
         raise ValueError(
             say(
-                "{folder}: {count} documents with {count2} different texts can't be split into "
+                "{folder}: {count} rows with {count2} different texts can't be split into "
                 "training and validation: add data (a .txt is one text up to {short:,} characters), "
                 "or give a validation file of its own (eval.path)",
-                folder=shards.folder,
+                folder=name or shards.folder,
                 count=len(rows),
                 count2=len(digests),
                 short=SHORT,

@@ -17,5 +17,7 @@ def divided(spec: RunSpec, corpus: Corpus, usable: Usable) -> tuple[Ints, TokenS
     chosen = usable(corpus.rows, width)
     if corpus.held_out is not None:
         return chosen, corpus.held_out, usable(corpus.held_out, width)
-    training, held_out = hold_out(corpus.rows, how.fraction, how.max_documents, chosen, least=how.least_documents)
+    training, held_out = hold_out(
+        corpus.rows, how.fraction, how.max_documents, chosen, least=how.least_documents, name=spec.data.path
+    )
     return training, corpus.rows, held_out

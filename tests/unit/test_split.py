@@ -90,7 +90,7 @@ def test_at_least_one_and_at_most_the_limit(tmp_path: Path) -> None:
 
 def test_what_can_not_be_split(tmp_path: Path) -> None:
     made = shards(tmp_path, ["same", "same"])
-    with pytest.raises(ValueError, match="2 documents with 1 different texts can't be split"):
+    with pytest.raises(ValueError, match="2 rows with 1 different texts can't be split"):
         hold_out(made, 0.1, 10)
     for fraction in (0, 1, -0.1):
         with pytest.raises(ValueError, match=f"validation fraction = {fraction}: allowed is"):
