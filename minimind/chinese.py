@@ -38,6 +38,11 @@ CHINESE: dict[str, str] = {
     "Input should be a valid integer, unable to parse string as an integer": "应为整数",
     "Input should be a valid number, unable to parse string as a number": "应为数字",
     "Input should be a valid string": "应为文本",
+    "a whole number is expected, without quotes": "应为整数，不加引号",
+    "a number is expected, without quotes": "应为数字，不加引号",
+    "true or false is expected, without quotes": "应为 true 或 false，不加引号",
+    "at least {min_length} of them are needed": "至少要有 {min_length} 个",
+    "at least {min_length} characters are needed": "至少要有 {min_length} 个字符",
     "a list in JSON is expected, in square brackets, with double quotes around texts": (
         "应为 JSON 列表：写在方括号里，文本用英文双引号"
     ),

@@ -72,9 +72,19 @@ def explain(error: ValidationError) -> str:
     for item in error.errors():
         path = ".".join(str(part) for part in item["loc"])
         # What is wrong with a whole section is said by its own validator, with the values that matter.
-        value = "" if item["type"] == "missing" or isinstance(item["input"], dict) else f" = {item['input']!r}"
+        value = "" if item["type"] == "missing" or isinstance(item["input"], dict) else f" = {_written(item['input'])}"
         lines.append(say("{name}: {value}", name=path + value, value=_words(item)) if path else _words(item))
     return "\n".join(lines)
+
+
+def _written(value: object) -> str:
+    """A value as its user wrote it: a list in JSON, which is how it is to be typed."""
+    if not isinstance(value, list | tuple):
+        return repr(value)
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        return repr(value)
 
 
 def of_kind(value: object, kinds: Mapping[str, type[C]], what: str) -> C:
@@ -146,6 +156,11 @@ WORDS = {
     "float_parsing": "Input should be a valid number, unable to parse string as a number",
     "bool_parsing": "Input should be a valid boolean, unable to interpret input",
     "string_type": "Input should be a valid string",
+    "int_type": "a whole number is expected, without quotes",
+    "float_type": "a number is expected, without quotes",
+    "bool_type": "true or false is expected, without quotes",
+    "too_short": "at least {min_length} of them are needed",
+    "string_too_short": "at least {min_length} characters are needed",
     "finite_number": "Input should be a finite number",
     "tuple_type": "a list in JSON is expected, in square brackets, with double quotes around texts",
     "list_type": "a list in JSON is expected, in square brackets, with double quotes around texts",

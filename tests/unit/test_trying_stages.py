@@ -27,6 +27,7 @@ from jobs.fit.view import show_plan
 from jobs.runs.directory import RunDirectory
 from jobs.runs.progress import RunProgress
 from jobs.stages import trying
+from jobs.stages.origin import new_spec
 from jobs.stages.recipe import trial_recipe
 from jobs.stages.spec import RunSpec
 from jobs.stages.trying import TermJudge, writing
@@ -475,19 +476,27 @@ def test_settings_that_cannot_work_are_refused(home: Path) -> None:
         ),
         r"stage.max_new_tokens = 0": ("ppo", {"stage__max_new_tokens": 0}),
         r"stage.passes = 0": ("ppo", {"stage__passes": 0}),
-        r"overlong is 0 at most, and what says whether an answer is right gives 1.*: name another term first": (
-            "grpo", {"stage__rewards": '[{"is": "overlong", "buffer": 8}, {"is": "exact"}]'},
-        ),
-        r"stage.truth: repetition is 0 at most": ("ppo", {"stage__truth": '{"is": "repetition"}'}),
         r"5 terms of the kind exact: at most 4": ("grpo", {"stage__rewards": json.dumps([{"is": "exact"}] * 5)}),
     }  # fmt: skip
     for message, (name, settings) in wrong.items():
         with pytest.raises(ValueError, match=message):
             spec_of(name, **settings)
-    true = '{"is": "exact"}'
-    assert spec_of("grpo", stage__rewards='[{"is": "overlong", "buffer": 8}]', stage__truth=true).stage.kind == "grpo"
     cispo = {"stage__loss__surrogate": "cispo", "stage__loss__clip_high": 5, "stage__loss__dual_clip": None}
     assert start(spec_of("spo", name="cispo", **cispo), Screen()).state().word == "SUCCEEDED"
+
+
+def test_what_only_punishes_cannot_say_what_is_right_in_a_new_run(home: Path) -> None:
+    """One that is there, and goes on, may have such a reward."""
+    punishing = {"stage.rewards": '[{"is": "overlong", "buffer": 8}, {"is": "exact"}]'}
+    for name, settings, said in (
+        ("grpo", punishing, "overlong is 0 at most, and what says whether an answer is right gives 1"),
+        ("ppo", {"stage.truth": '{"is": "repetition"}'}, "repetition is 0 at most"),
+    ):
+        with pytest.raises(ValueError, match=f"{said}.*: name another term first"):
+            new_spec(name, {"init_from": "none"} | settings)
+    assert spec_of("grpo", stage__rewards=punishing["stage.rewards"]).stage.kind == "grpo"
+    told = {"init_from": "none", "stage.truth": '{"is": "exact"}'} | punishing
+    assert new_spec("grpo", told).stage.kind == "grpo"
 
 
 def own_reward(tmp_path: Path, body: str, *before: dict[str, Any], **more: Any) -> dict[str, Any]:
