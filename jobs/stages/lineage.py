@@ -25,21 +25,15 @@ def learnt_to_answer(run: RunDirectory) -> bool:
     """Whether a run's models have learnt to answer: in this run, or in one that its first weights come from."""
     for spec in lineage(run):
         stage = STAGES.get(spec.get("stage", {}).get("kind", ""))
-        if not spec or stage is None or stage.rows != "pretrain":  # where nobody knows, perhaps
+        if not spec or stage is None or stage.rows != "pretrain":  # where it cannot be read, perhaps
             return True
     return False
 
 
 def lineage(run: RunDirectory) -> Iterator[dict[str, Any]]:
-    """The spec of a run, and of those that its first weights come from; an empty one where it cannot be read, or where
-    weights come from no run that is there.
-    """
+    """The spec of a run, and of those that its first weights come from; an empty one where it cannot be read."""
     seen: set[Path] = set()
-    while run.path not in seen:
-        if not run.exists:
-            if seen:
-                yield {}
-            return
+    while run.exists and run.path not in seen:
         seen.add(run.path)
         try:
             spec = run.spec()
@@ -48,8 +42,6 @@ def lineage(run: RunDirectory) -> Iterator[dict[str, Any]]:
             return
         yield spec
         origin = str(spec.get("init_from") or NO_WEIGHTS)
-        if origin == NO_WEIGHTS:
-            return
         if paths.is_path(origin):
             run = RunDirectory(paths.absolute(origin).parent.parent)
         else:

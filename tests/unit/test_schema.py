@@ -47,7 +47,7 @@ def test_a_conversation_with_tools_as_minimind_writes_it() -> None:
         (ChatRow, {"conversations": [{"role": "user", "content": 1}]}, r"conversations\.0\.content = 1"),
         (ChatRow, {"conversations": [{"role": "system", "tools": "[{"}]}, "tools = .*not JSON"),
         (PreferenceRow, {"chosen": []}, "a row needs chosen and rejected"),
-        (PromptRow, {"prompt": "a", "answer": 2}, "answer = 2"),
+        (PromptRow, {"prompt": "a", "answer": True}, "answer = True"),
     ],
 )
 def test_what_is_wrong_is_said(
