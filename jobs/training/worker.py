@@ -28,7 +28,7 @@ from minimind.checkpoints.checkpoint import Lineage
 from minimind.checkpoints.manifest import CheckpointError, weights_sha256
 from minimind.device.distributed import Parallel
 from minimind.device.limit import limited_memory
-from minimind.events import Event, EventLog, all_series, best_first, read_events, standing, went_back
+from minimind.events import Event, EventLog, all_series, best_first, read_events, went_back
 from minimind.language import phrase, say
 from minimind.network.lora import adapter_state, load_adapter
 from minimind.network.model import MiniMind
@@ -228,6 +228,7 @@ class RunHooks:
         self.validations: dict[int, dict[str, float]] = {}
         self.series: dict[str, tuple[list[int], list[float]]] = {}
         self.raised: set[str] = set()
+        self.returns: dict[int, int] = {}
         self._saved: int | None = None
         self.tensorboard: TensorBoard | None = None
 
@@ -327,8 +328,12 @@ class RunHooks:
         known: dict[int, dict[str, float]] = {}
         if self.event_log is not None:
             events = read_events(self.run.events_path)
-            known, self.series = standing(events), all_series(events)
-            back = max(went_back(events), default=-1)
+            self.series, self.returns = all_series(events), went_back(events)
+            for name, (steps, values) in self.series.items():
+                for step, value in zip(steps, values, strict=True):
+                    if name.startswith("val/"):
+                        known.setdefault(step, {})[name] = value
+            back = max(self.returns, default=-1)
             self._forget(back)
             alarms = [event for event in events if event["type"] == "note" and event["kind"] in ALARMS]
             self.raised = {event["cause"] for event in alarms if event["step"] > back}
@@ -412,7 +417,7 @@ class RunHooks:
             state.returns += 1
             state.rate *= gate.slower
         self._note_return(state, fall, now)
-        self.validations[state.step] = self.validations[state.good]
+        self.returns[state.step] = state.good
         self._forget(state.step)
         self.save(state)
 
@@ -647,7 +652,9 @@ class RunHooks:
         log.checkpoint(state.step, folder.relative_to(self.run.path), save_s=seconds, weights_sha256=digest)
         there = checkpoint_folders.steps(self.run.checkpoints)
         best = self.spec.eval.best
-        judged = {step: values[best] for step, values in self.validations.items() if best in values}
+        # A kill may have left a return that is noted and not made, so what was measured stays beside it.
+        stand = {step: self.validations.get(self.returns.get(step, step), {}) for step in self.validations}
+        judged = {step: values[best] for step, values in stand.items() if best in values}
         on_disk = [step for step in best_first(judged, self.spec.eval.best_is) if step in there]
         loop = self.recipe.loop
         checkpoint_folders.prune(self.run.checkpoints, loop.keep_last, [*on_disk[: loop.keep_best], state.good])

@@ -216,7 +216,7 @@ def test_after_a_return_alarms_begin_anew(home: Path, monkeypatch: pytest.Monkey
     assert hooks.raised == {event["cause"] for event in notes[since:] if event["kind"] != "return"}
     drawn = [steps for name, (steps, _) in hooks.series.items() if name.startswith("train/")]
     assert all(step > back for steps in drawn for step in steps)
-    assert hooks.validations[back] == hooks.validations[notes[since]["good"]]
+    assert hooks.returns[back] == notes[since]["good"]
 
 
 @pytest.mark.parametrize("place", ["_go_back", "_note_return", "save"])
@@ -243,6 +243,24 @@ def test_killed_while_it_goes_back_it_ends_as_if_it_had_not_been(
     run = resume("grpo", {}, Screen())
     assert run.state().word == "SUCCEEDED"
     assert end_of(run) == whole
+
+
+def test_a_return_that_is_noted_and_not_made_is_made_when_the_run_goes_on(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a checkpoint is due with the validation, it holds the weights that were found worse."""
+    whole = start(spec_of("grpo", name="whole", loop__save_interval=2), Screen())
+    real = RunHooks._note_return
+
+    def killed(self: RunHooks, *given: Any) -> None:
+        real(self, *given)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(RunHooks, "_note_return", killed)
+        start(spec_of("grpo", name="cut", loop__save_interval=2), Screen())
+    assert resume("cut", {}, Screen()).state().word == "SUCCEEDED"
+    assert end_of(run_of(home, "cut")) == end_of(whole)
 
 
 def test_after_the_last_return_the_run_ends_at_its_best_checkpoint(home: Path) -> None:
