@@ -71,7 +71,7 @@ def test_target_modules_are_set_by_a_dotted_path() -> None:
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("q_proj", "wq", "w2"), '["q_proj", "wq", "w2"]: no such map: wq, w2; there are q_proj, k_proj, v_proj, o_proj'),
+        (("q_proj", "wq", "w2"), '["q_proj", "wq", "w2"]: no such map: wq, w2; there are q_proj, k_proj'),
         (("lm_head",), '["lm_head"]: no such map: lm_head; there are q_proj'),
         (("q_proj", "q_proj"), '["q_proj", "q_proj"]: each is named once, and at least one; there are q_proj'),
         ((), "[]: each is named once, and at least one"),
