@@ -40,14 +40,14 @@ gpu-check: venv
 
 # Those on a Ray cluster mostly start processes, one after the other, so the others run beside them and leave them the
 # cores: they take longer. Two clusters at once would take each other's cores: the kill test alone takes 200 s, and beside
-# another cluster more than 600 s. The clients are asked once the cluster is gone, so that both lanes take about as long.
+# another cluster more than 600 s. Some are asked once the cluster is gone, so that both lanes take about as long.
 test: $(VENV)/.installed-dev
-	@$(MAKE) -s --no-print-directory -k -j 3 .test-ray .test-others .test-clients
+	@$(MAKE) -s --no-print-directory -k -j 3 .test-ray .test-others .test-later
 
 quick: $(VENV)/.installed-dev
 	@$(MAKE) -s --no-print-directory -j 2 .quick-one .quick-two
 
-.PHONY: .test-ray .test-others .test-clients .test-clients-there .quick-one .quick-two
+.PHONY: .test-ray .test-others .test-later .test-clients-there .quick-one .quick-two
 # Halves that take about as long as each other.
 .quick-one:
 	@$(BIN)/python -m pytest -q -p no:cacheprovider -m "not slow" tests/unit/service tests/unit/stock tests/unit/test_[o-s]*.py
@@ -59,10 +59,11 @@ quick: $(VENV)/.installed-dev
 	@RAY_worker_niceness=0 $(BIN)/python -m pytest -q -p no:cacheprovider --durations 10 tests/ray
 
 .test-others:
-	@nice $(BIN)/python -m pytest -q --durations 40 $(filter-out tests/ray tests/clients,$(patsubst %/,%,$(wildcard tests/[!_]*/)))
+	@nice $(BIN)/python -m pytest -q --durations 40 $(filter-out tests/ray $(LATER),$(patsubst %/,%,$(wildcard tests/[!_]*/)))
 
-.test-clients: .test-clients-there .test-ray
-	@$(BIN)/python -m pytest -q -p no:cacheprovider --durations 10 tests/clients
+LATER := tests/browser tests/invariants tests/clients
+.test-later: .test-clients-there .test-ray
+	@$(BIN)/python -m pytest -q -p no:cacheprovider --durations 10 $(LATER)
 
 # Minutes of downloads and unpacking, while the others run. What hinders it is said by those that need it.
 .test-clients-there:

@@ -118,7 +118,7 @@ TASKS = {
         known=6000,
         batch_size=32,
         more=310,
-        steps={"grpo": 131, "spo": 95, "ppo": 95},
+        steps={"grpo": 131, "spo": 124, "ppo": 124},
         settings={
             "grpo": SUMS | {"loop.batch_size": 128},
             "spo": SUMS | {"loop.batch_size": 64},
