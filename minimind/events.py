@@ -272,15 +272,21 @@ def all_series(events: Iterable[Event]) -> dict[str, tuple[list[int], list[float
     return {name: points for name, points in series.items() if points[0]}
 
 
+def validations(series: Mapping[str, tuple[list[int], list[float]]]) -> dict[int, dict[str, float]]:
+    """Step -> what was measured at it on held-out rows, of the metrics by name that `all_series` gives."""
+    measured: dict[int, dict[str, float]] = {}
+    for name, (steps, values) in series.items():
+        if name.startswith("val/"):
+            for step, value in zip(steps, values, strict=True):
+                measured.setdefault(step, {})[name] = value
+    return measured
+
+
 def standing(events: Collection[Event]) -> dict[int, dict[str, float]]:
     """Step -> what the checkpoint of that step was measured by on held-out rows. Where a run went back (see
     `minimind.training.gate`) the checkpoint of that step has the weights of the good one, and counts as that.
     """
-    measured: dict[int, dict[str, float]] = {}
-    for name, (steps, values) in all_series(event for event in events if event["type"] != "note").items():
-        if name.startswith("val/"):
-            for step, value in zip(steps, values, strict=True):
-                measured.setdefault(step, {})[name] = value
+    measured = validations(all_series(event for event in events if event["type"] != "note"))
     for step, good in sorted(went_back(events).items()):
         if step in measured and good in measured:
             measured[step] = measured[good]

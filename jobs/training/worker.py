@@ -28,7 +28,7 @@ from minimind.checkpoints.checkpoint import Lineage
 from minimind.checkpoints.manifest import CheckpointError, weights_sha256
 from minimind.device.distributed import Parallel
 from minimind.device.limit import limited_memory
-from minimind.events import Event, EventLog, all_series, best_first, read_events, went_back
+from minimind.events import Event, EventLog, all_series, best_first, read_events, validations, went_back
 from minimind.language import phrase, say
 from minimind.network.lora import adapter_state, load_adapter
 from minimind.network.model import MiniMind
@@ -329,10 +329,7 @@ class RunHooks:
         if self.event_log is not None:
             events = read_events(self.run.events_path)
             self.series, self.returns = all_series(events), went_back(events)
-            for name, (steps, values) in self.series.items():
-                for step, value in zip(steps, values, strict=True):
-                    if name.startswith("val/"):
-                        known.setdefault(step, {})[name] = value
+            known = validations(self.series)
             back = max(self.returns, default=-1)
             self._forget(back)
             alarms = [event for event in events if event["type"] == "note" and event["kind"] in ALARMS]
